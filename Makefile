@@ -1,0 +1,120 @@
+# For whoever has Python 3.11 or newer, and make: all is set up in ./venv3, and nothing outside of this folder.
+
+VENV := venv3
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# Given to pytest and to the benchmarks as they are: make tests PYTEST_ARGS='-n auto -k retry'
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+
+# Runs a command inside a recipe and shows what it said only where it fails.
+QUIETLY = said=$$($(1) 2>&1) || { echo "$$said" >&2; exit 1; }
+
+# Each candidate is run, not looked up: a pyenv shim is there even where its version is not installed.
+IS_SUPPORTED := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	if $$python -c '$(IS_SUPPORTED)' >/dev/null 2>&1; then echo $$python; break; fi; done)
+
+# Sets $$python for the rest of a recipe, or stops with one sentence on what is missing.
+define FIND_PYTHON
+python="$(PYTHON)"; \
+stop() { echo "$$1" >&2; exit 1; }; \
+[ -n "$$python" ] || \
+	stop "oautom needs Python 3.11 or newer and found none; install it, or name it: make PYTHON=/path/to/python3"; \
+"$$python" -c '$(IS_SUPPORTED)' >/dev/null 2>&1 || \
+	stop "'$$python' does not run, or is older than Python 3.11; name another: make PYTHON=/path/to/python3"; \
+"$$python" -c 'import ensurepip, venv' >/dev/null 2>&1 || \
+	stop "'$$python' cannot make a virtual environment; on Debian or Ubuntu: sudo apt install python3-venv"
+endef
+
+.DEFAULT_GOAL := help
+.PHONY: help start tests lint format check coverage bench install_requirements_dev freeze_requirements activate dist clean
+
+help: ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "make %-24s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+start: $(INSTALLED) ## Set everything up and run an example
+	@$(BIN)/python examples/stdlib_report.py
+
+tests: $(INSTALLED) ## Run the tests; PYTEST_ARGS='-n auto' runs them side by side
+	@$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: $(INSTALLED) ## Check style, types, and which module imports which
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(INSTALLED) ## Rewrite the code as the style has it
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+check: lint tests ## Do all that a commit must pass
+
+coverage: $(INSTALLED) ## Run the tests and list the lines and branches they miss
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+bench: $(INSTALLED) ## Measure; BENCH_ARGS are the arguments
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+install_requirements_dev: $(INSTALLED) ## Set up venv3 with oautom (editable) and its tools
+
+# The stamp holds the folder's name: a venv that came along with a copied or renamed folder would
+# silently run the code of the old place, so it is made anew, as is one that is half made or whose Python is gone.
+STAMPED := $(shell cat $(INSTALLED) 2>/dev/null)
+ifneq ($(STAMPED),$(CURDIR))
+.PHONY: $(INSTALLED)
+endif
+
+$(INSTALLED): pyproject.toml requirements.lock
+	@echo "setting up ./$(VENV) (the first time takes a minute)"; \
+	{ [ "$(STAMPED)" = "$(CURDIR)" ] && $(BIN)/python -m pip --version; } >/dev/null 2>&1 || { \
+		$(FIND_PYTHON); \
+		$(call QUIETLY,"$$python" -m venv --clear $(VENV)); \
+	}; \
+	$(call QUIETLY,$(BIN)/python $(PIP_INSTALL) --constraint requirements.lock --editable '.[dev]')
+	@echo "$(CURDIR)" >$@
+
+# Frozen with the oldest Python: what it needs, newer ones can have too, while the reverse is not so.
+freeze_requirements: ## Write requirements.lock anew, from what is newest today (needs Python 3.11)
+	@$(FIND_PYTHON); \
+	"$$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		stop "requirements.lock is made with Python 3.11, the oldest supported: make $@ PYTHON=python3.11"; \
+	folder=$$(mktemp -d) || exit 1; \
+	trap 'rm -rf "$$folder"' EXIT; \
+	lock="$$folder/requirements.lock"; \
+	echo "resolving, then installing the result once more"; \
+	$(call QUIETLY,"$$python" -m venv "$$folder/new"); \
+	$(call QUIETLY,"$$folder/new/bin/python" $(PIP_INSTALL) '.[dev]'); \
+	echo "# Versions known to work together, for oautom[dev]; made by 'make $@', not by hand." >"$$lock"; \
+	"$$folder/new/bin/python" -m pip freeze --disable-pip-version-check --exclude oautom 2>/dev/null \
+		| LC_ALL=C sort -f >>"$$lock"; \
+	if grep -Ev '^#|^[A-Za-z0-9._-]+==[A-Za-z0-9._!+-]+$$' "$$lock" >&2; then \
+		stop "the lines above are not of the form name==version; requirements.lock is left as it was"; fi; \
+	$(call QUIETLY,"$$python" -m venv "$$folder/again"); \
+	$(call QUIETLY,"$$folder/again/bin/python" $(PIP_INSTALL) --requirement "$$lock"); \
+	cp "$$lock" requirements.lock
+
+activate: $(INSTALLED) ## Open a shell in which venv3 is active; leave it with exit
+	@. $(BIN)/activate; \
+	case "$${SHELL:-/bin/sh}" in \
+	*/bash) \
+		echo '[ ! -f ~/.bashrc ] || . ~/.bashrc; . "$$VIRTUAL_ENV/bin/activate"' >$(VENV)/bashrc; \
+		bash --rcfile $(VENV)/bashrc -i;; \
+	*) "$${SHELL:-/bin/sh}" -i;; \
+	esac || true
+
+dist: $(INSTALLED) ## Build the sdist and the wheel into dist/
+	@rm -rf dist
+	@$(BIN)/python -m build --outdir dist
+
+clean: ## Remove venv3, what was built, and the caches; nothing of yours
+	@rm -rf $(VENV) build dist .coverage .coverage.* \
+		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find oautom tests examples benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

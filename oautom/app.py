@@ -1,0 +1,286 @@
+"""`OAutom`: the application. The registry of flows and Vects, and the life of the engine."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+from concurrent.futures import Executor
+from enum import Enum
+from types import TracebackType
+from typing import Any, Self, overload
+
+from oautom.clock import Clock, SystemClock
+from oautom.engine import BackgroundEngine, ForegroundEngine
+from oautom.errors import (
+    DuplicateFlowError,
+    EngineError,
+    FlowError,
+    SettingError,
+    UnknownFlowError,
+    UnknownVectError,
+    VectAlreadyRunningException,
+)
+from oautom.events.log import EventLog, MemoryEventLog
+from oautom.executors import ExecutorName, make_workers
+from oautom.flow import Flow, check_name
+from oautom.scheduler import Scheduler
+from oautom.vect import Run, Vect
+
+
+class OAutomMode(str, Enum):
+    """On which thread Vects are driven."""
+
+    foreground = "foreground"
+    """On the thread that calls `run` or `wait`; nothing moves in between."""
+    background = "background"
+    """On a thread of the engine's own."""
+
+
+class OAutom:
+    """The application: flows are registered with it, and it runs them.
+
+    A context manager: leaving the block closes it. All methods may be called on any thread.
+
+    Args:
+        mode: Whether Vects are driven by whoever waits, or by a thread of the engine's own.
+        log: Where events are kept; None for memory.
+        executor: Where the work of steps runs: `'threads'`, `'inline'` (the scheduler's own thread:
+            deterministic, fastest for steps that do little), `'processes'` (spawned; functions and
+            values must be picklable), or any `concurrent.futures.Executor`.
+        max_workers: How many steps run at once. Unless said, what the executor tells of itself:
+            processors + 4, at most 32, for threads, and one a processor for processes.
+        clock: What time it is; None for the clock of the machine.
+
+    Raises:
+        SettingError: An argument cannot be used.
+    """
+
+    def __init__(
+        self,
+        mode: OAutomMode = OAutomMode.foreground,
+        *,
+        log: EventLog | None = None,
+        executor: ExecutorName | Executor = "threads",
+        max_workers: int | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        try:
+            self.mode = OAutomMode(mode)
+        except ValueError:
+            known = ", ".join(f"OAutomMode.{each.value}" for each in OAutomMode)
+            raise SettingError(f"mode must be one of {known}, not {mode!r}") from None
+        if log is not None and not hasattr(log, "append"):
+            raise SettingError(f"log must be None or an EventLog, not {log!r}")
+        if clock is not None and not hasattr(clock, "monotonic"):
+            raise SettingError(f"clock must be None or a Clock, not {clock!r}")
+        workers = make_workers(executor, max_workers)
+        self.log: EventLog = MemoryEventLog() if log is None else log
+        self._owns_log = log is None
+        self._lock = threading.Lock()
+        self._flows: dict[str, Flow] = {}
+        self._vects: dict[str, Vect] = {}
+        self._is_closed = False
+        self._is_stopped = False
+        kind = ForegroundEngine if self.mode is OAutomMode.foreground else BackgroundEngine
+        self._engine = kind(Scheduler(self.log, clock or SystemClock(), workers), self.log)
+        _open_apps.add(self)
+
+    def add(self, flow: Flow) -> None:
+        """Take in a flow; a `Flow` does so when it is made.
+
+        Raises:
+            DuplicateFlowError: There is a flow of this name.
+            EngineError: The app is closed.
+        """
+        with self._lock:
+            self._check_open()
+            if flow.name in self._flows:
+                raise DuplicateFlowError(flow.name)
+            self._flows[flow.name] = flow
+
+    def flows(self) -> list[str]:
+        """Return the names of the flows, in the order in which they were declared."""
+        return list(self._flows)
+
+    @overload
+    def run(self, flow: str | Flow, *, vect_id: str | None = None) -> Vect: ...
+
+    @overload
+    def run(self) -> None: ...
+
+    def run(self, flow: str | Flow | None = None, *, vect_id: str | None = None) -> Vect | None:
+        """Start a flow, wait for its end, and return its Vect; without a flow, serve.
+
+        Without a flow, in foreground mode, all Vects that have been started are driven on the
+        calling thread until `stop()`, SIGINT or SIGTERM; in background mode it returns at once.
+
+        Args:
+            flow: A flow or its name.
+            vect_id: See `start`.
+
+        Raises:
+            Whatever `start` and `Vect.wait` raise. A Vect that fails raises nothing: see its state.
+        """
+        if flow is None:
+            if vect_id is not None:
+                raise SettingError("run(vect_id=...) needs a flow to run")
+            self._check_open()
+            self._is_stopped = False
+            self._engine.serve(lambda: self._is_stopped)
+            return None
+        vect = self.start(flow, vect_id=vect_id)
+        vect.wait()
+        return vect
+
+    def stop(self) -> None:
+        """Have `run()` return. Vects that are open stay as they are."""
+        self._is_stopped = True
+        self._engine.nudge()
+
+    def start(self, flow: str | Flow, *, vect_id: str | None = None) -> Vect:
+        """Start a flow and return its Vect at once.
+
+        In foreground mode nothing moves until `run` or `Vect.wait` is called.
+
+        Args:
+            flow: A flow or its name.
+            vect_id: An id of your own. If the app has this Vect already, it is returned, and
+                nothing is started: saying it twice is the same as saying it once.
+
+        Raises:
+            UnknownFlowError: The app has no such flow.
+            CycleError: The steps of the flow wait for each other in a circle.
+            VectAlreadyRunningException: `max_active_vects` Vects of the flow are open already.
+            EngineError: The app is closed.
+        """
+        declared = self._flow(flow)
+        if vect_id is not None:
+            check_name("vect", vect_id)
+        with self._lock:
+            self._check_open()
+            if vect_id is not None and vect_id in self._vects:
+                return self._known(vect_id, declared)
+            self._check_limit(declared)
+            declared.freeze()
+            run = Run(declared, vect_id or os.urandom(8).hex())
+            vect = self._vects[run.state.id] = Vect(run, self._engine)
+            self._engine.begin(run)
+        return vect
+
+    def _flow(self, flow: str | Flow) -> Flow:
+        if isinstance(flow, Flow):
+            if flow.app is not self:
+                raise FlowError(
+                    f"flow '{flow.name}' belongs to another app; start it there", flow=flow.name
+                )
+            return flow
+        if not isinstance(flow, str):
+            raise FlowError(f"flow must be a Flow or the name of one, not {flow!r}")
+        if flow not in self._flows:
+            raise UnknownFlowError(flow, self._flows)
+        return self._flows[flow]
+
+    def _known(self, vect_id: str, flow: Flow) -> Vect:
+        vect = self._vects[vect_id]
+        if vect.flow is not flow:
+            raise FlowError(
+                f"vect '{vect_id}' is a run of flow '{vect.flow.name}', not of '{flow.name}'; "
+                "give this one another vect_id",
+                flow=flow.name,
+            )
+        return vect
+
+    def _check_limit(self, flow: Flow) -> None:
+        running = [v.id for v in self._vects.values() if v.flow is flow and not v.ended]
+        if len(running) >= flow.max_active_vects:
+            raise VectAlreadyRunningException(flow.name, running, flow.max_active_vects)
+
+    def vects(self, flow: str | Flow | None = None, state: str | None = None) -> list[Vect]:
+        """Return the Vects, oldest first: all, or those of one flow or in one state.
+
+        Raises:
+            UnknownFlowError: The app has no such flow.
+        """
+        wanted = None if flow is None else self._flow(flow)
+        return [
+            vect
+            for vect in list(self._vects.values())
+            if (wanted is None or vect.flow is wanted) and (state is None or vect.state == state)
+        ]
+
+    def vect(self, id: str) -> Vect:  # noqa: A002 - the public word
+        """Return a Vect by its id.
+
+        Raises:
+            UnknownVectError: The app has no such Vect.
+        """
+        if id not in self._vects:
+            raise UnknownVectError(f"the app has no vect {id!r}; vects() lists them")
+        return self._vects[id]
+
+    def logs(self) -> list[dict[str, Any]]:
+        """Return the status of every Vect, newest first, as JSON would have it."""
+        return [vect.status() for vect in reversed(self.vects())]
+
+    def status(self, flow: str | Flow) -> dict[str, Any]:
+        """Return the status of the newest Vect of a flow, as JSON would have it.
+
+        Raises:
+            UnknownFlowError: The app has no such flow.
+            UnknownVectError: The flow has not been started yet.
+        """
+        vects = self.vects(flow)
+        if not vects:
+            name = self._flow(flow).name
+            raise UnknownVectError(f"flow '{name}' has no vect yet; start('{name}')", flow=name)
+        return vects[-1].status()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise EngineError("the app is closed; make a new OAutom")
+
+    def close(self) -> None:
+        """Cancel what is open, wait until no process of it is left, and stop. May be called twice.
+
+        Vects and their events can still be read.
+
+        Raises:
+            EngineError: Called by a step or receiver on the scheduler's own thread.
+        """
+        with self._lock:
+            was_closed, self._is_closed = self._is_closed, True
+        if was_closed:
+            return
+        try:
+            self._engine.close()
+        except EngineError:
+            self._is_closed = False
+            raise
+        if self._owns_log:
+            self.log.close()
+        _open_apps.discard(self)
+
+    def __enter__(self) -> Self:
+        """Return the app."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the app."""
+        self.close()
+
+
+_open_apps: weakref.WeakSet[OAutom] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Leave no process behind when the program ends."""
+    for app in list(_open_apps):
+        app.close()

@@ -1,0 +1,177 @@
+"""The decisions: pure functions from a command to triggers, and from an event to what follows.
+
+    command --handle--> trigger --(machine, log)--> event --affects--> steps worth a look --due--> trigger
+                                                    event --effects--> effect
+
+No function here changes anything, and none knows of threads, clocks or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from oautom.events.event import NO_DATA, Event
+from oautom.events.fold import StepState, VectState
+from oautom.rules import all_success
+from oautom.states import STEP_ENDS, VECT_ENDS
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """Command: the work of one attempt of a step is over.
+
+    Attributes:
+        error: What went wrong, in one line; None when all went well.
+        data: More about the error: `exit_code`, `signal`, `error_type`, `traceback`.
+    """
+
+    vect: str
+    step: str
+    attempt: int
+    output: Any = None
+    error: str | None = None
+    data: Mapping[str, Any] = NO_DATA
+
+
+class Begin(msgspec.Struct, frozen=True):
+    """Command: a Vect that has been created shall start."""
+
+    vect: str
+
+
+class Cancel(msgspec.Struct, frozen=True):
+    """Command: a person wants a Vect to stop."""
+
+    vect: str
+    reason: str = ""
+
+
+Command = Begin | Finished | Cancel
+
+
+class Trigger(msgspec.Struct, frozen=True):
+    """A transition to fire: which model, by which trigger, and what its event shall tell."""
+
+    model: StepState | VectState
+    name: str
+    attempt: int | None = None
+    data: Mapping[str, Any] = NO_DATA
+
+
+class Submit(msgspec.Struct, frozen=True):
+    """Effect: have the work of this attempt done."""
+
+    vect: str
+    step: str
+    attempt: int
+
+
+class Kill(msgspec.Struct, frozen=True):
+    """Effect: end the work of this attempt, it is not wanted any more."""
+
+    vect: str
+    step: str
+    attempt: int
+
+
+Effect = Submit | Kill
+
+_NO_OUTPUT: Mapping[str, Any] = MappingProxyType({"output": None})  # shared: 230 bytes a step
+
+
+def handle(vect: VectState, command: Command) -> list[Trigger]:
+    """Return what a command makes happen, in this order."""
+    match command:
+        case Finished():
+            return [_finish(vect.steps[command.step], command)]
+        case Begin():
+            return [Trigger(vect, "start")]
+        case Cancel():
+            return _cancel(vect, command)
+
+
+def _finish(step: StepState, answer: Finished) -> Trigger:
+    data: dict[str, Any] = {"output": answer.output}
+    if answer.error is not None:
+        data = {"error": answer.error, **answer.data}
+    if step.state != "running" or step.attempt != answer.attempt:
+        return Trigger(step, "late_result", answer.attempt, MappingProxyType(data))
+    if answer.error is not None:
+        return Trigger(step, "fail", answer.attempt, MappingProxyType(data))
+    told = _NO_OUTPUT if answer.output is None else MappingProxyType(data)
+    return Trigger(step, "succeed", answer.attempt, told)
+
+
+def _cancel(vect: VectState, command: Cancel) -> list[Trigger]:
+    if vect.state in VECT_ENDS:
+        return []
+    data = MappingProxyType({"reason": command.reason})
+    steps = [
+        Trigger(step, "cancel", step.attempt if step.state == "running" else None, data)
+        for step in vect.steps.values()
+        if step.state not in STEP_ENDS
+    ]
+    return [*steps, Trigger(vect, "cancel", data=data)]
+
+
+def affects(vect: VectState, event: Event) -> list[StepState | VectState]:
+    """Return what is worth a look after an event: the models for which something may be due."""
+    if event.step is None:
+        if event.name != "vect.started":
+            return []
+        return [vect.steps[name] for name in vect.graph.roots()] or [vect]
+    if event.dest not in STEP_ENDS or event.source in STEP_ENDS:
+        return []
+    steps = vect.steps
+    looks: list[StepState | VectState] = [
+        steps[name] for name in vect.graph.dependants_of(event.step)
+    ]
+    if not vect.open_steps:
+        looks.append(vect)
+    return looks
+
+
+def due(model: StepState | VectState) -> Trigger | None:
+    """Return the trigger that is due for a model as it stands now, or None."""
+    if isinstance(model, VectState):
+        return _due_vect(model)
+    if model.state != "pending" or model.vect.state != "running":
+        return None
+    match all_success(model.upstreams, model.tally):
+        case "start":
+            return Trigger(model, "start", model.attempt + 1)
+        case "block":
+            return Trigger(model, "block", None, MappingProxyType({"upstream": _culprit(model)}))
+    return None
+
+
+def _culprit(step: StepState) -> str:
+    steps = step.vect.steps
+    return next(
+        name
+        for name in step.vect.graph.upstreams[step.name]
+        if steps[name].state in ("failed", "upstream_failed")
+    )
+
+
+def _due_vect(vect: VectState) -> Trigger | None:
+    if vect.state != "running" or vect.open_steps:
+        return None
+    failed = [s.name for s in vect.steps.values() if s.state in ("failed", "upstream_failed")]
+    if failed:
+        return Trigger(vect, "fail", data=MappingProxyType({"steps": failed}))
+    return Trigger(vect, "succeed")
+
+
+def effects(event: Event) -> Sequence[Effect]:
+    """Return what a committed event asks of the world."""
+    if event.step is None:
+        return ()
+    if event.dest == "running":
+        return (Submit(event.vect, event.step, event.attempt or 0),)
+    if event.dest == "cancelled" and event.source == "running":
+        return (Kill(event.vect, event.step, event.attempt or 0),)
+    return ()

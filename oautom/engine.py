@@ -1,0 +1,148 @@
+"""The engine: the scheduler on a thread. In the foreground that of the caller, else its own."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from oautom.errors import LogError
+from oautom.events.event import Event
+from oautom.events.log import EventLog
+from oautom.scheduler import Nudge, Scheduler
+from oautom.vect import Run, status_of
+
+
+class ForegroundEngine:
+    """Nothing moves until somebody waits, and it moves on the thread that waits.
+
+    On the main thread, SIGINT (Ctrl-C) and SIGTERM meanwhile cancel all Vects; when all has ended,
+    the signal takes its usual course.
+    """
+
+    def __init__(self, scheduler: Scheduler, log: EventLog) -> None:
+        self._scheduler = scheduler
+        self._log = log
+
+    def begin(self, run: Run) -> None:
+        """Take in a new run."""
+        self._scheduler.begin(run)
+
+    def cancel(self, run: Run, reason: str) -> None:
+        """Ask for the end of a run."""
+        self._scheduler.cancel(run, reason)
+
+    def events(self, run: Run) -> Iterator[Event]:
+        """Yield the committed events of a run."""
+        return self._log.read(vect=run.state.id)
+
+    def status(self, run: Run) -> dict[str, Any]:
+        """Return the state of a run between two ticks."""
+        with self._scheduler.lock:
+            return status_of(run.state)
+
+    def nudge(self) -> None:
+        """Have whoever drives look again whether it is done."""
+        self._scheduler.put(Nudge())
+
+    def wait(self, run: Run, timeout: float | None) -> bool:
+        """Drive until a run is over; False at the timeout."""
+        with _system_signals(self._scheduler) as received:
+            is_over = self._drive(lambda: self._scheduler.is_over(run), timeout)
+            if received:
+                self._drive(self._scheduler.is_idle)
+        if received:
+            _follow(received[0])
+        return is_over
+
+    def serve(self, is_stopped: Callable[[], bool]) -> None:
+        """Drive until `is_stopped`, or until a signal of the system has ended all."""
+        with _system_signals(self._scheduler) as received:
+            self._drive(lambda: is_stopped() or (bool(received) and self._scheduler.is_idle()))
+
+    def _drive(self, until: Callable[[], bool], timeout: float | None = None) -> bool:
+        return self._scheduler.drive(until, timeout)
+
+    def close(self) -> None:
+        """Cancel all that is open, wait until no process of it is left, and end the workers."""
+        self._scheduler.cancel_all("the app was closed")
+        try:
+            self._drive(self._scheduler.is_idle)
+        except LogError:
+            if self._scheduler.failure is None:
+                raise
+        self._scheduler.close()
+
+
+class BackgroundEngine(ForegroundEngine):
+    """A thread of its own drives while there is something to do; the program waits for its end."""
+
+    def __init__(self, scheduler: Scheduler, log: EventLog) -> None:
+        super().__init__(scheduler, log)
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        scheduler.on_message = self._wake
+
+    def _wake(self) -> None:
+        with self._lock:
+            if self._thread is None and self._scheduler.failure is None:
+                self._thread = threading.Thread(target=self._serve, name="oautom-scheduler")
+                self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            self._scheduler.serve_until_idle()
+            with self._lock:
+                if self._scheduler.failure is not None or self._scheduler.is_idle():
+                    self._thread = None
+                    return
+
+    def wait(self, run: Run, timeout: float | None) -> bool:
+        """Wait until a run is over; False at the timeout."""
+        return self._drive(lambda: self._scheduler.is_over(run), timeout)
+
+    def serve(self, is_stopped: Callable[[], bool]) -> None:
+        """Return at once: the thread serves by itself."""
+
+    def _drive(self, until: Callable[[], bool], timeout: float | None = None) -> bool:
+        return self._scheduler.drive(until, timeout, may_drive=False)
+
+
+@contextmanager
+def _system_signals(scheduler: Scheduler) -> Iterator[list[int]]:
+    """Have SIGINT and SIGTERM cancel all Vects; yield the list of those received.
+
+    The handler only puts messages in the inbox. A second signal does not wait any more.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # only the main thread may set handlers, and only it receives signals
+        return
+
+    def handle(number: int, frame: object) -> None:  # noqa: ARG001 - the signature of a handler
+        received.append(number)
+        scheduler.cancel_all(signal.Signals(number).name)
+        if len(received) > 1 or scheduler.is_in_step:
+            raise KeyboardInterrupt
+
+    before = {
+        number: handler
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if (handler := signal.getsignal(number)) not in (None, signal.SIG_IGN)
+    }
+    try:
+        for number in before:
+            signal.signal(number, handle)
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _follow(number: int) -> None:
+    """Do what a signal does when nobody is in its way: the Vects have ended in good order."""
+    if signal.getsignal(number) == signal.SIG_DFL:
+        raise SystemExit(128 + number)  # not at once, as SIG_DFL would: `finally` blocks still run
+    signal.raise_signal(number)

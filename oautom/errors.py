@@ -1,0 +1,213 @@
+"""The errors of oautom: each says what is wrong, where (flow, step), and what to do.
+
+All derive from `OAutomError`; the facts of a message are attributes too. Imports nothing of oautom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+_NEAR_MISS_NAMES_MAX = 2000
+_CYCLE_STEPS_SHOWN = 10
+
+
+class OAutomError(Exception):
+    """Base of every error that oautom raises on purpose.
+
+    Attributes:
+        flow: The name of the flow concerned, or None.
+        step: The name of the step concerned, or None.
+    """
+
+    def __init__(self, message: str, *, flow: str | None = None, step: str | None = None) -> None:
+        super().__init__(message)
+        self.flow = flow
+        self.step = step
+
+    def __str__(self) -> str:
+        """Return the message (a `KeyError` among the bases would quote it)."""
+        return str(self.args[0]) if self.args else ""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel by value: subclasses take facts, not a message, so calling the class fails."""
+        return _revive, (type(self), self.args, self.__dict__)
+
+
+def _revive(
+    kind: type[OAutomError], args: tuple[object, ...], facts: dict[str, object]
+) -> OAutomError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(facts)
+    return error
+
+
+class SettingError(OAutomError, ValueError):
+    """An argument of `OAutom` or of one of its methods cannot be used."""
+
+
+class EngineError(OAutomError, RuntimeError):
+    """A call that cannot work now: the app is closed, or the call would wait for itself."""
+
+
+class FlowError(OAutomError, ValueError):
+    """A flow is declared wrongly, or asked for wrongly."""
+
+
+class CycleError(FlowError):
+    """The steps of a flow wait for each other in a circle.
+
+    Attributes:
+        cycle: Names of the steps, each an upstream of the next; the last is the first again.
+    """
+
+    def __init__(self, flow: str, cycle: Sequence[str]) -> None:
+        shown = [str(name) for name in cycle]
+        if len(shown) > _CYCLE_STEPS_SHOWN:
+            left_out = len(shown) - _CYCLE_STEPS_SHOWN
+            half = _CYCLE_STEPS_SHOWN // 2
+            shown = [*shown[:half], f"({left_out} more)", *shown[-half:]]
+        super().__init__(
+            f"flow '{flow}' has a cycle: {' -> '.join(shown)}; remove one of these depends()",
+            flow=flow,
+        )
+        self.cycle = list(cycle)
+
+
+class DuplicateStepError(FlowError):
+    """Two steps of one flow have the same name."""
+
+    def __init__(self, flow: str, step: str) -> None:
+        super().__init__(
+            f"flow '{flow}' already has a step '{step}'; give this one another name",
+            flow=flow,
+            step=step,
+        )
+
+
+class DuplicateFlowError(FlowError):
+    """Two flows of one app have the same name."""
+
+    def __init__(self, flow: str) -> None:
+        super().__init__(
+            f"the app already has a flow '{flow}'; give this one another name", flow=flow
+        )
+
+
+class UnknownFlowError(FlowError, KeyError):
+    """The app has no flow of this name."""
+
+    def __init__(self, flow: str, known: Iterable[str] = ()) -> None:
+        super().__init__(f"the app has no flow '{flow}'; {_suggest(flow, known)}", flow=flow)
+
+
+class UnknownStepError(FlowError, KeyError):
+    """The flow has no step of this name."""
+
+    def __init__(self, flow: str, step: str, known: Iterable[str] = ()) -> None:
+        super().__init__(
+            f"flow '{flow}' has no step '{step}'; {_suggest(step, known)}", flow=flow, step=step
+        )
+
+
+class CrossFlowDependencyError(FlowError):
+    """A step was made to depend on a step of another flow."""
+
+    def __init__(self, flow: str, step: str, upstream_flow: str, upstream: str) -> None:
+        super().__init__(
+            f"step '{step}' of flow '{flow}' cannot depend on step '{upstream}' of flow "
+            f"'{upstream_flow}'; declare both in one flow",
+            flow=flow,
+            step=step,
+        )
+        self.upstream_flow = upstream_flow
+        self.upstream = upstream
+
+
+class FlowFrozenError(FlowError):
+    """A flow that has been started cannot be changed any more."""
+
+    def __init__(self, flow: str, step: str) -> None:
+        super().__init__(
+            f"flow '{flow}' has been started and cannot change: step '{step}' comes too late; "
+            "declare all steps and depends() before the first start",
+            flow=flow,
+            step=step,
+        )
+
+
+class UnknownVectError(OAutomError, KeyError):
+    """The app has no such Vect."""
+
+
+class VectAlreadyRunningException(OAutomError, RuntimeError):  # noqa: N818 - the original's name
+    """As many Vects of the flow are open as `max_active_vects` allows."""
+
+    def __init__(self, flow: str, running: Sequence[str], limit: int) -> None:
+        super().__init__(
+            f"flow '{flow}' already runs as {', '.join(running)} and its max_active_vects is "
+            f"{limit}; wait for one to end, cancel it, or raise max_active_vects",
+            flow=flow,
+        )
+        self.running = list(running)
+        self.limit = limit
+
+
+class StepFailedError(OAutomError):
+    """A step has ended without a result; raised from the step's own error where there is one.
+
+    Attributes:
+        state: The state in which the step ended.
+        error: What the step reported, or None.
+    """
+
+    def __init__(self, flow: str, step: str, state: str, error: str | None) -> None:
+        reason = f": {error}" if error else ""
+        super().__init__(
+            f"step '{step}' of flow '{flow}' has no result, it ended as '{state}'{reason}",
+            flow=flow,
+            step=step,
+        )
+        self.state = state
+        self.error = error
+
+
+class NotFinishedError(OAutomError, RuntimeError):
+    """The result of a step was asked for before the step had ended."""
+
+    def __init__(self, flow: str, step: str, state: str) -> None:
+        super().__init__(
+            f"step '{step}' of flow '{flow}' is '{state}' and has no result yet; "
+            "call wait() on its Vect first",
+            flow=flow,
+            step=step,
+        )
+        self.state = state
+
+
+class LogError(OAutomError, RuntimeError):
+    """The event log cannot be written or read; the engine stops rather than go on without it."""
+
+
+class InvalidHistoryError(LogError):
+    """A sequence of events that no run can have produced.
+
+    Attributes:
+        seq: The number of the first event that does not fit.
+    """
+
+    def __init__(self, seq: int, what: str) -> None:
+        super().__init__(f"event {seq} does not fit the events before it: {what}")
+        self.seq = seq
+
+
+def _suggest(name: object, known: Iterable[str]) -> str:
+    names = [str(each) for each in islice(known, _NEAR_MISS_NAMES_MAX)]
+    if not names:
+        return "there are none yet"
+    from difflib import get_close_matches  # noqa: PLC0415 - only an error pays for this import
+
+    if close := get_close_matches(str(name), names, n=1):
+        return f"did you mean '{close[0]}'?"
+    more = ", ..." if len(names) > _CYCLE_STEPS_SHOWN else ""
+    return "known: " + ", ".join(f"'{each}'" for each in names[:_CYCLE_STEPS_SHOWN]) + more

@@ -1,0 +1,7 @@
+"""Events, the log that keeps them, and the signals that carry them."""
+
+from oautom.events import signals
+from oautom.events.event import Event
+from oautom.events.log import EventLog, MemoryEventLog
+
+__all__ = ["Event", "EventLog", "MemoryEventLog", "signals"]

@@ -1,0 +1,49 @@
+"""The event: a fact that has happened. Pure data, immutable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
+
+NO_DATA: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One transition of one step or Vect, as it stands in the log.
+
+    Attributes:
+        seq: Number in its log, dense, from 1: the order in which things happened.
+        time: Aware, in UTC; for people to read. Order is by `seq`.
+        flow: Name of the flow.
+        vect: Id of the Vect.
+        step: Name of the step, or None for an event of the Vect itself.
+        attempt: Number of the attempt it belongs to, from 1; None where none is concerned.
+        name: What happened: `step.started`, `vect.failed`, ...
+        source: State before; None for `vect.created`, before which there is nothing.
+        dest: State after.
+        data: What is needed to rebuild the state: the output, the error, the graph. Read-only.
+    """
+
+    seq: int
+    time: datetime
+    flow: str
+    vect: str
+    step: str | None
+    attempt: int | None
+    name: str
+    source: str | None
+    dest: str
+    data: Mapping[str, Any]
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel by value: a read-only view cannot be pickled."""
+        values = (getattr(self, field) for field in self.__struct_fields__[:-1])
+        return _revive, (*values, dict(self.data))
+
+
+def _revive(*values: Any) -> Event:
+    return Event(*values[:-1], MappingProxyType(values[-1]))

@@ -1,0 +1,164 @@
+"""The fold: the state of a Vect is what its events add up to. Pure.
+
+The live engine and the replay share it. Live, the machine has moved `state` when `apply` is called;
+in a replay `advance` does so itself, after it has held the event against the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from oautom.errors import InvalidHistoryError
+from oautom.events.event import Event
+from oautom.graph import Graph
+from oautom.states import INITIAL, STEP_ENDS, STEP_MOVES, VECT_CREATED, VECT_ENDS, VECT_MOVES
+
+
+class StepState:
+    """One step of one Vect: the model of its state machine, and what its events have told.
+
+    Two are equal only if they are the same one: the machine holds no step, so it must not mix any.
+    """
+
+    __slots__ = (
+        "attempt",
+        "end_date",
+        "error",
+        "name",
+        "output",
+        "start_date",
+        "state",
+        "tally",
+        "upstreams",
+        "vect",
+    )
+
+    def __init__(self, vect: VectState, name: str, upstreams: int) -> None:
+        self.vect = vect
+        self.name = name
+        self.state: str = INITIAL
+        self.attempt = 0
+        self.output: Any = None
+        self.error: str | None = None
+        self.start_date: datetime | None = None
+        self.end_date: datetime | None = None
+        self.upstreams = upstreams
+        self.tally: dict[str, int] = {}  # how many upstreams have ended in which state
+
+
+class VectState:
+    """One Vect: the model of its state machine, its steps, and what its events have told."""
+
+    __slots__ = (
+        "created_date",
+        "end_date",
+        "flow",
+        "graph",
+        "id",
+        "open_steps",
+        "params",
+        "start_date",
+        "state",
+        "steps",
+    )
+    name = None  # a Vect is no step: its events name none
+
+    def __init__(self, flow: str, id: str, graph: Graph, params: Mapping[str, Any]) -> None:  # noqa: A002 - the public word
+        self.flow = flow
+        self.id = id
+        self.graph = graph
+        self.params = params
+        self.state: str = INITIAL
+        self.created_date: datetime | None = None
+        self.start_date: datetime | None = None
+        self.end_date: datetime | None = None
+        self.steps = {name: StepState(self, name, len(u)) for name, u in graph.upstreams.items()}
+        self.open_steps = len(self.steps)
+
+    @property
+    def vect(self) -> VectState:
+        """The Vect itself, as `StepState.vect` is."""
+        return self
+
+    def apply(self, event: Event) -> None:
+        """Take in all that `event` tells, but for the state that the machine moves."""
+        if event.step is not None:
+            self._apply_to_step(self.steps[event.step], event)
+        elif event.name == VECT_CREATED:
+            self.created_date = event.time
+        elif event.dest in VECT_ENDS:
+            self.end_date = event.time
+        else:
+            self.start_date = event.time
+
+    def _apply_to_step(self, step: StepState, event: Event) -> None:
+        dest = event.dest
+        if dest == "running":
+            step.attempt = event.attempt or 0
+            step.start_date = event.time
+        elif dest in STEP_ENDS and event.source not in STEP_ENDS:
+            step.end_date = event.time
+            step.output = event.data.get("output")
+            step.error = event.data.get("error")
+            self.open_steps -= 1
+            for name in self.graph.dependants_of(step.name):
+                tally = self.steps[name].tally
+                tally[dest] = tally.get(dest, 0) + 1
+
+    def advance(self, event: Event) -> None:
+        """Move to the state after `event`, as a replay does.
+
+        Raises:
+            InvalidHistoryError: The event cannot follow on this state.
+        """
+        model: StepState | VectState = self
+        moves = VECT_MOVES
+        if event.step is not None:
+            if event.step not in self.steps:
+                raise InvalidHistoryError(event.seq, f"vect {self.id} has no step '{event.step}'")
+            model, moves = self.steps[event.step], STEP_MOVES
+        if (event.name, event.source, event.dest) not in moves or model.state != event.source:
+            raise InvalidHistoryError(
+                event.seq,
+                f"'{event.name}' from '{event.source}' to '{event.dest}', "
+                f"but {event.step or self.id} is '{model.state}'",
+            )
+        model.state = event.dest
+        self.apply(event)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the whole state as plain values, for comparing."""
+        return {
+            "vect": [getattr(self, slot) for slot in self.__slots__ if slot not in _NOT_FACTS],
+            "upstreams": self.graph.upstreams,
+            "steps": [
+                [getattr(step, slot) for slot in step.__slots__ if slot not in _NOT_FACTS]
+                for step in self.steps.values()
+            ],
+        }
+
+
+_NOT_FACTS = frozenset({"vect", "graph", "steps"})
+
+
+def fold(events: Iterable[Event]) -> dict[str, VectState]:
+    """Return the state of every Vect after `events`, by id.
+
+    Raises:
+        InvalidHistoryError: The events are no history that a run can have.
+    """
+    vects: dict[str, VectState] = {}
+    for event in events:
+        if event.name == VECT_CREATED:
+            if event.vect in vects:
+                raise InvalidHistoryError(event.seq, f"vect {event.vect} is created twice")
+            graph = Graph(event.data["graph"])
+            vects[event.vect] = VectState(event.flow, event.vect, graph, event.data["params"])
+            vects[event.vect].apply(event)
+        elif event.vect in vects:
+            vects[event.vect].advance(event)
+        else:
+            raise InvalidHistoryError(event.seq, f"vect {event.vect} has not been created")
+    return vects

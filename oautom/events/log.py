@@ -1,0 +1,80 @@
+"""The log: the ordered, append-only sequence of events, and the only source of truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Protocol
+
+from oautom.errors import LogError
+from oautom.events.event import Event
+
+
+class EventLog(Protocol):
+    """What the engine asks of a log. One engine writes; any thread may read what is committed."""
+
+    @property
+    def last_seq(self) -> int:
+        """Number of the newest event appended, 0 in an empty log."""
+
+    def append(self, sender: object, event: Event) -> None:
+        """Write `event` behind the others; whoever raises here refuses the transition."""
+
+    def commit(self) -> Sequence[Event]:
+        """Make all that was appended since the last commit last, and return it."""
+
+    def read(
+        self, after: int = 0, upto: int | None = None, vect: str | None = None
+    ) -> Iterator[Event]:
+        """Yield committed events in order: those with `after < seq <= upto`, of one Vect or all."""
+
+    def close(self) -> None:
+        """Take no more events. May be called twice."""
+
+
+class MemoryEventLog:
+    """A log that lives as long as the program. What is in it can still be read when it is closed."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._appended: list[Event] = []
+        self._is_closed = False
+        self.last_seq = 0
+
+    def append(self, sender: object, event: Event) -> None:  # noqa: ARG002 - a receiver of `emitted`
+        """Write `event` behind the others. Scheduler's thread only.
+
+        Raises:
+            LogError: The log is closed, or `event.seq` is not the next number.
+        """
+        if self._is_closed:
+            raise LogError(f"event {event.seq} comes after the log was closed")
+        if event.seq != self.last_seq + 1:
+            raise LogError(f"event {event.seq} cannot follow event {self.last_seq}")
+        self._appended.append(event)
+        self.last_seq = event.seq
+
+    def commit(self) -> Sequence[Event]:
+        """Show readers what was appended since the last commit, and return it."""
+        committed, self._appended = self._appended, []
+        self._events += committed
+        return committed
+
+    def read(
+        self, after: int = 0, upto: int | None = None, vect: str | None = None
+    ) -> Iterator[Event]:
+        """Yield committed events in order. Any thread.
+
+        Args:
+            after: Number of the event before the first one wanted.
+            upto: Number of the last one wanted; None for all there are now.
+            vect: Id of the only Vect wanted; None for all.
+        """
+        end = len(self._events) if upto is None else upto
+        for event in islice(self._events, max(after, 0), max(end, 0)):
+            if vect is None or event.vect == vect:
+                yield event
+
+    def close(self) -> None:
+        """Take no more events; reading goes on."""
+        self._is_closed = True

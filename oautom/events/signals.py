@@ -1,0 +1,124 @@
+"""The public signals: one for each name of an event, and `event` for all.
+
+    @signals.step_failed.connect
+    def tell(flow, event, **_): ...
+
+The sender is the `Flow`, so `connect(f, sender=flow)` hears one flow only. Receivers are called on
+the scheduler's thread, after the commit, in the order of the log, and for one event in the order in
+which they were connected. One that raises is logged and harms nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from inspect import iscoroutinefunction
+from typing import Any, Final, TypeVar
+
+from blinker import ANY, Signal
+
+from oautom.errors import SettingError
+from oautom.events.event import Event
+
+_logger = logging.getLogger("oautom.signals")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _InOrder(set[Any]):
+    """A set that remembers the order in which things came: blinker calls receivers in set order."""
+
+    def __init__(self, items: Iterable[Any] = ()) -> None:
+        super().__init__()
+        self._order = dict.fromkeys(items)
+
+    def add(self, item: Any) -> None:
+        self._order[item] = None
+
+    def discard(self, item: Any) -> None:
+        self._order.pop(item, None)
+
+    def copy(self) -> _InOrder:
+        return _InOrder(self._order)
+
+    def __or__(self, other: Iterable[Any]) -> _InOrder:  # type: ignore[override] # any iterable will do
+        return _InOrder((*self._order, *other))
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._order)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __contains__(self, item: object) -> bool:
+        return item in self._order
+
+
+class EventSignal(Signal):
+    """A blinker signal that calls its receivers in order and, unless told, holds them strongly."""
+
+    set_class = _InOrder
+
+    def connect(self, receiver: F, sender: Any = ANY, weak: bool = False) -> F:  # noqa: FBT001, FBT002 - blinker's signature
+        """Have `receiver(flow, event=event)` called for each event of this kind. Any thread.
+
+        Args:
+            receiver: Any callable but a coroutine function. It should end in `**_`, since an event
+                may be sent with more keywords one day.
+            sender: A `Flow`, to hear of its events only.
+            weak: Hold the receiver weakly: it is disconnected when nothing else refers to it.
+
+        Returns:
+            The receiver, so that this can be used as a decorator.
+
+        Raises:
+            SettingError: `receiver` cannot be called, or is `async`; `sender` is a name or number.
+        """
+        if not callable(receiver):
+            raise SettingError(f"a receiver must be callable, not {receiver!r}; pass a function")
+        if iscoroutinefunction(receiver) or iscoroutinefunction(
+            getattr(receiver, "__call__", None)  # noqa: B004 - an object whose __call__ is async
+        ):
+            raise SettingError(
+                f"receiver {receiver!r} is async and would never be awaited; pass a plain function"
+            )
+        if isinstance(sender, str | int):
+            raise SettingError(f"sender must be a Flow, not {sender!r}; pass the Flow object itself")
+        return super().connect(receiver, sender, weak)
+
+
+event: Final = EventSignal("Every event.")
+vect_created: Final = EventSignal("vect.created")
+vect_started: Final = EventSignal("vect.started")
+vect_succeeded: Final = EventSignal("vect.succeeded")
+vect_failed: Final = EventSignal("vect.failed")
+vect_cancelled: Final = EventSignal("vect.cancelled")
+step_started: Final = EventSignal("step.started")
+step_succeeded: Final = EventSignal("step.succeeded")
+step_failed: Final = EventSignal("step.failed")
+step_blocked: Final = EventSignal("step.blocked")
+step_cancelled: Final = EventSignal("step.cancelled")
+step_late_result: Final = EventSignal("step.late_result")
+
+_by_name: Final = {s.__doc__: s for s in list(globals().values()) if isinstance(s, EventSignal)}
+
+
+def publish(flow: object, happened: Event) -> None:
+    """Tell the receivers of one committed event. Scheduler's thread only."""
+    for signal in (_by_name[happened.name], event):
+        if signal.receivers:
+            for receiver in signal.receivers_for(flow):
+                _call(receiver, flow, happened)
+
+
+def _call(receiver: Callable[..., Any], flow: object, happened: Event) -> None:
+    try:
+        receiver(flow, event=happened)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # a receiver that calls sys.exit() must not end the engine either
+        _logger.exception(
+            "receiver %r raised on event %d (%s); the run goes on",
+            receiver,
+            happened.seq,
+            happened.name,
+        )

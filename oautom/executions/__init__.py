@@ -1,0 +1,8 @@
+"""What a step does: the base class of all steps, and the kinds that come with oautom."""
+
+from oautom.executions.base import Execution
+from oautom.executions.bash import BashExecution
+from oautom.executions.context import Context
+from oautom.executions.python import PythonExecution
+
+__all__ = ["BashExecution", "Context", "Execution", "PythonExecution"]

@@ -1,0 +1,121 @@
+"""`Execution`: a step of a flow, the base class of all kinds of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from oautom.errors import FlowError
+from oautom.executions.context import Context
+
+if TYPE_CHECKING:
+    from oautom.flow import Flow
+
+Steps = TypeVar("Steps", bound="Execution | Iterable[Execution]")
+
+LOG_LIMIT_BYTES = 2**20
+
+
+class Execution:
+    """A step of a flow: what to do. Subclass it to make a kind of your own.
+
+    A subclass defines `run(self, context)`, which does or starts the work and returns the output
+    of the step. If it also defines `check(self, context) -> bool`, the step is done when `check`
+    says so: it is asked every `poll_interval` seconds, and nothing is held up in between. Both are
+    called on a worker of the executor, from several Vects at once if there are several: keep what
+    belongs to one run in `context`, not in `self`.
+
+    Args:
+        name: Name of the step, unique in its flow.
+        flow: The flow that it belongs to.
+        log_limit_bytes: How much of what the step writes is kept; the newest is.
+
+    Attributes:
+        poll_interval: Seconds between two calls of `check`.
+        runs_here: The work stays in this process, whatever the executor of the app is.
+
+    Raises:
+        FlowError: The name or the flow cannot be used.
+        DuplicateStepError: The flow has a step of this name.
+        FlowFrozenError: The flow has been started.
+    """
+
+    poll_interval: float = 1.0
+    runs_here: ClassVar[bool] = False
+
+    def __init__(self, name: str, flow: Flow, *, log_limit_bytes: int = LOG_LIMIT_BYTES) -> None:
+        if not hasattr(flow, "add"):
+            raise FlowError(f"step {name!r}: flow must be a Flow, not {flow!r}")
+        if not isinstance(log_limit_bytes, int) or log_limit_bytes < 1:
+            raise self.wrong(flow, name, f"log_limit_bytes must be a positive int, not {log_limit_bytes!r}")
+        if type(self).run is Execution.run:
+            raise self.wrong(flow, name, f"{type(self).__name__} has no run(self, context); define it")
+        self.name = name
+        self.flow = flow
+        self.log_limit_bytes = log_limit_bytes
+        flow.add(self)
+
+    @staticmethod
+    def wrong(flow: Flow, name: str, what: str) -> FlowError:
+        """Return the error that says what is wrong with the declaration of a step."""
+        flow_name = getattr(flow, "name", flow)
+        return FlowError(f"step {name!r} of flow '{flow_name}': {what}", flow=flow_name, step=name)
+
+    def run(self, context: Context) -> Any:
+        """Do or start the work, and return the output of the step."""
+        raise TypeError(f"{type(self).__name__} must define run(self, context)")
+
+    @property
+    def is_polled(self) -> bool:
+        """Whether the step is done only when its `check` says so."""
+        return hasattr(type(self), "check")
+
+    def depends(self, *upstreams: Execution) -> None:
+        """Have this step wait for `upstreams`, all of its own flow. Saying it twice is no harm.
+
+        Raises:
+            FlowError: One of them is no step.
+            CrossFlowDependencyError: One of them belongs to another flow.
+            FlowFrozenError: The flow has been started.
+        """
+        self.flow.add_edges(self, upstreams)
+
+    def __rshift__(self, others: Steps) -> Steps:
+        """`a >> b` and `a >> [b, c]`: the right side waits for the left."""
+        for step in [others] if isinstance(others, Execution) else others:
+            _checked(step, self).depends(self)
+        return others
+
+    def __lshift__(self, others: Steps) -> Steps:
+        """`b << a` and `c << [a, b]`: the left side waits for the right."""
+        self.depends(*([others] if isinstance(others, Execution) else others))
+        return others
+
+    def __rrshift__(self, others: Iterable[Execution]) -> Execution:
+        """`[a, b] >> c`: the right side waits for all on the left."""
+        self.depends(*others)
+        return self
+
+    def __rlshift__(self, others: Iterable[Execution]) -> Execution:
+        """`[b, c] << a`: all on the left wait for the right side."""
+        for step in others:
+            _checked(step, self).depends(self)
+        return self
+
+    def __getstate__(self) -> Mapping[str, Any]:
+        """Travel to another process without the flow: a worker gets what the step does, no more."""
+        return {key: value for key, value in self.__dict__.items() if key != "flow"}
+
+    def __repr__(self) -> str:
+        """Return the kind and the name of the step."""
+        return f"<{type(self).__name__} '{self.name}'>"
+
+
+def _checked(step: object, other: Execution) -> Execution:
+    if not isinstance(step, Execution):
+        raise FlowError(
+            f"only steps can depend on each other: {step!r} beside step '{other.name}' is none",
+            flow=other.flow.name,
+            step=other.name,
+        )
+    return step

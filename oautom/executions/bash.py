@@ -1,0 +1,150 @@
+"""`BashExecution`: a step that runs a Bash command in a process group of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+from oautom.executions.base import LOG_LIMIT_BYTES, Execution
+from oautom.executions.context import Context, LogBuffer
+from oautom.executions.process import ProcessGroup
+from oautom.executions.work import StepError
+
+if TYPE_CHECKING:
+    from oautom.flow import Flow
+
+Output = Literal["last_line", "text", "json"]
+_LAST_LINES_SHOWN = 5
+
+
+class BashExecution(Execution):
+    """A step that runs `bash -c command`; the step succeeds when its exit code is 0.
+
+    The process leads a group of its own. When the step is cancelled, the whole group gets SIGTERM
+    and, after `grace_period`, SIGKILL. When the command has ended, whatever it left in the
+    background is ended as well. Standard input is empty. Beside `env`, the command finds
+    `OAUTOM_FLOW`, `OAUTOM_VECT`, `OAUTOM_STEP` and `OAUTOM_ATTEMPT` in its environment.
+
+    Args:
+        name: Name of the step, unique in its flow.
+        flow: The flow that it belongs to.
+        command: What Bash runs. Give it values by `env`, never by pasting them into the text.
+        env: Variables added to the environment of this program.
+        cwd: Working directory; that of this program unless said.
+        output: What of standard output becomes the output of the step: its last line that is not
+            blank (None if there is none), all of it as `text`, or all of it read as `json`.
+        grace_period: Seconds that a cancelled command has between SIGTERM and SIGKILL.
+        log_limit_bytes: How much of what it writes is kept, the newest; also of the output.
+
+    Raises:
+        FlowError: An argument cannot be used.
+    """
+
+    runs_here = True  # it is a process already; and only its parent can wait for it and end it
+
+    def __init__(  # noqa: PLR0913 - the signature that users know
+        self,
+        name: str,
+        flow: Flow,
+        command: str,
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        output: Output = "last_line",
+        *,
+        grace_period: float = 3.0,
+        log_limit_bytes: int = LOG_LIMIT_BYTES,
+    ) -> None:
+        if not isinstance(command, str) or not command.strip() or "\0" in command:
+            raise self.wrong(flow, name, f"command must be text that Bash can run, not {command!r}")
+        if output not in get_args(Output):
+            known = ", ".join(repr(each) for each in get_args(Output))
+            raise self.wrong(flow, name, f"output must be one of {known}, not {output!r}")
+        if not isinstance(grace_period, int | float) or not 0 <= grace_period < float("inf"):
+            raise self.wrong(flow, name, f"grace_period must be seconds, from 0, not {grace_period!r}")
+        if cwd is not None and not isinstance(cwd, str | os.PathLike):
+            raise self.wrong(flow, name, f"cwd must be a path, not {cwd!r}")
+        if env is not None and not isinstance(env, Mapping):
+            raise self.wrong(flow, name, f"env must be a mapping, not {env!r}")
+        self.command = command
+        self.env = dict(env or {})
+        self._check_env(flow, name)
+        self.cwd = cwd
+        self.output: Final = output
+        self.grace_period = grace_period
+        super().__init__(name, flow, log_limit_bytes=log_limit_bytes)
+
+    def _check_env(self, flow: Flow, name: str) -> None:
+        for key, value in self.env.items():
+            if not isinstance(key, str) or not key or "=" in key or "\0" in key:
+                raise self.wrong(flow, name, f"env has {key!r}, which cannot name a variable")
+            if not isinstance(value, str) or "\0" in value:
+                raise self.wrong(
+                    flow, name, f"env[{key!r}] must be text without NUL, not {value!r}; use str()"
+                )
+
+    def run(self, context: Context) -> Any:
+        """Run the command to its end and return its output.
+
+        Raises:
+            StepError: It exited with another code than 0, was ended by a signal, or its output is
+                no JSON where it should be.
+        """
+        log, stdout = context.buffer, LogBuffer(self.log_limit_bytes)
+
+        def on_output(chunk: bytes) -> None:
+            log.write(chunk)
+            stdout.write(chunk)
+
+        group = ProcessGroup(
+            ["bash", "-c", self.command],
+            env=os.environ | self.env | self._place(context),
+            cwd=self.cwd,
+            grace_period=self.grace_period,
+            on_output=on_output,
+            on_error=log.write,
+        )
+        if not context.on_cancel(group.cancel):
+            raise StepError("the step was cancelled before its command began")
+        ended = group.run()
+        if ended.returncode:
+            raise _failure(ended.returncode, log)
+        return self._read_output(stdout)
+
+    @staticmethod
+    def _place(context: Context) -> dict[str, str]:
+        return {
+            "OAUTOM_FLOW": context.flow,
+            "OAUTOM_VECT": context.vect_id,
+            "OAUTOM_STEP": context.step,
+            "OAUTOM_ATTEMPT": str(context.attempt),
+        }
+
+    def _read_output(self, stdout: LogBuffer) -> Any:
+        text = stdout.text()
+        if self.output == "text":
+            return text
+        if self.output == "json":
+            try:
+                return json.loads(text)
+            except ValueError as error:
+                cut = f"; its first {stdout.dropped_bytes} bytes are not kept, raise log_limit_bytes"
+                raise StepError(
+                    f"the command's output is not JSON: {error}{cut if stdout.dropped_bytes else ''}"
+                ) from error
+        lines = [line for line in text.splitlines() if line.strip()]
+        return lines[-1] if lines else None
+
+
+def _failure(returncode: int, log: LogBuffer) -> StepError:
+    last_lines = [line for line in log.text().splitlines() if line.strip()][-_LAST_LINES_SHOWN:]
+    tail = f": {' | '.join(last_lines)}" if last_lines else ""
+    if returncode > 0:
+        return StepError(f"the command exited with code {returncode}{tail}", exit_code=returncode)
+    try:
+        name = signal.Signals(-returncode).name
+    except ValueError:  # a real-time signal has no name
+        name = f"signal {-returncode}"
+    return StepError(f"the command was ended by {name}{tail}", signal=name)

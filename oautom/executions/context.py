@@ -1,0 +1,185 @@
+"""What a step is told while it runs: its place in the Vect, its inputs, its log, the wish to stop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any
+
+from oautom.errors import SettingError
+
+_lock = threading.Lock()  # guards the lazy parts of all contexts; held for a few bytecodes only
+
+
+class LogBuffer:
+    """The newest bytes that a step has written, at most `limit_bytes`. Any thread."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._chunks: deque[bytes] = deque()
+        self._size_bytes = 0
+        self._lock = threading.Lock()
+        self.dropped_bytes = 0
+
+    def write(self, chunk: bytes) -> None:
+        """Keep `chunk`, and drop the oldest where it is too much."""
+        with self._lock:
+            self._chunks.append(chunk)
+            self._size_bytes += len(chunk)
+            while (excess := self._size_bytes - self._limit_bytes) > 0:
+                oldest = self._chunks.popleft()
+                if len(oldest) > excess:
+                    self._chunks.appendleft(oldest[excess:])
+                dropped = min(len(oldest), excess)
+                self._size_bytes -= dropped
+                self.dropped_bytes += dropped
+
+    def text(self) -> str:
+        """Return what is kept, decoded; a character cut in two at the start is left out."""
+        with self._lock:
+            kept = b"".join(self._chunks)
+            self._chunks = deque([kept])
+        if self.dropped_bytes:
+            kept = kept.lstrip(bytes(range(0x80, 0xC0)))  # continuation bytes of UTF-8
+        return kept.decode(errors="replace")
+
+
+class _BufferHandler(logging.Handler):
+    def __init__(self, buffer: LogBuffer) -> None:
+        super().__init__()
+        self._buffer = buffer
+        self.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._buffer.write((self.format(record) + "\n").encode(errors="replace"))
+
+
+class Context:
+    """What `run` and `check` are given.
+
+    Attributes:
+        flow: Name of the flow.
+        vect_id: Id of the Vect.
+        step: Name of the step.
+        attempt: Number of this attempt, from 1.
+        params: The parameters of the Vect, read-only.
+        output: In `check`: what `run` has returned. None in `run`.
+    """
+
+    def __init__(  # noqa: PLR0913 - made in one place only
+        self,
+        flow: str,
+        vect_id: str,
+        step: str,
+        attempt: int,
+        params: Mapping[str, Any],
+        inputs: Callable[[], dict[str, Any]] = dict,
+        buffers: MutableMapping[str, LogBuffer] | None = None,
+        log_limit_bytes: int = 2**20,
+    ) -> None:
+        self.flow = flow
+        self.vect_id = vect_id
+        self.step = step
+        self.attempt = attempt
+        self.params = params
+        self.output: Any = None
+        self._inputs = inputs
+        self._buffers = {} if buffers is None else buffers
+        self._log_limit_bytes = log_limit_bytes
+        self._log: logging.Logger | None = None
+        self._is_cancelled = False
+        self._cancelled: threading.Event | None = None
+        self._stoppers: list[Callable[[], None]] = []
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The outputs of the direct upstreams that have succeeded, by the name of the step."""
+        return self._inputs()
+
+    @property
+    def buffer(self) -> LogBuffer:
+        """Where the step's output goes: raw bytes, what `log_text` shows."""
+        with _lock:
+            buffer = self._buffers.get(self.step)
+            if buffer is None:
+                buffer = self._buffers[self.step] = LogBuffer(self._log_limit_bytes)
+        return buffer
+
+    @property
+    def log(self) -> logging.Logger:
+        """A standard logger; its lines are shown by `vect.steps[name].log_text`."""
+        if self._log is None:
+            log = logging.Logger(f"oautom.{self.flow}.{self.step}")
+            log.addHandler(_BufferHandler(self.buffer))
+            self._log = log
+        return self._log
+
+    @property
+    def cancelled(self) -> threading.Event:
+        """Set when the step is not wanted any more: a long `run` looks at it and returns."""
+        with _lock:
+            if self._cancelled is None:
+                self._cancelled = threading.Event()
+                if self._is_cancelled:
+                    self._cancelled.set()
+            return self._cancelled
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Write how far the step has come to its log.
+
+        Args:
+            fraction: From 0 to 1.
+            message: What it is doing, in a few words.
+
+        Raises:
+            SettingError: `fraction` is no number from 0 to 1.
+        """
+        if not 0 <= fraction <= 1:
+            raise SettingError(
+                f"step '{self.step}' reports a progress of {fraction!r}; give a number from 0 to 1",
+                flow=self.flow,
+                step=self.step,
+            )
+        self.log.info("%3.0f %% %s", fraction * 100, message)
+
+    def on_cancel(self, stopper: Callable[[], None]) -> bool:
+        """Have `stopper` called, on whatever thread cancels, when the step is not wanted any more.
+
+        A step that has one is waited for when its Vect is cancelled: it promises to end soon.
+
+        Returns:
+            False if it is cancelled already: `stopper` is not kept, and nothing should be begun.
+        """
+        with _lock:
+            if not self._is_cancelled:
+                self._stoppers.append(stopper)
+            return not self._is_cancelled
+
+    def cancel(self) -> bool:
+        """Tell the step that it is not wanted any more. The runner calls this, on any thread.
+
+        Returns:
+            Whether somebody promised to end the work, and is to be waited for.
+        """
+        with _lock:
+            self._is_cancelled = True
+            stoppers = list(self._stoppers)
+            if self._cancelled is not None:
+                self._cancelled.set()
+        for stopper in stoppers:
+            stopper()
+        return bool(stoppers)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel to another process: by value, and there nobody can cancel it any more."""
+        told = (self.flow, self.vect_id, self.step, self.attempt, dict(self.params))
+        return _revive, (*told, self.inputs, self._log_limit_bytes, self.output)
+
+
+def _revive(*told: Any) -> Context:
+    *place, inputs, log_limit_bytes, output = told
+    context = Context(*place, inputs=lambda: inputs, log_limit_bytes=log_limit_bytes)
+    context.output = output
+    return context

@@ -1,0 +1,158 @@
+"""One process with all its descendants, from its start to the end of the last of them.
+
+The process leads a session and process group of its own. Its end is waited for, never polled; what
+it writes is read as it comes, so it never blocks, and only the newest bytes are kept. Whoever is
+left in the group when its leader has ended is ended too.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from typing import NamedTuple
+
+_READ_BYTES = 2**16
+
+
+class Ended(NamedTuple):
+    """How a process ended: its exit code, or minus the number of the signal that ended it."""
+
+    returncode: int
+    was_cancelled: bool
+
+
+class ProcessGroup:
+    """A process that leads its own group, watched by the thread that calls `run`.
+
+    Args:
+        argv: The program and its arguments.
+        env: The whole environment.
+        cwd: Working directory, or None for the one of this program.
+        grace_period: Seconds between SIGTERM and SIGKILL when it is cancelled.
+        on_output: Called with what the process writes to standard output.
+        on_error: Called with what it writes to standard error.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts of a process
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: str | os.PathLike[str] | None,
+        grace_period: float,
+        on_output: Callable[[bytes], None],
+        on_error: Callable[[bytes], None],
+    ) -> None:
+        self._argv, self._env, self._cwd = argv, env, cwd
+        self._grace_period = grace_period
+        self._on_output, self._on_error = on_output, on_error
+        self._wake_read, self._wake_write = os.pipe()
+        self._is_cancelled = threading.Event()
+        self._wake_lock = threading.Lock()
+
+    def cancel(self) -> None:
+        """Ask the whole group to end: SIGTERM, after the grace period SIGKILL. Any thread."""
+        self._is_cancelled.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        with self._wake_lock:  # the pipe may be closed by now, and its number be another file's
+            if self._wake_write >= 0:
+                os.write(self._wake_write, b"!")
+
+    def run(self) -> Ended:
+        """Start the process, read what it writes, and return how it ended. Once only.
+
+        Raises:
+            OSError: It cannot be started.
+        """
+        try:
+            with subprocess.Popen(
+                self._argv,
+                env=self._env,
+                cwd=self._cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,
+            ) as process:
+                try:
+                    self._watch(process)
+                finally:  # also when this very thread is interrupted: leave nobody behind
+                    _signal_group(process.pid, signal.SIGKILL)
+                return Ended(process.wait(), self._is_cancelled.is_set())
+        finally:
+            with self._wake_lock:
+                os.close(self._wake_write)
+                self._wake_write = -1
+            os.close(self._wake_read)
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        ended = threading.Event()
+
+        def wait_for_end() -> None:
+            # WNOWAIT leaves it a zombie: its number is not given away while its group is signalled.
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            ended.set()
+            self._wake()
+
+        threading.Thread(target=wait_for_end, name="oautom-waitid", daemon=True).start()
+        with ExitStack() as stack:
+            selector = stack.enter_context(selectors.DefaultSelector())
+            for stream, receive in (
+                (process.stdout, self._on_output),
+                (process.stderr, self._on_error),
+            ):
+                assert stream is not None
+                os.set_blocking(stream.fileno(), False)
+                selector.register(stream.fileno(), selectors.EVENT_READ, receive)
+            selector.register(self._wake_read, selectors.EVENT_READ)
+            self._until_end(process.pid, selector, ended)
+            _signal_group(process.pid, signal.SIGKILL)
+            while self._read_ready(selector, timeout=0):
+                continue
+
+    def _until_end(
+        self, pid: int, selector: selectors.BaseSelector, ended: threading.Event
+    ) -> None:
+        """Read until the leader has ended; once cancelled, until all writers have, for a while."""
+        kill_time: float | None = None
+        while True:
+            if self._is_cancelled.is_set() and kill_time is None:
+                kill_time = time.monotonic() + self._grace_period
+                _signal_group(pid, signal.SIGTERM)
+            if ended.is_set() and (kill_time is None or len(selector.get_map()) == 1):
+                return
+            timeout = None if kill_time is None else kill_time - time.monotonic()
+            if timeout is not None and timeout <= 0:
+                return
+            self._read_ready(selector, timeout)
+
+    def _read_ready(self, selector: selectors.BaseSelector, timeout: float | None) -> bool:
+        """Read once from each stream that has something; return whether any had."""
+        has_read = False
+        for key, _ in selector.select(timeout):
+            try:
+                chunk = os.read(key.fd, _READ_BYTES)
+            except BlockingIOError:
+                continue
+            if key.data is None:
+                continue
+            if chunk:
+                key.data(chunk)
+                has_read = True
+            else:
+                selector.unregister(key.fd)
+        return has_read
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # all gone; on macOS: only zombies left
+        os.killpg(pid, number)

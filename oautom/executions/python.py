@@ -1,0 +1,78 @@
+"""`PythonExecution`: a step that calls a Python function."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from oautom.executions.base import LOG_LIMIT_BYTES, Execution
+from oautom.executions.context import Context
+
+if TYPE_CHECKING:
+    from oautom.flow import Flow
+
+
+class PythonExecution(Execution):
+    """A step that calls `function(*args, **kwargs)`; what it returns is the output of the step.
+
+    A parameter of the function named `context` that is not given otherwise receives the `Context`.
+    An `async` function is run to its end on an event loop of its own.
+
+    Args:
+        name: Name of the step, unique in its flow.
+        flow: The flow that it belongs to.
+        function: What to call, on a worker of the executor.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        log_limit_bytes: How much of what the step logs is kept; the newest is.
+
+    Raises:
+        FlowError: The function cannot be called, or not with these arguments.
+    """
+
+    def __init__(  # noqa: PLR0913 - the signature that users know
+        self,
+        name: str,
+        flow: Flow,
+        function: Callable[..., Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        log_limit_bytes: int = LOG_LIMIT_BYTES,
+    ) -> None:
+        if not callable(function):
+            raise self.wrong(flow, name, f"function must be callable, not {function!r}")
+        if isinstance(args, str) or not isinstance(args, Sequence):
+            raise self.wrong(flow, name, f"args must be a tuple or list, not {args!r}")
+        if kwargs is not None and not isinstance(kwargs, Mapping):
+            raise self.wrong(flow, name, f"kwargs must be a mapping, not {kwargs!r}")
+        self.function = function
+        self.args = tuple(args)
+        self.kwargs = dict(kwargs or {})
+        self._wants_context = self._bind(flow, name)
+        super().__init__(name, flow, log_limit_bytes=log_limit_bytes)
+
+    def _bind(self, flow: Flow, name: str) -> bool:
+        """Hold the arguments against the signature, and tell whether the context is wanted too."""
+        try:
+            signature = inspect.signature(self.function)
+        except (ValueError, TypeError):  # some built-in functions have none
+            return False
+        wants = "context" in signature.parameters and "context" not in self.kwargs
+        try:
+            bound = signature.bind_partial(*self.args, **self.kwargs)
+            wants = wants and "context" not in bound.arguments
+            signature.bind(*self.args, **self.kwargs, **({"context": None} if wants else {}))
+        except TypeError as error:
+            called = getattr(self.function, "__name__", self.function)
+            raise self.wrong(
+                flow, name, f"{called}{signature} cannot be called with these arguments: {error}"
+            ) from error
+        return wants
+
+    def run(self, context: Context) -> Any:
+        """Call the function and return what it returns."""
+        if self._wants_context:
+            return self.function(*self.args, context=context, **self.kwargs)
+        return self.function(*self.args, **self.kwargs)

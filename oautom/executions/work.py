@@ -1,0 +1,154 @@
+"""One call of a step, and its outcome: what an executor runs, in this process or in another.
+
+`Work` may be handed to any `concurrent.futures.Executor`. One that pickles it sends a parcel of
+bytes instead, opened only where errors can be told: nothing that a step is made of or returns can
+break the executor's own machinery.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import pickle
+import traceback
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from oautom.executions.base import Execution
+from oautom.executions.context import Context
+
+NO_DETAILS: Mapping[str, Any] = {}
+
+
+class StepError(Exception):
+    """A step reports its own failure: `str(error)` is the message, `details` go to the event.
+
+    Attributes:
+        details: More about it: `exit_code`, `signal`.
+    """
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.details = details
+
+
+class Outcome:
+    """How one call of a step went.
+
+    Attributes:
+        output: What it returned.
+        error: What went wrong, in one line, or None.
+        details: More about the error.
+        cause: The exception itself, where it is in this process.
+        log: What the step logged, where it could not be seen here.
+    """
+
+    __slots__ = ("cause", "details", "error", "log", "output")
+
+    def __init__(
+        self,
+        output: Any = None,
+        error: str | None = None,
+        details: Mapping[str, Any] = NO_DETAILS,
+        cause: BaseException | None = None,
+    ) -> None:
+        self.output = output
+        self.error = error
+        self.details = details
+        self.cause = cause
+        self.log = b""
+
+    @classmethod
+    def failure(cls, cause: BaseException) -> Outcome:
+        """Return the outcome of a call that raised `cause`, whatever that is."""
+        if isinstance(cause, StepError):
+            return cls(error=str(cause), details=cause.details, cause=cause)
+        details = {"error_type": type(cause).__name__, "traceback": _traceback(cause)}
+        return cls(error=_in_one_line(cause), details=details, cause=cause)
+
+
+def _in_one_line(error: BaseException) -> str:
+    """Return type and message of an exception, even of one that cannot be printed."""
+    kind = type(error).__name__
+    try:
+        message = str(error)
+    except BaseException as unprintable:  # noqa: BLE001 - __str__ is the user's, it may do anything
+        return f"{kind}: (its message cannot be printed: {type(unprintable).__name__})"
+    return f"{kind}: {message}" if message else kind
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except BaseException:  # noqa: BLE001 - __str__ is the user's, it may do anything
+        return "".join(traceback.format_tb(error.__traceback__))
+
+
+class Work:
+    """One call of `run` or `check` of a step. Never raises: what went wrong is in the outcome."""
+
+    __slots__ = ("context", "execution", "method")
+
+    def __init__(
+        self, execution: Execution, context: Context, method: Literal["run", "check"] = "run"
+    ) -> None:
+        self.execution = execution
+        self.context = context
+        self.method = method
+
+    def __call__(self) -> Outcome:
+        """Make the call."""
+        try:
+            output = getattr(self.execution, self.method)(self.context)
+            if inspect.iscoroutine(output):
+                output = asyncio.run(output)
+        except BaseException as error:  # noqa: BLE001 - whatever a step raises fails that step only
+            return Outcome.failure(error)
+        return Outcome(output)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel as a parcel, so that what cannot be unpacked fails this step only."""
+        return _Parcel, (pickle.dumps((self.execution, self.context, self.method)),)
+
+
+class _Parcel:
+    """A `Work` in another process: bytes in, bytes out."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __call__(self) -> bytes:
+        try:
+            execution, context, method = pickle.loads(self._content)  # noqa: S301 - packed by ourselves
+        except BaseException as error:  # noqa: BLE001 - unpacking runs the user's code
+            return _pack(Outcome.failure(error))
+        outcome = Work(execution, context, method)()
+        outcome.log = context.buffer.text().encode()
+        return _pack(outcome)
+
+
+def _pack(outcome: Outcome) -> bytes:
+    cause: object = outcome.cause
+    try:
+        pickle.loads(pickle.dumps(cause))  # noqa: S301 - our own bytes; some exceptions only fail here
+    except BaseException:  # noqa: BLE001 - pickling runs the user's code
+        cause = None
+    try:
+        return pickle.dumps((outcome.output, outcome.error, outcome.details, cause, outcome.log))
+    except BaseException as error:  # noqa: BLE001 - pickling runs the user's code
+        failed = Outcome.failure(error)
+        message = f"the output cannot be sent to the main process: {failed.error}"
+        return pickle.dumps((None, message, failed.details, None, outcome.log))
+
+
+def unpack(answer: Outcome | bytes) -> Outcome:
+    """Return the outcome that an executor has answered, from this process or another."""
+    if isinstance(answer, Outcome):
+        return answer
+    try:
+        *told, log = pickle.loads(answer)  # noqa: S301 - packed by our own worker
+    except BaseException as error:  # noqa: BLE001 - unpacking runs the user's code
+        return Outcome.failure(error)
+    outcome = Outcome(*told)
+    outcome.log = log
+    return outcome

@@ -1,0 +1,67 @@
+"""Where a step runs: inline, threads, processes, or any `concurrent.futures.Executor`."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
+from typing import Literal
+
+from oautom.errors import SettingError
+from oautom.executors.base import Place, Workers
+from oautom.executors.futures import FutureWorkers
+from oautom.executors.inline import InlineWorkers
+from oautom.executors.threads import ThreadsExecutor
+
+ExecutorName = Literal["threads", "inline", "processes"]
+
+
+def make_workers(executor: ExecutorName | Executor, max_workers: int | None) -> Workers:
+    """Return the workers that the argument `executor` of `OAutom` asks for.
+
+    Raises:
+        SettingError: There is no such executor, or not with so many workers.
+    """
+    if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
+        raise SettingError(f"max_workers must be a positive int or None, not {max_workers!r}")
+    if executor == "threads":
+        return threads(max_workers or _default_slots())
+    if executor == "inline":
+        if max_workers not in (None, 1):
+            raise SettingError(f"executor 'inline' does one step at a time, not {max_workers}")
+        return InlineWorkers()
+    if executor == "processes":
+        return _processes(max_workers or os.cpu_count() or 1)
+    if isinstance(executor, Executor):
+        own = getattr(executor, "_max_workers", None)
+        slots = max_workers or own or _default_slots()
+        place: Place = "threads" if isinstance(executor, ThreadPoolExecutor) else "elsewhere"
+        return FutureWorkers(slots, executor=executor, place=place)
+    raise SettingError(
+        "executor must be 'threads', 'inline', 'processes' or a concurrent.futures.Executor, "
+        f"not {executor!r}"
+    )
+
+
+def threads(slots: int) -> Workers:
+    """Return threads of our own."""
+    return FutureWorkers(slots, make=partial(ThreadsExecutor, slots), end=_end_threads, place="threads")
+
+
+def _end_threads(executor: Executor) -> None:
+    executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _processes(slots: int) -> Workers:
+    # multiprocessing takes 10 ms to import, and most programs never ask for processes
+    from oautom.executors.processes import ProcessesExecutor  # noqa: PLC0415
+
+    def end(executor: Executor) -> None:
+        assert isinstance(executor, ProcessesExecutor)
+        executor.kill()
+
+    return FutureWorkers(slots, make=partial(ProcessesExecutor, slots), end=end)
+
+
+def _default_slots() -> int:
+    return min(32, (os.cpu_count() or 1) + 4)  # as concurrent.futures.ThreadPoolExecutor has it

@@ -1,0 +1,33 @@
+"""What the runner asks of the workers that do the steps' work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+Place = Literal["inline", "threads", "elsewhere"]
+
+Done = Callable[[object, BaseException | None], None]
+"""Called once with what the work returned, or with why it could not be done. On any thread."""
+
+
+class Workers(Protocol):
+    """Who does the work. Methods are called on the scheduler's thread.
+
+    Attributes:
+        slots: How much work they do at once.
+        place: On the scheduler's thread, on threads of this process, or who knows where: there a
+            step cannot be told to stop.
+    """
+
+    slots: int
+    place: Place
+
+    def submit(self, work: Callable[[], object], done: Done) -> None:
+        """Have `work` done, and `done` called afterwards."""
+
+    def run_next(self) -> None:
+        """Do work that is kept for the scheduler's own thread, if these workers do so."""
+
+    def close(self) -> None:
+        """Take no more work, and end the workers that are ours; without waiting for their work."""

@@ -1,0 +1,212 @@
+"""`Flow`: a directed acyclic graph of steps, declared once, frozen by its first start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Protocol
+
+from oautom.errors import (
+    CrossFlowDependencyError,
+    CycleError,
+    DuplicateStepError,
+    FlowError,
+    FlowFrozenError,
+)
+from oautom.executions.base import Execution
+from oautom.graph import Graph
+
+
+class Registry(Protocol):
+    """Where a flow is known by its name: the app."""
+
+    def add(self, flow: Flow) -> None:
+        """Take the flow in, or raise `DuplicateFlowError`."""
+
+
+class Flow:
+    """A directed acyclic graph of steps: what is to be done, and what waits for what.
+
+    Declare it on one thread. The first start of the flow freezes it.
+
+    Args:
+        name: Name of the flow, unique in its app.
+        app: The `OAutom` that runs it.
+        max_active_vects: How many Vects of the flow may be open at once.
+        description: What the flow is for, in a sentence.
+
+    Attributes:
+        app: The `OAutom` that runs it.
+
+    Raises:
+        FlowError: An argument cannot be used.
+        DuplicateFlowError: The app has a flow of this name.
+    """
+
+    def __init__(
+        self, name: str, app: Registry, *, max_active_vects: int = 1, description: str = ""
+    ) -> None:
+        check_name("flow", name)
+        if not callable(getattr(app, "add", None)):
+            raise FlowError(f"flow '{name}': app must be an OAutom, not {app!r}", flow=name)
+        if not isinstance(max_active_vects, int) or max_active_vects < 1:
+            raise FlowError(
+                f"flow '{name}': max_active_vects must be a positive int, not {max_active_vects!r}",
+                flow=name,
+            )
+        if not isinstance(description, str):
+            raise FlowError(
+                f"flow '{name}': description must be text, not {description!r}", flow=name
+            )
+        self.name = name
+        self.app = app
+        self.max_active_vects = max_active_vects
+        self.description = description
+        self._steps: dict[str, Execution] = {}
+        self._edges: dict[str, list[str]] = {}
+        self._graph: Graph | None = None
+        self._is_frozen = False
+        app.add(self)
+
+    @property
+    def steps(self) -> Mapping[str, Execution]:
+        """The steps by name, in the order of declaration; read-only."""
+        return MappingProxyType(self._steps)
+
+    @property
+    def graph(self) -> Graph:
+        """Which step waits for which."""
+        if self._graph is None:
+            self._graph = Graph({name: self._edges.get(name, ()) for name in self._steps})
+        return self._graph
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change whenever a step or a dependency does."""
+        return self.graph.fingerprint()
+
+    def add(self, step: Execution) -> None:
+        """Take in a step; an `Execution` does so when it is made.
+
+        Raises:
+            FlowError: Its name cannot be used.
+            DuplicateStepError: There is a step of this name.
+            FlowFrozenError: The flow has been started.
+        """
+        check_name(f"flow '{self.name}': step", step.name, flow=self.name)
+        if step.name in self._steps:
+            raise DuplicateStepError(self.name, step.name)
+        self._check_open(step.name)
+        self._steps[step.name] = step
+        self._graph = None
+
+    def add_edges(self, step: Execution, upstreams: Iterable[Execution]) -> None:
+        """Have `step` wait for `upstreams`; `depends` and `>>` do so. All of them, or none.
+
+        Raises:
+            FlowError: One of them is no step.
+            CrossFlowDependencyError: One of them belongs to another flow.
+            FlowFrozenError: The flow has been started.
+        """
+        self._check_open(step.name)
+        names = [self._upstream_name(step, upstream) for upstream in upstreams]
+        self._edges.setdefault(step.name, []).extend(names)
+        self._graph = None
+
+    def _upstream_name(self, step: Execution, upstream: Execution) -> str:
+        if not isinstance(upstream, Execution):
+            raise FlowError(
+                f"step '{step.name}' of flow '{self.name}' can only depend on steps, "
+                f"not on {upstream!r}",
+                flow=self.name,
+                step=step.name,
+            )
+        if upstream.flow is not self:
+            raise CrossFlowDependencyError(
+                self.name, step.name, upstream.flow.name, upstream.name
+            )
+        return upstream.name
+
+    def _check_open(self, step: str) -> None:
+        if self._is_frozen:
+            raise FlowFrozenError(self.name, step)
+
+    def validate(self) -> None:
+        """Check the whole graph. The first start does so by itself.
+
+        Raises:
+            CycleError: Steps wait for each other in a circle; names the circle.
+        """
+        if (cycle := self.graph.find_cycle()) is not None:
+            raise CycleError(self.name, cycle)
+
+    def freeze(self) -> None:
+        """Check the flow and take no more changes; the first start does so.
+
+        Raises:
+            CycleError: See `validate`; then the flow can still be changed.
+        """
+        if not self._is_frozen:
+            self.validate()
+            self._is_frozen = True
+            self._edges.clear()  # the graph has them
+
+    def to_mermaid(self) -> str:
+        """Return the graph as a Mermaid flowchart, as Markdown viewers draw it."""
+        lines = [f"    n{i}[{_quoted(name, '#quot;')}]" for i, name in enumerate(self._steps)]
+        return "\n".join(["flowchart LR", *lines, *self._edge_lines("    n{} --> n{}")]) + "\n"
+
+    def to_dot(self) -> str:
+        """Return the graph in the DOT language of Graphviz."""
+        label = _quoted(self.name, '\\"')
+        nodes = [
+            f"    n{i} [label={_quoted(name, chr(92) + chr(34))}];"
+            for i, name in enumerate(self._steps)
+        ]
+        lines = [f"digraph {label} {{", "    rankdir=LR;", "    node [shape=box];", *nodes]
+        return "\n".join([*lines, *self._edge_lines("    n{} -> n{};"), "}"]) + "\n"
+
+    def _edge_lines(self, form: str) -> list[str]:
+        place = {name: i for i, name in enumerate(self._steps)}
+        return [
+            form.format(place[upstream], place[name])
+            for name, upstreams in self.graph.upstreams.items()
+            for upstream in upstreams
+        ]
+
+    def __repr__(self) -> str:
+        """Return the name of the flow and the number of its steps."""
+        return f"<Flow '{self.name}' of {len(self._steps)} steps>"
+
+
+def check_name(what: str, name: object, *, flow: str | None = None) -> None:
+    """Refuse what cannot name a flow, step or Vect in a log, an environment and a terminal.
+
+    Raises:
+        FlowError: The name is no text, is blank, holds a NUL, or is not valid Unicode.
+    """
+    problem = None
+    if not isinstance(name, str):
+        problem = "must be text"
+    elif not name.strip():
+        problem = "must not be blank"
+    elif "\0" in name:
+        problem = "must not hold a NUL character"
+    elif not _is_unicode(name):
+        problem = "must be valid Unicode, without lone surrogates"
+    if problem:
+        raise FlowError(f"{what} name {problem}, not {name!r}", flow=flow)
+
+
+def _is_unicode(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _quoted(text: str, quote: str) -> str:
+    """Return a label in double quotes, on one line."""
+    escaped = text.replace("\\", "\\\\") if quote.startswith("\\") else text
+    return '"' + " ".join(escaped.replace('"', quote).splitlines()) + '"'

@@ -1,0 +1,67 @@
+"""The graph of a flow: which step waits for which. Pure; knows names only, not what steps do."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from graphlib import CycleError as _GraphlibCycleError
+from graphlib import TopologicalSorter
+
+_NONE: tuple[str, ...] = ()
+
+
+class Graph:
+    """A directed graph of named steps, immutable.
+
+    Args:
+        upstreams: For each step, in the order of declaration, the steps that it waits for.
+
+    Attributes:
+        upstreams: For each step, the steps that it waits for, each once.
+        dependants: For each step that has any, the steps that wait for it, in the order of
+            declaration.
+    """
+
+    __slots__ = ("dependants", "upstreams")
+
+    def __init__(self, upstreams: Mapping[str, Iterable[str]]) -> None:
+        self.upstreams = {
+            name: tuple(dict.fromkeys(ups)) if ups else _NONE for name, ups in upstreams.items()
+        }
+        dependants: dict[str, list[str]] = {}
+        for name, ups in self.upstreams.items():
+            for upstream in ups:
+                dependants.setdefault(upstream, []).append(name)
+        self.dependants = {name: tuple(downs) for name, downs in dependants.items()}
+
+    def dependants_of(self, name: str) -> tuple[str, ...]:
+        """Return the steps that wait for `name`."""
+        return self.dependants.get(name, _NONE)
+
+    def roots(self) -> list[str]:
+        """Return the steps that wait for none."""
+        return [name for name, ups in self.upstreams.items() if not ups]
+
+    def find_cycle(self) -> list[str] | None:
+        """Return the names along a cycle, first one repeated at the end, or None if acyclic.
+
+        Each name is an upstream of the next.
+        """
+        try:
+            TopologicalSorter(self.upstreams).prepare()
+        except _GraphlibCycleError as error:
+            return list(error.args[1])
+        return None
+
+    def fingerprint(self) -> str:
+        """Return 16 hexadecimal digits that change whenever a step or an edge does.
+
+        The order of declaration is no part of it.
+        """
+        digest = hashlib.sha256()
+        for name in sorted(self.upstreams):
+            for part in (name, *sorted(self.upstreams[name])):
+                encoded = part.encode()
+                digest.update(b"%d:%b," % (len(encoded), encoded))
+            digest.update(b";")
+        return digest.hexdigest()[:16]

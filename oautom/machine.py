@@ -1,0 +1,84 @@
+"""The state machines: every transition emits its event, then moves, then tells.
+
+All steps of all Vects share one `transitions.Machine`, all Vects a second one. A model is never
+added to its machine: `machine.events[trigger].trigger(model)` works without, in a fiftieth of the
+memory, and the machine keeps nothing alive. May be used on the scheduler's thread only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from blinker import Signal
+from transitions import EventData, Machine, Transition
+
+from oautom.events.event import Event
+from oautom.states import INITIAL, Row
+
+Record = Callable[[Any, str, str, str, int | None, Mapping[str, Any]], Event]
+"""Makes the event of a transition: (model, event name, source, dest, attempt, data)."""
+
+
+class LoggedTransition(Transition):
+    """A transition that is written to the log before the state moves.
+
+    Where a receiver of `emitted` raises, nothing has moved. No callback of `transitions` is run:
+    those after the change would find the state moved already when they raise.
+    """
+
+    def execute(self, event_data: EventData) -> bool:
+        """Emit the event, move the state, tell: the whole of a transition."""
+        machine: LoggedMachine = event_data.machine
+        model, told = event_data.model, event_data.kwargs
+        name = machine.event_names[event_data.event.name]
+        event = machine.record(model, name, self.source, self.dest, told["attempt"], told["data"])
+        machine.emitted.send(model, event=event)
+        model.state = self.dest
+        machine.appended.send(model, event=event)
+        return True
+
+
+class LoggedMachine(Machine):  # type: ignore[misc] # transitions leaves Machine untyped
+    """One table of transitions, and the two signals that carry each of its events.
+
+    Args:
+        table: The transitions.
+        event_names: For each trigger the name of its event.
+        record: Makes the event.
+        emitted: Sent while the state is still the old one; the log is its receiver.
+        appended: Sent when log and state agree; the scheduler is its receiver.
+    """
+
+    transition_cls = LoggedTransition
+
+    def __init__(
+        self,
+        table: tuple[Row, ...],
+        event_names: Mapping[str, str],
+        record: Record,
+        emitted: Signal,
+        appended: Signal,
+    ) -> None:
+        self.event_names = event_names
+        self.record = record
+        self.emitted = emitted
+        self.appended = appended
+        states = dict.fromkeys(state for row in table for state in (row.source, row.dest))
+        super().__init__(
+            model=None,
+            states=list(states),
+            initial=INITIAL,
+            transitions=[list(row) for row in table],
+            auto_transitions=False,
+        )
+
+    def fire(
+        self, model: object, trigger: str, attempt: int | None, data: Mapping[str, Any]
+    ) -> None:
+        """Fire one trigger on one model.
+
+        Raises:
+            MachineError: The trigger is not allowed in this state; nothing has changed.
+        """
+        self.events[trigger].trigger(model, attempt=attempt, data=data)

@@ -1,0 +1,229 @@
+"""The runner: the edge, where effects become work and work becomes answers.
+
+It hands the work of steps to the workers, and their answers to the inbox. Its methods are called on
+the scheduler's thread; only `_answered` runs wherever a worker ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+from oautom.clock import Clock, Timers
+from oautom.decide import Effect, Finished, Submit
+from oautom.events.fold import StepState
+from oautom.executions.base import Execution
+from oautom.executions.context import Context
+from oautom.executions.work import Outcome, Work, unpack
+from oautom.executors import threads
+from oautom.executors.base import Workers
+from oautom.executors.inline import InlineWorkers
+from oautom.vect import Run
+
+Key = tuple[str, str, int]
+"""One attempt: (id of the Vect, name of the step, number of the attempt)."""
+
+
+class Answer(NamedTuple):
+    """Message: the workers have done a piece of work."""
+
+    key: Key
+    answer: object
+    failure: BaseException | None
+
+
+class Poll(NamedTuple):
+    """Message: it is time to ask a step whether its work elsewhere is done."""
+
+    key: Key
+
+
+class _Task:
+    """An attempt that is under way."""
+
+    __slots__ = ("context", "execution", "is_launched", "is_killed", "is_promised", "is_submitted", "key", "run")
+
+    def __init__(self, key: Key, run: Run, execution: Execution, context: Context) -> None:
+        self.key = key
+        self.run = run
+        self.execution = execution
+        self.context = context
+        self.is_submitted = False  # the workers have it; a polled step waits without them
+        self.is_launched = False  # `run` has returned, it is `check` that is asked from now on
+        self.is_killed = False
+        self.is_promised = False  # it has been killed, and somebody sees to it that it ends
+
+
+class Runner:
+    """Performs effects on workers.
+
+    Args:
+        workers: Who does the work.
+        clock: Tells when a step is to be asked again.
+        timers: Where `Poll` messages wait for their time.
+        put: Puts a message in the inbox; any thread.
+
+    Attributes:
+        busy: How many of the workers' slots are taken.
+    """
+
+    def __init__(
+        self,
+        workers: Workers,
+        clock: Clock,
+        timers: Timers[Any],
+        put: Callable[[Any], None],
+    ) -> None:
+        self.busy = 0
+        self._workers = workers
+        self._workers_here: Workers | None = None
+        self._clock = clock
+        self._timers = timers
+        self._put = put
+        self._tasks: dict[Key, _Task] = {}
+        self._ending: dict[str, int] = {}  # per Vect: killed attempts whose end is promised
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a slot is free."""
+        return self.busy < self._workers.slots
+
+    def is_ending(self, vect: str) -> bool:
+        """Whether something of a Vect has been killed and has not ended yet."""
+        return vect in self._ending
+
+    @property
+    def is_ending_any(self) -> bool:
+        """Whether something of any Vect has been killed and has not ended yet."""
+        return bool(self._ending)
+
+    @property
+    def is_in_step(self) -> bool:
+        """Whether the code of a step has the scheduler's own thread."""
+        return isinstance(self._workers, InlineWorkers) and self._workers.is_running
+
+    def perform(self, run: Run, effect: Effect) -> None:
+        """Do what a committed event asks for."""
+        key = (effect.vect, effect.step, effect.attempt)
+        if isinstance(effect, Submit):
+            execution = run.flow.steps[effect.step]
+            self._tasks[key] = _Task(key, run, execution, _context(run, execution, effect.attempt))
+            self._submit(self._tasks[key], "run")
+        elif key in self._tasks:
+            self._kill(self._tasks[key])
+
+    def poll(self, key: Key) -> bool:
+        """Ask a step whether it is done, in a slot that the caller has taken; False if too late."""
+        task = self._tasks.get(key)
+        if task is None:
+            return False
+        self._submit(task, "check")
+        return True
+
+    def _submit(self, task: _Task, method: Literal["run", "check"]) -> None:
+        task.is_submitted = True
+        work = Work(task.execution, task.context, method)
+        self._workers_for(task.execution).submit(work, partial(self._answered, task.key))
+
+    def _workers_for(self, execution: Execution) -> Workers:
+        if not execution.runs_here or self._workers.place != "elsewhere":
+            return self._workers
+        if self._workers_here is None:
+            self._workers_here = threads(self._workers.slots)
+        return self._workers_here
+
+    def _answered(self, key: Key, answer: object, failure: BaseException | None) -> None:
+        self._put(Answer(key, answer, failure))
+
+    def run_next(self) -> None:
+        """Do work that is kept for the scheduler's own thread."""
+        self._workers.run_next()
+
+    def settle(self, message: Answer) -> Finished | None:
+        """Free the slot of an answer, and return it as a command if the attempt is over."""
+        self.busy -= 1
+        task = self._tasks[message.key]
+        task.is_submitted = False
+        outcome = (
+            unpack(message.answer)
+            if message.failure is None
+            else Outcome.failure(message.failure)
+        )
+        if outcome.log:
+            task.context.buffer.write(outcome.log)
+        if task.execution.is_polled and outcome.error is None and not task.is_killed:
+            if not self._is_done(task, outcome):
+                return None
+            outcome = Outcome(task.context.output)
+        del self._tasks[task.key]
+        if task.is_promised:
+            self._end_promise(task.key[0])
+        if outcome.cause is not None:
+            task.run.causes[task.key[1]] = outcome.cause
+        return Finished(*task.key, outcome.output, outcome.error, outcome.details)
+
+    def _is_done(self, task: _Task, outcome: Outcome) -> bool:
+        if not task.is_launched:
+            task.is_launched = True
+            task.context.output = outcome.output
+        elif outcome.output:
+            return True
+        when = self._clock.monotonic() + task.execution.poll_interval
+        self._timers.add(when, Poll(task.key))
+        return False
+
+    def _kill(self, task: _Task) -> None:
+        task.is_killed = True
+        promised = task.context.cancel()
+        if not task.is_submitted:
+            del self._tasks[task.key]  # it waited to be asked again: no answer will come
+        elif promised:
+            task.is_promised = True
+            self._ending[task.key[0]] = self._ending.get(task.key[0], 0) + 1
+
+    def _end_promise(self, vect: str) -> None:
+        self._ending[vect] -= 1
+        if not self._ending[vect]:
+            del self._ending[vect]
+
+    def interrupt(self, vect: str) -> None:
+        """Tell the step that holds the scheduler's own thread to stop, if it is of this Vect.
+
+        Any thread. The scheduler itself could say so only when the step is over.
+        """
+        if self.is_in_step:
+            for key, task in list(self._tasks.items()):
+                if key[0] == vect:
+                    task.context.cancel()
+
+    def kill_all(self) -> None:
+        """Tell all work to stop: the engine can take no answer any more."""
+        for task in list(self._tasks.values()):
+            self._kill(task)
+
+    def close(self) -> None:
+        """End the workers that are ours."""
+        self._workers.close()
+        if self._workers_here is not None:
+            self._workers_here.close()
+
+
+def _context(run: Run, execution: Execution, attempt: int) -> Context:
+    state = run.state
+    return Context(
+        state.flow,
+        state.id,
+        execution.name,
+        attempt,
+        state.params,
+        partial(_inputs, state.steps[execution.name]),
+        run.buffers,
+        execution.log_limit_bytes,
+    )
+
+
+def _inputs(step: StepState) -> dict[str, Any]:
+    steps = step.vect.steps
+    names = step.vect.graph.upstreams[step.name]
+    return {name: steps[name].output for name in names if steps[name].state == "success"}
