@@ -7,7 +7,7 @@ import os
 import threading
 import weakref
 from concurrent.futures import Executor
-from enum import Enum
+from enum import StrEnum
 from types import TracebackType
 from typing import Any, Self, overload
 
@@ -29,7 +29,7 @@ from oautom.scheduler import Scheduler
 from oautom.vect import Run, Vect
 
 
-class OAutomMode(str, Enum):
+class OAutomMode(StrEnum):
     """On which thread Vects are driven."""
 
     foreground = "foreground"

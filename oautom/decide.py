@@ -1,7 +1,8 @@
 """The decisions: pure functions from a command to triggers, and from an event to what follows.
 
-    command --handle--> trigger --(machine, log)--> event --affects--> steps worth a look --due--> trigger
-                                                    event --effects--> effect
+    command --handle--> trigger --(machine, log)--> event
+    event --affects--> models worth a look --due--> trigger
+    event --effects--> effect
 
 No function here changes anything, and none knows of threads, clocks or files.
 """

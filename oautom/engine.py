@@ -121,7 +121,7 @@ def _system_signals(scheduler: Scheduler) -> Iterator[list[int]]:
         yield received  # only the main thread may set handlers, and only it receives signals
         return
 
-    def handle(number: int, frame: object) -> None:  # noqa: ARG001 - the signature of a handler
+    def handle(number: int, frame: object) -> None:  # the signature of a handler
         received.append(number)
         scheduler.cancel_all(signal.Signals(number).name)
         if len(received) > 1 or scheduler.is_in_step:

@@ -122,9 +122,7 @@ class Flow:
                 step=step.name,
             )
         if upstream.flow is not self:
-            raise CrossFlowDependencyError(
-                self.name, step.name, upstream.flow.name, upstream.name
-            )
+            raise CrossFlowDependencyError(self.name, step.name, upstream.flow.name, upstream.name)
         return upstream.name
 
     def _check_open(self, step: str) -> None:

@@ -16,9 +16,9 @@ from oautom.events.fold import StepState
 from oautom.executions.base import Execution
 from oautom.executions.context import Context
 from oautom.executions.work import Outcome, Work, unpack
-from oautom.executors import threads
 from oautom.executors.base import Workers
 from oautom.executors.inline import InlineWorkers
+from oautom.executors.threads import ThreadWorkers
 from oautom.vect import Run
 
 Key = tuple[str, str, int]
@@ -42,7 +42,16 @@ class Poll(NamedTuple):
 class _Task:
     """An attempt that is under way."""
 
-    __slots__ = ("context", "execution", "is_launched", "is_killed", "is_promised", "is_submitted", "key", "run")
+    __slots__ = (
+        "context",
+        "execution",
+        "is_killed",
+        "is_launched",
+        "is_promised",
+        "is_submitted",
+        "key",
+        "run",
+    )
 
     def __init__(self, key: Key, run: Run, execution: Execution, context: Context) -> None:
         self.key = key
@@ -113,13 +122,11 @@ class Runner:
         elif key in self._tasks:
             self._kill(self._tasks[key])
 
-    def poll(self, key: Key) -> bool:
-        """Ask a step whether it is done, in a slot that the caller has taken; False if too late."""
-        task = self._tasks.get(key)
-        if task is None:
-            return False
-        self._submit(task, "check")
-        return True
+    def poll(self, key: Key) -> None:
+        """Ask a step whether it is done, unless it has been killed meanwhile. Takes a slot."""
+        if key in self._tasks:
+            self.busy += 1
+            self._submit(self._tasks[key], "check")
 
     def _submit(self, task: _Task, method: Literal["run", "check"]) -> None:
         task.is_submitted = True
@@ -130,7 +137,7 @@ class Runner:
         if not execution.runs_here or self._workers.place != "elsewhere":
             return self._workers
         if self._workers_here is None:
-            self._workers_here = threads(self._workers.slots)
+            self._workers_here = ThreadWorkers(self._workers.slots)
         return self._workers_here
 
     def _answered(self, key: Key, answer: object, failure: BaseException | None) -> None:
@@ -146,9 +153,7 @@ class Runner:
         task = self._tasks[message.key]
         task.is_submitted = False
         outcome = (
-            unpack(message.answer)
-            if message.failure is None
-            else Outcome.failure(message.failure)
+            unpack(message.answer) if message.failure is None else Outcome.failure(message.failure)
         )
         if outcome.log:
             task.context.buffer.write(outcome.log)

@@ -15,7 +15,6 @@ from datetime import datetime
 from queue import SimpleQueue
 from typing import Any
 
-from blinker import Signal
 from transitions import MachineError
 
 from oautom.clock import Clock, Timers
@@ -26,7 +25,7 @@ from oautom.events.fold import StepState, VectState
 from oautom.events.log import EventLog
 from oautom.events.signals import publish
 from oautom.executors.base import Workers
-from oautom.machine import LoggedMachine
+from oautom.machine import LoggedMachine, Wire
 from oautom.runner import Answer, Poll, Runner
 from oautom.states import (
     STEP_EVENTS,
@@ -70,11 +69,13 @@ class Scheduler:
         self._runs: dict[str, Run] = {}
         self._open: set[str] = set()
         self._ready: deque[StepState | VectState] = deque()
-        self._waiting: deque[StepState | Poll] = deque()  # due, until a slot is free; first come
+        self._waiting: deque[StepState | VectState | Poll] = (
+            deque()
+        )  # due, until a slot is free; first come
         self._changed = threading.Condition()
         self._driver: int | None = None
         self._has_news = False
-        self._emitted, self._appended = Signal(), Signal()
+        self._emitted, self._appended = Wire(), Wire()
         self._steps = self._machine(STEP_TABLE, STEP_EVENTS)
         self._vects = self._machine(VECT_TABLE, VECT_EVENTS)
         self._emitted.connect(self._log.append, weak=False)
@@ -263,22 +264,27 @@ class Scheduler:
             self._fire(trigger)
 
     def _settle(self) -> None:
-        """Fire all that is due; starts wait for a free slot, in the order in which they came due."""
+        """Fire all that is due; starts wait for a free slot, first come, first served."""
         while self._ready:
             trigger = due(self._ready.popleft())
             if trigger is None:
                 continue
-            if trigger.name == "start":
+            if trigger.name != "start":
+                self._fire(trigger)
+            elif self._waiting or not self._runner.has_room:
                 self._waiting.append(trigger.model)
             else:
-                self._fire(trigger)
+                self._start(trigger)
         while self._waiting and self._runner.has_room:
             first = self._waiting.popleft()
             if isinstance(first, Poll):
-                self._runner.busy += self._runner.poll(first.key)
+                self._runner.poll(first.key)
             elif (trigger := due(first)) is not None:
-                self._runner.busy += 1
-                self._fire(trigger)
+                self._start(trigger)
+
+    def _start(self, trigger: Trigger) -> None:
+        self._runner.busy += 1  # the work itself is submitted after the commit
+        self._fire(trigger)
 
     def _create(self, run: Run) -> None:
         state = run.state

@@ -41,9 +41,9 @@ class Event(msgspec.Struct, frozen=True):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Travel by value: a read-only view cannot be pickled."""
-        values = (getattr(self, field) for field in self.__struct_fields__[:-1])
-        return _revive, (*values, dict(self.data))
+        values = {field: getattr(self, field) for field in self.__struct_fields__}
+        return _revive, (values | {"data": dict(self.data)},)
 
 
-def _revive(*values: Any) -> Event:
-    return Event(*values[:-1], MappingProxyType(values[-1]))
+def _revive(values: dict[str, Any]) -> Event:
+    return Event(**values | {"data": MappingProxyType(values["data"])})

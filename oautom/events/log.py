@@ -33,7 +33,7 @@ class EventLog(Protocol):
 
 
 class MemoryEventLog:
-    """A log that lives as long as the program. What is in it can still be read when it is closed."""
+    """A log that lives as long as the program; it can still be read when it is closed."""
 
     def __init__(self) -> None:
         self._events: list[Event] = []
@@ -41,7 +41,7 @@ class MemoryEventLog:
         self._is_closed = False
         self.last_seq = 0
 
-    def append(self, sender: object, event: Event) -> None:  # noqa: ARG002 - a receiver of `emitted`
+    def append(self, sender: object, event: Event) -> None:  # a receiver of `emitted`
         """Write `event` behind the others. Scheduler's thread only.
 
         Raises:

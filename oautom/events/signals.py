@@ -40,7 +40,7 @@ class _InOrder(set[Any]):
     def copy(self) -> _InOrder:
         return _InOrder(self._order)
 
-    def __or__(self, other: Iterable[Any]) -> _InOrder:  # type: ignore[override] # any iterable will do
+    def __or__(self, other: Iterable[Any]) -> _InOrder:
         return _InOrder((*self._order, *other))
 
     def __iter__(self) -> Iterator[Any]:
@@ -58,7 +58,7 @@ class EventSignal(Signal):
 
     set_class = _InOrder
 
-    def connect(self, receiver: F, sender: Any = ANY, weak: bool = False) -> F:  # noqa: FBT001, FBT002 - blinker's signature
+    def connect(self, receiver: F, sender: Any = ANY, weak: bool = False) -> F:
         """Have `receiver(flow, event=event)` called for each event of this kind. Any thread.
 
         Args:
@@ -82,7 +82,9 @@ class EventSignal(Signal):
                 f"receiver {receiver!r} is async and would never be awaited; pass a plain function"
             )
         if isinstance(sender, str | int):
-            raise SettingError(f"sender must be a Flow, not {sender!r}; pass the Flow object itself")
+            raise SettingError(
+                f"sender must be a Flow, not {sender!r}; pass the Flow object itself"
+            )
         return super().connect(receiver, sender, weak)
 
 

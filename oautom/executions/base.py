@@ -47,9 +47,13 @@ class Execution:
         if not hasattr(flow, "add"):
             raise FlowError(f"step {name!r}: flow must be a Flow, not {flow!r}")
         if not isinstance(log_limit_bytes, int) or log_limit_bytes < 1:
-            raise self.wrong(flow, name, f"log_limit_bytes must be a positive int, not {log_limit_bytes!r}")
+            raise self.wrong(
+                flow, name, f"log_limit_bytes must be a positive int, not {log_limit_bytes!r}"
+            )
         if type(self).run is Execution.run:
-            raise self.wrong(flow, name, f"{type(self).__name__} has no run(self, context); define it")
+            raise self.wrong(
+                flow, name, f"{type(self).__name__} has no run(self, context); define it"
+            )
         self.name = name
         self.flow = flow
         self.log_limit_bytes = log_limit_bytes
@@ -58,7 +62,7 @@ class Execution:
     @staticmethod
     def wrong(flow: Flow, name: str, what: str) -> FlowError:
         """Return the error that says what is wrong with the declaration of a step."""
-        flow_name = getattr(flow, "name", flow)
+        flow_name = str(getattr(flow, "name", flow))
         return FlowError(f"step {name!r} of flow '{flow_name}': {what}", flow=flow_name, step=name)
 
     def run(self, context: Context) -> Any:

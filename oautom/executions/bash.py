@@ -6,7 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from oautom.executions.base import LOG_LIMIT_BYTES, Execution
 from oautom.executions.context import Context, LogBuffer
@@ -45,7 +45,7 @@ class BashExecution(Execution):
 
     runs_here = True  # it is a process already; and only its parent can wait for it and end it
 
-    def __init__(  # noqa: PLR0913 - the signature that users know
+    def __init__(  # the signature that users know
         self,
         name: str,
         flow: Flow,
@@ -63,7 +63,9 @@ class BashExecution(Execution):
             known = ", ".join(repr(each) for each in get_args(Output))
             raise self.wrong(flow, name, f"output must be one of {known}, not {output!r}")
         if not isinstance(grace_period, int | float) or not 0 <= grace_period < float("inf"):
-            raise self.wrong(flow, name, f"grace_period must be seconds, from 0, not {grace_period!r}")
+            raise self.wrong(
+                flow, name, f"grace_period must be seconds, from 0, not {grace_period!r}"
+            )
         if cwd is not None and not isinstance(cwd, str | os.PathLike):
             raise self.wrong(flow, name, f"cwd must be a path, not {cwd!r}")
         if env is not None and not isinstance(env, Mapping):
@@ -72,7 +74,7 @@ class BashExecution(Execution):
         self.env = dict(env or {})
         self._check_env(flow, name)
         self.cwd = cwd
-        self.output: Final = output
+        self.output_form = output
         self.grace_period = grace_period
         super().__init__(name, flow, log_limit_bytes=log_limit_bytes)
 
@@ -124,16 +126,16 @@ class BashExecution(Execution):
 
     def _read_output(self, stdout: LogBuffer) -> Any:
         text = stdout.text()
-        if self.output == "text":
+        if self.output_form == "text":
             return text
-        if self.output == "json":
+        if self.output_form == "json":
             try:
                 return json.loads(text)
             except ValueError as error:
-                cut = f"; its first {stdout.dropped_bytes} bytes are not kept, raise log_limit_bytes"
-                raise StepError(
-                    f"the command's output is not JSON: {error}{cut if stdout.dropped_bytes else ''}"
-                ) from error
+                cut = ""
+                if stdout.dropped_bytes:
+                    cut = f"; {stdout.dropped_bytes} bytes were too many, raise log_limit_bytes"
+                raise StepError(f"the command's output is not JSON: {error}{cut}") from error
         lines = [line for line in text.splitlines() if line.strip()]
         return lines[-1] if lines else None
 

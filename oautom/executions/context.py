@@ -1,4 +1,4 @@
-"""What a step is told while it runs: its place in the Vect, its inputs, its log, the wish to stop."""
+"""What a step is told while it runs: where it stands, its inputs, its log, the wish to stop."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Context:
         output: In `check`: what `run` has returned. None in `run`.
     """
 
-    def __init__(  # noqa: PLR0913 - made in one place only
+    def __init__(  # made in one place only
         self,
         flow: str,
         vect_id: str,
@@ -111,7 +111,7 @@ class Context:
     def log(self) -> logging.Logger:
         """A standard logger; its lines are shown by `vect.steps[name].log_text`."""
         if self._log is None:
-            log = logging.Logger(f"oautom.{self.flow}.{self.step}")
+            log = logging.Logger(f"oautom.{self.flow}.{self.step}")  # noqa: LOG001 - for one attempt
             log.addHandler(_BufferHandler(self.buffer))
             self._log = log
         return self._log
@@ -174,12 +174,16 @@ class Context:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Travel to another process: by value, and there nobody can cancel it any more."""
-        told = (self.flow, self.vect_id, self.step, self.attempt, dict(self.params))
-        return _revive, (*told, self.inputs, self._log_limit_bytes, self.output)
+        place = (self.flow, self.vect_id, self.step, self.attempt, dict(self.params))
+        return _revive, (place, self.inputs, self._log_limit_bytes, self.output)
 
 
-def _revive(*told: Any) -> Context:
-    *place, inputs, log_limit_bytes, output = told
+def _revive(
+    place: tuple[str, str, str, int, Mapping[str, Any]],
+    inputs: dict[str, Any],
+    log_limit_bytes: int,
+    output: Any,
+) -> Context:
     context = Context(*place, inputs=lambda: inputs, log_limit_bytes=log_limit_bytes)
     context.output = output
     return context

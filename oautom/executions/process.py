@@ -39,7 +39,7 @@ class ProcessGroup:
         on_error: Called with what it writes to standard error.
     """
 
-    def __init__(  # noqa: PLR0913 - the parts of a process
+    def __init__(  # the parts of a process
         self,
         argv: Sequence[str],
         *,

@@ -31,7 +31,7 @@ class PythonExecution(Execution):
         FlowError: The function cannot be called, or not with these arguments.
     """
 
-    def __init__(  # noqa: PLR0913 - the signature that users know
+    def __init__(  # the signature that users know
         self,
         name: str,
         flow: Flow,

@@ -12,7 +12,7 @@ import inspect
 import pickle
 import traceback
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from oautom.executions.base import Execution
 from oautom.executions.context import Context
@@ -72,7 +72,7 @@ def _in_one_line(error: BaseException) -> str:
     kind = type(error).__name__
     try:
         message = str(error)
-    except BaseException as unprintable:  # noqa: BLE001 - __str__ is the user's, it may do anything
+    except BaseException as unprintable:  # __str__ is the user's, it may do anything
         return f"{kind}: (its message cannot be printed: {type(unprintable).__name__})"
     return f"{kind}: {message}" if message else kind
 
@@ -80,7 +80,7 @@ def _in_one_line(error: BaseException) -> str:
 def _traceback(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
-    except BaseException:  # noqa: BLE001 - __str__ is the user's, it may do anything
+    except BaseException:  # __str__ is the user's, it may do anything
         return "".join(traceback.format_tb(error.__traceback__))
 
 
@@ -102,7 +102,7 @@ class Work:
             output = getattr(self.execution, self.method)(self.context)
             if inspect.iscoroutine(output):
                 output = asyncio.run(output)
-        except BaseException as error:  # noqa: BLE001 - whatever a step raises fails that step only
+        except BaseException as error:  # whatever a step raises fails that step only
             return Outcome.failure(error)
         return Outcome(output)
 
@@ -120,7 +120,7 @@ class _Parcel:
     def __call__(self) -> bytes:
         try:
             execution, context, method = pickle.loads(self._content)  # noqa: S301 - packed by ourselves
-        except BaseException as error:  # noqa: BLE001 - unpacking runs the user's code
+        except BaseException as error:  # unpacking runs the user's code
             return _pack(Outcome.failure(error))
         outcome = Work(execution, context, method)()
         outcome.log = context.buffer.text().encode()
@@ -131,23 +131,23 @@ def _pack(outcome: Outcome) -> bytes:
     cause: object = outcome.cause
     try:
         pickle.loads(pickle.dumps(cause))  # noqa: S301 - our own bytes; some exceptions only fail here
-    except BaseException:  # noqa: BLE001 - pickling runs the user's code
+    except BaseException:  # pickling runs the user's code
         cause = None
     try:
         return pickle.dumps((outcome.output, outcome.error, outcome.details, cause, outcome.log))
-    except BaseException as error:  # noqa: BLE001 - pickling runs the user's code
+    except BaseException as error:  # pickling runs the user's code
         failed = Outcome.failure(error)
         message = f"the output cannot be sent to the main process: {failed.error}"
         return pickle.dumps((None, message, failed.details, None, outcome.log))
 
 
-def unpack(answer: Outcome | bytes) -> Outcome:
+def unpack(answer: object) -> Outcome:
     """Return the outcome that an executor has answered, from this process or another."""
     if isinstance(answer, Outcome):
         return answer
     try:
-        *told, log = pickle.loads(answer)  # noqa: S301 - packed by our own worker
-    except BaseException as error:  # noqa: BLE001 - unpacking runs the user's code
+        *told, log = pickle.loads(cast("bytes", answer))  # noqa: S301 - packed by our own worker
+    except BaseException as error:  # unpacking runs the user's code
         return Outcome.failure(error)
     outcome = Outcome(*told)
     outcome.log = log

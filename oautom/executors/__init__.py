@@ -11,7 +11,7 @@ from oautom.errors import SettingError
 from oautom.executors.base import Place, Workers
 from oautom.executors.futures import FutureWorkers
 from oautom.executors.inline import InlineWorkers
-from oautom.executors.threads import ThreadsExecutor
+from oautom.executors.threads import ThreadWorkers
 
 ExecutorName = Literal["threads", "inline", "processes"]
 
@@ -25,7 +25,7 @@ def make_workers(executor: ExecutorName | Executor, max_workers: int | None) -> 
     if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
         raise SettingError(f"max_workers must be a positive int or None, not {max_workers!r}")
     if executor == "threads":
-        return threads(max_workers or _default_slots())
+        return ThreadWorkers(max_workers or _default_slots())
     if executor == "inline":
         if max_workers not in (None, 1):
             raise SettingError(f"executor 'inline' does one step at a time, not {max_workers}")
@@ -41,15 +41,6 @@ def make_workers(executor: ExecutorName | Executor, max_workers: int | None) -> 
         "executor must be 'threads', 'inline', 'processes' or a concurrent.futures.Executor, "
         f"not {executor!r}"
     )
-
-
-def threads(slots: int) -> Workers:
-    """Return threads of our own."""
-    return FutureWorkers(slots, make=partial(ThreadsExecutor, slots), end=_end_threads, place="threads")
-
-
-def _end_threads(executor: Executor) -> None:
-    executor.shutdown(wait=False, cancel_futures=True)
 
 
 def _processes(slots: int) -> Workers:

@@ -39,7 +39,7 @@ class FutureWorkers:
         """Submit `work` to the executor; a failure to do so is an answer too."""
         try:
             future = self._submit(work)
-        except Exception as error:  # noqa: BLE001 - the executor is the user's, it may raise anything
+        except Exception as error:  # the executor is the user's, it may raise anything
             done(None, error)
         else:
             future.add_done_callback(partial(_answer, done))
@@ -68,7 +68,7 @@ class FutureWorkers:
 def _answer(done: Done, future: Future[object]) -> None:
     try:
         answer = future.result()
-    except BaseException as error:  # noqa: BLE001 - CancelledError, and what the executor makes of it
+    except BaseException as error:  # CancelledError, and what the executor makes of it
         done(None, error)
     else:
         done(answer, None)
