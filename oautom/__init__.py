@@ -20,6 +20,7 @@ from oautom.errors import (
     UnknownStepError,
     UnknownVectError,
     VectAlreadyRunningException,
+    WorkerDiedError,
 )
 from oautom.events import Event, EventLog, MemoryEventLog
 from oautom.executions import BashExecution, Context, Execution, PythonExecution
@@ -58,4 +59,5 @@ __all__ = [
     "UnknownVectError",
     "Vect",
     "VectAlreadyRunningException",
+    "WorkerDiedError",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 import weakref
 from concurrent.futures import Executor
@@ -86,6 +87,10 @@ class OAutom:
         kind = ForegroundEngine if self.mode is OAutomMode.foreground else BackgroundEngine
         self._engine = kind(Scheduler(self.log, clock or SystemClock(), workers), self.log)
         _open_apps.add(self)
+        # The last handler registered is called first: before that of multiprocessing, which waits
+        # for the worker processes that ours ends.
+        atexit.unregister(_close_all)
+        atexit.register(_close_all)
 
     def add(self, flow: Flow) -> None:
         """Take in a flow; a `Flow` does so when it is made.
@@ -240,6 +245,14 @@ class OAutom:
     def _check_open(self) -> None:
         if self._is_closed:
             raise EngineError("the app is closed; make a new OAutom")
+        # A spawned worker imports the main module; `_inheriting` is how multiprocessing itself
+        # notices that this would start workers of workers.
+        process = sys.modules.get("multiprocessing.process")
+        if process is not None and getattr(process.current_process(), "_inheriting", False):
+            raise EngineError(
+                "a worker process imports this module and must not run flows meanwhile; put what "
+                "the program does under: if __name__ == '__main__'"
+            )
 
     def close(self) -> None:
         """Cancel what is open, wait until no process of it is left, and stop. May be called twice.
@@ -279,7 +292,6 @@ class OAutom:
 _open_apps: weakref.WeakSet[OAutom] = weakref.WeakSet()
 
 
-@atexit.register
 def _close_all() -> None:
     """Leave no process behind when the program ends."""
     for app in list(_open_apps):

@@ -185,6 +185,13 @@ class NotFinishedError(OAutomError, RuntimeError):
         self.state = state
 
 
+class WorkerDiedError(OAutomError, RuntimeError):
+    """The process that did the work of a step ended before it answered."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(f"the worker process ended before it answered: {how}")
+
+
 class LogError(OAutomError, RuntimeError):
     """The event log cannot be written or read; the engine stops rather than go on without it."""
 

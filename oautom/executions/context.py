@@ -126,6 +126,11 @@ class Context:
                     self._cancelled.set()
             return self._cancelled
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether the step has asked for `cancelled`, or for `on_cancel`."""
+        return self._cancelled is not None or bool(self._stoppers)
+
     def progress(self, fraction: float, message: str = "") -> None:
         """Write how far the step has come to its log.
 

@@ -14,7 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import NamedTuple
 
 _READ_BYTES = 2**16
@@ -83,10 +83,7 @@ class ProcessGroup:
                 bufsize=0,
                 start_new_session=True,
             ) as process:
-                try:
-                    self._watch(process)
-                finally:  # also when this very thread is interrupted: leave nobody behind
-                    _signal_group(process.pid, signal.SIGKILL)
+                self._watch(process)
                 return Ended(process.wait(), self._is_cancelled.is_set())
         finally:
             with self._wake_lock:
@@ -103,9 +100,9 @@ class ProcessGroup:
             ended.set()
             self._wake()
 
-        threading.Thread(target=wait_for_end, name="oautom-waitid", daemon=True).start()
-        with ExitStack() as stack:
-            selector = stack.enter_context(selectors.DefaultSelector())
+        waiter = threading.Thread(target=wait_for_end, name="oautom-waitid", daemon=True)
+        waiter.start()
+        with selectors.DefaultSelector() as selector:
             for stream, receive in (
                 (process.stdout, self._on_output),
                 (process.stderr, self._on_error),
@@ -114,8 +111,11 @@ class ProcessGroup:
                 os.set_blocking(stream.fileno(), False)
                 selector.register(stream.fileno(), selectors.EVENT_READ, receive)
             selector.register(self._wake_read, selectors.EVENT_READ)
-            self._until_end(process.pid, selector, ended)
-            _signal_group(process.pid, signal.SIGKILL)
+            try:
+                self._until_end(process.pid, selector, ended)
+            finally:  # also when this very thread is interrupted: leave nobody behind
+                _signal_group(process.pid, signal.SIGKILL)
+                waiter.join()
             while self._read_ready(selector, timeout=0):
                 continue
 

@@ -11,7 +11,7 @@ import asyncio
 import inspect
 import pickle
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast
 
 from oautom.executions.base import Execution
@@ -106,6 +106,10 @@ class Work:
             return Outcome.failure(error)
         return Outcome(output)
 
+    def on_cancel(self, stopper: Callable[[], None]) -> bool:
+        """Have `stopper` called when the step is not wanted any more; see `Context.on_cancel`."""
+        return self.context.on_cancel(stopper)
+
     def __reduce__(self) -> tuple[object, ...]:
         """Travel as a parcel, so that what cannot be unpacked fails this step only."""
         return _Parcel, (pickle.dumps((self.execution, self.context, self.method)),)
@@ -116,12 +120,21 @@ class _Parcel:
 
     def __init__(self, content: bytes) -> None:
         self._content = content
+        self._context: Context | None = None
+
+    def cancel(self) -> bool:
+        """Tell the step that it is not wanted any more; False if it does not listen."""
+        if self._context is None or not self._context.is_listening:
+            return False
+        self._context.cancel()
+        return True
 
     def __call__(self) -> bytes:
         try:
             execution, context, method = pickle.loads(self._content)  # noqa: S301 - packed by ourselves
         except BaseException as error:  # unpacking runs the user's code
             return _pack(Outcome.failure(error))
+        self._context = context
         outcome = Work(execution, context, method)()
         outcome.log = context.buffer.text().encode()
         return _pack(outcome)

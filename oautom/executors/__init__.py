@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import partial
+from concurrent.futures import Executor
 from typing import Literal
 
 from oautom.errors import SettingError
-from oautom.executors.base import Place, Workers
+from oautom.executors.base import Workers
 from oautom.executors.futures import FutureWorkers
 from oautom.executors.inline import InlineWorkers
 from oautom.executors.threads import ThreadWorkers
@@ -31,27 +30,17 @@ def make_workers(executor: ExecutorName | Executor, max_workers: int | None) -> 
             raise SettingError(f"executor 'inline' does one step at a time, not {max_workers}")
         return InlineWorkers()
     if executor == "processes":
-        return _processes(max_workers or os.cpu_count() or 1)
+        # multiprocessing takes 10 ms to import, and most programs never ask for processes
+        from oautom.executors.processes import ProcessWorkers  # noqa: PLC0415
+
+        return ProcessWorkers(max_workers or os.cpu_count() or 1)
     if isinstance(executor, Executor):
-        own = getattr(executor, "_max_workers", None)
-        slots = max_workers or own or _default_slots()
-        place: Place = "threads" if isinstance(executor, ThreadPoolExecutor) else "elsewhere"
-        return FutureWorkers(slots, executor=executor, place=place)
+        own = getattr(executor, "_max_workers", None)  # as the standard library's executors have it
+        return FutureWorkers(executor, max_workers or own or _default_slots())
     raise SettingError(
         "executor must be 'threads', 'inline', 'processes' or a concurrent.futures.Executor, "
         f"not {executor!r}"
     )
-
-
-def _processes(slots: int) -> Workers:
-    # multiprocessing takes 10 ms to import, and most programs never ask for processes
-    from oautom.executors.processes import ProcessesExecutor  # noqa: PLC0415
-
-    def end(executor: Executor) -> None:
-        assert isinstance(executor, ProcessesExecutor)
-        executor.kill()
-
-    return FutureWorkers(slots, make=partial(ProcessesExecutor, slots), end=end)
 
 
 def _default_slots() -> int:

@@ -11,19 +11,28 @@ Done = Callable[[object, BaseException | None], None]
 """Called once with what the work returned, or with why it could not be done. On any thread."""
 
 
+class Work(Protocol):
+    """One piece of work: what it answers is for the runner to understand. May be pickled."""
+
+    def __call__(self) -> object:
+        """Do it."""
+
+    def on_cancel(self, stopper: Callable[[], None]) -> bool:
+        """Have `stopper` called when the work is not wanted any more; False if that is so now."""
+
+
 class Workers(Protocol):
     """Who does the work. Methods are called on the scheduler's thread.
 
     Attributes:
         slots: How much work they do at once.
-        place: On the scheduler's thread, on threads of this process, or who knows where: there a
-            step cannot be told to stop.
+        place: On the scheduler's thread, on threads of this process, or in other processes.
     """
 
     slots: int
     place: Place
 
-    def submit(self, work: Callable[[], object], done: Done) -> None:
+    def submit(self, work: Work, done: Done) -> None:
         """Have `work` done, and `done` called afterwards."""
 
     def run_next(self) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 
-from oautom.executors.base import Done, Place
+from oautom.executors.base import Done, Place, Work
 
 
 class InlineWorkers:
@@ -15,10 +14,10 @@ class InlineWorkers:
     place: Place = "inline"
 
     def __init__(self) -> None:
-        self._jobs: deque[tuple[Callable[[], object], Done]] = deque()
+        self._jobs: deque[tuple[Work, Done]] = deque()
         self.is_running = False  # the step's own code, or the little around it, has the thread
 
-    def submit(self, work: Callable[[], object], done: Done) -> None:
+    def submit(self, work: Work, done: Done) -> None:
         """Keep `work` for `run_next`."""
         self._jobs.append((work, done))
 

@@ -1,33 +1,187 @@
-"""`ProcessesExecutor`: worker processes, for steps that compute."""
+"""`ProcessWorkers`: worker processes of our own, for steps that compute.
+
+`concurrent.futures.ProcessPoolExecutor` will not do: one worker that dies breaks the whole pool and
+fails all that is under way, so no step could be ended by ending its worker.
+
+A worker is spawned, not forked: a forked one would inherit every lock and file of this program. It
+leads a process group of its own, which ends as a whole: when its step is cancelled and does not
+listen, when the app is closed, and when this program dies, which the worker reads off their pipe.
+"""
 
 from __future__ import annotations
 
+import os
+import pickle
 import signal
-from concurrent.futures import ProcessPoolExecutor
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from typing import Any
+
+from oautom.errors import WorkerDiedError
+from oautom.executors.base import Done, Place, Work
+from oautom.executors.threads import ThreadWorkers
+
+GRACE_PERIOD = 3.0
+"""Seconds that a cancelled step has to end by itself, if it listens to `context.cancelled`."""
+
+_NUMBER_BYTES = 8
 
 
-class ProcessesExecutor(ProcessPoolExecutor):
-    """A pool of spawned processes that leaves none behind.
+class ProcessWorkers:
+    """At most `slots` processes, each started when it is first needed and used again and again."""
 
-    Spawned and not forked: a forked worker would inherit every lock and file of this program.
-    """
+    place: Place = "elsewhere"
 
-    def __init__(self, max_workers: int) -> None:
-        super().__init__(
-            max_workers, mp_context=get_context("spawn"), initializer=_leave_signals_to_the_parent
-        )
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self._threads = ThreadWorkers(slots)  # one for each process, to wait for its answers
+        self._lock = threading.Lock()
+        self._workers: set[_Worker] = set()
+        self._idle: list[_Worker] = []
+        self._is_closed = False
 
-    def kill(self) -> None:
-        """End the workers at once, whatever they are doing."""
-        workers = list((self._processes or {}).values())
-        self.shutdown(wait=False, cancel_futures=True)
+    def submit(self, work: Work, done: Done) -> None:
+        """Have `work` done by one of the processes."""
+        self._threads.submit(partial(self._delegate, work), done)
+
+    def _delegate(self, work: Work) -> bytes:
+        parcel = pickle.dumps(work)
+        worker = self._take()
+        try:
+            return worker.do(work, parcel)
+        finally:
+            with self._lock:
+                if worker.is_alive and not self._is_closed:
+                    self._idle.append(worker)
+                else:
+                    self._workers.discard(worker)
+
+    def _take(self) -> _Worker:
+        with self._lock:
+            if self._is_closed:
+                raise WorkerDiedError("the app was closed")
+            if self._idle:
+                return self._idle.pop()
+            worker = _Worker()
+            self._workers.add(worker)
+        return worker
+
+    def run_next(self) -> None:
+        """Do nothing: the processes do it."""
+
+    def close(self) -> None:
+        """End the processes at once, with all that they have started."""
+        with self._lock:
+            self._is_closed = True
+            workers = list(self._workers)
         for worker in workers:
-            worker.kill()
-        for worker in workers:
-            worker.join()
+            worker.end()
+        self._threads.close()
 
 
-def _leave_signals_to_the_parent() -> None:
-    """Ignore Ctrl-C, which a terminal sends to the workers as well."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+class _Worker:
+    """One process, and this end of the pipe to it."""
+
+    def __init__(self) -> None:
+        spawn = get_context("spawn")
+        self._pipe, theirs = spawn.Pipe()
+        self._process = spawn.Process(target=_serve, args=(theirs,), name="oautom-worker")
+        self._process.start()
+        theirs.close()
+        self._lock = threading.Lock()  # of the number of the work, and of writing to the pipe
+        self._number = 0
+        self._is_busy = False
+        self.is_alive = True
+
+    def do(self, work: Work, parcel: bytes) -> bytes:
+        """Have the process do `work`, and return its answer.
+
+        Raises:
+            WorkerDiedError: It ended before it answered.
+        """
+        with self._lock:
+            self._number += 1
+            self._is_busy = True
+        if not work.on_cancel(partial(self._cancel, self._number)):
+            return self._free(b"")
+        try:
+            self._send(self._number, parcel)
+            return self._free(self._pipe.recv_bytes())
+        except (EOFError, OSError) as error:
+            self.end()
+            raise WorkerDiedError(_how(self._process.exitcode)) from error
+
+    def _send(self, number: int, content: bytes) -> None:
+        with self._lock:
+            self._pipe.send_bytes(number.to_bytes(_NUMBER_BYTES, "big") + content)
+
+    def _free(self, answer: bytes) -> bytes:
+        with self._lock:
+            self._is_busy = False
+        return answer
+
+    def _cancel(self, number: int) -> None:
+        """Ask for the end of one work; of another, which the process may do by now, nothing."""
+        if self._is_at(number):
+            with suppress(OSError):  # it has died, and `do` is about to say so
+                self._send(number, b"")
+            timer = threading.Timer(GRACE_PERIOD, self._end_if_at, (number,))
+            timer.daemon = True
+            timer.start()
+
+    def _is_at(self, number: int) -> bool:
+        with self._lock:
+            return self._is_busy and self._number == number
+
+    def _end_if_at(self, number: int) -> None:
+        if self._is_at(number):
+            self.end()
+
+    def end(self) -> None:
+        """End the process and its group, and wait until it is gone. Any thread."""
+        self.is_alive = False
+        with suppress(ProcessLookupError, PermissionError):  # gone, or not yet a leader
+            os.killpg(self._process.pid or 0, signal.SIGKILL)
+        self._process.kill()
+        self._process.join()
+
+
+def _how(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        return f"it was ended by {signal.Signals(-exitcode).name}"
+    return f"it exited with code {exitcode}"
+
+
+# In the worker process
+
+
+def _serve(pipe: Connection[bytes, bytes]) -> None:
+    """Do work until the pipe is closed, on the main thread, as some libraries want it."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    jobs: SimpleQueue[Callable[[], bytes]] = SimpleQueue()
+    threading.Thread(target=_listen, args=(pipe, jobs), daemon=True).start()
+    while True:
+        pipe.send_bytes(jobs.get()())
+
+
+def _listen(pipe: Connection[bytes, bytes], jobs: SimpleQueue[Callable[[], bytes]]) -> None:
+    newest = 0
+    job: Any = None
+    try:
+        while True:
+            message = pipe.recv_bytes()
+            number, content = message[:_NUMBER_BYTES], message[_NUMBER_BYTES:]
+            if content:
+                newest, job = int.from_bytes(number, "big"), pickle.loads(content)  # noqa: S301 - from our parent
+                jobs.put(job)
+            elif int.from_bytes(number, "big") == newest and not job.cancel():
+                break
+    except (EOFError, OSError):  # the parent is gone
+        pass
+    os.killpg(0, signal.SIGKILL)

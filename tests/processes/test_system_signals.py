@@ -1,0 +1,206 @@
+"""Ctrl-C and SIGTERM: the Vects are cancelled, the processes end, the log is whole."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from .conftest import Marked, Program
+
+BODY = """
+import json, sys, time
+from oautom import *
+from oautom.events.fold import fold
+
+def report(app, vect):
+    print(json.dumps({
+        "state": vect.state,
+        "fold": fold(app.log.read())[vect.id].state,
+        "names": [event.name for event in vect.events()],
+        "seqs": [event.seq for event in vect.events()],
+        "reason": vect.events()[-1].data.get("reason"),
+    }), flush=True)
+"""
+
+BASH = """
+app = OAutom(executor=%r)
+flow = Flow("flow", app)
+first = BashExecution("first", flow, "echo ready >/dev/tty 2>/dev/null; sleep 1000 & sleep 1000")
+second = BashExecution("second", flow, "true")
+first >> second
+vect = app.start(flow)
+print("going", flush=True)
+"""
+
+Start = Callable[[str], Program]
+
+
+def outcome(program: Program) -> tuple[int, str, str]:
+    done = program.end()
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("executor", ["threads", "inline"])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, 143)]
+)
+def test_a_signal_cancels_the_vects_and_ends_the_processes(
+    program: Start, marked: Marked, executor: str, number: int, code: int
+) -> None:
+    running = program(
+        BODY + BASH % executor + "try: vect.wait()\nfinally:\n    report(app, vect)\nprint('never')"
+    )
+    running.wait_for_line("going")
+    marked.wait_for(4)  # this program, bash, two sleeps
+    running.signal(number)
+    returncode, stdout, _ = outcome(running)
+    assert returncode == code
+    assert '"state": "cancelled", "fold": "cancelled"' in stdout
+    assert '"second"' not in stdout
+    assert "never" not in stdout
+    assert marked.alive() == []
+
+
+def test_ctrl_c_interrupts_a_python_step_that_holds_the_thread(
+    program: Start, marked: Marked
+) -> None:
+    running = program(
+        BODY
+        + """
+app = OAutom(executor="inline")
+flow = Flow("flow", app)
+PythonExecution("sleeps", flow, lambda: (print("asleep", flush=True), time.sleep(1000)))
+vect = app.start(flow)
+try:
+    vect.wait()
+except KeyboardInterrupt:
+    report(app, vect)
+"""
+    )
+    running.wait_for_line("asleep")
+    running.signal(signal.SIGINT)
+    returncode, stdout, stderr = outcome(running)
+    assert (returncode, stderr) == (0, "")
+    assert '"state": "cancelled"' in stdout
+    assert "step.late_result" in stdout
+
+
+def test_a_thread_that_does_not_listen_does_not_hold_the_program(
+    program: Start, marked: Marked
+) -> None:
+    running = program(
+        BODY
+        + """
+app = OAutom()
+flow = Flow("flow", app)
+PythonExecution("sleeps", flow, lambda: (print("asleep", flush=True), time.sleep(1000)))
+app.run(flow)
+"""
+    )
+    running.wait_for_line("asleep")
+    running.signal(signal.SIGINT)
+    returncode, _, stderr = outcome(running)
+    assert returncode == -signal.SIGINT
+    assert stderr.strip().endswith("KeyboardInterrupt")
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_grace_period(program: Start, marked: Marked) -> None:
+    running = program(
+        BODY
+        + """
+app = OAutom()
+flow = Flow("flow", app)
+BashExecution("deaf", flow, "trap '' TERM; while true; do sleep 0.1; done", grace_period=3)
+vect = app.start(flow)
+print("going", flush=True)
+try:
+    vect.wait()
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+    )
+    running.wait_for_line("going")
+    marked.wait_for(3)
+    running.signal(signal.SIGINT)
+    running.signal(signal.SIGINT)
+    running.wait_for_line("interrupted")
+    assert running.end().returncode == 0
+    assert marked.alive() == []
+
+
+def test_handlers_of_the_program_are_back_after_the_run_and_get_the_signal(
+    program: Start, marked: Marked
+) -> None:
+    running = program(
+        BODY
+        + """
+import signal
+def mine(number, frame): print("mine", number, flush=True)
+signal.signal(signal.SIGTERM, mine)
+"""
+        + BASH % "threads"
+        + """
+vect.wait()
+report(app, vect)
+assert signal.getsignal(signal.SIGTERM) is mine
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+"""
+    )
+    running.wait_for_line("going")
+    marked.wait_for(4)
+    running.signal(signal.SIGTERM)
+    returncode, stdout, stderr = outcome(running)
+    assert (returncode, stderr) == (0, "")
+    assert "mine 15" in stdout
+    assert '"reason": "SIGTERM"' in stdout or "late_result" in stdout
+
+
+def test_serving_ends_with_the_signal(program: Start, marked: Marked) -> None:
+    running = program(
+        BODY + BASH % "threads" + "app.run()\nreport(app, vect)\nprint('served', flush=True)\n"
+    )
+    running.wait_for_line("going")
+    marked.wait_for(4)
+    running.signal(signal.SIGTERM)
+    returncode, stdout, stderr = outcome(running)
+    assert (returncode, stderr) == (0, "")
+    assert "served" in stdout
+    assert '"state": "cancelled"' in stdout
+    assert marked.alive() == []
+
+
+def test_a_background_program_ends_when_its_vects_have(program: Start, marked: Marked) -> None:
+    running = program(
+        BODY
+        + """
+app = OAutom(OAutomMode.background)
+flow = Flow("flow", app)
+first = BashExecution("first", flow, "sleep 0.3")
+last = PythonExecution("last", flow, lambda: print("last step", flush=True))
+first >> last
+app.start(flow)
+print("end of main", flush=True)
+"""
+    )
+    returncode, stdout, stderr = outcome(running)
+    assert (returncode, stderr) == (0, "")
+    assert stdout.split("\n")[:2] == ["end of main", "last step"]
+
+
+def test_leaving_by_an_error_leaves_no_process(program: Start, marked: Marked) -> None:
+    running = program(
+        BODY
+        + BASH % "threads"
+        + """
+try:
+    vect.wait(0.5)
+except TimeoutError:
+    print("left", flush=True)
+raise SystemExit(5)
+"""
+    )
+    running.wait_for_line("left")
+    assert running.end().returncode == 5
+    assert marked.alive() == []
