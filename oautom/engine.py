@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from oautom.errors import LogError
 from oautom.events.event import Event
 from oautom.events.log import EventLog
+from oautom.interrupts import follow, system_signals
 from oautom.scheduler import Nudge, Scheduler
 from oautom.vect import Run, status_of
 
@@ -49,17 +48,17 @@ class ForegroundEngine:
 
     def wait(self, run: Run, timeout: float | None) -> bool:
         """Drive until a run is over; False at the timeout."""
-        with _system_signals(self._scheduler) as received:
+        with system_signals(self._scheduler) as received:
             is_over = self._drive(lambda: self._scheduler.is_over(run), timeout)
             if received:
                 self._drive(self._scheduler.is_idle)
         if received:
-            _follow(received[0])
+            follow(received[0])
         return is_over
 
     def serve(self, is_stopped: Callable[[], bool]) -> None:
         """Drive until `is_stopped`, or until a signal of the system has ended all."""
-        with _system_signals(self._scheduler) as received:
+        with system_signals(self._scheduler) as received:
             self._drive(lambda: is_stopped() or (bool(received) and self._scheduler.is_idle()))
 
     def _drive(self, until: Callable[[], bool], timeout: float | None = None) -> bool:
@@ -108,41 +107,3 @@ class BackgroundEngine(ForegroundEngine):
 
     def _drive(self, until: Callable[[], bool], timeout: float | None = None) -> bool:
         return self._scheduler.drive(until, timeout, may_drive=False)
-
-
-@contextmanager
-def _system_signals(scheduler: Scheduler) -> Iterator[list[int]]:
-    """Have SIGINT and SIGTERM cancel all Vects; yield the list of those received.
-
-    The handler only puts messages in the inbox. A second signal does not wait any more.
-    """
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received  # only the main thread may set handlers, and only it receives signals
-        return
-
-    def handle(number: int, frame: object) -> None:  # the signature of a handler
-        received.append(number)
-        scheduler.cancel_all(signal.Signals(number).name)
-        if len(received) > 1 or scheduler.is_in_step:
-            raise KeyboardInterrupt
-
-    before = {
-        number: handler
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if (handler := signal.getsignal(number)) not in (None, signal.SIG_IGN)
-    }
-    try:
-        for number in before:
-            signal.signal(number, handle)
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _follow(number: int) -> None:
-    """Do what a signal does when nobody is in its way: the Vects have ended in good order."""
-    if signal.getsignal(number) == signal.SIG_DFL:
-        raise SystemExit(128 + number)  # not at once, as SIG_DFL would: `finally` blocks still run
-    signal.raise_signal(number)

@@ -14,8 +14,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import NamedTuple
+
+from oautom.executors.group import signal_group, wait_for_group
 
 _READ_BYTES = 2**16
 
@@ -84,7 +85,9 @@ class ProcessGroup:
                 start_new_session=True,
             ) as process:
                 self._watch(process)
-                return Ended(process.wait(), self._is_cancelled.is_set())
+                returncode = process.wait()
+                wait_for_group(process.pid)
+                return Ended(returncode, self._is_cancelled.is_set())
         finally:
             with self._wake_lock:
                 os.close(self._wake_write)
@@ -114,7 +117,7 @@ class ProcessGroup:
             try:
                 self._until_end(process.pid, selector, ended)
             finally:  # also when this very thread is interrupted: leave nobody behind
-                _signal_group(process.pid, signal.SIGKILL)
+                signal_group(process.pid, signal.SIGKILL)
                 waiter.join()
             while self._read_ready(selector, timeout=0):
                 continue
@@ -127,7 +130,7 @@ class ProcessGroup:
         while True:
             if self._is_cancelled.is_set() and kill_time is None:
                 kill_time = time.monotonic() + self._grace_period
-                _signal_group(pid, signal.SIGTERM)
+                signal_group(pid, signal.SIGTERM)
             if ended.is_set() and (kill_time is None or len(selector.get_map()) == 1):
                 return
             timeout = None if kill_time is None else kill_time - time.monotonic()
@@ -151,8 +154,3 @@ class ProcessGroup:
             else:
                 selector.unregister(key.fd)
         return has_read
-
-
-def _signal_group(pid: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # all gone; on macOS: only zombies left
-        os.killpg(pid, number)

@@ -24,6 +24,7 @@ from typing import Any
 
 from oautom.errors import WorkerDiedError
 from oautom.executors.base import Done, Place, Work
+from oautom.executors.group import signal_group, wait_for_group
 from oautom.executors.threads import ThreadWorkers
 
 GRACE_PERIOD = 3.0
@@ -94,6 +95,8 @@ class _Worker:
         self._process.start()
         theirs.close()
         self._lock = threading.Lock()  # of the number of the work, and of writing to the pipe
+        self._end_lock = threading.Lock()
+        self._has_ended = False
         self._number = 0
         self._is_busy = False
         self.is_alive = True
@@ -145,10 +148,15 @@ class _Worker:
     def end(self) -> None:
         """End the process and its group, and wait until it is gone. Any thread."""
         self.is_alive = False
-        with suppress(ProcessLookupError, PermissionError):  # gone, or not yet a leader
-            os.killpg(self._process.pid or 0, signal.SIGKILL)
-        self._process.kill()
-        self._process.join()
+        with self._end_lock:
+            if not self._has_ended:
+                leader = self._process.pid
+                assert leader is not None
+                signal_group(leader, signal.SIGKILL)
+                self._process.kill()  # it may not lead its group yet
+                self._process.join()
+                wait_for_group(leader)
+                self._has_ended = True
 
 
 def _how(exitcode: int | None) -> str:

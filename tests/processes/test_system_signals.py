@@ -204,3 +204,23 @@ raise SystemExit(5)
     running.wait_for_line("left")
     assert running.end().returncode == 5
     assert marked.alive() == []
+
+
+def test_a_signal_that_another_thread_receives_wakes_the_main_thread(
+    program: Start, marked: Marked
+) -> None:
+    running = program(
+        BODY
+        + """
+import signal, threading
+def signal_this_thread():
+    time.sleep(0.1)  # until the main thread waits
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    time.sleep(1000)
+app = OAutom()
+flow = Flow("flow", app)
+PythonExecution("signals", flow, signal_this_thread)
+app.run(flow)
+"""
+    )
+    assert running.end().returncode == 143

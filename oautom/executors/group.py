@@ -1,0 +1,34 @@
+"""Process groups: to end one is to end a process with all that it has started."""
+
+from __future__ import annotations
+
+import os
+import time
+
+_SECONDS_MAX = 0.5
+_PAUSE_SECONDS = 0.0005
+
+
+def signal_group(leader: int, number: int) -> bool:
+    """Send a signal to all processes of a group; return whether there is any left.
+
+    Call it while the leader is not reaped, or with signal 0: its number may be another's then.
+    """
+    try:
+        os.killpg(leader, number)
+    except (ProcessLookupError, PermissionError):  # all gone; on macOS also: only zombies left
+        return False
+    return True
+
+
+def wait_for_group(leader: int) -> None:
+    """Wait until a group that has been sent SIGKILL, and whose leader is reaped, is gone.
+
+    The leader is our child and can be waited for. Its descendants are not: the kernel takes them
+    away within a millisecond or so, and asking again is the only way to know.
+    """
+    deadline = time.monotonic() + _SECONDS_MAX  # where nobody reaps orphans, their zombies stay
+    pause = _PAUSE_SECONDS
+    while signal_group(leader, 0) and time.monotonic() < deadline:
+        time.sleep(pause)
+        pause *= 2
