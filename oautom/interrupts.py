@@ -19,7 +19,7 @@ def system_signals(scheduler: Scheduler) -> Iterator[list[int]]:
     """Have SIGINT and SIGTERM cancel all Vects; yield the list of those received.
 
     The handler only puts messages in the inbox. A second signal does not wait any more, and one
-    that finds the code of a step on the main thread interrupts it.
+    that finds the main thread in a step that does not listen to its cancellation interrupts it.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -29,7 +29,7 @@ def system_signals(scheduler: Scheduler) -> Iterator[list[int]]:
     def handle(number: int, frame: object) -> None:
         received.append(number)
         scheduler.cancel_all(signal.Signals(number).name)
-        if len(received) > 1 or scheduler.is_in_step:
+        if len(received) > 1 or scheduler.is_in_deaf_step:
             raise KeyboardInterrupt
 
     before = {

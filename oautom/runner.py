@@ -112,6 +112,13 @@ class Runner:
         """Whether the code of a step has the scheduler's own thread."""
         return isinstance(self._workers, InlineWorkers) and self._workers.is_running
 
+    @property
+    def is_in_deaf_step(self) -> bool:
+        """Whether that step does not listen to its cancellation."""
+        return self.is_in_step and not any(
+            task.context.is_listening for task in self._tasks.values() if task.is_submitted
+        )
+
     def perform(self, run: Run, effect: Effect) -> None:
         """Do what a committed event asks for."""
         key = (effect.vect, effect.step, effect.attempt)

@@ -113,9 +113,9 @@ class Scheduler:
         return run.state.state in VECT_ENDS and not self._runner.is_ending(run.state.id)
 
     @property
-    def is_in_step(self) -> bool:
-        """Whether the code of a step has the thread that drives."""
-        return self._runner.is_in_step
+    def is_in_deaf_step(self) -> bool:
+        """Whether a step has the thread that drives, and does not listen to its cancellation."""
+        return self._runner.is_in_deaf_step
 
     def is_idle(self) -> bool:
         """Whether all runs are over and no message waits."""
