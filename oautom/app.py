@@ -82,6 +82,7 @@ class OAutom:
         self._lock = threading.Lock()
         self._flows: dict[str, Flow] = {}
         self._vects: dict[str, Vect] = {}
+        self._active: dict[str, list[Vect]] = {}  # by flow; those that have ended leave at a start
         self._is_closed = False
         self._is_stopped = False
         kind = ForegroundEngine if self.mode is OAutomMode.foreground else BackgroundEngine
@@ -171,6 +172,7 @@ class OAutom:
             declared.freeze()
             run = Run(declared, vect_id or os.urandom(8).hex())
             vect = self._vects[run.state.id] = Vect(run, self._engine)
+            self._active[declared.name].append(vect)
             self._engine.begin(run)
         return vect
 
@@ -198,8 +200,10 @@ class OAutom:
         return vect
 
     def _check_limit(self, flow: Flow) -> None:
-        running = [v.id for v in self._vects.values() if v.flow is flow and not v.ended]
-        if len(running) >= flow.max_active_vects:
+        active = [vect for vect in self._active.get(flow.name, ()) if not vect.ended]
+        self._active[flow.name] = active
+        if len(active) >= flow.max_active_vects:
+            running = [vect.id for vect in active]
             raise VectAlreadyRunningException(flow.name, running, flow.max_active_vects)
 
     def vects(self, flow: str | Flow | None = None, state: str | None = None) -> list[Vect]:

@@ -75,6 +75,7 @@ class Scheduler:
         self._changed = threading.Condition()
         self._driver: int | None = None
         self._has_news = False
+        self._is_closed = False
         self._emitted, self._appended = Wire(), Wire()
         self._steps = self._machine(STEP_TABLE, STEP_EVENTS)
         self._vects = self._machine(VECT_TABLE, VECT_EVENTS)
@@ -88,6 +89,8 @@ class Scheduler:
 
     def put(self, message: Message) -> None:
         """Have the scheduler take `message`; it may come from a handler of a system signal."""
+        if self._is_closed:
+            return  # the late answer of a step that did not listen to its cancellation
         self._inbox.put(message)
         if self.on_message is not None:
             self.on_message()
@@ -110,7 +113,8 @@ class Scheduler:
 
     def is_over(self, run: Run) -> bool:
         """Whether a run has ended and nothing of it is still being ended."""
-        return run.state.state in VECT_ENDS and not self._runner.is_ending(run.state.id)
+        with self.lock:  # what a tick has not committed yet is not over
+            return run.state.state in VECT_ENDS and not self._runner.is_ending(run.state.id)
 
     @property
     def is_in_deaf_step(self) -> bool:
@@ -119,7 +123,8 @@ class Scheduler:
 
     def is_idle(self) -> bool:
         """Whether all runs are over and no message waits."""
-        return self._inbox.empty() and not self._open and not self._runner.is_ending_any
+        with self.lock:
+            return self._inbox.empty() and not self._open and not self._runner.is_ending_any
 
     def drive(
         self, until: Callable[[], bool], timeout: float | None = None, *, may_drive: bool = True
@@ -133,13 +138,9 @@ class Scheduler:
             EngineError: This thread is the driver already, in a step or a receiver.
             LogError: The engine has stopped.
         """
-        if self._driver == threading.get_ident():
-            raise EngineError(
-                "a step or receiver on the scheduler's own thread cannot wait for a Vect, it would "
-                "wait for itself; use another thread or executor='threads'"
-            )
         deadline = None if timeout is None else self._clock.monotonic() + timeout
         while not until():
+            self._check_thread()
             self._raise_failure()
             if deadline is not None and self._clock.monotonic() >= deadline:
                 return False
@@ -151,6 +152,13 @@ class Scheduler:
             else:
                 self._wait_for_others(until, deadline, may_drive)
         return True
+
+    def _check_thread(self) -> None:
+        if self._driver == threading.get_ident():
+            raise EngineError(
+                "a step or receiver on the scheduler's own thread cannot wait for a Vect, it would "
+                "wait for itself; use another thread or executor='threads'"
+            )
 
     def serve_until_idle(self) -> None:
         """Drive until all is over, or until the engine has stopped: those who wait are told why."""
@@ -224,14 +232,14 @@ class Scheduler:
                     self._take(message)
                     self._settle()
                 events = self._log.commit()
+                for event in events:
+                    for effect in effects(event):
+                        self._runner.perform(self._runs[event.vect], effect)
         except BaseException as error:
             self._stop(error)
             if not isinstance(error, Exception):
                 raise
             return
-        for event in events:
-            for effect in effects(event):
-                self._runner.perform(self._runs[event.vect], effect)
         for event in events:
             publish(self._runs[event.vect].flow, event)
         if self._has_news or not self._open:
@@ -327,4 +335,5 @@ class Scheduler:
             message = self._inbox.get()
             if isinstance(message, Answer):
                 self._runner.settle(message)
+        self._is_closed = True
         self._runner.close()

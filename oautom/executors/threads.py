@@ -40,7 +40,19 @@ class ThreadWorkers:
                 return
             self._threads += 1
         name = f"oautom-worker-{self._threads}"
-        threading.Thread(target=self._serve, name=name, daemon=True).start()
+        try:
+            threading.Thread(target=self._serve, name=name, daemon=True).start()
+        except RuntimeError as error:  # the system gives no more threads
+            self._do_without_one_more(error)
+
+    def _do_without_one_more(self, error: RuntimeError) -> None:
+        with self._lock:
+            self._threads -= 1
+            if self._threads or self._jobs.empty():
+                return  # the threads that there are will come to it
+            job = self._jobs.get()
+        if job is not None:
+            job[1](None, error)
 
     def _serve(self) -> None:
         while (job := self._jobs.get()) is not None:
