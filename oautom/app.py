@@ -27,6 +27,7 @@ from oautom.events.log import EventLog, MemoryEventLog
 from oautom.executors import ExecutorName, make_workers
 from oautom.flow import Flow, check_name
 from oautom.scheduler import Scheduler
+from oautom.states import VECT_STATES
 from oautom.vect import Run, Vect
 
 
@@ -161,6 +162,7 @@ class OAutom:
             VectAlreadyRunningException: `max_active_vects` Vects of the flow are open already.
             EngineError: The app is closed.
         """
+        self._check_process()
         declared = self._flow(flow)
         if vect_id is not None:
             check_name("vect", vect_id)
@@ -211,7 +213,11 @@ class OAutom:
 
         Raises:
             UnknownFlowError: The app has no such flow.
+            SettingError: There is no such state.
         """
+        if state is not None and state not in VECT_STATES:
+            known = ", ".join(repr(each) for each in VECT_STATES)
+            raise SettingError(f"state must be one of {known}, not {state!r}")
         wanted = None if flow is None else self._flow(flow)
         return [
             vect
@@ -249,6 +255,8 @@ class OAutom:
     def _check_open(self) -> None:
         if self._is_closed:
             raise EngineError("the app is closed; make a new OAutom")
+
+    def _check_process(self) -> None:
         # A spawned worker imports the main module; `_inheriting` is how multiprocessing itself
         # notices that this would start workers of workers.
         process = sys.modules.get("multiprocessing.process")
@@ -278,6 +286,10 @@ class OAutom:
         if self._owns_log:
             self.log.close()
         _open_apps.discard(self)
+
+    def __repr__(self) -> str:
+        """Return mode and size."""
+        return f"<OAutom {self.mode}: {len(self._flows)} flows, {len(self._vects)} vects>"
 
     def __enter__(self) -> Self:
         """Return the app."""

@@ -145,17 +145,18 @@ def due(model: StepState | VectState) -> Trigger | None:
         case "start":
             return Trigger(model, "start", model.attempt + 1)
         case "block":
-            return Trigger(model, "block", None, MappingProxyType({"upstream": _culprit(model)}))
+            return Trigger(model, "block", data=_why_blocked(model))
     return None
 
 
-def _culprit(step: StepState) -> str:
-    steps = step.vect.steps
-    return next(
-        name
-        for name in step.vect.graph.upstreams[step.name]
-        if steps[name].state in ("failed", "upstream_failed")
-    )
+def _why_blocked(step: StepState) -> Mapping[str, Any]:
+    """Return which upstream is to blame, and what failed in the first place."""
+    upstreams = [step.vect.steps[name] for name in step.vect.graph.upstreams[step.name]]
+    culprit = next(each for each in upstreams if each.state in ("failed", "upstream_failed"))
+    error = culprit.error
+    if culprit.state == "failed":
+        error = f"upstream '{culprit.name}' failed: {error}"
+    return MappingProxyType({"upstream": culprit.name, "error": error})
 
 
 def _due_vect(vect: VectState) -> Trigger | None:

@@ -136,6 +136,18 @@ class FlowFrozenError(FlowError):
         )
 
 
+class UnknownInputError(FlowError, KeyError):
+    """A step asked its context for the output of a step that is none of its upstreams."""
+
+    def __init__(self, flow: str, step: str, name: str, known: Iterable[str] = ()) -> None:
+        super().__init__(
+            f"step '{step}' of flow '{flow}' has no input '{name}', only direct upstreams are; "
+            f"add depends(), or {_suggest(name, known)}",
+            flow=flow,
+            step=step,
+        )
+
+
 class UnknownVectError(OAutomError, KeyError):
     """The app has no such Vect."""
 

@@ -117,7 +117,7 @@ class Flow:
         if not isinstance(upstream, Execution):
             raise FlowError(
                 f"step '{step.name}' of flow '{self.name}' can only depend on steps, "
-                f"not on {upstream!r}",
+                f"not on {upstream!r}; write depends(step, step)",
                 flow=self.name,
                 step=step.name,
             )

@@ -187,7 +187,7 @@ class Runner:
 
     def _kill(self, task: _Task) -> None:
         task.is_killed = True
-        promised = task.context.cancel()
+        promised = task.context.mark_cancelled()
         if not task.is_submitted:
             del self._tasks[task.key]  # it waited to be asked again: no answer will come
         elif promised:
@@ -207,7 +207,7 @@ class Runner:
         if self.is_in_step:
             for key, task in list(self._tasks.items()):
                 if key[0] == vect:
-                    task.context.cancel()
+                    task.context.mark_cancelled()
 
     def kill_all(self) -> None:
         """Tell all work to stop: the engine can take no answer any more."""

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from queue import SimpleQueue
+from types import MappingProxyType
 from typing import Any
 
 from transitions import MachineError
@@ -296,7 +297,8 @@ class Scheduler:
 
     def _create(self, run: Run) -> None:
         state = run.state
-        data = {"params": state.params, "graph": state.graph.upstreams}
+        graph = MappingProxyType(state.graph.upstreams)
+        data = MappingProxyType({"params": state.params, "graph": graph})
         event = self._record(state, VECT_CREATED, None, state.state, None, data)
         self._emitted.send(state, event=event)
         self._appended.send(state, event=event)

@@ -6,7 +6,7 @@ makes has the name of its trigger in the past tense: `start` makes `step.started
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 StepStateName = Literal["pending", "running", "success", "failed", "upstream_failed", "cancelled"]
 VectStateName = Literal["pending", "running", "success", "failed", "cancelled"]
@@ -44,6 +44,7 @@ VECT_TABLE: Final = (
 )
 
 STEP_ENDS: Final = frozenset({"success", "failed", "upstream_failed", "cancelled"})
+VECT_STATES: Final = get_args(VectStateName)
 VECT_ENDS: Final = frozenset({"success", "failed", "cancelled"})
 
 VECT_CREATED: Final = "vect.created"

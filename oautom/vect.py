@@ -217,6 +217,9 @@ class Step:
 
 
 class _Steps(Mapping[str, Step]):
+    def __repr__(self) -> str:
+        return repr({name: step.state for name, step in self.items()})
+
     def __init__(self, run: Run) -> None:
         self._run = run
 

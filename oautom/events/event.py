@@ -42,7 +42,11 @@ class Event(msgspec.Struct, frozen=True):
     def __reduce__(self) -> tuple[object, ...]:
         """Travel by value: a read-only view cannot be pickled."""
         values = {field: getattr(self, field) for field in self.__struct_fields__}
-        return _revive, (values | {"data": dict(self.data)},)
+        data = {
+            key: dict(value) if isinstance(value, MappingProxyType) else value
+            for key, value in self.data.items()
+        }
+        return _revive, (values | {"data": data},)
 
 
 def _revive(values: dict[str, Any]) -> Event:

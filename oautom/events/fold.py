@@ -101,7 +101,7 @@ class VectState:
         elif dest in STEP_ENDS and event.source not in STEP_ENDS:
             step.end_date = event.time
             step.output = event.data.get("output")
-            step.error = event.data.get("error")
+            step.error = event.data.get("error") or event.data.get("reason") or None
             self.open_steps -= 1
             for name in self.graph.dependants_of(step.name):
                 tally = self.steps[name].tally

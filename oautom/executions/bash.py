@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -12,6 +11,7 @@ from oautom.executions.base import LOG_LIMIT_BYTES, Execution
 from oautom.executions.context import Context, LogBuffer
 from oautom.executions.process import ProcessGroup
 from oautom.executions.work import StepError
+from oautom.executors.group import signal_name
 
 if TYPE_CHECKING:
     from oautom.flow import Flow
@@ -110,10 +110,18 @@ class BashExecution(Execution):
         )
         if not context.on_cancel(group.cancel):
             raise StepError("the step was cancelled before its command began")
-        ended = group.run()
+        try:
+            ended = group.run()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise StepError(self._what_is_missing()) from error
         if ended.returncode:
             raise _failure(ended.returncode, log)
         return self._read_output(stdout)
+
+    def _what_is_missing(self) -> str:
+        if self.cwd is not None and not os.path.isdir(self.cwd):
+            return f"cwd '{os.fspath(self.cwd)}' is no folder; make it, or name another"
+        return "there is no 'bash' on the PATH; install it"
 
     @staticmethod
     def _place(context: Context) -> dict[str, str]:
@@ -145,8 +153,5 @@ def _failure(returncode: int, log: LogBuffer) -> StepError:
     tail = f": {' | '.join(last_lines)}" if last_lines else ""
     if returncode > 0:
         return StepError(f"the command exited with code {returncode}{tail}", exit_code=returncode)
-    try:
-        name = signal.Signals(-returncode).name
-    except ValueError:  # a real-time signal has no name
-        name = f"signal {-returncode}"
+    name = signal_name(-returncode)
     return StepError(f"the command was ended by {name}{tail}", signal=name)

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
-from oautom.errors import SettingError
+from oautom.errors import SettingError, UnknownInputError
 
 _lock = threading.Lock()  # guards the lazy parts of all contexts; held for a few bytecodes only
 
@@ -56,6 +56,15 @@ class _BufferHandler(logging.Handler):
         self._buffer.write((self.format(record) + "\n").encode(errors="replace"))
 
 
+class _Inputs(dict[str, Any]):
+    def __init__(self, flow: str, step: str, outputs: Mapping[str, Any]) -> None:
+        super().__init__(outputs)
+        self._place = (flow, step)
+
+    def __missing__(self, name: str) -> Any:
+        raise UnknownInputError(*self._place, name, self)
+
+
 class Context:
     """What `run` and `check` are given.
 
@@ -96,7 +105,7 @@ class Context:
     @property
     def inputs(self) -> dict[str, Any]:
         """The outputs of the direct upstreams that have succeeded, by the name of the step."""
-        return self._inputs()
+        return _Inputs(self.flow, self.step, self._inputs())
 
     @property
     def buffer(self) -> LogBuffer:
@@ -162,7 +171,7 @@ class Context:
                 self._stoppers.append(stopper)
             return not self._is_cancelled
 
-    def cancel(self) -> bool:
+    def mark_cancelled(self) -> bool:
         """Tell the step that it is not wanted any more. The runner calls this, on any thread.
 
         Returns:
@@ -180,7 +189,7 @@ class Context:
     def __reduce__(self) -> tuple[object, ...]:
         """Travel to another process: by value, and there nobody can cancel it any more."""
         place = (self.flow, self.vect_id, self.step, self.attempt, dict(self.params))
-        return _revive, (place, self.inputs, self._log_limit_bytes, self.output)
+        return _revive, (place, dict(self.inputs), self._log_limit_bytes, self.output)
 
 
 def _revive(

@@ -98,8 +98,11 @@ class ProcessGroup:
         ended = threading.Event()
 
         def wait_for_end() -> None:
-            # WNOWAIT leaves it a zombie: its number is not given away while its group is signalled.
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            if hasattr(os, "waitid"):  # macOS has it from Python 3.13 on
+                # WNOWAIT leaves a zombie: its number is not another's while its group is signalled
+                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            else:
+                process.wait()
             ended.set()
             self._wake()
 

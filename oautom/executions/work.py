@@ -74,7 +74,7 @@ def _in_one_line(error: BaseException) -> str:
         message = str(error)
     except BaseException as unprintable:  # __str__ is the user's, it may do anything
         return f"{kind}: (its message cannot be printed: {type(unprintable).__name__})"
-    return f"{kind}: {message}" if message else kind
+    return " ".join(f"{kind}: {message}".splitlines()) if message else kind
 
 
 def _traceback(error: BaseException) -> str:
@@ -126,7 +126,7 @@ class _Parcel:
         """Tell the step that it is not wanted any more; False if it does not listen."""
         if self._context is None or not self._context.is_listening:
             return False
-        self._context.cancel()
+        self._context.mark_cancelled()
         return True
 
     def __call__(self) -> bytes:

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 
 _SECONDS_MAX = 0.5
 _PAUSE_SECONDS = 0.0005
+
+
+def signal_name(number: int) -> str:
+    """Return the name of a signal, `SIGKILL`; real-time signals have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def signal_group(leader: int, number: int) -> bool:

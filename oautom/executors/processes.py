@@ -24,7 +24,7 @@ from typing import Any
 
 from oautom.errors import WorkerDiedError
 from oautom.executors.base import Done, Place, Work
-from oautom.executors.group import signal_group, wait_for_group
+from oautom.executors.group import signal_group, signal_name, wait_for_group
 from oautom.executors.threads import ThreadWorkers
 
 GRACE_PERIOD = 3.0
@@ -64,13 +64,15 @@ class ProcessWorkers:
 
     def _take(self) -> _Worker:
         with self._lock:
-            if self._is_closed:
-                raise WorkerDiedError("the app was closed")
             if self._idle:
                 return self._idle.pop()
-            worker = _Worker()
-            self._workers.add(worker)
-        return worker
+        worker = _Worker()
+        with self._lock:
+            if not self._is_closed:
+                self._workers.add(worker)
+                return worker
+        worker.end()
+        raise WorkerDiedError("the app was closed")
 
     def run_next(self) -> None:
         """Do nothing: the processes do it."""
@@ -117,7 +119,10 @@ class _Worker:
             return self._free(self._pipe.recv_bytes())
         except (EOFError, OSError) as error:
             self.end()
-            raise WorkerDiedError(_how(self._process.exitcode)) from error
+            how = _how(self._process.exitcode)
+            if self._number == 1:  # it has never answered: perhaps it could not even begin
+                how += "; does the main module run flows outside of: if __name__ == '__main__'?"
+            raise WorkerDiedError(how) from error
 
     def _send(self, number: int, content: bytes) -> None:
         with self._lock:
@@ -161,7 +166,7 @@ class _Worker:
 
 def _how(exitcode: int | None) -> str:
     if exitcode is not None and exitcode < 0:
-        return f"it was ended by {signal.Signals(-exitcode).name}"
+        return f"it was ended by {signal_name(-exitcode)}"
     return f"it exited with code {exitcode}"
 
 

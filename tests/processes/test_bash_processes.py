@@ -160,7 +160,9 @@ def test_a_command_that_cannot_begin_fails_its_step(tmp_path: Path) -> None:
         BashExecution("too long", flow, f": {'x' * 10_000_000}")
         vect = app.run(flow)
         assert vect.state == "failed"
-        assert "FileNotFoundError" in (vect.steps["nowhere"].error or "")
+        assert vect.steps["nowhere"].error == (
+            f"cwd '{tmp_path}/nowhere' is no folder; make it, or name another"
+        )
         assert "Argument list too long" in (vect.steps["too long"].error or "")
 
 

@@ -1,0 +1,230 @@
+"""Every file of `examples/` runs by itself, says what it should, and leaves nothing behind."""
+
+import hashlib
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+REPORT = ROOT / "examples" / "stdlib_report.py"
+
+KEY_LINES = {
+    "original.py": ["success", "file1", "file2"],
+    "own_execution.py": ["INFO waiting for letter.txt", "success - Dear reader"],
+    "stdlib_report.py": [
+        r" +0\.\d\d s  stdlib report +nothing -> pending",
+        r" +\d\.\d\d s  find sources +pending -> running",
+        r" +\d+\.\d\d s  count email +running -> success",
+        r" +\d+\.\d\d s  archive email +running -> success",
+        r" +\d+\.\d\d s  verify +running -> success",
+        r" +\d+\.\d\d s  stdlib report +running -> success",
+        r"email +\d+ +[\d,]+ +[\d,]+ +[\d,]+",
+        r"total +\d+ +[\d,]+ +[\d,]+ +[\d,]+",
+        r"all \d+ files came out of their archives as they went in",
+    ],
+    "subscriber.py": [
+        r"nightly: 1 vect\.created \(nightly\)",
+        "Subject: nightly/load failed",
+        r"the command exited with code 3: no such table: sales",
+        r"oautom\.signals: receiver <function broken at .*> raised on event 5 \(step\.blocked\);.*",
+        r"nightly: 6 vect\.failed \(nightly\)",
+        "nightly: failed",
+    ],
+}
+
+
+class Place:
+    """Where an example runs: an empty working directory, and one for temporary files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cwd = folder / "cwd"
+        self.temporary = folder / "temporary"
+        self.cwd.mkdir()
+        self.temporary.mkdir()
+        self.env = os.environ | {
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": str(ROOT),
+            "TMPDIR": str(self.temporary),
+        }
+
+    def run(self, example: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-W", "error", str(example), *arguments],
+            cwd=self.cwd,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+    def assert_empty(self) -> None:
+        assert [*self.cwd.iterdir(), *self.temporary.iterdir()] == []
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path)
+
+
+def assert_lines(patterns: list[str], output: str) -> None:
+    """Hold that each pattern matches a line, in this order."""
+    lines = iter(output.splitlines())
+    for pattern in patterns:
+        assert any(re.fullmatch(pattern, line) for line in lines), f"{pattern!r} in\n{output}"
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_an_example_runs_says_what_it_should_and_leaves_nothing_behind(example, place):
+    done = place.run(example)
+    assert (done.returncode, done.stderr) == (0, "")
+    if example == REPORT:  # branches run side by side, so the order of their lines varies
+        for pattern in KEY_LINES[example.name]:
+            assert_lines([pattern], done.stdout)
+    else:
+        assert_lines(KEY_LINES[example.name], done.stdout)
+    place.assert_empty()
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_an_example_says_at_its_top_how_to_run_it(example):
+    source = example.read_text(encoding="utf-8")
+    assert source.startswith('"""')
+    assert f"Run it:  python examples/{example.name}" in source.split('"""')[1]
+
+
+def test_the_report_is_kept_where_it_is_told(place):
+    done = place.run(REPORT, "kept here")
+    assert (done.returncode, done.stderr) == (0, "")
+    folder = place.cwd / "kept here"
+    report = (folder / "report.txt").read_text(encoding="utf-8")
+    assert done.stdout.endswith("\n\n" + report)
+    sums = dict(
+        reversed(line.split("  ", 1)) for line in (folder / "SHA256SUMS").read_text().splitlines()
+    )
+    with tarfile.open(folder / "json.tar.gz") as archive:
+        content = archive.extractfile("json/__init__.py").read()
+    assert hashlib.sha256(content).hexdigest() == sums["json/__init__.py"]
+    archives = {path.name.removesuffix(".tar.gz") for path in folder.glob("*.tar.gz")}
+    assert {path.name for path in folder.iterdir()} == {
+        *(f"{name}.tar.gz" for name in archives),
+        "SHA256SUMS",
+        "report.txt",
+    }
+    assert archives == {name.split("/")[0] for name in sums}
+
+
+FAILS = "exit 7"
+DOES_NOTHING = ""
+CHANGES_A_FILE = """
+PATH=${PATH#*:} tar "$@" || exit
+case "$1" in -x*) [ ! -d "$4/json" ] || echo >>"$4/json/__init__.py";; esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (FAILS, "archive json failed: the command exited with code 7"),
+        (
+            DOES_NOTHING,
+            r"archive json failed: the command exited with code 1: .*/json\.tar\.gz: .*",
+        ),
+        (
+            CHANGES_A_FILE,
+            r"verify failed: the command exited with code 1: .*json/__init__\.py: FAILED.*",
+        ),
+    ],
+)
+def test_what_tar_does_wrong_is_told_in_a_line_and_by_the_exit_code(
+    script, message, place, tmp_path
+):
+    stubs = tmp_path / "stubs"
+    stubs.mkdir()
+    (stubs / "tar").write_text(f"#!/bin/sh\n{script}\n")
+    (stubs / "tar").chmod(0o755)
+    place.env["PATH"] = f"{stubs}:{place.env['PATH']}"
+    done = place.run(REPORT)
+    assert done.returncode == 1
+    assert_lines([message], done.stderr)
+    assert "Traceback" not in done.stdout + done.stderr
+    place.assert_empty()
+
+
+def test_a_folder_that_cannot_be_written_is_told_in_a_line(place):
+    done = place.run(REPORT, "/dev/null/folder")
+    assert done.returncode == 1
+    assert done.stderr.startswith("cannot write: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_ends_the_report_in_good_order(place):
+    # Where the tests run in the background of a shell, SIGINT is ignored, and that is inherited.
+    program = (
+        "import runpy, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"sys.argv = [{str(REPORT)!r}]\n"
+        f"runpy.run_path({str(REPORT)!r}, run_name='__main__')\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=place.cwd,
+        env=place.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with child:
+        first = child.stdout.readline()
+        child.send_signal(signal.SIGINT)
+        output, errors = child.communicate(timeout=60)
+    assert "nothing -> pending" in first
+    assert (child.returncode, errors) == (130, "interrupted\n")
+    assert "stdlib report        running -> cancelled" in output
+    place.assert_empty()
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """A standard library of which most is missing, and some is odd."""
+    folder = tmp_path / "a 'standard' library $HOME"
+    package = folder / "json"
+    (package / "tests" / "__pycache__").mkdir(parents=True)
+    (package / "__init__.py").write_text("def one(): pass\nasync def two(): pass\n")
+    (package / "latin.py").write_bytes(
+        "# coding: latin-1\ndef trois(): return 'é'\n".encode("latin1")
+    )
+    (package / "tests" / "wrong.py").write_text("def (:\n")
+    (package / "tests" / "binary.py").write_bytes(b"\0\xff\n")
+    (package / "tests" / "__pycache__" / "stale.pyc").write_bytes(b"stale")
+    (package / "elsewhere.py").symlink_to(package / "__init__.py")
+    (folder / "xml").mkdir()  # without a source
+    return folder
+
+
+def test_sources_that_are_missing_or_odd_are_coped_with(sources, tmp_path, capfd):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    example = runpy.run_path(str(REPORT))
+    assert example["report_on"](sources, folder) == 0
+    output, errors = capfd.readouterr()
+    assert errors == ""
+    assert_lines(
+        [r"json +5 +8 +5 +\d+", r"-+", r"total +5 +8 +5 +\d+", r"all 5 files came out .*"], output
+    )
+    with tarfile.open(folder / "json.tar.gz") as archive:
+        assert not [name for name in archive.getnames() if "__pycache__" in name]
+
+
+def test_a_python_without_sources_is_told_in_a_line(tmp_path, capfd):
+    example = runpy.run_path(str(REPORT))
+    assert example["report_on"](tmp_path, tmp_path) == 1
+    assert capfd.readouterr().err == f"there are no sources of packages in {tmp_path}\n"
