@@ -10,6 +10,7 @@ from itertools import islice
 
 _NEAR_MISS_NAMES_MAX = 2000
 _CYCLE_STEPS_SHOWN = 10
+_REPR_SHOWN = 80
 
 
 class OAutomError(Exception):
@@ -197,6 +198,22 @@ class NotFinishedError(OAutomError, RuntimeError):
         self.state = state
 
 
+class NotJsonError(OAutomError, ValueError):
+    """A value that JSON cannot keep as it is.
+
+    Attributes:
+        where: Where the part stands that is to blame, as `['rows'][0]`; empty for the value itself.
+    """
+
+    def __init__(self, where: str, part: object) -> None:
+        kind = type(part).__name__
+        super().__init__(
+            f"{f'its part {where}' if where else 'the value'} is a {kind} that JSON cannot keep as "
+            f"it is: {_short(part)}; use text, finite numbers, lists, and dictionaries of these"
+        )
+        self.where = where
+
+
 class WorkerDiedError(OAutomError, RuntimeError):
     """The process that did the work of a step ended before it answered."""
 
@@ -218,6 +235,14 @@ class InvalidHistoryError(LogError):
     def __init__(self, seq: int, what: str) -> None:
         super().__init__(f"event {seq} does not fit the events before it: {what}")
         self.seq = seq
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception as error:  # __repr__ is the user's
+        return f"(its repr() raises {type(error).__name__})"
+    return text if len(text) <= _REPR_SHOWN else f"{text[:_REPR_SHOWN]}..."
 
 
 def _suggest(name: object, known: Iterable[str]) -> str:

@@ -55,9 +55,17 @@ class Scheduler:
         log: Where every event goes before anything comes of it.
         clock: What time it is.
         workers: Who does the work of the steps.
+        tell: Called with the flow and each committed event; it tells the public signals.
     """
 
-    def __init__(self, log: EventLog, clock: Clock, workers: Workers) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        clock: Clock,
+        workers: Workers,
+        tell: Callable[[object, Event], None] = publish,
+    ) -> None:
+        self._tell = tell
         self.lock = threading.RLock()  # held while state changes: whoever reads many parts takes it
         self.failure: BaseException | None = None
         self._log = log
@@ -161,6 +169,10 @@ class Scheduler:
                 "wait for itself; use another thread or executor='threads'"
             )
 
+    def catch_up(self) -> None:
+        """Drive until no message waits; for those who answer by hand."""
+        self.drive(self._inbox.empty)
+
     def serve_until_idle(self) -> None:
         """Drive until all is over, or until the engine has stopped: those who wait are told why."""
         if self._take_wheel():
@@ -242,7 +254,7 @@ class Scheduler:
                 raise
             return
         for event in events:
-            publish(self._runs[event.vect].flow, event)
+            self._tell(self._runs[event.vect].flow, event)
         if self._has_news or not self._open:
             self._has_news = False
             with self._changed:

@@ -12,7 +12,7 @@ import msgspec
 NO_DATA: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One transition of one step or Vect, as it stands in the log.
 
     Attributes:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Protocol
+from typing import Protocol, Self
 
 from oautom.errors import LogError
 from oautom.events.event import Event
+from oautom.events.jsonl import read_jsonl, write_jsonl
 
 
 class EventLog(Protocol):
@@ -27,6 +29,9 @@ class EventLog(Protocol):
         self, after: int = 0, upto: int | None = None, vect: str | None = None
     ) -> Iterator[Event]:
         """Yield committed events in order: those with `after < seq <= upto`, of one Vect or all."""
+
+    def to_jsonl(self, path: str | os.PathLike[str]) -> None:
+        """Write all committed events to a file, a line of JSON each."""
 
     def close(self) -> None:
         """Take no more events. May be called twice."""
@@ -74,6 +79,29 @@ class MemoryEventLog:
         for event in islice(self._events, max(after, 0), max(end, 0)):
             if vect is None or event.vect == vect:
                 yield event
+
+    def to_jsonl(self, path: str | os.PathLike[str]) -> None:
+        """Write all committed events to a file, a line of JSON each. Any thread.
+
+        Raises:
+            LogError: An event holds something that JSON cannot keep as it is; nothing is written.
+            OSError: The file cannot be written.
+        """
+        write_jsonl(self.read(), path)
+
+    @classmethod
+    def from_jsonl(cls, path: str | os.PathLike[str]) -> Self:
+        """Return a log with the events of a file that `to_jsonl` has made.
+
+        Raises:
+            LogError: A line is no event, or not the next one.
+            OSError: The file cannot be read.
+        """
+        log = cls()
+        for event in read_jsonl(path):
+            log.append(None, event)
+        log.commit()
+        return log
 
     def close(self) -> None:
         """Take no more events; reading goes on."""

@@ -22,15 +22,15 @@ class Work(Protocol):
 
 
 class Workers(Protocol):
-    """Who does the work. Methods are called on the scheduler's thread.
+    """Who does the work. Methods are called on the scheduler's thread."""
 
-    Attributes:
-        slots: How much work they do at once.
-        place: On the scheduler's thread, on threads of this process, or in other processes.
-    """
+    @property
+    def slots(self) -> int:
+        """How much work they do at once."""
 
-    slots: int
-    place: Place
+    @property
+    def place(self) -> Place:
+        """On the scheduler's thread, on threads of this process, or in other processes."""
 
     def submit(self, work: Work, done: Done) -> None:
         """Have `work` done, and `done` called afterwards."""

@@ -1,0 +1,16 @@
+"""Tests as a feature: virtual time, simulation, replay and invariants for flows."""
+
+from oautom.testing.clock import SimulatedClock
+from oautom.testing.exploration import End, Exploration, explore
+from oautom.testing.replaying import ReplayDiffersError, assert_replays
+from oautom.testing.simulation import simulate
+
+__all__ = [
+    "End",
+    "Exploration",
+    "ReplayDiffersError",
+    "SimulatedClock",
+    "assert_replays",
+    "explore",
+    "simulate",
+]

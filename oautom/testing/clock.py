@@ -1,0 +1,88 @@
+"""`SimulatedClock`: time that passes only when somebody waits for it, and then at once."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from queue import SimpleQueue
+from typing import TypeVar
+
+from oautom.errors import EngineError, SettingError
+
+T = TypeVar("T")
+
+START = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class SimulatedClock:
+    """A clock for tests: whoever waits until a time is there at once.
+
+    Args:
+        start: What time it is at first: aware; the first second of 2000, UTC, unless said.
+        seed: Of what comes at the same instant, chance decides which comes first: this chance.
+
+    Raises:
+        SettingError: `start` is no aware date.
+    """
+
+    def __init__(self, start: datetime = START, seed: int = 0) -> None:
+        if not isinstance(start, datetime) or start.tzinfo is None:
+            raise SettingError(f"start must be a datetime with a time zone, not {start!r}")
+        self._start = start.astimezone(UTC)
+        self._seconds = 0.0
+        self._chance = random.Random(seed)  # noqa: S311 - it shall be the same each time
+        self._order = count()
+        self._calls: list[tuple[float, float, int, Callable[[], None]]] = []
+
+    def now(self) -> datetime:
+        """Return the simulated time, in UTC."""
+        return self._start + timedelta(seconds=self._seconds)
+
+    def monotonic(self) -> float:
+        """Return the simulated seconds that have passed."""
+        return self._seconds
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, with all that was to happen meanwhile.
+
+        Raises:
+            SettingError: `seconds` is negative.
+        """
+        if seconds < 0:
+            raise SettingError(f"time goes forward only, not by {seconds!r} seconds")
+        end = self._seconds + seconds
+        while self._calls and self._calls[0][0] <= end:
+            self._call_next()
+        self._seconds = end
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Have `call` called when so many seconds have passed."""
+        entry = (self._seconds + seconds, self._chance.random(), next(self._order), call)
+        heapq.heappush(self._calls, entry)
+
+    def _call_next(self) -> None:
+        self._seconds, _, _, call = heapq.heappop(self._calls)
+        call()
+
+    def take(self, inbox: SimpleQueue[T], until: float | None) -> T | None:
+        """Return the next item of `inbox`, letting time pass until there is one, or until `until`.
+
+        Raises:
+            EngineError: Nothing is to come: the wait would never end.
+        """
+        while inbox.empty():
+            if self._calls and (until is None or self._calls[0][0] <= until):
+                self._call_next()
+            elif until is not None:
+                self._seconds = max(self._seconds, until)
+                return None
+            else:
+                raise EngineError(
+                    "nothing is to come on the simulated clock, so the wait would never end; a "
+                    "step that works on a thread or in a process takes real time: use "
+                    "executor='inline' beside this clock"
+                )
+        return inbox.get()

@@ -1,0 +1,188 @@
+"""`explore`: every order in which the steps of a small flow can end, and what comes of each."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+from oautom.errors import SettingError
+from oautom.events.log import MemoryEventLog
+from oautom.executions.work import Work
+from oautom.executors.base import Done, Place
+from oautom.executors.base import Work as AnyWork
+from oautom.flow import Flow
+from oautom.scheduler import Scheduler
+from oautom.testing.clock import SimulatedClock
+from oautom.testing.simulation import Outcomes, Script, tell_nobody
+from oautom.vect import Run
+
+Fingerprint = tuple[Any, ...]
+
+
+class End(NamedTuple):
+    """One way in which a flow can end, and the shortest schedule that leads to it.
+
+    Attributes:
+        state: The state of the Vect.
+        steps: The state of each step.
+        schedule: Names of the steps in the order in which they ended.
+    """
+
+    state: str
+    steps: dict[str, str]
+    schedule: tuple[str, ...]
+
+
+class Exploration(NamedTuple):
+    """What `explore` has found.
+
+    Attributes:
+        ends: The different ends, that with the shortest schedule first. More than one: the result
+            of the flow depends on which step ends first.
+        schedules: How many schedules there are, or how many were drawn.
+        states: How many different states were reached.
+        is_complete: Whether all schedules were walked, and not a sample of them.
+    """
+
+    ends: list[End]
+    schedules: int
+    states: int
+    is_complete: bool
+
+    @property
+    def depends_on_order(self) -> bool:
+        """Whether the end depends on the order in which steps end."""
+        return len(self.ends) > 1
+
+    def __str__(self) -> str:
+        """Return the result in words, with the two shortest schedules that end differently."""
+        how = "all" if self.is_complete else "a sample of the"
+        text = (
+            f"{how} schedules: {self.schedules}, over {self.states} states, "
+            f"to {len(self.ends)} different ends"
+        )
+        for end in self.ends[:2] if self.depends_on_order else ():
+            steps = ", ".join(f"{name} {state}" for name, state in end.steps.items())
+            text += f"\n  {' -> '.join(end.schedule)}: {end.state} ({steps})"
+        return text
+
+
+def explore(
+    flow: Flow, *, outcomes: Outcomes | None = None, max_schedules: int = 10_000, seed: int = 0
+) -> Exploration:
+    """Run a flow in every order in which its steps can end, with the real scheduler.
+
+    Orders that lead to the same state are walked from there only once. When there are more than
+    `max_schedules`, that many are drawn by chance instead.
+
+    Args:
+        flow: A small flow: the number of states grows with two to the power of its width.
+        outcomes: How the steps end, as in `simulate`.
+        max_schedules: How many schedules are tried at the most, whole ones or beginnings.
+        seed: Of the sample.
+
+    Raises:
+        UnknownStepError: `outcomes` name a step that the flow does not have.
+        SettingError: An argument cannot be used.
+        CycleError: The flow has a cycle.
+    """
+    if not isinstance(flow, Flow):
+        raise SettingError(f"explore() needs a Flow, not {flow!r}")
+    if not isinstance(max_schedules, int) or max_schedules < 1:
+        raise SettingError(f"max_schedules must be a positive int, not {max_schedules!r}")
+    flow.validate()
+    script = Script(flow, {}, outcomes or {})
+    found = _walk_all(flow, script, max_schedules)
+    return found or _walk_some(flow, script, max_schedules, random.Random(seed))  # noqa: S311 - a sample
+
+
+def _walk_all(flow: Flow, script: Script, max_schedules: int) -> Exploration | None:
+    """Walk level by level, so that the first schedule found for an end is a shortest one."""
+    start = _Walk(flow, script, ())
+    level: dict[Fingerprint, tuple[_Walk, int]] = {start.fingerprint(): (start, 1)}
+    ends: dict[Fingerprint, End] = {}
+    schedules = states = walks = 0
+    while level:
+        next_level: dict[Fingerprint, tuple[_Walk, int]] = {}
+        for fingerprint, (walk, count) in level.items():
+            states += 1
+            if not walk.running:
+                schedules += count
+                ends[fingerprint] = walk.end()
+            for step in walk.running:
+                walks += 1
+                if walks > max_schedules:
+                    return None
+                reached = _Walk(flow, script, (*walk.schedule, step))
+                first, others = next_level.get(reached.fingerprint(), (reached, 0))
+                next_level[first.fingerprint()] = (first, others + count)
+        level = next_level
+    return Exploration(list(ends.values()), schedules, states, is_complete=True)
+
+
+def _walk_some(
+    flow: Flow, script: Script, max_schedules: int, chance: random.Random
+) -> Exploration:
+    ends: dict[Fingerprint, End] = {}
+    seen: set[Fingerprint] = set()
+    for _ in range(max_schedules):
+        walk = _Walk(flow, script, ())
+        while walk.running:
+            walk.finish(chance.choice(sorted(walk.running)))
+            seen.add(walk.fingerprint())
+        end = walk.end()
+        known = ends.setdefault(walk.fingerprint(), end)
+        if len(end.schedule) < len(known.schedule):
+            ends[walk.fingerprint()] = end
+    by_length = sorted(ends.values(), key=lambda end: len(end.schedule))
+    return Exploration(by_length, max_schedules, len(seen), is_complete=False)
+
+
+class _Walk:
+    """One Vect whose steps end when they are told to."""
+
+    place: Place = "threads"
+    slots = sys.maxsize
+
+    def __init__(self, flow: Flow, script: Script, schedule: tuple[str, ...]) -> None:
+        self.running: dict[str, Callable[[], None]] = {}
+        self.schedule: tuple[str, ...] = ()
+        self._script = script
+        self._scheduler = Scheduler(MemoryEventLog(), SimulatedClock(), self, tell=tell_nobody)
+        self._run = Run(flow, "explored")
+        self._scheduler.begin(self._run)
+        self._scheduler.catch_up()
+        for step in schedule:
+            self.finish(step)
+
+    def submit(self, work: AnyWork, done: Done) -> None:
+        """Keep the work until `finish` says that it is done."""
+        assert isinstance(work, Work)
+        outcome = self._script.outcome(work.context.step, work.context.attempt)
+        self.running[work.context.step] = partial(done, outcome, None)
+
+    def finish(self, step: str) -> None:
+        """Have a step that runs end as the script has it."""
+        self.schedule += (step,)
+        self.running.pop(step)()
+        self._scheduler.catch_up()
+
+    def run_next(self) -> None:
+        """Do nothing: `finish` answers."""
+
+    def close(self) -> None:
+        """Do nothing: there are no workers."""
+
+    def fingerprint(self) -> Fingerprint:
+        """Return all of the state that decides what can follow."""
+        state = self._run.state
+        return (state.state, *((step.state, step.attempt) for step in state.steps.values()))
+
+    def end(self) -> End:
+        """Return how the Vect has ended."""
+        state = self._run.state
+        steps = {step.name: step.state for step in state.steps.values()}
+        return End(state.state, steps, self.schedule)

@@ -1,0 +1,165 @@
+"""`assert_replays`: would the code of today decide as the log says that was decided?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from queue import SimpleQueue
+from typing import Any
+
+from oautom.decide import Cancel, Command, Finished
+from oautom.errors import OAutomError, SettingError
+from oautom.events.event import Event
+from oautom.events.log import EventLog, MemoryEventLog
+from oautom.executors.base import Done, Place, Work
+from oautom.flow import Flow
+from oautom.scheduler import Nudge, Scheduler
+from oautom.testing.simulation import tell_nobody
+from oautom.vect import Run
+
+
+class ReplayDiffersError(OAutomError, AssertionError):
+    """The code or the flow of today decides otherwise than the log says.
+
+    Attributes:
+        vect: Id of the Vect.
+        seq: Number of the event at which they part; after the last one, the number that would be
+            next.
+        then: What was decided then, or `nothing`.
+        now: What is decided now, or `nothing`.
+    """
+
+    def __init__(self, flow: str, vect: str, seq: int, then: str, now: str) -> None:
+        super().__init__(
+            f"vect {vect} of flow '{flow}' parts from its log at event {seq}: "
+            f"then: {then}; now: {now}",
+            flow=flow,
+        )
+        self.vect = vect
+        self.seq = seq
+        self.then = then
+        self.now = now
+
+
+def assert_replays(log: EventLog | Iterable[Event], flow: Flow) -> None:
+    """Drive the scheduler with the recorded answers, and hold what it decides against the log.
+
+    Every Vect of the flow in the log is replayed by itself: with the graph of today, the answers
+    of its steps and the wishes of its people as they came. When a step starts depends on free
+    workers too, so a start may come as late as it did; which one starts, and all else, must agree.
+
+    Args:
+        log: A log, or its events.
+        flow: The flow as it is today.
+
+    Raises:
+        ReplayDiffersError: Something would be decided otherwise; an `AssertionError` too.
+        SettingError: The log has no Vect of this flow.
+        CycleError: The flow has a cycle.
+    """
+    if not isinstance(flow, Flow):
+        raise SettingError(f"assert_replays() needs a Flow, not {flow!r}")
+    flow.validate()
+    events = log if not hasattr(log, "read") else log.read()
+    by_vect: dict[str, list[Event]] = {}
+    for event in events:
+        if event.flow == flow.name:
+            by_vect.setdefault(event.vect, []).append(event)
+    if not by_vect:
+        raise SettingError(f"the log has no vect of flow '{flow.name}'", flow=flow.name)
+    for vect, history in by_vect.items():
+        _Replay(flow, vect, history).run()
+
+
+class _Replay(MemoryEventLog):
+    """The log, the clock and the workers of a scheduler that does again what it did."""
+
+    place: Place = "threads"
+
+    def __init__(self, flow: Flow, vect: str, history: list[Event]) -> None:
+        super().__init__()
+        self._flow = flow
+        self._vect = vect
+        self._history = history
+        self._at = 0  # the next event to hold against
+        self._differs: ReplayDiffersError | None = None
+        self._scheduler = Scheduler(self, self, self, tell=tell_nobody)
+        self._scheduler.begin(Run(flow, vect))
+
+    def run(self) -> None:
+        """Replay the Vect to the end of its log."""
+        self._catch_up()
+        while self._at < len(self._history):
+            before = self._at
+            self._scheduler.put(_asked_by(self._history[self._at]) or Nudge())
+            self._catch_up()
+            if self._at == before:
+                raise self._difference("nothing")
+
+    def _catch_up(self) -> None:
+        self._scheduler.catch_up()
+        if self._differs is not None:
+            raise self._differs
+
+    def append(self, sender: object, event: Event) -> None:
+        """Take the event, and hold it against the one that the log has here."""
+        super().append(sender, event)
+        then = self._history[self._at] if self._at < len(self._history) else None
+        if self._differs is None and (then is None or _decision(then) != _decision(event)):
+            self._differs = self._difference(_told(event))
+        self._at += 1
+
+    def _difference(self, now: str) -> ReplayDiffersError:
+        then, seq = "nothing", self._history[-1].seq + 1
+        if self._at < len(self._history):
+            then, seq = _told(self._history[self._at]), self._history[self._at].seq
+        return ReplayDiffersError(self._flow.name, self._vect, seq, then, now)
+
+    @property
+    def slots(self) -> int:  # as workers: one is free when the log says that a step started
+        """How many steps may run now."""
+        is_start = self._at < len(self._history) and self._history[self._at].name == "step.started"
+        return len(self._flow.steps) + 1 if is_start else 0
+
+    def submit(self, work: Work, done: Done) -> None:
+        """Do nothing: the log has the answers."""
+
+    def run_next(self) -> None:
+        """Do nothing: the log has the answers."""
+
+    def now(self) -> datetime:  # as a clock
+        """Return when the next event of the log happened."""
+        return self._history[min(self._at, len(self._history) - 1)].time
+
+    def monotonic(self) -> float:
+        """Return 0: no time passes."""
+        return 0.0
+
+    def take(self, inbox: SimpleQueue[Any], until: float | None) -> Any:
+        """Return the next message: there is one whenever the scheduler asks."""
+        assert until is None
+        return inbox.get_nowait()
+
+
+def _asked_by(event: Event) -> Command | None:
+    """Return the command that stands behind an event, if it was not decided by the engine."""
+    data = event.data
+    if event.name in ("step.succeeded", "step.failed", "step.late_result"):
+        details = {key: value for key, value in data.items() if key not in ("output", "error")}
+        assert event.step is not None
+        assert event.attempt is not None
+        return Finished(
+            event.vect, event.step, event.attempt, data.get("output"), data.get("error"), details
+        )
+    if event.name in ("step.cancelled", "vect.cancelled"):
+        return Cancel(event.vect, data.get("reason", ""))
+    return None
+
+
+def _decision(event: Event) -> tuple[object, ...]:
+    return (event.name, event.step, event.attempt, event.source, event.dest)
+
+
+def _told(event: Event) -> str:
+    attempt = f", attempt {event.attempt}" if event.attempt is not None else ""
+    return f"{event.name} of '{event.step}'{attempt}" if event.step else event.name

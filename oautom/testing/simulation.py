@@ -1,0 +1,184 @@
+"""`simulate`: the real scheduler, decisions and log, on a virtual clock, without any real work."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+
+from oautom.engine import ForegroundEngine
+from oautom.errors import SettingError, UnknownStepError
+from oautom.events.event import Event
+from oautom.events.log import MemoryEventLog
+from oautom.executions.work import Outcome, StepError, Work
+from oautom.executors.base import Done, Place
+from oautom.executors.base import Work as AnyWork
+from oautom.flow import Flow
+from oautom.scheduler import Scheduler
+from oautom.testing.clock import START, SimulatedClock
+from oautom.vect import Run, Vect
+
+T = TypeVar("T")
+Durations = Mapping[str, float | Sequence[float]]
+Outcomes = Mapping[str, Any]
+
+
+def simulate(
+    flow: Flow,
+    *,
+    durations: Durations | None = None,
+    outcomes: Outcomes | None = None,
+    like: Vect | None = None,
+    start: datetime = START,
+    seed: int = 0,
+    max_workers: int | None = None,
+) -> Vect:
+    """Run a flow on a virtual clock, without the work of its steps, and return the ended Vect.
+
+    Scheduler, decisions and log are the real ones: what happens is what would happen if the steps
+    took so long and ended so. It takes no real time but that of the engine, and the same arguments
+    give the same log, byte for byte. The flow is not frozen, its app is not touched, and the public
+    signals are silent.
+
+    Args:
+        flow: The flow.
+        durations: Name of a step -> seconds that it takes, 0 unless said; or a list of these, one
+            for each attempt, of which the last one holds for the rest.
+        outcomes: Name of a step -> its output, or an exception instance with which it fails; or a
+            list of these, one for each attempt, of which the last one holds for the rest. A step
+            succeeds with the output None unless said. An output that is a list stands in a list.
+        like: A Vect that has run: durations and outcomes are as in its log unless said otherwise.
+        start: When it begins, aware.
+        seed: Of steps that end at the same instant, chance decides which ends first: this chance.
+        max_workers: How many steps run at once; None for as many as can.
+
+    Raises:
+        UnknownStepError: `durations` or `outcomes` name a step that the flow does not have.
+        SettingError: An argument cannot be used.
+        CycleError: The flow has a cycle.
+    """
+    if not isinstance(flow, Flow):
+        raise SettingError(f"simulate() needs a Flow, not {flow!r}")
+    if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
+        raise SettingError(f"max_workers must be a positive int or None, not {max_workers!r}")
+    flow.validate()
+    script = Script(flow, durations or {}, outcomes or {})
+    if like is not None:
+        script.follow(like)
+    clock = SimulatedClock(start, seed)
+    log = MemoryEventLog()
+    workers = ScriptedWorkers(script, clock, max_workers or sys.maxsize)
+    scheduler = Scheduler(log, clock, workers, tell=tell_nobody)
+    run = Run(flow, f"simulated-{seed}")
+    vect = Vect(run, ForegroundEngine(scheduler, log))
+    scheduler.begin(run)
+    scheduler.drive(lambda: scheduler.is_over(run))
+    return vect
+
+
+def tell_nobody(flow: object, happened: Event) -> None:
+    """Tell no signal: what is only simulated must send no mail."""
+
+
+class Script:
+    """How long each attempt of each step takes, and how it ends."""
+
+    def __init__(self, flow: Flow, durations: Durations, outcomes: Outcomes) -> None:
+        self._flow = flow
+        for name in (*durations, *outcomes):
+            if name not in flow.steps:
+                raise UnknownStepError(flow.name, name, flow.steps)
+        self._durations: dict[str, list[float]] = {
+            name: _attempts(seconds) for name, seconds in durations.items()
+        }
+        self._outcomes = {
+            name: [_outcome(each) for each in _attempts(given)] for name, given in outcomes.items()
+        }
+        for name, seconds in self._durations.items():
+            if not all(isinstance(each, int | float) and each >= 0 for each in seconds):
+                raise SettingError(
+                    f"durations[{name!r}] must be seconds, from 0, not {durations[name]!r}",
+                    flow=flow.name,
+                    step=name,
+                )
+
+    def follow(self, vect: Vect) -> None:
+        """Take durations and outcomes that are not given from the log of a Vect."""
+        begun: dict[str, datetime] = {}
+        durations: dict[str, list[float]] = {}
+        outcomes: dict[str, list[Outcome]] = {}
+        for event in vect.events():
+            if event.step is None or event.step not in self._flow.steps:
+                continue
+            if event.name == "step.started":
+                begun[event.step] = event.time
+            elif event.name in ("step.succeeded", "step.failed"):
+                seconds = (event.time - begun[event.step]).total_seconds()
+                durations.setdefault(event.step, []).append(max(0.0, seconds))
+                outcomes.setdefault(event.step, []).append(_recorded(event.data))
+        self._durations = durations | self._durations
+        self._outcomes = outcomes | self._outcomes
+
+    def duration(self, step: str, attempt: int) -> float:
+        """Return how many seconds an attempt takes."""
+        return _of_attempt(self._durations.get(step, [0.0]), attempt)
+
+    def outcome(self, step: str, attempt: int) -> Outcome:
+        """Return how an attempt ends."""
+        return _of_attempt(self._outcomes.get(step, [Outcome()]), attempt)
+
+
+def _attempts(given: Any) -> list[Any]:
+    if not isinstance(given, list):
+        return [given]
+    if not given:
+        raise SettingError("a list of durations or outcomes needs one for the first attempt")
+    return given
+
+
+def _of_attempt(attempts: Sequence[T], attempt: int) -> T:
+    return attempts[min(attempt, len(attempts)) - 1]
+
+
+def _outcome(given: Any) -> Outcome:
+    return Outcome.failure(given) if isinstance(given, BaseException) else Outcome(given)
+
+
+def _recorded(data: Mapping[str, Any]) -> Outcome:
+    if "error" not in data:
+        return Outcome(data["output"])
+    details = {key: value for key, value in data.items() if key != "error"}
+    return Outcome.failure(StepError(data["error"], **details))
+
+
+class ScriptedWorkers:
+    """Workers that do nothing, and answer on the clock as the script has it."""
+
+    place: Place = "threads"
+
+    def __init__(self, script: Script, clock: SimulatedClock, slots: int) -> None:
+        self.slots = slots
+        self._script = script
+        self._clock = clock
+        self._begun: dict[tuple[str, int], float] = {}
+
+    def submit(self, work: AnyWork, done: Done) -> None:
+        """Answer when the work would be done."""
+        assert isinstance(work, Work)
+        step, attempt = work.context.step, work.context.attempt
+        seconds = self._script.duration(step, attempt)
+        outcome = self._script.outcome(step, attempt)
+        if work.execution.is_polled and outcome.error is None:
+            begun = self._begun.setdefault((step, attempt), self._clock.monotonic())
+            if work.method == "check":
+                outcome = Outcome(self._clock.monotonic() >= begun + seconds)
+            seconds = 0.0
+        self._clock.call_later(seconds, partial(done, outcome, None))
+
+    def run_next(self) -> None:
+        """Do nothing: the clock calls."""
+
+    def close(self) -> None:
+        """Do nothing: there are no workers."""

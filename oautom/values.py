@@ -1,0 +1,59 @@
+"""Values as JSON: strictly, so that what is read back is what was written. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from oautom.errors import NotJsonError
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+def to_json(value: object) -> bytes:
+    """Return a value as JSON in UTF-8, without line breaks.
+
+    Raises:
+        NotJsonError: Reading it back would give another value: it holds a tuple, a set, a date, a
+            NaN, a key that is no text, ... Names the part that is to blame.
+    """
+    try:
+        encoded = _encode(value)
+        is_kept = _decode(encoded) == value
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
+        is_kept = False
+    if not is_kept:
+        where, part = _culprit(value, "")
+        raise NotJsonError(where, part)
+    return encoded
+
+
+def from_json(text: bytes | str) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        msgspec.DecodeError: It is no JSON.
+    """
+    return _decode(text)
+
+
+def _culprit(value: object, where: str) -> tuple[str, object]:
+    """Return where in a value the first part stands that JSON cannot keep, and the part."""
+    parts: list[tuple[str, object]] = []
+    if type(value) is dict and all(isinstance(key, str) for key in value):
+        parts = [(f"{where}[{key!r}]", part) for key, part in value.items()]
+    elif type(value) is list:
+        parts = [(f"{where}[{i}]", part) for i, part in enumerate(value)]
+    for place, part in parts:
+        if not _is_kept(part):
+            return _culprit(part, place)
+    return where, value
+
+
+def _is_kept(value: object) -> bool:
+    try:
+        return bool(_decode(_encode(value)) == value)
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
+        return False
