@@ -73,9 +73,9 @@ class OAutom:
         except ValueError:
             known = ", ".join(f"OAutomMode.{each.value}" for each in OAutomMode)
             raise SettingError(f"mode must be one of {known}, not {mode!r}") from None
-        if log is not None and not hasattr(log, "append"):
+        if log is not None and not _has_methods(log, "append", "commit", "read", "close"):
             raise SettingError(f"log must be None or an EventLog, not {log!r}")
-        if clock is not None and not hasattr(clock, "monotonic"):
+        if clock is not None and not _has_methods(clock, "now", "monotonic", "take"):
             raise SettingError(f"clock must be None or a Clock, not {clock!r}")
         workers = make_workers(executor, max_workers)
         self.log: EventLog = MemoryEventLog() if log is None else log
@@ -137,6 +137,7 @@ class OAutom:
             self._is_stopped = False
             self._engine.serve(lambda: self._is_stopped)
             return None
+        self._engine.check_thread()
         vect = self.start(flow, vect_id=vect_id)
         vect.wait()
         return vect
@@ -231,7 +232,7 @@ class OAutom:
         Raises:
             UnknownVectError: The app has no such Vect.
         """
-        if id not in self._vects:
+        if not isinstance(id, str) or id not in self._vects:
             raise UnknownVectError(f"the app has no vect {id!r}; vects() lists them")
         return self._vects[id]
 
@@ -278,6 +279,7 @@ class OAutom:
             was_closed, self._is_closed = self._is_closed, True
         if was_closed:
             return
+        self._is_stopped = True  # for who serves on another thread
         try:
             self._engine.close()
         except EngineError:
@@ -303,6 +305,10 @@ class OAutom:
     ) -> None:
         """Close the app."""
         self.close()
+
+
+def _has_methods(given: object, *names: str) -> bool:
+    return not isinstance(given, type) and all(callable(getattr(given, n, None)) for n in names)
 
 
 _open_apps: weakref.WeakSet[OAutom] = weakref.WeakSet()

@@ -14,6 +14,9 @@ from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 
+A_DAY = 86_400.0
+"""Seconds: the longest wait at a time, since the system refuses some longer ones."""
+
 
 class Clock(Protocol):
     """What the scheduler asks of time. Called on the scheduler's thread."""
@@ -28,7 +31,7 @@ class Clock(Protocol):
         """Wait for the next item of `inbox`, at the longest until `monotonic()` reaches `until`.
 
         Returns:
-            The item, or None when the time was up first.
+            The item, or None when the time was up first; None may also come before.
         """
 
 
@@ -48,7 +51,7 @@ class SystemClock:
         try:
             if until is None:
                 return inbox.get()
-            return inbox.get(timeout=max(0.0, until - self.monotonic()))
+            return inbox.get(timeout=min(max(0.0, until - self.monotonic()), A_DAY))
         except Empty:
             return None
 

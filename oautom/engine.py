@@ -42,6 +42,14 @@ class ForegroundEngine:
         with self._scheduler.lock:
             return status_of(run.state)
 
+    def check_thread(self) -> None:
+        """Refuse a call that would wait for the very thread that it is on.
+
+        Raises:
+            EngineError: A step or receiver on the scheduler's own thread calls.
+        """
+        self._scheduler.check_thread()
+
     def nudge(self) -> None:
         """Have whoever drives look again whether it is done."""
         self._scheduler.put(Nudge())
@@ -66,7 +74,9 @@ class ForegroundEngine:
 
     def close(self) -> None:
         """Cancel all that is open, wait until no process of it is left, and end the workers."""
+        self._scheduler.check_thread("close the app")
         self._scheduler.cancel_all("the app was closed")
+        self.nudge()
         try:
             self._drive(self._scheduler.is_idle)
         except LogError:
@@ -87,7 +97,9 @@ class BackgroundEngine(ForegroundEngine):
     def _wake(self) -> None:
         with self._lock:
             if self._thread is None and self._scheduler.failure is None:
-                self._thread = threading.Thread(target=self._serve, name="oautom-scheduler")
+                self._thread = threading.Thread(
+                    target=self._serve, name="oautom-scheduler", daemon=False
+                )
                 self._thread.start()
 
     def _serve(self) -> None:

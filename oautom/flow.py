@@ -47,7 +47,7 @@ class Flow:
         self, name: str, app: Registry, *, max_active_vects: int = 1, description: str = ""
     ) -> None:
         check_name("flow", name)
-        if not callable(getattr(app, "add", None)):
+        if not callable(getattr(app, "add", None)) or hasattr(app, "add_edges"):
             raise FlowError(f"flow '{name}': app must be an OAutom, not {app!r}", flow=name)
         if not isinstance(max_active_vects, int) or max_active_vects < 1:
             raise FlowError(

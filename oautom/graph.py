@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from graphlib import CycleError as _GraphlibCycleError
 from graphlib import TopologicalSorter
@@ -58,6 +57,8 @@ class Graph:
 
         The order of declaration is no part of it.
         """
+        import hashlib  # noqa: PLC0415 - loads OpenSSL, which few programs need for this alone
+
         digest = hashlib.sha256()
         for name in sorted(self.upstreams):
             for part in (name, *sorted(self.upstreams[name])):

@@ -123,6 +123,11 @@ class Runner:
         """Do what a committed event asks for."""
         key = (effect.vect, effect.step, effect.attempt)
         if isinstance(effect, Submit):
+            step = run.state.steps[effect.step]
+            if step.state != "running" or step.attempt != effect.attempt:
+                # It was cancelled in the tick that started it: answer at once, to free the slot.
+                self._put(Answer(key, None, None))
+                return
             execution = run.flow.steps[effect.step]
             self._tasks[key] = _Task(key, run, execution, _context(run, execution, effect.attempt))
             self._submit(self._tasks[key], "run")
@@ -157,7 +162,9 @@ class Runner:
     def settle(self, message: Answer) -> Finished | None:
         """Free the slot of an answer, and return it as a command if the attempt is over."""
         self.busy -= 1
-        task = self._tasks[message.key]
+        task = self._tasks.get(message.key)
+        if task is None:
+            return None  # it was never submitted
         task.is_submitted = False
         outcome = (
             unpack(message.answer) if message.failure is None else Outcome.failure(message.failure)
@@ -171,7 +178,7 @@ class Runner:
         del self._tasks[task.key]
         if task.is_promised:
             self._end_promise(task.key[0])
-        if outcome.cause is not None:
+        if outcome.cause is not None and not task.is_killed:
             task.run.causes[task.key[1]] = outcome.cause
         return Finished(*task.key, outcome.output, outcome.error, outcome.details)
 
@@ -179,7 +186,7 @@ class Runner:
         if not task.is_launched:
             task.is_launched = True
             task.context.output = outcome.output
-        elif outcome.output:
+        elif outcome.output is True:
             return True
         when = self._clock.monotonic() + task.execution.poll_interval
         self._timers.add(when, Poll(task.key))
@@ -200,11 +207,11 @@ class Runner:
             del self._ending[vect]
 
     def interrupt(self, vect: str) -> None:
-        """Tell the step that holds the scheduler's own thread to stop, if it is of this Vect.
+        """Tell the step that has, or is about to have, the scheduler's own thread to stop.
 
         Any thread. The scheduler itself could say so only when the step is over.
         """
-        if self.is_in_step:
+        if self._workers.place == "inline":
             for key, task in list(self._tasks.items()):
                 if key[0] == vect:
                     task.context.mark_cancelled()

@@ -18,12 +18,13 @@ from typing import Any
 
 from transitions import MachineError
 
-from oautom.clock import Clock, Timers
+from oautom.clock import A_DAY, Clock, Timers
 from oautom.decide import Begin, Cancel, Command, Trigger, affects, due, effects, handle
 from oautom.errors import EngineError, LogError
 from oautom.events.event import Event
 from oautom.events.fold import StepState, VectState
 from oautom.events.log import EventLog
+from oautom.events.replay import replay
 from oautom.events.signals import publish
 from oautom.executors.base import Workers
 from oautom.machine import LoggedMachine, Wire
@@ -122,8 +123,7 @@ class Scheduler:
 
     def is_over(self, run: Run) -> bool:
         """Whether a run has ended and nothing of it is still being ended."""
-        with self.lock:  # what a tick has not committed yet is not over
-            return run.state.state in VECT_ENDS and not self._runner.is_ending(run.state.id)
+        return run.is_told and not self._runner.is_ending(run.state.id)
 
     @property
     def is_in_deaf_step(self) -> bool:
@@ -132,8 +132,7 @@ class Scheduler:
 
     def is_idle(self) -> bool:
         """Whether all runs are over and no message waits."""
-        with self.lock:
-            return self._inbox.empty() and not self._open and not self._runner.is_ending_any
+        return self._inbox.empty() and not self._open and not self._runner.is_ending_any
 
     def drive(
         self, until: Callable[[], bool], timeout: float | None = None, *, may_drive: bool = True
@@ -149,7 +148,7 @@ class Scheduler:
         """
         deadline = None if timeout is None else self._clock.monotonic() + timeout
         while not until():
-            self._check_thread()
+            self.check_thread()
             self._raise_failure()
             if deadline is not None and self._clock.monotonic() >= deadline:
                 return False
@@ -162,11 +161,16 @@ class Scheduler:
                 self._wait_for_others(until, deadline, may_drive)
         return True
 
-    def _check_thread(self) -> None:
+    def check_thread(self, what: str = "wait for a Vect") -> None:
+        """Refuse a call that would wait for the very thread that it is on.
+
+        Raises:
+            EngineError: This thread drives, in a step or a receiver.
+        """
         if self._driver == threading.get_ident():
             raise EngineError(
-                "a step or receiver on the scheduler's own thread cannot wait for a Vect, it would "
-                "wait for itself; use another thread or executor='threads'"
+                f"a step or receiver on the scheduler's own thread cannot {what}, it would wait "
+                "for itself; use another thread or executor='threads'"
             )
 
     def catch_up(self) -> None:
@@ -211,16 +215,15 @@ class Scheduler:
 
         timeout = None if deadline is None else deadline - self._clock.monotonic()
         with self._changed:
-            self._changed.wait_for(is_news, timeout)
+            self._changed.wait_for(is_news, None if timeout is None else min(timeout, A_DAY))
 
     # The thread that drives
 
     def _loop(self, until: Callable[[], bool], deadline: float | None) -> None:
         while not until() and self.failure is None:
-            messages = self._collect(deadline)
-            if not messages and deadline is not None and self._clock.monotonic() >= deadline:
+            if deadline is not None and self._clock.monotonic() >= deadline:
                 return
-            self.tick(messages)
+            self.tick(self._collect(deadline))
 
     def _collect(self, deadline: float | None) -> list[Message]:
         """Return what has come in, waiting for it if need be, with the timers that are due."""
@@ -246,8 +249,7 @@ class Scheduler:
                     self._settle()
                 events = self._log.commit()
                 for event in events:
-                    for effect in effects(event):
-                        self._runner.perform(self._runs[event.vect], effect)
+                    self._perform(event)
         except BaseException as error:
             self._stop(error)
             if not isinstance(error, Exception):
@@ -255,16 +257,41 @@ class Scheduler:
             return
         for event in events:
             self._tell(self._runs[event.vect].flow, event)
+        for event in events:
+            if event.step is None and event.dest in VECT_ENDS:
+                self._runs[event.vect].is_told = True
+                self._open.discard(event.vect)
+                self._has_news = True
         if self._has_news or not self._open:
             self._has_news = False
             with self._changed:
                 self._changed.notify_all()
 
+    def _perform(self, event: Event) -> None:
+        """Have done what a committed event asks for, and show it to those who look."""
+        run = self._runs[event.vect]
+        for effect in effects(event):
+            self._runner.perform(run, effect)
+        if event.step is None:
+            run.shown = event.dest
+
     def _stop(self, error: BaseException) -> None:
         """Take no further step: what is not in the log must not happen."""
         _logger.error("the engine has stopped: %s", error)
-        self.failure = error
         self._runner.kill_all()
+        for vect in self._open:
+            self._go_back(self._runs[vect])
+        self.failure = error
+
+    def _go_back(self, run: Run) -> None:
+        """Show a run as the log has it: what could not be committed has not happened."""
+        try:
+            vects = replay(self._log.read(vect=run.state.id))
+        except Exception:  # the log cannot even be read: nothing better is known
+            _logger.exception("the log of vect %s cannot be read", run.state.id)
+            return
+        if run.state.id in vects:
+            run.state = vects[run.state.id]
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Nudge):
@@ -339,9 +366,6 @@ class Scheduler:
         vect = sender.vect
         vect.apply(event)
         self._ready.extend(affects(vect, event))
-        if event.step is None and event.dest in VECT_ENDS:
-            self._open.discard(vect.id)
-            self._has_news = True
 
     def close(self) -> None:
         """Wait for what has been killed, and end the workers. When nobody drives any more."""

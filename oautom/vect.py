@@ -25,16 +25,20 @@ class Run:
     """One Vect inside the engine: its flow, its state, and what is known in this process only.
 
     Attributes:
-        state: What the events add up to.
+        state: What the events add up to, those included that are not committed yet.
+        shown: The name of the state of the Vect, as committed.
+        is_told: The Vect has ended, and the receivers of signals have been told so.
         buffers: What the steps have written, by the name of the step.
         causes: The exceptions that failed steps have raised, by the name of the step.
     """
 
-    __slots__ = ("__weakref__", "buffers", "causes", "flow", "state")
+    __slots__ = ("__weakref__", "buffers", "causes", "flow", "is_told", "shown", "state")
 
     def __init__(self, flow: Flow, id: str) -> None:  # noqa: A002 - the public word
         self.flow = flow
         self.state = VectState(flow.name, id, flow.graph, MappingProxyType({}))
+        self.shown: str = self.state.state
+        self.is_told = False
         self.buffers: dict[str, LogBuffer] = {}
         self.causes: dict[str, BaseException] = {}
 
@@ -75,12 +79,12 @@ class Vect:
     @property
     def state(self) -> str:
         """`pending`, `running`, `success`, `failed` or `cancelled`."""
-        return self._run.state.state
+        return self._run.shown
 
     @property
     def ended(self) -> bool:
         """Whether the state is final."""
-        return self._run.state.state in VECT_ENDS
+        return self._run.shown in VECT_ENDS
 
     @property
     def params(self) -> Mapping[str, Any]:
@@ -116,7 +120,7 @@ class Vect:
             EngineError: Called on the scheduler's own thread, where it would wait for itself.
             LogError: The engine has stopped, since its log could not be written.
         """
-        if timeout is not None and not isinstance(timeout, int | float):
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout == timeout):
             raise SettingError(f"timeout must be seconds or None, not {timeout!r}")
         if not self._engine.wait(self._run, timeout):
             raise TimeoutError(
@@ -134,6 +138,8 @@ class Vect:
             StepFailedError: It has ended without an output; raised from the step's own exception
                 where there was one in this process.
         """
+        if isinstance(step, Execution) and step.flow is not self.flow:
+            raise UnknownStepError(self.flow.name, f"{step.flow.name}/{step.name}", self.steps)
         name = step.name if isinstance(step, Execution) else step
         view = self.steps[name]
         if view.state == "success":

@@ -11,8 +11,12 @@ which they were connected. One that raises is logged and harms nobody.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from inspect import iscoroutinefunction
+from itertools import count
+from threading import current_thread, main_thread
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from blinker import ANY, Signal
@@ -25,14 +29,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _InOrder(set[Any]):
-    """A set that remembers the order in which things came: blinker calls receivers in set order."""
+    """A set that knows when things came: blinker calls receivers in the order of such sets."""
 
-    def __init__(self, items: Iterable[Any] = ()) -> None:
+    _clock = count()
+
+    def __init__(self, order: Mapping[Any, int] = MappingProxyType({})) -> None:
         super().__init__()
-        self._order = dict.fromkeys(items)
+        self._order = dict(order)
 
     def add(self, item: Any) -> None:
-        self._order[item] = None
+        self._order.setdefault(item, next(self._clock))
 
     def discard(self, item: Any) -> None:
         self._order.pop(item, None)
@@ -40,8 +46,9 @@ class _InOrder(set[Any]):
     def copy(self) -> _InOrder:
         return _InOrder(self._order)
 
-    def __or__(self, other: Iterable[Any]) -> _InOrder:
-        return _InOrder((*self._order, *other))
+    def __or__(self, other: AbstractSet[Any]) -> _InOrder:
+        both = {**other._order, **self._order} if isinstance(other, _InOrder) else self._order
+        return _InOrder(dict(sorted(both.items(), key=lambda entry: entry[1])))
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._order)
@@ -115,9 +122,9 @@ def publish(flow: object, happened: Event) -> None:
 def _call(receiver: Callable[..., Any], flow: object, happened: Event) -> None:
     try:
         receiver(flow, event=happened)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # a receiver that calls sys.exit() must not end the engine either
+    except BaseException as error:  # a receiver that calls sys.exit() must not end the engine
+        if isinstance(error, KeyboardInterrupt) and current_thread() is main_thread():
+            raise  # Ctrl-C
         _logger.exception(
             "receiver %r raised on event %d (%s); the run goes on",
             receiver,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from oautom.errors import FlowError
@@ -44,11 +44,15 @@ class Execution:
     runs_here: ClassVar[bool] = False
 
     def __init__(self, name: str, flow: Flow, *, log_limit_bytes: int = LOG_LIMIT_BYTES) -> None:
-        if not hasattr(flow, "add"):
+        if not hasattr(flow, "add_edges"):
             raise FlowError(f"step {name!r}: flow must be a Flow, not {flow!r}")
         if not isinstance(log_limit_bytes, int) or log_limit_bytes < 1:
             raise self.wrong(
                 flow, name, f"log_limit_bytes must be a positive int, not {log_limit_bytes!r}"
+            )
+        if self.is_polled and not _is_interval(self.poll_interval):
+            raise self.wrong(
+                flow, name, f"poll_interval must be seconds, from 0, not {self.poll_interval!r}"
             )
         if type(self).run is Execution.run:
             raise self.wrong(
@@ -86,25 +90,40 @@ class Execution:
 
     def __rshift__(self, others: Steps) -> Steps:
         """`a >> b` and `a >> [b, c]`: the right side waits for the left."""
-        for step in [others] if isinstance(others, Execution) else others:
-            _checked(step, self).depends(self)
-        return others
+        for step in (steps := self._listed(others)):
+            step.depends(self)
+        return others if isinstance(others, Execution | Sequence) else steps  # type: ignore[return-value] # an iterator is used up
 
     def __lshift__(self, others: Steps) -> Steps:
         """`b << a` and `c << [a, b]`: the left side waits for the right."""
-        self.depends(*([others] if isinstance(others, Execution) else others))
-        return others
+        steps = self._listed(others)
+        self.depends(*steps)
+        return others if isinstance(others, Execution | Sequence) else steps  # type: ignore[return-value] # an iterator is used up
 
     def __rrshift__(self, others: Iterable[Execution]) -> Execution:
         """`[a, b] >> c`: the right side waits for all on the left."""
-        self.depends(*others)
+        self.depends(*self._listed(others))
         return self
 
     def __rlshift__(self, others: Iterable[Execution]) -> Execution:
         """`[b, c] << a`: all on the left wait for the right side."""
-        for step in others:
-            _checked(step, self).depends(self)
+        for step in self._listed(others):
+            step.depends(self)
         return self
+
+    def _listed(self, others: object) -> list[Execution]:
+        """Return the steps on the other side of an arrow, all of them checked."""
+        is_list = isinstance(others, Iterable) and not isinstance(others, str)
+        steps: list[Any] = list(others) if is_list else [others]  # type: ignore[call-overload] # as asked
+        for step in steps:
+            if not isinstance(step, Execution):
+                raise FlowError(
+                    f"step '{self.name}' of flow '{self.flow.name}' can only stand beside steps "
+                    f"in >> and <<, not beside {step!r}",
+                    flow=self.flow.name,
+                    step=self.name,
+                )
+        return steps
 
     def __getstate__(self) -> Mapping[str, Any]:
         """Travel to another process without the flow: a worker gets what the step does, no more."""
@@ -115,11 +134,5 @@ class Execution:
         return f"<{type(self).__name__} '{self.name}'>"
 
 
-def _checked(step: object, other: Execution) -> Execution:
-    if not isinstance(step, Execution):
-        raise FlowError(
-            f"only steps can depend on each other: {step!r} beside step '{other.name}' is none",
-            flow=other.flow.name,
-            step=other.name,
-        )
-    return step
+def _is_interval(seconds: object) -> bool:
+    return isinstance(seconds, int | float) and 0 <= seconds < float("inf")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -12,6 +11,7 @@ from oautom.executions.context import Context, LogBuffer
 from oautom.executions.process import ProcessGroup
 from oautom.executions.work import StepError
 from oautom.executors.group import signal_name
+from oautom.values import from_json
 
 if TYPE_CHECKING:
     from oautom.flow import Flow
@@ -57,7 +57,7 @@ class BashExecution(Execution):
         grace_period: float = 3.0,
         log_limit_bytes: int = LOG_LIMIT_BYTES,
     ) -> None:
-        if not isinstance(command, str) or not command.strip() or "\0" in command:
+        if not _is_told(command) or not command.strip():
             raise self.wrong(flow, name, f"command must be text that Bash can run, not {command!r}")
         if output not in get_args(Output):
             known = ", ".join(repr(each) for each in get_args(Output))
@@ -80,9 +80,9 @@ class BashExecution(Execution):
 
     def _check_env(self, flow: Flow, name: str) -> None:
         for key, value in self.env.items():
-            if not isinstance(key, str) or not key or "=" in key or "\0" in key:
+            if not _is_told(key) or not key or "=" in key:
                 raise self.wrong(flow, name, f"env has {key!r}, which cannot name a variable")
-            if not isinstance(value, str) or "\0" in value:
+            if not _is_told(value):
                 raise self.wrong(
                     flow, name, f"env[{key!r}] must be text without NUL, not {value!r}; use str()"
                 )
@@ -138,18 +138,34 @@ class BashExecution(Execution):
             return text
         if self.output_form == "json":
             try:
-                return json.loads(text)
+                return from_json(text)
             except ValueError as error:
                 cut = ""
                 if stdout.dropped_bytes:
                     cut = f"; {stdout.dropped_bytes} bytes were too many, raise log_limit_bytes"
                 raise StepError(f"the command's output is not JSON: {error}{cut}") from error
-        lines = [line for line in text.splitlines() if line.strip()]
+        lines = _lines(text)
         return lines[-1] if lines else None
 
 
+def _lines(text: str) -> list[str]:
+    """Return the lines that are not blank; a line ends where Bash ends it, and nowhere else."""
+    return [line.rstrip("\r") for line in text.split("\n") if line.strip()]
+
+
+def _is_told(value: object) -> bool:
+    """Whether a value can be handed to a process: text without NUL that the system can encode."""
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _failure(returncode: int, log: LogBuffer) -> StepError:
-    last_lines = [line for line in log.text().splitlines() if line.strip()][-_LAST_LINES_SHOWN:]
+    last_lines = _lines(log.text())[-_LAST_LINES_SHOWN:]
     tail = f": {' | '.join(last_lines)}" if last_lines else ""
     if returncode > 0:
         return StepError(f"the command exited with code {returncode}{tail}", exit_code=returncode)

@@ -10,6 +10,9 @@ from typing import Any
 
 from oautom.errors import SettingError, UnknownInputError
 
+_CONTINUATION_BYTES_MAX = 3  # that follow the first byte of a character of UTF-8
+
+_logger = logging.getLogger("oautom.steps")
 _lock = threading.Lock()  # guards the lazy parts of all contexts; held for a few bytecodes only
 
 
@@ -25,6 +28,8 @@ class LogBuffer:
 
     def write(self, chunk: bytes) -> None:
         """Keep `chunk`, and drop the oldest where it is too much."""
+        if not chunk:
+            return
         with self._lock:
             self._chunks.append(chunk)
             self._size_bytes += len(chunk)
@@ -42,7 +47,8 @@ class LogBuffer:
             kept = b"".join(self._chunks)
             self._chunks = deque([kept])
         if self.dropped_bytes:
-            kept = kept.lstrip(bytes(range(0x80, 0xC0)))  # continuation bytes of UTF-8
+            start = kept[:_CONTINUATION_BYTES_MAX].lstrip(bytes(range(0x80, 0xC0)))
+            kept = start + kept[_CONTINUATION_BYTES_MAX:]
         return kept.decode(errors="replace")
 
 
@@ -53,7 +59,10 @@ class _BufferHandler(logging.Handler):
         self.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._buffer.write((self.format(record) + "\n").encode(errors="replace"))
+        try:
+            self._buffer.write((self.format(record) + "\n").encode(errors="replace"))
+        except Exception:  # as all handlers of `logging` do: a wrong format fails no program
+            self.handleError(record)
 
 
 class _Inputs(dict[str, Any]):
@@ -136,6 +145,11 @@ class Context:
             return self._cancelled
 
     @property
+    def is_unwanted(self) -> bool:
+        """Whether the step has been cancelled."""
+        return self._is_cancelled
+
+    @property
     def is_listening(self) -> bool:
         """Whether the step has asked for `cancelled`, or for `on_cancel`."""
         return self._cancelled is not None or bool(self._stoppers)
@@ -150,7 +164,7 @@ class Context:
         Raises:
             SettingError: `fraction` is no number from 0 to 1.
         """
-        if not 0 <= fraction <= 1:
+        if not isinstance(fraction, int | float) or not 0 <= fraction <= 1:
             raise SettingError(
                 f"step '{self.step}' reports a progress of {fraction!r}; give a number from 0 to 1",
                 flow=self.flow,
@@ -183,7 +197,10 @@ class Context:
             if self._cancelled is not None:
                 self._cancelled.set()
         for stopper in stoppers:
-            stopper()
+            try:
+                stopper()
+            except Exception:  # it is the user's; the others, and the engine, must hear of it
+                _logger.exception("on_cancel() of step '%s': %r raised", self.step, stopper)
         return bool(stoppers)
 
     def __reduce__(self) -> tuple[object, ...]:

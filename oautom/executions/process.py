@@ -53,7 +53,7 @@ class ProcessGroup:
         self._argv, self._env, self._cwd = argv, env, cwd
         self._grace_period = grace_period
         self._on_output, self._on_error = on_output, on_error
-        self._wake_read, self._wake_write = os.pipe()
+        self._wake_read = self._wake_write = -1
         self._is_cancelled = threading.Event()
         self._wake_lock = threading.Lock()
 
@@ -73,6 +73,8 @@ class ProcessGroup:
         Raises:
             OSError: It cannot be started.
         """
+        with self._wake_lock:
+            self._wake_read, self._wake_write = os.pipe()
         try:
             with subprocess.Popen(
                 self._argv,

@@ -43,7 +43,7 @@ class PythonExecution(Execution):
     ) -> None:
         if not callable(function):
             raise self.wrong(flow, name, f"function must be callable, not {function!r}")
-        if isinstance(args, str) or not isinstance(args, Sequence):
+        if isinstance(args, str | bytes) or not isinstance(args, Sequence):
             raise self.wrong(flow, name, f"args must be a tuple or list, not {args!r}")
         if kwargs is not None and not isinstance(kwargs, Mapping):
             raise self.wrong(flow, name, f"kwargs must be a mapping, not {kwargs!r}")

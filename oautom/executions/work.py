@@ -7,16 +7,16 @@ break the executor's own machinery.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import pickle
 import traceback
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, cast
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Literal, TypeVar, cast
 
 from oautom.executions.base import Execution
 from oautom.executions.context import Context
 
+T = TypeVar("T")
 NO_DETAILS: Mapping[str, Any] = {}
 
 
@@ -61,8 +61,8 @@ class Outcome:
     @classmethod
     def failure(cls, cause: BaseException) -> Outcome:
         """Return the outcome of a call that raised `cause`, whatever that is."""
-        if isinstance(cause, StepError):
-            return cls(error=str(cause), details=cause.details, cause=cause)
+        if issubclass(type(cause), StepError):  # isinstance() may ask the exception itself
+            return cls(error=str(cause), details=cast("StepError", cause).details, cause=cause)
         details = {"error_type": type(cause).__name__, "traceback": _traceback(cause)}
         return cls(error=_in_one_line(cause), details=details, cause=cause)
 
@@ -81,7 +81,7 @@ def _traceback(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
     except BaseException:  # __str__ is the user's, it may do anything
-        return "".join(traceback.format_tb(error.__traceback__))
+        return "(its traceback cannot be printed)\n"
 
 
 class Work:
@@ -97,11 +97,15 @@ class Work:
         self.method = method
 
     def __call__(self) -> Outcome:
-        """Make the call."""
+        """Make the call, unless it is not wanted any more."""
+        if self.context.is_unwanted:
+            return Outcome(error="the step was cancelled before it began")
         try:
             output = getattr(self.execution, self.method)(self.context)
             if inspect.iscoroutine(output):
-                output = asyncio.run(output)
+                output = _to_its_end(output)
+            if self.method == "check":
+                output = bool(output)
         except BaseException as error:  # whatever a step raises fails that step only
             return Outcome.failure(error)
         return Outcome(output)
@@ -112,7 +116,27 @@ class Work:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Travel as a parcel, so that what cannot be unpacked fails this step only."""
-        return _Parcel, (pickle.dumps((self.execution, self.context, self.method)),)
+        try:
+            content = pickle.dumps((self.execution, self.context, self.method))
+        except BaseException as error:  # pickling runs the user's code
+            raise StepError(
+                f"the step cannot be sent to another process: {_in_one_line(error)}; give it "
+                "functions of a module, and values that pickle can send"
+            ) from error
+        return _Parcel, (content,)
+
+
+def _to_its_end(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on an event loop of its own; where this thread has one, on another thread."""
+    import asyncio  # noqa: PLC0415 - takes a third of the time of `import oautom`
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - seldom needed
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
 
 
 class _Parcel:

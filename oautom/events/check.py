@@ -1,0 +1,399 @@
+"""The invariants of a history: a second opinion on what the engine has decided. Pure.
+
+It reads the events and the graph in them, and knows the tables of the state machines. It does not
+use the fold and the decisions of the engine, so it does not repeat their mistakes.
+
+Each invariant is a method of `_Claims`: a claim about an event, given those before it, whose first
+line of docstring is its sentence; docs/invariants.md has the reasons. They go from what an event is
+by itself to how all hangs together: of several that are violated, the first explains the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_type_hints
+
+import msgspec
+
+from oautom.errors import InvalidHistoryError, SettingError
+from oautom.events.event import NO_DATA, Event
+from oautom.graph import Graph
+from oautom.states import EVENT_NAMES, INITIAL, STEP_MOVES, VECT_CREATED, VECT_MOVES
+
+if TYPE_CHECKING:
+    from oautom.flow import Flow
+
+
+class InvariantError(InvalidHistoryError):
+    """An event violates an invariant of histories.
+
+    Attributes:
+        invariant: The name of the invariant.
+    """
+
+    def __init__(self, seq: int, what: str, invariant: str, sentence: str) -> None:
+        super().__init__(seq, f"{what} violates '{invariant}': {sentence}")
+        self.invariant = invariant
+
+
+def check_history(
+    events: Iterable[Event], flow: Flow | None = None, *, max_workers: int | None = None
+) -> None:
+    """Hold a history against all invariants.
+
+    Args:
+        events: A whole log, or its beginning.
+        flow: What Vects of the flow of this name should have run; None for whatever the log says.
+        max_workers: How many steps could run at once; None where that is not known.
+
+    Raises:
+        InvariantError: An invariant is violated: the first of the table, at the first such event.
+        SettingError: An argument cannot be used.
+    """
+    for violation in violations(events, flow, max_workers=max_workers):
+        raise violation
+
+
+def violations(
+    events: Iterable[Event], flow: Flow | None = None, *, max_workers: int | None = None
+) -> Iterator[InvariantError]:
+    """Return all violations, in the order of the table, then of the events.
+
+    The arguments, and the error where one cannot be used, are those of `check_history`.
+    """
+    if flow is not None and not hasattr(flow, "graph"):
+        raise SettingError(f"flow must be a Flow or None, not {flow!r}")
+    if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
+        raise SettingError(f"max_workers must be a positive int or None, not {max_workers!r}")
+    claims = _Claims(flow, max_workers)
+    found: dict[str, list[InvariantError]] = {name: [] for name in INVARIANTS}
+    for event in events:
+        claims.look_up(event)
+        is_understood = True
+        for each in INVARIANTS.values():
+            is_asked = is_understood and (not each.about or event.name in each.about)
+            if is_asked and not each.holds(claims, event):
+                found[each.name].append(_error(each, event, claims))
+                is_understood = not each.is_gate
+        claims.take(event, is_understood=is_understood)
+    return iter([error for errors in found.values() for error in errors])
+
+
+def _error(invariant: Invariant, event: Event, past: _Past) -> InvariantError:
+    if past.wrong:
+        what = f"its {past.wrong}"
+        return InvariantError(past.last_seq + 1, what, invariant.name, invariant.sentence)
+    of_step = "" if event.step is None else f" of step '{event.step}'"
+    what = f"{event.name}{of_step} in vect '{event.vect}'"
+    error = InvariantError(event.seq, what, invariant.name, invariant.sentence)
+    error.flow, error.step = event.flow, event.step
+    return error
+
+
+class Invariant(NamedTuple):
+    """A claim about the events of these names, or of any name if there are none."""
+
+    name: str
+    sentence: str
+    holds: Callable[[Any, Event], bool]
+    about: tuple[str, ...]
+    is_gate: bool  # where it is violated, nobody knows what the event is about: no other is asked
+
+
+INVARIANTS: Final[dict[str, Invariant]] = {}  # by name, in order
+_OPEN: Final = ("pending", "running")
+_BAD: Final = ("failed", "upstream_failed")
+_VECT_ENDS: Final = ("vect.succeeded", "vect.failed", "vect.cancelled")
+_STEP_ENDS: Final = ("step.succeeded", "step.failed", "step.cancelled")
+_MOVES: Final = STEP_MOVES | VECT_MOVES | {(VECT_CREATED, None, INITIAL)}
+_TYPES: Final[Mapping[str, Any]] = get_type_hints(Event) | {"data": Mapping}
+_DATA: Final[Mapping[str, Mapping[str, type]]] = {
+    VECT_CREATED: {"params": Mapping, "graph": Mapping},
+    "vect.failed": {"steps": list},
+    "step.succeeded": {"output": object},
+    "step.blocked": {"upstream": str, "error": str},
+    "step.late_result": {"output": object},
+    **{name: {"reason": str} for name in ("step.cancelled", "vect.cancelled")},
+}
+
+
+class _Step(msgspec.Struct, eq=False):
+    """What the past tells of one step of one Vect."""
+
+    is_polled: bool = False
+    state: str = INITIAL
+    starts: int = 0
+    error: str = ""
+    missing: int = 0  # how many upstreams have not succeeded
+    upstreams: dict[str, _Step] = {}
+    dependants: list[_Step] = []
+
+
+class _Vect:
+    """What the past tells of one Vect."""
+
+    def __init__(self, flow: str, graph: Mapping[str, Iterable[str]], polled: set[str]) -> None:
+        self.flow = flow
+        self.state: str = INITIAL
+        self.steps = {name: _Step(name in polled) for name in graph}
+        self.open_steps = len(self.steps)
+        for name, step in self.steps.items():
+            step.upstreams = {upstream: self.steps[upstream] for upstream in graph[name]}
+            step.missing = len(step.upstreams)
+            for upstream in step.upstreams.values():
+                upstream.dependants.append(step)
+
+    def names_in(self, *states: str) -> list[str]:
+        return [name for name, step in self.steps.items() if step.state in states]
+
+
+_NO_EVENT = Event(0, datetime(1, 1, 1, tzinfo=UTC), "", "", None, None, "", None, "", NO_DATA)
+_NO_STEP: Final = _Step()
+_NO_VECT: Final = _Vect("", {}, set())
+
+
+class _Past:
+    """What the events so far tell, violations or not, if it is known what they are about."""
+
+    def __init__(self, flow: Flow | None, max_workers: int | None) -> None:
+        self.flow = flow
+        self.max_workers = max_workers
+        self.last = _NO_EVENT
+        self.last_seq = 0
+        self.last_vect = _NO_VECT
+        self.vects: dict[str, _Vect] = {}
+        self.running = 0  # steps, but for those that are polled
+        self.busy: set[_Step] = set()  # may hold a worker: they run, or were cancelled unheard
+        self.due: set[_Step] = set()  # may start: all their upstreams have succeeded
+        self.to_block: set[_Step] = set()
+        self.wrong, self.vect, self.step = "", _NO_VECT, _NO_STEP  # of the event looked up
+
+    def look_up(self, event: Event) -> None:
+        """Note what is known of the Vect and the step of the event that comes next."""
+        self.wrong = _wrong_fields(event)
+        if not self.wrong:
+            self.vect = self.vects.get(event.vect, _NO_VECT)
+            self.step = self.vect.steps.get(event.step or "", _NO_STEP)
+
+    def take(self, event: Event, *, is_understood: bool) -> None:
+        """Let this event be past."""
+        self.last_seq = self.last_seq + 1 if self.wrong else event.seq
+        if not is_understood:
+            return
+        self.last, self.last_vect = event, self.vect
+        if self.step not in self.to_block:
+            self.to_block.clear()  # it is too late for them, which is told once
+        self.to_block.discard(self.step)
+        if event.name == VECT_CREATED:
+            flow = self.flow if self.flow and self.flow.name == event.flow else None
+            polled = {name for name, each in flow.steps.items() if each.is_polled} if flow else ()
+            self.vects[event.vect] = _Vect(event.flow, event.data["graph"], set(polled))
+        elif event.step is not None:
+            self._take_step(self.step, event)
+        else:
+            self.vect.state = event.dest
+            if event.name == "vect.started":
+                self.due.update(step for step in self.vect.steps.values() if not step.upstreams)
+
+    def _take_step(self, step: _Step, event: Event) -> None:
+        if not step.is_polled:
+            self.running += (event.dest == "running") - (step.state == "running")
+        self.vect.open_steps += (event.dest in _OPEN) - (step.state in _OPEN)
+        step.state = event.dest
+        self.due.discard(step)
+        if event.name == "step.started":
+            step.starts += 1
+            self.busy.add(step)
+        elif event.name != "step.cancelled":
+            self.busy.discard(step)
+        pending = (each for each in step.dependants if each.state == "pending")
+        if event.name == "step.succeeded":
+            for dependant in step.dependants:
+                dependant.missing -= 1
+            self.due.update(each for each in pending if not each.missing)
+        elif event.name in ("step.failed", "step.blocked"):
+            step.error = str(event.data.get("error", ""))
+            self.to_block.update(pending)
+
+
+def _wrong_fields(event: object) -> str:
+    if not isinstance(event, Event):
+        return f"type {type(event).__name__}"
+    fields = _TYPES.items()
+    return ", ".join(name for name, kind in fields if not isinstance(getattr(event, name), kind))
+
+
+def _invariant(*about: str, is_gate: bool = False) -> Callable[..., Any]:
+    def register(claim: Callable[[Any, Event], bool]) -> Callable[[Any, Event], bool]:
+        name, doc = claim.__name__.replace("_", "-"), claim.__doc__ or ""
+        INVARIANTS[name] = Invariant(name, doc.splitlines()[0], claim, about, is_gate)
+        return claim
+
+    return register
+
+
+class _Claims(_Past):
+    """The invariants: what the past claims of the event that is looked up."""
+
+    @_invariant(is_gate=True)
+    def fields_are_typed(self, event: Event) -> bool:
+        """Every field of an event is of its type."""
+        return not self.wrong
+
+    @_invariant()
+    def seq_is_dense(self, event: Event) -> bool:
+        """Events are numbered 1, 2, 3, ... in the order in which they stand."""
+        return event.seq == self.last_seq + 1
+
+    @_invariant()
+    def time_is_utc(self, event: Event) -> bool:
+        """The time of an event is aware, and in UTC."""
+        return event.time.utcoffset() == timedelta(0)
+
+    @_invariant(VECT_CREATED, is_gate=True)
+    def graph_is_whole(self, event: Event) -> bool:
+        """The graph of a Vect names no step that it does not have, and has no cycle."""
+        graph = event.data.get("graph")
+        return (
+            isinstance(graph, Mapping)
+            and all(isinstance(ups, list | tuple) for ups in graph.values())
+            and all(isinstance(name, str) for ups in (graph, *graph.values()) for name in ups)
+            and all(name in graph for ups in graph.values() for name in ups)
+            and Graph(graph).find_cycle() is None
+        )
+
+    @_invariant(is_gate=True)
+    def vect_is_created_first(self, event: Event) -> bool:
+        """The first event of a Vect is vect.created, and no later one is."""
+        return (event.name == VECT_CREATED) != (event.vect in self.vects)
+
+    @_invariant(VECT_CREATED)
+    def graph_is_of_the_flow(self, event: Event) -> bool:
+        """The graph of a Vect is that of the flow given."""
+        if self.flow is None or self.flow.name != event.flow:
+            return True
+        graphs = event.data["graph"], self.flow.graph.upstreams
+        then, now = ({name: set(ups) for name, ups in graph.items()} for graph in graphs)
+        return then == now
+
+    @_invariant()
+    def flow_stays(self, event: Event) -> bool:
+        """All events of a Vect name one flow."""
+        return event.name == VECT_CREATED or event.flow == self.vect.flow
+
+    @_invariant(is_gate=True)
+    def steps_are_in_the_graph(self, event: Event) -> bool:
+        """An event of a step names one of the graph of its Vect, an event of a Vect names none."""
+        is_of_step = event.name.startswith("step.")
+        return event.step in self.vect.steps if is_of_step else event.step is None
+
+    @_invariant(*EVENT_NAMES)
+    def data_fit_the_event(self, event: Event) -> bool:
+        """The data of an event hold what belongs to an event of its name, and nothing else."""
+        data, wanted = event.data, _DATA.get(event.name, {})
+        if event.name == "step.failed" or (event.name == "step.late_result" and "error" in data):
+            is_failure = isinstance(data.get("error"), str) and "output" not in data
+            return is_failure and data.get("exit_code") != 0
+        is_wanted = all(isinstance(data.get(key), kind) for key, kind in wanted.items())
+        return is_wanted and data.keys() == wanted.keys()
+
+    @_invariant()
+    def moves_are_in_the_table(self, event: Event) -> bool:
+        """The table of a state machine has the name of an event with its source and its dest."""
+        return (event.name, event.source, event.dest) in _MOVES
+
+    @_invariant()
+    def moves_are_connected(self, event: Event) -> bool:
+        """A move begins in the state in which the one before it has ended."""
+        if event.name == VECT_CREATED or not self.moves_are_in_the_table(event):
+            return True
+        return event.source == (self.vect.state if event.step is None else self.step.state)
+
+    @_invariant("step.started")
+    def starts_after_upstreams(self, event: Event) -> bool:
+        """A step starts only when all its upstreams have succeeded."""
+        return all(step.state == "success" for step in self.step.upstreams.values())
+
+    @_invariant(*EVENT_NAMES)
+    def attempts_fit(self, event: Event) -> bool:
+        """Attempts count from 1; only their start, their end and their late results name them."""
+        if event.name == "step.late_result":
+            return 1 <= (event.attempt or 0) <= self.step.starts
+        if event.name == "step.started":
+            return event.attempt == self.step.starts + 1
+        ran = event.step is not None and event.source == "running"
+        return event.attempt == (self.step.starts if ran else None)
+
+    @_invariant("step.blocked")
+    def blocked_by_an_upstream(self, event: Event) -> bool:
+        """A blocked step names an upstream that failed or was blocked, and tells its error."""
+        if not self.data_fit_the_event(event):
+            return True
+        upstream = self.step.upstreams.get(event.data["upstream"], _NO_STEP)
+        return upstream.state in _BAD and bool(event.data["error"].endswith(upstream.error))
+
+    @_invariant()
+    def vects_start_at_once(self, event: Event) -> bool:
+        """Right behind the creation of a Vect stands its start."""
+        starts = (event.name, event.vect) == ("vect.started", self.last.vect)
+        return self.last.name != VECT_CREATED or starts
+
+    @_invariant()
+    def blocks_at_once(self, event: Event) -> bool:
+        """Behind a step that failed or was blocked its dependants are blocked, before all else."""
+        return not self.to_block or (event.name == "step.blocked" and self.step in self.to_block)
+
+    @_invariant()
+    def vects_end_at_once(self, event: Event) -> bool:
+        """Right behind the end of the last step of a Vect stands the end of the Vect."""
+        ends = event.name in _VECT_ENDS and self.vect is self.last_vect
+        is_open = self.last_vect.open_steps > 0 or self.last_vect.state != "running"
+        return is_open or self.last.dest == "cancelled" or ends
+
+    @_invariant()
+    def cancels_are_whole(self, event: Event) -> bool:
+        """The cancelled steps of a Vect stand together, and right behind them its end."""
+        goes_on = event.name in ("step.cancelled", *_VECT_ENDS) and self.vect is self.last_vect
+        return self.last.name != "step.cancelled" or goes_on
+
+    @_invariant("step.cancelled", "vect.cancelled")
+    def cancels_have_one_reason(self, event: Event) -> bool:
+        """All events of a cancel tell one reason."""
+        is_same = event.data.get("reason") == self.last.data.get("reason")
+        return self.last.name != "step.cancelled" or is_same
+
+    @_invariant("vect.started", "step.blocked", "step.cancelled", *_VECT_ENDS)
+    def consequences_share_the_time(self, event: Event) -> bool:
+        """What an event entails at once has its time."""
+        is_first_cancel = event.name == "step.cancelled" != self.last.name
+        is_cause = is_first_cancel or self.vect is not self.last_vect
+        return is_cause or event.time == self.last.time
+
+    @_invariant(*_VECT_ENDS)
+    def vects_end_after_their_steps(self, event: Event) -> bool:
+        """A Vect ends only when all its steps have ended."""
+        return self.vect.open_steps == 0
+
+    @_invariant(*_VECT_ENDS)
+    def ends_fit_the_steps(self, event: Event) -> bool:
+        """A Vect is cancelled if a step is, failed if one failed or was blocked, else success."""
+        if self.vect.names_in("cancelled"):
+            return event.name == "vect.cancelled"
+        return event.name == ("vect.failed" if self.vect.names_in(*_BAD) else "vect.succeeded")
+
+    @_invariant("vect.failed")
+    def failures_name_the_steps(self, event: Event) -> bool:
+        """A failed Vect names its steps that failed or were blocked, in the order of its graph."""
+        names = self.vect.names_in(*_BAD)
+        return bool(event.data.get("steps", names) == names)
+
+    @_invariant("step.started")
+    def steps_fit_the_workers(self, event: Event) -> bool:
+        """At most max_workers steps run, without those that the flow given polls."""
+        return not self.max_workers or self.step.is_polled or self.running < self.max_workers
+
+    @_invariant(VECT_CREATED, "step.late_result", *_STEP_ENDS)
+    def due_steps_start(self, event: Event) -> bool:
+        """A step that may start waits only while all workers are taken."""
+        return not self.due or len(self.busy) >= (self.max_workers or 1)
