@@ -275,16 +275,14 @@ class OAutom:
         Raises:
             EngineError: Called by a step or receiver on the scheduler's own thread.
         """
+        if not self._is_closed:
+            self._engine.check_thread("close the app")
         with self._lock:
             was_closed, self._is_closed = self._is_closed, True
         if was_closed:
             return
         self._is_stopped = True  # for who serves on another thread
-        try:
-            self._engine.close()
-        except EngineError:
-            self._is_closed = False
-            raise
+        self._engine.close()
         if self._owns_log:
             self.log.close()
         _open_apps.discard(self)

@@ -42,13 +42,13 @@ class ForegroundEngine:
         with self._scheduler.lock:
             return status_of(run.state)
 
-    def check_thread(self) -> None:
+    def check_thread(self, what: str = "wait for a Vect") -> None:
         """Refuse a call that would wait for the very thread that it is on.
 
         Raises:
             EngineError: A step or receiver on the scheduler's own thread calls.
         """
-        self._scheduler.check_thread()
+        self._scheduler.check_thread(what)
 
     def nudge(self) -> None:
         """Have whoever drives look again whether it is done."""
@@ -74,7 +74,6 @@ class ForegroundEngine:
 
     def close(self) -> None:
         """Cancel all that is open, wait until no process of it is left, and end the workers."""
-        self._scheduler.check_thread("close the app")
         self._scheduler.cancel_all("the app was closed")
         self.nudge()
         try:
@@ -97,15 +96,14 @@ class BackgroundEngine(ForegroundEngine):
     def _wake(self) -> None:
         with self._lock:
             if self._thread is None and self._scheduler.failure is None:
-                self._thread = threading.Thread(
-                    target=self._serve, name="oautom-scheduler", daemon=False
-                )
-                self._thread.start()
+                thread = threading.Thread(target=self._serve, name="oautom-scheduler", daemon=False)
+                thread.start()  # where this raises, the next message tries again
+                self._thread = thread
 
     def _serve(self) -> None:
         while True:
             self._scheduler.serve_until_idle()
-            with self._lock:
+            with self._lock:  # also waits until `_wake` has noted this thread
                 if self._scheduler.failure is not None or self._scheduler.is_idle():
                     self._thread = None
                     return

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from oautom.clock import Clock, Timers
 from oautom.decide import Effect, Finished, Submit
 from oautom.events.fold import StepState
-from oautom.executions.base import Execution
+from oautom.executions.base import Execution, wrong_interval
 from oautom.executions.context import Context
 from oautom.executions.work import Outcome, Work, unpack
 from oautom.executors.base import Workers
@@ -123,14 +123,12 @@ class Runner:
         """Do what a committed event asks for."""
         key = (effect.vect, effect.step, effect.attempt)
         if isinstance(effect, Submit):
-            step = run.state.steps[effect.step]
-            if step.state != "running" or step.attempt != effect.attempt:
-                # It was cancelled in the tick that started it: answer at once, to free the slot.
-                self._put(Answer(key, None, None))
-                return
             execution = run.flow.steps[effect.step]
-            self._tasks[key] = _Task(key, run, execution, _context(run, execution, effect.attempt))
-            self._submit(self._tasks[key], "run")
+            task = _Task(key, run, execution, _context(run, execution, effect.attempt))
+            self._tasks[key] = task
+            if run.state.steps[effect.step].state != "running":  # cancelled in this very tick
+                task.context.mark_cancelled()  # so that the workers do not begin with it
+            self._submit(task, "run")
         elif key in self._tasks:
             self._kill(self._tasks[key])
 
@@ -161,20 +159,23 @@ class Runner:
 
     def settle(self, message: Answer) -> Finished | None:
         """Free the slot of an answer, and return it as a command if the attempt is over."""
-        self.busy -= 1
-        task = self._tasks.get(message.key)
-        if task is None:
-            return None  # it was never submitted
-        task.is_submitted = False
         outcome = (
             unpack(message.answer) if message.failure is None else Outcome.failure(message.failure)
         )
+        task = self._tasks.get(message.key)
+        if task is None:  # workers that are not ours may answer twice
+            return Finished(*message.key, outcome.output, outcome.error, outcome.details)
+        self.busy -= 1
+        task.is_submitted = False
         if outcome.log:
             task.context.buffer.write(outcome.log)
         if task.execution.is_polled and outcome.error is None and not task.is_killed:
-            if not self._is_done(task, outcome):
+            if problem := wrong_interval(task.execution.poll_interval):  # it has changed since
+                outcome = Outcome(error=problem)
+            elif self._is_done(task, outcome):
+                outcome = Outcome(task.context.output)
+            else:
                 return None
-            outcome = Outcome(task.context.output)
         del self._tasks[task.key]
         if task.is_promised:
             self._end_promise(task.key[0])

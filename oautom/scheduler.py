@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from queue import SimpleQueue
 from types import MappingProxyType
@@ -248,15 +248,21 @@ class Scheduler:
                     self._take(message)
                     self._settle()
                 events = self._log.commit()
-                for event in events:
-                    self._perform(event)
+            for event in events:
+                self._perform(event)
         except BaseException as error:
             self._stop(error)
             if not isinstance(error, Exception):
                 raise
             return
-        for event in events:
-            self._tell(self._runs[event.vect].flow, event)
+        try:
+            for event in events:
+                self._tell(self._runs[event.vect].flow, event)
+        finally:  # also when Ctrl-C comes while a receiver is called
+            self._close_ended(events)
+
+    def _close_ended(self, events: Sequence[Event]) -> None:
+        """Let go of the Vects that have ended, and have those who wait look again."""
         for event in events:
             if event.step is None and event.dest in VECT_ENDS:
                 self._runs[event.vect].is_told = True
@@ -279,7 +285,7 @@ class Scheduler:
         """Take no further step: what is not in the log must not happen."""
         _logger.error("the engine has stopped: %s", error)
         self._runner.kill_all()
-        for vect in self._open:
+        for vect in list(self._open):
             self._go_back(self._runs[vect])
         self.failure = error
 
@@ -290,8 +296,7 @@ class Scheduler:
         except Exception:  # the log cannot even be read: nothing better is known
             _logger.exception("the log of vect %s cannot be read", run.state.id)
             return
-        if run.state.id in vects:
-            run.state = vects[run.state.id]
+        run.state = vects.get(run.state.id) or run.first_state(run.state.id)
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Nudge):

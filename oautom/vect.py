@@ -36,11 +36,15 @@ class Run:
 
     def __init__(self, flow: Flow, id: str) -> None:  # noqa: A002 - the public word
         self.flow = flow
-        self.state = VectState(flow.name, id, flow.graph, MappingProxyType({}))
+        self.state = self.first_state(id)
         self.shown: str = self.state.state
         self.is_told = False
         self.buffers: dict[str, LogBuffer] = {}
         self.causes: dict[str, BaseException] = {}
+
+    def first_state(self, id: str) -> VectState:  # noqa: A002 - the public word
+        """Return the state before all events."""
+        return VectState(self.flow.name, id, self.flow.graph, MappingProxyType({}))
 
 
 class Engine(Protocol):

@@ -181,20 +181,20 @@ class _Past:
         self.last_seq = self.last_seq + 1 if self.wrong else event.seq
         if not is_understood:
             return
-        self.last, self.last_vect = event, self.vect
         if self.step not in self.to_block:
             self.to_block.clear()  # it is too late for them, which is told once
         self.to_block.discard(self.step)
         if event.name == VECT_CREATED:
             flow = self.flow if self.flow and self.flow.name == event.flow else None
             polled = {name for name, each in flow.steps.items() if each.is_polled} if flow else ()
-            self.vects[event.vect] = _Vect(event.flow, event.data["graph"], set(polled))
+            self.vect = self.vects[event.vect] = _Vect(event.flow, event.data["graph"], set(polled))
         elif event.step is not None:
             self._take_step(self.step, event)
         else:
             self.vect.state = event.dest
             if event.name == "vect.started":
                 self.due.update(step for step in self.vect.steps.values() if not step.upstreams)
+        self.last, self.last_vect = event, self.vect
 
     def _take_step(self, step: _Step, event: Event) -> None:
         if not step.is_polled:

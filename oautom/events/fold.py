@@ -6,7 +6,7 @@ in a replay `advance` does so itself, after it has held the event against the ta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -141,24 +141,3 @@ class VectState:
 
 
 _NOT_FACTS = frozenset({"vect", "graph", "steps"})
-
-
-def fold(events: Iterable[Event]) -> dict[str, VectState]:
-    """Return the state of every Vect after `events`, by id.
-
-    Raises:
-        InvalidHistoryError: The events are no history that a run can have.
-    """
-    vects: dict[str, VectState] = {}
-    for event in events:
-        if event.name == VECT_CREATED:
-            if event.vect in vects:
-                raise InvalidHistoryError(event.seq, f"vect {event.vect} is created twice")
-            graph = Graph(event.data["graph"])
-            vects[event.vect] = VectState(event.flow, event.vect, graph, event.data["params"])
-            vects[event.vect].apply(event)
-        elif event.vect in vects:
-            vects[event.vect].advance(event)
-        else:
-            raise InvalidHistoryError(event.seq, f"vect {event.vect} has not been created")
-    return vects

@@ -50,10 +50,8 @@ class Execution:
             raise self.wrong(
                 flow, name, f"log_limit_bytes must be a positive int, not {log_limit_bytes!r}"
             )
-        if self.is_polled and not _is_interval(self.poll_interval):
-            raise self.wrong(
-                flow, name, f"poll_interval must be seconds, from 0, not {self.poll_interval!r}"
-            )
+        if self.is_polled and (problem := wrong_interval(self.poll_interval)):
+            raise self.wrong(flow, name, problem)
         if type(self).run is Execution.run:
             raise self.wrong(
                 flow, name, f"{type(self).__name__} has no run(self, context); define it"
@@ -134,5 +132,8 @@ class Execution:
         return f"<{type(self).__name__} '{self.name}'>"
 
 
-def _is_interval(seconds: object) -> bool:
-    return isinstance(seconds, int | float) and 0 <= seconds < float("inf")
+def wrong_interval(seconds: object) -> str | None:
+    """Return what is wrong with a `poll_interval`, or None."""
+    if isinstance(seconds, int | float) and 0 <= seconds < float("inf"):
+        return None
+    return f"poll_interval must be seconds, from 0, not {seconds!r}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 from oautom.executors.base import Done, Place
 
@@ -72,7 +73,8 @@ class ThreadWorkers:
 
     def close(self) -> None:
         """Have the threads end when their work is done; what no thread has begun is forgotten."""
-        while not self._jobs.empty():
-            self._jobs.get()
+        with suppress(Empty):
+            while True:
+                self._jobs.get_nowait()
         for _ in range(self._threads):
             self._jobs.put(None)

@@ -103,7 +103,7 @@ def flows(
     # A step is drawn as a label and the labels that it waits for; labels of no step before it mean
     # nothing. So what is left still fits together when any step is taken out of an example.
     label = st.integers(0, max(0, max_steps - 1))
-    step = st.tuples(label, st.lists(label, unique=True))
+    step = st.tuples(label, st.lists(label, max_size=max_steps))
     plan = draw(
         st.lists(step, min_size=min_steps, max_size=max_steps, unique_by=itemgetter(0)), "plan"
     )

@@ -12,12 +12,12 @@ from .conftest import Marked, Program
 BODY = """
 import json, sys, time
 from oautom import *
-from oautom.events.fold import fold
+from oautom.events import replay
 
 def report(app, vect):
     print(json.dumps({
         "state": vect.state,
-        "fold": fold(app.log.read())[vect.id].state,
+        "fold": replay(app.log.read())[vect.id].state,
         "names": [event.name for event in vect.events()],
         "seqs": [event.seq for event in vect.events()],
         "reason": vect.events()[-1].data.get("reason"),

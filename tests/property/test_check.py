@@ -1,0 +1,544 @@
+"""The invariants of histories: what the engine makes passes, and what is damaged is caught."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from datetime import timedelta, timezone
+from functools import cache
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from oautom import Event, Flow, OAutom, PythonExecution
+from oautom.events.check import INVARIANTS, InvariantError, check_history, violations
+from oautom.states import EVENT_NAMES, STEP_TABLE
+from oautom.testing import simulate
+
+from .cases import Case, FlowPlan, cases, flow_plans, moderate
+from .driver import Driver, Unregistered
+
+Events = list[Event]
+
+
+def declare(
+    plan: FlowPlan, name: str = "f", app: Any = None, work: Callable[..., Any] = print
+) -> Flow:
+    flow = Flow(name, app or Unregistered(), max_active_vects=9)
+    steps = [PythonExecution(str(i), flow, work, [i]) for i in range(plan.steps)]
+    for upstream, step in plan.edges:
+        steps[step].depends(steps[upstream])
+    return flow
+
+
+def assert_all_beginnings_pass(events: Events, *told: Any, **more: Any) -> None:
+    for length in range(len(events) + 1):
+        check_history(events[:length], *told, **more)
+
+
+# What the engine makes
+
+
+@moderate
+@given(flow_plans(), st.data(), st.integers(0, 99), st.none() | st.integers(1, 4))
+def test_what_is_simulated_passes(
+    plan: FlowPlan, data: st.DataObject, seed: int, max_workers: int | None
+) -> None:
+    flow = declare(plan)
+    steps = st.sampled_from([*flow.steps] or [""])
+    outcomes = data.draw(st.dictionaries(steps, st.just(ValueError("no")), max_size=2))
+    durations = data.draw(st.dictionaries(steps, st.integers(0, 2)))
+    events = simulate(
+        flow,
+        outcomes=outcomes if flow.steps else None,
+        durations=durations if flow.steps else None,
+        seed=seed,
+        max_workers=max_workers,
+    ).events()
+    assert_all_beginnings_pass(events, flow, max_workers=max_workers)
+
+
+class Wish(NamedTuple):
+    """When step `step` of Vect `vect` runs, `other` is cancelled; the step fails if it says so."""
+
+    vect: int
+    step: int
+    other: int
+    fails: bool
+
+
+WISHES = st.lists(
+    st.builds(Wish, st.integers(0, 3), st.integers(0, 6), st.integers(0, 3), st.booleans()),
+    max_size=4,
+)
+
+
+def run_inline(plans: list[FlowPlan], wishes: list[Wish]) -> Events:
+    """Run a Vect of each plan, all in one app; return its log."""
+    calls: list[int] = []
+    with OAutom(executor="inline") as app:
+
+        def work(vect: int, step: int) -> int:
+            calls.append(vect)
+            for wish in wishes:
+                if (wish.vect, wish.step) == (vect, step) and wish.other < len(vects):
+                    vects[wish.other].cancel(f"said by {vect}")
+                    if wish.fails:
+                        raise ValueError(f"no, says {step}")
+            return step
+
+        vects = [
+            app.start(declare(plan, f"f{i}", app, lambda step, i=i: work(i, step)))
+            for i, plan in enumerate(plans)
+        ]
+        for vect in vects:
+            vect.wait()
+        return list(app.log.read())
+
+
+@moderate
+@given(st.lists(flow_plans(max_steps=5), min_size=1, max_size=3), WISHES)
+def test_several_vects_in_one_app_pass(plans: list[FlowPlan], wishes: list[Wish]) -> None:
+    events = run_inline(plans, wishes)
+    assert_all_beginnings_pass(events, max_workers=1)
+    for i, plan in enumerate(plans):
+        check_history(events, declare(plan, f"f{i}"), max_workers=1)
+
+
+CALM = ("answer", "answer", "answer", "answer", "begin", "cancel")
+
+
+@moderate
+@given(cases(CALM))
+def test_whatever_is_answered_and_cancelled_passes(case: Case) -> None:
+    driver = Driver(case).play()
+    assert_all_beginnings_pass(list(driver.log.read()), max_workers=case.slots)
+    for flow in driver.flows:
+        check_history(driver.log.read(), flow, max_workers=case.slots)
+
+
+@moderate
+@given(cases(CALM, max_polls=3))
+def test_polled_steps_pass(case: Case) -> None:
+    driver = Driver(case).play()
+    assert_all_beginnings_pass(list(driver.log.read()))
+    if len(driver.flows) == 1:
+        check_history(driver.log.read(), driver.flows[0], max_workers=case.slots)
+
+
+@moderate
+@given(cases())
+def test_answers_that_come_twice_pass(case: Case) -> None:
+    """They get by the runner here, so a step may seem to be over that still holds its worker."""
+    events = Driver(case).play().log.read()
+    found = violations(events, max_workers=case.slots)
+    assert {violation.invariant for violation in found} <= {"due-steps-start"}
+
+
+# What is damaged
+
+
+class Log(NamedTuple):
+    """A good history, and what is known of it."""
+
+    events: Events
+    flow: Flow | None
+    max_workers: int | None
+
+
+def random_plan(chance: random.Random) -> FlowPlan:
+    steps = chance.randint(2, 7)
+    pairs = [(i, j) for j in range(steps) for i in range(j)]
+    return FlowPlan(steps, tuple(pair for pair in pairs if chance.random() < 0.35))
+
+
+def random_wish(chance: random.Random) -> Wish:
+    return Wish(
+        chance.randint(0, 2), chance.randint(0, 6), chance.randint(0, 2), chance.random() < 0.5
+    )
+
+
+@cache
+def good_logs() -> list[Log]:
+    chance = random.Random(1)
+    logs = []
+    for seed in range(20):
+        flow = declare(random_plan(chance))
+        bad = [name for name in flow.steps if chance.random() < 0.2]
+        max_workers = chance.choice([None, 1, 2])
+        vect = simulate(
+            flow,
+            outcomes=dict.fromkeys(bad, ValueError("no")),
+            durations={name: chance.randint(0, 3) for name in flow.steps},
+            seed=seed,
+            max_workers=max_workers,
+        )
+        logs.append(Log(vect.events(), flow, max_workers))
+    for _ in range(20):
+        plans = [random_plan(chance) for _ in range(chance.randint(1, 3))]
+        wishes = [random_wish(chance) for _ in range(4)]
+        events = run_inline(plans, wishes)
+        i = chance.randrange(len(plans))
+        logs.append(Log(events, declare(plans[i], f"f{i}"), 1))
+    return logs
+
+
+def numbered(events: Events) -> Events:
+    return [replace(event, seq=seq) for seq, event in enumerate(events, start=1)]
+
+
+def with_data(event: Event, **data: Any) -> Event:
+    return replace(event, data=MappingProxyType({**event.data, **data}))
+
+
+Mutation = Callable[[Events, int, random.Random], "Events | Event | None"]
+"""Given good events, a place and chance: the damaged events, or the event to have there instead, or
+None where nothing can be done at this place that could be noticed."""
+
+MUTATIONS: dict[str, Mutation] = {}
+
+
+def mutation(function: Mutation) -> Mutation:
+    MUTATIONS[function.__name__] = function
+    return function
+
+
+def mutation_of(*names: str) -> Callable[[Mutation], Mutation]:
+    """Mutate only events of these names."""
+
+    def only(function: Mutation) -> Mutation:
+        def limited(events: Events, at: int, chance: random.Random) -> Events | Event | None:
+            return function(events, at, chance) if events[at].name in names else None
+
+        MUTATIONS[function.__name__] = limited
+        return limited
+
+    return only
+
+
+VECT_ENDS = ("vect.succeeded", "vect.failed", "vect.cancelled")
+ALL_BUT_LATE = tuple(name for name in EVENT_NAMES if name != "step.late_result")
+"""A late answer more, or less, or of another step that is over, or later, is a history too."""
+
+
+def is_last_of_all(events: Events, at: int) -> bool:
+    return at == len(events) - 1
+
+
+@mutation_of(*ALL_BUT_LATE)
+def drop(events: Events, at: int, chance: random.Random) -> Events | None:
+    rest = events[:at] + events[at + 1 :]
+    return None if is_last_of_all(events, at) else numbered(rest)
+
+
+@mutation
+def drop_and_leave_a_gap(events: Events, at: int, chance: random.Random) -> Events | None:
+    return None if is_last_of_all(events, at) else events[:at] + events[at + 1 :]
+
+
+@mutation
+def behead(events: Events, at: int, chance: random.Random) -> Events | None:
+    rest = events[at + 1 :]
+    has_lost_its_creation = rest and rest[0].name != "vect.created"
+    return numbered(rest) if has_lost_its_creation else None
+
+
+@mutation_of(*ALL_BUT_LATE)
+def duplicate(events: Events, at: int, chance: random.Random) -> Events:
+    return numbered(events[: at + 1] + events[at:])
+
+
+@mutation_of(*ALL_BUT_LATE)
+def repeat_later(events: Events, at: int, chance: random.Random) -> Events:
+    later = chance.randint(at + 1, len(events))
+    return numbered([*events[:later], events[at], *events[later:]])
+
+
+@mutation
+def repeat_with_its_number(events: Events, at: int, chance: random.Random) -> Events:
+    return events[: at + 1] + events[at:]
+
+
+@mutation
+def swap(events: Events, at: int, chance: random.Random) -> Events | None:
+    if is_last_of_all(events, at) or commute(events, events[at], events[at + 1]):
+        return None
+    return swapped(events, at)
+
+
+def swapped(events: Events, at: int) -> Events:
+    return numbered([*events[:at], events[at + 1], events[at], *events[at + 2 :]])
+
+
+def commute(events: Events, first: Event, second: Event) -> bool:
+    """Whether two neighbours may stand the other way around, for all that two events can tell."""
+    if first.vect != second.vect:
+        return True
+    if first.step is None or second.step is None:
+        return False
+    if first.step == second.step:
+        return first.name == second.name == "step.late_result"
+    if (first.name, second.name) != ("step.succeeded", "step.started"):
+        return second.data.get("upstream") != first.step
+    created = next(e for e in events if (e.vect, e.name) == (first.vect, "vect.created"))
+    return first.step not in created.data["graph"][second.step]
+
+
+@mutation
+def swap_and_keep_the_numbers(events: Events, at: int, chance: random.Random) -> Events | None:
+    if is_last_of_all(events, at):
+        return None
+    return [*events[:at], events[at + 1], events[at], *events[at + 2 :]]
+
+
+@mutation
+def change_the_source(events: Events, at: int, chance: random.Random) -> Event:
+    states = {row.source for row in STEP_TABLE} | {None, "upstream_failed", "asleep"}
+    return replace(events[at], source=other(events[at].source, states, chance))
+
+
+@mutation
+def change_the_dest(events: Events, at: int, chance: random.Random) -> Event:
+    states = {row.dest for row in STEP_TABLE} | {"pending", "asleep"}
+    return replace(events[at], dest=other(events[at].dest, states, chance))
+
+
+def other(value: Any, values: Any, chance: random.Random) -> Any:
+    return chance.choice(sorted(set(values) - {value}, key=str))
+
+
+@mutation
+def change_the_name(events: Events, at: int, chance: random.Random) -> Event:
+    names = {*EVENT_NAMES, "step.lost", "lost"}
+    return replace(events[at], name=other(events[at].name, names, chance))
+
+
+@mutation
+def change_the_attempt(events: Events, at: int, chance: random.Random) -> Event:
+    return replace(events[at], attempt=other(events[at].attempt, {None, -1, 0, 1, 2, 3}, chance))
+
+
+@mutation_of(*ALL_BUT_LATE)
+def change_the_step(events: Events, at: int, chance: random.Random) -> Event:
+    steps = {event.step for event in events if event.vect == events[at].vect}
+    return replace(events[at], step=other(events[at].step, {*steps, None, "lost"}, chance))
+
+
+@mutation_of(*ALL_BUT_LATE)
+def change_the_vect(events: Events, at: int, chance: random.Random) -> Event:
+    vects = {*(event.vect for event in events), "lost"}
+    return replace(events[at], vect=other(events[at].vect, vects, chance))
+
+
+@mutation
+def change_the_flow(events: Events, at: int, chance: random.Random) -> Event:
+    return replace(events[at], flow=f"not {events[at].flow}")
+
+
+@mutation
+def change_the_seq(events: Events, at: int, chance: random.Random) -> Event:
+    return replace(events[at], seq=other(events[at].seq, range(-1, len(events) + 3), chance))
+
+
+@mutation
+def forget_the_zone(events: Events, at: int, chance: random.Random) -> Event:
+    return replace(events[at], time=events[at].time.replace(tzinfo=None))
+
+
+@mutation
+def move_to_another_zone(events: Events, at: int, chance: random.Random) -> Event:
+    zone = timezone(timedelta(hours=chance.randint(1, 9)))
+    return replace(events[at], time=events[at].time.astimezone(zone))
+
+
+@mutation_of("vect.started", "step.blocked", *VECT_ENDS)
+def change_the_time(events: Events, at: int, chance: random.Random) -> Event:
+    """When the first event of a tick came is nobody's business; clocks may go back."""
+    seconds = chance.choice([-3600, -1, 1e-6, 1, 3600])
+    return replace(events[at], time=events[at].time + timedelta(seconds=seconds))
+
+
+@mutation
+def put_garbage_in_a_field(events: Events, at: int, chance: random.Random) -> Event:
+    field = chance.choice(Event.__struct_fields__)
+    return replace(events[at], **{field: chance.choice([1.5, b"bytes", ["list"], object()])})
+
+
+@mutation
+def forget_some_data(events: Events, at: int, chance: random.Random) -> Event | None:
+    data = events[at].data
+    keys = [key for key in data if "error" not in data or key in ("error", "upstream")]
+    if not keys:
+        return None
+    lost = chance.choice(keys)
+    rest = {key: value for key, value in data.items() if key != lost}
+    return replace(events[at], data=MappingProxyType(rest))
+
+
+@mutation
+def add_some_data(events: Events, at: int, chance: random.Random) -> Event | None:
+    """A failure may tell more of itself, but no output."""
+    key = "output" if events[at].name == "step.failed" or "error" in events[at].data else "more"
+    return with_data(events[at], **{key: 1})
+
+
+@mutation
+def give_data_another_type(events: Events, at: int, chance: random.Random) -> Event | None:
+    keys = [
+        key for key in events[at].data if key in ("params", "graph", "steps", "reason", "error")
+    ]
+    return with_data(events[at], **{chance.choice(keys): 17}) if keys else None
+
+
+@mutation_of("vect.created")
+def change_the_graph(events: Events, at: int, chance: random.Random) -> Event | None:
+    if events[at].flow != "f":
+        return None  # it is not known what the graph of another flow should be
+    graph = {name: list(upstreams) for name, upstreams in events[at].data["graph"].items()}
+    step = chance.choice(list(graph))
+    kind = chance.choice(["drop a step", "add an edge", "drop an edge", "add a step"])
+    if kind == "drop a step":
+        del graph[step]
+    elif kind == "add an edge":
+        graph[step].append(other(None, set(graph) - set(graph[step]), chance))
+    elif kind == "drop an edge" and graph[step]:
+        graph[step].pop()
+    else:
+        graph["more"] = []
+    return with_data(events[at], graph=MappingProxyType(graph))
+
+
+@mutation_of("step.blocked")
+def blame_another(events: Events, at: int, chance: random.Random) -> Event:
+    return with_data(events[at], upstream=chance.choice([events[at].step, "lost"]))
+
+
+@mutation_of("step.blocked")
+def tell_another_error(events: Events, at: int, chance: random.Random) -> Event:
+    return with_data(events[at], error=events[at].data["error"] + "!")
+
+
+@mutation_of("step.cancelled", "vect.cancelled")
+def tell_another_reason(events: Events, at: int, chance: random.Random) -> Event:
+    return with_data(events[at], reason="another")
+
+
+@mutation_of("vect.failed")
+def name_other_steps(events: Events, at: int, chance: random.Random) -> Event:
+    steps = events[at].data["steps"]
+    return with_data(events[at], steps=chance.choice([steps[1:], [*steps, "lost"], []]))
+
+
+@mutation_of("step.started")
+def fail_by_exit_code_0(events: Events, at: int, chance: random.Random) -> Events | None:
+    for i, event in enumerate(events):
+        if event.name == "step.failed":
+            return [*events[:i], with_data(event, exit_code=0), *events[i + 1 :]]
+    return None
+
+
+@mutation_of("step.succeeded", "step.failed", "step.blocked", "step.cancelled")
+def start_again(events: Events, at: int, chance: random.Random) -> Events:
+    new = replace(
+        events[at],
+        name="step.started",
+        source=chance.choice(["pending", events[at].dest]),
+        dest="running",
+        attempt=(events[at].attempt or 0) + 1,
+        data=MappingProxyType({}),
+    )
+    later = chance.randint(at + 1, len(events))
+    return numbered([*events[:later], new, *events[later:]])
+
+
+@mutation_of(*VECT_ENDS)
+def end_too_early(events: Events, at: int, chance: random.Random) -> Events:
+    places = [i for i in range(at) if events[i].vect == events[at].vect]
+    earlier = chance.choice(places)
+    rest = events[:at] + events[at + 1 :]
+    return numbered([*rest[:earlier], events[at], *rest[earlier:]])
+
+
+@mutation_of(*VECT_ENDS)
+def end_otherwise(events: Events, at: int, chance: random.Random) -> Event:
+    name = other(events[at].name, VECT_ENDS, chance)
+    dest = {"vect.succeeded": "success", "vect.failed": "failed", "vect.cancelled": "cancelled"}
+    told: dict[str, Any] = {"vect.failed": {"steps": []}, "vect.cancelled": {"reason": ""}}
+    data = MappingProxyType(told.get(name, {}))
+    return replace(events[at], name=name, dest=dest[name], data=data)
+
+
+def apply(kind: str, events: Events, at: int, chance: random.Random) -> Events | None:
+    new = MUTATIONS[kind](events, at, chance)
+    return [*events[:at], new, *events[at + 1 :]] if isinstance(new, Event) else new
+
+
+def damaged(kind: str, count: int) -> Iterator[tuple[Log, Events]]:
+    """Yield histories that are damaged in one way, each at a random place of a random one."""
+    chance = random.Random(kind)
+    for _ in range(20_000):
+        log = chance.choice(good_logs())
+        events = apply(kind, log.events, chance.randrange(len(log.events)), chance)
+        if events is not None:
+            yield log, events
+            count -= 1
+        if not count:
+            return
+    raise AssertionError(f"{kind} can be done too rarely")
+
+
+def found_in(log: Log, events: Events) -> list[InvariantError]:
+    return list(violations(events, log.flow, max_workers=log.max_workers))
+
+
+COUNT = 60
+
+
+@cache
+def found_by(kind: str) -> frozenset[str]:
+    """Do damage of one kind, which must be caught, and return the invariants that did so."""
+    names = set()
+    for log, events in damaged(kind, COUNT):
+        found = found_in(log, events)
+        assert found, (kind, [new for new in events if new not in log.events], events)
+        names |= {each.invariant for each in found}
+    return frozenset(names)
+
+
+def test_the_logs_that_are_damaged_are_good() -> None:
+    for log in good_logs():
+        assert_all_beginnings_pass(log.events, log.flow, max_workers=log.max_workers)
+    names = {event.name for log in good_logs() for event in log.events}
+    assert names == set(EVENT_NAMES)
+
+
+@pytest.mark.parametrize("kind", MUTATIONS)
+def test_damage_is_caught(kind: str) -> None:
+    assert found_by(kind)
+
+
+def swaps() -> Iterator[tuple[Log, Events]]:
+    """Yield histories with two neighbours swapped, whether they commute or not."""
+    for log in good_logs():
+        for at in range(len(log.events) - 1):
+            yield log, swapped(log.events, at)
+
+
+def test_every_invariant_is_violated_by_some_damage() -> None:
+    names = {found.invariant for log, events in swaps() for found in found_in(log, events)}
+    assert names.union(*map(found_by, MUTATIONS)) == set(INVARIANTS)
+
+
+@moderate
+@given(cases(CALM), st.sampled_from(sorted(MUTATIONS)), st.integers(0), st.randoms())
+def test_damage_of_any_history_is_caught(
+    case: Case, kind: str, at: int, chance: random.Random
+) -> None:
+    events = list(Driver(case).play().log.read())
+    new = apply(kind, events, at % len(events), chance)
+    if new is not None:
+        assert list(violations(new, max_workers=case.slots))

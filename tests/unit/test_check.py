@@ -1,0 +1,497 @@
+"""The invariants of histories: each catches a damage that no other does."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from itertools import pairwise, product
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import pytest
+from msgspec.structs import replace
+
+from oautom import Event, Flow, InvalidHistoryError, OAutom, PythonExecution, SettingError
+from oautom.events.check import INVARIANTS, InvariantError, check_history, violations
+from oautom.testing import simulate
+
+from .hand_made import (
+    NOON,
+    Registry,
+    created,
+    event,
+    nothing,
+    started,
+    step_failed,
+    step_started,
+    step_succeeded,
+)
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "invariants.md"
+
+Events = list[Event]
+Place = tuple[str, str | None]
+"""Name and step of an event."""
+
+
+# Good histories
+
+
+def flow_of(graph: dict[str, str], app: Any = None, work: Callable[..., Any] = nothing) -> Flow:
+    """A flow with steps of one letter, each with the letters of its upstreams."""
+    flow = Flow("f", app or Registry(), max_active_vects=9)
+    steps = {name: PythonExecution(name, flow, work) for name in graph}
+    for name, upstreams in graph.items():
+        steps[name].depends(*(steps[upstream] for upstream in upstreams))
+    return flow
+
+
+CHAIN = flow_of({"a": "", "b": "a"})
+PAIR = flow_of({"a": "", "b": ""})
+FORK = flow_of({"a": "", "b": "a", "c": "a", "x": ""})
+
+
+def chain() -> Events:
+    return simulate(CHAIN).events()
+
+
+def pair(max_workers: int | None = None) -> Events:
+    return simulate(PAIR, max_workers=max_workers, durations={"b": 1}).events()
+
+
+def fork() -> Events:
+    """Step `a` fails, so that `b` and `c` are blocked; then `x` succeeds, at the same time."""
+    return simulate(FORK, outcomes={"a": ValueError("no")}, seed=FORK_SEED).events()
+
+
+FORK_SEED = next(
+    seed
+    for seed in range(99)
+    if simulate(FORK, outcomes={"a": ValueError("no")}, seed=seed).events()[4].step == "a"
+)
+
+
+def cancelled() -> Events:
+    """Step `a` cancels its Vect while it runs; `b` and `x` have not started."""
+    with OAutom(executor="inline") as app:
+        flow = flow_of({"a": "", "b": "a", "x": ""}, app, lambda: vect.cancel("enough"))
+        vect = app.start(flow)
+        vect.wait()
+        return list(app.log.read())
+
+
+def two() -> Events:
+    """Two Vects, each of two steps, side by side."""
+    with OAutom(executor="inline") as app:
+        flow = flow_of({"a": "", "b": "a"}, app)
+        vects = [app.start(flow, vect_id=name) for name in ("first", "second")]
+        for vect in vects:
+            vect.wait()
+        return list(app.log.read())
+
+
+GOOD = {each.__name__: each for each in (chain, pair, fork, cancelled, two)}
+
+
+# What is done to them
+
+
+def numbered(events: Events) -> Events:
+    return [replace(event, seq=seq) for seq, event in enumerate(events, start=1)]
+
+
+def at(events: Events, name: str, step: str | None = None) -> int:
+    """Where the first such event stands."""
+    return next(i for i, event in enumerate(events) if (event.name, event.step) == (name, step))
+
+
+def change(events: Events, place: Place, **fields: Any) -> Events:
+    """The events with some fields of one of them changed."""
+    index = at(events, *place)
+    if "data" in fields:
+        fields["data"] = MappingProxyType(fields["data"])
+    return [*events[:index], replace(events[index], **fields), *events[index + 1 :]]
+
+
+def tell(events: Events, place: Place, **data: Any) -> Events:
+    """The events with some of the data of one of them changed."""
+    return change(events, place, data={**events[at(events, *place)].data, **data})
+
+
+def untell(events: Events, place: Place, key: str) -> Events:
+    """The events without one of the data of one of them."""
+    data = events[at(events, *place)].data
+    return change(events, place, data={each: data[each] for each in data if each != key})
+
+
+def swap(events: Events, first: Place, second: Place) -> Events:
+    """The events with two neighbours the other way around."""
+    i, j = at(events, *first), at(events, *second)
+    assert j == i + 1
+    return numbered([*events[:i], events[j], events[i], *events[j + 1 :]])
+
+
+def add(events: Events, like: Place, **fields: Any) -> Events:
+    """The events with one more, like one of them but for some fields."""
+    if "data" in fields:
+        fields["data"] = MappingProxyType(fields["data"])
+    return numbered([*events, replace(events[at(events, *like)], **fields)])
+
+
+def move(events: Events, index: int, to: int) -> Events:
+    moved = [*events[:index], *events[index + 1 :]]
+    return numbered([*moved[:to], events[index], *moved[to:]])
+
+
+class Witness(NamedTuple):
+    """A damaged history that one invariant catches, and no other."""
+
+    invariant: str
+    events: Events
+    flow: Flow | None = None
+    max_workers: int | None = None
+
+
+A_STARTED = ("step.started", "a")
+A_SUCCEEDED = ("step.succeeded", "a")
+B_STARTED = ("step.started", "b")
+B_BLOCKED = ("step.blocked", "b")
+CREATED = ("vect.created", None)
+SUCCEEDED = ("vect.succeeded", None)
+FAILED = ("vect.failed", None)
+CANCELLED = ("vect.cancelled", None)
+LATE = ("step.late_result", "a")
+AN_HOUR_EAST = timezone(timedelta(hours=1))
+
+
+def in_time(event: Event, zone: Any) -> datetime:
+    return event.time.astimezone(zone)
+
+
+def graph(**upstreams: Any) -> Events:
+    """The beginning of a history with this graph."""
+    return tell(chain()[:1], CREATED, graph=MappingProxyType(upstreams))
+
+
+def late(events: Events, state: str, **fields: Any) -> Events:
+    """The events, and behind them that `a` answers late."""
+    told = {"name": "step.late_result", "source": state, "dest": state} | fields
+    return add(events, A_SUCCEEDED, **told)
+
+
+def both_created_first() -> Events:
+    events = two()
+    second = next(i for i, event in enumerate(events) if event.vect == "second")
+    return move(events, second, 1)
+
+
+def end_of_the_first_delayed() -> Events:
+    events = two()
+    end = at(events, *SUCCEEDED)
+    assert events[end + 1].vect == "second"
+    return move(events, end, end + 1)
+
+
+def without_b() -> Events:
+    events = simulate(PAIR, max_workers=1).events()
+    return numbered([event for event in events if event.step != "b"])
+
+
+def witnesses() -> list[Witness]:
+    return [
+        Witness("fields-are-typed", change(chain(), SUCCEEDED, time="noon")),
+        Witness("fields-are-typed", change(chain(), SUCCEEDED, vect=None)),
+        Witness("fields-are-typed", [*chain(), "an event"]),  # type: ignore[list-item]
+        Witness("seq-is-dense", change(chain(), SUCCEEDED, seq=99)),
+        Witness("seq-is-dense", [replace(event, seq=event.seq + 1) for event in chain()]),
+        Witness("time-is-utc", change(chain(), A_STARTED, time=datetime(2026, 1, 1))),  # noqa: DTZ001
+        Witness("time-is-utc", [replace(e, time=in_time(e, AN_HOUR_EAST)) for e in chain()]),
+        Witness("graph-is-whole", graph(a=("z",))),
+        Witness("graph-is-whole", graph(a=("b",), b=("a",))),
+        Witness("graph-is-whole", graph(a="")),
+        Witness("graph-is-whole", graph(a=([],))),
+        Witness("graph-is-whole", tell(chain()[:1], CREATED, graph={1: ()})),
+        Witness("vect-is-created-first", add(chain(), A_STARTED, vect="ghost")),
+        Witness("vect-is-created-first", add(chain(), CREATED)),
+        Witness("graph-is-of-the-flow", chain(), PAIR),
+        Witness("graph-is-of-the-flow", pair(), CHAIN),
+        Witness("flow-stays", change(chain(), A_SUCCEEDED, flow="g")),
+        Witness("steps-are-in-the-graph", change(chain(), SUCCEEDED, step="a")),
+        Witness("steps-are-in-the-graph", late(chain(), "success", step="z")),
+        Witness("steps-are-in-the-graph", late(chain(), "success", step=None)),
+        Witness("data-fit-the-event", untell(chain(), A_SUCCEEDED, "output")),
+        Witness("data-fit-the-event", tell(chain(), A_STARTED, more=1)),
+        Witness("data-fit-the-event", tell(chain(), A_SUCCEEDED, error="no")),
+        Witness("data-fit-the-event", tell(fork(), B_BLOCKED, upstream=1)),
+        Witness("data-fit-the-event", untell(fork(), B_BLOCKED, "error")),
+        Witness("data-fit-the-event", tell(fork(), ("step.failed", "a"), exit_code=0)),
+        Witness("data-fit-the-event", tell(fork(), ("step.failed", "a"), output=1)),
+        Witness("data-fit-the-event", untell(fork(), FAILED, "steps")),
+        Witness("data-fit-the-event", tell(cancelled(), LATE, error=None)),
+        Witness("data-fit-the-event", untell(cancelled(), LATE, "output")),
+        Witness("moves-are-in-the-table", change(cancelled(), LATE, dest="failed")),
+        Witness("moves-are-in-the-table", late(chain(), "success", name="step.lost")),
+        Witness("moves-are-connected", late(chain(), "failed")),
+        Witness("starts-after-upstreams", swap(chain(), A_SUCCEEDED, B_STARTED)),
+        Witness("attempts-fit", change(chain(), A_STARTED, attempt=2)),
+        Witness("attempts-fit", change(chain(), A_SUCCEEDED, attempt=2)),
+        Witness("attempts-fit", change(chain(), A_SUCCEEDED, attempt=None)),
+        Witness("attempts-fit", change(chain(), SUCCEEDED, attempt=1)),
+        Witness("attempts-fit", change(fork(), B_BLOCKED, attempt=1)),
+        Witness("attempts-fit", change(cancelled(), ("step.cancelled", "a"), attempt=None)),
+        Witness("attempts-fit", change(cancelled(), ("step.cancelled", "b"), attempt=1)),
+        Witness("attempts-fit", change(cancelled(), LATE, attempt=2)),
+        Witness("attempts-fit", change(cancelled(), LATE, attempt=0)),
+        Witness("blocked-by-an-upstream", tell(fork(), B_BLOCKED, upstream="c")),
+        Witness("blocked-by-an-upstream", tell(fork(), B_BLOCKED, upstream="z")),
+        Witness("blocked-by-an-upstream", tell(fork(), B_BLOCKED, error="something else")),
+        Witness("vects-start-at-once", both_created_first()),
+        Witness("blocks-at-once", swap(fork(), ("step.blocked", "c"), ("step.succeeded", "x"))),
+        Witness("vects-end-at-once", end_of_the_first_delayed()),
+        Witness("cancels-are-whole", swap(cancelled(), CANCELLED, LATE)),
+        Witness("cancels-have-one-reason", tell(cancelled(), CANCELLED, reason="another")),
+        Witness("cancels-have-one-reason", tell(cancelled(), ("step.cancelled", "b"), reason="")),
+        Witness("consequences-share-the-time", later(chain(), SUCCEEDED)),
+        Witness("consequences-share-the-time", later(chain()[:2], ("vect.started", None))),
+        Witness("consequences-share-the-time", later(fork(), ("step.blocked", "c"))),
+        Witness("consequences-share-the-time", later(cancelled(), CANCELLED)),
+        Witness("vects-end-after-their-steps", without_b()),
+        Witness(
+            "ends-fit-the-steps",
+            change(chain(), SUCCEEDED, name="vect.failed", dest="failed", data={"steps": []}),
+        ),
+        Witness(
+            "ends-fit-the-steps",
+            change(
+                chain(), SUCCEEDED, name="vect.cancelled", dest="cancelled", data={"reason": ""}
+            ),
+        ),
+        Witness(
+            "ends-fit-the-steps",
+            change(fork(), FAILED, name="vect.succeeded", dest="success", data={}),
+        ),
+        Witness("failures-name-the-steps", tell(fork(), FAILED, steps=["a", "b"])),
+        Witness("failures-name-the-steps", tell(fork(), FAILED, steps=["a", "b", "c", 1])),
+        Witness("steps-fit-the-workers", pair(), PAIR, 1),
+        Witness("steps-fit-the-workers", swap(pair(1), A_SUCCEEDED, B_STARTED), None, 1),
+        Witness("due-steps-start", swap(pair(2), B_STARTED, A_SUCCEEDED), None, 2),
+        Witness("due-steps-start", pair(1), PAIR, 2),
+    ]
+
+
+def later(events: Events, place: Place) -> Events:
+    time = events[at(events, *place)].time + timedelta(seconds=1)
+    return change(events, place, time=time)
+
+
+WITNESSES = witnesses()
+IDS = [f"{witness.invariant}-{i}" for i, witness in enumerate(WITNESSES)]
+
+
+def caught(witness: Witness) -> list[InvariantError]:
+    return list(violations(witness.events, witness.flow, max_workers=witness.max_workers))
+
+
+@pytest.mark.parametrize("make", GOOD.values(), ids=GOOD)
+def test_a_good_history_and_all_its_beginnings_pass(make: Callable[[], Events]) -> None:
+    events = make()
+    for length in range(len(events) + 1):
+        check_history(events[:length])
+
+
+def test_the_workers_there_were_pass() -> None:
+    check_history(pair(), PAIR)
+    check_history(pair(1), PAIR, max_workers=1)
+    check_history(pair(2), PAIR, max_workers=2)
+    check_history(cancelled(), max_workers=1)
+    check_history(two(), max_workers=1)
+
+
+@pytest.mark.parametrize("witness", WITNESSES, ids=IDS)
+def test_a_damage_is_caught_by_one_invariant_and_no_other(witness: Witness) -> None:
+    assert {violation.invariant for violation in caught(witness)} == {witness.invariant}
+
+
+def test_every_invariant_has_a_damage_that_no_other_catches() -> None:
+    assert list(dict.fromkeys(witness.invariant for witness in WITNESSES)) == list(INVARIANTS)
+
+
+@pytest.mark.parametrize("witness", WITNESSES, ids=IDS)
+def test_check_history_raises_the_first_violation(witness: Witness) -> None:
+    first = caught(witness)[0]
+    with pytest.raises(InvariantError, match=re.escape(str(first))) as raised:
+        check_history(witness.events, witness.flow, max_workers=witness.max_workers)
+    assert isinstance(raised.value, InvalidHistoryError)
+    assert (raised.value.invariant, raised.value.seq) == (witness.invariant, first.seq)
+
+
+def test_the_first_invariant_of_the_table_is_raised_at_its_first_event() -> None:
+    events = change(chain(), SUCCEEDED, seq=99)
+    events = change(events, ("step.started", "b"), attempt=2, flow="g")
+    events = change(events, A_STARTED, attempt=3)
+    found = [(error.invariant, error.seq) for error in violations(events)]
+    assert found == [
+        ("seq-is-dense", 99),
+        ("flow-stays", 5),
+        ("attempts-fit", 3),
+        ("attempts-fit", 5),
+    ]
+
+
+def test_a_message_tells_the_event_the_invariant_and_its_sentence() -> None:
+    events = swap(chain(), A_SUCCEEDED, B_STARTED)
+    with pytest.raises(InvariantError) as raised:
+        check_history(events)
+    assert str(raised.value) == (
+        "event 4 does not fit the events before it: step.started of step 'b' in vect "
+        "'simulated-0' violates 'starts-after-upstreams': A step starts only when all its "
+        "upstreams have succeeded."
+    )
+    assert (raised.value.flow, raised.value.step) == ("f", "b")
+
+
+def test_a_message_about_a_vect_names_no_step() -> None:
+    (error,) = violations(later(chain(), SUCCEEDED))
+    assert "vect.succeeded in vect 'simulated-0' violates" in str(error)
+    assert (error.flow, error.step) == ("f", None)
+
+
+def test_a_message_about_wrong_fields_names_them_and_the_place_of_the_event() -> None:
+    (error,) = violations(change(chain(), SUCCEEDED, seq="7", step=3))
+    assert "event 7 " in str(error)
+    assert "its seq, step violates 'fields-are-typed'" in str(error)
+    (error,) = violations([None])  # type: ignore[list-item]
+    assert "event 1 " in str(error)
+    assert "its type NoneType violates 'fields-are-typed'" in str(error)
+
+
+def test_an_error_can_be_pickled() -> None:
+    (error,) = violations(change(chain(), SUCCEEDED, seq=99))
+    twin = pickle.loads(pickle.dumps(error))
+    assert (str(twin), twin.seq, twin.invariant) == (str(error), 99, "seq-is-dense")
+
+
+def test_a_gap_is_told_once() -> None:
+    events = [event for event in chain() if event.name != "vect.started"]
+    assert [e.seq for e in violations(events) if e.invariant == "seq-is-dense"] == [3]
+
+
+def test_a_block_that_never_comes_is_told_once() -> None:
+    events = numbered([event for event in fork() if event.name != "step.blocked"])
+    found = [e.seq for e in violations(events) if e.invariant == "blocks-at-once"]
+    assert found == [at(events, "step.failed", "a") + 2]
+
+
+def test_events_may_come_one_by_one() -> None:
+    check_history(event for event in chain())
+    assert list(violations(iter(chain()))) == []
+
+
+# The arguments
+
+
+def test_a_flow_of_another_name_is_not_held_against_the_log() -> None:
+    check_history(chain(), Flow("other", Registry()))
+
+
+def test_a_graph_may_be_declared_in_another_order() -> None:
+    check_history(pair(), flow_of({"b": "", "a": ""}))
+
+
+class Polled(PythonExecution):
+    def check(self, context: Any) -> bool:
+        return True
+
+
+def test_polled_steps_of_the_flow_given_hold_no_worker() -> None:
+    flow = Flow("f", Registry())
+    for name in "abc":
+        Polled(name, flow, nothing)
+    events = simulate(flow, max_workers=1, durations=dict.fromkeys("abc", 9)).events()
+    check_history(events, flow, max_workers=1)
+    assert {e.invariant for e in violations(events, max_workers=1)} == {"steps-fit-the-workers"}
+
+
+@pytest.mark.parametrize("wrong", [{"flow": "f"}, {"max_workers": 0}, {"max_workers": "2"}])
+def test_a_wrong_argument_is_refused_at_once(wrong: dict[str, Any]) -> None:
+    for function in (check_history, violations):
+        with pytest.raises(SettingError, match=f"^{next(iter(wrong))} must be a"):
+            function([], **wrong)
+
+
+# Whatever the damage
+
+
+GARBAGE = [None, 0, -1, True, 1.5, "", "a", "step.started", "vect.created", "running", b"", [], {}]
+GARBAGE += [
+    {"a": []},
+    {"graph": {"a": ["a"]}, "params": {}},
+    {1: 2},
+    {"error": 1},
+    object(),
+    NotImplemented,
+]
+
+
+@pytest.mark.parametrize("make", GOOD.values(), ids=GOOD)
+def test_no_garbage_in_any_field_raises_anything_else(make: Callable[[], Events]) -> None:
+    events = make()
+    for index, field, value in product(range(len(events)), Event.__struct_fields__, GARBAGE):
+        event = replace(events[index], **{field: value})
+        found = list(violations([*events[:index], event, *events[index + 1 :]]))
+        assert all(str(error) for error in found)
+
+
+# How fast
+
+
+MANY = [str(i) for i in range(10_000)]
+
+
+def long_chain() -> Events:
+    """Many steps, each behind the one before."""
+    graph = {name: (before,) for before, name in pairwise(MANY)}
+    events = [created(1, {MANY[0]: (), **graph}), started(2)]
+    for name in MANY:
+        events += [step_started(0, name), step_succeeded(0, name)]
+    return [*events, event(0, "vect.succeeded", "running", "success")]
+
+
+def wide_fan() -> Events:
+    """Many steps side by side, behind one and before one."""
+    graph = {"first": (), **dict.fromkeys(MANY, ("first",)), "last": tuple(MANY)}
+    events = [created(1, graph), started(2)]
+    events += [step_started(0, "first"), step_succeeded(0, "first")]
+    events += [step_started(0, name) for name in MANY] + [step_succeeded(0, name) for name in MANY]
+    events += [step_started(0, "last"), step_succeeded(0, "last")]
+    return [*events, event(0, "vect.succeeded", "running", "success")]
+
+
+def blocked_fan() -> Events:
+    """The one fails that many steps wait for."""
+    graph = {"first": (), **dict.fromkeys(MANY, ("first",))}
+    events = [created(1, graph), started(2), step_started(0, "first"), step_failed(0, "first")]
+    told = {"upstream": "first", "error": "it broke"}
+    block = event(0, "step.blocked", "pending", "upstream_failed", **told)
+    events += [replace(block, step=name) for name in MANY]
+    return [*events, event(0, "vect.failed", "running", "failed", steps=[*graph])]
+
+
+@pytest.mark.parametrize("make", [long_chain, wide_fan, blocked_fan])
+def test_ten_thousand_steps_take_less_than_a_second(make: Callable[[], Events]) -> None:
+    events = [replace(event, time=NOON) for event in numbered(make())]
+    begin = time.process_time()
+    check_history(events)
+    assert time.process_time() - begin < 1
+
+
+# The page
+
+
+def test_the_page_has_the_table_of_the_code() -> None:
+    rows = re.findall(r"^\| `([a-z-]+)` \| (.+?) \|", PAGE.read_text("utf-8"), re.MULTILINE)
+    assert rows == [(each.name, each.sentence) for each in INVARIANTS.values()]

@@ -1,0 +1,259 @@
+"""What a step is told while it runs: its log, the wish to stop, its inputs."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from oautom import Context, SettingError
+from oautom.executions.context import LogBuffer
+
+
+def context(**settings: Any) -> Context:
+    return Context("f", "v", "a", 2, MappingProxyType({"day": 1}), **settings)
+
+
+# LogBuffer
+
+
+def test_what_was_written_is_kept_in_order() -> None:
+    buffer = LogBuffer(100)
+    for part in (b"one ", b"two ", b"three"):
+        buffer.write(part)
+
+    assert buffer.text() == "one two three"
+    assert buffer.dropped_bytes == 0
+
+
+def test_to_read_takes_nothing_away() -> None:
+    buffer = LogBuffer(100)
+    buffer.write(b"one ")
+    assert buffer.text() == "one "
+
+    buffer.write(b"two")
+    assert buffer.text() == buffer.text() == "one two"
+
+
+@pytest.mark.parametrize("part_bytes", [1, 2, 3, 7, 10, 11, 64, 1000])
+@pytest.mark.parametrize("limit", [1, 7, 10, 100])
+def test_the_newest_bytes_are_kept_however_they_come(part_bytes: int, limit: int) -> None:
+    whole = bytes(ord("a") + i % 26 for i in range(1000))
+    buffer = LogBuffer(limit)
+    for start in range(0, len(whole), part_bytes):
+        buffer.write(whole[start : start + part_bytes])
+        assert buffer._size_bytes == sum(map(len, buffer._chunks)) <= limit
+
+    assert buffer.text() == whole[-limit:].decode()
+    assert buffer.dropped_bytes == len(whole) - limit
+
+
+def test_exactly_the_limit_is_kept_whole() -> None:
+    buffer = LogBuffer(3)
+    buffer.write(b"abc")
+
+    assert (buffer.text(), buffer.dropped_bytes) == ("abc", 0)
+
+
+def test_nothing_written_takes_no_memory() -> None:
+    buffer = LogBuffer(10)
+    for _ in range(1000):
+        buffer.write(b"")
+
+    assert len(buffer._chunks) <= 1
+
+
+@pytest.mark.parametrize("dropped", range(1, 9))
+def test_a_character_that_was_cut_in_two_is_left_out(dropped: int) -> None:
+    whole = "€€ä𝄞x"  # of 3, 3, 2, 4 and 1 bytes
+    encoded = whole.encode()
+    buffer = LogBuffer(len(encoded) - dropped)
+    buffer.write(encoded)
+
+    assert "\ufffd" not in buffer.text()
+    assert whole.endswith(buffer.text())
+    assert len(buffer.text().encode()) > len(encoded) - dropped - 4
+
+
+def test_of_bytes_that_are_no_text_no_more_than_a_character_is_left_out() -> None:
+    buffer = LogBuffer(1000)
+    buffer.write(b"\x80" * 5000)
+
+    assert len(buffer.text()) >= 997
+
+
+def test_bytes_that_are_no_text_are_shown_as_such() -> None:
+    buffer = LogBuffer(100)
+    buffer.write(b"a\xffb")
+
+    assert buffer.text() == "a\ufffdb"
+
+
+# Context
+
+
+def test_a_context_says_where_it_stands() -> None:
+    here = context()
+
+    assert (here.flow, here.vect_id, here.step, here.attempt) == ("f", "v", "a", 2)
+    assert (here.params, here.output, here.inputs) == ({"day": 1}, None, {})
+
+
+def test_the_log_is_a_standard_logger_whose_lines_are_kept() -> None:
+    here = context()
+
+    here.log.debug("even %s", "details")
+    here.log.warning("careful")
+
+    assert here.buffer.text() == "DEBUG even details\nWARNING careful\n"
+    assert here.log is here.log
+
+
+def test_the_log_shows_an_exception_with_its_traceback() -> None:
+    here = context()
+    try:
+        int("mine")
+    except ValueError:
+        here.log.exception("it broke")
+
+    text = here.buffer.text()
+    assert text.startswith("ERROR it broke\nTraceback")
+    assert text.endswith("ValueError: invalid literal for int() with base 10: 'mine'\n")
+
+
+def test_a_line_that_cannot_be_encoded_is_written_all_the_same() -> None:
+    here = context()
+
+    here.log.info("lone \ud800 surrogate")
+
+    assert here.buffer.text() == "INFO lone ? surrogate\n"
+
+
+def test_a_wrong_call_of_the_log_does_not_fail_the_step(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # The standard handlers tell such a mistake to standard error, and never to the caller.
+    context().log.info("%d rows", "many")
+
+    assert "many" in capsys.readouterr().err
+
+
+def test_the_buffers_of_all_attempts_of_a_step_are_one() -> None:
+    buffers: dict[str, LogBuffer] = {}
+    for attempt in (1, 2):
+        Context("f", "v", "a", attempt, {}, buffers=buffers).log.info("attempt %d", attempt)
+
+    assert buffers["a"].text() == "INFO attempt 1\nINFO attempt 2\n"
+
+
+def test_the_buffer_keeps_to_its_limit() -> None:
+    here = context(log_limit_bytes=10)
+    here.buffer.write(b"0123456789abcdef")
+
+    assert here.buffer.text() == "6789abcdef"
+
+
+def test_progress_is_a_line_of_the_log() -> None:
+    here = context()
+
+    here.progress(0)
+    here.progress(0.5, "half of the rows")
+    here.progress(1, "done")
+
+    assert here.buffer.text() == "INFO   0 % \nINFO  50 % half of the rows\nINFO 100 % done\n"
+
+
+@pytest.mark.parametrize("fraction", [-0.01, 1.01, float("nan"), "half", None])
+def test_a_progress_that_is_no_number_from_0_to_1_is_refused(fraction) -> None:
+    with pytest.raises(SettingError) as caught:
+        context().progress(fraction)
+
+    assert str(caught.value) == (
+        f"step 'a' reports a progress of {fraction!r}; give a number from 0 to 1"
+    )
+    assert (caught.value.flow, caught.value.step) == ("f", "a")
+
+
+def test_cancelled_is_set_for_whoever_asked_before() -> None:
+    here = context()
+    event = here.cancelled
+    assert isinstance(event, threading.Event)
+    assert not event.is_set()
+
+    here.mark_cancelled()
+
+    assert event.is_set()
+    assert here.cancelled is event
+
+
+def test_cancelled_is_set_for_whoever_asks_after() -> None:
+    here = context()
+    here.mark_cancelled()
+
+    assert here.cancelled.is_set()
+
+
+def test_a_stopper_is_called_by_the_cancel_and_is_a_promise() -> None:
+    here, called = context(), []
+    assert here.on_cancel(lambda: called.append("first")) is True
+    assert here.on_cancel(lambda: called.append("second")) is True
+    assert called == []
+
+    assert here.mark_cancelled() is True
+
+    assert called == ["first", "second"]
+
+
+def test_without_a_stopper_nobody_has_promised_to_end() -> None:
+    assert context().mark_cancelled() is False
+
+
+def test_a_stopper_that_comes_too_late_is_not_kept() -> None:
+    here, called = context(), []
+    here.mark_cancelled()
+
+    assert here.on_cancel(lambda: called.append("late")) is False
+
+    here.mark_cancelled()
+    assert called == []
+
+
+def test_a_stopper_may_ask_the_context() -> None:
+    here, seen = context(), []
+    here.on_cancel(lambda: seen.append((here.cancelled.is_set(), here.buffer.text())))
+
+    here.mark_cancelled()
+
+    assert seen == [(True, "")]
+
+
+def test_inputs_are_asked_for_when_they_are_wanted() -> None:
+    asked = []
+
+    def inputs() -> dict[str, Any]:
+        asked.append("now")
+        return {"up": 1}
+
+    here = context(inputs=inputs)
+    assert asked == []
+    assert here.inputs == {"up": 1}
+
+
+def test_a_context_travels_by_value() -> None:
+    here = context(inputs=lambda: {"up": [1]}, log_limit_bytes=5)
+    here.output = "of run"
+    here.cancelled.set()
+    here.on_cancel(lambda: None)
+    here.log.info("stays here")
+
+    there = pickle.loads(pickle.dumps(here))
+
+    assert (there.flow, there.vect_id, there.step, there.attempt) == ("f", "v", "a", 2)
+    assert (there.params, there.inputs, there.output) == ({"day": 1}, {"up": [1]}, "of run")
+    assert there.buffer.text() == ""
+    assert not there.cancelled.is_set()
+    there.buffer.write(b"0123456789")
+    assert there.buffer.text() == "56789"

@@ -1,0 +1,323 @@
+"""Where a step runs: the workers that an argument asks for, and how each kind does its work."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from oautom import SettingError
+from oautom.executors import make_workers
+from oautom.executors.futures import FutureWorkers
+from oautom.executors.inline import InlineWorkers
+from oautom.executors.threads import ThreadWorkers
+
+SECONDS = 10
+"""Where a test waits for a thread, it waits at the longest so long."""
+
+
+class Job:
+    """Work, as the runner hands it over."""
+
+    def __init__(self, function: Any = None) -> None:
+        self.function = function
+
+    def __call__(self) -> Any:
+        return self.function() if self.function else "done"
+
+    def on_cancel(self, stopper: Any) -> bool:
+        return True
+
+
+class Answers:
+    """Takes what workers answer, on any thread."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[Any, Any]] = []
+        self._came = threading.Condition()
+
+    def __call__(self, answer: Any, failure: BaseException | None) -> None:
+        with self._came:
+            self.all.append((answer, failure))
+            self._came.notify_all()
+
+    def wait(self, count: int) -> list[tuple[Any, Any]]:
+        with self._came:
+            assert self._came.wait_for(lambda: len(self.all) >= count, SECONDS)
+        return self.all
+
+
+class HandExecutor(Executor):
+    """A user's executor of which nothing is known."""
+
+    def __init__(self) -> None:
+        self.futures: list[tuple[Any, Future[Any]]] = []
+        self.error: BaseException | None = None
+        self.is_shut = False
+
+    def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if self.error is not None:
+            raise self.error
+        future: Future[Any] = Future()
+        self.futures.append((function, future))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self.is_shut = True
+
+
+def raise_(error: BaseException) -> Any:
+    raise error
+
+
+# What the argument asks for
+
+
+def test_each_name_asks_for_its_workers() -> None:
+    assert isinstance(make_workers("threads", None), ThreadWorkers)
+    assert isinstance(make_workers("inline", None), InlineWorkers)
+    assert make_workers("processes", 3).place == "elsewhere"
+    assert isinstance(make_workers(HandExecutor(), None), FutureWorkers)
+
+
+def test_so_many_are_at_work_as_was_said() -> None:
+    assert make_workers("threads", 7).slots == 7
+    assert make_workers("processes", 7).slots == 7
+    assert make_workers("inline", None).slots == make_workers("inline", 1).slots == 1
+    assert make_workers(HandExecutor(), 7).slots == 7
+
+
+def test_unless_said_an_executor_of_the_library_tells_how_many_it_has() -> None:
+    with ThreadPoolExecutor(3) as threads, ProcessPoolExecutor(2) as processes:
+        assert make_workers(threads, None).slots == 3
+        assert make_workers(processes, None).slots == 2
+        assert make_workers(threads, 9).slots == 9
+
+
+def test_only_the_threads_of_this_process_are_known_to_be_here() -> None:
+    with ThreadPoolExecutor(1) as threads, ProcessPoolExecutor(1) as processes:
+        assert make_workers(threads, None).place == "threads"
+        assert make_workers(processes, None).place == "elsewhere"
+        assert make_workers(HandExecutor(), None).place == "elsewhere"
+
+
+@pytest.mark.parametrize("executor", ["thread", "", None, 5, ThreadPoolExecutor, object()])
+def test_an_unknown_executor_is_refused_with_those_that_are_known(executor: Any) -> None:
+    with pytest.raises(SettingError) as caught:
+        make_workers(executor, None)
+
+    assert str(caught.value) == (
+        "executor must be 'threads', 'inline', 'processes' or a concurrent.futures.Executor, "
+        f"not {executor!r}"
+    )
+
+
+@pytest.mark.parametrize("executor", ["threads", "inline", "processes", HandExecutor()])
+@pytest.mark.parametrize("count", [0, -1, 1.5, "4"])
+def test_a_wrong_number_of_workers_is_refused(executor: Any, count: Any) -> None:
+    with pytest.raises(SettingError, match="max_workers must be a positive int or None, not "):
+        make_workers(executor, count)
+
+
+def test_inline_there_is_one_at_a_time() -> None:
+    with pytest.raises(SettingError, match=r"^executor 'inline' does one step at a time, not 2$"):
+        make_workers("inline", 2)
+
+
+# Inline
+
+
+def test_inline_work_is_kept_until_the_scheduler_asks_for_the_oldest() -> None:
+    workers, answers, done = InlineWorkers(), Answers(), []
+    for number in range(3):
+        workers.submit(Job(lambda number=number: done.append(number) or number), answers)
+    assert done == answers.all == []
+
+    workers.run_next()
+    assert (done, answers.all) == ([0], [(0, None)])
+
+    workers.run_next()
+    workers.run_next()
+    workers.run_next()  # there is none left
+    assert answers.all == [(0, None), (1, None), (2, None)]
+
+
+def test_inline_it_is_known_whether_a_step_has_the_thread() -> None:
+    workers, seen = InlineWorkers(), []
+    workers.submit(Job(lambda: seen.append(workers.is_running)), Answers())
+
+    assert not workers.is_running
+    workers.run_next()
+
+    assert seen == [True]
+    assert not workers.is_running
+
+
+def test_inline_an_interrupt_is_an_answer_and_the_thread_is_free_again() -> None:
+    workers, answers = InlineWorkers(), Answers()
+    workers.submit(Job(lambda: raise_(KeyboardInterrupt())), answers)
+
+    workers.run_next()
+
+    ((answer, failure),) = answers.all
+    assert answer is None
+    assert isinstance(failure, KeyboardInterrupt)
+    assert not workers.is_running
+
+
+def test_inline_what_has_not_begun_is_forgotten_by_a_close() -> None:
+    workers, answers = InlineWorkers(), Answers()
+    workers.submit(Job(), answers)
+    workers.close()
+
+    workers.run_next()
+
+    assert answers.all == []
+
+
+# Threads
+
+
+@pytest.fixture
+def threads():
+    workers = ThreadWorkers(3)
+    yield workers
+    workers.close()
+
+
+def worker_threads() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name.startswith("oautom-worker")]
+
+
+def test_a_thread_answers_with_what_the_work_gave_or_raised(threads: ThreadWorkers) -> None:
+    answers, error = Answers(), ValueError("mine")
+    threads.submit(Job(), answers)
+    answers.wait(1)
+    threads.submit(Job(lambda: raise_(error)), answers)
+
+    assert answers.wait(2) == [("done", None), (None, error)]
+
+
+@pytest.mark.parametrize("error", [SystemExit(), KeyboardInterrupt(), GeneratorExit()])
+def test_a_thread_outlives_whatever_the_work_raises(threads: ThreadWorkers, error) -> None:
+    answers = Answers()
+    threads.submit(Job(lambda: raise_(error)), answers)
+    answers.wait(1)
+    threads.submit(Job(), answers)
+
+    assert answers.wait(2) == [(None, error), ("done", None)]
+
+
+def test_as_much_is_done_at_once_as_there_are_slots_and_no_more(threads: ThreadWorkers) -> None:
+    answers, together = Answers(), threading.Barrier(3, timeout=SECONDS)
+    for _ in range(6):  # each waits for two others, so three are at work at once
+        threads.submit(Job(together.wait), answers)
+
+    assert sorted(answer for answer, _ in answers.wait(6)) == [0, 0, 1, 1, 2, 2]
+    assert threads._threads == 3
+
+
+def test_a_thread_that_is_free_is_used_again(threads: ThreadWorkers) -> None:
+    answers = Answers()
+    for count in range(1, 21):
+        threads.submit(Job(threading.get_ident), answers)
+        answers.wait(count)
+
+    assert len({ident for ident, _ in answers.all}) == 1
+
+
+def test_threads_do_not_hold_the_program(threads: ThreadWorkers) -> None:
+    answers = Answers()
+    threads.submit(Job(lambda: threading.current_thread().daemon), answers)
+
+    assert answers.wait(1) == [(True, None)]
+
+
+def test_an_idle_thread_keeps_nothing_alive(threads: ThreadWorkers) -> None:
+    class Big:
+        pass
+
+    answers, big = Answers(), Big()
+    seen = weakref.ref(big)
+    threads.submit(Job(lambda big=big: None), answers)
+    del big
+    answers.wait(1)
+    threads.submit(Job(), answers)  # the same thread has come round
+    answers.wait(2)
+    gc.collect()
+
+    assert seen() is None
+
+
+def test_a_close_ends_the_threads_when_their_work_is_done() -> None:
+    before = set(worker_threads())
+    workers, answers, go = ThreadWorkers(2), Answers(), threading.Event()
+    workers.submit(Job(lambda: go.wait(SECONDS)), answers)
+    workers.submit(Job(lambda: go.wait(SECONDS)), answers)
+    mine = set(worker_threads()) - before
+    assert len(mine) == 2
+
+    workers.close()
+    go.set()
+    for thread in mine:
+        thread.join(SECONDS)
+
+    assert not any(thread.is_alive() for thread in mine)
+    assert answers.all == [(True, None), (True, None)]
+
+
+# The user's own executor
+
+
+def test_the_user_s_executor_is_given_the_work_itself() -> None:
+    executor, answers, job = HandExecutor(), Answers(), Job()
+    FutureWorkers(executor, 2).submit(job, answers)
+
+    ((given, future),) = executor.futures
+    assert given is job
+    future.set_result("answer")
+    assert answers.all == [("answer", None)]
+
+
+@pytest.mark.parametrize("error", [ValueError("theirs"), SystemExit(), KeyboardInterrupt()])
+def test_an_error_of_the_executor_is_an_answer(error: BaseException) -> None:
+    executor, answers = HandExecutor(), Answers()
+    FutureWorkers(executor, 2).submit(Job(), answers)
+
+    executor.futures[0][1].set_exception(error)
+
+    assert answers.all == [(None, error)]
+
+
+def test_a_future_that_is_cancelled_is_an_answer() -> None:
+    executor, answers = HandExecutor(), Answers()
+    FutureWorkers(executor, 2).submit(Job(), answers)
+
+    executor.futures[0][1].cancel()
+
+    ((answer, failure),) = answers.all
+    assert answer is None
+    assert type(failure).__name__ == "CancelledError"
+
+
+def test_an_executor_that_takes_no_work_is_an_answer() -> None:
+    executor, answers = HandExecutor(), Answers()
+    executor.error = RuntimeError("cannot schedule new futures after shutdown")
+
+    FutureWorkers(executor, 2).submit(Job(), answers)
+
+    assert answers.all == [(None, executor.error)]
+
+
+def test_the_user_s_executor_is_never_shut_down() -> None:
+    executor = HandExecutor()
+    workers = FutureWorkers(executor, 2)
+
+    workers.run_next()
+    workers.close()
+
+    assert not executor.is_shut

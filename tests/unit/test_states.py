@@ -1,0 +1,106 @@
+"""The transition tables: what a step and a Vect may become."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from oautom.states import (
+    EVENT_NAMES,
+    INITIAL,
+    STEP_ENDS,
+    STEP_EVENTS,
+    STEP_MOVES,
+    STEP_TABLE,
+    VECT_ENDS,
+    VECT_EVENTS,
+    VECT_MOVES,
+    VECT_TABLE,
+    StepStateName,
+    VectStateName,
+)
+
+both_tables = pytest.mark.parametrize(
+    ("table", "ends", "states"),
+    [
+        pytest.param(STEP_TABLE, STEP_ENDS, get_args(StepStateName), id="step"),
+        pytest.param(VECT_TABLE, VECT_ENDS, get_args(VectStateName), id="vect"),
+    ],
+)
+
+
+@both_tables
+def test_a_trigger_leads_from_one_state_to_one_state(table, ends, states) -> None:
+    pairs = [(row.trigger, row.source) for row in table]
+
+    assert len(pairs) == len(set(pairs))
+
+
+@both_tables
+def test_the_table_names_all_states_and_no_others(table, ends, states) -> None:
+    named = {row.source for row in table} | {row.dest for row in table}
+
+    assert named == set(states)
+    assert ends < named
+
+
+@both_tables
+def test_only_a_late_result_is_possible_at_the_end_and_it_moves_nothing(
+    table, ends, states
+) -> None:
+    out_of_ends = [row for row in table if row.source in ends]
+
+    assert {row.trigger for row in out_of_ends} <= {"late_result"}
+    assert all(row.source == row.dest for row in out_of_ends)
+
+
+@both_tables
+def test_only_a_late_result_stays_where_it_is(table, ends, states) -> None:
+    staying = {row.trigger for row in table if row.source == row.dest}
+
+    assert staying <= {"late_result"}
+
+
+@both_tables
+def test_every_state_is_reached_and_every_other_than_an_end_is_left(table, ends, states) -> None:
+    reached = {INITIAL}
+    for _ in states:
+        reached |= {row.dest for row in table if row.source in reached}
+
+    assert reached == set(states)
+    assert {row.source for row in table if row.dest != row.source} == set(states) - ends
+
+
+def test_a_late_result_is_possible_wherever_an_attempt_can_have_ended() -> None:
+    ends_of_attempts = {row.dest for row in STEP_TABLE if row.source == "running"}
+
+    assert {r.source for r in STEP_TABLE if r.trigger == "late_result"} == ends_of_attempts
+
+
+def test_the_events_have_the_names_of_the_design() -> None:
+    assert set(STEP_EVENTS.values()) == {
+        "step.started",
+        "step.succeeded",
+        "step.failed",
+        "step.blocked",
+        "step.cancelled",
+        "step.late_result",
+    }
+    assert set(VECT_EVENTS.values()) == {
+        "vect.started",
+        "vect.succeeded",
+        "vect.failed",
+        "vect.cancelled",
+    }
+
+
+def test_no_two_triggers_make_the_same_event() -> None:
+    assert len(set(EVENT_NAMES)) == len(EVENT_NAMES) == len(STEP_EVENTS) + len(VECT_EVENTS) + 1
+
+
+def test_the_moves_of_the_replay_are_those_of_the_live_tables() -> None:
+    assert ("step.started", "pending", "running") in STEP_MOVES
+    assert ("step.succeeded", "pending", "success") not in STEP_MOVES
+    assert len(STEP_MOVES) == len(STEP_TABLE)
+    assert len(VECT_MOVES) == len(VECT_TABLE)
