@@ -177,6 +177,9 @@ class Flow:
         return f"<Flow '{self.name}' of {len(self._steps)} steps>"
 
 
+_BLANKS = " \t\n\r\f\v"
+
+
 def check_name(what: str, name: object, *, flow: str | None = None) -> None:
     """Refuse what cannot name a flow, step or Vect in a log, an environment and a terminal.
 
@@ -186,7 +189,7 @@ def check_name(what: str, name: object, *, flow: str | None = None) -> None:
     problem = None
     if not isinstance(name, str):
         problem = "must be text"
-    elif not name.strip():
+    elif not name.strip(_BLANKS):
         problem = "must not be blank"
     elif "\0" in name:
         problem = "must not hold a NUL character"
