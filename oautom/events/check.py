@@ -16,25 +16,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_type_hints
 
 import msgspec
 
-from oautom.errors import InvalidHistoryError, SettingError
+from oautom.errors import InvariantError, SettingError
 from oautom.events.event import NO_DATA, Event
 from oautom.graph import Graph
 from oautom.states import EVENT_NAMES, INITIAL, STEP_MOVES, VECT_CREATED, VECT_MOVES
 
 if TYPE_CHECKING:
     from oautom.flow import Flow
-
-
-class InvariantError(InvalidHistoryError):
-    """An event violates an invariant of histories.
-
-    Attributes:
-        invariant: The name of the invariant.
-    """
-
-    def __init__(self, seq: int, what: str, invariant: str, sentence: str) -> None:
-        super().__init__(seq, f"{what} violates '{invariant}': {sentence}")
-        self.invariant = invariant
 
 
 def check_history(

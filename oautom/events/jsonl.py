@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -75,7 +74,8 @@ def write_jsonl(events: Iterable[Event], path: str | os.PathLike[str]) -> None:
         OSError: The file cannot be written.
     """
     lines = "".join(f"{to_line(event)}\n" for event in events)
-    Path(path).write_text(lines, encoding="utf-8", newline="\n")
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.write(lines)
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> Iterator[Event]:
@@ -85,8 +85,9 @@ def read_jsonl(path: str | os.PathLike[str]) -> Iterator[Event]:
         LogError: A line is no event; names the line.
         OSError: The file cannot be read.
     """
-    text = Path(path).read_text(encoding="utf-8")
-    for number, line in enumerate(text.split("\n")[:-1], start=1):
+    with open(path, encoding="utf-8", newline="\n") as file:
+        lines = list(file)
+    for number, line in enumerate(lines, start=1):
         try:
             yield from_line(line)
         except LogError as error:

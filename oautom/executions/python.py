@@ -61,8 +61,9 @@ class PythonExecution(Execution):
             return False
         wants = "context" in signature.parameters and "context" not in self.kwargs
         try:
-            bound = signature.bind_partial(*self.args, **self.kwargs)
-            wants = wants and "context" not in bound.arguments
+            if wants:
+                bound = signature.bind_partial(*self.args, **self.kwargs)
+                wants = "context" not in bound.arguments
             signature.bind(*self.args, **self.kwargs, **({"context": None} if wants else {}))
         except TypeError as error:
             called = getattr(self.function, "__name__", self.function)

@@ -1,5 +1,6 @@
 """Tests as a feature: virtual time, simulation, replay and invariants for flows."""
 
+from oautom.events.check import check_history, violations
 from oautom.testing.clock import SimulatedClock
 from oautom.testing.exploration import End, Exploration, explore
 from oautom.testing.replaying import ReplayDiffersError, assert_replays
@@ -11,6 +12,8 @@ __all__ = [
     "ReplayDiffersError",
     "SimulatedClock",
     "assert_replays",
+    "check_history",
     "explore",
     "simulate",
+    "violations",
 ]

@@ -1,7 +1,7 @@
 """Hypothesis strategies: flows, how their steps end, how long they take, and logs of their runs.
 
-They shrink: what is left of a failing example is the smallest flow that fails. Steps are named `a`,
-`b`, ... where the names do not matter, and a step that just succeeds at once is not mentioned.
+They shrink: what is left of a failing example is the smallest flow that fails. Its steps are `a`,
+`b`, ..., and of a step that just succeeds at once, neither outcome nor duration is mentioned.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import string
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import count, product
-from operator import itemgetter
+from itertools import count, islice, product
 from typing import Any
 
 from oautom.app import OAutom
+from oautom.errors import SettingError
 from oautom.events.event import Event
 from oautom.events.log import MemoryEventLog
 from oautom.executions.base import Execution
@@ -35,14 +35,14 @@ except ImportError as error:
     ) from error
 
 MakeStep = Callable[[str, Flow], Execution]
-"""Declares a step of this name in this flow."""
+"""Declares a step of this name in this flow: a class, or a function."""
 
 OUTPUTS: st.SearchStrategy[Any] = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
 ERRORS: st.SearchStrategy[BaseException] = st.builds(RuntimeError, st.just("drawn"))
 
 
 class DrawnFlow(Flow):
-    """A flow that shows its steps and edges, since it stands in a failing example."""
+    """A flow that shows its steps, as it stands in a failing example."""
 
     def __repr__(self) -> str:
         """Return the steps in the order of declaration, each with those that it waits for."""
@@ -54,7 +54,7 @@ class DrawnFlow(Flow):
 
 
 class History(list[Event]):
-    """The events of a log, with the flow whose runs it tells of.
+    """The events of a log, all of one flow.
 
     Attributes:
         flow: The flow.
@@ -65,18 +65,9 @@ class History(list[Event]):
         self.flow = flow
 
     def __repr__(self) -> str:
-        """Return the flow and what happened, in the order of the log."""
-        told = [f"{e.vect} {e.step or ''}{'.' if e.step else ''}{e.name}" for e in self]
-        return f"<History of {self.flow!r}: {', '.join(told)}>"
-
-
-def do_nothing(name: str, flow: Flow) -> PythonExecution:
-    """Declare a step that does nothing."""
-    return PythonExecution(name, flow, _nothing)
-
-
-def _nothing() -> None:
-    """Do nothing."""
+        """Return what happened, in the order of the log, and the flow."""
+        told = [f"{event.vect}: {event.name} {event.step or ''}".rstrip() for event in self]
+        return f"<History of {self.flow!r}: {'; '.join(told)}>"
 
 
 @st.composite
@@ -96,27 +87,154 @@ def flows(
         draw: Given by Hypothesis.
         min_steps: How many steps it has at the least.
         max_steps: How many steps it has at the most.
-        names: Names of steps. Unless said, letters, in any order.
-        steps: What declares a step: called with its name and the flow, so a class will do, or
-            `functools.partial`. Unless said, steps are functions that do nothing.
+        names: Names of steps; unless said, `a`, `b`, ...
+        steps: What declares a step: it is called with the name and the flow, so a class may do.
+            Unless said, a `PythonExecution` that does nothing.
     """
-    # A step is drawn as a label and the labels that it waits for; labels of no step before it mean
-    # nothing. So what is left still fits together when any step is taken out of an example.
+    # A step is drawn as a label, and labels that it waits for; one that no step before it has means
+    # nothing. So any step can be taken out of an example without a change to the others, which is
+    # what the shrinker does. Labels must be unique by a lambda: by `itemgetter(0)`, or in a list of
+    # unique labels, Hypothesis would draw places among the labels that are left instead of labels.
     label = st.integers(0, max(0, max_steps - 1))
     step = st.tuples(label, st.lists(label, max_size=max_steps))
     plan = draw(
-        st.lists(step, min_size=min_steps, max_size=max_steps, unique_by=itemgetter(0)), "plan"
+        st.lists(step, min_size=min_steps, max_size=max_steps, unique_by=lambda step: step[0])
     )
-    drawn_names: Iterable[str] = _letters()
-    if names is not None:
-        drawn_names = draw(
-            st.lists(names, min_size=len(plan), max_size=len(plan), unique=True), "names"
-        )
-    name_by_label = dict(zip(sorted(label for label, _ in plan), drawn_names, strict=False))
+    name_of = _names(draw, len(plan), names)
     flow = DrawnFlow("flow", OAutom(executor="inline", clock=SimulatedClock()))
     made: dict[int, Execution] = {}
-    for label_, upstreams in plan:
-        make = do_nothing if steps is None else draw(steps)
-        made[label_] = make(name_by_label[label_], flow)
-        made[label_].depends(*(made[each] for each in upstreams if each in made and each != label_))
+    for (number, upstreams), name in zip(plan, name_of, strict=True):
+        make = _do_nothing if steps is None else draw(steps)
+        step_made = make(name, flow)
+        step_made.depends(*(made[each] for each in sorted(upstreams) if each in made))
+        made[number] = step_made
     return flow
+
+
+def _names(draw: st.DrawFn, size: int, names: st.SearchStrategy[str] | None) -> list[str]:
+    if names is not None:
+        return draw(st.lists(names, min_size=size, max_size=size, unique=True))
+    letters = list(islice(_letters(), size))
+    return letters[::-1] if draw(st.booleans()) else letters  # what sorts by name shows up
+
+
+def _letters() -> Iterator[str]:
+    for size in count(1):
+        yield from map("".join, product(string.ascii_lowercase, repeat=size))
+
+
+def _do_nothing(name: str, flow: Flow) -> PythonExecution:
+    return PythonExecution(name, flow, _nothing)
+
+
+def _nothing() -> None:
+    """Do what the steps of drawn flows do."""
+
+
+def outcomes(
+    flow: Flow,
+    *,
+    outputs: st.SearchStrategy[Any] = OUTPUTS,
+    errors: st.SearchStrategy[BaseException] = ERRORS,
+    max_attempts: int = 1,
+) -> st.SearchStrategy[dict[str, Any]]:
+    """Return a strategy for how the steps of a flow end, as `simulate` and `explore` take it.
+
+    Args:
+        flow: The flow.
+        outputs: What steps return.
+        errors: With which exceptions they fail.
+        max_attempts: How long the lists are at the most; with 1, an outcome stands by itself.
+    """
+    attempts = st.lists(outputs | errors, min_size=1, max_size=max_attempts)
+    return _by_step(flow, attempts.map(_without_list))
+
+
+def durations(
+    flow: Flow, *, max_seconds: int = 10, max_attempts: int = 1
+) -> st.SearchStrategy[dict[str, Any]]:
+    """Return a strategy for how long the steps of a flow take, as `simulate` takes it.
+
+    Args:
+        flow: The flow.
+        max_seconds: How long a step takes at the most. Whole seconds, so that many end at once.
+        max_attempts: How long the lists are at the most; with 1, a duration stands by itself.
+    """
+    attempts = st.lists(st.integers(0, max_seconds), min_size=1, max_size=max_attempts)
+    return _by_step(flow, attempts.map(_without_list))
+
+
+def _by_step(flow: Flow, given: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    if not isinstance(flow, Flow):
+        raise SettingError(f"a Flow is needed, not {flow!r}; draw it before")
+    return st.fixed_dictionaries({}, optional=dict.fromkeys(flow.steps, given))
+
+
+def _without_list(attempts: list[Any]) -> Any:
+    is_single = len(attempts) == 1 and not isinstance(attempts[0], list)
+    return attempts[0] if is_single else attempts
+
+
+@st.composite
+def histories(
+    draw: st.DrawFn,
+    flow: Flow | st.SearchStrategy[Flow] | None = None,
+    *,
+    max_vects: int = 2,
+    max_workers: int = 3,
+) -> History:
+    """Draw the log of runs: how steps end, how long they take, how many at once, who cancels when.
+
+    Vects run beside each other, on workers that they share. What a cancelled step answers later is
+    in the log too.
+
+    Args:
+        draw: Given by Hypothesis.
+        flow: The flow, or a strategy that draws it; any of `flows()` unless said.
+        max_vects: How many Vects there are at the most.
+        max_workers: How many steps run at once at the most, where the number is limited.
+    """
+    drawn = flow if isinstance(flow, Flow) else draw(flows() if flow is None else flow)
+    drawn.validate()
+    script = Script(drawn, draw(durations(drawn)), draw(outcomes(drawn)))
+    slots = draw(st.none() | st.integers(1, max_workers))
+    instant = st.integers(0, 10)
+    plans = draw(st.lists(st.tuples(instant, st.none() | instant), min_size=1, max_size=max_vects))
+    seed = draw(st.integers(0, 99))
+    return History(_events(drawn, script, slots or sys.maxsize, plans, seed), drawn)
+
+
+def _events(
+    flow: Flow, script: Script, slots: int, plans: list[tuple[int, int | None]], seed: int
+) -> Iterator[Event]:
+    """Run a Vect for each plan: when it begins, and how much later it is cancelled."""
+    clock, log = SimulatedClock(seed=seed), MemoryEventLog()
+    workers = _CountedWorkers(script, clock, slots)
+    scheduler = Scheduler(log, clock, workers, tell=tell_nobody)
+    runs = [Run(flow, f"vect {number}") for number in range(1, len(plans) + 1)]
+
+    def begin(run: Run, seconds: int | None) -> None:
+        scheduler.begin(run)
+        if seconds is not None:
+            clock.call_later(seconds, partial(scheduler.cancel, run, "drawn"))
+
+    for run, (seconds, cancel_after) in zip(runs, plans, strict=True):
+        clock.call_later(seconds, partial(begin, run, cancel_after))
+    scheduler.drive(lambda: all(map(scheduler.is_over, runs)) and not workers.busy)
+    scheduler.catch_up()  # the last answer
+    return log.read()
+
+
+class _CountedWorkers(ScriptedWorkers):
+    """Scripted workers that tell how much they have not answered yet."""
+
+    busy = 0
+
+    def submit(self, work: AnyWork, done: Done) -> None:
+        """Answer when the work would be done."""
+        self.busy += 1
+        super().submit(work, partial(self._answer, done))
+
+    def _answer(self, done: Done, answer: object, failure: BaseException | None) -> None:
+        self.busy -= 1
+        done(answer, failure)

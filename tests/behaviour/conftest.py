@@ -138,6 +138,7 @@ def join_threads(*names: str) -> None:
     """Wait for the end of the threads of these names: workers end when their app is closed."""
     for thread in threading.enumerate():
         if thread.name.startswith(names or ("oautom-worker", "oautom-scheduler")):
+            assert thread._started.wait(SECONDS)  # type: ignore[attr-defined] # else join() raises
             thread.join(SECONDS)
 
 

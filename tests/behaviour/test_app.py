@@ -562,6 +562,25 @@ def test_in_the_background_no_thread_is_left_when_all_is_over(background: OAutom
         assert not any(thread.is_alive() for thread in schedulers)
 
 
+def test_in_the_background_one_thread_drives_however_much_comes_in(background: OAutom) -> None:
+    flow, counts = Flow("f", background, max_active_vects=20), []
+
+    def count() -> None:
+        schedulers = [t for t in threading.enumerate() if t.name == "oautom-scheduler"]
+        counts.append(len(schedulers))
+
+    PythonExecution("a", flow, count) >> PythonExecution("b", flow, count)
+    gate = Gate()  # something is always open, so that the thread has no reason to end in between
+    PythonExecution("open", Flow("g", background), gate)
+    background.start("g")
+    vects = [background.start(flow) for _ in range(20)]
+    for vect in vects:
+        assert vect.wait(timeout=SECONDS) == "success"
+    gate.opened.set()
+
+    assert set(counts) == {1}
+
+
 def test_a_program_waits_for_what_a_daemon_thread_has_started(background: OAutom) -> None:
     gate = Gate()
     PythonExecution("a", Flow("f", background), gate)

@@ -184,6 +184,33 @@ def test_a_promise_to_end_is_waited_for(background: OAutom) -> None:
     assert vect.wait(timeout=SECONDS) == "cancelled"
 
 
+def test_who_waits_for_a_promise_wakes_up_while_other_vects_go_on(background: OAutom) -> None:
+    flow, reached, asked, go = Flow("f", background), threading.Event(), threading.Event(), Gate()
+
+    def step(context: Context) -> None:
+        context.on_cancel(asked.set)
+        reached.set()
+        go()
+
+    other = Gate()
+    PythonExecution("a", flow, step)
+    PythonExecution("b", Flow("g", background), other)
+    vect, going_on = background.start("f"), background.start("g")
+    assert reached.wait(SECONDS)
+    vect.cancel()
+    assert asked.wait(SECONDS)
+    ended: list[str] = []
+    waiter = threading.Thread(target=lambda: ended.append(vect.wait(timeout=SECONDS)))
+    waiter.start()
+    threading.Event().wait(0.05)  # so that it really waits
+    go.opened.set()
+    waiter.join(1)
+
+    assert ended == ["cancelled"]
+    assert going_on.state == "running"
+    other.opened.set()
+
+
 def test_a_stopper_that_raises_does_not_stop_the_engine(program: Any) -> None:
     ended = program("""
 

@@ -495,7 +495,7 @@ def found_in(log: Log, events: Events) -> list[InvariantError]:
     return list(violations(events, log.flow, max_workers=log.max_workers))
 
 
-COUNT = 60
+COUNT = 40
 
 
 @cache

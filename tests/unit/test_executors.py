@@ -221,6 +221,16 @@ def test_as_much_is_done_at_once_as_there_are_slots_and_no_more(threads: ThreadW
     assert threads._threads == 3
 
 
+def test_threads_that_were_free_are_not_counted_on_twice(threads: ThreadWorkers) -> None:
+    answers, together = Answers(), threading.Barrier(3, timeout=SECONDS)
+    threads.submit(Job(), answers)
+    answers.wait(1)
+    for _ in range(3):  # one of them goes to the thread that is free, the others need new ones
+        threads.submit(Job(together.wait), answers)
+
+    assert sorted(answer for answer, _ in answers.wait(4)[1:]) == [0, 1, 2]
+
+
 def test_a_thread_that_is_free_is_used_again(threads: ThreadWorkers) -> None:
     answers = Answers()
     for count in range(1, 21):
@@ -246,9 +256,11 @@ def test_an_idle_thread_keeps_nothing_alive(threads: ThreadWorkers) -> None:
     threads.submit(Job(lambda big=big: None), answers)
     del big
     answers.wait(1)
-    threads.submit(Job(), answers)  # the same thread has come round
-    answers.wait(2)
-    gc.collect()
+    for _ in range(1000):  # until the thread has come round to wait for more
+        gc.collect()
+        if seen() is None:
+            break
+        threading.Event().wait(0.001)
 
     assert seen() is None
 

@@ -271,6 +271,16 @@ def test_slots_go_to_who_came_first_across_vects() -> None:
     assert engine.workers.begun == ["a1", "a2", "b1", "b2"]
 
 
+def test_what_becomes_due_does_not_overtake_what_waits_already() -> None:
+    engine = Engine(slots=1)
+    engine.begin(flow_of({"a": (), "after a": ("a",), "b": ()}))
+    engine.turn()
+    for step in ("a", "b"):
+        engine.answer(step)
+
+    assert engine.workers.begun == ["a", "b", "after a"]
+
+
 def test_a_failure_frees_its_slot_and_takes_blocked_steps_out_of_the_way() -> None:
     engine = Engine(slots=1)
     engine.begin(flow_of({"a": (), "b": ("a",), "z": ()}))
