@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import sys
 import threading
@@ -18,6 +19,7 @@ from oautom.errors import (
     DuplicateFlowError,
     EngineError,
     FlowError,
+    OAutomError,
     SettingError,
     UnknownFlowError,
     UnknownVectError,
@@ -309,10 +311,14 @@ def _has_methods(given: object, *names: str) -> bool:
     return not isinstance(given, type) and all(callable(getattr(given, n, None)) for n in names)
 
 
+_logger = logging.getLogger("oautom.app")
 _open_apps: weakref.WeakSet[OAutom] = weakref.WeakSet()
 
 
 def _close_all() -> None:
     """Leave no process behind when the program ends."""
     for app in list(_open_apps):
-        app.close()
+        try:
+            app.close()
+        except OAutomError:
+            _logger.exception("an app could not be closed at the end of the program")

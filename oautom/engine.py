@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from oautom.errors import LogError
+from oautom.errors import EngineError, LogError
 from oautom.events.event import Event
 from oautom.events.log import EventLog
 from oautom.interrupts import follow, system_signals
@@ -78,7 +78,7 @@ class ForegroundEngine:
         self.nudge()
         try:
             self._drive(self._scheduler.is_idle)
-        except LogError:
+        except (LogError, EngineError):
             if self._scheduler.failure is None:
                 raise
         self._scheduler.close()
@@ -90,7 +90,7 @@ class BackgroundEngine(ForegroundEngine):
     def __init__(self, scheduler: Scheduler, log: EventLog) -> None:
         super().__init__(scheduler, log)
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a handler of the program's may cancel in between
         scheduler.on_message = self._wake
 
     def _wake(self) -> None:

@@ -132,7 +132,8 @@ class Scheduler:
 
     def is_idle(self) -> bool:
         """Whether all runs are over and no message waits."""
-        return self._inbox.empty() and not self._open and not self._runner.is_ending_any
+        with self.lock:  # not while a tick deals with a late answer
+            return self._inbox.empty() and not self._open and not self._runner.is_ending_any
 
     def drive(
         self, until: Callable[[], bool], timeout: float | None = None, *, may_drive: bool = True

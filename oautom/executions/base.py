@@ -23,7 +23,8 @@ class Execution:
     of the step. If it also defines `check(self, context) -> bool`, the step is done when `check`
     says so: it is asked every `poll_interval` seconds, and nothing is held up in between. Both are
     called on a worker of the executor, from several Vects at once if there are several: keep what
-    belongs to one run in `context`, not in `self`.
+    belongs to one run in what `run` returns, which `check` finds in `context.output`, and not in
+    `self`.
 
     Args:
         name: Name of the step, unique in its flow.

@@ -13,7 +13,8 @@ from oautom.errors import SettingError, UnknownInputError
 _CONTINUATION_BYTES_MAX = 3  # that follow the first byte of a character of UTF-8
 
 _logger = logging.getLogger("oautom.steps")
-_lock = threading.Lock()  # guards the lazy parts of all contexts; held for a few bytecodes only
+# Guards the lazy parts of all contexts, for a few bytecodes. A handler of Ctrl-C may come in between.
+_lock = threading.RLock()
 
 
 class LogBuffer:
@@ -110,6 +111,7 @@ class Context:
         self._is_cancelled = False
         self._cancelled: threading.Event | None = None
         self._stoppers: list[Callable[[], None]] = []
+        self._call_stopper: Callable[[], None] | None = None
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -185,6 +187,13 @@ class Context:
                 self._stoppers.append(stopper)
             return not self._is_cancelled
 
+    def on_cancel_of_call(self, stopper: Callable[[], None]) -> bool:
+        """As `on_cancel`, for whoever makes the call: it holds until the next call of the step."""
+        with _lock:
+            if not self._is_cancelled:
+                self._call_stopper = stopper
+            return not self._is_cancelled
+
     def mark_cancelled(self) -> bool:
         """Tell the step that it is not wanted any more. The runner calls this, on any thread.
 
@@ -194,6 +203,8 @@ class Context:
         with _lock:
             self._is_cancelled = True
             stoppers = list(self._stoppers)
+            if self._call_stopper is not None:
+                stoppers.append(self._call_stopper)
             if self._cancelled is not None:
                 self._cancelled.set()
         for stopper in stoppers:

@@ -55,7 +55,7 @@ class ProcessGroup:
         self._on_output, self._on_error = on_output, on_error
         self._wake_read = self._wake_write = -1
         self._is_cancelled = threading.Event()
-        self._wake_lock = threading.Lock()
+        self._wake_lock = threading.RLock()  # a handler of Ctrl-C may come in between
 
     def cancel(self) -> None:
         """Ask the whole group to end: SIGTERM, after the grace period SIGKILL. Any thread."""
@@ -100,10 +100,10 @@ class ProcessGroup:
         ended = threading.Event()
 
         def wait_for_end() -> None:
-            if hasattr(os, "waitid"):  # macOS has it from Python 3.13 on
+            try:
                 # WNOWAIT leaves a zombie: its number is not another's while its group is signalled
                 os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-            else:
+            except (AttributeError, ChildProcessError):  # macOS before Python 3.13; SIGCHLD ignored
                 process.wait()
             ended.set()
             self._wake()

@@ -6,11 +6,14 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from oautom.errors import FlowError
 from oautom.executions.base import LOG_LIMIT_BYTES, Execution
 from oautom.executions.context import Context
 
 if TYPE_CHECKING:
     from oautom.flow import Flow
+
+_BY_NAME = 2**30
 
 
 class PythonExecution(Execution):
@@ -50,30 +53,48 @@ class PythonExecution(Execution):
         self.function = function
         self.args = tuple(args)
         self.kwargs = dict(kwargs or {})
-        self._wants_context = self._bind(flow, name)
+        self._context_place = self._bind(flow, name)
         super().__init__(name, flow, log_limit_bytes=log_limit_bytes)
 
-    def _bind(self, flow: Flow, name: str) -> bool:
-        """Hold the arguments against the signature, and tell whether the context is wanted too."""
+    def _bind(self, flow: Flow, name: str) -> int | None:
+        """Hold the arguments against the signature; return where the context goes, if anywhere.
+
+        That is its place among the positional arguments; beyond the last, it goes by name.
+        """
         try:
             signature = inspect.signature(self.function)
         except (ValueError, TypeError):  # some built-in functions have none
-            return False
-        wants = "context" in signature.parameters and "context" not in self.kwargs
+            return None
+        wanted = signature.parameters.get("context")
         try:
-            if wants:
-                bound = signature.bind_partial(*self.args, **self.kwargs)
-                wants = "context" not in bound.arguments
-            signature.bind(*self.args, **self.kwargs, **({"context": None} if wants else {}))
+            given = signature.bind(*self.args, **self.kwargs).arguments
         except TypeError as error:
-            called = getattr(self.function, "__name__", self.function)
-            raise self.wrong(
-                flow, name, f"{called}{signature} cannot be called with these arguments: {error}"
-            ) from error
-        return wants
+            if wanted is None or "context" in self.kwargs:
+                raise self._misfit(flow, name, signature, error) from error
+            others = [each for each in signature.parameters.values() if each is not wanted]
+            try:
+                inspect.Signature(others).bind(*self.args, **self.kwargs)
+            except (TypeError, ValueError) as misfit:
+                raise self._misfit(flow, name, signature, misfit) from misfit
+            given = {}
+        if wanted is None or "context" in given:
+            return None
+        is_by_name = wanted.kind is wanted.KEYWORD_ONLY
+        return _BY_NAME if is_by_name else list(signature.parameters).index("context")
+
+    def _misfit(
+        self, flow: Flow, name: str, signature: inspect.Signature, error: Exception
+    ) -> FlowError:
+        called = getattr(self.function, "__name__", self.function)
+        return self.wrong(
+            flow, name, f"{called}{signature} cannot be called with these arguments: {error}"
+        )
 
     def run(self, context: Context) -> Any:
         """Call the function and return what it returns."""
-        if self._wants_context:
+        if self._context_place is None:
+            return self.function(*self.args, **self.kwargs)
+        if self._context_place > len(self.args):
             return self.function(*self.args, context=context, **self.kwargs)
-        return self.function(*self.args, **self.kwargs)
+        before, after = self.args[: self._context_place], self.args[self._context_place :]
+        return self.function(*before, context, *after, **self.kwargs)

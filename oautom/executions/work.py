@@ -111,8 +111,8 @@ class Work:
         return Outcome(output)
 
     def on_cancel(self, stopper: Callable[[], None]) -> bool:
-        """Have `stopper` called when the step is not wanted any more; see `Context.on_cancel`."""
-        return self.context.on_cancel(stopper)
+        """Have `stopper` called when this call is not wanted any more; False if that is so now."""
+        return self.context.on_cancel_of_call(stopper)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Travel as a parcel, so that what cannot be unpacked fails this step only."""

@@ -91,24 +91,30 @@ def flows(
         steps: What declares a step: it is called with the name and the flow, so a class may do.
             Unless said, a `PythonExecution` that does nothing.
     """
-    # A step is drawn as a label, and labels that it waits for; one that no step before it has means
-    # nothing. So any step can be taken out of an example without a change to the others, which is
-    # what the shrinker does. Labels must be unique by a lambda: by `itemgetter(0)`, or in a list of
-    # unique labels, Hypothesis would draw places among the labels that are left instead of labels.
-    label = st.integers(0, max(0, max_steps - 1))
+    # A step is drawn as a label, and numbers that stand for labels before it: for the nearest below.
+    # So an example from which a step is taken out is the same but for this step, which is how it
+    # shrinks. Labels must be unique by a lambda: by `itemgetter(0)`, or in a list of unique labels,
+    # Hypothesis would draw places among the labels that are left, and not the labels themselves.
+    label = st.integers(0, 2 * max_steps)
     step = st.tuples(label, st.lists(label, max_size=max_steps))
     plan = draw(
         st.lists(step, min_size=min_steps, max_size=max_steps, unique_by=lambda step: step[0])
     )
-    name_of = _names(draw, len(plan), names)
+    drawn_names = _names(draw, len(plan), names)
     flow = DrawnFlow("flow", OAutom(executor="inline", clock=SimulatedClock()))
-    made: dict[int, Execution] = {}
-    for (number, upstreams), name in zip(plan, name_of, strict=True):
+    declared: dict[int, Execution] = {}
+    for (own_label, upstreams), name in zip(plan, drawn_names, strict=True):
         make = _do_nothing if steps is None else draw(steps)
-        step_made = make(name, flow)
-        step_made.depends(*(made[each] for each in sorted(upstreams) if each in made))
-        made[number] = step_made
+        made = make(name, flow)
+        waits_for = {_nearest(each, declared) for each in upstreams}
+        made.depends(*(step for each, step in declared.items() if each in waits_for))
+        declared[own_label] = made
     return flow
+
+
+def _nearest(number: int, labels: Iterable[int]) -> int | None:
+    """Return the greatest label up to a number, else the greatest of all."""
+    return max(labels, key=lambda label: (label <= number, label), default=None)
 
 
 def _names(draw: st.DrawFn, size: int, names: st.SearchStrategy[str] | None) -> list[str]:
@@ -211,7 +217,7 @@ def _events(
     clock, log = SimulatedClock(seed=seed), MemoryEventLog()
     workers = _CountedWorkers(script, clock, slots)
     scheduler = Scheduler(log, clock, workers, tell=tell_nobody)
-    runs = [Run(flow, f"vect {number}") for number in range(1, len(plans) + 1)]
+    runs = [Run(flow, f"vect-{number}") for number in range(1, len(plans) + 1)]
 
     def begin(run: Run, seconds: int | None) -> None:
         scheduler.begin(run)

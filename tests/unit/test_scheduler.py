@@ -591,6 +591,33 @@ def test_a_step_that_is_cancelled_between_two_questions_is_not_asked_again(
     assert engine.told()[-1] == "vect.cancelled"
 
 
+def test_of_a_polled_step_only_the_question_under_way_is_stopped_and_what_the_step_began() -> None:
+    stopped: list[str] = []
+
+    class Stoppable(HandWorkers):
+        """Workers that can end each piece of work, as those of processes do."""
+
+        def submit(self, work: Any, done: Any) -> None:
+            super().submit(work, done)
+            work.on_cancel(lambda: stopped.append(f"{work.method} {len(self.begun)}"))
+
+    engine, flow = Engine(workers=Stoppable()), Flow("f", Registry())
+    Polled("a", flow)
+    run = engine.begin(flow)
+    engine.turn()
+    engine.workers.context("a").on_cancel(lambda: stopped.append("job 7"))
+    engine.answer("a", outcome=Outcome("job 7"))
+    for _ in range(3):
+        wait_for_check(engine)
+        engine.answer("a", outcome=Outcome(False))
+    wait_for_check(engine)
+
+    engine.scheduler.cancel(run, "")
+    engine.turn()
+
+    assert sorted(stopped) == ["check 5", "job 7"]
+
+
 def test_the_answer_to_a_question_asked_before_the_cancel_is_late(
     engine: Engine, polled: Run
 ) -> None:
