@@ -13,7 +13,7 @@ from oautom.errors import SettingError, UnknownInputError
 _CONTINUATION_BYTES_MAX = 3  # that follow the first byte of a character of UTF-8
 
 _logger = logging.getLogger("oautom.steps")
-# Guards the lazy parts of all contexts, for a few bytecodes. A handler of Ctrl-C may come in between.
+# Guards the lazy parts of all contexts. Reentrant: a handler of Ctrl-C may come in between.
 _lock = threading.RLock()
 
 

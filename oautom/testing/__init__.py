@@ -1,10 +1,19 @@
-"""Tests as a feature: virtual time, simulation, replay and invariants for flows."""
+"""Tests as a feature: virtual time, simulation, replay, invariants and strategies for flows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from oautom.events.check import check_history, violations
 from oautom.testing.clock import SimulatedClock
 from oautom.testing.exploration import End, Exploration, explore
 from oautom.testing.replaying import ReplayDiffersError, assert_replays
 from oautom.testing.simulation import simulate
+
+if TYPE_CHECKING:
+    from oautom.testing.strategies import durations, flows, histories, outcomes
+
+_STRATEGIES = ("durations", "flows", "histories", "outcomes")
 
 __all__ = [
     "End",
@@ -13,7 +22,20 @@ __all__ = [
     "SimulatedClock",
     "assert_replays",
     "check_history",
+    "durations",
     "explore",
+    "flows",
+    "histories",
+    "outcomes",
     "simulate",
     "violations",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the strategies when they are asked for: Hypothesis is an extra."""
+    if name not in _STRATEGIES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from oautom.testing import strategies  # noqa: PLC0415 - see above
+
+    return getattr(strategies, name)

@@ -17,6 +17,8 @@ from oautom.scheduler import Nudge, Scheduler
 from oautom.testing.simulation import tell_nobody
 from oautom.vect import Run
 
+_ANSWERS = ("step.succeeded", "step.failed", "step.late_result")
+
 
 class ReplayDiffersError(OAutomError, AssertionError):
     """The code or the flow of today decides otherwise than the log says.
@@ -46,7 +48,8 @@ def assert_replays(log: EventLog | Iterable[Event], flow: Flow) -> None:
 
     Every Vect of the flow in the log is replayed by itself: with the graph of today, the answers
     of its steps and the wishes of its people as they came. When a step starts depends on free
-    workers too, so a start may come as late as it did; which one starts, and all else, must agree.
+    workers too, so a start may come as late as it did, unless the log shows that a worker was free:
+    fewer steps were under way than at another time. Which one starts, and all else, must agree.
 
     Args:
         log: A log, or its events.
@@ -60,7 +63,8 @@ def assert_replays(log: EventLog | Iterable[Event], flow: Flow) -> None:
     if not isinstance(flow, Flow):
         raise SettingError(f"assert_replays() needs a Flow, not {flow!r}")
     flow.validate()
-    events = log if not hasattr(log, "read") else log.read()
+    events = list(log if not hasattr(log, "read") else log.read())
+    surely_free = _surely_free(events, flow)
     by_vect: dict[str, list[Event]] = {}
     for event in events:
         if event.flow == flow.name:
@@ -68,7 +72,7 @@ def assert_replays(log: EventLog | Iterable[Event], flow: Flow) -> None:
     if not by_vect:
         raise SettingError(f"the log has no vect of flow '{flow.name}'", flow=flow.name)
     for vect, history in by_vect.items():
-        _Replay(flow, vect, history).run()
+        _Replay(flow, vect, history, surely_free).run()
 
 
 class _Replay(MemoryEventLog):
@@ -76,11 +80,14 @@ class _Replay(MemoryEventLog):
 
     place: Place = "threads"
 
-    def __init__(self, flow: Flow, vect: str, history: list[Event]) -> None:
+    def __init__(
+        self, flow: Flow, vect: str, history: list[Event], surely_free: frozenset[int]
+    ) -> None:
         super().__init__()
         self._flow = flow
         self._vect = vect
         self._history = history
+        self._surely_free = surely_free
         self._at = 0  # the next event to hold against
         self._differs: ReplayDiffersError | None = None
         self._scheduler = Scheduler(self, self, self, tell=tell_nobody)
@@ -116,10 +123,13 @@ class _Replay(MemoryEventLog):
         return ReplayDiffersError(self._flow.name, self._vect, seq, then, now)
 
     @property
-    def slots(self) -> int:  # as workers: one is free when the log says that a step started
+    def slots(self) -> int:  # as workers: one is free when a step started, or surely could have
         """How many steps may run now."""
-        is_start = self._at < len(self._history) and self._history[self._at].name == "step.started"
-        return len(self._flow.steps) + 1 if is_start else 0
+        if self._at >= len(self._history):
+            return 0
+        then = self._history[self._at]
+        is_free = then.name == "step.started" or then.seq in self._surely_free
+        return len(self._flow.steps) + 1 if is_free else 0
 
     def submit(self, work: Work, done: Done) -> None:
         """Do nothing: the log has the answers."""
@@ -141,10 +151,35 @@ class _Replay(MemoryEventLog):
         return inbox.get_nowait()
 
 
+def _surely_free(events: list[Event], flow: Flow) -> frozenset[int]:
+    """Return the numbers of the events before which a worker was free, to be on the safe side.
+
+    There are at least as many workers as steps of the flow were ever under way at once; a polled
+    step needs none while it waits. A cancelled step has its worker until it answers.
+    """
+    under_way: set[tuple[str, str | None]] = set()
+    certain: set[tuple[str, str | None]] = set()
+    counts: dict[int, int] = {}
+    workers = 0
+    for event in events:
+        counts[event.seq] = len(under_way)
+        key = (event.vect, event.step)
+        if event.name == "step.started":
+            under_way.add(key)
+            step = flow.steps.get(event.step or "")
+            if event.flow == flow.name and step is not None and not step.is_polled:
+                certain.add(key)
+        elif event.name in _ANSWERS:
+            under_way.discard(key)
+            certain.discard(key)
+        workers = max(workers, len(certain))
+    return frozenset(seq for seq, count in counts.items() if count < workers)
+
+
 def _asked_by(event: Event) -> Command | None:
     """Return the command that stands behind an event, if it was not decided by the engine."""
     data = event.data
-    if event.name in ("step.succeeded", "step.failed", "step.late_result"):
+    if event.name in _ANSWERS:
         details = {key: value for key, value in data.items() if key not in ("output", "error")}
         assert event.step is not None
         assert event.attempt is not None

@@ -91,7 +91,7 @@ def flows(
         steps: What declares a step: it is called with the name and the flow, so a class may do.
             Unless said, a `PythonExecution` that does nothing.
     """
-    # A step is drawn as a label, and numbers that stand for labels before it: for the nearest below.
+    # A step is drawn as a label, and numbers that stand for labels before it: the nearest below.
     # So an example from which a step is taken out is the same but for this step, which is how it
     # shrinks. Labels must be unique by a lambda: by `itemgetter(0)`, or in a list of unique labels,
     # Hypothesis would draw places among the labels that are left, and not the labels themselves.
@@ -152,7 +152,8 @@ def outcomes(
         errors: With which exceptions they fail.
         max_attempts: How long the lists are at the most; with 1, an outcome stands by itself.
     """
-    attempts = st.lists(outputs | errors, min_size=1, max_size=max_attempts)
+    outcome = st.booleans().flatmap(lambda fails: errors if fails else outputs)
+    attempts = st.lists(outcome, min_size=1, max_size=max_attempts)
     return _by_step(flow, attempts.map(_without_list))
 
 

@@ -1,0 +1,243 @@
+"""`explore` and `assert_replays`, and logs as lines of JSON."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oautom import (
+    Flow,
+    InvalidHistoryError,
+    LogError,
+    MemoryEventLog,
+    OAutom,
+    PythonExecution,
+    SettingError,
+    UnknownStepError,
+    decide,
+)
+from oautom.events import replay
+from oautom.testing import (
+    ReplayDiffersError,
+    assert_replays,
+    check_history,
+    explore,
+    flows,
+    histories,
+    outcomes,
+    simulate,
+)
+
+from .test_simulated_runs import flow_of
+
+
+def any_order(upstreams: int, tally: dict[str, int]) -> str | None:
+    """A rule with a race: the first upstream that ends decides."""
+    if not upstreams or tally.get("success"):
+        return "start"
+    return "block" if tally else None
+
+
+# explore
+
+
+@pytest.mark.parametrize(
+    ("edges", "steps", "schedules", "states"),
+    [
+        ("", "abcd", 24, 16),
+        ("ab bc cd", "abcd", 1, 5),
+        ("ab ac bd cd", "abcd", 2, 6),
+        ("", "", 1, 1),
+    ],
+)
+def test_every_order_is_counted_and_every_state_walked_once(
+    edges: str, steps: str, schedules: int, states: int
+) -> None:
+    found = explore(flow_of(edges, steps))
+
+    assert (found.schedules, found.states, found.is_complete) == (schedules, states, True)
+    assert not found.depends_on_order
+    assert found.ends[0].state == "success"
+    assert str(found).startswith(f"all schedules: {schedules}, over {states} states, to 1 ")
+
+
+def test_a_failure_is_one_end_too() -> None:
+    (end,) = explore(flow_of("ab ac", "abc"), outcomes={"a": ValueError()}).ends
+
+    assert (end.state, end.schedule) == ("failed", ("a",))
+    assert end.steps == {"a": "failed", "b": "upstream_failed", "c": "upstream_failed"}
+
+
+def test_a_race_is_shown_with_its_two_shortest_schedules(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decide, "all_success", any_order)
+    found = explore(flow_of("ac bc", "abc"), outcomes={"a": ValueError()})
+
+    assert found.depends_on_order
+    assert [end.steps["c"] for end in found.ends] == ["upstream_failed", "success"]
+    assert [end.schedule for end in found.ends] == [("a", "b"), ("b", "a", "c")]
+    assert "a -> b: failed" in str(found)
+    assert "b -> a -> c: failed" in str(found)
+
+
+def test_of_too_many_orders_a_sample_is_drawn_the_same_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(decide, "all_success", any_order)
+    flow, ends = flow_of("ac bc", "abcdefgh"), {"a": ValueError()}
+    found = explore(flow, outcomes=ends, max_schedules=50)
+
+    assert (found.is_complete, found.schedules, len(found.ends)) == (False, 50, 2)
+    assert found == explore(flow, outcomes=ends, max_schedules=50)
+
+
+def test_wrong_arguments_of_explore_are_told() -> None:
+    with pytest.raises(SettingError, match="max_schedules"):
+        explore(flow_of("", "a"), max_schedules=0)
+    with pytest.raises(UnknownStepError, match="'x'"):
+        explore(flow_of("", "a"), outcomes={"x": 1})
+    with pytest.raises(SettingError, match="needs a Flow"):
+        explore(None)  # type: ignore[arg-type]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.data())
+def test_the_end_of_a_flow_depends_on_outcomes_and_not_on_order(data: st.DataObject) -> None:
+    flow = data.draw(flows(max_steps=5))
+    found = explore(flow, outcomes=data.draw(outcomes(flow)))
+
+    assert len(found.ends) == 1
+    assert found.schedules <= math.factorial(len(flow.steps))
+
+
+# assert_replays
+
+
+@settings(deadline=None, max_examples=80)
+@given(histories())
+def test_an_unchanged_flow_replays_all_its_logs(history: Any) -> None:
+    check_history(history, history.flow)
+    assert_replays(history, history.flow)
+
+
+def test_the_logs_of_real_runs_replay() -> None:
+    with OAutom(max_workers=2) as app:
+        flow = Flow("flow", app, max_active_vects=3)
+        steps = [
+            PythonExecution(str(i), flow, [int, str.upper][i % 5 == 4], ["7"]) for i in range(9)
+        ]
+        steps[3].depends(*steps[:3])
+        steps[8].depends(steps[3], steps[4])
+        first, second, third = (app.start(flow) for _ in range(3))
+        second.cancel("enough")
+        for vect in (first, second, third):
+            vect.wait()
+        assert_replays(app.log, flow)
+
+
+CHANGES = {
+    "an edge more": ("ab bc ac ad", "abcd"),
+    "an edge less": ("ab", "abcd"),
+    "a step more": ("ab bc", "abcde"),
+    "a step less": ("ab", "abd"),
+}
+
+
+@pytest.mark.parametrize(("edges", "steps"), CHANGES.values(), ids=CHANGES)
+def test_a_changed_flow_parts_from_its_log_where_it_decides_otherwise(
+    edges: str, steps: str
+) -> None:
+    log = simulate(flow_of("ab bc", "abcd"), durations={"a": 2, "b": 1, "d": 9}).events()
+    assert_replays(log, flow_of("ab bc", "abcd"))
+
+    with pytest.raises(ReplayDiffersError) as caught:
+        assert_replays(log, flow_of(edges, steps))
+    assert isinstance(caught.value, AssertionError)
+    assert caught.value.then != caught.value.now
+    assert f"event {caught.value.seq}: then: " in str(caught.value)
+
+
+def test_changed_code_parts_from_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = flow_of("ac bc", "abc")
+    log = simulate(flow, durations={"a": 1, "b": 2}).events()
+    monkeypatch.setattr(decide, "all_success", any_order)
+
+    with pytest.raises(ReplayDiffersError) as caught:
+        assert_replays(log, flow)
+    assert caught.value.then == "step.succeeded of 'b', attempt 1"
+    assert caught.value.now == "step.started of 'c', attempt 1"
+
+
+def test_a_log_without_the_flow_is_told() -> None:
+    with pytest.raises(SettingError, match="has no vect of flow 'flow'"):
+        assert_replays(MemoryEventLog(), flow_of("", "a"))
+
+
+# Replay, and lines of JSON
+
+
+def test_the_state_at_any_point_is_that_of_the_events_before_it() -> None:
+    events = simulate(flow_of("ab", "ab")).events()
+
+    states = [replay(events, upto=seq)["simulated-0"].steps["a"].state for seq in range(1, 8)]
+    assert states == ["pending", "pending", "running", *["success"] * 4]
+    assert replay(events, upto=0) == {}
+    with pytest.raises(InvalidHistoryError) as caught:
+        replay([*events[:2], *events[3:]])
+    assert caught.value.seq == 4
+
+
+@settings(deadline=None, max_examples=60)
+@given(history=histories())
+def test_lines_of_json_lose_nothing(history: Any, tmp_path_factory: Any) -> None:
+    path = tmp_path_factory.getbasetemp() / "history.jsonl"
+    log = MemoryEventLog()
+    for event in history:
+        log.append(None, event)
+    log.commit()
+    log.to_jsonl(path)
+    again = MemoryEventLog.from_jsonl(path)
+
+    assert list(again.read()) == list(history)
+    assert again.last_seq == log.last_seq
+
+
+NO_JSON = {
+    "a tuple": ((1, 2), "['data']['output']", "tuple"),
+    "a set in a list": ([{1}], "['data']['output'][0]", "set"),
+    "no number": ({"a": [math.nan]}, "['data']['output']['a'][0]", "float"),
+    "a key that is no text": ({1: 2}, "['data']['output']", "dict"),
+    "bytes": (b"x", "['data']['output']", "bytes"),
+    "an object": (object(), "['data']['output']", "object"),
+}
+
+
+@pytest.mark.parametrize(("output", "where", "kind"), NO_JSON.values(), ids=NO_JSON)
+def test_what_json_cannot_keep_is_refused_by_step_and_part(
+    output: Any, where: str, kind: str, tmp_path: Path
+) -> None:
+    log = MemoryEventLog()
+    for event in simulate(flow_of("", "a"), outcomes={"a": [output]}).events():
+        log.append(None, event)
+    log.commit()
+
+    with pytest.raises(LogError) as caught:
+        log.to_jsonl(tmp_path / "log.jsonl")
+    assert f"its part {where} is a {kind}" in str(caught.value)
+    assert (caught.value.flow, caught.value.step) == ("flow", "a")
+    assert not (tmp_path / "log.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "line", ["", "nope", "[]", "{}", '{"seq": 1}', '{"seq":1,"name":"vect.created","data":{}}']
+)
+def test_a_line_that_is_no_event_is_told_with_its_number(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text(line + "\n")
+
+    with pytest.raises(LogError, match=r"log.jsonl, line 1: this line is no event"):
+        MemoryEventLog.from_jsonl(path)
