@@ -57,17 +57,21 @@ class ForegroundEngine:
     def wait(self, run: Run, timeout: float | None) -> bool:
         """Drive until a run is over; False at the timeout."""
         with system_signals(self._scheduler) as received:
-            is_over = self._drive(lambda: self._scheduler.is_over(run), timeout)
+            self._drive(lambda: self._scheduler.is_over(run) or len(received) > 1, timeout)
             if received:
-                self._drive(self._scheduler.is_idle)
+                self._drive(lambda: self._has_settled(received))
         if received:
             follow(received[0])
-        return is_over
+        return self._scheduler.is_over(run)
 
     def serve(self, is_stopped: Callable[[], bool]) -> None:
         """Drive until `is_stopped`, or until a signal of the system has ended all."""
         with system_signals(self._scheduler) as received:
-            self._drive(lambda: is_stopped() or (bool(received) and self._scheduler.is_idle()))
+            self._drive(lambda: is_stopped() or self._has_settled(received))
+
+    def _has_settled(self, received: list[int]) -> bool:
+        """Whether all has ended after a signal; a second one does not wait for that."""
+        return len(received) > 1 or (bool(received) and self._scheduler.is_idle())
 
     def _drive(self, until: Callable[[], bool], timeout: float | None = None) -> bool:
         return self._scheduler.drive(until, timeout)

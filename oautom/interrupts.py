@@ -18,8 +18,9 @@ _listening: list[Scheduler] = []
 def system_signals(scheduler: Scheduler) -> Iterator[list[int]]:
     """Have SIGINT and SIGTERM cancel all Vects; yield the list of those received.
 
-    The handler only puts messages in the inbox. A second signal does not wait any more, and one
-    that finds the main thread in a step that does not listen to its cancellation interrupts it.
+    The handler only puts messages in the inbox; whoever drives looks at the list, and does not wait
+    any more after a second signal. Only a step that has the main thread and does not listen to its
+    cancellation is interrupted.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -29,8 +30,9 @@ def system_signals(scheduler: Scheduler) -> Iterator[list[int]]:
     def handle(number: int, frame: object) -> None:
         received.append(number)
         scheduler.cancel_all(signal.Signals(number).name)
-        if len(received) > 1 or scheduler.is_in_deaf_step:
-            raise KeyboardInterrupt
+        scheduler.put(Nudge())  # who waits looks at `received`
+        if scheduler.is_in_deaf_step:
+            raise KeyboardInterrupt  # in the code of a step: never in the middle of a tick
 
     before = {
         number: handler

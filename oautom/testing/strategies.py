@@ -218,16 +218,19 @@ def _events(
     clock, log = SimulatedClock(seed=seed), MemoryEventLog()
     workers = _CountedWorkers(script, clock, slots)
     scheduler = Scheduler(log, clock, workers, tell=tell_nobody)
-    runs = [Run(flow, f"vect-{number}") for number in range(1, len(plans) + 1)]
+    runs: list[Run] = []
 
-    def begin(run: Run, seconds: int | None) -> None:
-        scheduler.begin(run)
-        if seconds is not None:
-            clock.call_later(seconds, partial(scheduler.cancel, run, "drawn"))
+    def begin(cancel_after: int | None) -> None:
+        runs.append(Run(flow, f"vect-{len(runs) + 1}"))
+        scheduler.begin(runs[-1])
+        if cancel_after is not None:
+            clock.call_later(cancel_after, partial(scheduler.cancel, runs[-1], "drawn"))
 
-    for run, (seconds, cancel_after) in zip(runs, plans, strict=True):
-        clock.call_later(seconds, partial(begin, run, cancel_after))
-    scheduler.drive(lambda: all(map(scheduler.is_over, runs)) and not workers.busy)
+    for seconds, cancel_after in plans:
+        clock.call_later(seconds, partial(begin, cancel_after))
+    scheduler.drive(
+        lambda: len(runs) == len(plans) and all(map(scheduler.is_over, runs)) and not workers.busy
+    )
     scheduler.catch_up()  # the last answer
     return log.read()
 

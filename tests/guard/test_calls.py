@@ -20,8 +20,8 @@ import pytest
 from oautom import Flow, OAutom, PythonExecution
 
 RECORD: dict[str, dict[tuple[int, int], float]] = {
-    "chain": {(3, 11): 139.6, (3, 12): 138.5, (3, 13): 138.5},
-    "layers": {(3, 11): 173.8, (3, 12): 172.8, (3, 13): 172.8},
+    "chain": {(3, 11): 128.6, (3, 12): 127.6, (3, 13): 127.5},
+    "layers": {(3, 11): 157.2, (3, 12): 156.2, (3, 13): 156.2},
 }
 """For each shape, by the version of Python: calls a step, of Python and of C functions together."""
 

@@ -224,3 +224,36 @@ app.run(flow)
 """
     )
     assert running.end().returncode == 143
+
+
+def test_two_signals_in_the_middle_of_a_tick_do_not_break_it(
+    program: Start, marked: Marked
+) -> None:
+    running = program(
+        BODY
+        + """
+import signal
+from oautom.events import signals
+class Log(MemoryEventLog):
+    def append(self, sender, event):
+        super().append(sender, event)
+        if event.name == "step.started":
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+app = OAutom(log=Log())
+flow = Flow("flow", app)
+BashExecution("sleeps", flow, "sleep 1000")
+vect = app.start(flow)
+try:
+    vect.wait()
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+app.close()
+report(app, vect)
+"""
+    )
+    returncode, stdout, stderr = outcome(running)
+    assert (returncode, stderr) == (0, "")
+    assert stdout.startswith("interrupted\n")
+    assert '"state": "cancelled", "fold": "cancelled"' in stdout
+    assert marked.alive() == []

@@ -1,0 +1,230 @@
+"""A whole app against a model of it, whatever is done to it and in whatever order.
+
+The app is a real one, in the foreground; its workers end a step when a rule says so, and its clock
+goes forward when a rule says so. The model knows neither events nor machines nor signals.
+
+To have another capability tested: teach it to the model, and add a rule that asks both for it:
+
+    @rule(which=number)
+    def fail(self, which: int) -> None:
+        self.end(which, "failed")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from oautom import Event, Flow, OAutom, PythonExecution, Vect, VectAlreadyRunningException
+from oautom.events import replay, signals
+from oautom.executions.work import Work
+from oautom.testing import SimulatedClock, assert_replays, check_history, flows
+
+OPEN = ("pending", "running")
+BAD = ("failed", "upstream_failed")
+
+
+class Model:
+    """What an app should do with the Vects of one flow.
+
+    Args:
+        graph: Name of a step -> those that it waits for, all of them declared before it.
+        workers: How many steps run at once.
+    """
+
+    def __init__(self, graph: dict[str, tuple[str, ...]], workers: int) -> None:
+        self.graph, self.workers = graph, workers
+        self.steps: dict[str, dict[str, str]] = {}  # the states, by Vect and step
+        self.due: list[tuple[str, str]] = []  # first come, first served
+        self.busy = 0
+        self.cancelled: set[str] = set()
+
+    def start(self, vect: str) -> None:
+        self.steps[vect] = dict.fromkeys(self.graph, "pending")
+
+    def end(self, vect: str, step: str, state: str) -> None:
+        self.busy -= 1
+        if self.steps[vect][step] == "running":  # else it was cancelled, and is late
+            self.steps[vect][step] = state
+
+    def cancel(self, vect: str) -> None:
+        if self.state(vect) == "running":
+            self.cancelled.add(vect)
+            for step, state in self.steps[vect].items():
+                self.steps[vect][step] = "cancelled" if state in OPEN else state
+            self.due = [each for each in self.due if each[0] != vect]
+
+    def settle(self) -> None:
+        for vect, states in self.steps.items():
+            for step in [name for name, state in states.items() if state == "pending"]:
+                before = [states[upstream] for upstream in self.graph[step]]
+                if any(state in BAD for state in before):
+                    states[step] = "upstream_failed"
+                elif all(state == "success" for state in before) and (vect, step) not in self.due:
+                    self.due.append((vect, step))
+        while self.due and self.busy < self.workers:
+            vect, step = self.due.pop(0)
+            self.steps[vect][step] = "running"
+            self.busy += 1
+
+    def state(self, vect: str) -> str:
+        states = self.steps[vect].values()
+        if vect in self.cancelled:
+            return "cancelled"
+        if any(state in OPEN for state in states):
+            return "running"
+        return "failed" if any(state in BAD for state in states) else "success"
+
+
+class Hands(Executor):
+    """Workers that do nothing until they are told to."""
+
+    def __init__(self) -> None:
+        self.jobs: list[tuple[Work, Future[Any]]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        assert isinstance(fn, Work)
+        self.jobs.append((fn, Future()))
+        return self.jobs[-1][1]
+
+
+number = st.integers(0, 9)
+"""Which of those that there are, counted from the oldest, and round again."""
+
+
+class WholeApp(RuleBasedStateMachine):
+    @initialize(
+        drawn=flows(min_steps=1, max_steps=5), workers=st.integers(1, 3), at_once=st.integers(1, 3)
+    )
+    def begin(self, drawn: Flow, workers: int, at_once: int) -> None:
+        self.clock, self.hands = SimulatedClock(), Hands()
+        self.app = OAutom(executor=self.hands, max_workers=workers, clock=self.clock)
+        self.flow = Flow("flow", self.app, max_active_vects=at_once)
+        for name, upstreams in drawn.graph.upstreams.items():
+            step = PythonExecution(name, self.flow, self.work)
+            step.depends(*(self.flow.steps[upstream] for upstream in upstreams))
+        self.model = Model(dict(drawn.graph.upstreams), workers)
+        self.vects: list[Vect] = []
+        self.fails = False
+        self.heard: list[Event] = []
+        signals.event.connect(self.hear, sender=self.flow)
+
+    def work(self) -> str:
+        if self.fails:
+            raise RuntimeError("it fails")
+        return "it works"
+
+    def hear(self, flow: Flow, event: Event, **_: Any) -> None:
+        self.heard.append(event)
+
+    def go(self, seconds: float = 0) -> None:
+        """Have the app do all that there is to do, for so long; and the model."""
+        self.clock.call_later(seconds, self.app.stop)
+        self.app.run()
+        self.model.settle()
+
+    def end(self, which: int, state: str) -> None:
+        """Have one of the jobs end; it may be that of a step that has been cancelled."""
+        work, future = self.hands.jobs.pop(which % len(self.hands.jobs))
+        self.fails = state == "failed"
+        future.set_result(work())
+        self.model.end(work.context.vect_id, work.context.step, state)
+        self.go()
+
+    # What is done to the app
+
+    @rule()
+    def start(self) -> None:
+        is_full = len([vect for vect in self.vects if not vect.ended]) == self.flow.max_active_vects
+        if is_full:
+            with pytest.raises(VectAlreadyRunningException):
+                self.app.start(self.flow)
+        else:
+            vect = self.app.start(self.flow)
+            assert self.app.start(self.flow, vect_id=vect.id) is vect
+            self.vects.append(vect)
+            self.model.start(vect.id)
+            self.go()
+
+    @precondition(lambda self: self.hands.jobs)
+    @rule(which=number, more=number)
+    def finish(self, which: int, more: int) -> None:
+        self.end(which, "success")
+        for _ in range(min(more, len(self.hands.jobs))):
+            self.end(which, "success")
+
+    @precondition(lambda self: self.hands.jobs)
+    @rule(which=number)
+    def fail(self, which: int) -> None:
+        self.end(which, "failed")
+
+    @precondition(lambda self: self.hands.jobs)
+    @rule(which=number)
+    def lose_a_worker(self, which: int) -> None:
+        work, future = self.hands.jobs.pop(which % len(self.hands.jobs))
+        future.set_exception(MemoryError())
+        self.model.end(work.context.vect_id, work.context.step, "failed")
+        self.go()
+
+    @precondition(lambda self: self.vects)
+    @rule(which=number)
+    def cancel(self, which: int) -> None:
+        vect = self.vects[which % len(self.vects)]
+        vect.cancel("enough")
+        self.model.cancel(vect.id)
+        self.go()
+
+    @rule(seconds=st.integers(1, 86_400))
+    def let_time_pass(self, seconds: int) -> None:
+        before = self.clock.now()
+        self.go(seconds)
+        assert (self.clock.now() - before).total_seconds() == seconds
+
+    # What must hold after each
+
+    @invariant()
+    def the_states_are_those_of_the_model(self) -> None:
+        live = {vect.id: {s.name: s.state for s in vect.steps.values()} for vect in self.vects}
+        assert live == self.model.steps
+        assert [vect.state for vect in self.vects] == [
+            self.model.state(vect.id) for vect in self.vects
+        ]
+
+    @invariant()
+    def the_workers_have_what_runs(self) -> None:
+        at_work = {(work.context.vect_id, work.context.step) for work, _ in self.hands.jobs}
+        assert len(at_work) == len(self.hands.jobs) == self.model.busy
+        for vect, steps in self.model.steps.items():
+            assert {(vect, step) for step, state in steps.items() if state == "running"} <= at_work
+
+    @invariant()
+    def the_log_adds_up_to_the_state_and_all_of_it_was_told(self) -> None:
+        events = list(self.app.log.read())
+        assert self.heard == events
+        states = replay(events)
+        assert [states[vect.id].facts() for vect in self.vects] == [
+            vect._run.state.facts() for vect in self.vects
+        ]
+        check_history(events, self.flow, max_workers=self.model.workers)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "app"):
+            return  # Hypothesis has not even begun
+        self.app.close()
+        signals.event.disconnect(self.hear)
+        for vect in self.vects:
+            self.model.cancel(vect.id)
+        self.the_states_are_those_of_the_model()
+        self.the_log_adds_up_to_the_state_and_all_of_it_was_told()
+        if self.vects:
+            assert_replays(self.app.log, self.flow)
+
+
+TestWholeApp = WholeApp.TestCase
+TestWholeApp.settings = settings(deadline=None, max_examples=60, stateful_step_count=30)
