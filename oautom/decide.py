@@ -97,7 +97,7 @@ def handle(vect: VectState, command: Command) -> list[Trigger]:
 def _finish(step: StepState, answer: Finished) -> Trigger:
     data: dict[str, Any] = {"output": answer.output}
     if answer.error is not None:
-        data = {"error": answer.error, **answer.data}
+        data = {**answer.data, "error": answer.error}
     if step.state != "running" or step.attempt != answer.attempt:
         return Trigger(step, "late_result", answer.attempt, MappingProxyType(data))
     if answer.error is not None:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from oautom.events import signals
+
 
 class _Kept(logging.Handler):
     def __init__(self) -> None:
@@ -25,3 +27,13 @@ def _no_error_is_swallowed_by_transitions() -> Iterator[None]:
     yield
     logger.removeHandler(kept)
     assert kept.messages == [], "transitions has swallowed an error"
+
+
+@pytest.fixture(autouse=True)
+def _no_receiver_is_left() -> Iterator[None]:
+    """Signals belong to the whole process: what a test connects must be heard in no other."""
+    yield
+    for signal in vars(signals).values():
+        if isinstance(signal, signals.EventSignal) and signal.receivers:
+            signal._clear_state()
+            signal._is_plain = True
