@@ -17,11 +17,18 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
-from oautom import Event, Flow, OAutom, PythonExecution, Vect, VectAlreadyRunningException
+from oautom import Event, Flow, OAutom, PythonExecution, Vect, VectAlreadyRunningException, decide
 from oautom.events import replay, signals
 from oautom.executions.work import Work
 from oautom.testing import SimulatedClock, assert_replays, check_history, flows
@@ -227,4 +234,19 @@ class WholeApp(RuleBasedStateMachine):
 
 
 TestWholeApp = WholeApp.TestCase
-TestWholeApp.settings = settings(deadline=None, max_examples=60, stateful_step_count=30)
+TestWholeApp.settings = settings(deadline=None, max_examples=80, stateful_step_count=30)
+
+
+def never_block(upstreams: int, tally: dict[str, int]) -> str | None:
+    """A rule under which a step waits for ever for one that has failed."""
+    return "start" if tally.get("success", 0) == upstreams else None
+
+
+def test_a_planted_bug_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decide, "all_success", never_block)
+    search = settings(
+        TestWholeApp.settings, max_examples=300, database=None, phases=[Phase.generate]
+    )
+
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(WholeApp, settings=search)
