@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -16,6 +16,8 @@ from oautom.states import VECT_CREATED
 from oautom.values import from_json, to_json
 
 _FIELDS = Event.__struct_fields__
+_Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+_Graph = dict[str, tuple[str, ...]]
 
 
 def to_line(event: Event) -> str:
@@ -54,14 +56,13 @@ def from_line(line: str) -> Event:
     """
     try:
         values = from_json(line)
-        data = values["data"]
-        if values["name"] == VECT_CREATED:
-            graph = {name: tuple(upstreams) for name, upstreams in data["graph"].items()}
-            data["graph"] = MappingProxyType(graph)
-            data["params"] = MappingProxyType(data["params"])
-        values["data"] = MappingProxyType(data) if data else NO_DATA
-        values["time"] = datetime.fromisoformat(values["time"]).astimezone(UTC)
-        return msgspec.convert(values, Event)  # holds fields and types against those of Event
+        values["time"] = msgspec.convert(values["time"], _Instant).astimezone(UTC)
+        event = msgspec.convert(values, Event)  # holds fields and types against those of Event
+        data = dict(event.data)
+        if event.name == VECT_CREATED:
+            data["graph"] = MappingProxyType(msgspec.convert(data["graph"], _Graph))
+            data["params"] = MappingProxyType(msgspec.convert(data["params"], dict[str, Any]))
+        return msgspec.structs.replace(event, data=MappingProxyType(data) if data else NO_DATA)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise LogError(f"this line is no event: {error}: {line[:200]!r}") from error
 

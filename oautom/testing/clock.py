@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -51,7 +52,7 @@ class SimulatedClock:
         Raises:
             SettingError: `seconds` is negative.
         """
-        if seconds < 0:
+        if not 0 <= seconds < math.inf:
             raise SettingError(f"time goes forward only, not by {seconds!r} seconds")
         end = self._seconds + seconds
         while self._calls and self._calls[0][0] <= end:

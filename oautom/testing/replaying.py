@@ -15,7 +15,7 @@ from oautom.executors.base import Done, Place, Work
 from oautom.flow import Flow
 from oautom.scheduler import Nudge, Scheduler
 from oautom.testing.simulation import tell_nobody
-from oautom.vect import Run
+from oautom.vect import Run, Vect
 
 _ANSWERS = ("step.succeeded", "step.failed", "step.late_result")
 
@@ -43,28 +43,34 @@ class ReplayDiffersError(OAutomError, AssertionError):
         self.now = now
 
 
-def assert_replays(log: EventLog | Iterable[Event], flow: Flow) -> None:
+def assert_replays(
+    log: EventLog | Vect | Iterable[Event], flow: Flow, *, max_workers: int | None = None
+) -> None:
     """Drive the scheduler with the recorded answers, and hold what it decides against the log.
 
     Every Vect of the flow in the log is replayed by itself: with the graph of today, the answers
     of its steps and the wishes of its people as they came. When a step starts depends on free
     workers too, so a start may come as late as it did, unless the log shows that a worker was free:
-    fewer steps were under way than at another time. Which one starts, and all else, must agree.
+    fewer steps were under way than at another time, or than there are workers. Which one starts,
+    and all else, must agree.
 
     Args:
-        log: A log, or its events.
+        log: A log, a Vect, or events.
         flow: The flow as it is today.
+        max_workers: How many steps could run at once; None where that is not known.
 
     Raises:
         ReplayDiffersError: Something would be decided otherwise; an `AssertionError` too.
-        SettingError: The log has no Vect of this flow.
+        SettingError: An argument cannot be used, or the log has no Vect of this flow.
         CycleError: The flow has a cycle.
     """
     if not isinstance(flow, Flow):
         raise SettingError(f"assert_replays() needs a Flow, not {flow!r}")
+    if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
+        raise SettingError(f"max_workers must be a positive int or None, not {max_workers!r}")
     flow.validate()
-    events = list(log if not hasattr(log, "read") else log.read())
-    surely_free = _surely_free(events, flow)
+    events = _events_of(log)
+    surely_free = _surely_free(events, flow, max_workers or 0)
     by_vect: dict[str, list[Event]] = {}
     for event in events:
         if event.flow == flow.name:
@@ -73,6 +79,14 @@ def assert_replays(log: EventLog | Iterable[Event], flow: Flow) -> None:
         raise SettingError(f"the log has no vect of flow '{flow.name}'", flow=flow.name)
     for vect, history in by_vect.items():
         _Replay(flow, vect, history, surely_free).run()
+
+
+def _events_of(log: EventLog | Vect | Iterable[Event]) -> list[Event]:
+    if isinstance(log, Vect):
+        return log.events()
+    if not isinstance(log, Iterable) and not hasattr(log, "read"):
+        raise SettingError(f"assert_replays() needs a log, a Vect or events, not {log!r}")
+    return list(log.read() if hasattr(log, "read") else log)
 
 
 class _Replay(MemoryEventLog):
@@ -151,16 +165,15 @@ class _Replay(MemoryEventLog):
         return inbox.get_nowait()
 
 
-def _surely_free(events: list[Event], flow: Flow) -> frozenset[int]:
+def _surely_free(events: list[Event], flow: Flow, workers: int) -> frozenset[int]:
     """Return the numbers of the events before which a worker was free, to be on the safe side.
 
-    There are at least as many workers as steps of the flow were ever under way at once; a polled
-    step needs none while it waits. A cancelled step has its worker until it answers.
+    There are at least as many `workers` as said, and as steps of the flow were ever under way at
+    once; a polled step needs none while it waits. A cancelled step has its worker until it answers.
     """
     under_way: set[tuple[str, str | None]] = set()
     certain: set[tuple[str, str | None]] = set()
     counts: dict[int, int] = {}
-    workers = 0
     for event in events:
         counts[event.seq] = len(under_way)
         key = (event.vect, event.step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -59,6 +60,8 @@ def simulate(
         SettingError: An argument cannot be used.
         CycleError: The flow has a cycle.
     """
+    if not isinstance(seed, int):
+        raise SettingError(f"seed must be an int, not {seed!r}")
     if not isinstance(flow, Flow):
         raise SettingError(f"simulate() needs a Flow, not {flow!r}")
     if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
@@ -66,6 +69,8 @@ def simulate(
     flow.validate()
     script = Script(flow, durations or {}, outcomes or {})
     if like is not None:
+        if not isinstance(like, Vect):
+            raise SettingError(f"like must be a Vect or None, not {like!r}")
         script.follow(like)
     clock = SimulatedClock(start, seed)
     log = MemoryEventLog()
@@ -97,7 +102,7 @@ class Script:
             name: [_outcome(each) for each in _attempts(given)] for name, given in outcomes.items()
         }
         for name, seconds in self._durations.items():
-            if not all(isinstance(each, int | float) and each >= 0 for each in seconds):
+            if not all(isinstance(each, int | float) and 0 <= each < math.inf for each in seconds):
                 raise SettingError(
                     f"durations[{name!r}] must be seconds, from 0, not {durations[name]!r}",
                     flow=flow.name,
@@ -143,6 +148,11 @@ def _of_attempt(attempts: Sequence[T], attempt: int) -> T:
 
 
 def _outcome(given: Any) -> Outcome:
+    if isinstance(given, type) and issubclass(given, BaseException):
+        raise SettingError(
+            f"an outcome must be an instance of an exception, not {given!r}; write "
+            f"{given.__name__}()"
+        )
     return Outcome.failure(given) if isinstance(given, BaseException) else Outcome(given)
 
 
@@ -162,7 +172,7 @@ class ScriptedWorkers:
         self.slots = slots
         self._script = script
         self._clock = clock
-        self._begun: dict[tuple[str, int], float] = {}
+        self._begun: dict[tuple[str, str, int], float] = {}
 
     def submit(self, work: AnyWork, done: Done) -> None:
         """Answer when the work would be done."""
@@ -171,7 +181,8 @@ class ScriptedWorkers:
         seconds = self._script.duration(step, attempt)
         outcome = self._script.outcome(step, attempt)
         if work.execution.is_polled and outcome.error is None:
-            begun = self._begun.setdefault((step, attempt), self._clock.monotonic())
+            key = (work.context.vect_id, step, attempt)
+            begun = self._begun.setdefault(key, self._clock.monotonic())
             if work.method == "check":
                 outcome = Outcome(self._clock.monotonic() >= begun + seconds)
             seconds = 0.0

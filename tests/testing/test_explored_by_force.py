@@ -117,7 +117,6 @@ class Job(Execution):
         raise AssertionError("an exploration does no work")
 
 
-@pytest.mark.xfail(strict=True, reason="the walk stops where a polled step waits")
 def test_polled_steps_end_in_every_order_too() -> None:
     flow = Flow("flow", OAutom())
     first, second = Job("first", flow), Job("second", flow)

@@ -70,7 +70,6 @@ def test_a_value_has_the_same_type_and_order_when_it_is_read(output: Any) -> Non
     assert repr(again) == repr(output)
 
 
-@pytest.mark.xfail(strict=True, reason="msgspec.convert makes a plain dict of it as yet")
 def test_what_is_read_cannot_be_changed() -> None:
     event = from_line(to_line(simulate(flow_of("ab", "ab")).events()[0]))
 
@@ -152,7 +151,6 @@ def test_a_file_is_left_as_it_was_where_an_event_is_refused(tmp_path: Path) -> N
         pytest.param(
             {"time": "2000-01-01T00:00:00"},
             "time ?zone",
-            marks=pytest.mark.xfail(strict=True, reason="taken for local time as yet"),
         ),
     ],
 )

@@ -67,7 +67,6 @@ def test_who_waits_is_there_at_once() -> None:
         clock.take(inbox, until=None)
 
 
-@pytest.mark.xfail(strict=True, reason="taken as yet")
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf")])
 def test_time_goes_on_by_a_number_of_seconds(seconds: float) -> None:
     with pytest.raises(SettingError):

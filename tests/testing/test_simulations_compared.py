@@ -261,7 +261,6 @@ def test_a_near_miss_among_names_is_suggested() -> None:
         simulate(flow, outcomes={"extrakt": 1})
 
 
-@pytest.mark.xfail(strict=True, reason="not refused yet")
 @pytest.mark.parametrize(
     "arguments",
     [
