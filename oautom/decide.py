@@ -80,6 +80,7 @@ class Kill(msgspec.Struct, frozen=True):
 
 Effect = Submit | Kill
 
+_BAD_ENDS = frozenset({"failed", "upstream_failed"})
 _NO_OUTPUT: Mapping[str, Any] = MappingProxyType({"output": None})  # shared: 230 bytes a step
 
 
@@ -152,7 +153,7 @@ def due(model: StepState | VectState) -> Trigger | None:
 def _why_blocked(step: StepState) -> Mapping[str, Any]:
     """Return which upstream is to blame, and what failed in the first place."""
     upstreams = [step.vect.steps[name] for name in step.vect.graph.upstreams[step.name]]
-    culprit = next(each for each in upstreams if each.state in ("failed", "upstream_failed"))
+    culprit = next(each for each in upstreams if each.state in _BAD_ENDS)
     error = culprit.error
     if culprit.state == "failed":
         error = f"upstream '{culprit.name}' failed: {error}"
@@ -162,7 +163,7 @@ def _why_blocked(step: StepState) -> Mapping[str, Any]:
 def _due_vect(vect: VectState) -> Trigger | None:
     if vect.state != "running" or vect.open_steps:
         return None
-    failed = [s.name for s in vect.steps.values() if s.state in ("failed", "upstream_failed")]
+    failed = [s.name for s in vect.steps.values() if s.state in _BAD_ENDS]
     if failed:
         return Trigger(vect, "fail", data=MappingProxyType({"steps": failed}))
     return Trigger(vect, "succeed")

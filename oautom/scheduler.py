@@ -79,9 +79,8 @@ class Scheduler:
         self._runs: dict[str, Run] = {}
         self._open: set[str] = set()
         self._ready: deque[StepState | VectState] = deque()
-        self._waiting: deque[StepState | VectState | Poll] = (
-            deque()
-        )  # due, until a slot is free; first come
+        # What is due but for a free slot: first come, first served.
+        self._waiting: deque[StepState | VectState | Poll] = deque()
         self._changed = threading.Condition()
         self._driver: int | None = None
         self._has_news = False

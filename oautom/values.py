@@ -1,4 +1,4 @@
-"""Values as JSON: strictly, so that what is read back is what was written. Pure."""
+"""Values: as JSON, strictly, so that what is read back is what was written; and checked. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from oautom.errors import NotJsonError
+from oautom.errors import NotJsonError, SettingError
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -19,15 +19,21 @@ def to_json(value: object) -> bytes:
         NotJsonError: Reading it back would give another value: it holds a tuple, a set, a date, a
             NaN, a key that is no text, ... Names the part that is to blame.
     """
+    encoded = _kept(value)
+    if encoded is None:
+        where, part = _culprit(value, "")
+        raise NotJsonError(where, part)
+    return encoded
+
+
+def _kept(value: object) -> bytes | None:
+    """Return a value as JSON, or None where reading it back would give another value."""
     try:
         encoded = _encode(value)
         is_kept = _decode(encoded) == value
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
-        is_kept = False
-    if not is_kept:
-        where, part = _culprit(value, "")
-        raise NotJsonError(where, part)
-    return encoded
+        return None
+    return encoded if is_kept else None
 
 
 def from_json(text: bytes | str) -> Any:
@@ -47,13 +53,16 @@ def _culprit(value: object, where: str) -> tuple[str, object]:
     elif type(value) is list:
         parts = [(f"{where}[{i}]", part) for i, part in enumerate(value)]
     for place, part in parts:
-        if not _is_kept(part):
+        if _kept(part) is None:
             return _culprit(part, place)
     return where, value
 
 
-def _is_kept(value: object) -> bool:
-    try:
-        return bool(_decode(_encode(value)) == value)
-    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
-        return False
+def check_max_workers(max_workers: object) -> None:
+    """Refuse what is no number of workers.
+
+    Raises:
+        SettingError: It is neither None nor a positive int.
+    """
+    if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
+        raise SettingError(f"max_workers must be a positive int or None, not {max_workers!r}")

@@ -20,6 +20,7 @@ from oautom.errors import InvariantError, SettingError
 from oautom.events.event import NO_DATA, Event
 from oautom.graph import Graph
 from oautom.states import EVENT_NAMES, INITIAL, STEP_MOVES, VECT_CREATED, VECT_MOVES
+from oautom.values import check_max_workers
 
 if TYPE_CHECKING:
     from oautom.flow import Flow
@@ -52,8 +53,7 @@ def violations(
     """
     if flow is not None and not hasattr(flow, "graph"):
         raise SettingError(f"flow must be a Flow or None, not {flow!r}")
-    if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
-        raise SettingError(f"max_workers must be a positive int or None, not {max_workers!r}")
+    check_max_workers(max_workers)
     claims = _Claims(flow, max_workers)
     found: dict[str, list[InvariantError]] = {name: [] for name in INVARIANTS}
     for event in events:

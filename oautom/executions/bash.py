@@ -111,11 +111,11 @@ class BashExecution(Execution):
         if not context.on_cancel(group.cancel):
             raise StepError("the step was cancelled before its command began")
         try:
-            ended = group.run()
+            returncode = group.run()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise StepError(self._what_is_missing()) from error
-        if ended.returncode:
-            raise _failure(ended.returncode, log)
+        if returncode:
+            raise _failure(returncode, log)
         return self._read_output(stdout)
 
     def _what_is_missing(self) -> str:

@@ -14,18 +14,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 from oautom.executors.group import signal_group, wait_for_group
 
 _READ_BYTES = 2**16
-
-
-class Ended(NamedTuple):
-    """How a process ended: its exit code, or minus the number of the signal that ended it."""
-
-    returncode: int
-    was_cancelled: bool
 
 
 class ProcessGroup:
@@ -67,8 +59,11 @@ class ProcessGroup:
             if self._wake_write >= 0:
                 os.write(self._wake_write, b"!")
 
-    def run(self) -> Ended:
+    def run(self) -> int:
         """Start the process, read what it writes, and return how it ended. Once only.
+
+        Returns:
+            Its exit code, or minus the number of the signal that ended it.
 
         Raises:
             OSError: It cannot be started.
@@ -89,7 +84,7 @@ class ProcessGroup:
                 self._watch(process)
                 returncode = process.wait()
                 wait_for_group(process.pid)
-                return Ended(returncode, self._is_cancelled.is_set())
+                return returncode
         finally:
             with self._wake_lock:
                 os.close(self._wake_write)

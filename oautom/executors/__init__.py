@@ -11,6 +11,7 @@ from oautom.executors.base import Workers
 from oautom.executors.futures import FutureWorkers
 from oautom.executors.inline import InlineWorkers
 from oautom.executors.threads import ThreadWorkers
+from oautom.values import check_max_workers
 
 ExecutorName = Literal["threads", "inline", "processes"]
 
@@ -21,8 +22,7 @@ def make_workers(executor: ExecutorName | Executor, max_workers: int | None) -> 
     Raises:
         SettingError: There is no such executor, or not with so many workers.
     """
-    if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
-        raise SettingError(f"max_workers must be a positive int or None, not {max_workers!r}")
+    check_max_workers(max_workers)
     if executor == "threads":
         return ThreadWorkers(max_workers or _default_slots())
     if executor == "inline":

@@ -15,6 +15,7 @@ from oautom.executors.base import Done, Place, Work
 from oautom.flow import Flow
 from oautom.scheduler import Nudge, Scheduler
 from oautom.testing.simulation import tell_nobody
+from oautom.values import check_max_workers
 from oautom.vect import Run, Vect
 
 _ANSWERS = ("step.succeeded", "step.failed", "step.late_result")
@@ -66,8 +67,7 @@ def assert_replays(
     """
     if not isinstance(flow, Flow):
         raise SettingError(f"assert_replays() needs a Flow, not {flow!r}")
-    if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
-        raise SettingError(f"max_workers must be a positive int or None, not {max_workers!r}")
+    check_max_workers(max_workers)
     flow.validate()
     events = _events_of(log)
     surely_free = _surely_free(events, flow, max_workers or 0)

@@ -19,6 +19,7 @@ from oautom.executors.base import Work as AnyWork
 from oautom.flow import Flow
 from oautom.scheduler import Scheduler
 from oautom.testing.clock import START, SimulatedClock
+from oautom.values import check_max_workers
 from oautom.vect import Run, Vect
 
 T = TypeVar("T")
@@ -64,8 +65,7 @@ def simulate(
         raise SettingError(f"seed must be an int, not {seed!r}")
     if not isinstance(flow, Flow):
         raise SettingError(f"simulate() needs a Flow, not {flow!r}")
-    if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
-        raise SettingError(f"max_workers must be a positive int or None, not {max_workers!r}")
+    check_max_workers(max_workers)
     flow.validate()
     script = Script(flow, durations or {}, outcomes or {})
     if like is not None:
