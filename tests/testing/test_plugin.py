@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 pytest_plugins = "pytester"
 
-PLUGIN = "_oautom_pytestplugin" if find_spec("_oautom_pytestplugin") else "oautom.testing.plugin"
-"""Its module: beside the package, or in it."""
+PLUGIN = "_oautom_pytestplugin"
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -116,7 +114,7 @@ NOTHING_IS_IMPORTED = """
     import sys
 
     def test_a_test_that_uses_no_fixture():
-        assert "the_plugin" in sys.modules
+        assert "_oautom_pytestplugin" in sys.modules
         assert [name for name in sys.modules if name.split(".")[0] == "oautom"] == []
         assert "transitions" not in sys.modules
         assert "hypothesis" not in sys.modules
@@ -127,31 +125,16 @@ NOTHING_IS_IMPORTED = """
 """
 
 
-def test_it_imports_nothing_of_oautom_before_a_fixture_is_used(
-    run_tests: RunTests, pytester: pytest.Pytester
-) -> None:
-    """As a module beside the package: one in the package has the whole of it imported."""
-    spec = find_spec(PLUGIN)
-    assert spec is not None
-    assert spec.origin is not None
-    source = Path(spec.origin).read_text(encoding="utf-8")
-    pytester.path.joinpath("the_plugin.py").write_text(source, encoding="utf-8")
-    pytester.syspathinsert()
-
-    result = run_tests(NOTHING_IS_IMPORTED, "-p", "the_plugin", "-p", "no:randomly")
+def test_it_imports_nothing_of_oautom_before_a_fixture_is_used(run_tests: RunTests) -> None:
+    result = run_tests(NOTHING_IS_IMPORTED, "-p", PLUGIN, "-p", "no:randomly")
 
     result.assert_outcomes(passed=2)
 
 
-def test_an_entry_point_is_all_the_configuration_that_it_needs(
-    run_tests: RunTests, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+def test_it_is_there_without_any_configuration(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = pytester.mkdir("installed") / "some_oautom-1.0.dist-info"
-    folder.mkdir()
-    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: some-oautom\nVersion: 1.0\n")
-    (folder / "entry_points.txt").write_text(f"[pytest11]\noautom = {PLUGIN}\n")
     monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", raising=False)
-    monkeypatch.setenv("PYTHONPATH", f"{folder.parent}:{ROOT}")
     pytester.makepyfile("def test_it(oautom_app): assert oautom_app.flows() == []")
 
     result = pytester.runpytest_subprocess("-W", "error")
