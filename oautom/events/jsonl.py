@@ -13,31 +13,89 @@ import msgspec
 from oautom.errors import LogError, NotJsonError
 from oautom.events.event import NO_DATA, Event
 from oautom.states import VECT_CREATED
-from oautom.values import from_json, to_json
+from oautom.values import to_json
 
-_FIELDS = Event.__struct_fields__
-_Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 _Graph = dict[str, tuple[str, ...]]
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Event).decode
+_Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class Line(msgspec.Struct, frozen=True):
+    """The parts of a line, in its order: an event whose time and data are texts already."""
+
+    seq: int
+    time: str
+    flow: str
+    vect: str
+    step: str | None
+    attempt: int | None
+    name: str
+    source: str | None
+    dest: str
+    data: msgspec.Raw
+
+    def encode(self) -> bytes:
+        """Return the line, without the line break.
+
+        Raises:
+            UnicodeEncodeError: A name holds half a character.
+        """
+        return _encode(self)
+
+
+def line_of(event: Event) -> Line:
+    """Return an event as the parts of a line.
+
+    Raises:
+        LogError: Its data hold something that JSON cannot keep; names step and part.
+    """
+    try:
+        data = to_json(_plain(event)) if event.data else b"{}"
+    except NotJsonError as error:
+        raise _not_written(event, error) from error
+    return Line(
+        event.seq,
+        event.time.isoformat(),
+        event.flow,
+        event.vect,
+        event.step,
+        event.attempt,
+        event.name,
+        event.source,
+        event.dest,
+        msgspec.Raw(data),
+    )
 
 
 def to_line(event: Event) -> str:
     """Return an event as one line of JSON, without the line break.
 
     Raises:
-        LogError: Its data hold something that JSON cannot keep; names step and part.
+        LogError: It holds something that JSON cannot keep; names step and part.
     """
-    values = {field: getattr(event, field) for field in _FIELDS}
-    values["time"] = event.time.isoformat()
-    values["data"] = _plain(event)
+    return encoded(event, line_of(event)).decode()
+
+
+def encoded(event: Event, line: Line) -> bytes:
+    """Return the line of an event in UTF-8.
+
+    Raises:
+        LogError: A name in it cannot be written.
+    """
     try:
-        return to_json(values).decode()
-    except NotJsonError as error:
-        raise LogError(
-            f"event {event.seq} ({event.name} of {event.step or 'the vect'}) cannot be written as "
-            f"JSON: {error}",
-            flow=event.flow,
-            step=event.step,
-        ) from error
+        return line.encode()
+    except (TypeError, ValueError) as error:  # a text with half a character, an int without end
+        raise _not_written(event, error) from error
+
+
+def _not_written(event: Event, error: Exception) -> LogError:
+    return LogError(
+        f"event {event.seq} ({event.name} of {event.step or 'the vect'}) cannot be written as "
+        f"JSON: {error}",
+        flow=event.flow,
+        step=event.step,
+    )
 
 
 def _plain(event: Event) -> dict[str, Any]:
@@ -48,22 +106,24 @@ def _plain(event: Event) -> dict[str, Any]:
     return data
 
 
-def from_line(line: str) -> Event:
-    """Return the event of a line that `to_line` has made.
+def from_line(line: str | bytes) -> Event:
+    """Return the event of a line that `to_line` has made; its data cannot be changed.
 
     Raises:
         LogError: The line is no event.
     """
     try:
-        values = from_json(line)
-        values["time"] = msgspec.convert(values["time"], _Instant).astimezone(UTC)
-        event = msgspec.convert(values, Event)  # holds fields and types against those of Event
+        event = _decode(line)  # holds fields and types against those of Event
         data = dict(event.data)
         if event.name == VECT_CREATED:
             data["graph"] = MappingProxyType(msgspec.convert(data["graph"], _Graph))
             data["params"] = MappingProxyType(msgspec.convert(data["params"], dict[str, Any]))
-        return msgspec.structs.replace(event, data=MappingProxyType(data) if data else NO_DATA)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return msgspec.structs.replace(
+            event,
+            time=msgspec.convert(event.time, _Instant).astimezone(UTC),
+            data=MappingProxyType(data) if data else NO_DATA,
+        )
+    except (KeyError, TypeError, ValueError) as error:
         raise LogError(f"this line is no event: {error}: {line[:200]!r}") from error
 
 

@@ -207,12 +207,12 @@ def test_lines_of_json_lose_nothing(history: Any, tmp_path_factory: Any) -> None
 
 
 NO_JSON = {
-    "a tuple": ((1, 2), "['data']['output']", "tuple"),
-    "a set in a list": ([{1}], "['data']['output'][0]", "set"),
-    "no number": ({"a": [math.nan]}, "['data']['output']['a'][0]", "float"),
-    "a key that is no text": ({1: 2}, "['data']['output']", "dict"),
-    "bytes": (b"x", "['data']['output']", "bytes"),
-    "an object": (object(), "['data']['output']", "object"),
+    "a tuple": ((1, 2), "['output']", "tuple"),
+    "a set in a list": ([{1}], "['output'][0]", "set"),
+    "no number": ({"a": [math.nan]}, "['output']['a'][0]", "float"),
+    "a key that is no text": ({1: 2}, "['output']", "dict"),
+    "bytes": (b"x", "['output']", "bytes"),
+    "an object": (object(), "['output']", "object"),
 }
 
 
