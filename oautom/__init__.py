@@ -1,5 +1,8 @@
 """oautom: an embeddable, event-sourced workflow engine. All public names are here."""
 
+from typing import TYPE_CHECKING, Any
+
+from oautom import events
 from oautom.app import OAutom, OAutomMode
 from oautom.clock import Clock, SystemClock
 from oautom.errors import (
@@ -12,7 +15,10 @@ from oautom.errors import (
     FlowFrozenError,
     InvalidHistoryError,
     InvariantError,
+    LogCorruptError,
     LogError,
+    LogLockedError,
+    LogVersionError,
     NotFinishedError,
     NotJsonError,
     OAutomError,
@@ -22,6 +28,7 @@ from oautom.errors import (
     UnknownInputError,
     UnknownStepError,
     UnknownVectError,
+    ValueTooLargeError,
     VectAlreadyRunningException,
     WorkerDiedError,
 )
@@ -29,6 +36,9 @@ from oautom.events import Event, EventLog, MemoryEventLog
 from oautom.executions import BashExecution, Context, Execution, PythonExecution
 from oautom.flow import Flow
 from oautom.vect import Step, Vect
+
+if TYPE_CHECKING:
+    from oautom.events.sqlite import SqliteEventLog
 
 __all__ = [
     "BashExecution",
@@ -47,7 +57,10 @@ __all__ = [
     "FlowFrozenError",
     "InvalidHistoryError",
     "InvariantError",
+    "LogCorruptError",
     "LogError",
+    "LogLockedError",
+    "LogVersionError",
     "MemoryEventLog",
     "NotFinishedError",
     "NotJsonError",
@@ -56,6 +69,7 @@ __all__ = [
     "OAutomMode",
     "PythonExecution",
     "SettingError",
+    "SqliteEventLog",
     "Step",
     "StepFailedError",
     "SystemClock",
@@ -63,7 +77,15 @@ __all__ = [
     "UnknownInputError",
     "UnknownStepError",
     "UnknownVectError",
+    "ValueTooLargeError",
     "Vect",
     "VectAlreadyRunningException",
     "WorkerDiedError",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Leave to `oautom.events` what is imported only where it is used."""
+    if name == "SqliteEventLog":
+        return events.SqliteEventLog
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -214,6 +214,23 @@ class NotJsonError(OAutomError, ValueError):
         self.where = where
 
 
+class ValueTooLargeError(OAutomError, ValueError):
+    """A value that takes more room than the log gives one.
+
+    Attributes:
+        size_bytes: How much it takes as JSON.
+        limit_bytes: How much it may take.
+    """
+
+    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"the value takes {size_bytes} bytes as JSON and the log keeps at most {limit_bytes}; "
+            "write it to a file and return its path"
+        )
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+
+
 class WorkerDiedError(OAutomError, RuntimeError):
     """The process that did the work of a step ended before it answered."""
 
@@ -223,6 +240,61 @@ class WorkerDiedError(OAutomError, RuntimeError):
 
 class LogError(OAutomError, RuntimeError):
     """The event log cannot be written or read; the engine stops rather than go on without it."""
+
+
+class LogLockedError(LogError):
+    """Another engine writes the log: one at a time may.
+
+    Attributes:
+        path: The file of the log.
+        pid: Number of the process that writes it, or None where that could not be found out.
+    """
+
+    def __init__(self, path: str, pid: int | None) -> None:
+        who = "another process" if pid is None else f"process {pid}"
+        super().__init__(
+            f"log '{path}' is being written by {who}, and one at a time may; wait for its end, or "
+            "read meanwhile: SqliteEventLog(path, read_only=True)"
+        )
+        self.path = path
+        self.pid = pid
+
+
+class LogCorruptError(LogError):
+    """The file of a log is not what was written; nothing has been changed in it.
+
+    Attributes:
+        path: The file of the log.
+        seq: The number of the first event that is known to be damaged, or None.
+    """
+
+    def __init__(self, path: str, what: str, seq: int | None = None) -> None:
+        super().__init__(f"log '{path}' is damaged: {what}; put a copy of it in its place")
+        self.path = path
+        self.seq = seq
+
+
+class LogVersionError(LogError):
+    """The file of a log has a form that this version of oautom does not know.
+
+    Attributes:
+        path: The file of the log.
+        version: The version of the form of the file.
+        known: The version that is known.
+    """
+
+    def __init__(self, path: str, version: int, known: int) -> None:
+        remedy = (
+            "use a newer oautom"
+            if version > known
+            else "open it once without read_only=True, which brings it up to date"
+        )
+        super().__init__(
+            f"log '{path}' has version {version}, this oautom knows version {known}; {remedy}"
+        )
+        self.path = path
+        self.version = version
+        self.known = known
 
 
 class InvalidHistoryError(LogError):

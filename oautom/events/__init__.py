@@ -1,8 +1,32 @@
-"""Events, the log that keeps them, and the signals that carry them."""
+"""Events, the logs that keep them, and the signals that carry them."""
+
+from typing import TYPE_CHECKING, Any
 
 from oautom.events import signals
 from oautom.events.event import Event
-from oautom.events.log import EventLog, MemoryEventLog
+from oautom.events.log import EventLog, MemoryEventLog, PrunedVect, Request, VectEntry
 from oautom.events.replay import replay
 
-__all__ = ["Event", "EventLog", "MemoryEventLog", "replay", "signals"]
+if TYPE_CHECKING:
+    from oautom.events.sqlite import SqliteEventLog
+
+__all__ = [
+    "Event",
+    "EventLog",
+    "MemoryEventLog",
+    "PrunedVect",
+    "Request",
+    "SqliteEventLog",
+    "VectEntry",
+    "replay",
+    "signals",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import SQLite only where it is used: whoever keeps events in memory need not wait for it."""
+    if name == "SqliteEventLog":
+        from oautom.events.sqlite import SqliteEventLog  # noqa: PLC0415
+
+        return SqliteEventLog
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

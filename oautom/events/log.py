@@ -3,13 +3,82 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import threading
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import islice
-from typing import Protocol, Self
+from operator import attrgetter
+from typing import Any, NamedTuple, Protocol, Self
 
-from oautom.errors import LogError
+from oautom.errors import LogError, SettingError
 from oautom.events.event import Event
 from oautom.events.jsonl import read_jsonl, write_jsonl
+from oautom.states import VECT_ENDS
+
+
+class VectEntry(NamedTuple):
+    """One Vect of a log, as its own events tell; those of its steps are not needed for that.
+
+    Attributes:
+        id: Its id.
+        flow: Name of its flow.
+        state: The state that it is in.
+        first_seq: Number of its first event.
+        created: When that was.
+        changed: When it came into its state.
+    """
+
+    id: str
+    flow: str
+    state: str
+    first_seq: int
+    created: datetime
+    changed: datetime
+
+
+class PrunedVect(NamedTuple):
+    """One Vect whose events are gone.
+
+    Attributes:
+        id: Its id.
+        flow: Name of its flow.
+        state: The state in which it ended.
+        first_seq: Number of its first event.
+        last_seq: Number of its last event.
+        events: How many events it had.
+        ended: When it ended.
+        pruned: When its events were taken out.
+    """
+
+    id: str
+    flow: str
+    state: str
+    first_seq: int
+    last_seq: int
+    events: int
+    ended: datetime
+    pruned: datetime
+
+
+class Request(NamedTuple):
+    """What another process asks of the engine that writes the log.
+
+    Attributes:
+        id: Its number.
+        vect: Id of the Vect concerned.
+        action: What to do: one of `ACTIONS`.
+        data: How, as JSON.
+    """
+
+    id: int
+    vect: str
+    action: str
+    data: Mapping[str, Any]
+
+
+ACTIONS = ("cancel",)
+"""What can be asked of the engine through a log."""
 
 
 class EventLog(Protocol):
@@ -17,7 +86,11 @@ class EventLog(Protocol):
 
     @property
     def last_seq(self) -> int:
-        """Number of the newest event appended, 0 in an empty log."""
+        """Number of the newest event appended, 0 in a new log."""
+
+    @property
+    def id(self) -> str | None:
+        """What tells it from all other logs, for good; None if it does not outlive the program."""
 
     def append(self, sender: object, event: Event) -> None:
         """Write `event` behind the others; whoever raises here refuses the transition."""
@@ -25,10 +98,42 @@ class EventLog(Protocol):
     def commit(self) -> Sequence[Event]:
         """Make all that was appended since the last commit last, and return it."""
 
+    def check_value(self, value: object) -> None:
+        """Refuse what cannot be kept, before it is part of an event.
+
+        Raises:
+            NotJsonError: The value would be another one when it is read.
+            ValueTooLargeError: It takes too much room.
+        """
+
     def read(
         self, after: int = 0, upto: int | None = None, vect: str | None = None
     ) -> Iterator[Event]:
         """Yield committed events in order: those with `after < seq <= upto`, of one Vect or all."""
+
+    def vects(self, flow: str | None = None) -> list[VectEntry]:
+        """Return the Vects, oldest first: all, or those of one flow."""
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Have `wake()` called, on any thread, when another process has asked for something."""
+
+    def requests(self) -> list[Request]:
+        """Return what was asked for and not returned yet; the next commit does away with it."""
+
+    def position(self, name: str) -> int | None:
+        """Return what `keep_position` was told last, None if nothing. Any thread."""
+
+    def keep_position(self, name: str, seq: int) -> None:
+        """Remember up to which event the subscriber `name` has come. Any thread."""
+
+    def prune(self, older_than: datetime, *, keep: Collection[str] = ()) -> list[PrunedVect]:
+        """Take out all events of the Vects that ended before an instant, and return these Vects."""
+
+    def pruned(self) -> list[PrunedVect]:
+        """Return all Vects that have been taken out, oldest first."""
+
+    def gaps(self) -> list[tuple[int, int]]:
+        """Return the first and last numbers of the events that have been taken out."""
 
     def to_jsonl(self, path: str | os.PathLike[str]) -> None:
         """Write all committed events to a file, a line of JSON each."""
@@ -37,13 +142,66 @@ class EventLog(Protocol):
         """Take no more events. May be called twice."""
 
 
+def check_next(event: Event, last_seq: int, *, is_closed: bool) -> None:
+    """Refuse an event that is not the next one.
+
+    Raises:
+        LogError: The log is closed, or `event.seq` is not the next number.
+    """
+    if is_closed:
+        raise LogError(f"event {event.seq} comes after the log was closed")
+    if event.seq != last_seq + 1:
+        raise LogError(f"event {event.seq} cannot follow event {last_seq}")
+
+
+def check_instant(older_than: object) -> None:
+    """Refuse what is no instant.
+
+    Raises:
+        SettingError: It is no datetime, or has no time zone.
+    """
+    if not isinstance(older_than, datetime) or older_than.tzinfo is None:
+        raise SettingError(
+            f"older_than must be a datetime with a time zone, not {older_than!r}; "
+            "for example datetime.now(UTC) - timedelta(days=90)"
+        )
+
+
+def old_vects(
+    vects: Iterable[VectEntry], older_than: datetime, keep: Collection[str]
+) -> list[VectEntry]:
+    """Return the Vects that ended before an instant and are not to be kept."""
+    return [
+        vect
+        for vect in vects
+        if vect.state in VECT_ENDS and vect.changed < older_than and vect.id not in keep
+    ]
+
+
+def merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return ranges of numbers in order, those that touch each other as one."""
+    merged: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if merged and merged[-1][1] + 1 == first:
+            merged[-1] = (merged[-1][0], last)
+        else:
+            merged.append((first, last))
+    return merged
+
+
 class MemoryEventLog:
     """A log that lives as long as the program; it can still be read when it is closed."""
+
+    id = None
 
     def __init__(self) -> None:
         self._events: list[Event] = []
         self._appended: list[Event] = []
         self._is_closed = False
+        self._lock = threading.Lock()  # a commit and a prune must not come at once
+        self._positions: dict[str, int] = {}
+        self._pruned: list[PrunedVect] = []
+        self._gaps: list[tuple[int, int]] = []
         self.last_seq = 0
 
     def append(self, sender: object, event: Event) -> None:  # a receiver of `emitted`
@@ -52,18 +210,20 @@ class MemoryEventLog:
         Raises:
             LogError: The log is closed, or `event.seq` is not the next number.
         """
-        if self._is_closed:
-            raise LogError(f"event {event.seq} comes after the log was closed")
-        if event.seq != self.last_seq + 1:
-            raise LogError(f"event {event.seq} cannot follow event {self.last_seq}")
+        if self._is_closed or event.seq != self.last_seq + 1:
+            check_next(event, self.last_seq, is_closed=self._is_closed)
         self._appended.append(event)
         self.last_seq = event.seq
 
     def commit(self) -> Sequence[Event]:
         """Show readers what was appended since the last commit, and return it."""
-        committed, self._appended = self._appended, []
-        self._events += committed
-        return committed
+        with self._lock:
+            committed, self._appended = self._appended, []
+            self._events += committed
+            return committed
+
+    def check_value(self, value: object) -> None:
+        """Accept every value: what is in memory stays as it is."""
 
     def read(
         self, after: int = 0, upto: int | None = None, vect: str | None = None
@@ -75,10 +235,83 @@ class MemoryEventLog:
             upto: Number of the last one wanted; None for all there are now.
             vect: Id of the only Vect wanted; None for all.
         """
-        end = len(self._events) if upto is None else upto
-        for event in islice(self._events, max(after, 0), max(end, 0)):
+        events = self._events
+        start = bisect_right(events, after, key=_seq)
+        end = len(events) if upto is None else bisect_right(events, upto, key=_seq)
+        for event in islice(events, start, max(end, start)):
             if vect is None or event.vect == vect:
                 yield event
+
+    def vects(self, flow: str | None = None) -> list[VectEntry]:
+        """Return the Vects, oldest first: all, or those of one flow. Any thread."""
+        entries: dict[str, VectEntry] = {}
+        for event in self.read():
+            if event.step is None and flow in (None, event.flow):
+                first = entries.get(event.vect)
+                entries[event.vect] = VectEntry(
+                    event.vect,
+                    event.flow,
+                    event.dest,
+                    first.first_seq if first else event.seq,
+                    first.created if first else event.time,
+                    event.time,
+                )
+        return list(entries.values())
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Do nothing: no other process can ask."""
+
+    def requests(self) -> list[Request]:
+        """Return nothing: no other process can ask."""
+        return []
+
+    def position(self, name: str) -> int | None:
+        """Return what `keep_position` was told last, None if nothing. Any thread."""
+        return self._positions.get(name)
+
+    def keep_position(self, name: str, seq: int) -> None:
+        """Remember up to which event the subscriber `name` has come. Any thread."""
+        self._positions[name] = seq
+
+    def prune(self, older_than: datetime, *, keep: Collection[str] = ()) -> list[PrunedVect]:
+        """Take out all events of the Vects that ended before an instant. Any thread.
+
+        Args:
+            older_than: The instant.
+            keep: Ids of Vects that are to be left in.
+
+        Returns:
+            The Vects that are gone. Numbers of events are never used again.
+
+        Raises:
+            SettingError: `older_than` is no datetime with a time zone.
+        """
+        check_instant(older_than)
+        now = datetime.now(UTC)
+        with self._lock:
+            wanted = {event.vect for event in self._appended}.union(keep)
+            old = {vect.id: vect for vect in old_vects(self.vects(), older_than, wanted)}
+            seqs: dict[str, list[int]] = {name: [] for name in old}
+            for event in self._events:
+                if event.vect in seqs:
+                    seqs[event.vect].append(event.seq)
+            ranges = [(seq, seq) for each in seqs.values() for seq in each]
+            self._gaps = merged([*self._gaps, *ranges])
+            self._events = [event for event in self._events if event.vect not in old]
+            gone = [
+                PrunedVect(*vect[:3], each[0], each[-1], len(each), vect.changed, now)
+                for vect, each in zip(old.values(), seqs.values(), strict=True)
+            ]
+            self._pruned += gone
+            return gone
+
+    def pruned(self) -> list[PrunedVect]:
+        """Return all Vects that have been taken out, oldest first. Any thread."""
+        return sorted(self._pruned, key=attrgetter("first_seq"))
+
+    def gaps(self) -> list[tuple[int, int]]:
+        """Return the first and last numbers of the events that have been taken out. Any thread."""
+        return list(self._gaps)
 
     def to_jsonl(self, path: str | os.PathLike[str]) -> None:
         """Write all committed events to a file, a line of JSON each. Any thread.
@@ -106,3 +339,6 @@ class MemoryEventLog:
     def close(self) -> None:
         """Take no more events; reading goes on."""
         self._is_closed = True
+
+
+_seq = attrgetter("seq")

@@ -19,7 +19,10 @@ from oautom.errors import (
     FlowError,
     FlowFrozenError,
     InvalidHistoryError,
+    LogCorruptError,
     LogError,
+    LogLockedError,
+    LogVersionError,
     NotFinishedError,
     OAutomError,
     SettingError,
@@ -27,6 +30,7 @@ from oautom.errors import (
     UnknownFlowError,
     UnknownStepError,
     UnknownVectError,
+    ValueTooLargeError,
     VectAlreadyRunningException,
     WorkerDiedError,
 )
@@ -121,6 +125,48 @@ CASES = [
         "event 7 does not fit the events before it: vect v is created twice",
         {"flow": None, "step": None, "seq": 7},
     ),
+    (
+        LogLockedError("/var/runs.db", 4711),
+        (
+            "log '/var/runs.db' is being written by process 4711, and one at a time may; wait for "
+            "its end, or read meanwhile: SqliteEventLog(path, read_only=True)"
+        ),
+        {"path": "/var/runs.db", "pid": 4711},
+    ),
+    (
+        LogLockedError("runs.db", None),
+        (
+            "log 'runs.db' is being written by another process, and one at a time may; wait for "
+            "its end, or read meanwhile: SqliteEventLog(path, read_only=True)"
+        ),
+        {"pid": None},
+    ),
+    (
+        LogCorruptError("runs.db", "event 3 is missing", 3),
+        "log 'runs.db' is damaged: event 3 is missing; put a copy of it in its place",
+        {"path": "runs.db", "seq": 3},
+    ),
+    (
+        LogVersionError("runs.db", 3, 2),
+        "log 'runs.db' has version 3, this oautom knows version 2; use a newer oautom",
+        {"path": "runs.db", "version": 3, "known": 2},
+    ),
+    (
+        LogVersionError("runs.db", 1, 2),
+        (
+            "log 'runs.db' has version 1, this oautom knows version 2; open it once without "
+            "read_only=True, which brings it up to date"
+        ),
+        {"version": 1, "known": 2},
+    ),
+    (
+        ValueTooLargeError(101, 100),
+        (
+            "the value takes 101 bytes as JSON and the log keeps at most 100; write it to a file "
+            "and return its path"
+        ),
+        {"size_bytes": 101, "limit_bytes": 100},
+    ),
     (UnknownVectError("the app has no vect 'v'"), "the app has no vect 'v'", {"flow": None}),
     (SettingError("mode", flow="f", step="s"), "mode", {"flow": "f", "step": "s"}),
     (
@@ -176,6 +222,10 @@ def test_every_error_is_caught_as_one_of_oautom(error, message, facts) -> None:
         (VectAlreadyRunningException, RuntimeError),
         (NotFinishedError, RuntimeError),
         (LogError, RuntimeError),
+        (LogLockedError, LogError),
+        (LogCorruptError, LogError),
+        (LogVersionError, LogError),
+        (ValueTooLargeError, ValueError),
         (InvalidHistoryError, LogError),
         (CycleError, FlowError),
         (DuplicateStepError, FlowError),

@@ -1,17 +1,48 @@
-"""The log in memory: append, commit, read."""
+"""The logs: append, commit, read. What is asked of one in memory is asked of one in a file."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from oautom import LogError, MemoryEventLog
+from oautom import LogError, MemoryEventLog, SettingError, SqliteEventLog
+from oautom.events import PrunedVect, VectEntry
 
-from .hand_made import created, started
+from .hand_made import NOON, created, event, started, step_started, step_succeeded
+
+Log = MemoryEventLog | SqliteEventLog
+New = Callable[[], Log]
 
 
-def filled(*, committed: int, appended: int = 0) -> MemoryEventLog:
-    """A log of events 1, 2, 3, ... of two Vects in turn."""
-    log = MemoryEventLog()
+@pytest.fixture(params=["memory", "sqlite"])
+def new(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[New]:
+    """What makes a new log of one kind."""
+    made: list[Log] = []
+
+    def make() -> Log:
+        if request.param == "memory":
+            made.append(MemoryEventLog())
+        else:
+            path = tmp_path / f"{len(made)}.db"
+            made.append(SqliteEventLog(path, synchronous="NORMAL"))
+        return made[-1]
+
+    yield make
+    for log in made:
+        log.close()
+
+
+@pytest.fixture
+def log(new: New) -> Log:
+    return new()
+
+
+def fill(log: Log, *, committed: int, appended: int = 0) -> Log:
+    """Write events 1, 2, 3, ... of two Vects in turn."""
     for seq in range(1, committed + 1):
         log.append(None, started(seq, vect="vw"[seq % 2]))
     log.commit()
@@ -24,32 +55,32 @@ def seqs(events) -> list[int]:
     return [event.seq for event in events]
 
 
-def test_a_new_log_is_empty() -> None:
-    log = MemoryEventLog()
-
+def test_a_new_log_is_empty(log: Log) -> None:
     assert log.last_seq == 0
     assert list(log.read()) == []
     assert list(log.commit()) == []
+    assert (log.vects(), log.pruned(), log.gaps(), log.requests()) == ([], [], [], [])
+    assert log.position("nobody") is None
 
 
-def test_readers_see_what_is_committed_and_nothing_else() -> None:
-    log = filled(committed=2, appended=3)
+def test_readers_see_what_is_committed_and_nothing_else(log: Log) -> None:
+    fill(log, committed=2, appended=3)
 
     assert log.last_seq == 5
     assert seqs(log.read()) == [1, 2]
     assert seqs(log.read(upto=5)) == [1, 2]
 
 
-def test_a_commit_returns_what_was_appended_since_the_last_one() -> None:
-    log = filled(committed=2, appended=3)
+def test_a_commit_returns_what_was_appended_since_the_last_one(log: Log) -> None:
+    fill(log, committed=2, appended=3)
 
     assert seqs(log.commit()) == [3, 4, 5]
     assert seqs(log.commit()) == []
     assert seqs(log.read()) == [1, 2, 3, 4, 5]
 
 
-def test_what_a_commit_has_returned_does_not_grow() -> None:
-    log = filled(committed=0, appended=2)
+def test_what_a_commit_has_returned_does_not_grow(log: Log) -> None:
+    fill(log, committed=0, appended=2)
     committed = log.commit()
 
     log.append(None, started(3))
@@ -58,9 +89,20 @@ def test_what_a_commit_has_returned_does_not_grow() -> None:
     assert seqs(committed) == [1, 2]
 
 
+def test_a_reader_who_has_begun_sees_what_there_was_then(log: Log) -> None:
+    fill(log, committed=2)
+    reading = log.read()
+    first = next(reading)
+
+    log.append(None, started(3))
+    log.commit()
+
+    assert seqs([first, *reading]) == [1, 2]
+
+
 @pytest.mark.parametrize("seq", [0, 1, 2, 4])
-def test_an_event_that_is_not_the_next_one_is_refused(seq: int) -> None:
-    log = filled(committed=2)
+def test_an_event_that_is_not_the_next_one_is_refused(log: Log, seq: int) -> None:
+    fill(log, committed=2)
 
     with pytest.raises(LogError, match=f"^event {seq} cannot follow event 2$"):
         log.append(None, started(seq))
@@ -89,12 +131,12 @@ def test_an_event_that_is_not_the_next_one_is_refused(seq: int) -> None:
         ({"vect": "x"}, []),
     ],
 )
-def test_a_part_can_be_read(asked, expected) -> None:
-    assert seqs(filled(committed=6).read(**asked)) == expected
+def test_a_part_can_be_read(log: Log, asked, expected) -> None:
+    assert seqs(fill(log, committed=6).read(**asked)) == expected
 
 
-def test_a_closed_log_takes_no_more_and_can_still_be_read() -> None:
-    log = filled(committed=2)
+def test_a_closed_log_takes_no_more_and_can_still_be_read(log: Log) -> None:
+    fill(log, committed=2)
     log.close()
     log.close()
 
@@ -103,11 +145,142 @@ def test_a_closed_log_takes_no_more_and_can_still_be_read() -> None:
 
     assert log.last_seq == 2
     assert seqs(log.read()) == [1, 2]
+    assert [entry.id for entry in log.vects()] == ["w", "v"]
 
 
-def test_the_very_events_are_kept() -> None:
-    log, first = MemoryEventLog(), created(1, {"a": ()})
+def test_the_very_events_are_returned(log: Log) -> None:
+    first = created(1, {"a": ()})
     log.append("whoever sends it", first)
+
+    assert log.commit()[0] is first
+    assert next(log.read()) == first
+
+
+def test_what_is_read_cannot_be_changed(log: Log) -> None:
+    log.append(None, created(1, {"a": ()}))
+    log.commit()
+    (read,) = log.read()
+
+    with pytest.raises(TypeError):
+        read.data["graph"] = {}  # type: ignore[index]
+
+
+# Vects
+
+
+def run_of(vect: str, first: int, *, is_open: bool = False) -> list[Any]:
+    """The events of a Vect with one step, the first of them with this number."""
+    events = [
+        created(first, {"a": ()}, vect=vect),
+        started(first + 1, vect=vect),
+        step_started(first + 2, "a", vect=vect),
+        step_succeeded(first + 3, "a", vect=vect),
+        event(first + 4, "vect.succeeded", "running", "success", vect=vect),
+    ]
+    return events[:3] if is_open else events
+
+
+def write(log: Log, *events: Any) -> None:
+    for each in events:
+        log.append(None, each)
     log.commit()
 
-    assert next(log.read()) is first
+
+def after_noon(seconds: int) -> Any:
+    return NOON + timedelta(seconds=seconds)
+
+
+def test_vects_are_told_by_their_own_events(log: Log) -> None:
+    write(log, *run_of("z", 1), *run_of("a", 6, is_open=True))
+
+    assert log.vects() == [
+        VectEntry("z", "f", "success", 1, after_noon(1), after_noon(5)),
+        VectEntry("a", "f", "running", 6, after_noon(6), after_noon(7)),
+    ]
+    assert log.vects("f") == log.vects()
+    assert log.vects("another flow") == []
+
+
+def test_what_is_not_committed_is_no_vect_yet(log: Log) -> None:
+    log.append(None, created(1, {"a": ()}))
+    assert log.vects() == []
+
+
+# Positions of subscribers
+
+
+def test_the_position_of_a_subscriber_is_kept(log: Log) -> None:
+    log.keep_position("billing", 3)
+    log.keep_position("mail", 1)
+    log.keep_position("billing", 5)
+
+    assert (log.position("billing"), log.position("mail")) == (5, 1)
+
+
+# Pruning
+
+
+def test_old_vects_are_taken_out_with_all_their_events(log: Log) -> None:
+    write(log, *run_of("old", 1), *run_of("new", 6))
+
+    (gone,) = log.prune(after_noon(10))
+
+    assert gone == PrunedVect("old", "f", "success", 1, 5, 5, after_noon(5), gone.pruned)
+    assert seqs(log.read()) == [6, 7, 8, 9, 10]
+    assert seqs(log.read(vect="old")) == []
+    assert [entry.id for entry in log.vects()] == ["new"]
+    assert (log.pruned(), log.gaps()) == ([gone], [(1, 5)])
+    assert log.prune(after_noon(10)) == []
+
+
+def test_a_vect_that_ended_at_the_very_instant_stays(log: Log) -> None:
+    write(log, *run_of("v", 1))
+    assert log.prune(after_noon(5)) == []
+
+
+def test_a_vect_that_has_not_ended_stays_however_old(log: Log) -> None:
+    write(log, *run_of("open", 1, is_open=True))
+    assert log.prune(after_noon(99)) == []
+    assert seqs(log.read()) == [1, 2, 3]
+
+
+def test_vects_can_be_kept(log: Log) -> None:
+    write(log, *run_of("v", 1), *run_of("w", 6))
+    assert [gone.id for gone in log.prune(after_noon(99), keep=["v"])] == ["w"]
+
+
+def test_a_vect_about_which_something_is_appended_stays(log: Log) -> None:
+    write(log, *run_of("v", 1))
+    log.append(None, event(6, "step.late_result", "success", "success", step="a", attempt=1))
+    assert log.prune(after_noon(99)) == []
+    log.commit()
+    assert seqs(log.read()) == [1, 2, 3, 4, 5, 6]
+
+
+def test_gaps_that_touch_each_other_are_one(log: Log) -> None:
+    write(log, *run_of("a", 1), *run_of("b", 6), *run_of("c", 11), *run_of("d", 16))
+
+    log.prune(after_noon(99), keep="acd")
+    assert log.gaps() == [(6, 10)]
+    log.prune(after_noon(99), keep="ac")
+    assert log.gaps() == [(6, 10), (16, 20)]
+    log.prune(after_noon(99), keep="a")
+    assert log.gaps() == [(6, 20)]
+    assert [gone.id for gone in log.pruned()] == ["b", "c", "d"]
+    assert seqs(log.read()) == [1, 2, 3, 4, 5]
+
+
+def test_numbers_are_never_used_again(log: Log) -> None:
+    write(log, *run_of("v", 1))
+    log.prune(after_noon(99))
+
+    assert log.last_seq == 5
+    write(log, *run_of("v", 6))  # another one of the same id
+    assert seqs(log.read(vect="v")) == [6, 7, 8, 9, 10]
+    assert seqs(log.read(after=3, upto=7)) == [6, 7]
+
+
+@pytest.mark.parametrize("instant", [None, 3, "2026-11-24", NOON.replace(tzinfo=None)])
+def test_what_is_no_instant_is_refused(log: Log, instant: Any) -> None:
+    with pytest.raises(SettingError, match="older_than must be a datetime with a time zone"):
+        log.prune(instant)

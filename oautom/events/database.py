@@ -1,0 +1,281 @@
+"""The file of a log: how it is opened and laid out, and what its errors are called.
+
+Its form has a version. A new file is one of version 0, which has no tables; each migration leads
+from one version to the next, so the making of a new log is the first of them.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Final, Literal
+
+from oautom.errors import LogCorruptError, LogError, LogVersionError, SettingError
+
+BUSY_SECONDS: Final = 5.0
+"""How long a write waits for one of another process: these are short."""
+
+_APPLICATION_ID: Final = 0x6F41746D  # "oAtm": says to `file` and to us whose database it is
+
+_EVENTS: Final = """CREATE TABLE events (
+    seq INTEGER PRIMARY KEY,
+    time TEXT NOT NULL,
+    flow TEXT NOT NULL,
+    vect TEXT NOT NULL,
+    step TEXT,
+    attempt INTEGER,
+    name TEXT NOT NULL,
+    source TEXT,
+    dest TEXT NOT NULL,
+    data TEXT NOT NULL,
+    crc INTEGER NOT NULL
+)"""
+
+# Few events are of a Vect itself. An index of all would make every write dearer.
+_VECT_EVENTS: Final = """CREATE INDEX vect_events
+ON events (vect, seq, flow, dest, time) WHERE step IS NULL"""
+
+_REQUESTS: Final = """CREATE TABLE requests (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    time TEXT NOT NULL,
+    vect TEXT NOT NULL,
+    action TEXT NOT NULL,
+    data TEXT NOT NULL
+)"""
+
+_PRUNED: Final = """CREATE TABLE pruned (
+    first_seq INTEGER PRIMARY KEY,
+    last_seq INTEGER NOT NULL,
+    events INTEGER NOT NULL,
+    vect TEXT NOT NULL,
+    flow TEXT NOT NULL,
+    state TEXT NOT NULL,
+    ended TEXT NOT NULL,
+    pruned TEXT NOT NULL
+)"""
+
+_GAPS: Final = """CREATE TABLE gaps (
+    last_seq INTEGER PRIMARY KEY,
+    first_seq INTEGER NOT NULL,
+    crc INTEGER NOT NULL
+)"""
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    (
+        "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+        "INSERT INTO meta VALUES ('id', lower(hex(randomblob(16))))",
+        _EVENTS,
+        _VECT_EVENTS,
+        _REQUESTS,
+        "CREATE TABLE positions (name TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID",
+        _PRUNED,
+        _GAPS,
+    ),
+)
+"""Each leads from one version to the next: the first from 0, that of a file without tables."""
+
+
+class Database:
+    """Opens connections to the file of a log: always to the same file, or not at all.
+
+    Args:
+        path: The file.
+        read_only: Change nothing, and make no file.
+
+    Raises:
+        LogCorruptError: The file is damaged, or none of a log; it is left as it was.
+        LogVersionError: The file is of a version that is not known; it is left as it was.
+        LogError: The file cannot be opened.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool) -> None:
+        self.path = path
+        with self.told("opened"):
+            version = _version(path) if _size(path) else 0
+        if read_only and version == 0:
+            raise LogError(f"log '{path}' has not been made yet; open it for writing first")
+        if version > len(MIGRATIONS) or (read_only and version < len(MIGRATIONS)):
+            raise LogVersionError(str(path), version, len(MIGRATIONS))
+        with self.told("opened"):
+            if version < len(MIGRATIONS):
+                _migrate(path, version)
+            self.stat = path.stat()
+            with self.reading() as connection:
+                self._check_schema(connection)
+
+    @contextmanager
+    def told(self, doing: str) -> Iterator[None]:
+        """Have errors of SQLite and of the system told as those of the log."""
+        try:
+            yield
+        except (sqlite3.Error, OSError, OverflowError) as error:
+            raise self.error(doing, error) from error
+
+    def error(self, doing: str, error: Exception) -> LogError:
+        """Return what an error of SQLite or of the system means for whoever uses the log."""
+        code = getattr(error, "sqlite_errorcode", None)
+        primary = None if code is None else code & 0xFF
+        is_no_text = code is None and "decode to UTF-8" in str(error)
+        if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or is_no_text:
+            return LogCorruptError(str(self.path), str(error))
+        remedy = _REMEDIES.get(primary or 0, "see that the disk is there, and start again")
+        return LogError(f"log '{self.path}' cannot be {doing}: {error}; {remedy}")
+
+    def check_is_there(self) -> None:
+        """Refuse to go on with a file that is not at its path any more.
+
+        Raises:
+            LogError: It has been deleted or replaced.
+        """
+        try:
+            is_there = os.path.samestat(self.path.stat(), self.stat)
+        except OSError:
+            is_there = False
+        if not is_there:
+            raise LogError(
+                f"log '{self.path}' has been deleted, moved or replaced while it was open; put "
+                "the file back and start again"
+            )
+
+    def connect(self, mode: Literal["ro", "rw"], synchronous: str = "FULL") -> sqlite3.Connection:
+        """Return a new connection, to be used by one thread at a time, and in this process only.
+
+        Raises:
+            LogError: The file is not at its path any more.
+        """
+        connection = _connect(self.path, mode)
+        self.check_is_there()
+        if mode == "rw":
+            connection.execute(f"PRAGMA synchronous={synchronous}")
+        return connection
+
+    @contextmanager
+    def reading(self, doing: str = "read") -> Iterator[sqlite3.Connection]:
+        """Give a connection on which everything read is of one moment."""
+        with self.told(doing), closing(self.connect("ro")) as connection:
+            connection.execute("BEGIN")
+            yield connection
+
+    def _check_schema(self, connection: sqlite3.Connection) -> None:
+        """Hold the tables against those that are wanted: a bit may have flipped there as well."""
+        found = dict(connection.execute(_SCHEMA).fetchall())
+        for name, sql in _wanted_schema().items():
+            if found.get(name) != sql:
+                raise LogCorruptError(str(self.path), f"its table or index '{name}' is not as made")
+
+
+_SCHEMA: Final = "SELECT name, type || ' ' || tbl_name || ' ' || sql FROM sqlite_schema"
+
+_REMEDIES: Final = {
+    sqlite3.SQLITE_FULL: "the disk is full: make room and start again",
+    sqlite3.SQLITE_IOERR: (
+        "the disk may be full or gone, or the file larger than this process may make it: make "
+        "room and start again"
+    ),
+    sqlite3.SQLITE_BUSY: (
+        f"another program has kept it locked for {BUSY_SECONDS:.0f} seconds: end that program"
+    ),
+    sqlite3.SQLITE_READONLY: (
+        "this process may not write it: change its permissions, or open it with read_only=True"
+    ),
+    sqlite3.SQLITE_CANTOPEN: "see that it is a file, and that this process may use its folder",
+    sqlite3.SQLITE_CONSTRAINT: "another program has written to it: see that only one engine does",
+}
+
+
+def real_path(path: object) -> Path:
+    """Return the one path of the file of a log, whatever it was called by.
+
+    Raises:
+        SettingError: It is no path.
+        LogError: Its folder is missing, or it is a folder itself.
+    """
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise SettingError(f"the path of a log must be text or a Path, not {path!r}")
+    try:
+        real = Path(os.path.realpath(os.fspath(path)))
+    except (TypeError, ValueError) as error:  # bytes, or a NUL in it
+        raise SettingError(f"the path of a log cannot be {path!r}: {error}") from error
+    if not real.parent.is_dir():
+        raise LogError(
+            f"log '{real}' cannot be opened: there is no folder '{real.parent}'; make it first"
+        )
+    if real.is_dir():
+        raise LogError(f"log '{real}' cannot be opened: it is a folder; name a file in it")
+    return real
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _connect(path: Path, mode: Literal["ro", "rw", "rwc"]) -> sqlite3.Connection:
+    try:
+        return _opened(f"{path.as_uri()}?mode={mode}")
+    except sqlite3.OperationalError as error:
+        wal = path.with_name(f"{path.name}-wal")
+        if mode != "ro" or error.sqlite_errorcode != sqlite3.SQLITE_CANTOPEN or wal.exists():
+            raise
+        # To read beside a writer, SQLite needs a file of its own. Where it may make none, nobody
+        # writes either: else that file were there.
+        return _opened(f"{path.as_uri()}?mode=ro&immutable=1")
+
+
+def _opened(uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    try:
+        connection.execute("PRAGMA cell_size_check=ON")
+        connection.execute("PRAGMA trusted_schema=OFF")
+        connection.execute("SELECT 1 FROM sqlite_schema").fetchone()  # now it is really opened
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _version(path: Path) -> int:
+    """Return the version of a file that is there, without changing it."""
+    with closing(_connect(path, "ro")) as connection:
+        ((application_id,),) = connection.execute("PRAGMA application_id").fetchall()
+        ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+        ((objects,),) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+    if (application_id, version, objects) == (0, 0, 0):
+        return 0  # whoever began to make it died before it had a table
+    if application_id != _APPLICATION_ID:
+        raise LogCorruptError(str(path), "it is a database of another program")
+    if version < 1:
+        raise LogCorruptError(str(path), f"it cannot have version {version}")
+    return int(version)
+
+
+def _migrate(path: Path, version: int) -> None:
+    """Bring a file up to date; in one transaction, so that it is of one version at any time."""
+    with closing(_connect(path, "rwc")) as connection:
+        if version == 0:
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # lets `prune` give room back
+            connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("BEGIN IMMEDIATE")
+        _run_migrations(connection, version)
+        connection.execute("COMMIT")
+
+
+def _run_migrations(connection: sqlite3.Connection, version: int) -> None:
+    for statements in MIGRATIONS[version:]:
+        for statement in statements:
+            connection.execute(statement)
+    connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+
+
+@cache
+def _wanted_schema() -> dict[str, str]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        _run_migrations(connection, 0)
+        return dict(connection.execute(_SCHEMA).fetchall())
