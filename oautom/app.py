@@ -28,8 +28,10 @@ from oautom.errors import (
 from oautom.events.log import EventLog, MemoryEventLog
 from oautom.executors import ExecutorName, make_workers
 from oautom.flow import Flow, check_name
+from oautom.recovery import Archive
 from oautom.scheduler import Scheduler
 from oautom.states import VECT_STATES
+from oautom.values import check_max_workers
 from oautom.vect import Run, Vect
 
 
@@ -49,7 +51,8 @@ class OAutom:
 
     Args:
         mode: Whether Vects are driven by whoever waits, or by a thread of the engine's own.
-        log: Where events are kept; None for memory.
+        log: Where events are kept: None for memory; the path of a file, which is made if need be,
+            for a durable `SqliteEventLog`; or any `EventLog`.
         executor: Where the work of steps runs: `'threads'`, `'inline'` (the scheduler's own thread:
             deterministic, fastest for steps that do little), `'processes'` (spawned; functions and
             values must be picklable), or any `concurrent.futures.Executor`.
@@ -65,7 +68,7 @@ class OAutom:
         self,
         mode: OAutomMode = OAutomMode.foreground,
         *,
-        log: EventLog | None = None,
+        log: EventLog | str | os.PathLike[str] | None = None,
         executor: ExecutorName | Executor = "threads",
         max_workers: int | None = None,
         clock: Clock | None = None,
@@ -75,21 +78,26 @@ class OAutom:
         except ValueError:
             known = ", ".join(f"OAutomMode.{each.value}" for each in OAutomMode)
             raise SettingError(f"mode must be one of {known}, not {mode!r}") from None
-        if log is not None and not _has_methods(log, "append", "commit", "read", "close"):
-            raise SettingError(f"log must be None or an EventLog, not {log!r}")
         if clock is not None and not _has_methods(clock, "now", "monotonic", "take"):
             raise SettingError(f"clock must be None or a Clock, not {clock!r}")
-        workers = make_workers(executor, max_workers)
-        self.log: EventLog = MemoryEventLog() if log is None else log
-        self._owns_log = log is None
+        check_max_workers(max_workers)
+        self.log, self._owns_log = _open_log(log)
+        try:
+            workers = make_workers(executor, max_workers, self.log.id)
+        except SettingError:
+            if self._owns_log:
+                self.log.close()
+            raise
         self._lock = threading.Lock()
         self._flows: dict[str, Flow] = {}
-        self._vects: dict[str, Vect] = {}
+        self._vects: dict[str, Vect] = {}  # those that move, or have moved, in this app
         self._active: dict[str, list[Vect]] = {}  # by flow; those that have ended leave at a start
         self._is_closed = False
         self._is_stopped = False
         kind = ForegroundEngine if self.mode is OAutomMode.foreground else BackgroundEngine
         self._engine = kind(Scheduler(self.log, clock or SystemClock(), workers), self.log)
+        self._archive = Archive(self.log, self._engine)
+        self._is_recovered = False
         _open_apps.add(self)
         # The last handler registered is called first: before that of multiprocessing, which waits
         # for the worker processes that ours ends.
@@ -135,7 +143,9 @@ class OAutom:
         if flow is None:
             if vect_id is not None:
                 raise SettingError("run(vect_id=...) needs a flow to run")
-            self._check_open()
+            with self._lock:
+                self._check_open()
+                self._recover_once()
             self._is_stopped = False
             self._engine.serve(lambda: self._is_stopped)
             return None
@@ -156,11 +166,14 @@ class OAutom:
 
         Args:
             flow: A flow or its name.
-            vect_id: An id of your own. If the app has this Vect already, it is returned, and
-                nothing is started: saying it twice is the same as saying it once.
+            vect_id: An id of your own. If the log has this Vect already, from this program or an
+                earlier one, it is returned, and nothing is started: saying it twice is the same as
+                saying it once.
 
         Raises:
             UnknownFlowError: The app has no such flow.
+            FlowChangedError: A Vect of the flow is left from an earlier program, and the flow has
+                changed since.
             CycleError: The steps of the flow wait for each other in a circle.
             VectAlreadyRunningException: `max_active_vects` Vects of the flow are open already.
             EngineError: The app is closed.
@@ -171,8 +184,12 @@ class OAutom:
             check_name("vect", vect_id)
         with self._lock:
             self._check_open()
-            if vect_id is not None and vect_id in self._vects:
-                return self._known(vect_id, declared)
+            self._recover_once()
+            if vect_id is not None and (known := self._find(vect_id)) is not None:
+                return self._checked(known, declared)
+            for error in self._archive.unfit():
+                if error.flow == declared.name:
+                    raise error
             self._check_limit(declared)
             declared.freeze()
             run = Run(declared, vect_id or os.urandom(8).hex())
@@ -194,11 +211,54 @@ class OAutom:
             raise UnknownFlowError(flow, self._flows)
         return self._flows[flow]
 
-    def _known(self, vect_id: str, flow: Flow) -> Vect:
-        vect = self._vects[vect_id]
+    def recover(self) -> list[Vect]:
+        """Have the Vects go on that a dead program has left open in the log, and return them.
+
+        What is left of its processes is ended first. Then each step that ran runs again, or fails,
+        as its `on_crash` has it; a step that has ended is never run again. The first `run` or
+        `start` does this by itself, for the flows that are declared by then.
+
+        Raises:
+            FlowChangedError: A Vect does not go on, since its flow has changed; all others do.
+            EngineError: The app is closed.
+        """
+        with self._lock:
+            self._check_open()
+            resumed = self._recover()
+            for error in self._archive.unfit():
+                raise error
+        return resumed
+
+    def _recover_once(self) -> None:
+        if not self._is_recovered:
+            self._recover()
+            for error in self._archive.unfit():
+                _logger.error("%s", error)
+
+    def _recover(self) -> list[Vect]:
+        if not self._is_recovered:
+            self._archive.end_leftovers()
+            if self.log.id is not None:
+                self._engine.listen()
+        resumed = self._archive.resume(self._flows, self._vects)
+        self._is_recovered = True
+        for vect in resumed:
+            self._vects[vect.id] = vect
+            self._active.setdefault(vect.flow.name, []).append(vect)
+        return resumed
+
+    def _find(self, vect_id: str) -> Vect | None:
+        """Return the Vect of this id, which may be one of an earlier program, or None."""
+        if vect_id in self._vects:
+            return self._vects[vect_id]
+        entry = self._archive.entries().get(vect_id)
+        return None if entry is None else self._archive.vect(entry, self._flow(entry.flow))
+
+    @staticmethod
+    def _checked(vect: Vect, flow: Flow) -> Vect:
         if vect.flow is not flow:
             raise FlowError(
-                f"vect '{vect_id}' is a run of flow '{vect.flow.name}', not of '{flow.name}'; "
+                f"vect '{vect.id}' is a run of flow '{vect.flow.name}', not of '{flow.name}'; "
                 "give this one another vect_id",
                 flow=flow.name,
             )
@@ -214,6 +274,8 @@ class OAutom:
     def vects(self, flow: str | Flow | None = None, state: str | None = None) -> list[Vect]:
         """Return the Vects, oldest first: all, or those of one flow or in one state.
 
+        Those of earlier programs too, if their flows are declared.
+
         Raises:
             UnknownFlowError: The app has no such flow.
             SettingError: There is no such state.
@@ -222,9 +284,17 @@ class OAutom:
             known = ", ".join(repr(each) for each in VECT_STATES)
             raise SettingError(f"state must be one of {known}, not {state!r}")
         wanted = None if flow is None else self._flow(flow)
+        with self._lock:
+            past = self._archive.entries()
+            vects = [
+                self._vects.get(entry.id) or self._archive.vect(entry, self._flows[entry.flow])
+                for entry in past.values()
+                if entry.flow in self._flows
+            ]
+            vects += [vect for vect in self._vects.values() if vect.id not in past]
         return [
             vect
-            for vect in list(self._vects.values())
+            for vect in vects
             if (wanted is None or vect.flow is wanted) and (state is None or vect.state == state)
         ]
 
@@ -232,11 +302,14 @@ class OAutom:
         """Return a Vect by its id.
 
         Raises:
-            UnknownVectError: The app has no such Vect.
+            UnknownVectError: There is no such Vect.
+            UnknownFlowError: It is one of an earlier program, and its flow is not declared.
         """
-        if not isinstance(id, str) or id not in self._vects:
+        with self._lock:
+            vect = self._find(id) if isinstance(id, str) else None
+        if vect is None:
             raise UnknownVectError(f"the app has no vect {id!r}; vects() lists them")
-        return self._vects[id]
+        return vect
 
     def logs(self) -> list[dict[str, Any]]:
         """Return the status of every Vect, newest first, as JSON would have it."""
@@ -258,6 +331,7 @@ class OAutom:
     def _check_open(self) -> None:
         if self._is_closed:
             raise EngineError("the app is closed; make a new OAutom")
+        self._engine.check_running()
 
     def _check_process(self) -> None:
         # A spawned worker imports the main module; `_inheriting` is how multiprocessing itself
@@ -270,9 +344,10 @@ class OAutom:
             )
 
     def close(self) -> None:
-        """Cancel what is open, wait until no process of it is left, and stop. May be called twice.
+        """End all work, wait until no process of it is left, and stop. May be called twice.
 
-        Vects and their events can still be read.
+        Vects that are open are cancelled, but for those of a durable log: they go on when the
+        program is run again. Vects and their events can still be read.
 
         Raises:
             EngineError: Called by a step or receiver on the scheduler's own thread.
@@ -305,6 +380,20 @@ class OAutom:
     ) -> None:
         """Close the app."""
         self.close()
+
+
+def _open_log(log: EventLog | str | os.PathLike[str] | None) -> tuple[EventLog, bool]:
+    """Return the log, and whether it is the app's to close."""
+    if log is None:
+        return MemoryEventLog(), True
+    if isinstance(log, str | os.PathLike):
+        # sqlite3 takes some milliseconds to import, and not every program has a durable log
+        from oautom.events.sqlite import SqliteEventLog  # noqa: PLC0415
+
+        return SqliteEventLog(log), True
+    if not _has_methods(log, "append", "commit", "read", "close", "vects", "check_value"):
+        raise SettingError(f"log must be None, a path or an EventLog, not {log!r}")
+    return log, False
 
 
 def _has_methods(given: object, *names: str) -> bool:

@@ -50,7 +50,18 @@ class Cancel(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-Command = Begin | Finished | Cancel
+class Recover(msgspec.Struct, frozen=True):
+    """Command: a Vect shall go on whose program has ended.
+
+    Attributes:
+        spared: Steps that are not interrupted though they ran: each is told to have failed next.
+    """
+
+    vect: str
+    spared: frozenset[str] = frozenset()
+
+
+Command = Begin | Finished | Cancel | Recover
 
 
 class Trigger(msgspec.Struct, frozen=True):
@@ -90,9 +101,11 @@ def handle(vect: VectState, command: Command) -> list[Trigger]:
         case Finished():
             return [_finish(vect.steps[command.step], command)]
         case Begin():
-            return [Trigger(vect, "start")]
+            return [Trigger(vect, "start")] if vect.state == "pending" else []
         case Cancel():
             return _cancel(vect, command)
+        case Recover():
+            return _recover(vect, command)
 
 
 def _finish(step: StepState, answer: Finished) -> Trigger:
@@ -119,9 +132,24 @@ def _cancel(vect: VectState, command: Cancel) -> list[Trigger]:
     return [*steps, Trigger(vect, "cancel", data=data)]
 
 
+def _recover(vect: VectState, command: Recover) -> list[Trigger]:
+    if vect.state == "pending":  # its log ends between its first two events
+        return [Trigger(vect, "start")]
+    return [
+        Trigger(vect, "recover"),
+        *(
+            Trigger(step, "interrupt", step.attempt)
+            for step in vect.steps.values()
+            if step.state == "running" and step.name not in command.spared
+        ),
+    ]
+
+
 def affects(vect: VectState, event: Event) -> list[StepState | VectState]:
     """Return what is worth a look after an event: the models for which something may be due."""
     if event.step is None:
+        if event.name == "vect.recovered":  # whatever waited for its turn has lost it
+            return [*vect.steps.values(), vect]
         if event.name != "vect.started":
             return []
         return [vect.steps[name] for name in vect.graph.roots()] or [vect]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from oautom.errors import EngineError, LogError
 from oautom.events.event import Event
 from oautom.events.log import EventLog
 from oautom.interrupts import follow, system_signals
-from oautom.scheduler import Nudge, Scheduler
+from oautom.scheduler import Asked, Nudge, Scheduler
 from oautom.vect import Run, status_of
 
 
@@ -28,6 +28,33 @@ class ForegroundEngine:
     def begin(self, run: Run) -> None:
         """Take in a new run."""
         self._scheduler.begin(run)
+
+    def check_running(self) -> None:
+        """Refuse to begin anything when all work was ended for another life to go on with.
+
+        Raises:
+            EngineError: That is so.
+        """
+        if self._scheduler.halted:
+            raise EngineError(
+                f"the engine was stopped ({self._scheduler.halted}), and its vects go on when the "
+                "program is run again; close this app and make a new OAutom"
+            )
+
+    def take_over(self, runs: Sequence[Run]) -> None:
+        """Have runs go on that a dead program has left open, then do what others have asked for."""
+        if runs:
+            self._scheduler.take_over(runs)
+        if self._log.id is not None:
+            self._scheduler.put(Asked())
+
+    def listen(self) -> None:
+        """Do at once, from now on, what other processes ask for by the log."""
+        self._log.listen(lambda: self._scheduler.put(Asked()))
+
+    def forget(self, vects: Iterable[str]) -> None:
+        """Let go of runs that are over."""
+        self._scheduler.forget(vects)
 
     def cancel(self, run: Run, reason: str) -> None:
         """Ask for the end of a run."""
@@ -57,11 +84,28 @@ class ForegroundEngine:
     def wait(self, run: Run, timeout: float | None) -> bool:
         """Drive until a run is over; False at the timeout."""
         with system_signals(self._scheduler) as received:
-            self._drive(lambda: self._scheduler.is_over(run) or len(received) > 1, timeout)
+            self._drive(lambda: self._is_done(run) or bool(received), timeout)
             if received:
                 self._drive(lambda: self._has_settled(received))
         if received:
             follow(received[0])
+        return self._has_ended(run)
+
+    def _is_done(self, run: Run) -> bool:
+        return self._scheduler.is_over(run) or bool(self._scheduler.halted)
+
+    def _has_ended(self, run: Run) -> bool:
+        """Whether a run is over; nobody can wait for it in an engine that was halted.
+
+        Raises:
+            EngineError: It goes on in another life only.
+        """
+        if self._scheduler.halted and not self._scheduler.is_over(run):
+            raise EngineError(
+                f"the engine was stopped ({self._scheduler.halted}); vect '{run.id}' is open in "
+                "its log, and goes on when the program is run again",
+                flow=run.flow.name,
+            )
         return self._scheduler.is_over(run)
 
     def serve(self, is_stopped: Callable[[], bool]) -> None:
@@ -78,7 +122,7 @@ class ForegroundEngine:
 
     def close(self) -> None:
         """Cancel all that is open, wait until no process of it is left, and end the workers."""
-        self._scheduler.cancel_all("the app was closed")
+        self._scheduler.stop_all("the app was closed")
         self.nudge()
         try:
             self._drive(self._scheduler.is_idle)
@@ -114,7 +158,8 @@ class BackgroundEngine(ForegroundEngine):
 
     def wait(self, run: Run, timeout: float | None) -> bool:
         """Wait until a run is over; False at the timeout."""
-        return self._drive(lambda: self._scheduler.is_over(run), timeout)
+        self._drive(lambda: self._is_done(run), timeout)
+        return self._has_ended(run)
 
     def serve(self, is_stopped: Callable[[], bool]) -> None:
         """Return at once: the thread serves by itself."""

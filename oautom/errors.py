@@ -137,6 +137,27 @@ class FlowFrozenError(FlowError):
         )
 
 
+class FlowChangedError(FlowError):
+    """A Vect that its log has open was begun with other steps or dependencies than the flow has.
+
+    Attributes:
+        vect: The id of the Vect.
+        differences: What has changed since, a clause each.
+    """
+
+    def __init__(self, flow: str, vect: str, differences: Sequence[str]) -> None:
+        shown = "; ".join(differences[:_CYCLE_STEPS_SHOWN])
+        if len(differences) > _CYCLE_STEPS_SHOWN:
+            shown += f"; and {len(differences) - _CYCLE_STEPS_SHOWN} more"
+        super().__init__(
+            f"vect '{vect}' of flow '{flow}' cannot go on, since the flow has changed: {shown}; "
+            f"declare the flow as it was, or give the vect up: app.vect({vect!r}).cancel()",
+            flow=flow,
+        )
+        self.vect = vect
+        self.differences = list(differences)
+
+
 class UnknownInputError(FlowError, KeyError):
     """A step asked its context for the output of a step that is none of its upstreams."""
 

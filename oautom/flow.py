@@ -193,13 +193,14 @@ def check_name(what: str, name: object, *, flow: str | None = None) -> None:
         problem = "must not be blank"
     elif "\0" in name:
         problem = "must not hold a NUL character"
-    elif not _is_unicode(name):
+    elif not is_unicode(name):
         problem = "must be valid Unicode, without lone surrogates"
     if problem:
         raise FlowError(f"{what} name {problem}, not {name!r}", flow=flow)
 
 
-def _is_unicode(name: str) -> bool:
+def is_unicode(name: str) -> bool:
+    """Whether a text can be written as UTF-8: it has no lone surrogates."""
     try:
         name.encode()
     except UnicodeEncodeError:

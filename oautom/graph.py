@@ -69,6 +69,22 @@ class Graph:
                     free.append(dependant)
         return len(free) == len(self.upstreams)
 
+    def differences(self, now: Graph) -> list[str]:
+        """Return what is otherwise in the graph `now`, a clause for each step; empty if nothing."""
+        told = []
+        for name, upstreams in self.upstreams.items():
+            if name not in now.upstreams:
+                told.append(f"step '{name}' is gone")
+                continue
+            then, today = set(upstreams), set(now.upstreams[name])
+            told += [f"'{name}' no longer waits for '{each}'" for each in sorted(then - today)]
+            told += [f"'{name}' now waits for '{each}'" for each in sorted(today - then)]
+        return told + [f"step '{name}' is new" for name in now.upstreams if name not in self]
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a step of this name."""
+        return name in self.upstreams
+
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that change whenever a step or an edge does.
 

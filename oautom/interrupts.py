@@ -29,7 +29,7 @@ def system_signals(scheduler: Scheduler) -> Iterator[list[int]]:
 
     def handle(number: int, frame: object) -> None:
         received.append(number)
-        scheduler.cancel_all(signal.Signals(number).name)
+        scheduler.stop_all(signal.Signals(number).name)
         scheduler.put(Nudge())  # who waits looks at `received`
         if scheduler.is_in_deaf_step:
             raise KeyboardInterrupt  # in the code of a step: never in the middle of a tick

@@ -72,6 +72,7 @@ class Runner:
         clock: Tells when a step is to be asked again.
         timers: Where `Poll` messages wait for their time.
         put: Puts a message in the inbox; any thread.
+        log_id: The identity of a durable log; commands carry it in their environment.
 
     Attributes:
         busy: How many of the workers' slots are taken.
@@ -83,6 +84,7 @@ class Runner:
         clock: Clock,
         timers: Timers[Any],
         put: Callable[[Any], None],
+        log_id: str | None = None,
     ) -> None:
         self.busy = 0
         self._workers = workers
@@ -90,6 +92,7 @@ class Runner:
         self._clock = clock
         self._timers = timers
         self._put = put
+        self._log_id = log_id
         self._tasks: dict[Key, _Task] = {}
         self._ending: dict[str, int] = {}  # per Vect: killed attempts whose end is promised
 
@@ -124,7 +127,7 @@ class Runner:
         key = (effect.vect, effect.step, effect.attempt)
         if isinstance(effect, Submit):
             execution = run.flow.steps[effect.step]
-            task = _Task(key, run, execution, _context(run, execution, effect.attempt))
+            task = _Task(key, run, execution, self._context(run, execution, effect.attempt))
             self._tasks[key] = task
             if run.state.steps[effect.step].state != "running":  # cancelled in this very tick
                 task.context.mark_cancelled()  # so that the workers do not begin with it
@@ -194,6 +197,8 @@ class Runner:
         return False
 
     def _kill(self, task: _Task) -> None:
+        if task.is_killed:
+            return
         task.is_killed = True
         promised = task.context.mark_cancelled()
         if not task.is_submitted:
@@ -207,14 +212,17 @@ class Runner:
         if not self._ending[vect]:
             del self._ending[vect]
 
-    def interrupt(self, vect: str) -> None:
+    def interrupt(self, vect: str | None = None) -> None:
         """Tell the step that has, or is about to have, the scheduler's own thread to stop.
 
         Any thread. The scheduler itself could say so only when the step is over.
+
+        Args:
+            vect: Id of the Vect that it shall be of; None for any.
         """
         if self._workers.place == "inline":
             for key, task in list(self._tasks.items()):
-                if key[0] == vect:
+                if vect in (None, key[0]):
                     task.context.mark_cancelled()
 
     def kill_all(self) -> None:
@@ -228,19 +236,19 @@ class Runner:
         if self._workers_here is not None:
             self._workers_here.close()
 
-
-def _context(run: Run, execution: Execution, attempt: int) -> Context:
-    state = run.state
-    return Context(
-        state.flow,
-        state.id,
-        execution.name,
-        attempt,
-        state.params,
-        partial(_inputs, state.steps[execution.name]),
-        run.buffers,
-        execution.log_limit_bytes,
-    )
+    def _context(self, run: Run, execution: Execution, attempt: int) -> Context:
+        state = run.state
+        return Context(
+            state.flow,
+            state.id,
+            execution.name,
+            attempt,
+            state.params,
+            partial(_inputs, state.steps[execution.name]),
+            run.buffers,
+            execution.log_limit_bytes,
+            self._log_id,
+        )
 
 
 def _inputs(step: StepState) -> dict[str, Any]:

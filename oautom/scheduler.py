@@ -10,17 +10,28 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from queue import SimpleQueue
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
-from transitions import MachineError
+from msgspec import structs
 
-from oautom.clock import A_DAY, Clock, Timers
-from oautom.decide import Begin, Cancel, Command, Trigger, affects, due, effects, handle
-from oautom.errors import EngineError, LogError
+from oautom.clock import Clock
+from oautom.decide import (
+    Begin,
+    Cancel,
+    Command,
+    Finished,
+    Recover,
+    Trigger,
+    affects,
+    due,
+    effects,
+    handle,
+)
+from oautom.driver import Driver
+from oautom.errors import OAutomError
 from oautom.events.event import Event
 from oautom.events.fold import StepState, VectState
 from oautom.events.log import EventLog
@@ -42,14 +53,33 @@ from oautom.vect import Run
 _logger = logging.getLogger("oautom.scheduler")
 
 
+LOST = "the program ended while the step ran, and on_crash is 'fail'"
+
+
 class Nudge:
     """Message: nothing has happened, but look again whether you are done."""
 
 
-Message = Command | Answer | Poll | Nudge
+class Asked:
+    """Message: another process has asked for something, by the log."""
 
 
-class Scheduler:
+class TakeOver(NamedTuple):
+    """Message: Vects that a dead program has left open shall go on."""
+
+    runs: tuple[Run, ...]
+
+
+class Halt(NamedTuple):
+    """Message: end all work, and leave the Vects as they are: they go on in another life."""
+
+    reason: str
+
+
+Message = Command | Answer | Poll | Nudge | Asked | TakeOver | Halt
+
+
+class Scheduler(Driver[Message]):
     """Drives Vects through their states, on whatever thread calls `drive`; one at a time.
 
     Args:
@@ -66,25 +96,20 @@ class Scheduler:
         workers: Workers,
         tell: Callable[[object, Event], None] = publish,
     ) -> None:
+        super().__init__(clock)
         self._tell = tell
         self.lock = threading.RLock()  # held while state changes: whoever reads many parts takes it
-        self.failure: BaseException | None = None
         self._log = log
-        self._clock = clock
         self._now: datetime = clock.now()
-        self._inbox: SimpleQueue[Message] = SimpleQueue()
-        self._timers: Timers[Message] = Timers()
-        self._runner = Runner(workers, clock, self._timers, self.put)
-        self.on_message: Callable[[], None] | None = None
+        self.halted: str = ""  # why all work was ended and none is begun any more
+        self._runner = Runner(workers, clock, self._timers, self.put, log.id)
         self._runs: dict[str, Run] = {}
         self._open: set[str] = set()
         self._ready: deque[StepState | VectState] = deque()
         # What is due but for a free slot: first come, first served.
         self._waiting: deque[StepState | VectState | Poll] = deque()
-        self._changed = threading.Condition()
-        self._driver: int | None = None
         self._has_news = False
-        self._is_closed = False
+        self._holds_starts = False
         self._emitted, self._appended = Wire(), Wire()
         self._steps = self._machine(STEP_TABLE, STEP_EVENTS)
         self._vects = self._machine(VECT_TABLE, VECT_EVENTS)
@@ -96,33 +121,45 @@ class Scheduler:
 
     # Any thread
 
-    def put(self, message: Message) -> None:
-        """Have the scheduler take `message`; it may come from a handler of a system signal."""
-        if self._is_closed:
-            return  # the late answer of a step that did not listen to its cancellation
-        self._inbox.put(message)
-        if self.on_message is not None:
-            self.on_message()
-
     def begin(self, run: Run) -> None:
         """Take in a new run."""
-        self._runs[run.state.id] = run
-        self._open.add(run.state.id)
-        self.put(Begin(run.state.id))
+        self._runs[run.id] = run
+        self._open.add(run.id)
+        self.put(Begin(run.id))
+
+    def take_over(self, runs: Sequence[Run]) -> None:
+        """Have runs go on that the log has open; what ran when their program ended runs again."""
+        for run in runs:
+            self._runs[run.id] = run
+            self._open.add(run.id)
+        self.put(TakeOver(tuple(runs)))
 
     def cancel(self, run: Run, reason: str) -> None:
-        """Ask for the end of a run."""
-        self.put(Cancel(run.state.id, reason))
-        self._runner.interrupt(run.state.id)
+        """Ask for the end of a run; it may be one that is open in the log, and does not go on."""
+        self._runs.setdefault(run.id, run)
+        self.put(Cancel(run.id, reason))
+        self._runner.interrupt(run.id)
 
-    def cancel_all(self, reason: str) -> None:
-        """Ask for the end of all open runs."""
+    def stop_all(self, reason: str) -> None:
+        """Ask for the end of all work: Vects of a durable log go on in another life.
+
+        Those of any other log are cancelled, since they have no other life.
+        """
+        if self._log.id is not None:
+            self.put(Halt(reason))
+            self._runner.interrupt()
+            return
         for vect in list(self._open):
             self.cancel(self._runs[vect], reason)
 
+    def forget(self, vects: Iterable[str]) -> None:
+        """Let go of runs that are over."""
+        for vect in vects:
+            self._runs.pop(vect, None)
+
     def is_over(self, run: Run) -> bool:
         """Whether a run has ended and nothing of it is still being ended."""
-        return run.is_told and not self._runner.is_ending(run.state.id)
+        return run.is_told and not self._runner.is_ending(run.id)
 
     @property
     def is_in_deaf_step(self) -> bool:
@@ -130,114 +167,16 @@ class Scheduler:
         return self._runner.is_in_deaf_step
 
     def is_idle(self) -> bool:
-        """Whether all runs are over and no message waits."""
+        """Whether all runs are over, or left to another life, and no message waits."""
         with self.lock:  # not while a tick deals with a late answer
-            return self._inbox.empty() and not self._open and not self._runner.is_ending_any
-
-    def drive(
-        self, until: Callable[[], bool], timeout: float | None = None, *, may_drive: bool = True
-    ) -> bool:
-        """Wait until `until()`; while no other thread drives, tick on this one.
-
-        Returns:
-            False if `timeout` seconds were over first.
-
-        Raises:
-            EngineError: This thread is the driver already, in a step or a receiver.
-            LogError: The engine has stopped.
-        """
-        deadline = None if timeout is None else self._clock.monotonic() + timeout
-        while not until():
-            self.check_thread()
-            self._raise_failure()
-            if deadline is not None and self._clock.monotonic() >= deadline:
-                return False
-            if may_drive and self._take_wheel():
-                try:
-                    self._loop(until, deadline)
-                finally:
-                    self._leave_wheel()
-            else:
-                self._wait_for_others(until, deadline, may_drive)
-        return True
-
-    def check_thread(self, what: str = "wait for a Vect") -> None:
-        """Refuse a call that would wait for the very thread that it is on.
-
-        Raises:
-            EngineError: This thread drives, in a step or a receiver.
-        """
-        if self._driver == threading.get_ident():
-            raise EngineError(
-                f"a step or receiver on the scheduler's own thread cannot {what}, it would wait "
-                "for itself; use another thread or executor='threads'"
-            )
-
-    def catch_up(self) -> None:
-        """Drive until no message waits; for those who answer by hand."""
-        self.drive(self._inbox.empty)
-
-    def serve_until_idle(self) -> None:
-        """Drive until all is over, or until the engine has stopped: those who wait are told why."""
-        if self._take_wheel():
-            try:
-                self._loop(self.is_idle, None)
-            finally:
-                self._leave_wheel()
-
-    def _raise_failure(self) -> None:
-        if isinstance(self.failure, MachineError):
-            raise EngineError(f"this is a bug in oautom: {self.failure}") from self.failure
-        if self.failure is not None:
-            raise LogError(
-                f"the engine has stopped, its log cannot be written: {self.failure}; nothing has "
-                "been started that is not in the log"
-            ) from self.failure
-
-    def _take_wheel(self) -> bool:
-        with self._changed:
-            if self._driver is None:
-                self._driver = threading.get_ident()
-                return True
-            return False
-
-    def _leave_wheel(self) -> None:
-        with self._changed:
-            self._driver = None
-            self._changed.notify_all()
-
-    def _wait_for_others(
-        self, until: Callable[[], bool], deadline: float | None, may_drive: bool
-    ) -> None:
-        def is_news() -> bool:
-            wheel_is_free = may_drive and self._driver is None
-            return until() or wheel_is_free or self.failure is not None
-
-        timeout = None if deadline is None else deadline - self._clock.monotonic()
-        with self._changed:
-            self._changed.wait_for(is_news, None if timeout is None else min(timeout, A_DAY))
+            is_open = self._open and not self.halted
+            return self._inbox.empty() and not is_open and not self._runner.is_ending_any
 
     # The thread that drives
 
-    def _loop(self, until: Callable[[], bool], deadline: float | None) -> None:
-        while not until() and self.failure is None:
-            if deadline is not None and self._clock.monotonic() >= deadline:
-                return
-            self.tick(self._collect(deadline))
-
-    def _collect(self, deadline: float | None) -> list[Message]:
-        """Return what has come in, waiting for it if need be, with the timers that are due."""
-        if self._inbox.empty():
-            self._runner.run_next()
-        messages = self._timers.due(self._clock.monotonic()) if self._timers else []
-        if not messages and self._inbox.empty():
-            times = [t for t in (self._timers.next_time(), deadline) if t is not None]
-            first = self._clock.take(self._inbox, min(times, default=None))
-            if first is not None:
-                messages.append(first)
-        while not self._inbox.empty():
-            messages.append(self._inbox.get())
-        return messages
+    def run_next(self) -> None:
+        """Do work that is kept for the thread that drives."""
+        self._runner.run_next()
 
     def tick(self, messages: list[Message]) -> None:
         """Let all that `messages` ask for, and all that follows from it, happen."""
@@ -250,6 +189,8 @@ class Scheduler:
                 events = self._log.commit()
             for event in events:
                 self._perform(event)
+            if self.halted:
+                self._runner.kill_all()
         except BaseException as error:
             self._stop(error)
             if not isinstance(error, Exception):
@@ -268,10 +209,9 @@ class Scheduler:
                 self._runs[event.vect].is_told = True
                 self._open.discard(event.vect)
                 self._has_news = True
-        if self._has_news or not self._open:
+        if self._has_news or not self._open or self.halted:
             self._has_news = False
-            with self._changed:
-                self._changed.notify_all()
+            self._have_all_look()
 
     def _perform(self, event: Event) -> None:
         """Have done what a committed event asks for, and show it to those who look."""
@@ -283,7 +223,8 @@ class Scheduler:
 
     def _stop(self, error: BaseException) -> None:
         """Take no further step: what is not in the log must not happen."""
-        _logger.error("the engine has stopped: %s", error)
+        if isinstance(error, Exception):  # any other goes on to whoever drives
+            _logger.error("the engine has stopped: %s", error)
         self._runner.kill_all()
         for vect in list(self._open):
             self._go_back(self._runs[vect])
@@ -292,29 +233,79 @@ class Scheduler:
     def _go_back(self, run: Run) -> None:
         """Show a run as the log has it: what could not be committed has not happened."""
         try:
-            vects = replay(self._log.read(vect=run.state.id))
+            vects = replay(self._log.read(vect=run.id))
         except Exception:  # the log cannot even be read: nothing better is known
-            _logger.exception("the log of vect %s cannot be read", run.state.id)
+            _logger.exception("the log of vect %s cannot be read", run.id)
             return
-        run.state = vects.get(run.state.id) or run.first_state(run.state.id)
+        run.state = vects.get(run.id) or run.first_state()
 
     def _take(self, message: Message) -> None:
-        if isinstance(message, Nudge):
-            return
-        if isinstance(message, Poll):
-            self._waiting.append(message)
-            return
-        if isinstance(message, Answer):
-            self._has_news |= message.key[0] not in self._open
-            finished = self._runner.settle(message)
-            if finished is None:
+        match message:
+            case Answer():
+                self._has_news |= message.key[0] not in self._open
+                finished = self._runner.settle(message)
+                if finished is not None and not self.halted:
+                    self._obey(self._kept(finished))
+            case _ if self.halted:
                 return
-            message = finished
-        run = self._runs[message.vect]
-        if isinstance(message, Begin):
+            case Poll():
+                self._waiting.append(message)
+            case Nudge():
+                return
+            case Asked():
+                self._take_requests()
+            case TakeOver():
+                self._take_over(message.runs)
+            case Halt():
+                self.halted = message.reason
+                self._holds_starts = True
+            case _:
+                self._obey(message)
+
+    def _obey(self, command: Command) -> None:
+        run = self._runs[command.vect]
+        if run.state.created_date is None:
             self._create(run)
-        for trigger in handle(run.state, message):
+            if not isinstance(command, Begin):  # a cancel on another thread was quicker
+                self._obey(Begin(run.id))
+        for trigger in handle(run.state, command):
             self._fire(trigger)
+
+    def _kept(self, answer: Finished) -> Finished:
+        """Return an answer as the log can keep it: an output that it cannot fails the step."""
+        if answer.output is None:
+            return answer
+        try:
+            self._log.check_value(answer.output)
+        except OAutomError as error:
+            return structs.replace(answer, output=None, error=f"its output cannot be kept: {error}")
+        return answer
+
+    def _take_requests(self) -> None:
+        for request in self._log.requests():
+            if request.vect in self._runs:
+                self._obey(Cancel(request.vect, request.data.get("reason", "")))
+                self._settle()
+
+    def _take_over(self, runs: Sequence[Run]) -> None:
+        """Close what ran in the old life, of all Vects, before anything starts in the new one."""
+        self._holds_starts = True
+        for run in runs:
+            if run.state.state in VECT_ENDS:  # it was cancelled just before
+                self._open.discard(run.id)
+                continue
+            steps = run.flow.steps
+            lost = [
+                step
+                for step in run.state.steps.values()
+                if step.state == "running" and steps[step.name].on_crash == "fail"
+            ]
+            self._obey(Recover(run.id, frozenset(step.name for step in lost)))
+            self._settle()
+            for step in lost:
+                self._obey(Finished(run.id, step.name, step.attempt, error=LOST))
+                self._settle()
+        self._holds_starts = False
 
     def _settle(self) -> None:
         """Fire all that is due; starts wait for a free slot, first come, first served."""
@@ -324,11 +315,11 @@ class Scheduler:
                 continue
             if trigger.name != "start":
                 self._fire(trigger)
-            elif self._waiting or not self._runner.has_room:
+            elif self._waiting or self._holds_starts or not self._runner.has_room:
                 self._waiting.append(trigger.model)
             else:
                 self._start(trigger)
-        while self._waiting and self._runner.has_room:
+        while self._waiting and not self._holds_starts and self._runner.has_room:
             first = self._waiting.popleft()
             if isinstance(first, Poll):
                 self._runner.poll(first.key)

@@ -29,6 +29,7 @@ STEP_TABLE: Final = (
     Row("block", "pending", "upstream_failed"),
     Row("cancel", "pending", "cancelled"),
     Row("cancel", "running", "cancelled"),
+    Row("interrupt", "running", "pending"),
     # An answer of an attempt that is over: it is written down, and moves nothing.
     Row("late_result", "success", "success"),
     Row("late_result", "failed", "failed"),
@@ -41,6 +42,7 @@ VECT_TABLE: Final = (
     Row("fail", "running", "failed"),
     Row("cancel", "pending", "cancelled"),
     Row("cancel", "running", "cancelled"),
+    Row("recover", "running", "running"),
 )
 
 STEP_ENDS: Final = frozenset({"success", "failed", "upstream_failed", "cancelled"})
@@ -56,6 +58,8 @@ _PAST: Final = {
     "fail": "failed",
     "block": "blocked",
     "cancel": "cancelled",
+    "interrupt": "interrupted",
+    "recover": "recovered",
     "late_result": "late_result",
 }
 

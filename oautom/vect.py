@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from oautom.errors import (
     NotFinishedError,
+    OAutomError,
     SettingError,
     StepFailedError,
     UnknownStepError,
@@ -17,7 +18,7 @@ from oautom.events.event import Event
 from oautom.events.fold import StepState, VectState
 from oautom.executions.base import Execution
 from oautom.executions.context import LogBuffer
-from oautom.flow import Flow
+from oautom.flow import Flow, is_unicode
 from oautom.states import STEP_ENDS, VECT_ENDS
 
 
@@ -25,26 +26,40 @@ class Run:
     """One Vect inside the engine: its flow, its state, and what is known in this process only.
 
     Attributes:
+        id: The id of the Vect.
         state: What the events add up to, those included that are not committed yet.
         shown: The name of the state of the Vect, as committed.
         is_told: The Vect has ended, and the receivers of signals have been told so.
+        held_up: Why the Vect does not go on though the log has it open, or None.
         buffers: What the steps have written, by the name of the step.
         causes: The exceptions that failed steps have raised, by the name of the step.
     """
 
-    __slots__ = ("__weakref__", "buffers", "causes", "flow", "is_told", "shown", "state")
+    __slots__ = (
+        "__weakref__",
+        "buffers",
+        "causes",
+        "flow",
+        "held_up",
+        "id",
+        "is_told",
+        "shown",
+        "state",
+    )
 
     def __init__(self, flow: Flow, id: str) -> None:  # noqa: A002 - the public word
         self.flow = flow
-        self.state = self.first_state(id)
+        self.id = id
+        self.state = self.first_state()
         self.shown: str = self.state.state
         self.is_told = False
+        self.held_up: OAutomError | None = None
         self.buffers: dict[str, LogBuffer] = {}
         self.causes: dict[str, BaseException] = {}
 
-    def first_state(self, id: str) -> VectState:  # noqa: A002 - the public word
+    def first_state(self) -> VectState:
         """Return the state before all events."""
-        return VectState(self.flow.name, id, self.flow.graph, MappingProxyType({}))
+        return VectState(self.flow.name, self.id, self.flow.graph, MappingProxyType({}))
 
 
 class Engine(Protocol):
@@ -73,7 +88,7 @@ class Vect:
     @property
     def id(self) -> str:
         """The id of the Vect, unique in its log."""
-        return self._run.state.id
+        return self._run.id
 
     @property
     def flow(self) -> Flow:
@@ -123,7 +138,11 @@ class Vect:
             TimeoutError: The time was up first; the Vect goes on.
             EngineError: Called on the scheduler's own thread, where it would wait for itself.
             LogError: The engine has stopped, since its log could not be written.
+            FlowChangedError: The Vect is left from an earlier program, and does not go on, since
+                its flow has changed.
         """
+        if self._run.held_up is not None:
+            raise self._run.held_up
         if timeout is not None and not (isinstance(timeout, int | float) and timeout == timeout):
             raise SettingError(f"timeout must be seconds or None, not {timeout!r}")
         if not self._engine.wait(self._run, timeout):
@@ -162,8 +181,9 @@ class Vect:
         Args:
             reason: Why, for the log.
         """
-        if not isinstance(reason, str):
+        if not isinstance(reason, str) or not is_unicode(reason):
             raise SettingError(f"reason must be text, not {reason!r}")
+        self._run.held_up = None  # to cancel it is one way out
         self._engine.cancel(self._run, reason)
 
     def __repr__(self) -> str:

@@ -11,13 +11,12 @@ by itself to how all hangs together: of several that are violated, the first exp
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_type_hints
-
-import msgspec
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oautom.errors import InvariantError, SettingError
-from oautom.events.event import NO_DATA, Event
+from oautom.events.event import Event
+from oautom.events.past import BAD, NO_STEP, Past
 from oautom.graph import Graph
 from oautom.states import EVENT_NAMES, INITIAL, STEP_MOVES, VECT_CREATED, VECT_MOVES
 from oautom.values import check_max_workers
@@ -68,7 +67,7 @@ def violations(
     return iter([error for errors in found.values() for error in errors])
 
 
-def _error(invariant: Invariant, event: Event, past: _Past) -> InvariantError:
+def _error(invariant: Invariant, event: Event, past: Past) -> InvariantError:
     if past.wrong:
         what = f"its {past.wrong}"
         return InvariantError(past.last_seq + 1, what, invariant.name, invariant.sentence)
@@ -90,12 +89,9 @@ class Invariant(NamedTuple):
 
 
 INVARIANTS: Final[dict[str, Invariant]] = {}  # by name, in order
-_OPEN: Final = ("pending", "running")
-_BAD: Final = ("failed", "upstream_failed")
 _VECT_ENDS: Final = ("vect.succeeded", "vect.failed", "vect.cancelled")
 _STEP_ENDS: Final = ("step.succeeded", "step.failed", "step.cancelled")
 _MOVES: Final = STEP_MOVES | VECT_MOVES | {(VECT_CREATED, None, INITIAL)}
-_TYPES: Final[Mapping[str, Any]] = get_type_hints(Event) | {"data": Mapping}
 _DATA: Final[Mapping[str, Mapping[str, type]]] = {
     VECT_CREATED: {"params": Mapping, "graph": Mapping},
     "vect.failed": {"steps": list},
@@ -104,112 +100,6 @@ _DATA: Final[Mapping[str, Mapping[str, type]]] = {
     "step.late_result": {"output": object},
     **{name: {"reason": str} for name in ("step.cancelled", "vect.cancelled")},
 }
-
-
-class _Step(msgspec.Struct, eq=False):
-    """What the past tells of one step of one Vect."""
-
-    is_polled: bool = False
-    state: str = INITIAL
-    starts: int = 0
-    error: str = ""
-    missing: int = 0  # how many upstreams have not succeeded
-    upstreams: dict[str, _Step] = {}
-    dependants: list[_Step] = []
-
-
-class _Vect:
-    """What the past tells of one Vect."""
-
-    def __init__(self, flow: str, graph: Mapping[str, Iterable[str]], polled: set[str]) -> None:
-        self.flow = flow
-        self.state: str = INITIAL
-        self.steps = {name: _Step(name in polled) for name in graph}
-        self.open_steps = len(self.steps)
-        for name, step in self.steps.items():
-            step.upstreams = {upstream: self.steps[upstream] for upstream in graph[name]}
-            step.missing = len(step.upstreams)
-            for upstream in step.upstreams.values():
-                upstream.dependants.append(step)
-
-    def names_in(self, *states: str) -> list[str]:
-        return [name for name, step in self.steps.items() if step.state in states]
-
-
-_NO_EVENT = Event(0, datetime(1, 1, 1, tzinfo=UTC), "", "", None, None, "", None, "", NO_DATA)
-_NO_STEP: Final = _Step()
-_NO_VECT: Final = _Vect("", {}, set())
-
-
-class _Past:
-    """What the events so far tell, violations or not, if it is known what they are about."""
-
-    def __init__(self, flow: Flow | None, max_workers: int | None) -> None:
-        self.flow = flow
-        self.max_workers = max_workers
-        self.last = _NO_EVENT
-        self.last_seq = 0
-        self.last_vect = _NO_VECT
-        self.vects: dict[str, _Vect] = {}
-        self.running = 0  # steps, but for those that are polled
-        self.busy: set[_Step] = set()  # may hold a worker: they run, or were cancelled unheard
-        self.due: set[_Step] = set()  # may start: all their upstreams have succeeded
-        self.to_block: set[_Step] = set()
-        self.wrong, self.vect, self.step = "", _NO_VECT, _NO_STEP  # of the event looked up
-
-    def look_up(self, event: Event) -> None:
-        """Note what is known of the Vect and the step of the event that comes next."""
-        self.wrong = _wrong_fields(event)
-        if not self.wrong:
-            self.vect = self.vects.get(event.vect, _NO_VECT)
-            self.step = self.vect.steps.get(event.step or "", _NO_STEP)
-
-    def take(self, event: Event, *, is_understood: bool) -> None:
-        """Let this event be past."""
-        self.last_seq = self.last_seq + 1 if self.wrong else event.seq
-        if not is_understood:
-            return
-        if self.step not in self.to_block:
-            self.to_block.clear()  # it is too late for them, which is told once
-        self.to_block.discard(self.step)
-        if event.name == VECT_CREATED:
-            flow = self.flow if self.flow and self.flow.name == event.flow else None
-            polled = {name for name, each in flow.steps.items() if each.is_polled} if flow else ()
-            self.vect = self.vects[event.vect] = _Vect(event.flow, event.data["graph"], set(polled))
-        elif event.step is not None:
-            self._take_step(self.step, event)
-        else:
-            self.vect.state = event.dest
-            if event.name == "vect.started":
-                self.due.update(step for step in self.vect.steps.values() if not step.upstreams)
-        self.last, self.last_vect = event, self.vect
-
-    def _take_step(self, step: _Step, event: Event) -> None:
-        if not step.is_polled:
-            self.running += (event.dest == "running") - (step.state == "running")
-        self.vect.open_steps += (event.dest in _OPEN) - (step.state in _OPEN)
-        step.state = event.dest
-        self.due.discard(step)
-        if event.name == "step.started":
-            step.starts += 1
-            self.busy.add(step)
-        elif event.name != "step.cancelled":
-            self.busy.discard(step)
-        pending = (each for each in step.dependants if each.state == "pending")
-        if event.name == "step.succeeded":
-            for dependant in step.dependants:
-                dependant.missing -= 1
-            self.due.update(each for each in pending if not each.missing)
-        elif event.name in ("step.failed", "step.blocked"):
-            step.error = str(event.data.get("error", ""))
-            self.to_block.update(pending)
-
-
-def _wrong_fields(event: object) -> str:
-    if not isinstance(event, Event):
-        return f"type {type(event).__name__}"
-    fields = _TYPES.items()
-    return ", ".join(name for name, kind in fields if not isinstance(getattr(event, name), kind))
 
 
 def _invariant(*about: str, is_gate: bool = False) -> Callable[..., Any]:
@@ -221,7 +111,7 @@ def _invariant(*about: str, is_gate: bool = False) -> Callable[..., Any]:
     return register
 
 
-class _Claims(_Past):
+class _Claims(Past):
     """The invariants: what the past claims of the event that is looked up."""
 
     @_invariant(is_gate=True)
@@ -318,8 +208,8 @@ class _Claims(_Past):
         """A blocked step names an upstream that failed or was blocked, and tells its error."""
         if not self.data_fit_the_event(event):
             return True
-        upstream = self.step.upstreams.get(event.data["upstream"], _NO_STEP)
-        return upstream.state in _BAD and bool(event.data["error"].endswith(upstream.error))
+        upstream = self.step.upstreams.get(event.data["upstream"], NO_STEP)
+        return upstream.state in BAD and bool(event.data["error"].endswith(upstream.error))
 
     @_invariant()
     def vects_start_at_once(self, event: Event) -> bool:
@@ -351,12 +241,23 @@ class _Claims(_Past):
         is_same = event.data.get("reason") == self.last.data.get("reason")
         return self.last.name != "step.cancelled" or is_same
 
-    @_invariant("vect.started", "step.blocked", "step.cancelled", *_VECT_ENDS)
+    @_invariant("vect.started", "step.blocked", "step.cancelled", "step.interrupted", *_VECT_ENDS)
     def consequences_share_the_time(self, event: Event) -> bool:
         """What an event entails at once has its time."""
         is_first_cancel = event.name == "step.cancelled" != self.last.name
         is_cause = is_first_cancel or self.vect is not self.last_vect
         return is_cause or event.time == self.last.time
+
+    @_invariant("step.interrupted")
+    def interrupted_by_a_recovery(self, event: Event) -> bool:
+        """A step is interrupted only where the recovery of its Vect finds it running."""
+        return self.step in self.to_close
+
+    @_invariant()
+    def recoveries_are_whole(self, event: Event) -> bool:
+        """Behind the recovery of a Vect each step that ran is interrupted or fails, at once."""
+        closes = event.name in ("step.interrupted", "step.failed") and self.step in self.to_close
+        return not self.to_close or closes or event.name == "step.blocked"
 
     @_invariant(*_VECT_ENDS)
     def vects_end_after_their_steps(self, event: Event) -> bool:
@@ -368,12 +269,12 @@ class _Claims(_Past):
         """A Vect is cancelled if a step is, failed if one failed or was blocked, else success."""
         if self.vect.names_in("cancelled"):
             return event.name == "vect.cancelled"
-        return event.name == ("vect.failed" if self.vect.names_in(*_BAD) else "vect.succeeded")
+        return event.name == ("vect.failed" if self.vect.names_in(*BAD) else "vect.succeeded")
 
     @_invariant("vect.failed")
     def failures_name_the_steps(self, event: Event) -> bool:
         """A failed Vect names its steps that failed or were blocked, in the order of its graph."""
-        names = self.vect.names_in(*_BAD)
+        names = self.vect.names_in(*BAD)
         return bool(event.data.get("steps", names) == names)
 
     @_invariant("step.started")
@@ -384,4 +285,6 @@ class _Claims(_Past):
     @_invariant(VECT_CREATED, "step.late_result", *_STEP_ENDS)
     def due_steps_start(self, event: Event) -> bool:
         """A step that may start waits only while all workers are taken."""
+        if self.step in self.to_close:  # a recovery starts nothing before it has closed all
+            return True
         return not self.due or len(self.busy) >= (self.max_workers or 1)

@@ -90,7 +90,7 @@ class VectState:
             self.created_date = event.time
         elif event.dest in VECT_ENDS:
             self.end_date = event.time
-        else:
+        elif event.source == INITIAL:
             self.start_date = event.time
 
     def _apply_to_step(self, step: StepState, event: Event) -> None:

@@ -113,11 +113,13 @@ vect_started: Final = EventSignal("vect.started")
 vect_succeeded: Final = EventSignal("vect.succeeded")
 vect_failed: Final = EventSignal("vect.failed")
 vect_cancelled: Final = EventSignal("vect.cancelled")
+vect_recovered: Final = EventSignal("vect.recovered")
 step_started: Final = EventSignal("step.started")
 step_succeeded: Final = EventSignal("step.succeeded")
 step_failed: Final = EventSignal("step.failed")
 step_blocked: Final = EventSignal("step.blocked")
 step_cancelled: Final = EventSignal("step.cancelled")
+step_interrupted: Final = EventSignal("step.interrupted")
 step_late_result: Final = EventSignal("step.late_result")
 
 _by_name: Final = {s.__doc__: s for s in list(globals().values()) if isinstance(s, EventSignal)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, TypeVar, get_args
 
 from oautom.errors import FlowError
 from oautom.executions.context import Context
@@ -13,7 +13,15 @@ if TYPE_CHECKING:
 
 Steps = TypeVar("Steps", bound="Execution | Iterable[Execution]")
 
+OnCrash = Literal["rerun", "fail"]
 LOG_LIMIT_BYTES = 2**20
+
+
+class StepOptions(TypedDict, total=False):
+    """The keywords that steps of all kinds take; see `Execution`."""
+
+    log_limit_bytes: int
+    on_crash: OnCrash
 
 
 class Execution:
@@ -30,9 +38,12 @@ class Execution:
         name: Name of the step, unique in its flow.
         flow: The flow that it belongs to.
         log_limit_bytes: How much of what the step writes is kept; the newest is.
+        on_crash: What becomes of the step when the program has died while it ran, and its Vect is
+            recovered from a durable log: `'rerun'`, it runs again, or `'fail'`, it has failed.
 
     Attributes:
         poll_interval: Seconds between two calls of `check`.
+        on_crash: See above.
         runs_here: The work stays in this process, whatever the executor of the app is.
 
     Raises:
@@ -43,8 +54,16 @@ class Execution:
 
     poll_interval: float = 1.0
     runs_here: ClassVar[bool] = False
+    on_crash: OnCrash = "rerun"
 
-    def __init__(self, name: str, flow: Flow, *, log_limit_bytes: int = LOG_LIMIT_BYTES) -> None:
+    def __init__(
+        self,
+        name: str,
+        flow: Flow,
+        *,
+        log_limit_bytes: int = LOG_LIMIT_BYTES,
+        on_crash: OnCrash | None = None,
+    ) -> None:
         if not hasattr(flow, "add_edges"):
             raise FlowError(f"step {name!r}: flow must be a Flow, not {flow!r}")
         if not isinstance(log_limit_bytes, int) or log_limit_bytes < 1:
@@ -57,6 +76,11 @@ class Execution:
             raise self.wrong(
                 flow, name, f"{type(self).__name__} has no run(self, context); define it"
             )
+        if on_crash is not None:
+            self.on_crash = on_crash
+        if self.on_crash not in get_args(OnCrash):
+            known = " or ".join(repr(each) for each in get_args(OnCrash))
+            raise self.wrong(flow, name, f"on_crash must be {known}, not {self.on_crash!r}")
         self.name = name
         self.flow = flow
         self.log_limit_bytes = log_limit_bytes

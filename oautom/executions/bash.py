@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
-from oautom.executions.base import LOG_LIMIT_BYTES, Execution
+from oautom.executions.base import Execution, StepOptions
 from oautom.executions.context import Context, LogBuffer
 from oautom.executions.process import ProcessGroup
 from oautom.executions.work import StepError
 from oautom.executors.group import signal_name
+from oautom.executors.leftovers import LOG_MARK
 from oautom.values import from_json
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class BashExecution(Execution):
     The process leads a group of its own. When the step is cancelled, the whole group gets SIGTERM
     and, after `grace_period`, SIGKILL. When the command has ended, whatever it left in the
     background is ended as well. Standard input is empty. Beside `env`, the command finds
-    `OAUTOM_FLOW`, `OAUTOM_VECT`, `OAUTOM_STEP` and `OAUTOM_ATTEMPT` in its environment.
+    `OAUTOM_FLOW`, `OAUTOM_VECT`, `OAUTOM_STEP` and `OAUTOM_ATTEMPT` in its environment, and with a
+    durable log `OAUTOM_LOG`: by these a recovery finds and ends what a dead program has left.
 
     Args:
         name: Name of the step, unique in its flow.
@@ -37,7 +39,7 @@ class BashExecution(Execution):
         output: What of standard output becomes the output of the step: its last line that is not
             blank (None if there is none), all of it as `text`, or all of it read as `json`.
         grace_period: Seconds that a cancelled command has between SIGTERM and SIGKILL.
-        log_limit_bytes: How much of what it writes is kept, the newest; also of the output.
+        options: As of every `Execution`; `log_limit_bytes` also holds for the output.
 
     Raises:
         FlowError: An argument cannot be used.
@@ -55,7 +57,7 @@ class BashExecution(Execution):
         output: Output = "last_line",
         *,
         grace_period: float = 3.0,
-        log_limit_bytes: int = LOG_LIMIT_BYTES,
+        **options: Unpack[StepOptions],
     ) -> None:
         if not _is_told(command) or not command.strip():
             raise self.wrong(flow, name, f"command must be text that Bash can run, not {command!r}")
@@ -76,7 +78,7 @@ class BashExecution(Execution):
         self.cwd = cwd
         self.output_form = output
         self.grace_period = grace_period
-        super().__init__(name, flow, log_limit_bytes=log_limit_bytes)
+        super().__init__(name, flow, **options)
 
     def _check_env(self, flow: Flow, name: str) -> None:
         for key, value in self.env.items():
@@ -125,12 +127,13 @@ class BashExecution(Execution):
 
     @staticmethod
     def _place(context: Context) -> dict[str, str]:
-        return {
+        place = {
             "OAUTOM_FLOW": context.flow,
             "OAUTOM_VECT": context.vect_id,
             "OAUTOM_STEP": context.step,
             "OAUTOM_ATTEMPT": str(context.attempt),
         }
+        return place if context.log_id is None else {**place, LOG_MARK: context.log_id}
 
     def _read_output(self, stdout: LogBuffer) -> Any:
         text = stdout.text()

@@ -85,6 +85,7 @@ class Context:
         attempt: Number of this attempt, from 1.
         params: The parameters of the Vect, read-only.
         output: In `check`: what `run` has returned. None in `run`.
+        log_id: The identity of the log if that is durable, else None.
     """
 
     def __init__(  # made in one place only
@@ -97,7 +98,9 @@ class Context:
         inputs: Callable[[], dict[str, Any]] = dict,
         buffers: MutableMapping[str, LogBuffer] | None = None,
         log_limit_bytes: int = 2**20,
+        log_id: str | None = None,
     ) -> None:
+        self.log_id = log_id
         self.flow = flow
         self.vect_id = vect_id
         self.step = step
@@ -217,15 +220,16 @@ class Context:
     def __reduce__(self) -> tuple[object, ...]:
         """Travel to another process: by value, and there nobody can cancel it any more."""
         place = (self.flow, self.vect_id, self.step, self.attempt, dict(self.params))
-        return _revive, (place, dict(self.inputs), self._log_limit_bytes, self.output)
+        return _revive, (place, dict(self.inputs), self._log_limit_bytes, self.log_id, self.output)
 
 
 def _revive(
     place: tuple[str, str, str, int, Mapping[str, Any]],
     inputs: dict[str, Any],
     log_limit_bytes: int,
+    log_id: str | None,
     output: Any,
 ) -> Context:
-    context = Context(*place, inputs=lambda: inputs, log_limit_bytes=log_limit_bytes)
+    context = Context(*place, inputs=lambda: inputs, log_limit_bytes=log_limit_bytes, log_id=log_id)
     context.output = output
     return context

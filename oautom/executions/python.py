@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from oautom.errors import FlowError
-from oautom.executions.base import LOG_LIMIT_BYTES, Execution
+from oautom.executions.base import Execution, StepOptions
 from oautom.executions.context import Context
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class PythonExecution(Execution):
         function: What to call, on a worker of the executor.
         args: Positional arguments.
         kwargs: Keyword arguments.
-        log_limit_bytes: How much of what the step logs is kept; the newest is.
+        options: As of every `Execution`.
 
     Raises:
         FlowError: The function cannot be called, or not with these arguments.
@@ -41,8 +41,7 @@ class PythonExecution(Execution):
         function: Callable[..., Any],
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-        *,
-        log_limit_bytes: int = LOG_LIMIT_BYTES,
+        **options: Unpack[StepOptions],
     ) -> None:
         if not callable(function):
             raise self.wrong(flow, name, f"function must be callable, not {function!r}")
@@ -54,7 +53,7 @@ class PythonExecution(Execution):
         self.args = tuple(args)
         self.kwargs = dict(kwargs or {})
         self._context_place = self._bind(flow, name)
-        super().__init__(name, flow, log_limit_bytes=log_limit_bytes)
+        super().__init__(name, flow, **options)
 
     def _bind(self, flow: Flow, name: str) -> int | None:
         """Hold the arguments against the signature; return where the context goes, if anywhere.

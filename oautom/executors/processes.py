@@ -14,8 +14,8 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -25,6 +25,7 @@ from typing import Any
 from oautom.errors import WorkerDiedError
 from oautom.executors.base import Done, Place, Work
 from oautom.executors.group import signal_group, signal_name, wait_for_group
+from oautom.executors.leftovers import LOG_MARK
 from oautom.executors.threads import ThreadWorkers
 
 GRACE_PERIOD = 3.0
@@ -38,8 +39,9 @@ class ProcessWorkers:
 
     place: Place = "elsewhere"
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, log_id: str | None = None) -> None:
         self.slots = slots
+        self._log_id = log_id
         self._threads = ThreadWorkers(slots)  # one for each process, to wait for its answers
         self._lock = threading.Lock()
         self._workers: set[_Worker] = set()
@@ -66,7 +68,7 @@ class ProcessWorkers:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        worker = _Worker()
+        worker = _Worker(self._log_id)
         with self._lock:
             if not self._is_closed:
                 self._workers.add(worker)
@@ -87,14 +89,34 @@ class ProcessWorkers:
         self._threads.close()
 
 
+_environment_lock = threading.Lock()
+
+
+@contextmanager
+def _marked(log_id: str | None) -> Iterator[None]:
+    """Have processes that are started carry the mark of a log; `multiprocessing` takes no `env`."""
+    with _environment_lock:
+        before = os.environ.get(LOG_MARK)
+        if log_id is not None:
+            os.environ[LOG_MARK] = log_id
+        try:
+            yield
+        finally:
+            if before is None:
+                os.environ.pop(LOG_MARK, None)
+            else:
+                os.environ[LOG_MARK] = before
+
+
 class _Worker:
     """One process, and this end of the pipe to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, log_id: str | None) -> None:
         spawn = get_context("spawn")
         self._pipe, theirs = spawn.Pipe()
         self._process = spawn.Process(target=_serve, args=(theirs,), name="oautom-worker")
-        self._process.start()
+        with _marked(log_id):
+            self._process.start()
         theirs.close()
         self._lock = threading.Lock()  # of the number of the work, and of writing to the pipe
         self._end_lock = threading.Lock()

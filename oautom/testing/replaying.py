@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from datetime import datetime
 from queue import SimpleQueue
@@ -11,6 +12,7 @@ from oautom.decide import Cancel, Command, Finished
 from oautom.errors import OAutomError, SettingError
 from oautom.events.event import Event
 from oautom.events.log import EventLog, MemoryEventLog
+from oautom.events.replay import replay
 from oautom.executors.base import Done, Place, Work
 from oautom.flow import Flow
 from oautom.scheduler import Nudge, Scheduler
@@ -112,10 +114,20 @@ class _Replay(MemoryEventLog):
         self._catch_up()
         while self._at < len(self._history):
             before = self._at
-            self._scheduler.put(_asked_by(self._history[self._at]) or Nudge())
+            event = self._history[self._at]
+            if event.name == "vect.recovered":
+                self._go_on()
+            self._scheduler.put(_asked_by(event) or Nudge())
             self._catch_up()
             if self._at == before:
                 raise self._difference("nothing")
+
+    def _go_on(self) -> None:
+        """Do what the program did when it was run again."""
+        run = Run(self._flow, self._vect)
+        run.state = replay(self.read())[self._vect]
+        self._scheduler = Scheduler(self, self, self, tell=tell_nobody)
+        self._scheduler.take_over([run])
 
     def _catch_up(self) -> None:
         self._scheduler.catch_up()
@@ -143,7 +155,7 @@ class _Replay(MemoryEventLog):
             return 0
         then = self._history[self._at]
         is_free = then.name == "step.started" or then.seq in self._surely_free
-        return len(self._flow.steps) + 1 if is_free else 0
+        return sys.maxsize if is_free else 0
 
     def submit(self, work: Work, done: Done) -> None:
         """Do nothing: the log has the answers."""
@@ -175,7 +187,8 @@ def _surely_free(events: list[Event], flow: Flow, workers: int) -> frozenset[int
     certain: set[tuple[str, str | None]] = set()
     counts: dict[int, int] = {}
     for event in events:
-        counts[event.seq] = len(under_way)
+        if event.name != "vect.recovered":  # before one nobody was there to start anything
+            counts[event.seq] = len(under_way)
         key = (event.vect, event.step)
         if event.name == "step.started":
             under_way.add(key)
@@ -185,6 +198,9 @@ def _surely_free(events: list[Event], flow: Flow, workers: int) -> frozenset[int
         elif event.name in _ANSWERS:
             under_way.discard(key)
             certain.discard(key)
+        elif event.name == "vect.recovered":  # with the program its workers have gone
+            under_way.clear()
+            certain.clear()
         workers = max(workers, len(certain))
     return frozenset(seq for seq, count in counts.items() if count < workers)
 

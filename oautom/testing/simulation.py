@@ -12,15 +12,14 @@ from typing import Any, TypeVar
 from oautom.engine import ForegroundEngine
 from oautom.errors import SettingError, UnknownStepError
 from oautom.events.event import Event
-from oautom.events.log import MemoryEventLog
 from oautom.executions.work import Outcome, StepError, Work
 from oautom.executors.base import Done, Place
 from oautom.executors.base import Work as AnyWork
 from oautom.flow import Flow
-from oautom.scheduler import Scheduler
 from oautom.testing.clock import START, SimulatedClock
+from oautom.testing.lives import Lives, Moment, MortalLog, moments
 from oautom.values import check_max_workers
-from oautom.vect import Run, Vect
+from oautom.vect import Vect
 
 T = TypeVar("T")
 Durations = Mapping[str, float | Sequence[float]]
@@ -36,6 +35,7 @@ def simulate(
     start: datetime = START,
     seed: int = 0,
     max_workers: int | None = None,
+    crash_at: Moment | Sequence[Moment] = (),
 ) -> Vect:
     """Run a flow on a virtual clock, without the work of its steps, and return the ended Vect.
 
@@ -55,6 +55,8 @@ def simulate(
         start: When it begins, aware.
         seed: Of steps that end at the same instant, chance decides which ends first: this chance.
         max_workers: How many steps run at once; None for as many as can.
+        crash_at: When the program dies, to be run again at once on the log that it leaves: before,
+            in or after a commit, `('after', 3)`, or a list of these.
 
     Raises:
         UnknownStepError: `durations` or `outcomes` name a step that the flow does not have.
@@ -73,14 +75,13 @@ def simulate(
             raise SettingError(f"like must be a Vect or None, not {like!r}")
         script.follow(like)
     clock = SimulatedClock(start, seed)
-    log = MemoryEventLog()
-    workers = ScriptedWorkers(script, clock, max_workers or sys.maxsize)
-    scheduler = Scheduler(log, clock, workers, tell=tell_nobody)
-    run = Run(flow, f"simulated-{seed}")
-    vect = Vect(run, ForegroundEngine(scheduler, log))
-    scheduler.begin(run)
-    scheduler.drive(lambda: scheduler.is_over(run))
-    return vect
+    log = MortalLog(moments(crash_at))
+    slots = max_workers or sys.maxsize
+    lives = Lives(flow, log, clock, lambda: ScriptedWorkers(script, clock, slots))
+    vect = f"simulated-{seed}"
+    lives.begin(vect)
+    lives.drive(lambda: lives.scheduler.is_over(lives.runs[vect]))
+    return Vect(lives.runs[vect], ForegroundEngine(lives.scheduler, log))
 
 
 def tell_nobody(flow: object, happened: Event) -> None:

@@ -11,21 +11,19 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import count, islice, product
-from typing import Any
+from typing import Any, get_args
 
 from oautom.app import OAutom
 from oautom.errors import SettingError
 from oautom.events.event import Event
-from oautom.events.log import MemoryEventLog
 from oautom.executions.base import Execution
 from oautom.executions.python import PythonExecution
 from oautom.executors.base import Done
 from oautom.executors.base import Work as AnyWork
 from oautom.flow import Flow
-from oautom.scheduler import Scheduler
 from oautom.testing.clock import SimulatedClock
-from oautom.testing.simulation import Script, ScriptedWorkers, tell_nobody
-from oautom.vect import Run
+from oautom.testing.lives import Lives, MortalLog, When
+from oautom.testing.simulation import Script, ScriptedWorkers
 
 try:
     from hypothesis import strategies as st
@@ -189,6 +187,7 @@ def histories(
     *,
     max_vects: int = 2,
     max_workers: int = 3,
+    max_crashes: int = 2,
 ) -> History:
     """Draw the log of runs: how steps end, how long they take, how many at once, who cancels when.
 
@@ -200,7 +199,10 @@ def histories(
         flow: The flow, or a strategy that draws it; any of `flows()` unless said.
         max_vects: How many Vects there are at the most.
         max_workers: How many steps run at once at the most, where the number is limited.
+        max_crashes: How often the program dies at the most, and is run again.
     """
+    moment = st.tuples(st.sampled_from(get_args(When)), st.integers(1, 20))
+    log = MortalLog(draw(st.lists(moment, max_size=max_crashes)))
     drawn = flow if isinstance(flow, Flow) else draw(flows() if flow is None else flow)
     drawn.validate()
     script = Script(drawn, draw(durations(drawn)), draw(outcomes(drawn)))
@@ -208,30 +210,42 @@ def histories(
     instant = st.integers(0, 10)
     plans = draw(st.lists(st.tuples(instant, st.none() | instant), min_size=1, max_size=max_vects))
     seed = draw(st.integers(0, 99))
-    return History(_events(drawn, script, slots or sys.maxsize, plans, seed), drawn)
+    return History(_events(drawn, script, slots or sys.maxsize, plans, seed, log), drawn)
 
 
 def _events(
-    flow: Flow, script: Script, slots: int, plans: list[tuple[int, int | None]], seed: int
+    flow: Flow,
+    script: Script,
+    slots: int,
+    plans: list[tuple[int, int | None]],
+    seed: int,
+    log: MortalLog,
 ) -> Iterator[Event]:
     """Run a Vect for each plan: when it begins, and how much later it is cancelled."""
-    clock, log = SimulatedClock(seed=seed), MemoryEventLog()
-    workers = _CountedWorkers(script, clock, slots)
-    scheduler = Scheduler(log, clock, workers, tell=tell_nobody)
-    runs: list[Run] = []
+    clock = SimulatedClock(seed=seed)
+    crew: list[_CountedWorkers] = []  # the newest last: a dead one is not waited for
+
+    def hire() -> _CountedWorkers:
+        crew.append(_CountedWorkers(script, clock, slots))
+        return crew[-1]
+
+    lives = Lives(flow, log, clock, hire)
 
     def begin(cancel_after: int | None) -> None:
-        runs.append(Run(flow, f"vect-{len(runs) + 1}"))
-        scheduler.begin(runs[-1])
-        if cancel_after is not None:
-            clock.call_later(cancel_after, partial(scheduler.cancel, runs[-1], "drawn"))
+        vect = f"vect-{len(lives.runs) + 1}"
+        lives.begin(vect)
+        if cancel_after == 0:  # before all else: so the smallest history needs no luck
+            lives.cancel(vect, "drawn")
+        elif cancel_after is not None:
+            clock.call_later(cancel_after, lambda: lives.cancel(vect, "drawn"))
+
+    def are_over() -> bool:
+        runs = lives.runs.values()
+        return len(runs) == len(plans) and all(map(lives.scheduler.is_over, runs))
 
     for seconds, cancel_after in plans:
         clock.call_later(seconds, partial(begin, cancel_after))
-    scheduler.drive(
-        lambda: len(runs) == len(plans) and all(map(scheduler.is_over, runs)) and not workers.busy
-    )
-    scheduler.catch_up()  # the last answer
+    lives.drive(lambda: are_over() and not crew[-1].busy and lives.scheduler.is_idle())
     return log.read()
 
 

@@ -86,6 +86,15 @@ def polled() -> Flow:
     return flow
 
 
+def crash() -> Flow:
+    """A flow that has died twice; of its steps, one is not to run again then."""
+    flow = Flow("crash", app())
+    PythonExecution("pay", flow, str, on_crash="fail") >> PythonExecution("ship", flow, str)
+    PythonExecution("count", flow, str) >> PythonExecution("tell", flow, str)
+    PythonExecution("wait", flow, str)
+    return flow
+
+
 def odd() -> Flow:
     """A flow with names and values that a careless format would not keep."""
     flow = Flow('odd "name"', app())
@@ -138,6 +147,12 @@ def run_polled() -> list[Event]:
     ).events()
 
 
+def run_crash() -> list[Event]:
+    times = {"pay": 5, "count": [3, 4], "wait": 60}
+    moments = [("after", 1), ("before", 3)]
+    return simulate(crash(), durations=times, max_workers=2, crash_at=moments).events()
+
+
 def run_odd() -> list[Event]:
     flow = odd()
     values = [None, True, -0.0, 2**60, 1e-300, 'two\nlines\u2028"', {"": [{}, []]}]
@@ -147,11 +162,20 @@ def run_odd() -> list[Event]:
 
 
 FLOWS: dict[str, Callable[[], Flow]] = {
-    each.__name__: each for each in (chain, diamond, wide, cancel, late, polled, odd)
+    each.__name__: each for each in (chain, diamond, wide, cancel, late, polled, crash, odd)
 }
 RUNS: dict[str, Callable[[], list[Event]]] = {
     each.__name__.removeprefix("run_"): each
-    for each in (run_chain, run_diamond, run_wide, run_cancel, run_late, run_polled, run_odd)
+    for each in (
+        run_chain,
+        run_diamond,
+        run_wide,
+        run_cancel,
+        run_late,
+        run_polled,
+        run_crash,
+        run_odd,
+    )
 }
 
 

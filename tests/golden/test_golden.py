@@ -20,6 +20,10 @@ LOGS = sorted(HERE.glob("*/*.jsonl"))
 ENDS = {
     "cancel": {"monday": "cancelled: a cancelled, b cancelled, c cancelled, d cancelled"},
     "chain": {"simulated-0": "success: extract success, clean success, load success"},
+    "crash": {
+        "simulated-0": "failed: pay failed, ship upstream_failed, count success, tell success, "
+        "wait success"
+    },
     "diamond": {
         "simulated-0": "failed: a success, b success, c failed, d upstream_failed, "
         "e upstream_failed, f success"

@@ -29,7 +29,10 @@ def declare(
     plan: FlowPlan, name: str = "f", app: Any = None, work: Callable[..., Any] = print
 ) -> Flow:
     flow = Flow(name, app or Unregistered(), max_active_vects=9)
-    steps = [PythonExecution(str(i), flow, work, [i]) for i in range(plan.steps)]
+    steps = [
+        PythonExecution(str(i), flow, work, [i], on_crash="fail" if i % 3 == 2 else "rerun")
+        for i in range(plan.steps)
+    ]
     for upstream, step in plan.edges:
         steps[step].depends(steps[upstream])
     return flow
@@ -178,6 +181,14 @@ def good_logs() -> list[Log]:
             max_workers=max_workers,
         )
         logs.append(Log(vect.events(), flow, max_workers))
+        again = simulate(
+            flow,
+            like=vect,
+            seed=seed,
+            max_workers=max_workers,
+            crash_at=[(chance.choice(["before", "in", "after"]), n) for n in (1, 2, 4)],
+        )
+        logs.append(Log(again.events(), flow, max_workers))
     for _ in range(20):
         plans = [random_plan(chance) for _ in range(chance.randint(1, 3))]
         wishes = [random_wish(chance) for _ in range(4)]
@@ -221,8 +232,9 @@ def mutation_of(*names: str) -> Callable[[Mutation], Mutation]:
 
 
 VECT_ENDS = ("vect.succeeded", "vect.failed", "vect.cancelled")
-ALL_BUT_LATE = tuple(name for name in EVENT_NAMES if name != "step.late_result")
-"""A late answer more, or less, or of another step that is over, or later, is a history too."""
+ALL_BUT_LATE = tuple(n for n in EVENT_NAMES if n not in ("step.late_result", "vect.recovered"))
+"""A late answer more, or less, or of another step that is over, or later, is a history too; and a
+recovery that found nothing running might as well have happened twice, or not at all."""
 
 
 def is_last_of_all(events: Events, at: int) -> bool:
@@ -355,7 +367,7 @@ def move_to_another_zone(events: Events, at: int, chance: random.Random) -> Even
     return replace(events[at], time=events[at].time.astimezone(zone))
 
 
-@mutation_of("vect.started", "step.blocked", *VECT_ENDS)
+@mutation_of("vect.started", "step.blocked", "step.interrupted", *VECT_ENDS)
 def change_the_time(events: Events, at: int, chance: random.Random) -> Event:
     """When the first event of a tick came is nobody's business; clocks may go back."""
     seconds = chance.choice([-3600, -1, 1e-6, 1, 3600])

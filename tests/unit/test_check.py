@@ -95,7 +95,30 @@ def two() -> Events:
         return list(app.log.read())
 
 
-GOOD = {each.__name__: each for each in (chain, pair, fork, cancelled, two)}
+def crashed() -> Events:
+    """The program dies while `a` and `b` run, and is run again."""
+    return simulate(PAIR, durations={"b": 1}, crash_at=("in", 1)).events()
+
+
+def crashed_for_good() -> Events:
+    """The program dies while `a`, `x` and `y` run: `x` is interrupted, and the others have failed.
+
+    So `b` is blocked in the middle of the recovery.
+    """
+    flow = Flow("f", Registry())
+    for name, on_crash in (("a", "fail"), ("b", "rerun"), ("x", "rerun"), ("y", "fail")):
+        PythonExecution(name, flow, nothing, on_crash=on_crash)
+    flow.steps["a"] >> flow.steps["b"]
+    return simulate(flow, crash_at=("in", 1)).events()
+
+
+def crashed_twice() -> Events:
+    """The program dies, and dies again in the commit of its recovery."""
+    return simulate(CHAIN, crash_at=[("after", 2), ("in", 3)]).events()
+
+
+RECOVERED = (crashed, crashed_for_good, crashed_twice)
+GOOD = {each.__name__: each for each in (chain, pair, fork, cancelled, two, *RECOVERED)}
 
 
 # What is done to them
@@ -161,6 +184,7 @@ A_STARTED = ("step.started", "a")
 A_SUCCEEDED = ("step.succeeded", "a")
 B_STARTED = ("step.started", "b")
 B_BLOCKED = ("step.blocked", "b")
+B_INTERRUPTED = ("step.interrupted", "b")
 CREATED = ("vect.created", None)
 SUCCEEDED = ("vect.succeeded", None)
 FAILED = ("vect.failed", None)
@@ -197,9 +221,27 @@ def end_of_the_first_delayed() -> Events:
     return move(events, end, end + 1)
 
 
+def crashed_for_good_too_early() -> Events:
+    """Step `x` runs again before it is known what has become of `y`."""
+    events = crashed_for_good()
+    again = len(events) - 1 - at(events[::-1], "step.started", "x")
+    return move(events, again, at(events, "step.failed", "y"))
+
+
 def without_b() -> Events:
     events = simulate(PAIR, max_workers=1).events()
     return numbered([event for event in events if event.step != "b"])
+
+
+def never_recovered() -> Events:
+    return numbered([event for event in crashed_twice() if event.name != "vect.recovered"])
+
+
+def half_recovered() -> Events:
+    """Step `b` goes on in the new life as if nothing had happened."""
+    events = [event for event in crashed() if (event.name, event.step) != B_INTERRUPTED]
+    del events[-1 - at(events[::-1], *B_STARTED)]
+    return change(numbered(events), ("step.succeeded", "b"), attempt=1)
 
 
 def witnesses() -> list[Witness]:
@@ -260,6 +302,10 @@ def witnesses() -> list[Witness]:
         Witness("consequences-share-the-time", later(chain()[:2], ("vect.started", None))),
         Witness("consequences-share-the-time", later(fork(), ("step.blocked", "c"))),
         Witness("consequences-share-the-time", later(cancelled(), CANCELLED)),
+        Witness("consequences-share-the-time", later(crashed(), ("step.interrupted", "a"))),
+        Witness("interrupted-by-a-recovery", never_recovered()),
+        Witness("recoveries-are-whole", half_recovered()),
+        Witness("recoveries-are-whole", crashed_for_good_too_early()),
         Witness("vects-end-after-their-steps", without_b()),
         Witness(
             "ends-fit-the-steps",

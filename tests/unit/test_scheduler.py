@@ -21,7 +21,7 @@ from oautom import (
     PythonExecution,
 )
 from oautom.clock import SystemClock
-from oautom.decide import Begin
+from oautom.decide import Recover
 from oautom.events import replay, signals
 from oautom.executions.context import Context
 from oautom.executions.work import Outcome
@@ -411,11 +411,11 @@ def test_a_stopper_that_raises_harms_nobody(engine: Engine) -> None:
     assert engine.scheduler.is_over(run)
 
 
-def test_to_cancel_all_ends_all(engine: Engine) -> None:
+def test_to_stop_all_cancels_all_where_the_log_is_not_durable(engine: Engine) -> None:
     runs = [engine.begin(flow_of(CHAIN, name=name), name) for name in ("f", "g")]
     engine.turn()
 
-    engine.scheduler.cancel_all("closing")
+    engine.scheduler.stop_all("closing")
     engine.turn()
 
     assert [run.state.state for run in runs] == ["cancelled", "cancelled"]
@@ -802,9 +802,9 @@ def test_a_stopped_engine_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 def test_an_illegal_transition_is_called_a_bug_of_ours(engine: Engine) -> None:
     engine.begin(flow_of({}))
     engine.turn()
-    engine.scheduler.put(Begin("v"))
+    engine.scheduler.put(Recover("v"))
 
-    with pytest.raises(EngineError, match=r"^this is a bug in oautom: .*cannot start vect of v"):
+    with pytest.raises(EngineError, match=r"^this is a bug in oautom: .*cannot recover vect of v"):
         engine.scheduler.drive(lambda: False)
 
 

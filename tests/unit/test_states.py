@@ -56,10 +56,10 @@ def test_only_a_late_result_is_possible_at_the_end_and_it_moves_nothing(
 
 
 @both_tables
-def test_only_a_late_result_stays_where_it_is(table, ends, states) -> None:
+def test_only_a_late_result_and_a_recovery_stay_where_they_are(table, ends, states) -> None:
     staying = {row.trigger for row in table if row.source == row.dest}
 
-    assert staying <= {"late_result"}
+    assert staying <= {"late_result", "recover"}
 
 
 @both_tables
@@ -73,7 +73,8 @@ def test_every_state_is_reached_and_every_other_than_an_end_is_left(table, ends,
 
 
 def test_a_late_result_is_possible_wherever_an_attempt_can_have_ended() -> None:
-    ends_of_attempts = {row.dest for row in STEP_TABLE if row.source == "running"}
+    """But not behind an interruption: the program that could have answered is dead."""
+    ends_of_attempts = {row.dest for row in STEP_TABLE if row.source == "running"} - {INITIAL}
 
     assert {r.source for r in STEP_TABLE if r.trigger == "late_result"} == ends_of_attempts
 
@@ -85,6 +86,7 @@ def test_the_events_have_the_names_of_the_design() -> None:
         "step.failed",
         "step.blocked",
         "step.cancelled",
+        "step.interrupted",
         "step.late_result",
     }
     assert set(VECT_EVENTS.values()) == {
@@ -92,6 +94,7 @@ def test_the_events_have_the_names_of_the_design() -> None:
         "vect.succeeded",
         "vect.failed",
         "vect.cancelled",
+        "vect.recovered",
     }
 
 

@@ -1,0 +1,170 @@
+"""Who drives: one inbox, and one thread at a time that takes messages out of it.
+
+Any thread may put a message in, or wait. In the foreground whoever waits drives, if nobody else
+does; in the background those who wait leave it to the engine's thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Generic, TypeVar
+
+from transitions import MachineError
+
+from oautom.clock import A_DAY, Clock, Timers
+from oautom.errors import EngineError, LogError
+
+T = TypeVar("T")
+
+
+class Driver(ABC, Generic[T]):
+    """An inbox of messages of type `T`, and the turns of those who drive.
+
+    Args:
+        clock: What time it is.
+
+    Attributes:
+        failure: Why nothing moves any more, or None.
+        on_message: Called after a message has been put in.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.failure: BaseException | None = None
+        self.on_message: Callable[[], None] | None = None
+        self._clock = clock
+        self._inbox: SimpleQueue[T] = SimpleQueue()
+        self._timers: Timers[T] = Timers()
+        self._changed = threading.Condition()
+        self._driver: int | None = None
+        self._is_closed = False
+
+    @abstractmethod
+    def tick(self, messages: list[T]) -> None:
+        """Let all that `messages` ask for, and all that follows from it, happen."""
+
+    @abstractmethod
+    def is_idle(self) -> bool:
+        """Whether all is over and no message waits."""
+
+    @abstractmethod
+    def run_next(self) -> None:
+        """Do work that is kept for the thread that drives; asked when no message waits."""
+
+    def put(self, message: T) -> None:
+        """Have the driver take `message`; it may come from a handler of a system signal."""
+        if self._is_closed:
+            return  # the late answer of a step that did not listen to its cancellation
+        self._inbox.put(message)
+        if self.on_message is not None:
+            self.on_message()
+
+    def drive(
+        self, until: Callable[[], bool], timeout: float | None = None, *, may_drive: bool = True
+    ) -> bool:
+        """Wait until `until()`; while no other thread drives, tick on this one.
+
+        Returns:
+            False if `timeout` seconds were over first.
+
+        Raises:
+            EngineError: This thread is the driver already, in a step or a receiver.
+            LogError: The engine has stopped.
+        """
+        deadline = None if timeout is None else self._clock.monotonic() + timeout
+        while not until():
+            self.check_thread()
+            self._raise_failure()
+            if deadline is not None and self._clock.monotonic() >= deadline:
+                return False
+            if may_drive and self._take_wheel():
+                try:
+                    self._loop(until, deadline)
+                finally:
+                    self._leave_wheel()
+            else:
+                self._wait_for_others(until, deadline, may_drive)
+        return True
+
+    def check_thread(self, what: str = "wait for a Vect") -> None:
+        """Refuse a call that would wait for the very thread that it is on.
+
+        Raises:
+            EngineError: This thread drives, in a step or a receiver.
+        """
+        if self._driver == threading.get_ident():
+            raise EngineError(
+                f"a step or receiver on the scheduler's own thread cannot {what}, it would wait "
+                "for itself; use another thread or executor='threads'"
+            )
+
+    def catch_up(self) -> None:
+        """Drive until no message waits; for those who answer by hand."""
+        self.drive(self._inbox.empty)
+
+    def serve_until_idle(self) -> None:
+        """Drive until all is over, or until the engine has stopped: those who wait are told why."""
+        if self._take_wheel():
+            try:
+                self._loop(self.is_idle, None)
+            finally:
+                self._leave_wheel()
+
+    def _raise_failure(self) -> None:
+        if isinstance(self.failure, MachineError):
+            raise EngineError(f"this is a bug in oautom: {self.failure}") from self.failure
+        if self.failure is not None:
+            raise LogError(
+                f"the engine has stopped, its log cannot be written: {self.failure}; nothing has "
+                "been started that is not in the log"
+            ) from self.failure
+
+    def _take_wheel(self) -> bool:
+        with self._changed:
+            if self._driver is None:
+                self._driver = threading.get_ident()
+                return True
+            return False
+
+    def _leave_wheel(self) -> None:
+        with self._changed:
+            self._driver = None
+            self._changed.notify_all()
+
+    def _have_all_look(self) -> None:
+        """Have those who wait look again whether they are done."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def _wait_for_others(
+        self, until: Callable[[], bool], deadline: float | None, may_drive: bool
+    ) -> None:
+        def is_news() -> bool:
+            wheel_is_free = may_drive and self._driver is None
+            return until() or wheel_is_free or self.failure is not None
+
+        timeout = None if deadline is None else deadline - self._clock.monotonic()
+        with self._changed:
+            self._changed.wait_for(is_news, None if timeout is None else min(timeout, A_DAY))
+
+    def _loop(self, until: Callable[[], bool], deadline: float | None) -> None:
+        while not until() and self.failure is None:
+            if deadline is not None and self._clock.monotonic() >= deadline:
+                return
+            self.tick(self._collect(deadline))
+
+    def _collect(self, deadline: float | None) -> list[T]:
+        """Return what has come in, waiting for it if need be, with the timers that are due."""
+        if self._inbox.empty():
+            self.run_next()
+        messages = self._timers.due(self._clock.monotonic()) if self._timers else []
+        if not messages and self._inbox.empty():
+            times = [t for t in (self._timers.next_time(), deadline) if t is not None]
+            first = self._clock.take(self._inbox, min(times, default=None))
+            if first is not None:
+                messages.append(first)
+        while not self._inbox.empty():
+            messages.append(self._inbox.get())
+        return messages

@@ -1,0 +1,88 @@
+"""Leftovers: processes that a dead program has left running, found by their environment.
+
+A program that is killed by SIGKILL can end nothing. So each process that does the work of a step
+carries the identity of the durable log in its environment, and hands it on to what it starts; who
+has the log next finds it there, on Linux. No number of a process is ever kept: it may be another's.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+
+LOG_MARK = "OAUTOM_LOG"
+"""The variable that holds the identity of the log."""
+
+_MS_MAX = 5_000
+
+
+def end_leftovers(log_id: str, is_wanted: Callable[[Mapping[str, str]], bool]) -> list[int]:
+    """End the processes that carry the mark of a log, and wait until they are gone.
+
+    Call it while no engine works on the log but the one that calls.
+
+    Args:
+        log_id: The identity of the log.
+        is_wanted: Whether a process with this environment shall live on.
+
+    Returns:
+        The numbers that the processes had.
+    """
+    ended: list[int] = []
+    while found := list(_marked(log_id, is_wanted)):  # again: one may have forked meanwhile
+        for pid, handle in found:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+            _wait_for(handle)
+            os.close(handle)
+            if pid in ended:
+                return ended  # the system does not let it die, as while a disk does not answer
+            ended.append(pid)
+    return ended
+
+
+def _wait_for(handle: int) -> None:
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)  # readable when the process has ended
+    poll.poll(_MS_MAX)
+
+
+def _marked(
+    log_id: str, is_wanted: Callable[[Mapping[str, str]], bool]
+) -> Iterator[tuple[int, int]]:
+    """Yield number and handle of each process that carries the mark and is not wanted."""
+    mark = f"{LOG_MARK}={log_id}".encode()
+    for entry in _processes():
+        pid = int(entry)
+        try:
+            handle = os.pidfd_open(pid)  # what is read next is of this process, or of none
+        except OSError:
+            continue
+        environment = _environment(pid)
+        if pid != os.getpid() and mark in environment and not is_wanted(_by_name(environment)):
+            yield pid, handle
+        else:
+            os.close(handle)
+
+
+def _processes() -> list[str]:
+    try:
+        return [entry for entry in os.listdir("/proc") if entry.isdigit()]
+    except OSError:  # not Linux
+        return []
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read().split(b"\0")
+    except OSError:  # it has ended, or is another user's
+        return []
+
+
+def _by_name(environment: list[bytes]) -> dict[str, str]:
+    pairs = (os.fsdecode(each).partition("=") for each in environment)
+    return {name: value for name, _, value in pairs}

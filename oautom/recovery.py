@@ -1,0 +1,143 @@
+"""What the log holds of earlier programs: the Vects that have ended, and those that shall go on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Container, Mapping
+from weakref import WeakValueDictionary
+
+from oautom.engine import ForegroundEngine
+from oautom.errors import EngineError, FlowChangedError, LogError, OAutomError
+from oautom.events.fold import VectState
+from oautom.events.log import EventLog, VectEntry
+from oautom.events.replay import replay
+from oautom.executors.leftovers import end_leftovers
+from oautom.flow import Flow
+from oautom.states import VECT_ENDS
+from oautom.vect import Run, Vect
+
+_logger = logging.getLogger("oautom.recovery")
+_ANSWERED = ("step.succeeded", "step.failed")
+
+
+class Recalled(Run):
+    """A run of an earlier program; its events are read when its state is first asked for."""
+
+    __slots__ = ("_log", "_state")
+
+    def __init__(self, flow: Flow, entry: VectEntry, log: EventLog) -> None:
+        super().__init__(flow, entry.id)
+        self._log = log
+        self._state: VectState | None = None
+        self.shown = entry.state
+        self.is_told = entry.state in VECT_ENDS
+        if not self.is_told:
+            self.held_up = EngineError(
+                f"vect '{entry.id}' of flow '{flow.name}' was left open by an earlier program; "
+                "app.recover() has it go on",
+                flow=flow.name,
+            )
+
+    @property
+    def state(self) -> VectState:
+        """What the events add up to."""
+        if self._state is None:
+            found = replay(self._log.read(vect=self.id)).get(self.id)
+            if found is None:
+                raise LogError(f"the log has lost the events of vect '{self.id}'")
+            self._state = found
+        return self._state
+
+    @state.setter
+    def state(self, state: VectState) -> None:
+        self._state = state
+
+
+class Archive:
+    """The Vects that the log had already when the app was made.
+
+    Args:
+        log: The log.
+        engine: Who shall drive those that go on.
+    """
+
+    def __init__(self, log: EventLog, engine: ForegroundEngine) -> None:
+        self._log = log
+        self._engine = engine
+        self._last_seq = log.last_seq
+        self._entries: dict[str, VectEntry] | None = None
+        self._vects: WeakValueDictionary[str, Vect] = WeakValueDictionary()
+        self._runs: WeakValueDictionary[str, Recalled] = WeakValueDictionary()
+        self._unfit: list[Recalled] = []
+
+    def entries(self) -> Mapping[str, VectEntry]:
+        """Return an entry for each Vect, by its id, oldest first."""
+        if self._entries is None:
+            found = self._log.vects() if self._last_seq else []
+            self._entries = {e.id: e for e in found if e.first_seq <= self._last_seq}
+        return self._entries
+
+    def vect(self, entry: VectEntry, flow: Flow) -> Vect:
+        """Return the Vect of an entry; the same one as long as anybody has it."""
+        vect = self._vects.get(entry.id)
+        if vect is None:
+            run = self._runs[entry.id] = Recalled(flow, entry, self._log)
+            vect = self._vects[entry.id] = Vect(run, self._engine)
+        return vect
+
+    def resume(self, flows: Mapping[str, Flow], known: Container[str]) -> list[Vect]:
+        """Have the open Vects go on whose flow is as it was, and return them.
+
+        Args:
+            flows: The flows that there are, by name.
+            known: Ids of the Vects that have gone on already.
+        """
+        self._unfit = []
+        resumed: list[Vect] = []
+        for entry in self.entries().values():
+            if entry.state in VECT_ENDS or entry.id in known:
+                continue
+            if entry.flow not in flows:
+                _logger.warning("vect '%s' waits for flow '%s' to be declared", *entry[:2])
+                continue
+            vect = self.vect(entry, flows[entry.flow])
+            if self._is_fit(self._runs[entry.id]):
+                resumed.append(vect)
+        self._engine.take_over([self._runs[vect.id] for vect in resumed])
+        return resumed
+
+    def _is_fit(self, run: Recalled) -> bool:
+        if run.state.state in VECT_ENDS:  # cancelled meanwhile
+            return False
+        differences = run.state.graph.differences(run.flow.graph)
+        if differences:
+            run.held_up = FlowChangedError(run.flow.name, run.id, differences)
+            self._unfit.append(run)
+        else:
+            run.flow.freeze()
+            run.held_up = None
+        return not differences
+
+    def unfit(self) -> list[OAutomError]:
+        """Return why Vects could not be resumed, of those that have not been given up."""
+        return [run.held_up for run in self._unfit if run.held_up is not None]
+
+    def forget(self) -> None:
+        """Read the entries anew when they are next asked for: the log has been pruned."""
+        self._entries = None
+
+    def end_leftovers(self) -> None:
+        """End the processes of a dead program: no step may run twice at once."""
+        if self._log.id is None:
+            return
+        for pid in end_leftovers(self._log.id, self._has_answered):
+            _logger.warning("process %d, left by a dead program, was ended", pid)
+
+    def _has_answered(self, environment: Mapping[str, str]) -> bool:
+        """Whether the attempt that a process belongs to is over: it was left behind on purpose."""
+        vect, step = environment.get("OAUTOM_VECT"), environment.get("OAUTOM_STEP")
+        attempt = environment.get("OAUTOM_ATTEMPT")
+        return vect is not None and any(
+            event.step == step and str(event.attempt) == attempt and event.name in _ANSWERED
+            for event in self._log.read(vect=vect)
+        )
