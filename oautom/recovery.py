@@ -81,8 +81,9 @@ class Archive:
         """Return the Vect of an entry; the same one as long as anybody has it."""
         vect = self._vects.get(entry.id)
         if vect is None:
-            run = self._runs[entry.id] = Recalled(flow, entry, self._log)
+            run = self._runs.get(entry.id) or Recalled(flow, entry, self._log)
             vect = self._vects[entry.id] = Vect(run, self._engine)
+            self._runs[entry.id] = run
         return vect
 
     def resume(self, flows: Mapping[str, Flow], known: Container[str]) -> list[Vect]:

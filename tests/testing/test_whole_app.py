@@ -28,7 +28,16 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from oautom import Event, Flow, OAutom, PythonExecution, Vect, VectAlreadyRunningException, decide
+from oautom import (
+    Event,
+    Flow,
+    MemoryEventLog,
+    OAutom,
+    PythonExecution,
+    Vect,
+    VectAlreadyRunningException,
+    decide,
+)
 from oautom.events import replay, signals
 from oautom.executions.work import Work
 from oautom.testing import SimulatedClock, assert_replays, check_history, flows
@@ -66,6 +75,12 @@ class Model:
             for step, state in self.steps[vect].items():
                 self.steps[vect][step] = "cancelled" if state in OPEN else state
             self.due = [each for each in self.due if each[0] != vect]
+
+    def die(self) -> None:
+        """The program dies and is run again: what ran is pending, and whoever waited waits anew."""
+        self.due, self.busy = [], 0
+        for states in self.steps.values():
+            states.update({step: "pending" for step, at in states.items() if at == "running"})
 
     def settle(self) -> None:
         for vect, states in self.steps.items():
@@ -110,16 +125,24 @@ class WholeApp(RuleBasedStateMachine):
         drawn=flows(min_steps=1, max_steps=5), workers=st.integers(1, 3), at_once=st.integers(1, 3)
     )
     def begin(self, drawn: Flow, workers: int, at_once: int) -> None:
-        self.clock, self.hands = SimulatedClock(), Hands()
-        self.app = OAutom(executor=self.hands, max_workers=workers, clock=self.clock)
-        self.flow = Flow("flow", self.app, max_active_vects=at_once)
-        for name, upstreams in drawn.graph.upstreams.items():
-            step = PythonExecution(name, self.flow, self.work)
-            step.depends(*(self.flow.steps[upstream] for upstream in upstreams))
+        self.at_once = at_once
         self.model = Model(dict(drawn.graph.upstreams), workers)
         self.vects: list[Vect] = []
         self.fails = False
         self.heard: list[Event] = []
+        self.clock = SimulatedClock()
+        self.live(MemoryEventLog())
+
+    def live(self, log: MemoryEventLog) -> None:
+        """Be a program that declares its flow and runs it."""
+        self.hands = Hands()
+        self.app = OAutom(
+            log=log, executor=self.hands, max_workers=self.model.workers, clock=self.clock
+        )
+        self.flow = Flow("flow", self.app, max_active_vects=self.at_once)
+        for name, upstreams in self.model.graph.items():
+            step = PythonExecution(name, self.flow, self.work)
+            step.depends(*(self.flow.steps[upstream] for upstream in upstreams))
         signals.event.connect(self.hear, sender=self.flow)
 
     def work(self) -> str:
@@ -192,6 +215,23 @@ class WholeApp(RuleBasedStateMachine):
         before = self.clock.now()
         self.go(seconds)
         assert (self.clock.now() - before).total_seconds() == seconds
+
+    @rule()
+    def die(self) -> None:
+        """Drop everything but the log, and run the program again."""
+        signals.event.disconnect(self.hear)
+        left = MemoryEventLog()
+        for event in self.app.log.read():
+            left.append(None, event)
+        left.commit()
+        states = [vect.state for vect in self.vects]
+        self.live(left)
+        resumed = self.app.recover()
+        self.vects = [self.app.vect(vect.id) for vect in self.vects]
+        assert [vect.state for vect in self.vects] == states
+        assert resumed == [vect for vect in self.vects if not vect.ended]
+        self.model.die()
+        self.go()
 
     # What must hold after each
 

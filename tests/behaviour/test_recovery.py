@@ -1,0 +1,403 @@
+"""A durable log outlives its program: what was open goes on, what has ended is known."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from oautom import (
+    BashExecution,
+    Context,
+    EngineError,
+    Flow,
+    FlowChangedError,
+    FlowError,
+    MemoryEventLog,
+    OAutom,
+    OAutomMode,
+    PythonExecution,
+    UnknownFlowError,
+    UnknownVectError,
+    VectAlreadyRunningException,
+)
+from oautom.events import signals
+from oautom.testing import assert_replays, check_history
+
+Declare = Callable[[OAutom], Flow]
+
+
+class Work:
+    """What steps do, over all lives: they count themselves, and the slow one waits to be stopped.
+
+    Attributes:
+        calls: The steps that were called, in order.
+        is_slow: Whether `slow` waits.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.is_slow = True
+        self.has_begun = threading.Event()
+
+    def quick(self, context: Context) -> str:
+        self.calls.append(context.step)
+        return f"{context.step} {context.attempt}"
+
+    def slow(self, context: Context) -> str:
+        self.calls.append(context.step)
+        self.has_begun.set()
+        if self.is_slow:
+            context.cancelled.wait(60)
+        return f"{context.step} {context.attempt}"
+
+    def chain(self, app: OAutom) -> Flow:
+        flow = Flow("flow", app, max_active_vects=9)
+        PythonExecution("first", flow, self.quick) >> PythonExecution("slow", flow, self.slow)
+        flow.steps["slow"] >> PythonExecution("last", flow, self.quick)
+        return flow
+
+
+@pytest.fixture
+def work() -> Work:
+    return Work()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "runs.db"
+
+
+def leave_open(path: Path, work: Work, declare: Declare, vect_id: str = "v") -> None:
+    """Run a flow until its slow step has begun, then end the program in good order."""
+    work.has_begun.clear()
+    with OAutom(OAutomMode.background, log=path) as app:
+        app.start(declare(app), vect_id=vect_id)
+        assert work.has_begun.wait(60)
+
+
+def test_the_same_program_run_again_goes_on_where_it_was(path: Path, work: Work) -> None:
+    leave_open(path, work, work.chain)
+    work.is_slow = False
+    with OAutom(log=path) as app:
+        flow = work.chain(app)
+        vect = app.run(flow, vect_id="v")
+
+        assert vect.state == "success"
+        assert work.calls == ["first", "slow", "slow", "last"]
+        assert [vect.result(step) for step in flow.steps] == ["first 1", "slow 2", "last 1"]
+        assert [(e.name, e.step) for e in vect.events()[5:8]] == [
+            ("vect.recovered", None),
+            ("step.interrupted", "slow"),
+            ("step.started", "slow"),
+        ]
+        check_history(app.log.read(), flow)
+        assert_replays(app.log, flow)
+
+
+def test_what_has_ended_is_returned_and_not_run_again(path: Path, work: Work) -> None:
+    work.is_slow = False
+    with OAutom(log=path) as app:
+        app.run(work.chain(app), vect_id="v")
+    with OAutom(log=path) as app:
+        flow = work.chain(app)
+        vect = app.run(flow, vect_id="v")
+
+        assert work.calls == ["first", "slow", "last"]
+        assert vect.state == vect.wait() == "success"
+        assert vect.result("slow") == "slow 1"
+        assert app.start(flow, vect_id="v") is vect is app.vect("v")
+        assert vect.steps["first"].end_date == vect.events()[3].time
+        assert [each["id"] for each in app.logs()] == ["v"]
+
+
+def test_recover_says_what_it_resumed(path: Path, work: Work) -> None:
+    leave_open(path, work, work.chain, "one")
+    leave_open(path, work, work.chain, "two")  # which goes on with the first, too
+    work.is_slow = False
+    with OAutom(log=path) as app:
+        flow = work.chain(app)
+        resumed = app.recover()
+
+        assert [vect.id for vect in resumed] == ["one", "two"]
+        assert app.recover() == []
+        assert [vect.wait() for vect in resumed] == ["success", "success"]
+        assert app.vects(flow) == resumed
+
+
+def test_the_first_start_of_any_flow_recovers_all(path: Path, work: Work) -> None:
+    leave_open(path, work, work.chain)
+    work.is_slow = False
+    with OAutom(log=path) as app:
+        work.chain(app)
+        other = Flow("other", app)
+        PythonExecution("step", other, work.quick)
+        app.run(other)
+
+        assert app.vect("v").wait() == "success"
+
+
+def test_serving_recovers(path: Path, work: Work) -> None:
+    leave_open(path, work, work.chain)
+    work.is_slow = False
+    with OAutom(log=path) as app:
+        work.chain(app)
+        signals.vect_succeeded.connect(lambda flow, event: app.stop())
+        app.run()
+
+        assert app.vect("v").wait() == "success"
+
+
+def test_in_the_background_it_goes_on_by_itself(path: Path, work: Work) -> None:
+    leave_open(path, work, work.chain)
+    work.is_slow = False
+    with OAutom(OAutomMode.background, log=path) as app:
+        work.chain(app)
+        (vect,) = app.recover()
+
+        assert vect.wait(60) == "success"
+
+
+def test_on_crash_fail_fails_the_step_and_blocks_what_waits_for_it(path: Path, work: Work) -> None:
+    def declare(app: OAutom) -> Flow:
+        flow = work.chain(app)
+        flow.steps["slow"].on_crash = "fail"
+        return flow
+
+    leave_open(path, work, declare)
+    with OAutom(log=path) as app:
+        vect = app.run(declare(app), vect_id="v")
+
+        assert vect.state == "failed"
+        assert work.calls == ["first", "slow"]
+        assert vect.steps["slow"].error == (
+            "the program ended while the step ran, and on_crash is 'fail'"
+        )
+        assert vect.steps["last"].state == "upstream_failed"
+        check_history(app.log.read())
+
+
+def test_on_crash_is_one_of_two_words(path: Path) -> None:
+    with pytest.raises(FlowError, match=r"on_crash must be 'rerun' or 'fail', not 'ignore'"):
+        PythonExecution("step", Flow("flow", OAutom()), print, on_crash="ignore")  # type: ignore[arg-type]
+
+
+def test_a_kind_of_step_can_say_what_a_crash_does(path: Path) -> None:
+    class Payment(PythonExecution):
+        on_crash = "fail"
+
+    flow = Flow("flow", OAutom())
+
+    assert Payment("one", flow, print).on_crash == "fail"
+    assert Payment("two", flow, print, on_crash="rerun").on_crash == "rerun"
+
+
+# Flows that have changed
+
+
+def changed(work: Work, app: OAutom) -> Flow:
+    flow = Flow("flow", app)
+    PythonExecution("first", flow, work.quick)
+    PythonExecution("slow", flow, work.slow)
+    PythonExecution("new", flow, work.quick).depends(flow.steps["slow"])
+    return flow
+
+
+DIFFERENCE = (
+    "vect 'v' of flow 'flow' cannot go on, since the flow has changed: "
+    "'slow' no longer waits for 'first'; step 'last' is gone; step 'new' is new; "
+    "declare the flow as it was, or give the vect up: app.vect('v').cancel()"
+)
+
+
+@pytest.mark.parametrize("how", ["recover", "run", "start", "another"])
+def test_a_flow_that_changed_is_not_resumed_and_the_difference_is_told(
+    path: Path, work: Work, how: str
+) -> None:
+    leave_open(path, work, work.chain)
+    calls = list(work.calls)
+    with OAutom(log=path) as app:
+        flow = changed(work, app)
+        ways: dict[str, Callable[[], object]] = {
+            "recover": app.recover,
+            "run": lambda: app.run(flow, vect_id="v"),
+            "start": lambda: app.start(flow, vect_id="v").wait(),
+            "another": lambda: app.start(flow),
+        }
+        with pytest.raises(FlowChangedError) as raised:
+            ways[how]()
+
+        assert str(raised.value) == DIFFERENCE
+        assert (raised.value.flow, raised.value.vect) == ("flow", "v")
+        assert raised.value.differences[2] == "step 'new' is new"
+        assert work.calls == calls
+        with pytest.raises(FlowChangedError):
+            app.vect("v").wait()
+
+
+def test_a_vect_whose_flow_changed_can_be_given_up(path: Path, work: Work) -> None:
+    leave_open(path, work, work.chain)
+    work.is_slow = False
+    with OAutom(log=path) as app:
+        flow = changed(work, app)
+        with pytest.raises(FlowChangedError):
+            app.start(flow)
+        app.vect("v").cancel("the flow is another now")
+
+        assert app.run(flow).state == "success"
+        assert app.vect("v").wait() == "cancelled"
+        assert app.vect("v").steps["slow"].error == "the flow is another now"
+        check_history(app.log.read())
+
+
+def test_the_other_flows_go_on_and_the_changed_one_is_told_of(
+    path: Path, work: Work, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave_open(path, work, work.chain)
+    with OAutom(log=path) as app, caplog.at_level(logging.WARNING, "oautom"):
+        changed(work, app)
+        other = Flow("other", app)
+        PythonExecution("step", other, work.quick)
+
+        assert app.run(other).state == "success"
+    assert DIFFERENCE in caplog.text
+
+
+def test_a_flow_that_is_not_declared_is_waited_for(
+    path: Path, work: Work, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave_open(path, work, work.chain)
+    work.is_slow = False
+    with OAutom(log=path) as app, caplog.at_level(logging.WARNING, "oautom"):
+        assert app.recover() == []
+        assert "vect 'v' waits for flow 'flow' to be declared" in caplog.text
+        assert app.vects() == []
+        with pytest.raises(UnknownFlowError):
+            app.vect("v")
+
+        work.chain(app)
+        (vect,) = app.recover()
+        assert vect.wait() == "success"
+
+
+# What is known of earlier lives
+
+
+def test_an_open_vect_that_nobody_has_resumed_cannot_be_waited_for(path: Path, work: Work) -> None:
+    leave_open(path, work, work.chain)
+    work.is_slow = False
+    with OAutom(log=path) as app:
+        work.chain(app)
+        vect = app.vect("v")
+
+        assert (vect.state, vect.steps["first"].output) == ("running", "first 1")
+        with pytest.raises(EngineError, match=r"left open by an earlier program; app.recover\(\)"):
+            vect.wait()
+        assert app.recover() == [vect]
+        assert vect.wait() == "success"
+
+
+def test_an_open_vect_that_nobody_has_resumed_can_be_cancelled(path: Path, work: Work) -> None:
+    leave_open(path, work, work.chain)
+    with OAutom(log=path) as app:
+        work.chain(app)
+        vect = app.vect("v")
+        vect.cancel("no more")
+        app.recover()
+
+        assert vect.wait() == "cancelled"
+        assert work.calls == ["first", "slow"]
+        check_history(app.log.read())
+
+
+def test_recovered_vects_count_as_active(path: Path, work: Work) -> None:
+    def declare(app: OAutom) -> Flow:
+        flow = work.chain(app)
+        flow.max_active_vects = 1
+        return flow
+
+    leave_open(path, work, declare)
+    with OAutom(log=path) as app:
+        flow = declare(app)
+        with pytest.raises(VectAlreadyRunningException, match="already runs as v"):
+            app.start(flow)
+
+
+def test_vects_of_all_lives_are_listed_oldest_first(path: Path, work: Work) -> None:
+    work.is_slow = False
+    for name in ("one", "two"):
+        with OAutom(log=path) as app:
+            app.run(work.chain(app), vect_id=name)
+    with OAutom(log=path) as app:
+        flow = work.chain(app)
+        app.run(flow, vect_id="three")
+
+        assert [vect.id for vect in app.vects()] == ["one", "two", "three"]
+        assert [vect.id for vect in app.vects(flow, state="success")] == ["one", "two", "three"]
+        assert app.status(flow)["id"] == "three"
+        with pytest.raises(UnknownVectError):
+            app.vect("four")
+
+
+def test_a_vect_of_another_flow_is_refused_in_the_next_life_too(path: Path, work: Work) -> None:
+    work.is_slow = False
+    with OAutom(log=path) as app:
+        app.run(work.chain(app), vect_id="v")
+    with OAutom(log=path) as app:
+        work.chain(app)
+        other = Flow("other", app)
+        with pytest.raises(FlowError, match=r"vect 'v' is a run of flow 'flow', not of 'other'"):
+            app.start(other, vect_id="v")
+
+
+def test_a_log_in_memory_can_be_handed_on_as_well(work: Work) -> None:
+    work.is_slow = False
+    log = MemoryEventLog()
+    with OAutom(log=log) as app:
+        app.run(work.chain(app), vect_id="v")
+    again = MemoryEventLog()
+    for event in log.read(upto=5):  # as if the program had died then
+        again.append(None, event)
+    again.commit()
+    with OAutom(log=again) as app:
+        assert app.run(work.chain(app), vect_id="v").state == "success"
+        check_history(again.read())
+
+
+# The end of a life
+
+
+def test_to_close_ends_all_work_and_leaves_the_vect_open(path: Path, tmp_path: Path) -> None:
+    app = OAutom(OAutomMode.background, log=path)
+    flow = Flow("flow", app)
+    BashExecution("slow", flow, f"echo $$ >{tmp_path}/pid; touch {tmp_path}/begun; sleep 60")
+    vect = app.start(flow)
+    while not (tmp_path / "begun").exists():
+        assert vect.state in ("pending", "running")
+    app.close()
+
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
+    assert vect.state == "running"
+    assert vect.events()[-1].name == "step.started"
+    with pytest.raises(EngineError, match=r"open in its log, and goes on when the program is run"):
+        vect.wait()
+    with pytest.raises(EngineError, match="the app is closed"):
+        app.start(flow)
+
+
+def test_nothing_of_a_durable_log_is_cancelled_that_waits_for_a_worker(
+    path: Path, work: Work
+) -> None:
+    with OAutom(OAutomMode.background, log=path, max_workers=1) as app:
+        flow = work.chain(app)
+        vects = [app.start(flow, vect_id=name) for name in ("one", "two")]
+        assert work.has_begun.wait(60)
+    assert {vect.state for vect in vects} == {"running"}
+    work.is_slow = False
+    with OAutom(log=path, max_workers=1) as app:
+        flow = work.chain(app)
+        assert [vect.wait() for vect in app.recover()] == ["success", "success"]
+        check_history(app.log.read(), flow, max_workers=1)
