@@ -9,6 +9,7 @@ import sys
 import threading
 import weakref
 from concurrent.futures import Executor
+from datetime import datetime, timedelta
 from enum import StrEnum
 from types import TracebackType
 from typing import Any, Self, overload
@@ -25,7 +26,7 @@ from oautom.errors import (
     UnknownVectError,
     VectAlreadyRunningException,
 )
-from oautom.events.log import EventLog, MemoryEventLog
+from oautom.events.log import EventLog, MemoryEventLog, PrunedVect, check_instant
 from oautom.executors import ExecutorName, make_workers
 from oautom.flow import Flow, check_name
 from oautom.recovery import Archive
@@ -95,7 +96,8 @@ class OAutom:
         self._is_closed = False
         self._is_stopped = False
         kind = ForegroundEngine if self.mode is OAutomMode.foreground else BackgroundEngine
-        self._engine = kind(Scheduler(self.log, clock or SystemClock(), workers), self.log)
+        self._clock = clock or SystemClock()
+        self._engine = kind(Scheduler(self.log, self._clock, workers), self.log)
         self._archive = Archive(self.log, self._engine)
         self._is_recovered = False
         _open_apps.add(self)
@@ -187,6 +189,8 @@ class OAutom:
             self._recover_once()
             if vect_id is not None and (known := self._find(vect_id)) is not None:
                 return self._checked(known, declared)
+            if vect_id is not None and vect_id in self._archive.pruned():
+                raise self._was_pruned(vect_id)
             for error in self._archive.unfit():
                 if error.flow == declared.name:
                     raise error
@@ -306,10 +310,47 @@ class OAutom:
             UnknownFlowError: It is one of an earlier program, and its flow is not declared.
         """
         with self._lock:
-            vect = self._find(id) if isinstance(id, str) else None
+            vect = None
+            if isinstance(id, str):
+                vect = self._find(id)
+                if vect is None and id in self._archive.pruned():
+                    raise self._was_pruned(id)
         if vect is None:
             raise UnknownVectError(f"the app has no vect {id!r}; vects() lists them")
         return vect
+
+    def _was_pruned(self, vect_id: str) -> UnknownVectError:
+        gone = self._archive.pruned()[vect_id]
+        return UnknownVectError(
+            f"vect '{vect_id}' of flow '{gone.flow}' ended as '{gone.state}' and was pruned from "
+            "the log; start a new one under another vect_id",
+            flow=gone.flow,
+        )
+
+    def prune(self, *, older_than: timedelta | datetime) -> list[PrunedVect]:
+        """Take the events of Vects that ended some time ago out of the log, and return these Vects.
+
+        The room that they took is given back. The log still knows that they were there: neither
+        their ids nor the numbers of their events are used again.
+
+        Args:
+            older_than: How long ago they must have ended, or before which instant (aware).
+
+        Raises:
+            SettingError: `older_than` is neither.
+            LogError: The log cannot be written.
+            EngineError: The app is closed.
+        """
+        if isinstance(older_than, timedelta):
+            older_than = self._clock.now() - older_than
+        check_instant(older_than)
+        with self._lock:
+            self._check_open()
+            gone = self._engine.prune(older_than)
+            self._archive.read_anew()
+            for vect in gone:
+                self._vects.pop(vect.id, None)
+        return gone
 
     def logs(self) -> list[dict[str, Any]]:
         """Return the status of every Vect, newest first, as JSON would have it."""
@@ -391,13 +432,13 @@ def _open_log(log: EventLog | str | os.PathLike[str] | None) -> tuple[EventLog, 
         from oautom.events.sqlite import SqliteEventLog  # noqa: PLC0415
 
         return SqliteEventLog(log), True
-    if not _has_methods(log, "append", "commit", "read", "close", "vects", "check_value"):
+    if not _has_methods(log, *(name for name in vars(EventLog) if name[0] != "_")):
         raise SettingError(f"log must be None, a path or an EventLog, not {log!r}")
     return log, False
 
 
 def _has_methods(given: object, *names: str) -> bool:
-    return not isinstance(given, type) and all(callable(getattr(given, n, None)) for n in names)
+    return not isinstance(given, type) and all(hasattr(given, name) for name in names)
 
 
 _logger = logging.getLogger("oautom.app")

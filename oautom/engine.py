@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from oautom.errors import EngineError, LogError
 from oautom.events.event import Event
-from oautom.events.log import EventLog
+from oautom.events.log import EventLog, PrunedVect
 from oautom.interrupts import follow, system_signals
 from oautom.scheduler import Asked, Nudge, Scheduler
 from oautom.vect import Run, status_of
@@ -52,9 +53,10 @@ class ForegroundEngine:
         """Do at once, from now on, what other processes ask for by the log."""
         self._log.listen(lambda: self._scheduler.put(Asked()))
 
-    def forget(self, vects: Iterable[str]) -> None:
-        """Let go of runs that are over."""
-        self._scheduler.forget(vects)
+    def prune(self, older_than: datetime) -> list[PrunedVect]:
+        """Take the Vects that ended before an instant out of the log and of memory."""
+        held = self._scheduler.let_go(older_than)
+        return self._log.prune(older_than, keep=held)
 
     def cancel(self, run: Run, reason: str) -> None:
         """Ask for the end of a run."""

@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 from oautom.engine import ForegroundEngine
 from oautom.errors import EngineError, FlowChangedError, LogError, OAutomError
 from oautom.events.fold import VectState
-from oautom.events.log import EventLog, VectEntry
+from oautom.events.log import EventLog, PrunedVect, VectEntry
 from oautom.events.replay import replay
 from oautom.executors.leftovers import end_leftovers
 from oautom.flow import Flow
@@ -66,6 +66,7 @@ class Archive:
         self._engine = engine
         self._last_seq = log.last_seq
         self._entries: dict[str, VectEntry] | None = None
+        self._pruned: dict[str, PrunedVect] | None = None
         self._vects: WeakValueDictionary[str, Vect] = WeakValueDictionary()
         self._runs: WeakValueDictionary[str, Recalled] = WeakValueDictionary()
         self._unfit: list[Recalled] = []
@@ -123,9 +124,15 @@ class Archive:
         """Return why Vects could not be resumed, of those that have not been given up."""
         return [run.held_up for run in self._unfit if run.held_up is not None]
 
-    def forget(self) -> None:
-        """Read the entries anew when they are next asked for: the log has been pruned."""
-        self._entries = None
+    def pruned(self) -> Mapping[str, PrunedVect]:
+        """Return the Vects whose events are gone, by their ids."""
+        if self._pruned is None:
+            self._pruned = {vect.id: vect for vect in self._log.pruned()}
+        return self._pruned
+
+    def read_anew(self) -> None:
+        """Read the log again when it is next needed: it has been pruned."""
+        self._entries = self._pruned = None
 
     def end_leftovers(self) -> None:
         """End the processes of a dead program: no step may run twice at once."""

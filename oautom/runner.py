@@ -110,6 +110,10 @@ class Runner:
         """Whether something of any Vect has been killed and has not ended yet."""
         return bool(self._ending)
 
+    def vects(self) -> set[str]:
+        """Return the ids of the Vects of which work is under way."""
+        return {key[0] for key in self._tasks}
+
     @property
     def is_in_step(self) -> bool:
         """Whether the code of a step has the scheduler's own thread."""

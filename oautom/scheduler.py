@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -152,10 +152,19 @@ class Scheduler(Driver[Message]):
         for vect in list(self._open):
             self.cancel(self._runs[vect], reason)
 
-    def forget(self, vects: Iterable[str]) -> None:
-        """Let go of runs that are over."""
-        for vect in vects:
-            self._runs.pop(vect, None)
+    def let_go(self, older_than: datetime) -> set[str]:
+        """Let go of the runs that ended before an instant; return the ids of those still held.
+
+        What answers later all the same is not heard any more. Runs with work under way are held.
+        """
+        with self.lock:
+            at_work = self._runner.vects()
+            self._runs = {
+                vect: run
+                for vect, run in self._runs.items()
+                if vect in at_work or not _ended_before(run, older_than)
+            }
+            return set(self._runs)
 
     def is_over(self, run: Run) -> bool:
         """Whether a run has ended and nothing of it is still being ended."""
@@ -263,7 +272,9 @@ class Scheduler(Driver[Message]):
                 self._obey(message)
 
     def _obey(self, command: Command) -> None:
-        run = self._runs[command.vect]
+        run = self._runs.get(command.vect)
+        if run is None:  # it was let go
+            return
         if run.state.created_date is None:
             self._create(run)
             if not isinstance(command, Begin):  # a cancel on another thread was quicker
@@ -371,3 +382,7 @@ class Scheduler(Driver[Message]):
                 self._runner.settle(message)
         self._is_closed = True
         self._runner.close()
+
+
+def _ended_before(run: Run, instant: datetime) -> bool:
+    return run.is_told and run.state.end_date is not None and run.state.end_date < instant

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 
 def check_history(
-    events: Iterable[Event], flow: Flow | None = None, *, max_workers: int | None = None
+    events: Iterable[Event],
+    flow: Flow | None = None,
+    *,
+    max_workers: int | None = None,
+    gaps: Iterable[tuple[int, int]] = (),
 ) -> None:
     """Hold a history against all invariants.
 
@@ -34,17 +38,22 @@ def check_history(
         events: A whole log, or its beginning.
         flow: What Vects of the flow of this name should have run; None for whatever the log says.
         max_workers: How many steps could run at once; None where that is not known.
+        gaps: First and last numbers of what has been pruned: `log.gaps()`.
 
     Raises:
         InvariantError: An invariant is violated: the first of the table, at the first such event.
         SettingError: An argument cannot be used.
     """
-    for violation in violations(events, flow, max_workers=max_workers):
+    for violation in violations(events, flow, max_workers=max_workers, gaps=gaps):
         raise violation
 
 
 def violations(
-    events: Iterable[Event], flow: Flow | None = None, *, max_workers: int | None = None
+    events: Iterable[Event],
+    flow: Flow | None = None,
+    *,
+    max_workers: int | None = None,
+    gaps: Iterable[tuple[int, int]] = (),
 ) -> Iterator[InvariantError]:
     """Return all violations, in the order of the table, then of the events.
 
@@ -53,7 +62,7 @@ def violations(
     if flow is not None and not hasattr(flow, "graph"):
         raise SettingError(f"flow must be a Flow or None, not {flow!r}")
     check_max_workers(max_workers)
-    claims = _Claims(flow, max_workers)
+    claims = _Claims(flow, max_workers, frozenset(gaps))
     found: dict[str, list[InvariantError]] = {name: [] for name in INVARIANTS}
     for event in events:
         claims.look_up(event)
@@ -122,7 +131,8 @@ class _Claims(Past):
     @_invariant()
     def seq_is_dense(self, event: Event) -> bool:
         """Events are numbered 1, 2, 3, ... in the order in which they stand."""
-        return event.seq == self.last_seq + 1
+        is_next = event.seq == self.last_seq + 1
+        return is_next or (self.last_seq + 1, event.seq - 1) in self.gaps
 
     @_invariant()
     def time_is_utc(self, event: Event) -> bool:
@@ -285,6 +295,7 @@ class _Claims(Past):
     @_invariant(VECT_CREATED, "step.late_result", *_STEP_ENDS)
     def due_steps_start(self, event: Event) -> bool:
         """A step that may start waits only while all workers are taken."""
-        if self.step in self.to_close:  # a recovery starts nothing before it has closed all
+        # A recovery starts nothing before it has closed all; and who is pruned had workers too.
+        if self.step in self.to_close or self.gaps:
             return True
         return not self.due or len(self.busy) >= (self.max_workers or 1)

@@ -61,7 +61,10 @@ _NO_VECT: Final = VectPast("", {}, set())
 class Past:
     """What the events so far tell, violations or not, if it is known what they are about."""
 
-    def __init__(self, flow: Flow | None, max_workers: int | None) -> None:
+    def __init__(
+        self, flow: Flow | None, max_workers: int | None, gaps: frozenset[tuple[int, int]]
+    ) -> None:
+        self.gaps = gaps
         self.flow = flow
         self.max_workers = max_workers
         self.last = _NO_EVENT
