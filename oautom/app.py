@@ -24,16 +24,15 @@ from oautom.errors import (
     SettingError,
     UnknownFlowError,
     UnknownVectError,
-    VectAlreadyRunningException,
 )
 from oautom.events.log import EventLog, MemoryEventLog, PrunedVect, check_instant
 from oautom.executors import ExecutorName, make_workers
 from oautom.flow import Flow, check_name
-from oautom.recovery import Archive
+from oautom.registry import Vects
 from oautom.scheduler import Scheduler
 from oautom.states import VECT_STATES
 from oautom.values import check_max_workers
-from oautom.vect import Run, Vect
+from oautom.vect import Vect
 
 
 class OAutomMode(StrEnum):
@@ -91,15 +90,12 @@ class OAutom:
             raise
         self._lock = threading.Lock()
         self._flows: dict[str, Flow] = {}
-        self._vects: dict[str, Vect] = {}  # those that move, or have moved, in this app
-        self._active: dict[str, list[Vect]] = {}  # by flow; those that have ended leave at a start
         self._is_closed = False
         self._is_stopped = False
         kind = ForegroundEngine if self.mode is OAutomMode.foreground else BackgroundEngine
         self._clock = clock or SystemClock()
         self._engine = kind(Scheduler(self.log, self._clock, workers), self.log)
-        self._archive = Archive(self.log, self._engine)
-        self._is_recovered = False
+        self._vects = Vects(self.log, self._engine, self._flows)
         _open_apps.add(self)
         # The last handler registered is called first: before that of multiprocessing, which waits
         # for the worker processes that ours ends.
@@ -147,7 +143,7 @@ class OAutom:
                 raise SettingError("run(vect_id=...) needs a flow to run")
             with self._lock:
                 self._check_open()
-                self._recover_once()
+                self._vects.recover_once()
             self._is_stopped = False
             self._engine.serve(lambda: self._is_stopped)
             return None
@@ -186,21 +182,13 @@ class OAutom:
             check_name("vect", vect_id)
         with self._lock:
             self._check_open()
-            self._recover_once()
-            if vect_id is not None and (known := self._find(vect_id)) is not None:
-                return self._checked(known, declared)
-            if vect_id is not None and vect_id in self._archive.pruned():
-                raise self._was_pruned(vect_id)
-            for error in self._archive.unfit():
-                if error.flow == declared.name:
-                    raise error
-            self._check_limit(declared)
+            self._vects.recover_once()
+            known = None if vect_id is None else self._vects.find_of(declared, vect_id)
+            if known is not None:
+                return known
+            self._vects.check_room(declared)
             declared.freeze()
-            run = Run(declared, vect_id or os.urandom(8).hex())
-            vect = self._vects[run.state.id] = Vect(run, self._engine)
-            self._active[declared.name].append(vect)
-            self._engine.begin(run)
-        return vect
+            return self._vects.begin(declared, vect_id or os.urandom(8).hex())
 
     def _flow(self, flow: str | Flow) -> Flow:
         if isinstance(flow, Flow):
@@ -228,52 +216,7 @@ class OAutom:
         """
         with self._lock:
             self._check_open()
-            resumed = self._recover()
-            for error in self._archive.unfit():
-                raise error
-        return resumed
-
-    def _recover_once(self) -> None:
-        if not self._is_recovered:
-            self._recover()
-            for error in self._archive.unfit():
-                _logger.error("%s", error)
-
-    def _recover(self) -> list[Vect]:
-        if not self._is_recovered:
-            self._archive.end_leftovers()
-            if self.log.id is not None:
-                self._engine.listen()
-        resumed = self._archive.resume(self._flows, self._vects)
-        self._is_recovered = True
-        for vect in resumed:
-            self._vects[vect.id] = vect
-            self._active.setdefault(vect.flow.name, []).append(vect)
-        return resumed
-
-    def _find(self, vect_id: str) -> Vect | None:
-        """Return the Vect of this id, which may be one of an earlier program, or None."""
-        if vect_id in self._vects:
-            return self._vects[vect_id]
-        entry = self._archive.entries().get(vect_id)
-        return None if entry is None else self._archive.vect(entry, self._flow(entry.flow))
-
-    @staticmethod
-    def _checked(vect: Vect, flow: Flow) -> Vect:
-        if vect.flow is not flow:
-            raise FlowError(
-                f"vect '{vect.id}' is a run of flow '{vect.flow.name}', not of '{flow.name}'; "
-                "give this one another vect_id",
-                flow=flow.name,
-            )
-        return vect
-
-    def _check_limit(self, flow: Flow) -> None:
-        active = [vect for vect in self._active.get(flow.name, ()) if not vect.ended]
-        self._active[flow.name] = active
-        if len(active) >= flow.max_active_vects:
-            running = [vect.id for vect in active]
-            raise VectAlreadyRunningException(flow.name, running, flow.max_active_vects)
+            return self._vects.recover()
 
     def vects(self, flow: str | Flow | None = None, state: str | None = None) -> list[Vect]:
         """Return the Vects, oldest first: all, or those of one flow or in one state.
@@ -289,13 +232,7 @@ class OAutom:
             raise SettingError(f"state must be one of {known}, not {state!r}")
         wanted = None if flow is None else self._flow(flow)
         with self._lock:
-            past = self._archive.entries()
-            vects = [
-                self._vects.get(entry.id) or self._archive.vect(entry, self._flows[entry.flow])
-                for entry in past.values()
-                if entry.flow in self._flows
-            ]
-            vects += [vect for vect in self._vects.values() if vect.id not in past]
+            vects = list(self._vects)
         return [
             vect
             for vect in vects
@@ -306,26 +243,14 @@ class OAutom:
         """Return a Vect by its id.
 
         Raises:
-            UnknownVectError: There is no such Vect.
+            UnknownVectError: There is no such Vect, or it has been pruned.
             UnknownFlowError: It is one of an earlier program, and its flow is not declared.
         """
         with self._lock:
-            vect = None
-            if isinstance(id, str):
-                vect = self._find(id)
-                if vect is None and id in self._archive.pruned():
-                    raise self._was_pruned(id)
+            vect = self._vects.find(id) if isinstance(id, str) else None
         if vect is None:
             raise UnknownVectError(f"the app has no vect {id!r}; vects() lists them")
         return vect
-
-    def _was_pruned(self, vect_id: str) -> UnknownVectError:
-        gone = self._archive.pruned()[vect_id]
-        return UnknownVectError(
-            f"vect '{vect_id}' of flow '{gone.flow}' ended as '{gone.state}' and was pruned from "
-            "the log; start a new one under another vect_id",
-            flow=gone.flow,
-        )
 
     def prune(self, *, older_than: timedelta | datetime) -> list[PrunedVect]:
         """Take the events of Vects that ended some time ago out of the log, and return these Vects.
@@ -346,11 +271,7 @@ class OAutom:
         check_instant(older_than)
         with self._lock:
             self._check_open()
-            gone = self._engine.prune(older_than)
-            self._archive.read_anew()
-            for vect in gone:
-                self._vects.pop(vect.id, None)
-        return gone
+            return self._vects.prune(older_than)
 
     def logs(self) -> list[dict[str, Any]]:
         """Return the status of every Vect, newest first, as JSON would have it."""
