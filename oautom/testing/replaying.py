@@ -198,6 +198,8 @@ def _surely_free(events: list[Event], flow: Flow, workers: int) -> frozenset[int
         elif event.name in _ANSWERS:
             under_way.discard(key)
             certain.discard(key)
+        elif event.name == "step.cancelled":
+            certain.discard(key)  # its worker may be gone: a program can die and leave no trace
         elif event.name == "vect.recovered":  # with the program its workers have gone
             under_way.clear()
             certain.clear()

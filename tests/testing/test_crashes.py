@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oautom import Event, Flow, OAutom, PythonExecution, SettingError, Vect
+from oautom import Event, Flow, MemoryEventLog, OAutom, PythonExecution, SettingError, Vect
 from oautom.testing import assert_replays, check_history, durations, flows, outcomes, simulate
 
 WHEN = ("before", "in", "after")
@@ -132,6 +132,31 @@ def assert_nothing_is_done_again_that_succeeded(events: list[Event]) -> None:
         assert not (event.name == "step.started" and event.step in done)
         if event.name == "step.succeeded":
             done.add(event.step)
+
+
+def test_a_death_that_no_event_tells_of_is_no_worker_more() -> None:
+    """A cancelled step has a worker until it answers, but not longer than its program lives."""
+    flow = Flow("flow", OAutom())
+    for name in "ab":
+        PythonExecution(name, flow, str)
+    left = MemoryEventLog()
+    with OAutom(executor="inline") as app:
+        first = Flow("flow", app)
+        PythonExecution("a", first, lambda: vect.cancel())
+        PythonExecution("b", first, str)
+        vect = app.start(first, vect_id="cancelled")
+        vect.wait()
+        for event in [e for e in app.log.read() if e.name != "step.late_result"]:
+            left.append(None, event)  # the program has died before the step could answer
+        left.commit()
+    with OAutom(executor="inline", log=left) as app:
+        second = Flow("flow", app)
+        for name in "ab":
+            PythonExecution(name, second, str)
+        app.run(second)
+
+    check_history(left.read(), flow, max_workers=1)
+    assert_replays(left, flow)
 
 
 def test_a_run_that_has_died_is_a_model_for_one_that_has_not() -> None:
