@@ -4,9 +4,10 @@ VENV := venv3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-# Given to pytest and to the benchmarks as they are: make tests PYTEST_ARGS='-n auto -k retry'
+# Given to pytest and to the others as they are: make tests PYTEST_ARGS='-n auto -k retry'
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+MUTANTS_ARGS ?=
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
@@ -31,7 +32,7 @@ stop() { echo "$$1" >&2; exit 1; }; \
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help start tests lint format check coverage bench install_requirements_dev freeze_requirements activate dist clean
+.PHONY: help start tests lint format check coverage mutants bench install_requirements_dev freeze_requirements activate dist clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "make %-24s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -59,6 +60,10 @@ coverage: $(INSTALLED) ## Run the tests and list the lines and branches they mis
 	@$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
+
+# One seed for all sets of text, so that what survives once survives again.
+mutants: $(INSTALLED) ## Change the core in ways that a test should notice; MUTANTS_ARGS names modules
+	@PYTHONHASHSEED=0 $(BIN)/python -m tests.mutants $(MUTANTS_ARGS)
 
 bench: $(INSTALLED) ## Measure; BENCH_ARGS are the arguments
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
