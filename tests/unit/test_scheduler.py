@@ -794,9 +794,38 @@ def test_a_stopped_engine_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR, "oautom.scheduler"), pytest.raises(LogError):
         engine.scheduler.drive(lambda: False)
 
-    assert [record.getMessage() for record in caplog.records] == [
-        "the engine has stopped: disk full"
+    assert [(record.name, record.getMessage()) for record in caplog.records] == [
+        ("oautom.scheduler", "the engine has stopped: disk full")
     ]
+
+
+def test_when_the_log_cannot_be_read_either_that_is_logged_and_nothing_goes_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Broken(Full):
+        def read(self, *args: Any, **kwargs: Any) -> Any:
+            raise OSError("disk gone")
+
+    engine = Engine(log=Broken(commit="step.started"))
+    run = engine.begin(flow_of({"a": ()}))
+    with caplog.at_level(logging.ERROR, "oautom.scheduler"), pytest.raises(LogError):
+        engine.scheduler.drive(lambda: False)
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "the engine has stopped: disk full",
+        "the log of vect v cannot be read",
+    ]
+    assert caplog.records[1].exc_info is not None
+    assert states(run) == {"a": "running"}
+
+
+def test_a_run_of_which_nothing_was_committed_is_as_before_its_start() -> None:
+    engine = Engine(log=Full(commit="vect.created"))
+    run = engine.begin(flow_of({"a": ()}))
+    with pytest.raises(LogError):
+        engine.scheduler.drive(lambda: False)
+
+    assert run.state.facts() == Run(run.flow, "v").state.facts()
 
 
 def test_an_illegal_transition_is_called_a_bug_of_ours(engine: Engine) -> None:
@@ -887,6 +916,68 @@ def test_after_an_interrupt_in_the_receiver_of_the_end_the_vect_is_over_all_the_
 
     assert engine.scheduler.is_over(run)
     assert engine.scheduler.is_idle()
+
+
+def test_who_waits_until_nothing_is_left_to_do_is_told_when_that_is_so() -> None:
+    engine = Engine(clock=SystemClock())
+    is_stopped = threading.Event()
+    driver = threading.Thread(target=engine.scheduler.drive, args=(is_stopped.is_set,))
+    driver.start()
+
+    is_told, tries = True, 0
+    while is_told and tries < 200:  # mostly the message is taken only after the wait has begun
+        engine.scheduler.put(Nudge())
+        is_told = engine.scheduler.drive(engine.scheduler.is_idle, timeout=2, may_drive=False)
+        tries += 1
+    is_stopped.set()
+    engine.scheduler.put(Nudge())
+    driver.join(10)
+
+    assert is_told
+
+
+def test_the_end_of_what_was_killed_is_told_though_more_comes_in_the_same_tick() -> None:
+    engine = Engine()
+    ending = engine.begin(flow_of({"a": ()}), "v")
+    engine.begin(flow_of({"b": (), "c": ("b",)}, name="g"), "w")
+    engine.turn()
+    engine.workers.context("a").on_cancel(lambda: None)
+    engine.scheduler.cancel(ending, "")
+    engine.turn()
+    looks: list[bool] = []
+    waits = threading.Event()
+
+    def is_over() -> bool:
+        looks.append(engine.scheduler.is_over(ending))
+        if len(looks) == 2:
+            waits.set()  # looked at once more, by who holds the lock until he sleeps
+        return looks[-1]
+
+    def wait() -> None:
+        engine.scheduler.drive(is_over, timeout=10, may_drive=False)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert waits.wait(10)
+    engine.workers.answer("a")
+    engine.answer("b")
+    thread.join(2)
+
+    assert not thread.is_alive()
+
+
+def test_the_log_is_told_which_model_an_event_is_of() -> None:
+    class Told(MemoryEventLog):
+        def append(self, sender: Any, event: Any) -> None:
+            senders.append((sender.vect.id, sender.name, sender.state))
+            super().append(sender, event)
+
+    senders: list[tuple[str, str | None, str]] = []
+    engine = Engine(log=Told())
+    engine.begin(flow_of({"a": ()}))
+    engine.turn()
+
+    assert senders == [("v", None, "pending"), ("v", None, "pending"), ("v", "a", "pending")]
 
 
 def test_a_nudge_makes_no_event(engine: Engine) -> None:
