@@ -418,7 +418,11 @@ def test_a_message_about_wrong_fields_names_them_and_the_place_of_the_event() ->
     assert "its seq, step violates 'fields-are-typed'" in str(error)
     (error,) = violations([None])  # type: ignore[list-item]
     assert "event 1 " in str(error)
-    assert "its type NoneType violates 'fields-are-typed'" in str(error)
+    assert str(error).endswith(
+        "its type NoneType violates 'fields-are-typed': Every field of an event is of its type."
+    )
+    (error,) = violations(["step.started"])  # type: ignore[list-item]
+    assert "its type str violates" in str(error)
 
 
 def test_an_error_can_be_pickled() -> None:

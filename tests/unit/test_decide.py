@@ -288,3 +288,29 @@ def test_deciding_changes_nothing() -> None:
         due(model)
 
     assert vect.facts() == before
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        Begin("v"),
+        Cancel("v"),
+        Finished("v", "a", 1),
+        Kill("v", "a", 1),
+        Submit("v", "a", 1),
+        Trigger(replay([created(1, {})])["v"], "start"),
+    ],
+    ids=lambda made: type(made).__name__,
+)
+def test_what_is_asked_cannot_be_changed_on_its_way(made: Any) -> None:
+    name = made.__struct_fields__[0]
+
+    with pytest.raises(AttributeError, match="immutable"):
+        setattr(made, name, "other")
+
+
+def test_unless_said_an_answer_tells_nothing_and_a_cancel_no_reason() -> None:
+    answer = Finished("v", "a", 1)
+
+    assert (answer.output, answer.error, dict(answer.data)) == (None, None, {})
+    assert Cancel("v").reason == ""

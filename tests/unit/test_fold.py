@@ -229,3 +229,34 @@ def test_a_refused_event_leaves_the_state_as_it_was() -> None:
         vect.advance(step_succeeded(4, "b"))
 
     assert vect.facts() == before
+
+
+def test_an_event_that_comes_again_is_refused_by_its_number() -> None:
+    with pytest.raises(InvalidHistoryError) as caught:
+        replay([created(1, {}), created(1, {}, vect="w")])
+
+    assert str(caught.value) == (
+        "event 1 does not fit the events before it: it comes after event 1"
+    )
+
+
+@pytest.mark.parametrize("missing", ["graph", "params"])
+def test_a_creation_without_what_makes_a_vect_is_refused(missing: str) -> None:
+    data = {"graph": {}, "params": {}}
+    del data[missing]
+
+    with pytest.raises(InvalidHistoryError) as caught:
+        replay([event(3, "vect.created", None, "pending", **data)])
+
+    assert caught.value.seq == 3
+    assert str(caught.value) == (
+        f"event 3 does not fit the events before it: it has no '{missing}'"
+    )
+
+
+def test_a_replay_takes_in_the_last_event_wanted_and_none_behind_it() -> None:
+    history = [created(1, {}), started(2), created(3, {}, vect="w")]
+
+    assert {vect: state.state for vect, state in replay(history, upto=2).items()} == {
+        "v": "running"
+    }

@@ -162,3 +162,23 @@ def test_no_transition_goes_round_the_table() -> None:
     machine = Recorder().machine
 
     assert set(machine.events) == set(STEP_EVENTS)  # no to_success(), which asks nobody
+
+
+@pytest.mark.parametrize(
+    ("table", "names", "states"),
+    [
+        (
+            STEP_TABLE,
+            STEP_EVENTS,
+            ["pending", "running", "success", "failed", "upstream_failed", "cancelled"],
+        ),
+        (VECT_TABLE, VECT_EVENTS, ["pending", "running", "success", "failed", "cancelled"]),
+    ],
+    ids=["step", "vect"],
+)
+def test_it_is_a_machine_of_transitions_that_can_be_looked_at(table, names, states) -> None:
+    machine = Recorder(table, names).machine
+
+    assert list(machine.states) == states
+    assert machine.initial == "pending"
+    assert set(machine.events) == set(names)  # and no trigger to go to any state

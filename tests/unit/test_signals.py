@@ -183,6 +183,7 @@ def test_one_that_raises_is_logged_by_name_and_stops_no_other(
 
     assert [name for name, *_ in heard] == ["next", "all"]
     (record,) = caplog.records
+    assert record.name == "oautom.signals"
     assert "breaks" in record.getMessage()
     assert "event 2 (vect.started)" in record.getMessage()
     assert record.exc_info is not None
@@ -275,3 +276,33 @@ def test_a_name_or_number_is_no_sender(sender) -> None:
         signals.event.connect(lambda flow, event: None, sender=sender)
 
     assert not signals.event.receivers
+
+
+def test_of_one_flow_too_who_has_left_and_comes_back_is_the_last() -> None:
+    heard: list = []
+    receivers = [recorder(heard, number) for number in range(3)]
+    for receiver in receivers:
+        signals.vect_started.connect(receiver, sender=FLOW)
+    signals.vect_started.disconnect(receivers[0], sender=FLOW)
+    signals.vect_started.connect(receivers[0], sender=FLOW)
+
+    publish(FLOW, STARTED)
+
+    assert [number for number, *_ in heard] == [1, 2, 0]
+
+
+def test_the_ordered_set_of_receivers_is_a_set() -> None:
+    ordered = signals._InOrder()
+    for item in "bab":
+        ordered.add(item)
+
+    assert list(ordered) == ["b", "a"]
+    assert len(ordered) == 2
+    assert "a" in ordered
+    assert "c" not in ordered
+
+    copy = ordered.copy()
+    ordered.discard("b")
+    ordered.discard("c")
+    assert list(ordered) == ["a"]
+    assert list(copy) == ["b", "a"]
