@@ -45,10 +45,11 @@ def main() -> int:
         tests = measure(arguments.paths, arguments.jobs)
         work = sum(test.seconds for test in tests.values())
         print(f"{len(found)} mutants, {len(tests)} tests of {work:.0f} seconds", flush=True)
-        survivors = _run(found, tests, arguments.jobs)
+        explained = _explained()
+        survivors = _run(found, tests, arguments.jobs, explained)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    code = _report(found, survivors, _explained())
+    code = _report(found, survivors, explained)
     print(f"took {(time.monotonic() - began) / 60:.0f} minutes")
     return code
 
@@ -65,7 +66,7 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-def _run(found: list[Mutant], tests: Tests, jobs: int) -> list[Mutant]:
+def _run(found: list[Mutant], tests: Tests, jobs: int, explained: set[Key]) -> list[Mutant]:
     """Return the mutants that survive."""
     forks = get_context("fork")
     turn, results = forks.Value("i", 0), forks.Queue()
@@ -79,7 +80,9 @@ def _run(found: list[Mutant], tests: Tests, jobs: int) -> list[Mutant]:
                     turn.value += 1
                 if number >= len(found):
                     return
-                results.put((number, lane.try_out(found[number])))
+                mutant = found[number]
+                is_killed = lane.try_out(mutant, is_explained=_key(mutant) in explained)
+                results.put((number, is_killed))
         finally:
             lane.close()
 
