@@ -223,13 +223,13 @@ class Lane:
     def try_out(self, mutant: Mutant, *, is_explained: bool) -> bool:
         """Return whether a test fails with this mutant.
 
-        One that is explained is not tried the second, slow way when it has survived the first.
+        One that is explained is not tried the slow way when it has survived the fast one.
         """
         if not mutant.inside or (mutant.path, mutant.inside) in self._at_import:
             first = ROOT / "tests" / "unit" / f"test_{Path(mutant.path).stem}.py"
             if first.exists() and self._import(mutant, list(self._tests), [str(first)]):
                 return True
-            return self._import(mutant, list(self._tests))
+            return not is_explained and self._import(mutant, list(self._tests))
         # Some lines are optimized away, so nobody is seen to reach them.
         names = self._reaching(mutant) or list(self._tests)
         self._mine.send((mutant, names))

@@ -47,3 +47,16 @@ def test_events_that_differ_in_one_field_are_not_equal() -> None:
     assert step_succeeded(7, "a", output={"rows": [1, 2]}) == EVENT
     assert msgspec.structs.replace(EVENT, seq=8) != EVENT
     assert msgspec.structs.replace(EVENT, data={"output": None}) != EVENT
+
+
+def test_a_star_import_brings_what_users_need_of_events() -> None:
+    names: dict[str, object] = {}
+    exec("from oautom.events import *", names)
+
+    assert set(names) - {"__builtins__"} == {
+        "Event",
+        "EventLog",
+        "MemoryEventLog",
+        "replay",
+        "signals",
+    }
