@@ -7,7 +7,6 @@ import threading
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import islice
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -238,7 +237,8 @@ class MemoryEventLog:
         events = self._events
         start = bisect_right(events, after, key=_seq)
         end = len(events) if upto is None else bisect_right(events, upto, key=_seq)
-        for event in islice(events, start, max(end, start)):
+        for index in range(start, end):  # not `islice`, which walks over all before `start`
+            event = events[index]
             if vect is None or event.vect == vect:
                 yield event
 
