@@ -34,6 +34,7 @@ from oautom.errors import (
     WorkerDiedError,
 )
 from oautom.events import Event, EventLog, MemoryEventLog
+from oautom.events.subscribers import Subscription
 from oautom.executions import BashExecution, Context, Execution, PythonExecution
 from oautom.flow import Flow
 from oautom.vect import Step, Vect
@@ -74,6 +75,7 @@ __all__ = [
     "SqliteEventLog",
     "Step",
     "StepFailedError",
+    "Subscription",
     "SystemClock",
     "UnknownFlowError",
     "UnknownInputError",

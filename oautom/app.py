@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import weakref
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -26,6 +27,7 @@ from oautom.errors import (
     UnknownVectError,
 )
 from oautom.events.log import EventLog, MemoryEventLog, PrunedVect, check_instant
+from oautom.events.subscribers.subscription import Subscription, Subscriptions
 from oautom.executors import ExecutorName, make_workers
 from oautom.flow import Flow, check_name
 from oautom.registry import Vects
@@ -92,9 +94,11 @@ class OAutom:
         self._flows: dict[str, Flow] = {}
         self._is_closed = False
         self._is_stopped = False
+        self._subscriptions = Subscriptions(self.log, self._declared)
         kind = ForegroundEngine if self.mode is OAutomMode.foreground else BackgroundEngine
         self._clock = clock or SystemClock()
-        self._engine = kind(Scheduler(self.log, self._clock, workers), self.log)
+        scheduler = Scheduler(self.log, self._clock, workers, self._subscriptions.tell)
+        self._engine = kind(scheduler, self.log)
         self._vects = Vects(self.log, self._engine, self._flows)
         _open_apps.add(self)
         # The last handler registered is called first: before that of multiprocessing, which waits
@@ -290,6 +294,40 @@ class OAutom:
             raise UnknownVectError(f"flow '{name}' has no vect yet; start('{name}')", flow=name)
         return vects[-1].status()
 
+    def subscribe(
+        self,
+        function: Callable[..., object],
+        *,
+        name: str,
+        events: Iterable[str] | None = None,
+        after: int | None = None,
+    ) -> Subscription:
+        """Have `function(flow, event=event)` called for each event, on a thread of its own.
+
+        In the order of the log, at least once; where it raises, it is called again with the same
+        event, a few times. A slow function delays nobody. It may start, cancel and wait for Vects.
+
+        Args:
+            function: Any callable but a coroutine function, as for a signal. `flow` is None where
+                no flow of the name is declared (any more): `event.flow` is the name in any case.
+            name: Under which the log keeps the position; one open subscription has it at a time.
+            events: Names of the events to hear, as `['step.failed']`; None for all.
+            after: Number of the event after which to begin: 0 for all. None to go on where the
+                last subscription of this name has stopped; a new name hears what comes from now on.
+
+        Raises:
+            SettingError: An argument cannot be used, or the name is taken.
+            EngineError: The app is closed.
+        """
+        self._check_process()
+        with self._lock:
+            self._check_open()
+            return self._subscriptions.open(function, name, events, after)
+
+    def _declared(self, flow: str) -> Flow | None:
+        # A method, so that an app lives for as long as its subscriptions do, and is closed at exit.
+        return self._flows.get(flow)
+
     def _check_open(self) -> None:
         if self._is_closed:
             raise EngineError("the app is closed; make a new OAutom")
@@ -309,7 +347,8 @@ class OAutom:
         """End all work, wait until no process of it is left, and stop. May be called twice.
 
         Vects that are open are cancelled, but for those of a durable log: they go on when the
-        program is run again. Vects and their events can still be read.
+        program is run again. Subscriptions are told what has happened until then, within five
+        seconds. Vects and their events can still be read.
 
         Raises:
             EngineError: Called by a step or receiver on the scheduler's own thread.
@@ -322,6 +361,7 @@ class OAutom:
             return
         self._is_stopped = True  # for who serves on another thread
         self._engine.close()
+        self._subscriptions.close()
         if self._owns_log:
             self.log.close()
         _open_apps.discard(self)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from typing import Self
 
 _NEAR_MISS_NAMES_MAX = 2000
 _CYCLE_STEPS_SHOWN = 10
@@ -45,6 +46,11 @@ def _revive(
 
 class SettingError(OAutomError, ValueError):
     """An argument of `OAutom` or of one of its methods cannot be used."""
+
+    @classmethod
+    def of_unknown(cls, what: str, name: object, known: Iterable[str]) -> Self:
+        """Return the error for a name that is none of those known."""
+        return cls(f"there is no {what} {name!r}; {_suggest(name, known)}")
 
 
 class EngineError(OAutomError, RuntimeError):

@@ -90,14 +90,7 @@ class EventSignal(Signal):
         Raises:
             SettingError: `receiver` cannot be called, or is `async`; `sender` is a name or number.
         """
-        if not callable(receiver):
-            raise SettingError(f"a receiver must be callable, not {receiver!r}; pass a function")
-        if iscoroutinefunction(receiver) or iscoroutinefunction(
-            getattr(receiver, "__call__", None)  # noqa: B004 - an object whose __call__ is async
-        ):
-            raise SettingError(
-                f"receiver {receiver!r} is async and would never be awaited; pass a plain function"
-            )
+        check_receiver(receiver)
         if isinstance(sender, str | int):
             raise SettingError(
                 f"sender must be a Flow, not {sender!r}; pass the Flow object itself"
@@ -105,6 +98,22 @@ class EventSignal(Signal):
         if weak or sender is not ANY:
             self._is_plain = False
         return super().connect(receiver, sender, weak)
+
+
+def check_receiver(receiver: object) -> None:
+    """Refuse what cannot be called with an event, or would never be awaited.
+
+    Raises:
+        SettingError: `receiver` cannot be called, or is `async`.
+    """
+    if not callable(receiver):
+        raise SettingError(f"a receiver must be callable, not {receiver!r}; pass a function")
+    if iscoroutinefunction(receiver) or iscoroutinefunction(
+        getattr(receiver, "__call__", None)  # noqa: B004 - an object whose __call__ is async
+    ):
+        raise SettingError(
+            f"receiver {receiver!r} is async and would never be awaited; pass a plain function"
+        )
 
 
 event: Final = EventSignal("Every event.")

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 import oautom
-from oautom.events import signals
+from oautom.events import signals, subscribers
 from oautom.states import EVENT_NAMES, STEP_TABLE, VECT_TABLE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,7 +158,7 @@ def is_told(name: str, text: str = ALL_TEXT) -> bool:
 
 
 def test_every_public_name_is_in_the_reference():
-    names = [*oautom.__all__, *oautom.events.__all__]
+    names = [*oautom.__all__, *oautom.events.__all__, *subscribers.__all__]
     assert [name for name in names if not is_told(name, REFERENCE)] == []
 
 
@@ -173,7 +173,7 @@ def test_every_signal_event_and_state_is_in_the_reference():
 def members_of(kind: type) -> list[str]:
     """Return the public members that a class defines itself, and the settings that it takes."""
     members = [name for name in vars(kind) if not name.startswith("_")]
-    if kind.__name__ in ("Context", "Event", "OAutomMode", "Step", "Vect"):
+    if kind.__name__ in ("Context", "Event", "OAutomMode", "Step", "Subscription", "Vect"):
         return members  # not made by users
     return members + list(inspect.signature(kind).parameters)
 

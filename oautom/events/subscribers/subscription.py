@@ -1,0 +1,262 @@
+"""Subscriptions: queued delivery, each on a thread of its own, so that a slow one delays nobody."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from inspect import signature
+from time import monotonic
+from types import TracebackType
+from typing import Final, Self
+
+from oautom.errors import EngineError, SettingError
+from oautom.events.event import Event
+from oautom.events.log import EventLog
+from oautom.events.signals import check_receiver, publish
+from oautom.events.subscribers.delivery import Delivery, count_committed, positions_of
+from oautom.states import EVENT_NAMES
+
+CLOSE_TIMEOUT: Final = 5.0
+"""Seconds that a close waits for functions that do not return."""
+
+_logger = logging.getLogger("oautom.subscribers")
+
+
+class Subscription:
+    """A function that is called for events, on a thread of its own; `OAutom.subscribe` makes it.
+
+    A context manager: leaving the block closes it. May be used on any thread.
+    """
+
+    def __init__(self, delivery: Delivery, log: EventLog) -> None:
+        self._delivery = delivery
+        self._log = log
+
+    @property
+    def name(self) -> str:
+        """The name under which its position is kept."""
+        return self._delivery.name
+
+    @property
+    def position(self) -> int:
+        """Number of the last event that it has dealt with: delivered, left out, or given up."""
+        return self._delivery.position
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it hears of further events."""
+        return not self._delivery.is_stopped.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it has dealt with all events that are committed by now.
+
+        Args:
+            timeout: Seconds to wait at most; None for no limit.
+
+        Returns:
+            False if `timeout` was over first, or if it was closed before.
+
+        Raises:
+            EngineError: Its own function calls, which would wait for itself.
+        """
+        if self._delivery.is_here:
+            raise EngineError(
+                f"the function of subscription {self.name!r} cannot wait for its own subscription; "
+                "use another thread"
+            )
+        return self._delivery.wait_for(count_committed(self._log), timeout)
+
+    def close(self, timeout: float | None = CLOSE_TIMEOUT) -> None:
+        """Hear no more, and keep the position; `wait` first, to hear of all. May be called twice.
+
+        Args:
+            timeout: Seconds to wait for the function to return from the event in hand; None for
+                no limit. Not waited for where the function itself closes its subscription.
+        """
+        self._delivery.stop()
+        if self._delivery.is_here or self._delivery.join(timeout):
+            return
+        self._delivery.keep()
+        _logger.warning(
+            "subscription %r is closed, but its function has not returned yet from the event "
+            "after %d",
+            *(self.name, self.position),
+        )
+
+    def __repr__(self) -> str:
+        """Return name, whether it is open, and position."""
+        kind = "open" if self.is_open else "closed"
+        return f"<Subscription {self.name!r}: {kind}, after event {self.position}>"
+
+    def __enter__(self) -> Self:
+        """Return the subscription."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+
+class Subscriptions:
+    """The subscriptions of one app.
+
+    Args:
+        log: Where they read events and keep their positions.
+        flow_of: Returns the flow of a name, or None if it is not declared.
+    """
+
+    def __init__(self, log: EventLog, flow_of: Callable[[str], object]) -> None:
+        self._log = log
+        self._flow_of = flow_of
+        self._lock = threading.Lock()
+        self._deliveries: dict[str, Delivery] = {}
+        self._news: tuple[threading.Event, ...] = ()  # read without the lock
+
+    def tell(self, flow: object, event: Event) -> None:
+        """Wake all, then tell the public signals of a committed event. Scheduler's thread only.
+
+        In this order, so that no receiver of a signal can hold them up.
+        """
+        for news in self._news:
+            if not news.is_set():
+                news.set()
+        publish(flow, event)
+
+    def open(
+        self,
+        function: Callable[..., object],
+        name: str,
+        events: Iterable[str] | None,
+        after: int | None,
+    ) -> Subscription:
+        """Make a subscription, and begin to deliver.
+
+        Raises:
+            SettingError: An argument cannot be used, or the name is taken.
+        """
+        check_receiver(function)
+        _check_takes_events(function)
+        _check_name(name)
+        wanted = _check_events(events)
+        with self._lock:
+            self._check_is_free(name)
+            position = self._first_position(name, after)
+            delivery = Delivery(name, function, wanted, self._log, position, self._flow_of)
+            delivery.on_end = lambda: self._forget(delivery)
+            self._deliveries[name] = delivery
+            self._note()  # before its thread reads for the first time: no commit is missed
+            try:
+                delivery.start()
+            except BaseException:  # no more threads can be started
+                del self._deliveries[name]
+                self._note()
+                raise
+        return Subscription(delivery, self._log)
+
+    def _check_is_free(self, name: str) -> None:
+        taken = self._deliveries.get(name)
+        if taken is None:
+            return
+        if taken.is_stopped.is_set():
+            raise SettingError(
+                f"subscription {name!r} is closed, but its function has not returned yet; wait for "
+                "that, or give this one another name"
+            )
+        raise SettingError(
+            f"the app already has an open subscription {name!r}; close it, or give this one "
+            "another name"
+        )
+
+    def _first_position(self, name: str, after: int | None) -> int:
+        """Return where to begin; where that is news to the log, keep it before any delivery."""
+        newest = count_committed(self._log)
+        if after is not None:
+            _check_after(after, newest)
+        positions = positions_of(self._log)
+        kept = positions.position(name)
+        position = after if after is not None else newest if kept is None else kept
+        if kept is None or position > kept:
+            positions.keep_position(name, position)
+        return position
+
+    def _note(self) -> None:
+        self._news = tuple(delivery.news for delivery in self._deliveries.values())
+
+    def _forget(self, delivery: Delivery) -> None:
+        with self._lock:
+            del self._deliveries[delivery.name]
+            self._note()
+
+    def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
+        """Deliver all that is committed, keep the positions, and end.
+
+        Args:
+            timeout: Seconds after which those that have not come to their end are cut off.
+        """
+        with self._lock:
+            deliveries = list(self._deliveries.values())
+        for delivery in deliveries:
+            delivery.finish()
+        deadline = monotonic() + timeout
+        for delivery in deliveries:
+            if delivery.is_here or delivery.join(deadline - monotonic()):
+                continue
+            delivery.stop()
+            delivery.keep()
+            _logger.warning(
+                "subscription %r is cut off after event %d of %d: closing the app waits for at "
+                "most %g s",
+                *(delivery.name, delivery.position, self._log.last_seq, timeout),
+            )
+
+
+def _check_takes_events(function: Callable[..., object]) -> None:
+    """Refuse now what would raise on each event, so that each would be given up."""
+    try:
+        taken = signature(function)
+    except ValueError:  # some that are written in C do not say what they take
+        return
+    try:
+        taken.bind(None, event=None)
+    except TypeError as error:
+        raise SettingError(
+            f"{function!r} cannot be called as function(flow, event=event): {error}; begin it as "
+            "def function(flow, event, **_)"
+        ) from None
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise SettingError(
+            f"the name of a subscription must be printable text that is not blank, not {name!r}"
+        )
+
+
+def _check_events(events: Iterable[str] | None) -> frozenset[str] | None:
+    if events is None:
+        return None
+    if isinstance(events, str) or not isinstance(events, Iterable):
+        raise SettingError(
+            f"events must be None or names of events, as ['step.failed'], not {events!r}"
+        )
+    names = list(events)
+    if not names:
+        raise SettingError("events must name at least one event; None stands for all")
+    for name in names:
+        if name not in EVENT_NAMES:
+            raise SettingError.of_unknown("event", name, EVENT_NAMES)
+    return frozenset(names)
+
+
+def _check_after(after: object, newest: int) -> None:
+    if not isinstance(after, int) or isinstance(after, bool) or not 0 <= after <= newest:
+        raise SettingError(
+            f"after must be None or the number of an event, from 0 (hear all) to {newest} (hear "
+            f"what comes), not {after!r}"
+        )
