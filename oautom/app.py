@@ -94,7 +94,7 @@ class OAutom:
         self._flows: dict[str, Flow] = {}
         self._is_closed = False
         self._is_stopped = False
-        self._subscriptions = Subscriptions(self.log, self._declared)
+        self._subscriptions = Subscriptions(self.log, self._flows.get)
         kind = ForegroundEngine if self.mode is OAutomMode.foreground else BackgroundEngine
         self._clock = clock or SystemClock()
         scheduler = Scheduler(self.log, self._clock, workers, self._subscriptions.tell)
@@ -323,10 +323,6 @@ class OAutom:
         with self._lock:
             self._check_open()
             return self._subscriptions.open(function, name, events, after)
-
-    def _declared(self, flow: str) -> Flow | None:
-        # A method, so that an app lives for as long as its subscriptions do, and is closed at exit.
-        return self._flows.get(flow)
 
     def _check_open(self) -> None:
         if self._is_closed:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import gc
 import logging
 import subprocess
 import sys
 import threading
 import time
-import weakref
 from typing import Any
 
 import pytest
@@ -25,6 +23,7 @@ from oautom import (
     SettingError,
     Subscription,
 )
+from oautom.events.subscribers.subscription import Subscriptions
 
 from .conftest import SECONDS, Gate, flow_step, run_and_tell, runs_well, told
 from .test_subscribers import CHAIN_EVENTS, chain, take_too_little
@@ -45,17 +44,19 @@ class Recorder:
 
 
 class Stuck(Recorder):
-    """Records an event, and does not return before the test says so."""
+    """Records events; from one event on it does not return before the test says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, at: int = 1) -> None:
         super().__init__()
+        self.at = at
         self.reached = threading.Event()
         self.opened = threading.Event()
 
     def __call__(self, flow: Any, event: Event) -> None:
         super().__call__(flow, event)
-        self.reached.set()
-        assert self.opened.wait(SECONDS)
+        if event.seq >= self.at:
+            self.reached.set()
+            assert self.opened.wait(SECONDS)
 
 
 def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -419,15 +420,14 @@ def test_positions_are_kept_by_name(inline: OAutom) -> None:
 
 
 def test_to_begin_again_does_not_move_the_kept_position_back(inline: OAutom) -> None:
-    flow, heard = chain(inline), Recorder()
+    flow, stuck = chain(inline), Stuck(at=3)
     inline.run(flow)
-    with inline.subscribe(heard, name="a", after=7):
-        pass
-    stuck = Stuck()
+    inline.subscribe(Recorder(), name="a", after=7).close()
     again = inline.subscribe(stuck, name="a", after=0)
     assert stuck.reached.wait(SECONDS)
     again.close(timeout=0)
 
+    assert again.position == 2
     assert inline.log.position("a") == 7  # type: ignore[attr-defined]
     stuck.opened.set()
 
@@ -504,6 +504,58 @@ def test_a_new_subscription_that_dies_before_its_first_event_hears_it_in_the_nex
     assert heard.seqs == list(range(8, 15))
 
 
+class Keeping(MemoryEventLog):
+    """Tells when a position is kept; the first `refusals` times it cannot."""
+
+    def __init__(self, seq: int, refusals: int = 0) -> None:
+        super().__init__()
+        self.seq = seq
+        self.refusals = refusals
+        self.is_kept = threading.Event()
+
+    def keep_position(self, name: str, seq: int) -> None:
+        if seq and self.refusals:
+            self.refusals -= 1
+            raise OSError("no space left")
+        super().keep_position(name, seq)
+        if seq == self.seq:
+            self.is_kept.set()
+
+
+def test_the_position_is_kept_when_there_are_no_more_events(new_app: Any) -> None:
+    log = Keeping(7)
+    app = new_app(log=log, executor="inline")
+    app.subscribe(Recorder(), name="a")
+    app.run(chain(app))
+
+    assert log.is_kept.wait(SECONDS)
+
+
+def test_the_position_of_a_slow_subscriber_is_kept_event_by_event(
+    new_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oautom.events.subscribers.delivery.KEEP_INTERVAL", 0)
+    log, stuck = Keeping(2), Stuck(at=3)
+    app = new_app(log=log, executor="inline")
+    app.run(chain(app))
+    app.subscribe(stuck, name="a", after=0)
+
+    assert log.is_kept.wait(SECONDS)
+    assert stuck.reached.wait(SECONDS)
+    stuck.opened.set()
+
+
+def test_a_position_that_could_not_be_kept_is_kept_at_the_close(new_app: Any) -> None:
+    log = Keeping(7, refusals=1)
+    app = new_app(log=log, executor="inline")
+    app.run(chain(app))
+    subscription = app.subscribe(Recorder(), name="a", after=0)
+    assert subscription.wait(SECONDS)
+    subscription.close()
+
+    assert log.position("a") == 7
+
+
 def test_a_log_without_positions_will_do(new_app: Any) -> None:
     class Plain:
         """A log of a user's own, from before there were positions."""
@@ -551,25 +603,28 @@ def test_a_log_that_cannot_be_read_ends_the_subscription_and_says_so(
     new_app: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Torn(MemoryEventLog):
-        def read(self, after: int = 0, upto: int | None = None, vect: str | None = None) -> Any:
-            if vect is None and after >= 100:
+        is_torn = False
+
+        def read(self, *args: Any, **settings: Any) -> Any:
+            if self.is_torn:
                 raise OSError("bad sector")
-            return super().read(after, upto, vect)
+            return super().read(*args, **settings)
 
-    app, heard = new_app(log=Torn(), executor="inline"), Recorder()
-    subscription = app.subscribe(heard, name="a")
-    flow = Flow("wide", app)
-    for number in range(200):
-        flow_step(flow, str(number))
-    vect = app.run(flow)
-    while subscription.is_open:
-        threading.Event().wait(0.01)
+    log, stuck = Torn(), Stuck(at=7)
+    app = new_app(log=log, executor="inline")
+    subscription = app.subscribe(stuck, name="a")
+    app.run(chain(app))
+    assert stuck.reached.wait(SECONDS)
+    log.is_torn = True
+    stuck.opened.set()
+    for thread in subscription_threads():
+        thread.join(SECONDS)
 
-    assert vect.state == "success"
-    assert heard.seqs == list(range(1, 101))
-    assert messages(caplog) == [
-        "subscription 'a' has ended after event 100: it cannot read the log"
-    ]
+    assert not subscription.is_open
+    assert log.position("a") == subscription.position == 7
+    assert messages(caplog) == ["subscription 'a' has ended after event 7: it cannot read the log"]
+    log.is_torn = False
+    assert app.subscribe(Recorder(), name="a").wait(SECONDS)
 
 
 # Wait and close
@@ -660,13 +715,8 @@ def test_a_close_stops_after_the_event_in_hand(inline: OAutom) -> None:
 def test_a_close_of_a_blocked_one_keeps_its_position_and_says_so(
     inline: OAutom, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stuck = Stuck()
-
-    def block_on_third(flow: Flow, event: Event) -> None:
-        if event.seq == 3:
-            stuck(flow, event)
-
-    subscription = inline.subscribe(block_on_third, name="a")
+    stuck = Stuck(at=3)
+    subscription = inline.subscribe(stuck, name="a")
     inline.run(chain(inline))
     assert stuck.reached.wait(SECONDS)
     subscription.close(timeout=0.01)
@@ -698,18 +748,23 @@ def test_a_subscriber_may_close_its_own_subscription(inline: OAutom) -> None:
 def test_a_close_during_the_delays_of_one_that_raises_leaves_its_event_for_later(
     inline: OAutom,
 ) -> None:
-    reached, heard = threading.Event(), Recorder()
+    has_failed_twice, calls, heard = threading.Event(), [], Recorder()
 
     def fail(flow: Flow, event: Event) -> None:
-        reached.set()
+        calls.append(event.seq)
+        if len(calls) == 2:
+            has_failed_twice.set()
         raise ConnectionError("away")
 
     subscription = inline.subscribe(fail, name="a", events=["step.started"])
     inline.run(chain(inline))
-    assert reached.wait(SECONDS)
+    assert has_failed_twice.wait(SECONDS)
+    began = time.monotonic()
     subscription.close()
-    inline.subscribe(heard, name="a").wait(SECONDS)
 
+    assert time.monotonic() - began < 0.9  # the second delay is one second
+    inline.subscribe(heard, name="a").wait(SECONDS)
+    assert calls == [3, 3]
     assert heard.seqs == list(range(3, 8))
 
 
@@ -732,8 +787,8 @@ def test_the_close_of_an_app_delivers_what_is_committed(new_app: Any) -> None:
 def test_the_close_of_an_app_cuts_a_blocked_subscriber_off_and_says_so(
     new_app: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app, stuck, heard = new_app(executor="inline"), Stuck(), Recorder()
-    monkeypatch.setattr(app._subscriptions.close.__func__, "__defaults__", (0.05,))
+    monkeypatch.setattr(Subscriptions.close, "__defaults__", (0.05,))
+    app, stuck, heard = new_app(executor="inline"), Stuck(at=3), Recorder()
     app.subscribe(stuck, name="blocked")
     app.subscribe(heard, name="other")
     app.run(chain(app))
@@ -741,12 +796,17 @@ def test_the_close_of_an_app_cuts_a_blocked_subscriber_off_and_says_so(
     app.close()
 
     assert heard.seqs == list(range(1, 8))
+    assert (app.log.position("blocked"), app.log.position("other")) == (2, 7)
     (message,) = messages(caplog)
     assert message == (
-        "subscription 'blocked' is cut off after event 0 of 7: closing the app waits for at most "
+        "subscription 'blocked' is cut off after event 2 of 7: closing the app waits for at most "
         "0.05 s"
     )
     stuck.opened.set()
+    for thread in subscription_threads():
+        thread.join(SECONDS)
+    assert stuck.seqs == [1, 2, 3]
+    assert app.log.position("blocked") == 3
 
 
 def test_a_subscriber_may_close_the_app(background: OAutom) -> None:
@@ -779,8 +839,6 @@ def test_the_end_of_the_program_delivers_what_is_committed(program: Any, mode: s
             heard.append(event.seq)
         app.subscribe(hear, name='a')
         app.run('f')
-        del app  # a subscription keeps its app
-        import gc; gc.collect()
         atexit._run_exitfuncs()
         print(heard)
     """)
@@ -812,17 +870,6 @@ print(app.run("f").state)
     assert ended.stderr == (
         "subscription 'a' is cut off after event 0 of 5: closing the app waits for at most 0.2 s\n"
     )
-
-
-def test_an_app_without_subscriptions_can_still_go_away() -> None:
-    app = OAutom()
-    app.subscribe(Recorder(), name="a").close()
-    gone = weakref.ref(app)
-    app.close()
-    del app
-    gc.collect()
-
-    assert gone() is None
 
 
 # From where it is asked for

@@ -87,7 +87,7 @@ class Delivery:
         log: EventLog,
         position: int,
         flow_of: Callable[[str], object],
-        delays: Sequence[float] = RETRY_DELAYS,
+        delays: Sequence[float],
     ) -> None:
         self.name = name
         self.position = position  # moved by the thread only

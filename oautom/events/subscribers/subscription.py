@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from inspect import signature
 from time import monotonic
 from types import TracebackType
@@ -14,7 +14,7 @@ from oautom.errors import EngineError, SettingError
 from oautom.events.event import Event
 from oautom.events.log import EventLog
 from oautom.events.signals import check_receiver, publish
-from oautom.events.subscribers.delivery import Delivery, count_committed, positions_of
+from oautom.events.subscribers.delivery import RETRY_DELAYS, Delivery, count_committed, positions_of
 from oautom.states import EVENT_NAMES
 
 CLOSE_TIMEOUT: Final = 5.0
@@ -109,11 +109,18 @@ class Subscriptions:
     Args:
         log: Where they read events and keep their positions.
         flow_of: Returns the flow of a name, or None if it is not declared.
+        delays: Seconds before each further call of a function that has raised.
     """
 
-    def __init__(self, log: EventLog, flow_of: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        flow_of: Callable[[str], object],
+        delays: Sequence[float] = RETRY_DELAYS,
+    ) -> None:
         self._log = log
         self._flow_of = flow_of
+        self._delays = delays
         self._lock = threading.Lock()
         self._deliveries: dict[str, Delivery] = {}
         self._news: tuple[threading.Event, ...] = ()  # read without the lock
@@ -147,7 +154,9 @@ class Subscriptions:
         with self._lock:
             self._check_is_free(name)
             position = self._first_position(name, after)
-            delivery = Delivery(name, function, wanted, self._log, position, self._flow_of)
+            delivery = Delivery(
+                name, function, wanted, self._log, position, self._flow_of, self._delays
+            )
             delivery.on_end = lambda: self._forget(delivery)
             self._deliveries[name] = delivery
             self._note()  # before its thread reads for the first time: no commit is missed
