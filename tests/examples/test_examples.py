@@ -30,6 +30,15 @@ KEY_LINES = {
         r"total +\d+ +[\d,]+ +[\d,]+ +[\d,]+",
         r"all \d+ files came out of their archives as they went in",
     ],
+    "subscription.py": [
+        "INFO    vect monday: step 'pack' succeeded",
+        "monday is over: success",
+        r"WARNING subscription 'billing' raised on event 7 \(vect\.succeeded\), and is called .*",
+        "billed monday",
+        "tuesday is over: success",
+        "billed tuesday",
+        "billed wednesday",
+    ],
     "subscriber.py": [
         r"nightly: 1 vect\.created \(nightly\)",
         "Subject: nightly/load failed",

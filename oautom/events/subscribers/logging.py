@@ -1,0 +1,69 @@
+"""`log_events`: every event as a line of standard `logging`, one logger a flow."""
+
+from __future__ import annotations
+
+import logging
+from types import MappingProxyType
+from typing import Final
+
+from oautom.events.event import Event
+
+LEVELS: Final = MappingProxyType(
+    {
+        "step.failed": logging.ERROR,
+        "vect.failed": logging.ERROR,
+        "step.blocked": logging.WARNING,
+        "step.cancelled": logging.WARNING,
+        "vect.cancelled": logging.WARNING,
+        "vect.created": logging.DEBUG,  # the start follows at once, and says more
+        "step.late_result": logging.DEBUG,
+    }
+)
+"""The level of each event that is not told as INFO."""
+
+
+def log_events(flow: object, event: Event, **_: object) -> None:
+    """Log an event by the logger `oautom.flow.<name of the flow>`; a receiver and a subscriber.
+
+    The record has these attributes too, for handlers that want more than a line: `seq`, `time`,
+    `flow`, `vect`, `step`, `attempt`, `event` (its name), `source`, `dest`, `error`.
+
+    Where logging is not configured, Python prints warnings and errors to stderr, and nothing else.
+    """
+    logger = logging.getLogger(f"oautom.flow.{event.flow}")
+    level = LEVELS.get(event.name, logging.INFO)
+    if logger.isEnabledFor(level):
+        logger.log(level, "%s", _line(event), extra=_attributes(event))
+
+
+def _line(event: Event) -> str:
+    """Return an event as a line: "vect 3f: step 'load' failed: the command exited with code 3"."""
+    data = event.data
+    what = event.name.partition(".")[2].replace("late_result", "answered late")
+    if event.attempt is not None and event.attempt > 1:
+        what += f" (attempt {event.attempt})"
+    who = f"vect {event.vect}" + (f": step '{event.step}'" if event.step is not None else "")
+    why = data.get("error") or data.get("reason") or ", ".join(data.get("steps", ()))
+    return _in_one_line(f"{who} {what}: {why}" if why else f"{who} {what}")
+
+
+def _in_one_line(text: str) -> str:
+    """Escape line breaks and control characters, so that no name or error can forge a line."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def _attributes(event: Event) -> dict[str, object]:
+    return {
+        "seq": event.seq,
+        "time": event.time.isoformat(),
+        "flow": event.flow,
+        "vect": event.vect,
+        "step": event.step,
+        "attempt": event.attempt,
+        "event": event.name,
+        "source": event.source,
+        "dest": event.dest,
+        "error": event.data.get("error"),
+    }
