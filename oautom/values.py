@@ -21,7 +21,10 @@ def to_json(value: object) -> bytes:
     """
     encoded = _kept(value)
     if encoded is None:
-        where, part = _culprit(value, "")
+        try:
+            where, part = _culprit(value, "")
+        except RecursionError:  # it holds itself, or is nested too deeply to look into
+            where, part = "", value
         raise NotJsonError(where, part)
     return encoded
 
