@@ -17,6 +17,12 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 REPORT = ROOT / "examples" / "stdlib_report.py"
 
 KEY_LINES = {
+    "cloud_events.py": [
+        r'\{"specversion":"1\.0",.*"type":"oautom\.step\.started",.*\}',
+        r"oautom\.vect\.created nightly%20load/2026-11-24 ",
+        r"oautom\.step\.failed nightly%20load/2026-11-24/fetch the command exited with code 7: .*",
+        r"oautom\.vect\.failed nightly%20load/2026-11-24 ",
+    ],
     "original.py": ["success", "file1", "file2"],
     "own_execution.py": ["INFO waiting for letter.txt", "success - Dear reader"],
     "stdlib_report.py": [

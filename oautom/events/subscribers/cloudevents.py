@@ -1,0 +1,223 @@
+"""`CloudEventsWriter`: events as CloudEvents 1.0, a line of JSON each, for other programs.
+
+Sources: "CloudEvents", version 1.0.2, and "JSON Event Format for CloudEvents", version 1.0.2, at
+https://github.com/cloudevents/spec/tree/v1.0.2/cloudevents (spec.md, formats/json-format.md).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from io import IOBase, TextIOBase
+from types import MappingProxyType, TracebackType
+from typing import Any, Final, Protocol, Self, cast
+
+import msgspec
+
+from oautom.errors import LogError, NotJsonError, SettingError
+from oautom.events.event import Event
+from oautom.events.jsonl import to_line
+from oautom.values import to_json
+
+_URI_REFERENCE: Final = re.compile(r"(?:[\w.~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+", re.ASCII)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_REPR_MAX: Final = 1000
+
+
+class TextStream(Protocol):
+    """What a stream of text has."""
+
+    def write(self, text: str, /) -> object:
+        """Write a text."""
+
+    def flush(self) -> object:
+        """Pass on what was written."""
+
+
+class CloudEventsWriter:
+    """Writes each event that it is called with as a CloudEvent; a receiver and a subscriber.
+
+    A line has the attributes `specversion`, `id`, `source`, `type` (`oautom.step.failed`),
+    `subject` (flow/vect/step, percent-encoded), `time`, `datacontenttype` and `data`: the event as
+    `to_jsonl` of a log writes it. An event that is written again has the same `id` again.
+
+    What JSON cannot keep (a log in memory may hold any object) is written as text, its `repr()`.
+
+    A context manager: leaving the block closes it. May be used on any thread.
+
+    Args:
+        to: The path of a file, which is made or appended to, never truncated; or an open stream of
+            text, which is flushed after each line and stays yours to close.
+        source: Where the events come from: a URI or relative reference of your choice.
+
+    Raises:
+        SettingError: `source` is no URI reference, or `to` is neither a path nor a stream of text.
+        OSError: The file cannot be opened.
+    """
+
+    def __init__(self, to: str | os.PathLike[str] | TextStream, *, source: str) -> None:
+        if not isinstance(source, str) or not _URI_REFERENCE.fullmatch(source):
+            raise SettingError(
+                f"source must be a URI reference, as 'https://example.org/etl' or '/etl', not "
+                f"{source!r}; percent-encode what a URI cannot hold"
+            )
+        self.source = source
+        self._lock = threading.Lock()
+        self._out: _File | _Stream
+        if isinstance(to, str | os.PathLike):
+            self._out = _File(to)
+        elif hasattr(to, "write") and (isinstance(to, TextIOBase) or not isinstance(to, IOBase)):
+            self._out = _Stream(to)
+        else:
+            raise SettingError(f"to must be a path or an open stream of text, not {to!r}")
+
+    def __call__(self, flow: object, event: Event, **_: object) -> None:
+        """Write an event.
+
+        Raises:
+            OSError: The file cannot be written; what was written of the line is left behind as a
+                line of its own, that is no JSON.
+        """
+        line = to_cloudevent(event, self.source) + "\n"
+        with self._lock:
+            self._out.write(line)
+
+    def close(self) -> None:
+        """Close the file; a stream stays open. May be called twice."""
+        with self._lock:
+            self._out.close()
+
+    def __enter__(self) -> Self:
+        """Return the writer."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+
+class _Stream:
+    def __init__(self, stream: TextStream) -> None:
+        self._stream = stream
+
+    def write(self, line: str) -> None:
+        self._stream.write(line)
+        self._stream.flush()
+
+    def close(self) -> None:
+        pass
+
+
+class _File:
+    """A file that lines are appended to, each by one write: a reader sees no halves but the last.
+
+    Where the last line is torn, because the program died or the disk was full, the next line
+    begins on a new one: what is there may have been read already, and is never taken back.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._is_torn = _ends_within_a_line(path)
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by `close`
+
+    def write(self, line: str) -> None:
+        rest = memoryview((("\n" if self._is_torn else "") + line).encode())
+        while rest:
+            rest = rest[self._file.write(rest) :]
+            self._is_torn = bool(rest)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _ends_within_a_line(path: str | os.PathLike[str]) -> bool:
+    if not os.path.isfile(path) or os.path.getsize(path) == 0:  # a pipe has no last line
+        return False
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
+
+
+def to_cloudevent(event: Event, source: str) -> str:
+    """Return an event as the JSON of a CloudEvent, without a line break."""
+    names = [event.flow, event.vect, *([] if event.step is None else [event.step])]
+    time = event.time.astimezone(UTC)
+    envelope = {
+        "specversion": "1.0",
+        "id": _id_of(event),
+        "source": source,
+        "type": f"oautom.{event.name}",
+        "subject": "/".join(map(_quoted, names)),
+        "time": time.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "datacontenttype": "application/json",
+    }
+    return f'{to_json(envelope).decode()[:-1]},"data":{_data_of(event)}}}'
+
+
+def _id_of(event: Event) -> str:
+    """Return what is the same whenever this event is written, and different for any other.
+
+    A number alone would not do: logs in memory all begin with 1, and a Vect may have the id that
+    the user gave to one of yesterday. No two of those happen in the same microsecond.
+    """
+    microseconds = (event.time - _EPOCH) // timedelta(microseconds=1)
+    return f"{event.seq}-{microseconds}-{_quoted(event.vect)}"
+
+
+def _quoted(name: str) -> str:
+    from urllib.parse import quote  # noqa: PLC0415 - only who writes CloudEvents pays for it
+
+    return quote(name, safe="")
+
+
+def _data_of(event: Event) -> str:
+    try:
+        return to_line(event)
+    except LogError:
+        data = {key: _kept(key, value) for key, value in event.data.items()}
+        return to_line(msgspec.structs.replace(event, data=MappingProxyType(data)))
+
+
+def _kept(key: str, value: object) -> object:
+    if key == "graph":  # names only: JSON keeps it
+        return value
+    return _lossy(dict(value) if isinstance(value, Mapping) else value)
+
+
+def _lossy(value: object) -> Any:
+    """Return a value with each part that JSON cannot keep replaced by its `repr()`."""
+    if _is_json(value):
+        return value
+    try:
+        if type(value) is dict and all(isinstance(key, str) and _is_json(key) for key in value):
+            return {key: _lossy(part) for key, part in value.items()}
+        if type(value) is list:
+            return [_lossy(part) for part in cast("list[object]", value)]
+    except RecursionError:  # a list that holds itself
+        pass
+    return _repr(value)
+
+
+def _is_json(value: object) -> bool:
+    try:
+        to_json(value)
+    except NotJsonError:
+        return False
+    return True
+
+
+def _repr(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception as error:  # __repr__ is the user's
+        text = f"(its repr() raises {type(error).__name__})"
+    if len(text) > _REPR_MAX:
+        text = f"{text[:_REPR_MAX]}..."
+    return text.encode(errors="backslashreplace").decode()
