@@ -26,14 +26,15 @@ from oautom.errors import (
     UnknownFlowError,
     UnknownVectError,
 )
-from oautom.events.log import EventLog, MemoryEventLog, PrunedVect, check_instant
+from oautom.events.log import EventLog, PrunedVect, check_instant
+from oautom.events.opening import open_log
 from oautom.events.subscribers.subscription import Subscription, Subscriptions
 from oautom.executors import ExecutorName, make_workers
 from oautom.flow import Flow, check_name
 from oautom.registry import Vects
 from oautom.scheduler import Scheduler
 from oautom.states import VECT_STATES
-from oautom.values import check_max_workers
+from oautom.values import check_max_workers, has_members
 from oautom.vect import Vect
 
 
@@ -80,10 +81,10 @@ class OAutom:
         except ValueError:
             known = ", ".join(f"OAutomMode.{each.value}" for each in OAutomMode)
             raise SettingError(f"mode must be one of {known}, not {mode!r}") from None
-        if clock is not None and not _has_methods(clock, "now", "monotonic", "take"):
+        if clock is not None and not has_members(clock, "now", "monotonic", "take"):
             raise SettingError(f"clock must be None or a Clock, not {clock!r}")
         check_max_workers(max_workers)
-        self.log, self._owns_log = _open_log(log)
+        self.log, self._owns_log = open_log(log)
         try:
             workers = make_workers(executor, max_workers, self.log.id)
         except SettingError:
@@ -378,24 +379,6 @@ class OAutom:
     ) -> None:
         """Close the app."""
         self.close()
-
-
-def _open_log(log: EventLog | str | os.PathLike[str] | None) -> tuple[EventLog, bool]:
-    """Return the log, and whether it is the app's to close."""
-    if log is None:
-        return MemoryEventLog(), True
-    if isinstance(log, str | os.PathLike):
-        # sqlite3 takes some milliseconds to import, and not every program has a durable log
-        from oautom.events.sqlite import SqliteEventLog  # noqa: PLC0415
-
-        return SqliteEventLog(log), True
-    if not _has_methods(log, *(name for name in vars(EventLog) if name[0] != "_")):
-        raise SettingError(f"log must be None, a path or an EventLog, not {log!r}")
-    return log, False
-
-
-def _has_methods(given: object, *names: str) -> bool:
-    return not isinstance(given, type) and all(hasattr(given, name) for name in names)
 
 
 _logger = logging.getLogger("oautom.app")

@@ -69,3 +69,8 @@ def check_max_workers(max_workers: object) -> None:
     """
     if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
         raise SettingError(f"max_workers must be a positive int or None, not {max_workers!r}")
+
+
+def has_members(given: object, *names: str) -> bool:
+    """Whether an object has all members of these names; a class has none of its instances'."""
+    return not isinstance(given, type) and all(hasattr(given, name) for name in names)

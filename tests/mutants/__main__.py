@@ -23,7 +23,10 @@ from .mutate import Mutant, mutants
 from .trial import ROOT, Lane, Tests, measure, prepare
 
 PATHS = [
-    *(f"oautom/{name}.py" for name in ("scheduler", "driver", "decide", "machine", "states", "rules")),
+    *(
+        f"oautom/{name}.py"
+        for name in ("scheduler", "driver", "decide", "machine", "states", "rules")
+    ),
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "oautom/events").glob("*.py")),
 ]
 EXPLAINED = Path(__file__).with_name("explained.toml")
