@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
@@ -95,6 +95,9 @@ _environment_lock = threading.Lock()
 @contextmanager
 def _marked(log_id: str | None) -> Iterator[None]:
     """Have processes that are started carry the mark of a log; `multiprocessing` takes no `env`."""
+    # Python's own tracker serves the whole program, whatever its logs are: it is started unmarked,
+    # or the next engine on this log would take it for a leftover.
+    resource_tracker.ensure_running()
     with _environment_lock:
         before = os.environ.get(LOG_MARK)
         if log_id is not None:

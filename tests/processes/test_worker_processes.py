@@ -140,3 +140,27 @@ def test_a_program_without_main_guard_is_told_so(program: Callable[[str], Progra
     done = program(source % "None").end(60)
     assert "put what the program does under: if __name__ == '__main__'" in done.stderr
     assert done.returncode == 0
+
+
+def test_an_engine_after_another_on_one_log_lets_the_tracker_of_the_program_live(
+    program: Callable[[str], Program],
+) -> None:
+    running = program(
+        """
+import warnings
+from multiprocessing import resource_tracker
+from oautom import Flow, OAutom, PythonExecution
+
+if __name__ == "__main__":
+    warnings.simplefilter("error")
+    for name in ("first", "second"):
+        with OAutom(log="runs.db", executor="processes") as app:
+            PythonExecution("step", Flow(name, app), int)
+            assert app.run(name, vect_id=name).state == "success"
+        print(resource_tracker._resource_tracker._pid, flush=True)
+"""
+    )
+    done = running.end(60)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second = done.stdout.split()
+    assert first == second
