@@ -32,7 +32,7 @@ stop() { echo "$$1" >&2; exit 1; }; \
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help start tests lint format check coverage mutants bench install_requirements_dev freeze_requirements activate dist clean
+.PHONY: help start tests lint format check coverage mutants bench crash install_requirements_dev freeze_requirements activate dist clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "make %-24s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -67,6 +67,9 @@ mutants: $(INSTALLED) ## Change the core in ways that a test should notice; MUTA
 
 bench: $(INSTALLED) ## Measure; BENCH_ARGS are the arguments
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+crash: $(INSTALLED) ## Kill a program in ROUNDS rounds (200 unless said), beginning with SEED, and look at what it leaves
+	@$(BIN)/python -m tests.crash $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED))
 
 install_requirements_dev: $(INSTALLED) ## Set up venv3 with oautom (editable) and its tools
 

@@ -1,0 +1,149 @@
+"""The program that is killed: it declares the flows of a plan and runs them with a durable log.
+
+Run as `python program.py plan.json`; run again, it goes on. Its steps tell a side file what they
+do, which is all that is known of them from outside. It says on standard output how far it is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from oautom import BashExecution, Context, Flow, OAutom, OAutomMode, PythonExecution
+from oautom.events.sqlite import SqliteEventLog
+
+# The lock is inherited by all that a step starts, so it is held until the last of them is gone: who
+# cannot have it at once overlaps with an attempt before.
+_BASH = """
+say() {
+    printf '%s\\t%s\\t%s\\t%s\\t%s\\t%s\\n' \\
+        "$1" "$OAUTOM_VECT" "$OAUTOM_STEP" "$OAUTOM_ATTEMPT" $$ "$EPOCHREALTIME" >>side
+}
+exec 9>>"locks/$OAUTOM_VECT.$OAUTOM_STEP"
+flock --nonblock 9 || say overlap
+say begin
+"""
+_BASH_BODIES = {
+    "bash": "sleep $SECONDS_OF_WORK",
+    "tree": "(sleep 1000 & (sleep 1000 & sleep 1000) & wait) & sleep $SECONDS_OF_WORK",
+    "deaf": "trap '' TERM INT HUP; sleep $SECONDS_OF_WORK",
+    "pipe": "sleep $SECONDS_OF_WORK | cat; (exec sleep 0.01)",
+}
+
+
+def say(what: str, context: Context) -> None:
+    """Append a line to the side file, and have it on the disk before going on."""
+    place = context.vect_id, context.step, context.attempt
+    line = "\t".join(map(str, (what, *place, os.getpid(), time.time()))) + "\n"
+    fd = os.open("side", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(fd, line.encode())
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def work(context: Context, kind: str, seconds: float, outcome: str) -> Any:
+    """What a Python step does."""
+    fd = os.open(f"locks/{context.vect_id}.{context.step}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("overlap", context)
+        say("begin", context)
+        if kind == "listens":
+            if context.cancelled.wait(seconds):
+                say("stopped", context)
+                return None
+        else:
+            time.sleep(seconds)
+        if outcome == "fail":
+            say("fail", context)
+            raise ValueError("as planned")
+        say("end", context)
+    finally:
+        os.close(fd)
+    return {"of": context.step, "inputs": sorted(context.inputs), "text": "x" * 200}
+
+
+def declare(app: OAutom, plan: dict[str, Any]) -> None:
+    """Declare the flows of a plan."""
+    for name, steps in plan["flows"].items():
+        flow = Flow(name, app, max_active_vects=100)
+        made: dict[str, Any] = {}
+        for step in steps:
+            options = {"on_crash": step["on_crash"]}
+            if step["kind"] in _BASH_BODIES:
+                end = "say fail; exit 3" if step["outcome"] == "fail" else "say end"
+                command = f"{_BASH}{_BASH_BODIES[step['kind']]}\n{end}"
+                env = {"SECONDS_OF_WORK": str(step["seconds"])}
+                one: Any = BashExecution(step["name"], flow, command, env, **options)
+            else:
+                args = {key: step[key] for key in ("kind", "seconds", "outcome")}
+                one = PythonExecution(step["name"], flow, work, kwargs=args, **options)
+            one.depends(*(made[upstream] for upstream in step["upstreams"]))
+            made[step["name"]] = one
+
+
+def tell(phase: str) -> None:
+    """Say how far the program is."""
+    os.write(1, f"{phase}\n".encode())
+
+
+def strangers(log_id: str) -> list[str]:
+    """Return what carries the mark of the log and does not descend from this very process."""
+    mark, found = f"OAUTOM_LOG={log_id}".encode(), []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            try:
+                is_marked = mark in (folder / "environ").read_bytes().split(b"\0")
+                if is_marked and os.getpid() not in _ancestors(folder):
+                    found.append((folder / "cmdline").read_text())
+            except OSError:  # it has ended
+                continue
+    return found
+
+
+def _ancestors(folder: Path) -> list[int]:
+    pids: list[int] = []
+    while not pids or pids[-1] > 1:
+        stat = (folder / "stat").read_text().rpartition(")")[2].split()
+        pids.append(int(stat[1]))
+        folder = Path("/proc") / stat[1]
+    return pids
+
+
+def main(plan: dict[str, Any]) -> None:
+    """Run the Vects of a plan to their end, or go on with them."""
+    tell("begun")
+    log = SqliteEventLog("runs.db", synchronous=plan["synchronous"])
+    app = OAutom(
+        OAutomMode(plan["mode"]),
+        log=log,
+        executor=plan["executor"],
+        max_workers=plan["max_workers"],
+    )
+    declare(app, plan)
+    tell("opened")
+    app.recover()
+    if left := strangers(log.id):
+        Path("strangers").write_text(repr(left))
+    tell("recovered")
+    vects = [app.start(flow, vect_id=vect) for vect, flow in plan["vects"].items()]
+    tell("started")
+    for vect in vects:
+        vect.wait()
+    tell("ended")
+    app.close()
+    log.close()
+    tell("done")
+
+
+if __name__ == "__main__":
+    main(json.loads(Path(sys.argv[1]).read_text()))
