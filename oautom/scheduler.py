@@ -102,6 +102,7 @@ class Scheduler(Driver[Message]):
         self._log = log
         self._now: datetime = clock.now()
         self.halted: str = ""  # why all work was ended and none is begun any more
+        self._is_ending_all = False  # halted, and the work that there was has not been told yet
         self._runner = Runner(workers, clock, self._timers, self.put, log.id)
         self._runs: dict[str, Run] = {}
         self._open: set[str] = set()
@@ -178,7 +179,7 @@ class Scheduler(Driver[Message]):
     def is_idle(self) -> bool:
         """Whether all runs are over, or left to another life, and no message waits."""
         with self.lock:  # not while a tick deals with a late answer
-            is_open = self._open and not self.halted
+            is_open = self._open and (not self.halted or self._is_ending_all)
             return self._inbox.empty() and not is_open and not self._runner.is_ending_any
 
     # The thread that drives
@@ -200,6 +201,7 @@ class Scheduler(Driver[Message]):
                 self._perform(event)
             if self.halted:
                 self._runner.kill_all()
+                self._is_ending_all = False
         except BaseException as error:
             self._stop(error)
             if not isinstance(error, Exception):
@@ -267,7 +269,7 @@ class Scheduler(Driver[Message]):
                 self._take_over(message.runs)
             case Halt():
                 self.halted = message.reason
-                self._holds_starts = True
+                self._holds_starts = self._is_ending_all = True
             case _:
                 self._obey(message)
 
