@@ -69,6 +69,7 @@ bench: $(INSTALLED) ## Measure; BENCH_ARGS are the arguments
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 crash: $(INSTALLED) ## Kill a program in ROUNDS rounds (200 unless said), beginning with SEED, and look at what it leaves
+	@OAUTOM_CRASH_LONG=1 $(BIN)/pytest tests/crash $(PYTEST_ARGS)
 	@$(BIN)/python -m tests.crash $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED))
 
 install_requirements_dev: $(INSTALLED) ## Set up venv3 with oautom (editable) and its tools

@@ -19,6 +19,9 @@ from oautom.errors import LogCorruptError, LogError, LogVersionError, SettingErr
 BUSY_SECONDS: Final = 5.0
 """How long a write waits for one of another process: these are short."""
 
+_PAGE_BYTES_MAX: Final = 65_536
+_JOURNAL_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")  # sqlite.org/fileformat2.html, 3
+
 _APPLICATION_ID: Final = 0x6F41746D  # "oAtm": says to `file` and to us whose database it is
 
 _EVENTS: Final = """CREATE TABLE events (
@@ -95,7 +98,9 @@ class Database:
     def __init__(self, path: Path, *, read_only: bool) -> None:
         self.path = path
         with self.told("opened"):
-            version = _version(path) if _size(path) else 0
+            if not read_only and _is_half_made(path):
+                _connect(path, "rw").close()  # SQLite takes back what is not sure
+            version = _version(path) if _size(path) and not _is_half_made(path) else 0
         if read_only and version == 0:
             raise LogError(f"log '{path}' has not been made yet; open it for writing first")
         if version > len(MIGRATIONS) or (read_only and version < len(MIGRATIONS)):
@@ -211,6 +216,21 @@ def real_path(path: object) -> Path:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
+
+
+def _is_half_made(path: Path) -> bool:
+    """Whether the first page of a file is not sure yet.
+
+    Whoever makes a log and dies before that leaves a journal beside it. As long as there is one,
+    the file can be opened for writing only. Later changes need none: they go to the other journal.
+    """
+    if not 0 < _size(path) <= _PAGE_BYTES_MAX:
+        return False
+    try:
+        with open(f"{path}-journal", "rb") as journal:
+            return journal.read(len(_JOURNAL_MAGIC)) == _JOURNAL_MAGIC
+    except FileNotFoundError:
+        return False
 
 
 def _connect(path: Path, mode: Literal["ro", "rw", "rwc"]) -> sqlite3.Connection:

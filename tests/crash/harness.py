@@ -21,6 +21,7 @@ from .plans import Plan
 
 PROGRAM = Path(__file__).with_name("program.py")
 MARK = "OAUTOM_CRASH_TEST"
+IS_LONG = bool(os.environ.get("OAUTOM_CRASH_LONG"))  # as `make crash` has it
 PHASES = ("begun", "opened", "recovered", "started")
 
 # Of a life that nobody kills; on a loaded machine much is slow, and none of these plans is long.
