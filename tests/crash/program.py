@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -119,10 +120,48 @@ def _ancestors(folder: Path) -> list[int]:
     return pids
 
 
+class Dying:
+    """The connection that writes the log of a program which kills itself at its n-th commit.
+
+    It does so `before` the transaction, in the `middle` of the events, with all of them written but
+    `uncommitted`, or `after` that: then nothing has come of it yet.
+    """
+
+    def __init__(self, connection: Any, place: str, countdown: int) -> None:
+        self._connection, self._place, self._countdown = connection, place, countdown
+
+    def _die_at(self, place: str) -> None:
+        if self._place == place and self._countdown == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def execute(self, sql: str, *values: Any) -> Any:
+        if sql.startswith("BEGIN"):
+            self._die_at("before")
+        if sql == "COMMIT":
+            self._die_at("uncommitted")
+        result = self._connection.execute(sql, *values)
+        if sql == "COMMIT":
+            self._die_at("after")
+            self._countdown -= 1
+        return result
+
+    def executemany(self, sql: str, rows: list[Any]) -> Any:
+        if self._place == "middle":
+            self._connection.executemany(sql, rows[: len(rows) // 2])
+            self._die_at("middle")
+            rows = rows[len(rows) // 2 :]
+        return self._connection.executemany(sql, rows)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
 def main(plan: dict[str, Any]) -> None:
     """Run the Vects of a plan to their end, or go on with them."""
     tell("begun")
     log = SqliteEventLog("runs.db", synchronous=plan["synchronous"])
+    if "dies" in plan:
+        log._writer = Dying(log._writer, *plan["dies"])
     app = OAutom(
         OAutomMode(plan["mode"]),
         log=log,

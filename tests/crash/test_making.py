@@ -59,20 +59,9 @@ def test_a_log_can_be_made_wherever_its_maker_was_killed_before(tmp_path: Path) 
         folder = tmp_path / str(n)
         folder.mkdir()
         inject = f"inject={calls}:signal=SIGKILL:when={n}"
-        command = [
-            strace,
-            "-f",
-            "-qq",
-            "--seccomp-bpf",
-            "-e",
-            f"trace={calls}",
-            "-e",
-            inject,
-            "-o",
-            os.devnull,
-        ]
+        options = ["-f", "-qq", "-o", os.devnull, "-e", f"trace={calls}", "-e", inject]
         done = subprocess.run(
-            [*command, sys.executable, "-B", "-c", source], cwd=folder, capture_output=True
+            [strace, *options, sys.executable, "-B", "-c", source], cwd=folder, capture_output=True
         )
         if done.returncode == 1 and b"ptrace" in done.stderr:
             pytest.skip("this system lets nobody trace a program")
