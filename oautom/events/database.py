@@ -22,6 +22,16 @@ BUSY_SECONDS: Final = 5.0
 _PAGE_BYTES_MAX: Final = 65_536
 _JOURNAL_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")  # sqlite.org/fileformat2.html, 3
 
+FAULTS: Final = (sqlite3.Error, OSError, OverflowError, UnicodeDecodeError)
+"""What SQLite and the system raise; `Database.error` says what it means."""
+
+# SQLITE_ERROR stands for a statement that is wrong. Ours are right, so the file is not.
+_DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+
+_NOT_ALLOWED: Final = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+
+_SIZE_MIN: Final = 512  # of a database with a table
+
 _APPLICATION_ID: Final = 0x6F41746D  # "oAtm": says to `file` and to us whose database it is
 
 _EVENTS: Final = """CREATE TABLE events (
@@ -100,7 +110,10 @@ class Database:
         with self.told("opened"):
             if not read_only and _is_half_made(path):
                 _connect(path, "rw").close()  # SQLite takes back what is not sure
-            version = _version(path) if _size(path) and not _is_half_made(path) else 0
+            size = 0 if _is_half_made(path) else _size(path)
+            if 0 < size < _SIZE_MIN:  # SQLite would take it for an empty one, and write over it
+                raise LogCorruptError(str(path), "file is not a database")
+            version = _version(path) if size else 0
         if read_only and version == 0:
             raise LogError(f"log '{path}' has not been made yet; open it for writing first")
         if version > len(MIGRATIONS) or (read_only and version < len(MIGRATIONS)):
@@ -117,15 +130,15 @@ class Database:
         """Have errors of SQLite and of the system told as those of the log."""
         try:
             yield
-        except (sqlite3.Error, OSError, OverflowError) as error:
+        except FAULTS as error:
             raise self.error(doing, error) from error
 
     def error(self, doing: str, error: Exception) -> LogError:
         """Return what an error of SQLite or of the system means for whoever uses the log."""
         code = getattr(error, "sqlite_errorcode", None)
         primary = None if code is None else code & 0xFF
-        is_no_text = code is None and "decode to UTF-8" in str(error)
-        if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or is_no_text:
+        is_no_text = isinstance(error, UnicodeDecodeError) or "decode to UTF-8" in str(error)
+        if primary in _DAMAGED or is_no_text:
             return LogCorruptError(str(self.path), str(error))
         remedy = _REMEDIES.get(primary or 0, "see that the disk is there, and start again")
         return LogError(f"log '{self.path}' cannot be {doing}: {error}; {remedy}")
@@ -146,22 +159,28 @@ class Database:
                 "the file back and start again"
             )
 
-    def connect(self, mode: Literal["ro", "rw"], synchronous: str = "FULL") -> sqlite3.Connection:
-        """Return a new connection, to be used by one thread at a time, and in this process only.
+    def writing(self, synchronous: str = "FULL") -> sqlite3.Connection:
+        """Return a new connection that writes, to be used by one thread at a time.
 
         Raises:
             LogError: The file is not at its path any more.
         """
-        connection = _connect(self.path, mode)
         self.check_is_there()
-        if mode == "rw":
+        connection = _connect(self.path, "rw")
+        try:
+            self.check_is_there()
             connection.execute(f"PRAGMA synchronous={synchronous}")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     @contextmanager
     def reading(self, doing: str = "read") -> Iterator[sqlite3.Connection]:
         """Give a connection on which everything read is of one moment."""
-        with self.told(doing), closing(self.connect("ro")) as connection:
+        self.check_is_there()
+        with self.told(doing), closing(_connect_to_read(self.path)) as connection:
+            self.check_is_there()
             connection.execute("BEGIN")
             yield connection
 
@@ -214,6 +233,19 @@ def real_path(path: object) -> Path:
     return real
 
 
+def check_journal(path: Path, journal: str) -> None:
+    """Refuse to write a log where SQLite has no write-ahead log.
+
+    Raises:
+        LogError: The file system gives processes no memory in common, as those of a network.
+    """
+    if journal != "wal":
+        raise LogError(
+            f"log '{path}' cannot be opened: SQLite cannot share it, its journal is '{journal}'; "
+            "keep it on a disk of this machine"
+        )
+
+
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
@@ -233,19 +265,8 @@ def _is_half_made(path: Path) -> bool:
         return False
 
 
-def _connect(path: Path, mode: Literal["ro", "rw", "rwc"]) -> sqlite3.Connection:
-    try:
-        return _opened(f"{path.as_uri()}?mode={mode}")
-    except sqlite3.OperationalError as error:
-        wal = path.with_name(f"{path.name}-wal")
-        if mode != "ro" or error.sqlite_errorcode != sqlite3.SQLITE_CANTOPEN or wal.exists():
-            raise
-        # To read beside a writer, SQLite needs a file of its own. Where it may make none, nobody
-        # writes either: else that file were there.
-        return _opened(f"{path.as_uri()}?mode=ro&immutable=1")
-
-
-def _opened(uri: str) -> sqlite3.Connection:
+def _connect(path: Path, mode: Literal["ro", "rw", "rwc", "ro&immutable=1"]) -> sqlite3.Connection:
+    uri = f"{path.as_uri()}?mode={mode}"
     connection = sqlite3.connect(
         uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
@@ -253,20 +274,44 @@ def _opened(uri: str) -> sqlite3.Connection:
         connection.execute("PRAGMA cell_size_check=ON")
         connection.execute("PRAGMA trusted_schema=OFF")
         connection.execute("SELECT 1 FROM sqlite_schema").fetchone()  # now it is really opened
-    except sqlite3.Error:
+    except FAULTS:
         connection.close()
         raise
     return connection
 
 
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    """Return a connection that writes nothing; it may write, so that SQLite tidies up behind it."""
+    try:
+        connection = _connect(path, "rw")
+    except sqlite3.OperationalError as error:
+        is_not_allowed = error.sqlite_errorcode & 0xFF in _NOT_ALLOWED
+        if not is_not_allowed or _is_in_use(path):
+            raise
+        # To read beside a writer, SQLite makes two files. Where it may not, and there are none,
+        # nobody writes.
+        return _connect(path, "ro&immutable=1")
+    connection.execute("PRAGMA query_only=ON")
+    return connection
+
+
+def _is_in_use(path: Path) -> bool:
+    """Whether a process has the file open, or has died while it had."""
+    return path.with_name(f"{path.name}-wal").exists()
+
+
 def _version(path: Path) -> int:
     """Return the version of a file that is there, without changing it."""
-    with closing(_connect(path, "ro")) as connection:
+    is_in_use = _is_in_use(path)
+    with closing(_connect(path, "ro" if is_in_use else "ro&immutable=1")) as connection:
         ((application_id,),) = connection.execute("PRAGMA application_id").fetchall()
         ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+        ((page_bytes,),) = connection.execute("PRAGMA page_size").fetchall()
         ((objects,),) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
     if (application_id, version, objects) == (0, 0, 0):
         return 0  # whoever began to make it died before it had a table
+    if not is_in_use and path.stat().st_size % page_bytes:
+        raise LogCorruptError(str(path), "its last page is cut short")
     if application_id != _APPLICATION_ID:
         raise LogCorruptError(str(path), "it is a database of another program")
     if version < 1:

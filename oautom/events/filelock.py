@@ -28,7 +28,6 @@ class FileLock:
 
     def __init__(self, path: Path, mode: int) -> None:
         self._file = path.with_name(f"{path.name}-lock")
-        self._fd: int | None = None
         try:
             self._fd = _lock(self._file, mode)
         except BlockingIOError:
@@ -43,16 +42,14 @@ class FileLock:
         _held.add(self)
 
     def release(self) -> None:
-        """Let go of the lock, and leave no file. May be called twice."""
-        if self._fd is not None:
-            self._file.unlink(missing_ok=True)  # while it is held: see `_lock`
-            self.forget()
+        """Let go of the lock, and leave no file."""
+        self._file.unlink(missing_ok=True)  # while it is held: see `_lock`
+        _held.discard(self)
+        self.forget()
 
     def forget(self) -> None:
-        """Close the file, as in a forked child: the lock stays with the parent."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        """Close the file, as a forked child does: the lock stays with the parent."""
+        os.close(self._fd)
 
 
 def _lock(file: Path, mode: int) -> int:

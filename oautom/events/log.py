@@ -25,7 +25,7 @@ class VectEntry(NamedTuple):
         state: The state that it is in.
         first_seq: Number of its first event.
         created: When that was.
-        changed: When it came into its state.
+        changed: When the newest of its own events was: that of a Vect which has ended, its end.
     """
 
     id: str
@@ -141,16 +141,11 @@ class EventLog(Protocol):
         """Take no more events. May be called twice."""
 
 
-def check_next(event: Event, last_seq: int, *, is_closed: bool) -> None:
-    """Refuse an event that is not the next one.
-
-    Raises:
-        LogError: The log is closed, or `event.seq` is not the next number.
-    """
+def not_next(event: Event, last_seq: int, *, is_closed: bool) -> LogError:
+    """Return the error that says why an event cannot be appended."""
     if is_closed:
-        raise LogError(f"event {event.seq} comes after the log was closed")
-    if event.seq != last_seq + 1:
-        raise LogError(f"event {event.seq} cannot follow event {last_seq}")
+        return LogError(f"event {event.seq} comes after the log was closed")
+    return LogError(f"event {event.seq} cannot follow event {last_seq}")
 
 
 def check_instant(older_than: object) -> None:
@@ -210,7 +205,7 @@ class MemoryEventLog:
             LogError: The log is closed, or `event.seq` is not the next number.
         """
         if self._is_closed or event.seq != self.last_seq + 1:
-            check_next(event, self.last_seq, is_closed=self._is_closed)
+            raise not_next(event, self.last_seq, is_closed=self._is_closed)
         self._appended.append(event)
         self.last_seq = event.seq
 

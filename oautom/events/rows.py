@@ -8,8 +8,9 @@ left out or moved without being noticed when it, or the one behind it, is read.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
@@ -27,21 +28,35 @@ Row = tuple[int, str, str, str, str | None, int | None, str, str | None, str, st
 INSERT: Final = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 # Each with the checksum of the row before, or of the gap that stands there.
-_SELECT: Final = """
+_ROWS: Final = """
 SELECT seq, time, flow, vect, step, attempt, name, source, dest, data, crc, coalesce(
     (SELECT crc FROM events AS before WHERE before.seq = events.seq - 1),
     (SELECT crc FROM gaps WHERE gaps.last_seq = events.seq - 1))
-FROM events WHERE seq > :after AND seq <= :upto AND (:vect IS NULL OR vect = :vect)
-ORDER BY seq LIMIT :limit
+FROM events NOT INDEXED
 """
+
+_PART: Final = (
+    "seq > :after AND seq <= :upto AND (:vect IS NULL OR vect = :vect) ORDER BY seq LIMIT :limit"
+)
 
 _VECT_EVENTS: Final = """
 SELECT vect, seq, flow, dest, time FROM events INDEXED BY vect_events
 WHERE step IS NULL AND (:flow IS NULL OR flow = :flow) ORDER BY vect, seq
 """
 
+_INDEX: Final = """
+SELECT vect, seq, flow, dest, time FROM events INDEXED BY vect_events
+WHERE step IS NULL AND seq > ? ORDER BY seq
+"""
+
 _NEWEST: Final = """
 SELECT seq, crc FROM events UNION ALL SELECT last_seq, crc FROM gaps ORDER BY 1 DESC LIMIT 1
+"""
+
+# What stands before a gap is an event: else the gaps are not those that were made.
+_LOST: Final = """
+SELECT first_seq - 1 FROM gaps
+WHERE first_seq > 1 AND first_seq - 1 NOT IN (SELECT seq FROM events) LIMIT 1
 """
 
 _BATCH: Final = 500
@@ -108,19 +123,32 @@ class Rows:
             LogCorruptError: One is not what was written.
         """
         wanted = {
-            "after": max(after, 0),
+            "after": min(max(after, 0), _SEQ_MAX),
             "upto": _SEQ_MAX if upto is None else min(upto, _SEQ_MAX),
             "vect": vect,
             "limit": limit,
         }
-        return [self._event(row) for row in connection.execute(_SELECT, wanted)]
+        return self.where(connection, _PART, wanted)
+
+    def where(
+        self, connection: sqlite3.Connection, condition: str, values: Mapping[str, Any]
+    ) -> list[Event]:
+        """Return the events whose rows fulfil a condition, a text of the program's own.
+
+        Raises:
+            LogCorruptError: One is not what was written.
+        """
+        # All rows before any is looked at: as long as somebody holds an error and with it a cursor
+        # that has not come to its end, SQLite does not really close a connection.
+        rows = connection.execute(f"{_ROWS} WHERE {condition}", values).fetchall()
+        return [self._event(row) for row in rows]
 
     def _event(self, row: Sequence[Any]) -> Event:
         *fields, data, crc, before = row
         seq = row[0]
         if before is None:
             if seq != 1:
-                raise self._corrupt(f"event {seq - 1} is missing", seq - 1)
+                raise self.corrupt(f"event {seq - 1} is missing", seq - 1)
             before = self.start
         try:
             fields.append(msgspec.Raw(data.encode()))
@@ -129,9 +157,10 @@ class Rows:
                 return from_line(line)
         except (AttributeError, TypeError, ValueError, LogError):
             pass  # a part is not even of the type that it was
-        raise self._corrupt(f"event {seq} is not what was written", seq)
+        raise self.corrupt(f"event {seq} is not what was written", seq)
 
-    def _corrupt(self, what: str, seq: int | None = None) -> LogCorruptError:
+    def corrupt(self, what: str, seq: int | None = None) -> LogCorruptError:
+        """Return the error that says what is damaged."""
         return LogCorruptError(self._path, what, seq)
 
     def first_seq(self, connection: sqlite3.Connection, vect: str) -> int | None:
@@ -146,31 +175,24 @@ class Rows:
         Raises:
             LogCorruptError: The index of their events is not in order.
         """
-        entries = list(self._entries(connection.execute(_VECT_EVENTS, {"flow": flow})))
-        return sorted(entries, key=lambda entry: entry.first_seq)
-
-    def _entries(self, rows: Iterable[tuple[str, int, str, str, str]]) -> Iterator[VectEntry]:
-        first, last = None, ("", 0)
-        newest: VectEntry | None = None
-        for vect, seq, flow, dest, time in rows:
-            if (vect, seq) <= last:
-                raise self._corrupt(f"the index of vects is out of order at event {seq}")
-            last = (vect, seq)
+        entries: dict[str, VectEntry] = {}
+        last = ("", 0)
+        rows = connection.execute(_VECT_EVENTS, {"flow": flow}).fetchall()
+        for vect, seq, flow_of, dest, time in rows:
+            first = entries.get(vect)
             try:
+                is_right = (vect, seq) > last and (first is None or first.flow == flow_of)
                 changed = datetime.fromisoformat(time)
-            except ValueError as error:
-                raise self._corrupt(f"the index of vects is wrong at event {seq}", seq) from error
-            if newest is None or newest.id != vect:
-                if newest is not None:
-                    yield newest
-                first = VectEntry(vect, flow, dest, seq, changed, changed)
-                newest = first
-            elif newest.flow != flow:
-                raise self._corrupt(f"the index of vects is wrong at event {seq}", seq)
+            except (TypeError, ValueError):
+                is_right = False
+            if not is_right:
+                raise self.corrupt(f"the index of vects is wrong at event {seq}", seq)
+            if first is None:
+                entries[vect] = VectEntry(vect, flow_of, dest, seq, changed, changed)
             else:
-                newest = newest._replace(state=dest, changed=changed)
-        if newest is not None:
-            yield newest
+                entries[vect] = first._replace(state=dest, changed=changed)
+            last = (vect, seq)
+        return sorted(entries.values(), key=attrgetter("first_seq"))
 
     def head(self, connection: sqlite3.Connection) -> Head:
         """Return where the log ends."""
@@ -186,8 +208,10 @@ class Rows:
             LogCorruptError: One is not what was written, or rows are missing at the end.
         """
         head = self.head(connection)
-        is_open = (v.first_seq for v in self.vects(connection) if v.state not in VECT_ENDS)
-        self.check(connection, min(min(is_open, default=head.seq), head.seq - _ROWS_CHECKED_MIN))
+        if lost := connection.execute(_LOST).fetchone():
+            raise self.corrupt(f"event {lost[0]} is missing", lost[0])
+        firsts = [v.first_seq for v in self.vects(connection) if v.state not in VECT_ENDS]
+        self.check(connection, min([*firsts, head.seq - _ROWS_CHECKED_MIN]))
         kept = connection.execute("SELECT value FROM meta WHERE name = 'head'").fetchone()
         if kept is not None:
             self._check_end(head, kept[0])
@@ -198,9 +222,9 @@ class Rows:
         try:
             then = Head(*map(int, kept.split()))
         except (AttributeError, TypeError, ValueError) as error:
-            raise self._corrupt(f"its head cannot be {kept!r}") from error
+            raise self.corrupt(f"its head cannot be {kept!r}") from error
         if head.seq < then.seq or (head.seq == then.seq and head.crc != then.crc):
-            raise self._corrupt(f"event {then.seq} is missing, once the last one", then.seq)
+            raise self.corrupt(f"event {then.seq} is missing, once the last one", then.seq)
 
     def check(self, connection: sqlite3.Connection, first: int = 1) -> None:
         """Hold all rows from one on against their checksums, and the index against the rows.
@@ -209,17 +233,16 @@ class Rows:
             LogCorruptError: One is not what was written.
         """
         after = max(first - 1, 0)
-        sql = f"{_VECT_EVENTS.replace('ORDER BY vect, seq', 'AND seq > :after ORDER BY seq')}"
-        index = connection.execute(sql, {"flow": None, "after": after})
+        entries = iter(connection.execute(_INDEX, (after,)).fetchall())
         while events := self.read(connection, after):
             for event in events:
                 if event.step is None:
                     time = event.time.isoformat()
-                    expected = (event.vect, event.seq, event.flow, event.dest, time)
-                    if index.fetchone() != expected:
-                        raise self._corrupt(
+                    entry = (event.vect, event.seq, event.flow, event.dest, time)
+                    if next(entries, None) != entry:
+                        raise self.corrupt(
                             f"the index of vects is wrong at event {event.seq}", event.seq
                         )
             after = events[-1].seq
-        if extra := index.fetchone():
-            raise self._corrupt(f"event {extra[1]} is missing", extra[1])
+        if extra := next(entries, None):
+            raise self.corrupt(f"event {extra[1]} is missing", extra[1])

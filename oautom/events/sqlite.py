@@ -10,11 +10,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import closing, suppress
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Final, Literal
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Final, Literal
 
 import msgspec
 
@@ -22,25 +21,22 @@ from oautom.errors import (
     LogCorruptError,
     LogError,
     SettingError,
-    UnknownVectError,
     ValueTooLargeError,
 )
-from oautom.events.database import Database, real_path
+from oautom.events.database import BUSY_SECONDS, FAULTS, check_journal
 from oautom.events.event import Event
 from oautom.events.filelock import FileLock
-from oautom.events.jsonl import write_jsonl
 from oautom.events.log import (
-    ACTIONS,
     PrunedVect,
     Request,
-    VectEntry,
     check_instant,
-    check_next,
+    not_next,
     old_vects,
 )
-from oautom.events.pruning import pruned, take_out
-from oautom.events.rows import INSERT, Row, Rows, to_row
-from oautom.events.wakeup import Wakeup, send
+from oautom.events.pruning import take_out
+from oautom.events.reading import LogFile
+from oautom.events.rows import INSERT, Row, to_row
+from oautom.events.wakeup import Wakeup
 from oautom.values import from_json, to_json
 
 Synchronous = Literal["FULL", "NORMAL"]
@@ -50,7 +46,7 @@ _PAGES_GIVEN_BACK: Final = 1000  # at once; the engine may commit in between
 _MODE_OF_NEW: Final = 0o644
 
 
-class SqliteEventLog:
+class SqliteEventLog(LogFile):
     """A log in a file, which is an SQLite database; made where there is none.
 
     Args:
@@ -81,8 +77,7 @@ class SqliteEventLog:
             raise SettingError(f"synchronous must be {known}, not {synchronous!r}")
         if not isinstance(value_limit_bytes, int) or value_limit_bytes < 1:
             raise SettingError(f"value_limit_bytes must be at least 1, not {value_limit_bytes!r}")
-        self._path = real_path(path)
-        self._synchronous: Synchronous = synchronous
+        super().__init__(path)
         self._value_limit_bytes = value_limit_bytes
         self._is_read_only = bool(read_only)
         self._pid = os.getpid()
@@ -98,10 +93,13 @@ class SqliteEventLog:
         self._side_writer: sqlite3.Connection | None = None
         self._wakeup: Wakeup | None = None
         self._file_lock: FileLock | None = None
-        if not read_only:
-            self._file_lock = FileLock(self._path, self._mode())
+        if read_only:
+            self._refusal = f"log '{self._path}' is open for reading only; open it without that"
+            self._open(read_only=True)
+            return
+        self._file_lock = FileLock(self._path, self._mode())
         try:
-            self._open()
+            self._open_to_write(synchronous)
         except BaseException:
             self._let_go()
             raise
@@ -110,36 +108,16 @@ class SqliteEventLog:
         """Return the permissions that all files of the log shall have."""
         return self._path.stat().st_mode & 0o777 if self._path.exists() else _MODE_OF_NEW
 
-    def _open(self) -> None:
-        self._database = Database(self._path, read_only=self._is_read_only)
-        with self._database.reading("opened") as connection:
-            row = connection.execute("SELECT value FROM meta WHERE name = 'id'").fetchone()
-            if row is None:
-                raise LogCorruptError(str(self._path), "it has no id")
-            self._id = str(row[0])
-            self._rows_of = Rows(str(self._path), self._id)
-            if self._is_read_only:
-                return
-            head = self._rows_of.check_newest(connection)
-        self._last_seq, self._crc = head
+    def _open_to_write(self, synchronous: Synchronous) -> None:
+        self._last_seq, self._crc = self._open(read_only=False)
         with self._database.told("opened"):
-            self._writer = self._database.connect("rw", self._synchronous)
+            self._writer = self._database.writing(synchronous)
+            self._writer.execute("PRAGMA temp_store=MEMORY")
             ((journal,),) = self._writer.execute("PRAGMA journal_mode=WAL").fetchall()
-        if journal != "wal":
-            raise LogError(
-                f"log '{self._path}' cannot be opened: its file system gives processes no memory "
-                "in common, which SQLite needs; keep it on a local disk"
-            )
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self._path
-
-    @property
-    def id(self) -> str:
-        """What tells it from all other logs, for good: it was made together with the file."""
-        return self._id
+            self._writer.execute("BEGIN IMMEDIATE")  # may it write at all? SQLite tells no sooner
+            self._keep_head(self._writer)
+            self._writer.execute("ROLLBACK")
+        check_journal(self._path, journal)
 
     @property
     def last_seq(self) -> int:
@@ -158,10 +136,10 @@ class SqliteEventLog:
             LogError: The log is closed or takes no more, `event.seq` is not the next number, or the
                 event holds what JSON cannot keep as it is.
         """
-        if self._refusal is not None or self._is_closed:
-            self._refuse(event)
-        if event.seq != self._last_seq + 1:
-            check_next(event, self._last_seq, is_closed=False)
+        if self._refusal is not None:
+            raise LogError(f"event {event.seq} is not taken: {self._refusal}")
+        if self._is_closed or event.seq != self._last_seq + 1:
+            raise not_next(event, self._last_seq, is_closed=self._is_closed)
         if event.vect in self._gone:
             self._check_not_gone(event)
         row = to_row(event, self._crc)
@@ -169,11 +147,6 @@ class SqliteEventLog:
         self._appended.append(event)
         self._crc = row[-1]
         self._last_seq = event.seq
-
-    def _refuse(self, event: Event) -> None:
-        if self._refusal is not None:
-            raise LogError(f"event {event.seq} is not taken any more: {self._refusal}")
-        check_next(event, self._last_seq, is_closed=True)
 
     def _check_not_gone(self, event: Event) -> None:
         if event.source is not None:
@@ -195,10 +168,12 @@ class SqliteEventLog:
         with self._lock:
             try:
                 self._write()
-            except BaseException as error:
-                self._stop(error)
-                if isinstance(error, sqlite3.Error | OSError | OverflowError):
-                    raise self._database.error("written", error) from error
+            except FAULTS as error:
+                failure = self._database.error("written", error)
+                self._stop(str(failure))
+                raise failure from error
+            except BaseException as error:  # Ctrl-C as well: what is on the disk is not known
+                self._stop(str(error) or "a commit was broken off; open it again")
                 raise
             committed, self._appended, self._rows = self._appended, [], []
             self._is_taking = False
@@ -220,8 +195,6 @@ class SqliteEventLog:
         Raises:
             LogError: It is closed, read only, has failed, or was opened by another process.
         """
-        if self._is_read_only:
-            raise LogError(f"log '{self._path}' is open for reading only; open it without that")
         if self._refusal is not None:
             raise LogError(self._refusal)
         if self._is_closed:
@@ -232,9 +205,9 @@ class SqliteEventLog:
                 "write in that one only"
             )
 
-    def _stop(self, error: BaseException) -> None:
+    def _stop(self, why: str) -> None:
         """Take no event any more: what follows must not be written behind what is missing."""
-        self._refusal = f"log '{self._path}' could not be written: {error}; open it again"
+        self._refusal = why
         self._last_seq -= len(self._rows)
         self._rows, self._appended = [], []
         if self._writer is not None and os.getpid() == self._pid:
@@ -294,97 +267,6 @@ class SqliteEventLog:
         if size_bytes > self._value_limit_bytes:
             raise ValueTooLargeError(size_bytes, self._value_limit_bytes)
 
-    def read(
-        self, after: int = 0, upto: int | None = None, vect: str | None = None
-    ) -> Iterator[Event]:
-        """Yield committed events in order, those that are there when the first one is asked for.
-
-        Args:
-            after: Number of the event before the first one wanted.
-            upto: Number of the last one wanted; None for all there are now.
-            vect: Id of the only Vect wanted; None for all.
-
-        Raises:
-            LogCorruptError: An event is not what was written.
-            LogError: The file cannot be read.
-        """
-        with self._database.reading() as connection:
-            end = self._rows_of.head(connection).seq
-            upto = end if upto is None else min(upto, end)
-            if vect is not None:
-                after = max(after, (self._rows_of.first_seq(connection, vect) or end + 1) - 1)
-            events = self._rows_of.read(connection, after, upto, vect)
-        while events:  # in parts: a reader that is slow must not keep the file from being tidied
-            yield from events
-            after = events[-1].seq
-            with self._database.reading() as connection:
-                events = self._rows_of.read(connection, after, upto, vect)
-
-    def vects(self, flow: str | None = None) -> list[VectEntry]:
-        """Return the Vects, oldest first: all, or those of one flow.
-
-        Raises:
-            LogError: The file cannot be read.
-        """
-        with self._database.reading() as connection:
-            return self._rows_of.vects(connection, flow)
-
-    def verify(self) -> None:
-        """Read the whole file, and hold every row against its checksum.
-
-        Raises:
-            LogCorruptError: Something is not what was written.
-            LogError: The file cannot be read.
-        """
-        with self._database.reading("verified") as connection:
-            ((found,), *_) = connection.execute("PRAGMA integrity_check(1)").fetchall()
-            if found != "ok":
-                raise LogCorruptError(str(self._path), str(found))
-            self._rows_of.check(connection)
-            self._rows_of.check_newest(connection)
-
-    def ask(self, vect: str, action: str, **data: Any) -> None:
-        """Ask the engine that writes the log for something, from any process.
-
-        It is woken, or finds the request when it is started. A log that is open for reading only
-        can do this too.
-
-        Args:
-            vect: Id of the Vect concerned.
-            action: What to do: `'cancel'`.
-            data: How, as JSON: a `reason`.
-
-        Raises:
-            SettingError: There is no such action.
-            UnknownVectError: There is no such Vect.
-            NotJsonError: JSON cannot keep the data as they are.
-            LogError: The file cannot be written.
-        """
-        if action not in ACTIONS:
-            known = ", ".join(map(repr, ACTIONS))
-            raise SettingError(f"action must be one of {known}, not {action!r}")
-        text = to_json(data).decode()
-        with self._database.reading() as connection:
-            if self._rows_of.first_seq(connection, vect) is None:
-                raise UnknownVectError(f"the log has no vect {vect!r}; vects() lists them")
-        now = datetime.now(UTC).isoformat()
-        sql = "INSERT INTO requests (time, vect, action, data) VALUES (?, ?, ?, ?)"
-        with self._database.told("written"):
-            with closing(self._database.connect("rw")) as connection:
-                connection.execute(sql, (now, vect, action, text))
-            send(self._path)
-
-    def position(self, name: str) -> int | None:
-        """Return what `keep_position` was told last, None if nothing.
-
-        Raises:
-            LogError: The file cannot be read.
-        """
-        with self._database.reading() as connection:
-            sql = "SELECT seq FROM positions WHERE name = ?"
-            row = connection.execute(sql, (name,)).fetchone()
-        return None if row is None else int(row[0])
-
     def keep_position(self, name: str, seq: int) -> None:
         """Remember up to which event the subscriber `name` has come.
 
@@ -396,7 +278,7 @@ class SqliteEventLog:
         with self._lock, self._database.told("written"):
             self._check_writes()
             if self._side_writer is None:
-                self._side_writer = self._database.connect("rw", "NORMAL")
+                self._side_writer = self._database.writing("NORMAL")
             self._side_writer.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", (name, seq))
 
     def prune(self, older_than: datetime, *, keep: Collection[str] = ()) -> list[PrunedVect]:
@@ -424,7 +306,7 @@ class SqliteEventLog:
             try:
                 kept = {event.vect for event in self._appended}.union(keep)
                 old = old_vects(self._rows_of.vects(self._writer), older_than, kept)
-                gone = take_out(self._writer, old)
+                gone = take_out(self._writer, self._rows_of, old)
                 self._writer.execute("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):
@@ -440,8 +322,8 @@ class SqliteEventLog:
             with self._lock, self._database.told("made smaller"):
                 self._check_writes()
                 assert self._writer is not None
-                give_back = f"PRAGMA incremental_vacuum({_PAGES_GIVEN_BACK})"
-                self._writer.execute(give_back).fetchall()
+                # By execute(), Python would stop after the first page: it returns no columns.
+                self._writer.executescript(f"PRAGMA incremental_vacuum({_PAGES_GIVEN_BACK})")
                 ((left,),) = self._writer.execute("PRAGMA freelist_count").fetchall()
                 if not left:
                     self._checkpoint(self._writer)
@@ -449,43 +331,17 @@ class SqliteEventLog:
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA busy_timeout=0")  # readers may go on: then it is done later
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        connection.execute("PRAGMA busy_timeout=5000")
-
-    def pruned(self) -> list[PrunedVect]:
-        """Return all Vects that have been taken out, oldest first.
-
-        Raises:
-            LogError: The file cannot be read.
-        """
-        with self._database.reading() as connection:
-            return pruned(connection)
-
-    def gaps(self) -> list[tuple[int, int]]:
-        """Return the first and last numbers of the events that have been taken out.
-
-        Raises:
-            LogError: The file cannot be read.
-        """
-        with self._database.reading() as connection:
-            sql = "SELECT first_seq, last_seq FROM gaps ORDER BY last_seq"
-            return connection.execute(sql).fetchall()
-
-    def to_jsonl(self, path: str | os.PathLike[str]) -> None:
-        """Write all committed events to a file, a line of JSON each.
-
-        Raises:
-            LogError: The log cannot be read; nothing is written.
-            OSError: The file cannot be written.
-        """
-        write_jsonl(self.read(), path)
+        connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000:.0f}")
 
     def close(self) -> None:
         """Take no more events, and let another process write the log; reading goes on."""
+        if os.getpid() != self._pid:  # a fork: all is the parent's, and the lock may be taken
+            return
         with self._lock:
             if self._is_closed:
                 return
             self._is_closed = True
-            if self._writer is not None and self._refusal is None and os.getpid() == self._pid:
+            if self._writer is not None and self._refusal is None:
                 with suppress(sqlite3.Error):  # what was committed is safe without this as well
                     self._keep_head(self._writer)
                     self._checkpoint(self._writer)
@@ -498,9 +354,7 @@ class SqliteEventLog:
         connection.execute(sql, (f"{seq} {crc}",))
 
     def _let_go(self) -> None:
-        """Close what is open; in a forked process nothing is, it all belongs to the parent."""
-        if os.getpid() != self._pid:
-            return
+        """Close what is open."""
         if self._wakeup is not None:
             self._wakeup.close()
         for connection in (self._side_writer, self._writer):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+import oautom
 from oautom import LogError, MemoryEventLog, SettingError, SqliteEventLog
 from oautom.events import PrunedVect, VectEntry
 
@@ -215,6 +219,32 @@ def test_the_position_of_a_subscriber_is_kept(log: Log) -> None:
     log.keep_position("billing", 5)
 
     assert (log.position("billing"), log.position("mail")) == (5, 1)
+
+
+# Times
+
+
+def test_an_event_without_a_time_zone_is_refused_by_a_file(tmp_path: Path) -> None:
+    log = SqliteEventLog(tmp_path / "runs.db")
+    wrong = msgspec.structs.replace(started(1), time=NOON.replace(tzinfo=None))
+    with pytest.raises(LogError, match="event 1 has a time without time zone"):
+        log.append(None, wrong)
+    log.close()
+
+
+def test_sqlite_is_imported_only_where_it_is_used() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import oautom; "
+        "print('sqlite3' in set(sys.modules) - before, oautom.SqliteEventLog.__name__)"
+    )
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert printed == "False SqliteEventLog\n"
+
+
+@pytest.mark.parametrize("module", [oautom, oautom.events])
+def test_there_are_no_other_names(module: Any) -> None:
+    with pytest.raises(AttributeError, match=f"module '{module.__name__}' has no attribute 'no'"):
+        module.no  # noqa: B018
 
 
 # Pruning

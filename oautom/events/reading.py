@@ -1,0 +1,170 @@
+"""The reading side of a log in a file: what any thread of any process may do at any time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from oautom.errors import LogCorruptError, SettingError, UnknownVectError
+from oautom.events.database import Database, real_path
+from oautom.events.event import Event
+from oautom.events.jsonl import write_jsonl
+from oautom.events.log import ACTIONS, PrunedVect, VectEntry
+from oautom.events.pruning import pruned
+from oautom.events.rows import Head, Rows
+from oautom.events.wakeup import send
+from oautom.values import to_json
+
+
+class LogFile:
+    """A file with a log; whoever writes it writes through a subclass.
+
+    Each call has a connection of its own: SQLite lets neither threads nor forks share one.
+    """
+
+    def __init__(self, path: object) -> None:
+        self._path = real_path(path)
+
+    def _open(self, *, read_only: bool) -> Head:
+        """Open the file, making or migrating it first, and return where the log ends."""
+        self._database = Database(self._path, read_only=read_only)
+        with self._database.reading("opened") as connection:
+            row = connection.execute("SELECT value FROM meta WHERE name = 'id'").fetchone()
+            if row is None:
+                raise LogCorruptError(str(self._path), "it has no id")
+            self._id = str(row[0])
+            self._rows_of = Rows(str(self._path), self._id)
+            return self._rows_of.check_newest(connection)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
+    @property
+    def id(self) -> str:
+        """What tells it from all other logs, for good: it was made together with the file."""
+        return self._id
+
+    def read(
+        self, after: int = 0, upto: int | None = None, vect: str | None = None
+    ) -> Iterator[Event]:
+        """Yield committed events in order, those that are there when the first one is asked for.
+
+        Args:
+            after: Number of the event before the first one wanted.
+            upto: Number of the last one wanted; None for all there are now.
+            vect: Id of the only Vect wanted; None for all.
+
+        Raises:
+            LogCorruptError: An event is not what was written.
+            LogError: The file cannot be read.
+        """
+        with self._database.reading() as connection:
+            end = self._rows_of.head(connection).seq
+            upto = end if upto is None else min(upto, end)
+            if vect is not None:
+                after = max(after, (self._rows_of.first_seq(connection, vect) or end + 1) - 1)
+            events = self._rows_of.read(connection, after, upto, vect)
+        while events:  # in parts: a reader that is slow must not keep the file from being tidied
+            yield from events
+            after = events[-1].seq
+            with self._database.reading() as connection:
+                events = self._rows_of.read(connection, after, upto, vect)
+
+    def vects(self, flow: str | None = None) -> list[VectEntry]:
+        """Return the Vects, oldest first: all, or those of one flow.
+
+        Raises:
+            LogError: The file cannot be read.
+        """
+        with self._database.reading() as connection:
+            return self._rows_of.vects(connection, flow)
+
+    def verify(self) -> None:
+        """Read the whole file, and hold every row against its checksum.
+
+        Raises:
+            LogCorruptError: Something is not what was written.
+            LogError: The file cannot be read.
+        """
+        with self._database.reading("verified") as connection:
+            ((found,), *_) = connection.execute("PRAGMA integrity_check(1)").fetchall()
+            if found != "ok":
+                raise LogCorruptError(str(self._path), str(found))
+            self._rows_of.check(connection)
+            self._rows_of.check_newest(connection)
+
+    def position(self, name: str) -> int | None:
+        """Return what `keep_position` was told last, None if nothing.
+
+        Raises:
+            LogError: The file cannot be read.
+        """
+        with self._database.reading() as connection:
+            sql = "SELECT seq FROM positions WHERE name = ?"
+            row = connection.execute(sql, (name,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def pruned(self) -> list[PrunedVect]:
+        """Return all Vects that have been taken out, oldest first.
+
+        Raises:
+            LogError: The file cannot be read.
+        """
+        with self._database.reading() as connection:
+            return pruned(connection)
+
+    def gaps(self) -> list[tuple[int, int]]:
+        """Return the first and last numbers of the events that have been taken out.
+
+        Raises:
+            LogError: The file cannot be read.
+        """
+        with self._database.reading() as connection:
+            sql = "SELECT first_seq, last_seq FROM gaps ORDER BY last_seq"
+            return connection.execute(sql).fetchall()
+
+    def to_jsonl(self, path: str | os.PathLike[str]) -> None:
+        """Write all committed events to a file, a line of JSON each.
+
+        Raises:
+            LogError: The log cannot be read; nothing is written.
+            OSError: The file cannot be written.
+        """
+        write_jsonl(self.read(), path)
+
+    def ask(self, vect: str, action: str, /, **data: Any) -> None:
+        """Ask the engine that writes the log for something, from any process.
+
+        It is woken, or finds the request when it is started. A log that is open for reading only
+        can do this too.
+
+        Args:
+            vect: Id of the Vect concerned.
+            action: What to do: `'cancel'`.
+            data: How, as JSON: a `reason`.
+
+        Raises:
+            SettingError: There is no such action.
+            UnknownVectError: There is no such Vect.
+            NotJsonError: JSON cannot keep the data as they are.
+            LogError: The file cannot be written.
+        """
+        if action not in ACTIONS:
+            known = ", ".join(map(repr, ACTIONS))
+            raise SettingError(f"action must be one of {known}, not {action!r}")
+        text = to_json(data).decode()
+        with self._database.reading() as connection:
+            if self._rows_of.first_seq(connection, vect) is None:
+                raise UnknownVectError(f"the log has no vect {vect!r}; vects() lists them")
+        now = datetime.now(UTC).isoformat()
+        sql = "INSERT INTO requests (time, vect, action, data) VALUES (?, ?, ?, ?)"
+        with self._database.told("written"):
+            with closing(self._database.writing()) as connection:
+                connection.execute(sql, (now, vect, action, text))
+            send(self._path)
