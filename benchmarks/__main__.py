@@ -18,6 +18,8 @@ MODULES = {
     "import": "startup",
     "latency": "latency",
     "bash": "bash",
+    "durable": "durable",
+    "size": "size",
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from dask._task_spec import Task, TaskRef
 
-from oautom import Flow, OAutom, PythonExecution
+from oautom import EventLog, Flow, OAutom, PythonExecution
 from oautom.events import signals
 from oautom.executors import ExecutorName
 
@@ -44,9 +44,14 @@ def nothing(*_: object) -> None:
     """Do nothing: what is measured is all the rest."""
 
 
-def declare(graph: Graph, executor: ExecutorName, max_workers: int | None = None) -> OAutom:
+def declare(
+    graph: Graph,
+    executor: ExecutorName,
+    max_workers: int | None = None,
+    log: EventLog | None = None,
+) -> OAutom:
     """Return an app with the flow of a graph."""
-    app = OAutom(executor=executor, max_workers=max_workers)
+    app = OAutom(executor=executor, max_workers=max_workers, log=log)
     flow = Flow("flow", app)
     steps = [PythonExecution(f"s{i}", flow, nothing) for i in range(len(graph))]
     for step, upstreams in zip(steps, graph, strict=True):
