@@ -425,6 +425,35 @@ def test_a_message_about_wrong_fields_names_them_and_the_place_of_the_event() ->
     assert "its type str violates" in str(error)
 
 
+def test_an_event_with_wrong_fields_has_its_place_in_the_numbering() -> None:
+    wrong = change(chain(), ("step.started", "a"), flow=3)
+
+    assert "seq-is-dense" not in {error.invariant for error in violations(wrong)}
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        step_succeeded(6, "b"),
+        replace(step_failed(6, "b"), attempt=1),
+        event(6, "step.cancelled", "running", "cancelled", step="b", attempt=1, reason=""),
+    ],
+    ids=lambda end: end.name,
+)
+def test_a_step_that_was_due_is_missed_at_whatever_ends_next(end: Event) -> None:
+    history = [
+        created(1, {"a": (), "b": (), "c": ()}),
+        started(2),
+        step_started(3, "a"),
+        step_started(4, "b"),
+        step_succeeded(5, "a"),  # so there is a worker for c
+        end,
+    ]
+    found = [(error.invariant, error.seq) for error in violations(history, max_workers=2)]
+
+    assert ("due-steps-start", 6) in found
+
+
 def test_an_error_can_be_pickled() -> None:
     (error,) = violations(change(chain(), SUCCEEDED, seq=99))
     twin = pickle.loads(pickle.dumps(error))

@@ -960,7 +960,8 @@ def test_the_end_of_what_was_killed_is_told_though_more_comes_in_the_same_tick()
     thread.start()
     assert waits.wait(10)
     engine.workers.answer("a")
-    engine.answer("b")
+    engine.workers.answer("b")
+    engine.scheduler.tick([engine.scheduler._inbox.get() for _ in "ab"])  # and go on driving
     thread.join(2)
 
     assert not thread.is_alive()
