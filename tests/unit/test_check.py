@@ -15,7 +15,14 @@ from typing import Any, NamedTuple
 import pytest
 from msgspec.structs import replace
 
-from oautom import Event, Flow, InvalidHistoryError, OAutom, PythonExecution, SettingError
+from oautom import (
+    Event,
+    Flow,
+    InvalidHistoryError,
+    OAutom,
+    PythonExecution,
+    SettingError,
+)
 from oautom.events.check import INVARIANTS, InvariantError, check_history, violations
 from oautom.events.jsonl import from_line, to_line
 from oautom.testing import simulate
@@ -452,6 +459,79 @@ def test_a_step_that_was_due_is_missed_at_whatever_ends_next(end: Event) -> None
     found = [(error.invariant, error.seq) for error in violations(history, max_workers=2)]
 
     assert ("due-steps-start", 6) in found
+
+
+def found_in(
+    events: Events, flow: Flow | None = None, workers: int | None = None
+) -> set[tuple[str, int]]:
+    """The violations, as (invariant, number of the event), were all at one time."""
+    events = [replace(each, time=NOON) for each in events]
+    return {(each.invariant, each.seq) for each in violations(events, flow, max_workers=workers)}
+
+
+def begun(graph: dict[str, tuple[str, ...]], *steps: str) -> Events:
+    """A Vect of which these steps have started; with two steps, the next event is number 5."""
+    starts = [step_started(seq, step) for seq, step in enumerate(steps, start=3)]
+    return [created(1, graph), started(2), *starts]
+
+
+def step_cancelled(seq: int, step: str, source: str = "running") -> Event:
+    attempt = 1 if source == "running" else None
+    return event(seq, "step.cancelled", source, "cancelled", step=step, attempt=attempt, reason="")
+
+
+def step_blocked(seq: int, step: str, upstream: str, error: str = "it broke") -> Event:
+    told = {"upstream": upstream, "error": error}
+    return event(seq, "step.blocked", "pending", "upstream_failed", step=step, **told)
+
+
+def test_a_step_is_due_as_soon_as_its_last_upstream_has_succeeded() -> None:
+    graph: dict[str, tuple[str, ...]] = {"a": (), "x": (), "b": ("a", "x"), "c": ("a",)}
+    history = [*begun(graph, "a", "x"), step_succeeded(5, "a"), step_succeeded(6, "x")]
+
+    assert found_in(history, workers=2) == {("due-steps-start", 6)}  # c
+    history[5:] = [step_started(6, "c"), step_succeeded(7, "x"), step_succeeded(8, "c")]
+    assert found_in(history, workers=2) == {("due-steps-start", 8)}  # b
+
+
+def test_behind_a_blocked_step_too_its_dependants_are_blocked_before_all_else() -> None:
+    graph: dict[str, tuple[str, ...]] = {"a": (), "x": (), "b": ("a",), "c": ("b",)}
+    failed = [*begun(graph, "a", "x"), step_failed(5, "a")]
+    at_once = [step_blocked(6, "b", "a"), step_blocked(7, "c", "b")]
+
+    assert found_in([*failed, *at_once, step_succeeded(8, "x")]) == set()
+    assert found_in([*failed, at_once[0], step_succeeded(7, "x")]) == {("blocks-at-once", 7)}
+    assert ("blocks-at-once", 6) in found_in([*failed, step_cancelled(6, "b", "pending")])
+    assert ("blocks-at-once", 6) in found_in([*failed, step_blocked(6, "c", "b")])
+
+
+def test_a_failure_that_tells_no_error_is_not_held_against_the_block_that_follows() -> None:
+    history = [*begun({"a": (), "b": ("a",)}, "a"), step_failed(4, "a"), step_blocked(5, "b", "a")]
+    history = change(history, ("step.failed", "a"), data={})
+
+    assert found_in(history) == {("data-fit-the-event", 4)}
+
+
+def test_all_that_run_at_once_are_counted() -> None:
+    history = begun({"a": (), "b": (), "c": ()}, "a", "b", "c")
+
+    assert found_in(history, workers=3) == set()
+    assert found_in(history, workers=2) == {("steps-fit-the-workers", 5)}
+
+
+def test_what_a_flow_of_another_name_polls_does_not_matter() -> None:
+    other = Flow("g", Registry())
+    Polled("a", other, nothing)
+    history = begun({"a": (), "b": ()}, "a", "b")
+
+    assert found_in(history, other, 1) == {("steps-fit-the-workers", 4)}
+
+
+def test_no_other_event_of_a_vect_comes_between_its_last_step_and_its_end() -> None:
+    late = event(5, "step.late_result", "success", "success", step="a", attempt=1, output=None)
+    history = [*begun({"a": ()}, "a"), step_succeeded(4, "a"), late]
+
+    assert found_in(history) == {("vects-end-at-once", 5)}
 
 
 def test_an_error_can_be_pickled() -> None:
