@@ -18,6 +18,7 @@ import tomllib
 from collections import Counter
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from .mutate import Mutant, mutants
 from .trial import ROOT, Lane, Tests, measure, prepare
@@ -33,7 +34,16 @@ EXPLAINED = Path(__file__).with_name("explained.toml")
 WANTED = 0.9
 """How many of all mutants shall be killed, those that are explained counted as survivors."""
 
-Key = tuple[str, str, str, str]
+FAILED = -1
+"""The number that a process sends when it cannot go on."""
+
+ANYTHING = "anything"
+
+Line = tuple[str, str, str]
+"""Path, function, and the lines that are changed."""
+
+Explained = dict[Line, set[str]]
+"""What may stand in place of a line without any test noticing."""
 
 
 def main() -> int:
@@ -69,63 +79,90 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-def _run(found: list[Mutant], tests: Tests, jobs: int, explained: set[Key]) -> list[Mutant]:
+def _run(found: list[Mutant], tests: Tests, jobs: int, explained: Explained) -> list[Mutant]:
     """Return the mutants that survive."""
     forks = get_context("fork")
-    turn, results = forks.Value("i", 0), forks.Queue()
+    turn, results = forks.Value("i", 0), forks.SimpleQueue()
 
     def try_all() -> None:
         lane = Lane(tests)
         try:
-            while True:
-                with turn.get_lock():
-                    number = turn.value
-                    turn.value += 1
-                if number >= len(found):
-                    return
-                mutant = found[number]
-                is_killed = lane.try_out(mutant, is_explained=_key(mutant) in explained)
-                results.put((number, is_killed))
+            while (number := _next(turn)) < len(found):
+                is_explained = _is_explained(found[number], explained)
+                results.put((number, lane.try_out(found[number], is_explained=is_explained)))
+        except BaseException:
+            results.put((FAILED, False))
+            raise
         finally:
             lane.close()
 
-    lanes = [forks.Process(target=try_all) for _ in range(jobs)]
+    lanes = [forks.Process(target=try_all, daemon=True) for _ in range(jobs)]
     for lane in lanes:
         lane.start()
+    alive = _collect(results, len(found))
+    for lane in lanes:
+        lane.join()
+    return [found[number] for number in alive]
+
+
+def _next(turn: Any) -> int:
+    with turn.get_lock():
+        turn.value += 1
+        return int(turn.value) - 1
+
+
+def _collect(results: Any, total: int) -> list[int]:
+    """Return the numbers of those that survive, in order."""
     alive = []
-    for count in range(1, len(found) + 1):
+    for count in range(1, total + 1):
         number, is_killed = results.get()
+        if number == FAILED:
+            raise SystemExit("the run itself has failed, see above")
         if not is_killed:
             alive.append(number)
         if count % 100 == 0:
-            print(f"{count} of {len(found)}, {len(alive)} survived", flush=True)
-    for lane in lanes:
-        lane.join()
-    return [found[number] for number in sorted(alive)]
+            print(f"{count} of {total}, {len(alive)} survived", flush=True)
+    return sorted(alive)
 
 
-def _explained() -> set[Key]:
-    entries = tomllib.loads(EXPLAINED.read_text(encoding="utf-8")).get("survivor", [])
-    return {
-        (entry["path"], entry.get("inside", ""), entry["was"].strip(), now.strip())
-        for entry in entries
-        for now in entry["now"]
-    }
+def _explained() -> Explained:
+    entries = tomllib.loads(EXPLAINED.read_text(encoding="utf-8"))["survivor"]
+    explained: Explained = {}
+    for entry in entries:
+        line = entry["path"], entry.get("inside", ""), entry["was"]
+        explained.setdefault(line, set()).update(entry.get("now", [ANYTHING]))
+    return explained
 
 
-def _key(mutant: Mutant) -> Key:
-    return mutant.path, mutant.inside, mutant.was, mutant.now
+def _is_explained(mutant: Mutant, explained: Explained) -> bool:
+    known = explained.get(_line(mutant), set())
+    return ANYTHING in known or mutant.now in known
 
 
-def _report(found: list[Mutant], survivors: list[Mutant], explained: set[Key]) -> int:
-    """Print the survivors that nobody has explained, then the table."""
-    new = [mutant for mutant in survivors if _key(mutant) not in explained]
+def _line(mutant: Mutant) -> Line:
+    return mutant.path, mutant.inside, mutant.was
+
+
+def _stale(found: list[Mutant], survivors: list[Mutant], explained: Explained) -> list[str]:
+    """Return what is explained, of the modules that were tried, and does not survive."""
     paths = {mutant.path for mutant in found}
-    stale = {key for key in explained if key[0] in paths} - {_key(mutant) for mutant in survivors}
+    alive = {(_line(mutant), now) for mutant in survivors for now in (mutant.now, ANYTHING)}
+    return [
+        f"{line[0]} in {line[1] or 'the module'}\n    - {line[2]}\n    + {now}"
+        for line, nows in explained.items()
+        for now in sorted(nows)
+        if line[0] in paths and (line, now) not in alive
+    ]
+
+
+def _report(found: list[Mutant], survivors: list[Mutant], explained: Explained) -> int:
+    """Print the survivors that nobody has explained, then the table."""
+    new = [mutant for mutant in survivors if not _is_explained(mutant, explained)]
+    stale = _stale(found, survivors, explained)
     for mutant in new:
         print(f"survived: {mutant}")
-    for path, inside, was, now in sorted(stale):
-        print(f"explained, but does not survive: {path} in {inside}\n    - {was}\n    + {now}")
+    for each in stale:
+        print(f"explained, but does not survive: {each}")
     print(
         f"\n{'module':<28}{'mutants':>9}{'killed':>9}{'survived':>10}{'explained':>11}{'ratio':>9}"
     )

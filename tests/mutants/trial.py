@@ -54,6 +54,7 @@ OPTIONS = [
     *(f"--ignore={path}" for path in NOT_RUN),
 ]
 LONGEST = 0.5  # seconds of work for a test, measured; the longer ones are left out
+QUICK = 0.02  # seconds of work
 TIMEOUT = 3  # seconds for a test, and twenty times what it took without a mutant; longer is endless
 MEMORY = 4 * 2**30  # bytes of addresses: an endless list is an error before the machine suffers
 SURVIVED, KILLED = 0, 1
@@ -77,6 +78,7 @@ Functions = dict[tuple[str, str], list[FunctionType]]
 def prepare() -> None:
     """Make this process one to fork trials from: all is imported but oautom and its tests."""
     os.environ["OAUTOM_EXAMPLES"] = "10"
+    os.environ["COVERAGE_CORE"] = "ctrace"  # the one that knows which test reaches a line
     settings.register_profile(
         "mutants",
         max_examples=10,
@@ -223,7 +225,7 @@ class Lane:
     def try_out(self, mutant: Mutant, *, is_explained: bool) -> bool:
         """Return whether a test fails with this mutant.
 
-        One that is explained is not tried the slow way when it has survived the fast one.
+        One that is explained is tried with quick tests only, and the fast way only.
         """
         if not mutant.inside or (mutant.path, mutant.inside) in self._at_import:
             first = ROOT / "tests" / "unit" / f"test_{Path(mutant.path).stem}.py"
@@ -232,6 +234,8 @@ class Lane:
             return not is_explained and self._import(mutant, list(self._tests))
         # Some lines are optimized away, so nobody is seen to reach them.
         names = self._reaching(mutant) or list(self._tests)
+        if is_explained:
+            names = [name for name in names if self._tests[name].seconds < QUICK]
         self._mine.send((mutant, names))
         return self._mine.recv() or (not is_explained and self._import(mutant, names))
 
@@ -257,6 +261,7 @@ class Lane:
         return _end(_fork(trial)) != SURVIVED
 
     def _serve(self, connection: Connection) -> NoReturn:
+        self._mine.close()  # so that this process ends with the one that asks it
         at_import = _import_oautom()
 
         def serve(session: pytest.Session) -> None:
