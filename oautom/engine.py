@@ -52,6 +52,7 @@ class ForegroundEngine:
     def listen(self) -> None:
         """Do at once, from now on, what other processes ask for by the log."""
         self._log.listen(lambda: self._scheduler.put(Asked()))
+        self._scheduler.put(Asked())  # something may have been asked while nobody listened
 
     def prune(self, older_than: datetime) -> list[PrunedVect]:
         """Take the Vects that ended before an instant out of the log and of memory."""

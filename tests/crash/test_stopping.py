@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
-from oautom import Context, Execution, Flow, OAutom, OAutomMode
+from oautom import BashExecution, Context, Execution, Flow, OAutom, OAutomMode
+from oautom.events.sqlite import SqliteEventLog
 
 
 def test_an_engine_that_still_tells_its_steps_to_stop_is_not_idle(tmp_path: Path) -> None:
@@ -30,3 +35,33 @@ def test_an_engine_that_still_tells_its_steps_to_stop_is_not_idle(tmp_path: Path
         app.start("flow")
         assert is_running.wait(30)
     assert seen == [False]
+
+
+def test_what_is_asked_just_before_the_engine_listens_is_done(tmp_path: Path) -> None:
+    was_asked = threading.Event()
+
+    class Log(SqliteEventLog):
+        def requests(self) -> list[Any]:
+            requests = super().requests()
+            was_asked.set()
+            return requests
+
+        def listen(self, wake: Callable[[], None]) -> None:
+            assert was_asked.wait(30)
+            self.ask("one", "cancel", reason="enough")
+            super().listen(wake)
+
+    def declare(app: OAutom) -> None:
+        BashExecution("step", Flow("flow", app), "sleep 1000")
+
+    with OAutom(log=tmp_path / "runs.db") as app:
+        declare(app)
+        with contextlib.suppress(TimeoutError):
+            app.start("flow", vect_id="one").wait(0.01)
+    with (
+        closing(Log(tmp_path / "runs.db")) as log,
+        OAutom(OAutomMode.background, log=log) as app,
+    ):
+        declare(app)
+        (vect,) = app.recover()
+        assert vect.wait(30) == "cancelled"
