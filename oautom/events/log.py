@@ -88,6 +88,10 @@ class EventLog(Protocol):
         """Number of the newest event appended, 0 in a new log."""
 
     @property
+    def committed_seq(self) -> int:
+        """Number of the newest event committed; `last_seq` may be ahead in the middle of a tick."""
+
+    @property
     def id(self) -> str | None:
         """What tells it from all other logs, for good; None if it does not outlive the program."""
 
@@ -197,6 +201,7 @@ class MemoryEventLog:
         self._pruned: list[PrunedVect] = []
         self._gaps: list[tuple[int, int]] = []
         self.last_seq = 0
+        self.committed_seq = 0
 
     def append(self, sender: object, event: Event) -> None:  # a receiver of `emitted`
         """Write `event` behind the others. Scheduler's thread only.
@@ -214,6 +219,7 @@ class MemoryEventLog:
         with self._lock:
             committed, self._appended = self._appended, []
             self._events += committed
+            self.committed_seq = self.last_seq
             return committed
 
     def check_value(self, value: object) -> None:

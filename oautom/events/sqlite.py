@@ -110,6 +110,7 @@ class SqliteEventLog(LogFile):
 
     def _open_to_write(self, synchronous: Synchronous) -> None:
         self._last_seq, self._crc = self._open(read_only=False)
+        self._committed_seq = self._last_seq
         with self._database.told("opened"):
             self._writer = self._database.writing(synchronous)
             self._writer.execute("PRAGMA temp_store=MEMORY")
@@ -126,6 +127,11 @@ class SqliteEventLog(LogFile):
             return self._last_seq
         with self._database.reading() as connection:
             return self._rows_of.head(connection).seq
+
+    @property
+    def committed_seq(self) -> int:
+        """Number of the newest event committed, 0 in a new log. Any thread."""
+        return self.last_seq if self._is_read_only else self._committed_seq
 
     # The engine's thread
 
@@ -176,6 +182,7 @@ class SqliteEventLog(LogFile):
                 self._stop(str(error) or "a commit was broken off; open it again")
                 raise
             committed, self._appended, self._rows = self._appended, [], []
+            self._committed_seq = self._last_seq
             self._is_taking = False
         return committed
 

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from oautom import (
     Subscription,
 )
 from oautom.events.subscribers.subscription import Subscriptions
+from oautom.testing import SimulatedClock
 
 from .conftest import SECONDS, Gate, flow_step, run_and_tell, runs_well, told
 from .test_subscribers import CHAIN_EVENTS, chain, take_too_little
@@ -556,29 +559,41 @@ def test_a_position_that_could_not_be_kept_is_kept_at_the_close(new_app: Any) ->
     assert log.position("a") == 7
 
 
-def test_a_log_without_positions_will_do(new_app: Any) -> None:
-    class Plain:
-        """A log of a user's own, from before there were positions."""
+@pytest.mark.parametrize("kept", [0, 150, 300])
+def test_what_was_pruned_is_passed_over(tmp_path: Path, kept: int) -> None:
+    """Also where it is more than a batch, or the newest there is."""
+    heard: list[str] = []
+    clock = SimulatedClock()
+    with OAutom(log=tmp_path / "runs.db", executor="inline", clock=clock) as app:
+        flow = Flow("flow", app)
+        for number in range(60):
+            flow_step(flow, f"{number}")
+        app.run(flow, vect_id="old")
+        clock.advance(3600)
+        with app.subscribe(lambda flow, event: heard.append(event.vect), name="a", after=0) as it:
+            assert it.wait(SECONDS)
+        app.prune(older_than=timedelta(seconds=1))
+        app.log.keep_position("a", min(kept, app.log.last_seq) // 3)
 
-        def __init__(self) -> None:
-            self._log = MemoryEventLog()
-            for name in ("append", "commit", "read", "to_jsonl", "close"):
-                setattr(self, name, getattr(self._log, name))
+        with app.subscribe(lambda flow, event: heard.append(event.vect), name="a") as it:
+            assert it.wait(SECONDS)
+            assert it.position == app.log.last_seq
+            app.run(flow, vect_id="new")
+            assert it.wait(SECONDS)
+    assert heard.count("old") == heard.count("new") == 123
 
-        @property
-        def last_seq(self) -> int:
-            return self._log.last_seq
 
-    app, heard = new_app(log=Plain(), executor="inline"), Recorder()
-    flow = chain(app)
-    with app.subscribe(heard, name="a") as subscription:
-        app.run(flow)
-        assert subscription.wait(SECONDS)
-    app.run(flow)
-    again = app.subscribe(heard, name="a")
-
-    assert heard.seqs == list(range(1, 8))
-    assert again.position == 14
+def test_a_position_outlives_the_program_in_a_durable_log(tmp_path: Path) -> None:
+    for life in (1, 2):
+        heard: list[int] = []
+        with OAutom(log=tmp_path / "runs.db", executor="inline") as app:
+            flow = Flow("flow", app)
+            flow_step(flow, "step")
+            hear = functools.partial(lambda heard, flow, event: heard.append(event.seq), heard)
+            with app.subscribe(hear, name="a") as it:
+                app.run(flow)
+                assert it.wait(SECONDS)
+        assert heard == list(range(5 * life - 4, 5 * life + 1))
 
 
 def test_a_position_that_cannot_be_kept_is_logged_and_the_delivery_goes_on(
@@ -851,6 +866,7 @@ def test_the_end_of_the_program_does_not_hang_on_a_blocked_subscriber() -> None:
 import threading
 from oautom import *
 from oautom.events.subscribers.subscription import Subscriptions
+from oautom.testing import SimulatedClock
 
 Subscriptions.close.__defaults__ = (0.2,)
 app = OAutom()

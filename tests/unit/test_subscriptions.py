@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from oautom import MemoryEventLog
-from oautom.events.subscribers.delivery import count_committed
 from oautom.events.subscribers.subscription import Subscriptions
 
 from .hand_made import started
@@ -51,15 +50,3 @@ def test_an_event_that_comes_after_the_look_and_before_the_wait_is_not_missed(be
     assert heard.wait(SECONDS)
     assert not log.is_armed
     log.hub.close()
-
-
-@pytest.mark.parametrize(("committed", "appended"), [(0, 0), (0, 2), (5, 0), (5, 1), (64, 100)])
-def test_what_is_committed_is_counted_and_nothing_else(committed: int, appended: int) -> None:
-    log = MemoryEventLog()
-    for seq in range(1, committed + 1):
-        log.append(None, started(seq))
-    log.commit()
-    for seq in range(committed + 1, committed + appended + 1):
-        log.append(None, started(seq))
-
-    assert count_committed(log) == committed

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from itertools import islice
 from time import monotonic
 from traceback import format_exception_only
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
 from oautom.events.event import Event
 from oautom.events.log import EventLog
@@ -25,45 +25,6 @@ RETRY_DELAYS: Final = (0.1, 1.0)
 """Seconds before the second and the third time that a function is called with one event."""
 
 _logger = logging.getLogger("oautom.subscribers")
-
-
-@runtime_checkable
-class Positions(Protocol):
-    """What a log has if it keeps positions."""
-
-    def position(self, name: str) -> int | None:
-        """Return the position last kept for a subscription, or None."""
-
-    def keep_position(self, name: str, seq: int) -> None:
-        """Keep the position of a subscription."""
-
-
-class _NoPositions:
-    """For a log that keeps none."""
-
-    def position(self, name: str) -> int | None:
-        return None
-
-    def keep_position(self, name: str, seq: int) -> None:
-        pass
-
-
-def positions_of(log: EventLog) -> Positions:
-    """Return where the positions of a log are kept."""
-    return log if isinstance(log, Positions) else _NoPositions()
-
-
-def count_committed(log: EventLog) -> int:
-    """Return the number of the newest event that can be read.
-
-    `last_seq` may be ahead of it: an event that is appended may yet be refused by the commit, and
-    a position kept there would pass over the event that gets its number in the next life.
-    """
-
-    def is_hidden(seq: int) -> bool:
-        return not list(log.read(after=seq - 1, upto=seq))
-
-    return bisect_left(range(1, log.last_seq + 1), True, key=is_hidden)
 
 
 class Delivery:
@@ -97,13 +58,12 @@ class Delivery:
         self._function = function
         self._wanted = wanted
         self._log = log
-        self._positions = positions_of(log)
         self._flow_of = flow_of
         self._delays = delays
         self._is_finishing = False
         self._is_in_haste = threading.Event()  # no delay any more: whoever closes waits
         self._keeping = threading.Lock()
-        self._kept = max(position, self._positions.position(name) or 0)
+        self._kept = max(position, self._log.position(name) or 0)
         self._kept_at = monotonic()
         self._moved = threading.Condition()
         # A daemon: a function that never returns must not hold the program.
@@ -158,7 +118,7 @@ class Delivery:
                 return
             self._kept_at = monotonic()
             try:
-                self._positions.keep_position(self.name, position)
+                self._log.keep_position(self.name, position)
             except Exception:
                 _logger.warning(
                     "subscription %r: position %d could not be kept; if the program ends now, "
@@ -193,8 +153,11 @@ class Delivery:
 
     def _deliver_batch(self) -> bool:
         """Deliver the next events; False if there are none."""
-        upto = self.position + BATCH_EVENTS
-        events = list(self._log.read(after=self.position, upto=upto))
+        newest = self._log.committed_seq
+        events = list(islice(self._log.read(after=self.position), BATCH_EVENTS))
+        if not events:  # where what came last has been pruned, it is past that too
+            self.position = max(self.position, newest)
+            self._tell_waiting()
         for event in events:
             is_wanted = self._wanted is None or event.name in self._wanted
             if is_wanted and not self._deliver(event):

@@ -14,7 +14,7 @@ from oautom.errors import EngineError, SettingError
 from oautom.events.event import Event
 from oautom.events.log import EventLog
 from oautom.events.signals import check_receiver, publish
-from oautom.events.subscribers.delivery import RETRY_DELAYS, Delivery, count_committed, positions_of
+from oautom.events.subscribers.delivery import RETRY_DELAYS, Delivery
 from oautom.states import EVENT_NAMES
 
 CLOSE_TIMEOUT: Final = 5.0
@@ -65,7 +65,7 @@ class Subscription:
                 f"the function of subscription {self.name!r} cannot wait for its own subscription; "
                 "use another thread"
             )
-        return self._delivery.wait_for(count_committed(self._log), timeout)
+        return self._delivery.wait_for(self._log.committed_seq, timeout)
 
     def close(self, timeout: float | None = CLOSE_TIMEOUT) -> None:
         """Hear no more, and keep the position; `wait` first, to hear of all. May be called twice.
@@ -184,14 +184,13 @@ class Subscriptions:
 
     def _first_position(self, name: str, after: int | None) -> int:
         """Return where to begin; where that is news to the log, keep it before any delivery."""
-        newest = count_committed(self._log)
+        newest = self._log.committed_seq
         if after is not None:
             _check_after(after, newest)
-        positions = positions_of(self._log)
-        kept = positions.position(name)
+        kept = self._log.position(name)
         position = after if after is not None else newest if kept is None else kept
         if kept is None or position > kept:
-            positions.keep_position(name, position)
+            self._log.keep_position(name, position)
         return position
 
     def _note(self) -> None:
