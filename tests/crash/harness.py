@@ -12,9 +12,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
+
+import psutil
 
 from .checks import Evidence, marked
 from .plans import Plan
@@ -113,10 +115,8 @@ def sweep(folder: Path) -> None:
     """End all processes of the runs in a folder."""
     while left := marked(MARK, str(folder)):
         for process in left:
-            try:
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
-            except ProcessLookupError:
-                continue
 
 
 class Result(NamedTuple):

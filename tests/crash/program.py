@@ -9,13 +9,22 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import resource
 import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from oautom import BashExecution, Context, Flow, OAutom, OAutomMode, PythonExecution
+from oautom import (
+    BashExecution,
+    Context,
+    Flow,
+    OAutom,
+    OAutomError,
+    OAutomMode,
+    PythonExecution,
+)
 from oautom.events.sqlite import SqliteEventLog
 
 # The lock is inherited by all that a step starts, so it is held until the last of them is gone: who
@@ -170,6 +179,9 @@ def main(plan: dict[str, Any]) -> None:
     )
     declare(app, plan)
     tell("opened")
+    if "limit_bytes" in plan:
+        limit_bytes = plan["limit_bytes"] + Path("runs.db-wal").stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, resource.RLIM_INFINITY))
     app.recover()
     if left := strangers(log.id):
         Path("strangers").write_text(repr(left))
@@ -185,4 +197,9 @@ def main(plan: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(json.loads(Path(sys.argv[1]).read_text()))
+    try:
+        main(json.loads(Path(sys.argv[1]).read_text()))
+    except OAutomError as error:
+        Path("said").write_text(f"{type(error).__name__}: {error}")
+        tell("failed")
+        sys.exit(3)  # the app is closed at the end of the program, as every app is
