@@ -48,6 +48,7 @@ from oautom.states import (
     VECT_EVENTS,
     VECT_TABLE,
 )
+from oautom.values import readable
 from oautom.vect import Run
 
 _logger = logging.getLogger("oautom.scheduler")
@@ -287,8 +288,8 @@ class Scheduler(Driver[Message]):
     def _kept(self, answer: Finished) -> Finished:
         """Return an answer as the log can keep it: an output that it cannot fails the step."""
         if answer.error is not None:
-            data = {key: _readable(value) for key, value in answer.data.items()}
-            return structs.replace(answer, error=_readable(answer.error), data=data)
+            data = {key: readable(value) for key, value in answer.data.items()}
+            return structs.replace(answer, error=readable(answer.error), data=data)
         if answer.output is None:
             return answer
         try:
@@ -391,10 +392,3 @@ class Scheduler(Driver[Message]):
 
 def _ended_before(run: Run, instant: datetime) -> bool:
     return run.is_told and run.state.end_date is not None and run.state.end_date < instant
-
-
-def _readable(value: Any) -> Any:
-    """Return a text with its half characters, which no log can keep, written out as escapes."""
-    if isinstance(value, str):
-        return value.encode(errors="backslashreplace").decode()
-    return value

@@ -61,6 +61,11 @@ def _culprit(value: object, where: str) -> tuple[str, object]:
     return where, value
 
 
+def readable(value: Any) -> Any:
+    """Return a text with its half characters, which JSON cannot keep, written out as escapes."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+
 def check_max_workers(max_workers: object) -> None:
     """Refuse what is no number of workers.
 

@@ -57,6 +57,10 @@ def test_a_star_import_brings_what_users_need_of_events() -> None:
         "Event",
         "EventLog",
         "MemoryEventLog",
+        "PrunedVect",
+        "Request",
+        "SqliteEventLog",
+        "VectEntry",
         "replay",
         "signals",
     }
