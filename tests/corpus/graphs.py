@@ -59,6 +59,11 @@ def sample(kind: str) -> list[Graph]:
     return json.loads((SAMPLE / f"{kind}.json").read_text(encoding="utf-8"))["graphs"]
 
 
+def sample_table(name: str) -> list[dict[str, Any]]:
+    """Return the cases of a table that are part of this repository."""
+    return json.loads((SAMPLE / f"{name}.json").read_text(encoding="utf-8"))["cases"]
+
+
 def montage_like(tiles: int, seed: int) -> Graph:
     """Return a graph of the shape of Montage, which puts `tiles` pictures of the sky together.
 
