@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import logging
+import signal
 import subprocess
 import sys
 import threading
 import time
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,15 @@ import pytest
 from oautom import (
     EngineError,
     Event,
+    EventLog,
     Flow,
+    LogError,
     MemoryEventLog,
     OAutom,
     OAutomMode,
     PythonExecution,
     SettingError,
+    SqliteEventLog,
     Subscription,
 )
 from oautom.events.subscribers.subscription import Subscriptions
@@ -559,43 +564,6 @@ def test_a_position_that_could_not_be_kept_is_kept_at_the_close(new_app: Any) ->
     assert log.position("a") == 7
 
 
-@pytest.mark.parametrize("kept", [0, 150, 300])
-def test_what_was_pruned_is_passed_over(tmp_path: Path, kept: int) -> None:
-    """Also where it is more than a batch, or the newest there is."""
-    heard: list[str] = []
-    clock = SimulatedClock()
-    with OAutom(log=tmp_path / "runs.db", executor="inline", clock=clock) as app:
-        flow = Flow("flow", app)
-        for number in range(60):
-            flow_step(flow, f"{number}")
-        app.run(flow, vect_id="old")
-        clock.advance(3600)
-        with app.subscribe(lambda flow, event: heard.append(event.vect), name="a", after=0) as it:
-            assert it.wait(SECONDS)
-        app.prune(older_than=timedelta(seconds=1))
-        app.log.keep_position("a", min(kept, app.log.last_seq) // 3)
-
-        with app.subscribe(lambda flow, event: heard.append(event.vect), name="a") as it:
-            assert it.wait(SECONDS)
-            assert it.position == app.log.last_seq
-            app.run(flow, vect_id="new")
-            assert it.wait(SECONDS)
-    assert heard.count("old") == heard.count("new") == 123
-
-
-def test_a_position_outlives_the_program_in_a_durable_log(tmp_path: Path) -> None:
-    for life in (1, 2):
-        heard: list[int] = []
-        with OAutom(log=tmp_path / "runs.db", executor="inline") as app:
-            flow = Flow("flow", app)
-            flow_step(flow, "step")
-            hear = functools.partial(lambda heard, flow, event: heard.append(event.seq), heard)
-            with app.subscribe(hear, name="a") as it:
-                app.run(flow)
-                assert it.wait(SECONDS)
-        assert heard == list(range(5 * life - 4, 5 * life + 1))
-
-
 def test_a_position_that_cannot_be_kept_is_logged_and_the_delivery_goes_on(
     new_app: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -640,6 +608,144 @@ def test_a_log_that_cannot_be_read_ends_the_subscription_and_says_so(
     assert messages(caplog) == ["subscription 'a' has ended after event 7: it cannot read the log"]
     log.is_torn = False
     assert app.subscribe(Recorder(), name="a").wait(SECONDS)
+
+
+# Logs in a file
+
+
+def test_a_program_that_is_killed_hears_again_what_it_may_not_have_dealt_with(
+    new_app: Any, tmp_path: Path
+) -> None:
+    path, heard = tmp_path / "runs.db", tmp_path / "heard"
+    program = f"""
+import os, signal, threading
+from oautom import *
+app = OAutom(log={str(path)!r})
+flow = Flow("f", app)
+PythonExecution("a", flow, int) >> PythonExecution("b", flow, int)
+def hear(flow, event):
+    with open({str(heard)!r}, "a") as file:
+        file.write(f"{{event.seq}} ")
+    if event.seq == 4:
+        is_over.wait()
+        os.kill(os.getpid(), signal.SIGKILL)
+is_over = threading.Event()
+app.subscribe(hear, name="billing")
+app.run(flow)
+is_over.set()
+threading.Event().wait()
+"""
+    killed = subprocess.run([sys.executable, "-c", program], check=False, timeout=SECONDS)
+    before, again = [int(seq) for seq in heard.read_text().split()], Recorder()
+    with new_app(log=path) as app:
+        chain(app)
+        app.subscribe(again, name="billing").wait(SECONDS)
+
+    assert killed.returncode == -signal.SIGKILL
+    assert before == [1, 2, 3, 4]
+    assert again.seqs == list(range(again.seqs[0], 8))
+    assert again.seqs[0] <= 4
+
+
+@pytest.fixture(params=["memory", "file"])
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
+    log: EventLog = (
+        MemoryEventLog() if request.param == "memory" else SqliteEventLog(tmp_path / "runs.db")
+    )
+    yield log
+    log.close()
+
+
+LATER = datetime.now(UTC) + timedelta(days=1)
+
+
+@pytest.mark.parametrize("kept", [0, 150, 300])
+def test_what_was_pruned_is_passed_over(tmp_path: Path, kept: int) -> None:
+    """Also where it is more than a batch, or the newest there is."""
+    heard: list[str] = []
+    clock = SimulatedClock()
+    with OAutom(log=tmp_path / "runs.db", executor="inline", clock=clock) as app:
+        flow = Flow("flow", app)
+        for number in range(60):
+            flow_step(flow, f"{number}")
+        app.run(flow, vect_id="old")
+        clock.advance(3600)
+        with app.subscribe(lambda flow, event: heard.append(event.vect), name="a", after=0) as it:
+            assert it.wait(SECONDS)
+        app.prune(older_than=timedelta(seconds=1))
+        app.log.keep_position("a", min(kept, app.log.last_seq) // 3)
+
+        with app.subscribe(lambda flow, event: heard.append(event.vect), name="a") as it:
+            assert it.wait(SECONDS)
+            assert it.position == app.log.last_seq
+            app.run(flow, vect_id="new")
+            assert it.wait(SECONDS)
+    assert heard.count("old") == heard.count("new") == 123
+
+
+def test_a_position_outlives_the_program_in_a_durable_log(tmp_path: Path) -> None:
+    for life in (1, 2):
+        heard: list[int] = []
+        with OAutom(log=tmp_path / "runs.db", executor="inline") as app:
+            flow = Flow("flow", app)
+            flow_step(flow, "step")
+            hear = functools.partial(lambda heard, flow, event: heard.append(event.seq), heard)
+            with app.subscribe(hear, name="a") as it:
+                app.run(flow)
+                assert it.wait(SECONDS)
+        assert heard == list(range(5 * life - 4, 5 * life + 1))
+
+
+def test_what_is_pruned_before_it_was_delivered_is_not_waited_for(
+    new_app: Any, log: EventLog
+) -> None:
+    app, stuck = new_app(log=log, executor="inline"), Stuck(at=3)
+    subscription = app.subscribe(stuck, name="a")
+    app.run(chain(app))
+    assert stuck.reached.wait(SECONDS)
+    app.prune(older_than=LATER)
+    stuck.opened.set()
+
+    assert subscription.wait(SECONDS)
+    assert subscription.position == 7
+    app.close()
+    assert log.position("a") == 7
+
+
+def test_an_event_that_the_log_refused_is_not_passed_over_in_the_next_life(
+    new_app: Any, tmp_path: Path
+) -> None:
+    class Refusing(SqliteEventLog):
+        """Takes the first tick; the second is refused, with two subscriptions made meanwhile."""
+
+        def append(self, sender: object, event: Event) -> None:
+            super().append(sender, event)
+            if event.seq == 4:
+                subscriptions.append(app.subscribe(Recorder(), name="now"))
+                after = log.last_seq
+                subscriptions.append(app.subscribe(Recorder(), name="after", after=after))
+
+        def commit(self) -> Any:
+            if subscriptions:
+                raise LogError("no space left")
+            return super().commit()
+
+    subscriptions: list[Subscription] = []
+    heard = {"now": Recorder(), "after": Recorder()}
+    log = Refusing(tmp_path / "runs.db")
+    app = new_app(log=log, executor="inline")
+    with pytest.raises(LogError):
+        app.run(chain(app))
+    app.close()
+    log.close()
+    with new_app(log=tmp_path / "runs.db", executor="inline") as next_app:
+        chain(next_app)
+        for name, recorder in heard.items():
+            next_app.subscribe(recorder, name=name)
+        (vect,) = next_app.recover()
+        assert vect.wait(SECONDS) == "success"
+
+    assert [recorder.seqs[0] for recorder in heard.values()] == [4, 4]
 
 
 # Wait and close

@@ -1,8 +1,8 @@
 """Delivery: the thread that calls a function for events, at least once and in order.
 
-The log is the queue. A subscription reads it on from its position, a batch at a time, so that a
-slow one holds that batch in memory and not all that has happened since; commits only wake it.
-Its position is kept in the log too, after the events: who dies in between delivers them again.
+The log is the queue. A subscription reads it on from its position, as it needs events, so that a
+slow one does not hold in memory all that has happened since; commits only wake it. Its position is
+kept in the log too, after the events: who dies in between delivers them again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from itertools import islice
 from time import monotonic
 from traceback import format_exception_only
 from typing import Final
@@ -18,9 +17,8 @@ from typing import Final
 from oautom.events.event import Event
 from oautom.events.log import EventLog
 
-BATCH_EVENTS: Final = 100
 KEEP_INTERVAL: Final = 1.0
-"""Seconds after which a position is kept within a batch: a slow subscriber repeats little."""
+"""Seconds after which a position is kept while there are more events: little is repeated."""
 RETRY_DELAYS: Final = (0.1, 1.0)
 """Seconds before the second and the third time that a function is called with one event."""
 
@@ -135,7 +133,7 @@ class Delivery:
         try:
             while not self.is_stopped.is_set():
                 self.news.clear()  # before the read: what is committed after it wakes again
-                if self._deliver_batch():
+                if self._deliver_all():
                     continue
                 if self._is_finishing:
                     break
@@ -151,23 +149,24 @@ class Delivery:
             self.is_stopped.set()
             self._tell_waiting()
 
-    def _deliver_batch(self) -> bool:
-        """Deliver the next events; False if there are none."""
-        newest = self._log.committed_seq
-        events = list(islice(self._log.read(after=self.position), BATCH_EVENTS))
-        if not events:  # where what came last has been pruned, it is past that too
-            self.position = max(self.position, newest)
-            self._tell_waiting()
-        for event in events:
+    def _deliver_all(self) -> bool:
+        """Deliver what there is after the position; False if there is nothing."""
+        before, committed = self.position, self._log.committed_seq
+        for event in self._log.read(after=before):
             is_wanted = self._wanted is None or event.name in self._wanted
             if is_wanted and not self._deliver(event):
                 break
-            self.position = event.seq
-            self._tell_waiting()
+            self._move_to(event.seq)
             if monotonic() - self._kept_at > KEEP_INTERVAL:
                 self.keep()
+        else:
+            self._move_to(committed)  # over what has been pruned, too
         self.keep()
-        return bool(events)
+        return self.position > before
+
+    def _move_to(self, seq: int) -> None:
+        self.position = max(seq, self.position)
+        self._tell_waiting()
 
     def _deliver(self, event: Event) -> bool:
         """Call the function until it returns, or too often; False if it was stopped before."""

@@ -15,6 +15,8 @@ LEVELS: Final = MappingProxyType(
         "step.blocked": logging.WARNING,
         "step.cancelled": logging.WARNING,
         "vect.cancelled": logging.WARNING,
+        "step.interrupted": logging.WARNING,
+        "vect.recovered": logging.WARNING,
         "vect.created": logging.DEBUG,  # the start follows at once, and says more
         "step.late_result": logging.DEBUG,
     }

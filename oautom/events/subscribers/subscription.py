@@ -184,11 +184,13 @@ class Subscriptions:
 
     def _first_position(self, name: str, after: int | None) -> int:
         """Return where to begin; where that is news to the log, keep it before any delivery."""
-        newest = self._log.committed_seq
+        kept, committed = self._log.position(name), self._log.committed_seq
         if after is not None:
-            _check_after(after, newest)
-        kept = self._log.position(name)
-        position = after if after is not None else newest if kept is None else kept
+            _check_after(after, self._log.last_seq)
+            # What is appended may yet be refused; then another event gets its number.
+            position = min(after, committed)
+        else:
+            position = committed if kept is None else kept
         if kept is None or position > kept:
             self._log.keep_position(name, position)
         return position
