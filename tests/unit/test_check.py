@@ -444,10 +444,12 @@ def test_an_event_with_wrong_fields_has_its_place_in_the_numbering() -> None:
         step_succeeded(6, "b"),
         replace(step_failed(6, "b"), attempt=1),
         event(6, "step.cancelled", "running", "cancelled", step="b", attempt=1, reason=""),
+        event(6, "step.late_result", "success", "success", step="a", attempt=1, output=None),
+        created(6, {}, vect="w"),
     ],
     ids=lambda end: end.name,
 )
-def test_a_step_that_was_due_is_missed_at_whatever_ends_next(end: Event) -> None:
+def test_a_step_that_was_due_is_missed_at_whatever_ends_or_comes_next(end: Event) -> None:
     history = [
         created(1, {"a": (), "b": (), "c": ()}),
         started(2),
@@ -510,6 +512,13 @@ def test_a_failure_that_tells_no_error_is_not_held_against_the_block_that_follow
     history = change(history, ("step.failed", "a"), data={})
 
     assert found_in(history) == {("data-fit-the-event", 4)}
+
+
+def test_the_steps_of_a_cancel_share_its_time() -> None:
+    history = [*begun({"a": (), "b": ()}, "a", "b"), step_cancelled(5, "a"), step_cancelled(6, "b")]
+    places = [(each.invariant, each.seq) for each in violations(history)]
+
+    assert places == [("consequences-share-the-time", 2), ("consequences-share-the-time", 6)]
 
 
 def test_all_that_run_at_once_are_counted() -> None:
