@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -42,8 +42,17 @@ class ForegroundEngine:
                 "program is run again; close this app and make a new OAutom"
             )
 
-    def take_over(self, runs: Sequence[Run]) -> None:
-        """Have runs go on that a dead program has left open, then do what others have asked for."""
+    def take_over(
+        self, runs: Sequence[Run], unfit: Sequence[Run] = (), absent: Iterable[str] = ()
+    ) -> None:
+        """Have runs go on that a dead program has left open, then do what others have asked for.
+
+        Args:
+            runs: Those that go on.
+            unfit: Those that cannot go on; they can be cancelled.
+            absent: Ids of open Vects whose flow nobody has declared yet.
+        """
+        self._scheduler.know(unfit, absent)
         if runs:
             self._scheduler.take_over(runs)
         if self._log.id is not None:

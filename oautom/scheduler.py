@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -106,6 +106,7 @@ class Scheduler(Driver[Message]):
         self._is_ending_all = False  # halted, and the work that there was has not been told yet
         self._runner = Runner(workers, clock, self._timers, self.put, log.id)
         self._runs: dict[str, Run] = {}
+        self._absent: frozenset[str] = frozenset()  # open in the log, of flows not declared yet
         self._open: set[str] = set()
         self._ready: deque[StepState | VectState] = deque()
         # What is due but for a free slot: first come, first served.
@@ -135,6 +136,12 @@ class Scheduler(Driver[Message]):
             self._runs[run.id] = run
             self._open.add(run.id)
         self.put(TakeOver(tuple(runs)))
+
+    def know(self, unfit: Iterable[Run], absent: Iterable[str]) -> None:
+        """Take note of runs that can only be cancelled, and of ids that are not known yet."""
+        for run in unfit:
+            self._runs.setdefault(run.id, run)
+        self._absent = frozenset(absent)
 
     def cancel(self, run: Run, reason: str) -> None:
         """Ask for the end of a run; it may be one that is open in the log, and does not go on."""
@@ -299,8 +306,9 @@ class Scheduler(Driver[Message]):
         return answer
 
     def _take_requests(self) -> None:
-        for request in self._log.requests():
+        for request in self._log.requests(self._absent):
             if request.vect in self._runs:
+                self._runs[request.vect].held_up = None  # to cancel it is one way out
                 self._obey(Cancel(request.vect, request.data.get("reason", "")))
                 self._settle()
 

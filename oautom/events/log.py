@@ -120,8 +120,11 @@ class EventLog(Protocol):
     def listen(self, wake: Callable[[], None]) -> None:
         """Have `wake()` called, on any thread, when another process has asked for something."""
 
-    def requests(self) -> list[Request]:
-        """Return what was asked for and not returned yet; the next commit does away with it."""
+    def requests(self, absent: Collection[str] = ()) -> list[Request]:
+        """Return what was asked for and not returned yet; the next commit does away with it.
+
+        What concerns Vects whose ids are `absent` stays: nobody can do it yet.
+        """
 
     def position(self, name: str) -> int | None:
         """Return what `keep_position` was told last, None if nothing. Any thread."""
@@ -262,7 +265,7 @@ class MemoryEventLog:
     def listen(self, wake: Callable[[], None]) -> None:
         """Do nothing: no other process can ask."""
 
-    def requests(self) -> list[Request]:
+    def requests(self, absent: Collection[str] = ()) -> list[Request]:
         """Return nothing: no other process can ask."""
         return []
 

@@ -87,8 +87,7 @@ class SqliteEventLog(LogFile):
         self._rows: list[Row] = []
         self._appended: list[Event] = []
         self._gone: set[str] = set()  # what this log has pruned
-        self._taken = 0  # number of the last request that the next commit does away with
-        self._is_taking = False
+        self._taken: list[int] = []  # numbers of the requests that the next commit does away with
         self._writer: sqlite3.Connection | None = None
         self._side_writer: sqlite3.Connection | None = None
         self._wakeup: Wakeup | None = None
@@ -169,7 +168,7 @@ class SqliteEventLog(LogFile):
         Raises:
             LogError: It cannot be written; nothing of it is, and no event is taken any more.
         """
-        if not self._rows and not self._is_taking:
+        if not self._rows and not self._taken:
             return []
         with self._lock:
             try:
@@ -183,7 +182,7 @@ class SqliteEventLog(LogFile):
                 raise
             committed, self._appended, self._rows = self._appended, [], []
             self._committed_seq = self._last_seq
-            self._is_taking = False
+            self._taken = []
         return committed
 
     def _write(self) -> None:
@@ -192,8 +191,9 @@ class SqliteEventLog(LogFile):
         self._database.check_is_there()
         self._writer.execute("BEGIN IMMEDIATE")
         self._writer.executemany(INSERT, self._rows)
-        if self._is_taking:
-            self._writer.execute("DELETE FROM requests WHERE id <= ?", (self._taken,))
+        if self._taken:
+            numbers = ((number,) for number in self._taken)
+            self._writer.executemany("DELETE FROM requests WHERE id = ?", numbers)
         self._writer.execute("COMMIT")
 
     def _check_writes(self) -> None:
@@ -221,28 +221,31 @@ class SqliteEventLog(LogFile):
             with suppress(sqlite3.Error):  # it has told already what is wrong
                 self._writer.execute("ROLLBACK")
 
-    def requests(self) -> list[Request]:
+    def requests(self, absent: Collection[str] = ()) -> list[Request]:
         """Return what others have asked for and was not returned yet. Scheduler's thread only.
 
         The next commit does away with it, together with the events that come of it.
+
+        Args:
+            absent: Ids of Vects for which nobody can do anything yet: what concerns them stays.
 
         Raises:
             LogError: The file cannot be read.
         """
         self._check_writes()
         assert self._writer is not None
-        sql = "SELECT id, vect, action, data FROM requests WHERE id > ? ORDER BY id"
+        sql = "SELECT id, vect, action, data FROM requests ORDER BY id"
         with self._lock, self._database.told("read"):
-            rows = self._writer.execute(sql, (self._taken,)).fetchall()
+            rows = self._writer.execute(sql).fetchall()
         try:
             requests = [
                 Request(number, vect, action, from_json(data))
                 for number, vect, action, data in rows
+                if vect not in absent and number not in self._taken
             ]
         except (msgspec.DecodeError, TypeError) as error:
             raise LogCorruptError(str(self._path), f"a request is no JSON: {error}") from error
-        if requests:
-            self._taken, self._is_taking = requests[-1].id, True
+        self._taken += [request.id for request in requests]
         return requests
 
     def listen(self, wake: Callable[[], None]) -> None:

@@ -11,12 +11,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
+
+from oautom.events.sqlite import SqliteEventLog
 
 from .checks import Evidence, marked
 from .plans import Plan
@@ -28,6 +30,25 @@ PHASES = ("begun", "opened", "recovered", "started")
 
 # Of a life that nobody kills; on a loaded machine much is slow, and none of these plans is long.
 END_SECONDS = 60.0
+
+
+def until(is_true: Callable[[], bool]) -> None:
+    """Wait for what another process does."""
+    deadline = time.monotonic() + END_SECONDS
+    while not is_true():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.005)
+
+
+def left_of(folder: Path) -> list[list[str]]:
+    """Return the commands that still run of an engine that has worked in a folder."""
+    with closing(SqliteEventLog(folder / "runs.db", read_only=True)) as log:
+        return [process.cmdline() for process in marked("OAUTOM_LOG", log.id)]
+
+
+def few(*values: Any, more: Sequence[Any] = ()) -> list[Any]:
+    """Return cases for a test, with more of them in the long form."""
+    return [*values, *(more if IS_LONG else ())]
 
 
 class Kill(NamedTuple):

@@ -197,6 +197,8 @@ def main(plan: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    # It is ignored in all that descends from a shell's `pytest &`.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main(json.loads(Path(sys.argv[1]).read_text()))
     except OAutomError as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
@@ -23,10 +22,11 @@ from oautom.events.check import check_history
 from oautom.events.sqlite import SqliteEventLog
 
 from .checks import Evidence, marked, read_side
-from .harness import END_SECONDS, Life, finish, swept
+from .harness import IS_LONG, MARK, Life, few, finish, swept, until
 from .plans import Plan
 
-MODES = pytest.mark.parametrize("mode", ["foreground", "background"])
+FOREGROUND = pytest.mark.parametrize("mode", few("foreground", more=["background"]))
+BACKGROUND = pytest.mark.parametrize("mode", few("background", more=["foreground"]))
 
 
 def plan_of(mode: str, *, is_slow: bool = True) -> Plan:
@@ -65,9 +65,7 @@ class Broken:
         harm()
         assert life.wait_for("failed"), (self.folder / "errors").read_text()
         assert life.end() == 3
-        assert [
-            process.cmdline() for process in marked("OAUTOM_CRASH_TEST", str(self.folder))
-        ] == []
+        assert [each.cmdline() for each in marked(MARK, str(self.folder))] == []
         return (self.folder / "said").read_text()
 
     def go_on(self, plan: Plan) -> Evidence:
@@ -90,13 +88,6 @@ def broken(tmp_path: Path) -> Iterator[Broken]:
         yield Broken(folder)
 
 
-def until(is_true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + END_SECONDS
-    while not is_true():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.005)
-
-
 def check_said(said: str, what: str) -> None:
     assert said.startswith("LogError: the engine has stopped, its log cannot be written: ")
     assert what in said
@@ -105,15 +96,15 @@ def check_said(said: str, what: str) -> None:
     assert "Traceback" not in said
 
 
-@MODES
+@FOREGROUND
 def test_a_full_disk_stops_the_engine_and_the_next_life_goes_on(broken: Broken, mode: str) -> None:
     plan = plan_of(mode) | {"limit_bytes": 100_000}  # of one file: the system then says so too
     check_said(broken.run(plan), "make room and start again")
     assert broken.go_on(plan).events[-1].name == "vect.succeeded"
 
 
-@MODES
-@pytest.mark.parametrize("other", [None, b"", b"another file"])
+@BACKGROUND
+@pytest.mark.parametrize("other", few(b"", more=[None, b"another file"]))
 def test_a_log_that_is_gone_or_another_stops_the_engine(
     broken: Broken, mode: str, other: bytes | None
 ) -> None:
@@ -132,6 +123,7 @@ def test_a_log_that_is_gone_or_another_stops_the_engine(
     broken.go_on(plan)
 
 
+@pytest.mark.skipif(not IS_LONG, reason="a writer waits five seconds for another")
 def test_a_log_that_another_program_keeps_locked_stops_the_engine(broken: Broken) -> None:
     plan = plan_of("background")
     with closing(sqlite3.connect(broken.path, isolation_level=None)) as foreign:
@@ -157,7 +149,7 @@ def test_a_log_that_may_not_be_written_is_refused_and_left_as_it_is(broken: Brok
         assert app.run("flow", vect_id="one").state == "success"
 
 
-@MODES
+@FOREGROUND
 def test_a_second_engine_is_told_of_the_first_and_does_it_no_harm(
     broken: Broken, mode: str
 ) -> None:
@@ -166,7 +158,7 @@ def test_a_second_engine_is_told_of_the_first_and_does_it_no_harm(
     life = Life(broken.folder, "plan.json")
     assert life.wait_for("started")
     until(lambda: any(line.step == "slow" for line in read_side(broken.folder)))
-    for _ in range(3):
+    for _ in range(3 if IS_LONG else 1):
         second = Life(broken.folder, "plan.json")
         assert second.end() == 3
         said = (broken.folder / "said").read_text()
@@ -196,7 +188,7 @@ def overwrite(path: Path) -> None:
     path.write_bytes(b"this is no database, but it is long enough for one" * 1000)
 
 
-@pytest.mark.parametrize("damage", [flip, cut, overwrite])
+@pytest.mark.parametrize("damage", few(flip, more=[cut, overwrite]))
 def test_a_damaged_log_is_refused_and_a_copy_of_it_goes_on(
     broken: Broken, damage: Callable[[Path], None]
 ) -> None:
@@ -264,7 +256,7 @@ def test_a_wall_clock_that_jumps_back_harms_neither_order_nor_recovery(tmp_path:
         log.verify()
 
 
-@pytest.mark.parametrize("executor", ["threads", "inline", "processes"])
+@pytest.mark.parametrize("executor", few("threads", more=["inline", "processes"]))
 @pytest.mark.parametrize(
     ("name", "message"),
     [

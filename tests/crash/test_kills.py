@@ -11,14 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from .harness import Kill, drawn_kills, run
+from .harness import Kill, drawn_kills, few, run
 from .plans import drawn
 
-MODES = ["foreground", "background"]
 
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("executor", ["threads", "processes", "inline"])
+@pytest.mark.parametrize(
+    ("executor", "mode"),
+    few(
+        ("threads", "foreground"),
+        ("processes", "background"),
+        more=[
+            ("threads", "background"),
+            ("processes", "foreground"),
+            ("inline", "foreground"),
+            ("inline", "background"),
+        ],
+    ),
+)
 def test_a_program_that_is_killed_again_and_again_does_all_steps_in_order(
     tmp_path: Path, executor: str, mode: str
 ) -> None:

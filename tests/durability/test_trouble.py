@@ -168,8 +168,7 @@ def test_what_a_broken_off_commit_has_written_is_taken_back(path: Path, monkeypa
     log = SqliteEventLog(path)
     for event in run_of("w", 6):
         log.append(None, event)
-    monkeypatch.setattr(log, "_taken", object())  # what cannot be bound, after the events
-    monkeypatch.setattr(log, "_is_taking", True)
+    monkeypatch.setattr(log, "_taken", [object()])  # what cannot be bound, after the events
     with pytest.raises(LogError, match="cannot be written"):
         log.commit()
     assert len(list(log.read())) == 5
