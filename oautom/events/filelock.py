@@ -30,16 +30,25 @@ class FileLock:
         self._file = path.with_name(f"{path.name}-lock")
         try:
             self._fd = _lock(self._file, mode)
+            self._sign()
         except BlockingIOError:
             raise LogLockedError(str(path), _holder(self._file)) from None
         except OSError as error:
             raise LogError(
                 f"log '{path}' cannot be locked: {error}; its folder must be one where this "
-                "process may make files"
+                "process may make files, and have room for one"
             ) from error
-        os.ftruncate(self._fd, 0)
-        os.write(self._fd, f"{os.getpid()}\n".encode())
         _held.add(self)
+
+    def _sign(self) -> None:
+        """Write down who holds the lock; where that is not possible, let go of it."""
+        try:
+            os.ftruncate(self._fd, 0)
+            os.write(self._fd, f"{os.getpid()}\n".encode())
+        except OSError:
+            self._file.unlink(missing_ok=True)
+            os.close(self._fd)
+            raise
 
     def release(self) -> None:
         """Let go of the lock, and leave no file."""
