@@ -33,9 +33,12 @@ def end_leftovers(log_id: str, is_wanted: Callable[[Mapping[str, str]], bool]) -
     """
     ended: list[int] = []
     while found := list(_marked(log_id, is_wanted)):  # again: one may have forked meanwhile
+        # First all are stopped: whoever waits for one of the others must not go on when that ends.
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for _, handle in found:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(handle, number)
         for pid, handle in found:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(handle, signal.SIGKILL)
             _wait_for(handle)
             os.close(handle)
             if pid in ended:

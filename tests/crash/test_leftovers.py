@@ -1,0 +1,56 @@
+"""What a dead program has left is ended as one: nothing of it goes on because another part ends."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from oautom import LogError
+from oautom.events.sqlite import SqliteEventLog
+from oautom.executors import leftovers
+from oautom.executors.leftovers import LOG_MARK, end_leftovers
+
+from .checks import marked
+from .harness import MARK, sweep, until
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path
+    sweep(tmp_path)
+
+
+def test_a_command_does_not_go_on_when_what_it_waits_for_is_ended(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers of processes begin anew at some time, so a child may be found before its parent."""
+    everybody = leftovers._processes
+    newest_first = lambda: sorted(everybody(), key=int, reverse=True)  # noqa: E731
+    monkeypatch.setattr(leftovers, "_processes", newest_first)
+    command = "for i in {1..20}; do sleep 1000 & done; wait $!; echo it went on >went-on"
+    environment = os.environ | {LOG_MARK: str(folder), MARK: str(folder)}
+    bash = subprocess.Popen(["bash", "-c", command], cwd=folder, env=environment)
+    until(lambda: len(marked(LOG_MARK, str(folder))) == 21)
+    assert len(end_leftovers(str(folder), lambda _: False)) == 21
+    bash.wait(60)
+    assert marked(LOG_MARK, str(folder)) == []
+    assert not (folder / "went-on").exists()
+
+
+def test_a_lock_that_cannot_be_written_is_told_and_let_go_of(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(LogError, match=r"log '.*runs.db' cannot be locked: .*File too large"):
+            SqliteEventLog(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with closing(SqliteEventLog(path)) as log:
+        assert log.last_seq == 0
