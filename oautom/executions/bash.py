@@ -11,7 +11,7 @@ from oautom.executions.context import Context, LogBuffer
 from oautom.executions.process import ProcessGroup
 from oautom.executions.work import StepError
 from oautom.executors.group import signal_name
-from oautom.executors.leftovers import LOG_MARK
+from oautom.executors.leftovers import marks
 from oautom.values import from_json
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ class BashExecution(Execution):
     and, after `grace_period`, SIGKILL. When the command has ended, whatever it left in the
     background is ended as well. Standard input is empty. Beside `env`, the command finds
     `OAUTOM_FLOW`, `OAUTOM_VECT`, `OAUTOM_STEP` and `OAUTOM_ATTEMPT` in its environment, and with a
-    durable log `OAUTOM_LOG`: by these a recovery finds and ends what a dead program has left.
+    durable log `OAUTOM_LOG` and `OAUTOM_ENGINE`: by these a recovery finds and ends what a dead
+    program has left.
 
     Args:
         name: Name of the step, unique in its flow.
@@ -133,7 +134,7 @@ class BashExecution(Execution):
             "OAUTOM_STEP": context.step,
             "OAUTOM_ATTEMPT": str(context.attempt),
         }
-        return place if context.log_id is None else {**place, LOG_MARK: context.log_id}
+        return place if context.log_id is None else place | marks(context.log_id)
 
     def _read_output(self, stdout: LogBuffer) -> Any:
         text = stdout.text()

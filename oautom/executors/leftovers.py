@@ -2,7 +2,9 @@
 
 A program that is killed by SIGKILL can end nothing. So each process that does the work of a step
 carries the identity of the durable log in its environment, and hands it on to what it starts; who
-has the log next finds it there, on Linux. No number of a process is ever kept: it may be another's.
+has the log next finds it there, on Linux. It carries its engine as well: while that is alive it is
+no leftover, as when an engine works on a copy of the log. The number of a process is never all that
+is known of it: it may be another's by now.
 """
 
 from __future__ import annotations
@@ -16,7 +18,32 @@ from contextlib import suppress
 LOG_MARK = "OAUTOM_LOG"
 """The variable that holds the identity of the log."""
 
+_ENGINE_MARK = "OAUTOM_ENGINE"
+
 _MS_MAX = 5_000
+_START_TIME = 19  # of what stands behind the name in /proc/<pid>/stat
+
+
+def marks(log_id: str) -> dict[str, str]:
+    """Return the variables by which the processes of this program are found when it is dead."""
+    return {LOG_MARK: log_id, _ENGINE_MARK: _engine(os.getpid())}
+
+
+def _engine(pid: int) -> str:
+    """Return what tells a process from all others that have had its number; empty if it is dead."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else f"{pid}-{fields[_START_TIME]}"
+
+
+def _is_left(environment: Mapping[str, str]) -> bool:
+    """Whether the engine of a process is dead, or was one of this very program."""
+    engine = environment.get(_ENGINE_MARK, "")
+    pid = engine.partition("-")[0]
+    return not pid.isdigit() or int(pid) == os.getpid() or _engine(int(pid)) != engine
 
 
 def end_leftovers(log_id: str, is_wanted: Callable[[Mapping[str, str]], bool]) -> list[int]:
@@ -65,7 +92,8 @@ def _marked(
         except OSError:
             continue
         environment = _environment(pid)
-        if pid != os.getpid() and mark in environment and not is_wanted(_by_name(environment)):
+        by_name = _by_name(environment) if mark in environment and pid != os.getpid() else {}
+        if by_name and _is_left(by_name) and not is_wanted(by_name):
             yield pid, handle
         else:
             os.close(handle)

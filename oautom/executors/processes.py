@@ -25,7 +25,7 @@ from typing import Any
 from oautom.errors import WorkerDiedError
 from oautom.executors.base import Done, Place, Work
 from oautom.executors.group import signal_group, signal_name, wait_for_group
-from oautom.executors.leftovers import LOG_MARK
+from oautom.executors.leftovers import marks
 from oautom.executors.threads import ThreadWorkers
 
 GRACE_PERIOD = 3.0
@@ -99,16 +99,17 @@ def _marked(log_id: str | None) -> Iterator[None]:
     # or the next engine on this log would take it for a leftover.
     resource_tracker.ensure_running()
     with _environment_lock:
-        before = os.environ.get(LOG_MARK)
-        if log_id is not None:
-            os.environ[LOG_MARK] = log_id
+        new = {} if log_id is None else marks(log_id)
+        before = {name: os.environ.get(name) for name in new}
+        os.environ.update(new)
         try:
             yield
         finally:
-            if before is None:
-                os.environ.pop(LOG_MARK, None)
-            else:
-                os.environ[LOG_MARK] = before
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
 
 
 class _Worker:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from oautom import LogError
+from oautom import LogError, OAutom
 from oautom.events.sqlite import SqliteEventLog
 from oautom.executors import leftovers
 from oautom.executors.leftovers import LOG_MARK, end_leftovers
 
-from .checks import marked
-from .harness import MARK, sweep, until
+from .checks import marked, read_side
+from .harness import MARK, Life, left_of, sweep, swept, until
 
 
 @pytest.fixture
@@ -54,3 +56,38 @@ def test_a_lock_that_cannot_be_written_is_told_and_let_go_of(tmp_path: Path) -> 
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     with closing(SqliteEventLog(path)) as log:
         assert log.last_seq == 0
+
+
+def test_an_engine_on_a_copy_of_a_log_lets_those_of_the_log_work(tmp_path: Path) -> None:
+    with swept(tmp_path) as folder:
+        steps = [
+            {"name": name, "kind": kind, "seconds": 1000, "upstreams": []}
+            | {"outcome": "end", "on_crash": "rerun"}
+            for name, kind in (("command", "bash"), ("function", "python"))
+        ]
+        plan = {
+            "mode": "background",
+            "executor": "processes",
+            "max_workers": 2,
+            "synchronous": "FULL",
+            "flows": {"flow": steps},
+            "vects": {"one": "flow"},
+        }
+        (folder / "plan.json").write_text(json.dumps(plan))
+        life = Life(folder, "plan.json")
+        until(lambda: sum(line.what == "begin" for line in read_side(folder)) == 2)
+        copy = folder / "copy.db"
+        with (
+            closing(sqlite3.connect(folder / "runs.db")) as source,
+            closing(sqlite3.connect(copy)) as target,
+        ):
+            source.backup(target)
+        at_work = left_of(folder)
+        with OAutom(log=copy) as app:
+            assert app.recover() == []
+        assert left_of(folder) == at_work
+        assert life.process.poll() is None
+        life.kill()
+        with OAutom(log=copy) as app:  # now it is dead, and its log and the copy are one
+            app.recover()
+        assert left_of(folder) == []
