@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -60,8 +61,19 @@ class ForegroundEngine:
 
     def listen(self) -> None:
         """Do at once, from now on, what other processes ask for by the log."""
-        self._log.listen(lambda: self._scheduler.put(Asked()))
+        self._log.listen(self._hear)
         self._scheduler.put(Asked())  # something may have been asked while nobody listened
+
+    def _hear(self) -> None:
+        """Pass on that something was asked; whom it concerns, if a step has the scheduler's thread.
+
+        On a thread of the log's own, which must live on.
+        """
+        self._scheduler.put(Asked())
+        if self._scheduler.is_in_step:
+            with suppress(LogError):  # the scheduler is about to meet it as well
+                for request in self._log.asked():
+                    self._scheduler.interrupt(request.vect)
 
     def prune(self, older_than: datetime) -> list[PrunedVect]:
         """Take the Vects that ended before an instant out of the log and of memory."""

@@ -180,6 +180,15 @@ class Scheduler(Driver[Message]):
         return run.is_told and not self._runner.is_ending(run.id)
 
     @property
+    def is_in_step(self) -> bool:
+        """Whether the code of a step has the thread that drives."""
+        return self._runner.is_in_step
+
+    def interrupt(self, vect: str) -> None:
+        """Tell the step that has the thread that drives to stop, if it is one of this Vect."""
+        self._runner.interrupt(vect)
+
+    @property
     def is_in_deaf_step(self) -> bool:
         """Whether a step has the thread that drives, and does not listen to its cancellation."""
         return self._runner.is_in_deaf_step

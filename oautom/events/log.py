@@ -120,6 +120,9 @@ class EventLog(Protocol):
     def listen(self, wake: Callable[[], None]) -> None:
         """Have `wake()` called, on any thread, when another process has asked for something."""
 
+    def asked(self) -> list[Request]:
+        """Return all that was asked for and is not done away with. Changes nothing. Any thread."""
+
     def requests(self, absent: Collection[str] = ()) -> list[Request]:
         """Return what was asked for and not returned yet; the next commit does away with it.
 
@@ -264,6 +267,10 @@ class MemoryEventLog:
 
     def listen(self, wake: Callable[[], None]) -> None:
         """Do nothing: no other process can ask."""
+
+    def asked(self) -> list[Request]:
+        """Return nothing: no other process can ask."""
+        return []
 
     def requests(self, absent: Collection[str] = ()) -> list[Request]:
         """Return nothing: no other process can ask."""

@@ -234,19 +234,30 @@ class SqliteEventLog(LogFile):
         """
         self._check_writes()
         assert self._writer is not None
-        sql = "SELECT id, vect, action, data FROM requests ORDER BY id"
         with self._lock, self._database.told("read"):
-            rows = self._writer.execute(sql).fetchall()
+            found = self._requests(self._writer)
+        requests = [r for r in found if r.vect not in absent and r.id not in self._taken]
+        self._taken += [request.id for request in requests]
+        return requests
+
+    def _requests(self, connection: sqlite3.Connection) -> list[Request]:
+        rows = connection.execute("SELECT id, vect, action, data FROM requests ORDER BY id")
         try:
-            requests = [
+            return [
                 Request(number, vect, action, from_json(data))
                 for number, vect, action, data in rows
-                if vect not in absent and number not in self._taken
             ]
         except (msgspec.DecodeError, TypeError) as error:
             raise LogCorruptError(str(self._path), f"a request is no JSON: {error}") from error
-        self._taken += [request.id for request in requests]
-        return requests
+
+    def asked(self) -> list[Request]:
+        """Return all that others have asked for and is not done away with. Any thread.
+
+        Raises:
+            LogError: The file cannot be read.
+        """
+        with self._database.reading() as connection:
+            return self._requests(connection)
 
     def listen(self, wake: Callable[[], None]) -> None:
         """Have `wake()` called when another process asks; what it asks, `requests` returns.

@@ -206,7 +206,8 @@ def test_a_second_engine_of_one_program_goes_on_where_the_first_was_closed(
     few(
         ("foreground", "threads"),
         ("background", "processes"),
-        more=[("background", "threads"), ("foreground", "processes")],
+        ("foreground", "inline"),
+        more=[("background", "inline"), ("background", "threads"), ("foreground", "processes")],
     ),
 )
 def test_a_cancel_from_another_process_is_done_at_once(
