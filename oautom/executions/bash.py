@@ -128,12 +128,7 @@ class BashExecution(Execution):
 
     @staticmethod
     def _place(context: Context) -> dict[str, str]:
-        place = {
-            "OAUTOM_FLOW": context.flow,
-            "OAUTOM_VECT": context.vect_id,
-            "OAUTOM_STEP": context.step,
-            "OAUTOM_ATTEMPT": str(context.attempt),
-        }
+        place = context.environment
         return place if context.log_id is None else place | marks(context.log_id)
 
     def _read_output(self, stdout: LogBuffer) -> Any:

@@ -117,6 +117,16 @@ class Context:
         self._call_stopper: Callable[[], None] | None = None
 
     @property
+    def environment(self) -> dict[str, str]:
+        """The variables that tell a process which attempt it works for."""
+        return {
+            "OAUTOM_FLOW": self.flow,
+            "OAUTOM_VECT": self.vect_id,
+            "OAUTOM_STEP": self.step,
+            "OAUTOM_ATTEMPT": str(self.attempt),
+        }
+
+    @property
     def inputs(self) -> dict[str, Any]:
         """The outputs of the direct upstreams that have succeeded, by the name of the step."""
         return _Inputs(self.flow, self.step, self._inputs())

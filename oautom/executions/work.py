@@ -123,7 +123,7 @@ class Work:
                 f"the step cannot be sent to another process: {_in_one_line(error)}; give it "
                 "functions of a module, and values that pickle can send"
             ) from error
-        return _Parcel, (content,)
+        return _Parcel, (content, self.context.environment)
 
 
 def _to_its_end(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -140,9 +140,14 @@ def _to_its_end(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 class _Parcel:
-    """A `Work` in another process: bytes in, bytes out."""
+    """A `Work` in another process: bytes in, bytes out.
 
-    def __init__(self, content: bytes) -> None:
+    Attributes:
+        environment: The variables that tell a process which attempt it works for.
+    """
+
+    def __init__(self, content: bytes, environment: Mapping[str, str]) -> None:
+        self.environment = environment
         self._content = content
         self._context: Context | None = None
 

@@ -14,7 +14,7 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import get_context, resource_tracker
@@ -203,13 +203,15 @@ def _serve(pipe: Connection[bytes, bytes]) -> None:
     """Do work until the pipe is closed, on the main thread, as some libraries want it."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    jobs: SimpleQueue[Callable[[], bytes]] = SimpleQueue()
+    jobs: SimpleQueue[Any] = SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, jobs), daemon=True).start()
     while True:
-        pipe.send_bytes(jobs.get()())
+        job = jobs.get()
+        os.environ.update(job.environment)  # one at a time: what a step starts is known to be its
+        pipe.send_bytes(job())
 
 
-def _listen(pipe: Connection[bytes, bytes], jobs: SimpleQueue[Callable[[], bytes]]) -> None:
+def _listen(pipe: Connection[bytes, bytes], jobs: SimpleQueue[Any]) -> None:
     newest = 0
     job: Any = None
     try:

@@ -1,4 +1,13 @@
-"""Functions of steps whose outcome a log cannot keep; worker processes import them by name."""
+"""Functions of steps of which something stays, or cannot; worker processes import them by name."""
+
+import subprocess
+import time
+
+
+def leave_behind(seconds: float) -> int:
+    child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    time.sleep(seconds)
+    return child.pid
 
 
 def give_a_set() -> object:

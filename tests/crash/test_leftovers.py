@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
@@ -11,9 +12,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 
-from oautom import LogError, OAutom
+from oautom import Flow, LogError, OAutom, OAutomMode, PythonExecution
 from oautom.events.sqlite import SqliteEventLog
 from oautom.executors import leftovers
 from oautom.executors.leftovers import LOG_MARK, end_leftovers
@@ -91,3 +93,38 @@ def test_an_engine_on_a_copy_of_a_log_lets_those_of_the_log_work(tmp_path: Path)
         with OAutom(log=copy) as app:  # now it is dead, and its log and the copy are one
             app.recover()
         assert left_of(folder) == []
+
+
+def test_what_a_function_has_left_on_purpose_outlives_a_recovery(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with commands: only what an attempt has left that was not over is ended."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    monkeypatch.setenv(MARK, str(folder))
+    steps = importlib.import_module("bad_steps")
+
+    def declare(app: OAutom) -> Flow:
+        flow = Flow("flow", app)
+        over = PythonExecution("over", flow, steps.leave_behind, (0,))
+        over >> PythonExecution("cut off", flow, steps.leave_behind, (1000,))
+        return flow
+
+    with OAutom(OAutomMode.background, log=folder / "runs.db", executor="processes") as app:
+        vect = app.start(declare(app))
+        until(lambda: _sleepers(folder) == 2)
+        pid = vect.result("over")
+    with OAutom(log=folder / "runs.db", executor="processes") as app:
+        declare(app)
+        app.recover()
+        assert [process.pid for process in marked(MARK, str(folder)) if _sleeps(process)] == [pid]
+
+
+def _sleepers(folder: Path) -> int:
+    return sum(map(_sleeps, marked(MARK, str(folder))))
+
+
+def _sleeps(process: psutil.Process) -> bool:
+    try:
+        return process.name() == "sleep"
+    except psutil.NoSuchProcess:
+        return False
