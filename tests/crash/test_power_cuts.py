@@ -16,6 +16,8 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from oautom.events.check import check_history
 from oautom.events.event import Event
 from oautom.events.sqlite import SqliteEventLog
@@ -86,6 +88,7 @@ def cuts(image: Image, chance: random.Random, count: int) -> list[int]:
     return [cut for cut in near + anywhere if 0 <= cut <= end]
 
 
+@pytest.mark.timeout(1800 if IS_LONG else 120)
 def test_what_a_power_cut_leaves_is_a_beginning_of_the_log_with_all_that_was_sure(
     tmp_path: Path,
 ) -> None:
@@ -95,7 +98,7 @@ def test_what_a_power_cut_leaves_is_a_beginning_of_the_log_with_all_that_was_sur
         life = Life(folder, program=folder / "writer.py")
         assert life.wait_for("started")
         images = []
-        for _ in range(40 if IS_LONG else 4):
+        for _ in range(16 if IS_LONG else 4):
             seen = _told(folder)
             until(lambda seen=seen: _told(folder) > seen + (200 if IS_LONG else 60))
             time.sleep(chance.random() * 0.05)
@@ -116,7 +119,7 @@ def _check(image: Image, all_events: list[Event], chance: random.Random) -> None
     assert whole == all_events[: len(whole)]
     assert len(whole) >= image.durable_seq
     sure = image.durable_bytes
-    for cut in cuts(image, chance, 40 if IS_LONG else 2):
+    for cut in cuts(image, chance, 20 if IS_LONG else 2):
         left = image.wal[:cut]
         lost = len(image.wal) - cut
         ways = (left, left + bytes(lost), left + chance.randbytes(lost))
