@@ -35,8 +35,9 @@ from oautom.errors import (
 )
 from oautom.events import Event, EventLog, MemoryEventLog
 from oautom.events.subscribers import Subscription
-from oautom.executions import BashExecution, Context, Execution, PythonExecution
+from oautom.executions import BashExecution, Context, Execution, PythonExecution, Skip
 from oautom.flow import Flow
+from oautom.rules import TriggerRule
 from oautom.vect import Step, Vect
 
 if TYPE_CHECKING:
@@ -72,11 +73,13 @@ __all__ = [
     "OAutomMode",
     "PythonExecution",
     "SettingError",
+    "Skip",
     "SqliteEventLog",
     "Step",
     "StepFailedError",
     "Subscription",
     "SystemClock",
+    "TriggerRule",
     "UnknownFlowError",
     "UnknownInputError",
     "UnknownStepError",

@@ -17,7 +17,7 @@ import msgspec
 
 from oautom.events.event import NO_DATA, Event
 from oautom.events.fold import StepState, VectState
-from oautom.rules import all_success
+from oautom.rules import ALL_SUCCESS, all_success, verdict
 from oautom.states import STEP_ENDS, VECT_ENDS
 
 
@@ -26,6 +26,7 @@ class Finished(msgspec.Struct, frozen=True):
 
     Attributes:
         error: What went wrong, in one line; None when all went well.
+        is_skip: Nothing went wrong: the step skips itself, and `error` is why.
         data: More about the error: `exit_code`, `signal`, `error_type`, `traceback`.
     """
 
@@ -35,6 +36,7 @@ class Finished(msgspec.Struct, frozen=True):
     output: Any = None
     error: str | None = None
     data: Mapping[str, Any] = NO_DATA
+    is_skip: bool = False
 
 
 class Begin(msgspec.Struct, frozen=True):
@@ -110,12 +112,15 @@ def handle(vect: VectState, command: Command) -> list[Trigger]:
 
 def _finish(step: StepState, answer: Finished) -> Trigger:
     data: dict[str, Any] = {"output": answer.output}
-    if answer.error is not None:
+    if answer.is_skip:
+        data = {"reason": answer.error}
+    elif answer.error is not None:
         data = {**answer.data, "error": answer.error}
     if step.state != "running" or step.attempt != answer.attempt:
         return Trigger(step, "late_result", answer.attempt, MappingProxyType(data))
     if answer.error is not None:
-        return Trigger(step, "fail", answer.attempt, MappingProxyType(data))
+        trigger = "skip" if answer.is_skip else "fail"
+        return Trigger(step, trigger, answer.attempt, MappingProxyType(data))
     told = _NO_OUTPUT if answer.output is None else MappingProxyType(data)
     return Trigger(step, "succeed", answer.attempt, told)
 
@@ -152,7 +157,10 @@ def affects(vect: VectState, event: Event) -> list[StepState | VectState]:
             return [*vect.steps.values(), vect]
         if event.name != "vect.started":
             return []
-        return [vect.steps[name] for name in vect.graph.roots()] or [vect]
+        names = vect.graph.roots()
+        if vect.options:
+            names += [name for name in vect.options if vect.steps[name].rule == "always"]
+        return [vect.steps[name] for name in names] or [vect]
     if event.dest not in STEP_ENDS or event.source in STEP_ENDS:
         return []
     steps = vect.steps
@@ -170,12 +178,25 @@ def due(model: StepState | VectState) -> Trigger | None:
         return _due_vect(model)
     if model.state != "pending" or model.vect.state != "running":
         return None
-    match all_success(model.upstreams, model.tally):
+    if model.rule == ALL_SUCCESS:
+        found = all_success(model.upstreams, model.tally)
+    else:
+        found = verdict(model.rule, model.upstreams, model.tally)
+    match found:
         case "start":
             return Trigger(model, "start", model.attempt + 1)
         case "block":
             return Trigger(model, "block", data=_why_blocked(model))
+        case "skip":
+            return Trigger(model, "skip", data=_why_skipped(model))
     return None
+
+
+def _why_skipped(step: StepState) -> Mapping[str, Any]:
+    """Return the rule that cannot be met any more, and how the upstreams have ended."""
+    ended = ", ".join(f"{count} {state}" for state, count in sorted(step.tally.items()))
+    reason = f"its trigger rule is '{step.rule}', and of its {step.upstreams} upstreams: {ended}"
+    return MappingProxyType({"reason": reason})
 
 
 def _why_blocked(step: StepState) -> Mapping[str, Any]:
@@ -191,10 +212,30 @@ def _why_blocked(step: StepState) -> Mapping[str, Any]:
 def _due_vect(vect: VectState) -> Trigger | None:
     if vect.state != "running" or vect.open_steps:
         return None
-    failed = [s.name for s in vect.steps.values() if s.state in _BAD_ENDS]
+    failed = _to_blame(vect) if vect.options else _bad(vect)
     if failed:
         return Trigger(vect, "fail", data=MappingProxyType({"steps": failed}))
     return Trigger(vect, "succeed")
+
+
+def _bad(vect: VectState) -> list[str]:
+    return [step.name for step in vect.steps.values() if step.state in _BAD_ENDS]
+
+
+def _to_blame(vect: VectState) -> list[str]:
+    """Return the steps that failed though they must not, and those that were blocked by these."""
+    reached = [
+        step.name
+        for step in vect.steps.values()
+        if step.state == "failed" and not vect.options.get(step.name, {}).get("allow_failure")
+    ]
+    blamed = set(reached)
+    for name in reached:  # it grows while it is walked
+        for dependant in vect.graph.dependants_of(name):
+            if vect.steps[dependant].state == "upstream_failed" and dependant not in blamed:
+                blamed.add(dependant)
+                reached.append(dependant)
+    return [name for name in _bad(vect) if name in blamed]
 
 
 def effects(event: Event) -> Sequence[Effect]:

@@ -12,7 +12,8 @@ from oautom.errors import EngineError, LogError
 from oautom.events.event import Event
 from oautom.events.log import EventLog, PrunedVect
 from oautom.interrupts import follow, system_signals
-from oautom.scheduler import Asked, Nudge, Scheduler
+from oautom.messages import Asked, Nudge
+from oautom.scheduler import Scheduler
 from oautom.vect import Run, status_of
 
 

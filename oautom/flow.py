@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 from oautom.errors import (
     CrossFlowDependencyError,
@@ -79,6 +79,12 @@ class Flow:
         if self._graph is None:
             self._graph = Graph({name: self._edges.get(name, ()) for name in self._steps})
         return self._graph
+
+    @property
+    def options(self) -> Mapping[str, Mapping[str, Any]]:
+        """By the name of a step what is otherwise than usual with it: its trigger rule, ..."""
+        given = ((name, step.options()) for name, step in self._steps.items())
+        return {name: options for name, options in given if options}
 
     @property
     def fingerprint(self) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-from oautom.scheduler import Nudge, Scheduler
+from oautom.messages import Nudge
+from oautom.scheduler import Scheduler
 
 _listening: list[Scheduler] = []
 

@@ -1,7 +1,7 @@
 """Trigger rules: whether a step is due, from how many of its upstreams are in which state. Pure.
 
-The semantics are those of Airflow's rules of the same names, case by case. Source: Apache Airflow 3,
-`airflow/ti_deps/deps/trigger_rule_dep.py`.
+The semantics are those of Airflow's rules of the same names, case by case.
+Source: Apache Airflow 3, `airflow/ti_deps/deps/trigger_rule_dep.py`.
 """
 
 from __future__ import annotations
@@ -46,6 +46,13 @@ class TriggerRule(StrEnum):
     """At once: nothing is waited for."""
 
 
+ALL_SUCCESS: Final = TriggerRule.ALL_SUCCESS.value
+"""The rule of a step that says no other; a plain text, as it stands in a log."""
+
+
+RULE_NAMES: Final = frozenset(rule.value for rule in TriggerRule)
+
+
 class _Ended(NamedTuple):
     """How many upstreams there are, and how many of them have ended how."""
 
@@ -83,13 +90,11 @@ def all_success(upstreams: int, tally: Mapping[str, int]) -> Verdict | None:
 
     A function of its own, since nearly all steps of nearly all flows ask it.
     """
-    if tally.get("failed") or tally.get("upstream_failed"):
-        return "block"
-    if tally.get("skipped"):
-        return "skip"
     if tally.get("success", 0) == upstreams:
         return "start"
-    return None
+    if tally.get("failed") or tally.get("upstream_failed"):
+        return "block"
+    return "skip" if tally.get("skipped") else None
 
 
 def _all_failed(ended: _Ended) -> Verdict | None:

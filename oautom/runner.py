@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from oautom.clock import Clock, Timers
 from oautom.decide import Effect, Finished, Submit
@@ -19,24 +19,8 @@ from oautom.executions.work import Outcome, Work, unpack
 from oautom.executors.base import Workers
 from oautom.executors.inline import InlineWorkers
 from oautom.executors.threads import ThreadWorkers
+from oautom.messages import Answer, Key, Poll
 from oautom.vect import Run
-
-Key = tuple[str, str, int]
-"""One attempt: (id of the Vect, name of the step, number of the attempt)."""
-
-
-class Answer(NamedTuple):
-    """Message: the workers have done a piece of work."""
-
-    key: Key
-    answer: object
-    failure: BaseException | None
-
-
-class Poll(NamedTuple):
-    """Message: it is time to ask a step whether its work elsewhere is done."""
-
-    key: Key
 
 
 class _Task:
@@ -171,7 +155,7 @@ class Runner:
         )
         task = self._tasks.get(message.key)
         if task is None:  # workers that are not ours may answer twice
-            return Finished(*message.key, outcome.output, outcome.error, outcome.details)
+            return _finished(message.key, outcome)
         self.busy -= 1
         task.is_submitted = False
         if outcome.log:
@@ -188,7 +172,7 @@ class Runner:
             self._end_promise(task.key[0])
         if outcome.cause is not None and not task.is_killed:
             task.run.causes[task.key[1]] = outcome.cause
-        return Finished(*task.key, outcome.output, outcome.error, outcome.details)
+        return _finished(task.key, outcome)
 
     def _is_done(self, task: _Task, outcome: Outcome) -> bool:
         if not task.is_launched:
@@ -259,3 +243,7 @@ def _inputs(step: StepState) -> dict[str, Any]:
     steps = step.vect.steps
     names = step.vect.graph.upstreams[step.name]
     return {name: steps[name].output for name in names if steps[name].state == "success"}
+
+
+def _finished(key: Key, outcome: Outcome) -> Finished:
+    return Finished(*key, outcome.output, outcome.error, outcome.details, outcome.is_skip)

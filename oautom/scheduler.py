@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec import structs
 
@@ -39,7 +39,8 @@ from oautom.events.replay import replay
 from oautom.events.signals import publish
 from oautom.executors.base import Workers
 from oautom.machine import LoggedMachine, Wire
-from oautom.runner import Answer, Poll, Runner
+from oautom.messages import Answer, Asked, Halt, Message, Nudge, Poll, TakeOver
+from oautom.runner import Runner
 from oautom.states import (
     STEP_EVENTS,
     STEP_TABLE,
@@ -55,29 +56,6 @@ _logger = logging.getLogger("oautom.scheduler")
 
 
 LOST = "the program ended while the step ran, and on_crash is 'fail'"
-
-
-class Nudge:
-    """Message: nothing has happened, but look again whether you are done."""
-
-
-class Asked:
-    """Message: another process has asked for something, by the log."""
-
-
-class TakeOver(NamedTuple):
-    """Message: Vects that a dead program has left open shall go on."""
-
-    runs: tuple[Run, ...]
-
-
-class Halt(NamedTuple):
-    """Message: end all work, and leave the Vects as they are: they go on in another life."""
-
-    reason: str
-
-
-Message = Command | Answer | Poll | Nudge | Asked | TakeOver | Halt
 
 
 class Scheduler(Driver[Message]):
@@ -349,7 +327,13 @@ class Scheduler(Driver[Message]):
                 continue
             if trigger.name != "start":
                 self._fire(trigger)
-            elif self._waiting or self._holds_starts or not self._runner.has_room:
+            elif (
+                self._waiting
+                or self._holds_starts
+                or not self._runner.has_room
+                # Under other rules some dependants start where others are blocked: these go first.
+                or (self._ready and trigger.model.vect.options)
+            ):
                 self._waiting.append(trigger.model)
             else:
                 self._start(trigger)
@@ -367,7 +351,10 @@ class Scheduler(Driver[Message]):
     def _create(self, run: Run) -> None:
         state = run.state
         graph = MappingProxyType(state.graph.upstreams)
-        data = MappingProxyType({"params": state.params, "graph": graph})
+        told: dict[str, Any] = {"params": state.params, "graph": graph}
+        if state.options:
+            told["options"] = MappingProxyType(state.options)
+        data = MappingProxyType(told)
         event = self._record(state, VECT_CREATED, None, state.state, None, data)
         self._emitted.send(state, event=event)
         self._appended.send(state, event=event)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple, get_args
 
-StepStateName = Literal["pending", "running", "success", "failed", "upstream_failed", "cancelled"]
+StepStateName = Literal[
+    "pending", "running", "success", "failed", "skipped", "upstream_failed", "cancelled"
+]
 VectStateName = Literal["pending", "running", "success", "failed", "cancelled"]
 
 
@@ -26,6 +28,8 @@ STEP_TABLE: Final = (
     Row("start", "pending", "running"),
     Row("succeed", "running", "success"),
     Row("fail", "running", "failed"),
+    Row("skip", "pending", "skipped"),
+    Row("skip", "running", "skipped"),
     Row("block", "pending", "upstream_failed"),
     Row("cancel", "pending", "cancelled"),
     Row("cancel", "running", "cancelled"),
@@ -33,6 +37,7 @@ STEP_TABLE: Final = (
     # An answer of an attempt that is over: it is written down, and moves nothing.
     Row("late_result", "success", "success"),
     Row("late_result", "failed", "failed"),
+    Row("late_result", "skipped", "skipped"),
     Row("late_result", "cancelled", "cancelled"),
 )
 
@@ -45,7 +50,7 @@ VECT_TABLE: Final = (
     Row("recover", "running", "running"),
 )
 
-STEP_ENDS: Final = frozenset({"success", "failed", "upstream_failed", "cancelled"})
+STEP_ENDS: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "cancelled"})
 VECT_STATES: Final = get_args(VectStateName)
 VECT_ENDS: Final = frozenset({"success", "failed", "cancelled"})
 
@@ -56,6 +61,7 @@ _PAST: Final = {
     "start": "started",
     "succeed": "succeeded",
     "fail": "failed",
+    "skip": "skipped",
     "block": "blocked",
     "cancel": "cancelled",
     "interrupt": "interrupted",

@@ -59,7 +59,9 @@ class Run:
 
     def first_state(self) -> VectState:
         """Return the state before all events."""
-        return VectState(self.flow.name, self.id, self.flow.graph, MappingProxyType({}))
+        return VectState(
+            self.flow.name, self.id, self.flow.graph, MappingProxyType({}), self.flow.options
+        )
 
 
 class Engine(Protocol):
@@ -207,7 +209,10 @@ class Step:
 
     @property
     def state(self) -> str:
-        """`pending`, `running`, `success`, `failed`, `upstream_failed` or `cancelled`."""
+        """The name of its state.
+
+        `pending`, `running`, `success`, `failed`, `skipped`, `upstream_failed` or `cancelled`.
+        """
         return self._state.state
 
     @property

@@ -18,6 +18,7 @@ from oautom.errors import InvariantError, SettingError
 from oautom.events.event import Event
 from oautom.events.past import BAD, NO_STEP, Past
 from oautom.graph import Graph
+from oautom.rules import ALL_SUCCESS, RULE_NAMES, verdict
 from oautom.states import EVENT_NAMES, INITIAL, STEP_MOVES, VECT_CREATED, VECT_MOVES
 from oautom.values import check_max_workers
 
@@ -100,12 +101,17 @@ class Invariant(NamedTuple):
 INVARIANTS: Final[dict[str, Invariant]] = {}  # by name, in order
 _VECT_ENDS: Final = ("vect.succeeded", "vect.failed", "vect.cancelled")
 _STEP_ENDS: Final = ("step.succeeded", "step.failed", "step.cancelled")
+_CONSEQUENCES: Final = (
+    *("vect.started", "step.blocked", "step.skipped", "step.cancelled", "step.interrupted"),
+    *_VECT_ENDS,
+)
 _MOVES: Final = STEP_MOVES | VECT_MOVES | {(VECT_CREATED, None, INITIAL)}
 _DATA: Final[Mapping[str, Mapping[str, type]]] = {
     VECT_CREATED: {"params": Mapping, "graph": Mapping},
     "vect.failed": {"steps": list},
     "step.succeeded": {"output": object},
     "step.blocked": {"upstream": str, "error": str},
+    "step.skipped": {"reason": str},
     "step.late_result": {"output": object},
     **{name: {"reason": str} for name in ("step.cancelled", "vect.cancelled")},
 }
@@ -151,6 +157,19 @@ class _Claims(Past):
             and Graph(graph).find_cycle() is None
         )
 
+    @_invariant(VECT_CREATED, is_gate=True)
+    def options_are_known(self, event: Event) -> bool:
+        """The options of a Vect name steps that it has, and trigger rules that there are."""
+        options = event.data.get("options", {})
+        return isinstance(options, Mapping) and all(
+            name in event.data["graph"]
+            and isinstance(given, Mapping)
+            and given.keys() <= {"trigger_rule", "allow_failure"}
+            and given.get("trigger_rule", ALL_SUCCESS) in RULE_NAMES
+            and given.get("allow_failure", True) is True
+            for name, given in options.items()
+        )
+
     @_invariant(is_gate=True)
     def vect_is_created_first(self, event: Event) -> bool:
         """The first event of a Vect is vect.created, and no later one is."""
@@ -183,8 +202,11 @@ class _Claims(Past):
         if event.name == "step.failed" or (event.name == "step.late_result" and "error" in data):
             is_failure = isinstance(data.get("error"), str) and "output" not in data
             return is_failure and data.get("exit_code") != 0
+        if event.name == "step.late_result" and "reason" in data:
+            wanted = _DATA["step.skipped"]
         is_wanted = all(isinstance(data.get(key), kind) for key, kind in wanted.items())
-        return is_wanted and data.keys() == wanted.keys()
+        may_be = {"options"} if event.name == VECT_CREATED else set()
+        return is_wanted and wanted.keys() <= data.keys() <= wanted.keys() | may_be
 
     @_invariant()
     def moves_are_in_the_table(self, event: Event) -> bool:
@@ -200,8 +222,9 @@ class _Claims(Past):
 
     @_invariant("step.started")
     def starts_after_upstreams(self, event: Event) -> bool:
-        """A step starts only when all its upstreams have succeeded."""
-        return all(step.state == "success" for step in self.step.upstreams.values())
+        """A step starts only when its rule says so: unless told, when all upstreams succeeded."""
+        step = self.step
+        return verdict(step.rule, len(step.upstreams), step.tally) == "start"
 
     @_invariant(*EVENT_NAMES)
     def attempts_fit(self, event: Event) -> bool:
@@ -229,8 +252,13 @@ class _Claims(Past):
 
     @_invariant()
     def blocks_at_once(self, event: Event) -> bool:
-        """Behind a step that failed or was blocked its dependants are blocked, before all else."""
-        return not self.to_block or (event.name == "step.blocked" and self.step in self.to_block)
+        """Behind the end of a step come its dependants that are blocked or skipped by that."""
+        return not self.to_end or self.to_end.get(self.step) == event.name
+
+    @_invariant("step.skipped")
+    def skipped_by_its_rule(self, event: Event) -> bool:
+        """A step that has not started is skipped only when its trigger rule cannot be met."""
+        return not self.is_skip_of_pending(event) or self.to_end.get(self.step) == event.name
 
     @_invariant()
     def vects_end_at_once(self, event: Event) -> bool:
@@ -251,11 +279,12 @@ class _Claims(Past):
         is_same = event.data.get("reason") == self.last.data.get("reason")
         return self.last.name != "step.cancelled" or is_same
 
-    @_invariant("vect.started", "step.blocked", "step.cancelled", "step.interrupted", *_VECT_ENDS)
+    @_invariant(*_CONSEQUENCES)
     def consequences_share_the_time(self, event: Event) -> bool:
         """What an event entails at once has its time."""
         is_first_cancel = event.name == "step.cancelled" != self.last.name
-        is_cause = is_first_cancel or self.vect is not self.last_vect
+        is_answer = event.name == "step.skipped" and event.source == "running"
+        is_cause = is_first_cancel or is_answer or self.vect is not self.last_vect
         return is_cause or event.time == self.last.time
 
     @_invariant("step.interrupted")
@@ -267,7 +296,8 @@ class _Claims(Past):
     def recoveries_are_whole(self, event: Event) -> bool:
         """Behind the recovery of a Vect each step that ran is interrupted or fails, at once."""
         closes = event.name in ("step.interrupted", "step.failed") and self.step in self.to_close
-        return not self.to_close or closes or event.name == "step.blocked"
+        follows = event.name == "step.blocked" or self.is_skip_of_pending(event)
+        return not self.to_close or closes or follows
 
     @_invariant(*_VECT_ENDS)
     def vects_end_after_their_steps(self, event: Event) -> bool:
@@ -276,15 +306,15 @@ class _Claims(Past):
 
     @_invariant(*_VECT_ENDS)
     def ends_fit_the_steps(self, event: Event) -> bool:
-        """A Vect is cancelled if a step is, failed if one failed or was blocked, else success."""
+        """A Vect is cancelled if a step is, failed if one is to blame for that, else success."""
         if self.vect.names_in("cancelled"):
             return event.name == "vect.cancelled"
-        return event.name == ("vect.failed" if self.vect.names_in(*BAD) else "vect.succeeded")
+        return event.name == ("vect.failed" if self.vect.names_to_blame() else "vect.succeeded")
 
     @_invariant("vect.failed")
     def failures_name_the_steps(self, event: Event) -> bool:
         """A failed Vect names its steps that failed or were blocked, in the order of its graph."""
-        names = self.vect.names_in(*BAD)
+        names = self.vect.names_to_blame()
         return bool(event.data.get("steps", names) == names)
 
     @_invariant("step.started")

@@ -140,6 +140,9 @@ class Database:
         is_no_text = isinstance(error, UnicodeDecodeError) or "decode to UTF-8" in str(error)
         if primary in _DAMAGED or is_no_text:
             return LogCorruptError(str(self.path), str(error))
+        if code == sqlite3.SQLITE_READONLY and os.access(self.path, os.W_OK):
+            # What SQLite does not know in the header makes it take a file as one to be read only.
+            return LogCorruptError(str(self.path), "its header does not let it be written")
         remedy = _REMEDIES.get(primary or 0, "see that the disk is there, and start again")
         return LogError(f"log '{self.path}' cannot be {doing}: {error}; {remedy}")
 

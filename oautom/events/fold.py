@@ -8,12 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from oautom.errors import InvalidHistoryError
 from oautom.events.event import Event
 from oautom.graph import Graph
+from oautom.rules import ALL_SUCCESS
 from oautom.states import INITIAL, STEP_ENDS, STEP_MOVES, VECT_CREATED, VECT_ENDS, VECT_MOVES
+
+Options = Mapping[str, Mapping[str, Any]]
+"""By the name of the step what is otherwise than usual: `trigger_rule`, `allow_failure`."""
+
+NO_OPTIONS: Options = MappingProxyType({})
 
 
 class StepState:
@@ -28,6 +35,7 @@ class StepState:
         "error",
         "name",
         "output",
+        "rule",
         "start_date",
         "state",
         "tally",
@@ -45,6 +53,7 @@ class StepState:
         self.start_date: datetime | None = None
         self.end_date: datetime | None = None
         self.upstreams = upstreams
+        self.rule: str = ALL_SUCCESS
         self.tally: dict[str, int] = {}  # how many upstreams have ended in which state
 
 
@@ -58,6 +67,7 @@ class VectState:
         "graph",
         "id",
         "open_steps",
+        "options",
         "params",
         "start_date",
         "state",
@@ -65,7 +75,14 @@ class VectState:
     )
     name = None  # a Vect is no step: its events name none
 
-    def __init__(self, flow: str, id: str, graph: Graph, params: Mapping[str, Any]) -> None:  # noqa: A002 - the public word
+    def __init__(
+        self,
+        flow: str,
+        id: str,  # noqa: A002 - the public word
+        graph: Graph,
+        params: Mapping[str, Any],
+        options: Options = NO_OPTIONS,
+    ) -> None:
         self.flow = flow
         self.id = id
         self.graph = graph
@@ -76,6 +93,9 @@ class VectState:
         self.end_date: datetime | None = None
         self.steps = {name: StepState(self, name, len(u)) for name, u in graph.upstreams.items()}
         self.open_steps = len(self.steps)
+        self.options = options
+        for name, given in options.items():
+            self.steps[name].rule = given.get("trigger_rule", ALL_SUCCESS)
 
     @property
     def vect(self) -> VectState:

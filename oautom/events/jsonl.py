@@ -15,6 +15,7 @@ from oautom.events.event import NO_DATA, Event
 from oautom.states import VECT_CREATED
 from oautom.values import to_json
 
+_Options = dict[str, dict[str, Any]]
 _Graph = dict[str, tuple[str, ...]]
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Event).decode
@@ -103,6 +104,8 @@ def _plain(event: Event) -> dict[str, Any]:
     if event.name == VECT_CREATED:
         data["graph"] = {name: list(upstreams) for name, upstreams in data["graph"].items()}
         data["params"] = dict(data["params"])
+        if "options" in data:
+            data["options"] = {name: dict(given) for name, given in data["options"].items()}
     return data
 
 
@@ -118,6 +121,8 @@ def from_line(line: str | bytes) -> Event:
         if event.name == VECT_CREATED:
             data["graph"] = MappingProxyType(msgspec.convert(data["graph"], _Graph))
             data["params"] = MappingProxyType(msgspec.convert(data["params"], dict[str, Any]))
+            if "options" in data:
+                data["options"] = MappingProxyType(msgspec.convert(data["options"], _Options))
         return msgspec.structs.replace(
             event,
             time=msgspec.convert(event.time, _Instant).astimezone(UTC),

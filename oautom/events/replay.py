@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from oautom.errors import InvalidHistoryError
 from oautom.events.event import Event
-from oautom.events.fold import VectState
+from oautom.events.fold import NO_OPTIONS, VectState
 from oautom.graph import Graph
 from oautom.states import VECT_CREATED
 
@@ -48,6 +48,7 @@ def _created(event: Event, vects: dict[str, VectState]) -> VectState:
         graph, params = Graph(event.data["graph"]), event.data["params"]
     except KeyError as error:
         raise InvalidHistoryError(event.seq, f"it has no {error}") from error
-    vect = VectState(event.flow, event.vect, graph, params)
+    options = event.data.get("options", NO_OPTIONS)
+    vect = VectState(event.flow, event.vect, graph, params, options)
     vect.apply(event)
     return vect

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, TypeVar, ge
 
 from oautom.errors import FlowError
 from oautom.executions.context import Context
+from oautom.rules import ALL_SUCCESS, TriggerRule
 
 if TYPE_CHECKING:
     from oautom.flow import Flow
@@ -22,6 +23,8 @@ class StepOptions(TypedDict, total=False):
 
     log_limit_bytes: int
     on_crash: OnCrash
+    trigger_rule: TriggerRule | str
+    allow_failure: bool
 
 
 class Execution:
@@ -41,9 +44,12 @@ class Execution:
         on_crash: What becomes of the step when the program has died while it ran, and its Vect is
             recovered from a durable log: `'rerun'`, it runs again, or `'fail'`, it has failed.
 
+        trigger_rule: When the step starts, from how its upstreams have ended.
+        allow_failure: The Vect need not fail when this step does; nor for what that blocks.
+
     Attributes:
         poll_interval: Seconds between two calls of `check`.
-        on_crash: See above.
+        on_crash, trigger_rule, allow_failure: See above.
         runs_here: The work stays in this process, whatever the executor of the app is.
 
     Raises:
@@ -55,6 +61,8 @@ class Execution:
     poll_interval: float = 1.0
     runs_here: ClassVar[bool] = False
     on_crash: OnCrash = "rerun"
+    trigger_rule: TriggerRule = TriggerRule.ALL_SUCCESS
+    allow_failure: bool = False
 
     def __init__(
         self,
@@ -63,6 +71,8 @@ class Execution:
         *,
         log_limit_bytes: int = LOG_LIMIT_BYTES,
         on_crash: OnCrash | None = None,
+        trigger_rule: TriggerRule | str | None = None,
+        allow_failure: bool | None = None,
     ) -> None:
         if not hasattr(flow, "add_edges"):
             raise FlowError(f"step {name!r}: flow must be a Flow, not {flow!r}")
@@ -81,10 +91,31 @@ class Execution:
         if self.on_crash not in get_args(OnCrash):
             known = " or ".join(repr(each) for each in get_args(OnCrash))
             raise self.wrong(flow, name, f"on_crash must be {known}, not {self.on_crash!r}")
+        if trigger_rule is not None:
+            self.trigger_rule = self._known_rule(flow, name, trigger_rule)
+        if allow_failure is not None:
+            self.allow_failure = bool(allow_failure)
         self.name = name
         self.flow = flow
         self.log_limit_bytes = log_limit_bytes
         flow.add(self)
+
+    def _known_rule(self, flow: Flow, name: str, rule: TriggerRule | str) -> TriggerRule:
+        try:
+            return TriggerRule(rule)
+        except ValueError:
+            known = ", ".join(f"TriggerRule.{each.name}" for each in TriggerRule)
+            message = f"trigger_rule must be one of {known}, not {rule!r}"
+            raise self.wrong(flow, name, message) from None
+
+    def options(self) -> Mapping[str, Any]:
+        """Return what is otherwise than usual with the step, as `vect.created` tells it."""
+        told: dict[str, Any] = {}
+        if self.trigger_rule != ALL_SUCCESS:
+            told["trigger_rule"] = str(self.trigger_rule)
+        if self.allow_failure:
+            told["allow_failure"] = True
+        return told
 
     @staticmethod
     def wrong(flow: Flow, name: str, what: str) -> FlowError:

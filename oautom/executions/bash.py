@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 from oautom.executions.base import Execution, StepOptions
 from oautom.executions.context import Context, LogBuffer
 from oautom.executions.process import ProcessGroup
-from oautom.executions.work import StepError
+from oautom.executions.work import Skip, StepError
 from oautom.executors.group import signal_name
 from oautom.executors.leftovers import marks
 from oautom.values import from_json
@@ -39,6 +39,7 @@ class BashExecution(Execution):
         cwd: Working directory; that of this program unless said.
         output: What of standard output becomes the output of the step: its last line that is not
             blank (None if there is none), all of it as `text`, or all of it read as `json`.
+        skip_exit_code: The exit code with which the command skips its step; None for no such code.
         grace_period: Seconds that a cancelled command has between SIGTERM and SIGKILL.
         options: As of every `Execution`; `log_limit_bytes` also holds for the output.
 
@@ -56,6 +57,7 @@ class BashExecution(Execution):
         env: Mapping[str, str] | None = None,
         cwd: str | os.PathLike[str] | None = None,
         output: Output = "last_line",
+        skip_exit_code: int | None = 99,
         *,
         grace_period: float = 3.0,
         **options: Unpack[StepOptions],
@@ -69,6 +71,11 @@ class BashExecution(Execution):
             raise self.wrong(
                 flow, name, f"grace_period must be seconds, from 0, not {grace_period!r}"
             )
+        is_code = isinstance(skip_exit_code, int) and not isinstance(skip_exit_code, bool)
+        if skip_exit_code is not None and not (is_code and 0 < skip_exit_code < 256):
+            raise self.wrong(
+                flow, name, f"skip_exit_code must be from 1 to 255 or None, not {skip_exit_code!r}"
+            )
         if cwd is not None and not isinstance(cwd, str | os.PathLike):
             raise self.wrong(flow, name, f"cwd must be a path, not {cwd!r}")
         if env is not None and not isinstance(env, Mapping):
@@ -78,6 +85,7 @@ class BashExecution(Execution):
         self._check_env(flow, name)
         self.cwd = cwd
         self.output_form = output
+        self.skip_exit_code = skip_exit_code
         self.grace_period = grace_period
         super().__init__(name, flow, **options)
 
@@ -117,6 +125,8 @@ class BashExecution(Execution):
             returncode = group.run()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise StepError(self._what_is_missing()) from error
+        if returncode and returncode == self.skip_exit_code:
+            raise Skip(f"the command exited with code {returncode}")
         if returncode:
             raise _failure(returncode, log)
         return self._read_output(stdout)

@@ -32,18 +32,23 @@ class StepError(Exception):
         self.details = details
 
 
+class Skip(Exception):  # noqa: N818 - it is no error
+    """Raise it in a step to have the step skipped: `raise Skip('there is nothing to do')`."""
+
+
 class Outcome:
     """How one call of a step went.
 
     Attributes:
         output: What it returned.
         error: What went wrong, in one line, or None.
+        is_skip: Nothing went wrong: the step skips itself, and `error` is why.
         details: More about the error.
         cause: The exception itself, where it is in this process.
         log: What the step logged, where it could not be seen here.
     """
 
-    __slots__ = ("cause", "details", "error", "log", "output")
+    __slots__ = ("cause", "details", "error", "is_skip", "log", "output")
 
     def __init__(
         self,
@@ -51,16 +56,20 @@ class Outcome:
         error: str | None = None,
         details: Mapping[str, Any] = NO_DETAILS,
         cause: BaseException | None = None,
+        is_skip: bool = False,
     ) -> None:
         self.output = output
         self.error = error
         self.details = details
         self.cause = cause
         self.log = b""
+        self.is_skip = is_skip
 
     @classmethod
     def failure(cls, cause: BaseException) -> Outcome:
         """Return the outcome of a call that raised `cause`, whatever that is."""
+        if issubclass(type(cause), Skip):
+            return cls(error=_message(cause) or "the step skipped itself", is_skip=True)
         if issubclass(type(cause), StepError):  # isinstance() may ask the exception itself
             return cls(error=str(cause), details=cast("StepError", cause).details, cause=cause)
         details = {"error_type": type(cause).__name__, "traceback": _traceback(cause)}
@@ -69,12 +78,16 @@ class Outcome:
 
 def _in_one_line(error: BaseException) -> str:
     """Return type and message of an exception, even of one that cannot be printed."""
-    kind = type(error).__name__
+    kind, message = type(error).__name__, _message(error)
+    return f"{kind}: {message}" if message else kind
+
+
+def _message(error: BaseException) -> str:
     try:
         message = str(error)
     except BaseException as unprintable:  # __str__ is the user's, it may do anything
-        return f"{kind}: (its message cannot be printed: {type(unprintable).__name__})"
-    return " ".join(f"{kind}: {message}".splitlines()) if message else kind
+        return f"(its message cannot be printed: {type(unprintable).__name__})"
+    return " ".join(message.splitlines())
 
 
 def _traceback(error: BaseException) -> str:
@@ -176,11 +189,12 @@ def _pack(outcome: Outcome) -> bytes:
     except BaseException:  # pickling runs the user's code
         cause = None
     try:
-        return pickle.dumps((outcome.output, outcome.error, outcome.details, cause, outcome.log))
+        told = (outcome.output, outcome.error, outcome.details, cause, outcome.is_skip)
+        return pickle.dumps((*told, outcome.log))
     except BaseException as error:  # pickling runs the user's code
         failed = Outcome.failure(error)
         message = f"the output cannot be sent to the main process: {failed.error}"
-        return pickle.dumps((None, message, failed.details, None, outcome.log))
+        return pickle.dumps((None, message, failed.details, None, False, outcome.log))
 
 
 def unpack(answer: object) -> Outcome:

@@ -14,7 +14,8 @@ from oautom.executions.work import Outcome, Work
 from oautom.executors.base import Done, Place
 from oautom.executors.base import Work as AnyWork
 from oautom.flow import Flow
-from oautom.scheduler import Nudge, Scheduler
+from oautom.messages import Nudge
+from oautom.scheduler import Scheduler
 from oautom.testing.clock import SimulatedClock
 from oautom.testing.simulation import Outcomes, Script, tell_nobody
 from oautom.vect import Run

@@ -15,12 +15,18 @@ from oautom.events.log import EventLog, MemoryEventLog
 from oautom.events.replay import replay
 from oautom.executors.base import Done, Place, Work
 from oautom.flow import Flow
-from oautom.scheduler import Nudge, Scheduler
+from oautom.messages import Nudge
+from oautom.scheduler import Scheduler
 from oautom.testing.simulation import tell_nobody
 from oautom.values import check_max_workers
 from oautom.vect import Run, Vect
 
 _ANSWERS = ("step.succeeded", "step.failed", "step.late_result")
+
+
+def _is_answer(event: Event) -> bool:
+    """Whether a step said so itself: it is skipped by a rule only before it has started."""
+    return event.name in _ANSWERS or (event.name == "step.skipped" and event.attempt is not None)
 
 
 class ReplayDiffersError(OAutomError, AssertionError):
@@ -195,7 +201,7 @@ def _surely_free(events: list[Event], flow: Flow, workers: int) -> frozenset[int
             step = flow.steps.get(event.step or "")
             if event.flow == flow.name and step is not None and not step.is_polled:
                 certain.add(key)
-        elif event.name in _ANSWERS:
+        elif _is_answer(event):
             under_way.discard(key)
             certain.discard(key)
         elif event.name == "step.cancelled":
@@ -210,13 +216,15 @@ def _surely_free(events: list[Event], flow: Flow, workers: int) -> frozenset[int
 def _asked_by(event: Event) -> Command | None:
     """Return the command that stands behind an event, if it was not decided by the engine."""
     data = event.data
-    if event.name in _ANSWERS:
-        details = {key: value for key, value in data.items() if key not in ("output", "error")}
+    if _is_answer(event):
+        told = ("output", "error", "reason")
+        details = {key: value for key, value in data.items() if key not in told}
         assert event.step is not None
         assert event.attempt is not None
-        return Finished(
-            event.vect, event.step, event.attempt, data.get("output"), data.get("error"), details
-        )
+        is_skip = "reason" in data
+        error = data["reason"] if is_skip else data.get("error")
+        key = (event.vect, event.step, event.attempt)
+        return Finished(*key, data.get("output"), error, details, is_skip)
     if event.name in ("step.cancelled", "vect.cancelled"):
         return Cancel(event.vect, data.get("reason", ""))
     return None

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from oautom.engine import ForegroundEngine
 from oautom.errors import SettingError, UnknownStepError
 from oautom.events.event import Event
-from oautom.executions.work import Outcome, StepError, Work
+from oautom.executions.work import Outcome, Skip, StepError, Work
 from oautom.executors.base import Done, Place
 from oautom.executors.base import Work as AnyWork
 from oautom.flow import Flow
@@ -120,7 +120,9 @@ class Script:
                 continue
             if event.name == "step.started":
                 begun[event.step] = event.time
-            elif event.name in ("step.succeeded", "step.failed"):
+            elif event.name in ("step.succeeded", "step.failed") or (
+                event.name == "step.skipped" and event.attempt is not None
+            ):
                 seconds = (event.time - begun[event.step]).total_seconds()
                 durations.setdefault(event.step, []).append(max(0.0, seconds))
                 outcomes.setdefault(event.step, []).append(_recorded(event.data))
@@ -158,6 +160,8 @@ def _outcome(given: Any) -> Outcome:
 
 
 def _recorded(data: Mapping[str, Any]) -> Outcome:
+    if "reason" in data:
+        return Outcome.failure(Skip(data["reason"]))
     if "error" not in data:
         return Outcome(data["output"])
     details = {key: value for key, value in data.items() if key != "error"}

@@ -18,9 +18,11 @@ from oautom.errors import SettingError
 from oautom.events.event import Event
 from oautom.executions.base import Execution
 from oautom.executions.python import PythonExecution
+from oautom.executions.work import Skip
 from oautom.executors.base import Done
 from oautom.executors.base import Work as AnyWork
 from oautom.flow import Flow
+from oautom.rules import TriggerRule
 from oautom.testing.clock import SimulatedClock
 from oautom.testing.lives import Lives, MortalLog, When
 from oautom.testing.simulation import Script, ScriptedWorkers
@@ -36,7 +38,9 @@ MakeStep = Callable[[str, Flow], Execution]
 """Declares a step of this name in this flow: a class, or a function."""
 
 OUTPUTS: st.SearchStrategy[Any] = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
-ERRORS: st.SearchStrategy[BaseException] = st.builds(RuntimeError, st.just("drawn"))
+ERRORS: st.SearchStrategy[BaseException] = st.sampled_from([RuntimeError, Skip]).map(
+    lambda kind: kind("drawn")
+)
 
 
 class DrawnFlow(Flow):
@@ -45,10 +49,15 @@ class DrawnFlow(Flow):
     def __repr__(self) -> str:
         """Return the steps in the order of declaration, each with those that it waits for."""
         steps = [
-            f"{name} << [{', '.join(upstreams)}]" if upstreams else name
+            name + (f" << [{', '.join(upstreams)}]" if upstreams else "") + self._options_of(name)
             for name, upstreams in self.graph.upstreams.items()
         ]
         return f"<Flow '{self.name}': {'; '.join(steps) or 'no steps'}>"
+
+    def _options_of(self, name: str) -> str:
+        options = self.steps[name].options()
+        told = [value if isinstance(value, str) else key for key, value in options.items()]
+        return f" ({', '.join(told)})" if told else ""
 
 
 class History(list[Event]):
@@ -76,6 +85,7 @@ def flows(
     max_steps: int = 6,
     names: st.SearchStrategy[str] | None = None,
     steps: st.SearchStrategy[MakeStep] | None = None,
+    trigger_rules: bool = False,
 ) -> Flow:
     """Draw a flow, in an app of its own: in memory, `executor='inline'`, with a simulated clock.
 
@@ -88,6 +98,7 @@ def flows(
         names: Names of steps; unless said, `a`, `b`, ...
         steps: What declares a step: it is called with the name and the flow, so a class may do.
             Unless said, a `PythonExecution` that does nothing.
+        trigger_rules: Whether steps have any `trigger_rule`, and some may fail (`allow_failure`).
     """
     # A step is drawn as a label, and numbers that stand for labels before it: the nearest below.
     # So an example from which a step is taken out is the same but for this step, which is how it
@@ -106,6 +117,9 @@ def flows(
         made = make(name, flow)
         waits_for = {_nearest(each, declared) for each in upstreams}
         made.depends(*(step for each, step in declared.items() if each in waits_for))
+        if trigger_rules:
+            made.trigger_rule = draw(st.sampled_from(TriggerRule))
+            made.allow_failure = draw(st.booleans())
         declared[own_label] = made
     return flow
 
@@ -203,7 +217,11 @@ def histories(
     """
     moment = st.tuples(st.sampled_from(get_args(When)), st.integers(1, 20))
     log = MortalLog(draw(st.lists(moment, max_size=max_crashes)))
-    drawn = flow if isinstance(flow, Flow) else draw(flows() if flow is None else flow)
+    drawn = (
+        flow
+        if isinstance(flow, Flow)
+        else draw(flows(trigger_rules=True) if flow is None else flow)
+    )
     drawn.validate()
     script = Script(drawn, draw(durations(drawn)), draw(outcomes(drawn)))
     slots = draw(st.none() | st.integers(1, max_workers))

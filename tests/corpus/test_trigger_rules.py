@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from oautom import Flow, OAutom, PythonExecution, Skip
 from oautom.rules import TriggerRule, all_success, verdict
+from oautom.testing import assert_replays, check_history, simulate
 
 from .graphs import HAS_CORPUS, NO_CORPUS, corpus, sample_table
 
@@ -47,3 +49,49 @@ def test_every_case_decides_as_airflow_does() -> None:
     cases = corpus().table("trigger_rules_airflow")
     check(cases)
     assert Counter(is_asked(case) for case in cases)[True] > 900
+
+
+# Whole flows
+
+
+def declare(case: Case) -> Flow:
+    flow = Flow("flow", OAutom())
+    for node in case["nodes"]:
+        PythonExecution(node["id"], flow, str, trigger_rule=node["trigger_rule"])
+    for upstream, step in case["edges"]:
+        flow.steps[step].depends(flow.steps[upstream])
+    return flow
+
+
+OUTCOMES = {"success": None, "failed": ValueError("no"), "skipped": Skip("no")}
+
+
+def check_flow(case: Case, seed: int) -> None:
+    flow = declare(case)
+    vect = simulate(
+        flow,
+        outcomes={node["id"]: OUTCOMES[node["outcome"]] for node in case["nodes"]},
+        durations={node["id"]: (seed * 7 + i * 5) % 11 for i, node in enumerate(case["nodes"])},
+        seed=seed,
+    )
+    assert {name: step.state for name, step in vect.steps.items()} == case["expect"]
+    assert [name for name, step in vect.steps.items() if step.attempt] == [
+        node["id"] for node in case["nodes"] if node["id"] in case["ran"]
+    ]
+    is_bad = {"failed", "upstream_failed"} & set(case["expect"].values())
+    assert vect.state == ("failed" if is_bad else "success")
+    check_history(vect.events(), flow)
+    assert_replays(vect, flow)
+
+
+@pytest.mark.parametrize("case", sample_table("propagation"), ids=lambda case: case["name"])
+def test_a_flow_of_the_sample_comes_to_the_states_that_airflow_gives(case: Case) -> None:
+    for seed in range(5):
+        check_flow(case, seed)
+
+
+@pytest.mark.skipif(not HAS_CORPUS, reason=NO_CORPUS)
+def test_every_flow_comes_to_the_states_that_airflow_gives_in_whatever_order() -> None:
+    for case in corpus().table("propagation"):
+        for seed in range(3):
+            check_flow(case, seed)

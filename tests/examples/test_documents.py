@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from enum import Enum
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -173,8 +174,9 @@ def test_every_signal_event_and_state_is_in_the_reference():
 def members_of(kind: type) -> list[str]:
     """Return the public members that a class defines itself, and the settings that it takes."""
     members = [name for name in vars(kind) if not name.startswith("_")]
-    if kind.__name__ in ("Context", "Event", "OAutomMode", "Step", "Subscription", "Vect"):
-        return members  # not made by users
+    not_made_by_users = ("Context", "Event", "OAutomMode", "Step", "Subscription", "Vect")
+    if kind.__name__ in not_made_by_users or issubclass(kind, Enum):
+        return members
     return members + list(inspect.signature(kind).parameters)
 
 

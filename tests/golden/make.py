@@ -12,7 +12,17 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from oautom import Context, Event, Execution, Flow, MemoryEventLog, OAutom, PythonExecution
+from oautom import (
+    Context,
+    Event,
+    Execution,
+    Flow,
+    MemoryEventLog,
+    OAutom,
+    PythonExecution,
+    Skip,
+    TriggerRule,
+)
 from oautom.testing import SimulatedClock, simulate
 
 HERE = Path(__file__).resolve().parent
@@ -95,6 +105,20 @@ def crash() -> Flow:
     return flow
 
 
+def rules() -> Flow:
+    """A flow whose steps start by other rules than that all before them have succeeded."""
+    flow = Flow("rules", app())
+    check = PythonExecution("check", flow, str)
+    load = PythonExecution("load", flow, str, allow_failure=True)
+    [check, load] >> PythonExecution("report", flow, str)
+    load >> PythonExecution("repair", flow, str, trigger_rule=TriggerRule.ONE_FAILED)
+    load >> PythonExecution("note", flow, str)
+    [check, load] >> PythonExecution("clean up", flow, str, trigger_rule=TriggerRule.ALL_DONE)
+    check >> PythonExecution("publish", flow, str)
+    check >> PythonExecution("at once", flow, str, trigger_rule=TriggerRule.ALWAYS)
+    return flow
+
+
 def odd() -> Flow:
     """A flow with names and values that a careless format would not keep."""
     flow = Flow('odd "name"', app())
@@ -153,6 +177,12 @@ def run_crash() -> list[Event]:
     return simulate(crash(), durations=times, max_workers=2, crash_at=moments).events()
 
 
+def run_rules() -> list[Event]:
+    ends = {"check": Skip("nothing new"), "load": ConnectionError("no route")}
+    times = {"check": 1, "load": 2, "repair": 3, "at once": 9}
+    return simulate(rules(), durations=times, outcomes=ends, max_workers=2).events()
+
+
 def run_odd() -> list[Event]:
     flow = odd()
     values = [None, True, -0.0, 2**60, 1e-300, 'two\nlines\u2028"', {"": [{}, []]}]
@@ -162,7 +192,7 @@ def run_odd() -> list[Event]:
 
 
 FLOWS: dict[str, Callable[[], Flow]] = {
-    each.__name__: each for each in (chain, diamond, wide, cancel, late, polled, crash, odd)
+    each.__name__: each for each in (chain, diamond, wide, cancel, late, polled, crash, rules, odd)
 }
 RUNS: dict[str, Callable[[], list[Event]]] = {
     each.__name__.removeprefix("run_"): each
@@ -174,6 +204,7 @@ RUNS: dict[str, Callable[[], list[Event]]] = {
         run_late,
         run_polled,
         run_crash,
+        run_rules,
         run_odd,
     )
 }

@@ -33,6 +33,10 @@ ENDS = {
         "simulated-5": "failed: ü 1 success, a,b\\ failed, {} failed, 日本 success,   x success"
     },
     "polled": {"simulated-0": "success: submit success, job success, fetch success, note success"},
+    "rules": {
+        "simulated-0": "success: check skipped, load failed, report skipped, repair success, "
+        "note upstream_failed, clean up success, publish skipped, at once success"
+    },
     "wide": {
         "simulated-3": "success: "
         + "".join(f"leaf {i} success, " for i in range(1, 8))

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from oautom import Event, Flow, OAutom, PythonExecution
+from oautom import Event, Flow, OAutom, PythonExecution, Skip
 from oautom.events.check import INVARIANTS, InvariantError, check_history, violations
 from oautom.states import EVENT_NAMES, STEP_TABLE
 from oautom.testing import simulate
@@ -175,7 +175,7 @@ def good_logs() -> list[Log]:
         max_workers = chance.choice([None, 1, 2])
         vect = simulate(
             flow,
-            outcomes=dict.fromkeys(bad, ValueError("no")),
+            outcomes={name: chance.choice([ValueError("no"), Skip("no")]) for name in bad},
             durations={name: chance.randint(0, 3) for name in flow.steps},
             seed=seed,
             max_workers=max_workers,
@@ -422,6 +422,13 @@ def change_the_graph(events: Events, at: int, chance: random.Random) -> Event | 
     else:
         graph["more"] = []
     return with_data(events[at], graph=MappingProxyType(graph))
+
+
+@mutation_of("vect.created")
+def change_the_options(events: Events, at: int, chance: random.Random) -> Event:
+    step = chance.choice(list(events[at].data["graph"]))
+    wrong = [[], {"lost": {}}, {step: {"trigger_rule": "lost"}}, {step: {"lost": 1}}, {step: 1}]
+    return with_data(events[at], options=chance.choice(wrong))
 
 
 @mutation_of("step.blocked")

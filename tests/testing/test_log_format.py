@@ -65,9 +65,14 @@ def hold(line: str) -> None:
     assert (fields["step"] is None) == fields["name"].startswith("vect.")
     told = set(re.findall(r"`(\w+)`", data.split(", as `")[0]))
     if fields["name"] == "step.late_result":
-        told = {"output", "error", "error_type", "traceback", "exit_code", "signal"}
+        told = {"output", "error", "error_type", "traceback", "exit_code", "signal", "reason"}
     assert set(fields["data"]) <= told
-    needed = {"step.failed": {"error"}, "step.late_result": set()}.get(fields["name"], told)
+    always = {
+        "step.failed": {"error"},
+        "step.late_result": set(),
+        "vect.created": {"params", "graph"},
+    }
+    needed = always.get(fields["name"], told)
     assert needed <= set(fields["data"])
 
 

@@ -12,6 +12,7 @@ To have another capability tested: teach it to the model, and add a rule that as
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any
@@ -34,40 +35,51 @@ from oautom import (
     MemoryEventLog,
     OAutom,
     PythonExecution,
+    Skip,
     Vect,
     VectAlreadyRunningException,
     decide,
 )
 from oautom.events import replay, signals
 from oautom.executions.work import Work
+from oautom.rules import verdict
 from oautom.testing import SimulatedClock, assert_replays, check_history, flows
 
 OPEN = ("pending", "running")
-BAD = ("failed", "upstream_failed")
 
 
 class Model:
     """What an app should do with the Vects of one flow.
 
     Args:
-        graph: Name of a step -> those that it waits for, all of them declared before it.
+        drawn: A flow; its steps wait for such as are declared before them.
         workers: How many steps run at once.
     """
 
-    def __init__(self, graph: dict[str, tuple[str, ...]], workers: int) -> None:
-        self.graph, self.workers = graph, workers
+    def __init__(self, drawn: Flow, workers: int) -> None:
+        self.graph, self.workers = dict(drawn.graph.upstreams), workers
+        self.rules = {name: step.trigger_rule for name, step in drawn.steps.items()}
+        self.may_fail = {name for name, step in drawn.steps.items() if step.allow_failure}
         self.steps: dict[str, dict[str, str]] = {}  # the states, by Vect and step
+        self.looks: list[tuple[str, str]] = []  # steps whose upstreams have news
         self.due: list[tuple[str, str]] = []  # first come, first served
         self.busy = 0
         self.cancelled: set[str] = set()
 
     def start(self, vect: str) -> None:
         self.steps[vect] = dict.fromkeys(self.graph, "pending")
+        roots = [step for step, before in self.graph.items() if not before]
+        at_once = [step for step in self.graph if self.rules[step] == "always"]
+        self.looks += [(vect, step) for step in (*roots, *at_once)]
+
+    def become(self, vect: str, step: str, state: str) -> None:
+        self.steps[vect][step] = state
+        self.looks += [(vect, name) for name, before in self.graph.items() if step in before]
 
     def end(self, vect: str, step: str, state: str) -> None:
         self.busy -= 1
         if self.steps[vect][step] == "running":  # else it was cancelled, and is late
-            self.steps[vect][step] = state
+            self.become(vect, step, state)
 
     def cancel(self, vect: str) -> None:
         if self.state(vect) == "running":
@@ -79,16 +91,23 @@ class Model:
     def die(self) -> None:
         """The program dies and is run again: what ran is pending, and whoever waited waits anew."""
         self.due, self.busy = [], 0
-        for states in self.steps.values():
+        for vect, states in self.steps.items():
             states.update({step: "pending" for step, at in states.items() if at == "running"})
+            self.looks += [(vect, step) for step in self.graph]
 
     def settle(self) -> None:
-        for vect, states in self.steps.items():
-            for step in [name for name, state in states.items() if state == "pending"]:
-                before = [states[upstream] for upstream in self.graph[step]]
-                if any(state in BAD for state in before):
-                    states[step] = "upstream_failed"
-                elif all(state == "success" for state in before) and (vect, step) not in self.due:
+        while self.looks:
+            vect, step = self.looks.pop(0)
+            states = self.steps[vect]
+            if states[step] != "pending":
+                continue
+            before = Counter(states[upstream] for upstream in self.graph[step])
+            match verdict(self.rules[step], len(self.graph[step]), before):
+                case "block":
+                    self.become(vect, step, "upstream_failed")
+                case "skip":
+                    self.become(vect, step, "skipped")
+                case "start" if (vect, step) not in self.due:
                     self.due.append((vect, step))
         while self.due and self.busy < self.workers:
             vect, step = self.due.pop(0)
@@ -96,12 +115,17 @@ class Model:
             self.busy += 1
 
     def state(self, vect: str) -> str:
-        states = self.steps[vect].values()
+        states = self.steps[vect]
         if vect in self.cancelled:
             return "cancelled"
-        if any(state in OPEN for state in states):
+        if any(state in OPEN for state in states.values()):
             return "running"
-        return "failed" if any(state in BAD for state in states) else "success"
+        blamed: set[str] = set()
+        for step, upstreams in self.graph.items():
+            is_first = states[step] == "failed" and step not in self.may_fail
+            if is_first or (states[step] == "upstream_failed" and blamed.intersection(upstreams)):
+                blamed.add(step)
+        return "failed" if blamed else "success"
 
 
 class Hands(Executor):
@@ -122,13 +146,15 @@ number = st.integers(0, 9)
 
 class WholeApp(RuleBasedStateMachine):
     @initialize(
-        drawn=flows(min_steps=1, max_steps=5), workers=st.integers(1, 3), at_once=st.integers(1, 3)
+        drawn=flows(min_steps=1, max_steps=5, trigger_rules=True),
+        workers=st.integers(1, 3),
+        at_once=st.integers(1, 3),
     )
     def begin(self, drawn: Flow, workers: int, at_once: int) -> None:
         self.at_once = at_once
-        self.model = Model(dict(drawn.graph.upstreams), workers)
+        self.drawn, self.model = drawn, Model(drawn, workers)
         self.vects: list[Vect] = []
-        self.fails = False
+        self.ending = "success"
         self.heard: list[Event] = []
         self.clock = SimulatedClock()
         self.live(MemoryEventLog())
@@ -141,13 +167,19 @@ class WholeApp(RuleBasedStateMachine):
         )
         self.flow = Flow("flow", self.app, max_active_vects=self.at_once)
         for name, upstreams in self.model.graph.items():
-            step = PythonExecution(name, self.flow, self.work)
+            like = self.drawn.steps[name]
+            rule, may_fail = like.trigger_rule, like.allow_failure
+            step = PythonExecution(
+                name, self.flow, self.work, trigger_rule=rule, allow_failure=may_fail
+            )
             step.depends(*(self.flow.steps[upstream] for upstream in upstreams))
         signals.event.connect(self.hear, sender=self.flow)
 
     def work(self) -> str:
-        if self.fails:
+        if self.ending == "failed":
             raise RuntimeError("it fails")
+        if self.ending == "skipped":
+            raise Skip("it need not be")
         return "it works"
 
     def hear(self, flow: Flow, event: Event, **_: Any) -> None:
@@ -162,7 +194,7 @@ class WholeApp(RuleBasedStateMachine):
     def end(self, which: int, state: str) -> None:
         """Have one of the jobs end; it may be that of a step that has been cancelled."""
         work, future = self.hands.jobs.pop(which % len(self.hands.jobs))
-        self.fails = state == "failed"
+        self.ending = state
         future.set_result(work())
         self.model.end(work.context.vect_id, work.context.step, state)
         self.go()
@@ -193,6 +225,11 @@ class WholeApp(RuleBasedStateMachine):
     @rule(which=number)
     def fail(self, which: int) -> None:
         self.end(which, "failed")
+
+    @precondition(lambda self: self.hands.jobs)
+    @rule(which=number)
+    def skip(self, which: int) -> None:
+        self.end(which, "skipped")
 
     @precondition(lambda self: self.hands.jobs)
     @rule(which=number)

@@ -22,6 +22,7 @@ from oautom import (
     OAutom,
     PythonExecution,
     SettingError,
+    Skip,
 )
 from oautom.events.check import INVARIANTS, InvariantError, check_history, violations
 from oautom.events.jsonl import from_line, to_line
@@ -124,8 +125,20 @@ def crashed_twice() -> Events:
     return simulate(CHAIN, crash_at=[("after", 2), ("in", 3)]).events()
 
 
+def skipped() -> Events:
+    """Step `a` skips itself, so `b` is skipped; `x` may fail, and does; `c` starts by a rule."""
+    flow = Flow("f", Registry())
+    a = PythonExecution("a", flow, nothing)
+    a >> PythonExecution("b", flow, nothing)
+    x = PythonExecution("x", flow, nothing, allow_failure=True)
+    x >> PythonExecution("c", flow, nothing, trigger_rule="one_failed")
+    x >> PythonExecution("d", flow, nothing)
+    ends = {"a": Skip("nothing to do"), "x": ValueError("no")}
+    return simulate(flow, outcomes=ends, durations={"x": 1, "c": 1}).events()
+
+
 RECOVERED = (crashed, crashed_for_good, crashed_twice)
-GOOD = {each.__name__: each for each in (chain, pair, fork, cancelled, two, *RECOVERED)}
+GOOD = {each.__name__: each for each in (chain, pair, fork, cancelled, two, skipped, *RECOVERED)}
 
 
 # What is done to them
@@ -235,6 +248,13 @@ def crashed_for_good_too_early() -> Events:
     return move(events, again, at(events, "step.failed", "y"))
 
 
+def skipped_for_no_reason() -> Events:
+    """Step `b` is skipped though `a`, for which it waits, has not ended."""
+    events = chain()[:3]
+    told = {"name": "step.skipped", "source": "pending", "dest": "skipped", "attempt": None}
+    return add(events, A_STARTED, step="b", data={"reason": "no"}, **told)
+
+
 def without_b() -> Events:
     events = simulate(PAIR, max_workers=1).events()
     return numbered([event for event in events if event.step != "b"])
@@ -265,6 +285,12 @@ def witnesses() -> list[Witness]:
         Witness("graph-is-whole", graph(a="")),
         Witness("graph-is-whole", graph(a=([],))),
         Witness("graph-is-whole", tell(chain()[:1], CREATED, graph={1: ()})),
+        Witness("options-are-known", tell(chain()[:1], CREATED, options={"z": {}})),
+        Witness("options-are-known", tell(chain()[:1], CREATED, options={"a": {"more": 1}})),
+        Witness(
+            "options-are-known", tell(chain()[:1], CREATED, options={"a": {"trigger_rule": "any"}})
+        ),
+        Witness("options-are-known", tell(chain()[:1], CREATED, options=[])),
         Witness("vect-is-created-first", add(chain(), A_STARTED, vect="ghost")),
         Witness("vect-is-created-first", add(chain(), CREATED)),
         Witness("graph-is-of-the-flow", chain(), PAIR),
@@ -301,6 +327,7 @@ def witnesses() -> list[Witness]:
         Witness("blocked-by-an-upstream", tell(fork(), B_BLOCKED, error="something else")),
         Witness("vects-start-at-once", both_created_first()),
         Witness("blocks-at-once", swap(fork(), ("step.blocked", "c"), ("step.succeeded", "x"))),
+        Witness("skipped-by-its-rule", skipped_for_no_reason()),
         Witness("vects-end-at-once", end_of_the_first_delayed()),
         Witness("cancels-are-whole", swap(cancelled(), CANCELLED, LATE)),
         Witness("cancels-have-one-reason", tell(cancelled(), CANCELLED, reason="another")),
@@ -327,6 +354,10 @@ def witnesses() -> list[Witness]:
         Witness(
             "ends-fit-the-steps",
             change(fork(), FAILED, name="vect.succeeded", dest="success", data={}),
+        ),
+        Witness(
+            "ends-fit-the-steps",
+            change(skipped(), SUCCEEDED, name="vect.failed", dest="failed", data={"steps": []}),
         ),
         Witness("failures-name-the-steps", tell(fork(), FAILED, steps=["a", "b"])),
         Witness("failures-name-the-steps", tell(fork(), FAILED, steps=["a", "b", "c", 1])),
@@ -407,8 +438,8 @@ def test_a_message_tells_the_event_the_invariant_and_its_sentence() -> None:
         check_history(events)
     assert str(raised.value) == (
         "event 4 does not fit the events before it: step.started of step 'b' in vect "
-        "'simulated-0' violates 'starts-after-upstreams': A step starts only when all its "
-        "upstreams have succeeded."
+        "'simulated-0' violates 'starts-after-upstreams': A step starts only when its rule says "
+        "so: unless told, when all upstreams succeeded."
     )
     assert (raised.value.flow, raised.value.step) == ("f", "b")
 

@@ -26,7 +26,8 @@ from oautom.events import replay, signals
 from oautom.executions.context import Context
 from oautom.executions.work import Outcome
 from oautom.executors.inline import InlineWorkers
-from oautom.scheduler import Nudge, Scheduler
+from oautom.messages import Nudge
+from oautom.scheduler import Scheduler
 from oautom.vect import Run
 
 from .hand_made import NOON, HandClock, HandWorkers, Registry, nothing

@@ -84,6 +84,7 @@ def test_the_events_have_the_names_of_the_design() -> None:
         "step.started",
         "step.succeeded",
         "step.failed",
+        "step.skipped",
         "step.blocked",
         "step.cancelled",
         "step.interrupted",

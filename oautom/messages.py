@@ -1,0 +1,48 @@
+"""The messages that the scheduler takes out of its inbox: commands, and those below."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from oautom.decide import Command
+from oautom.vect import Run
+
+Key = tuple[str, str, int]
+"""One attempt: (id of the Vect, name of the step, number of the attempt)."""
+
+
+class Answer(NamedTuple):
+    """Message: the workers have done a piece of work."""
+
+    key: Key
+    answer: object
+    failure: BaseException | None
+
+
+class Poll(NamedTuple):
+    """Message: it is time to ask a step whether its work elsewhere is done."""
+
+    key: Key
+
+
+class Nudge:
+    """Message: nothing has happened, but look again whether you are done."""
+
+
+class Asked:
+    """Message: another process has asked for something, by the log."""
+
+
+class TakeOver(NamedTuple):
+    """Message: Vects that a dead program has left open shall go on."""
+
+    runs: tuple[Run, ...]
+
+
+class Halt(NamedTuple):
+    """Message: end all work, and leave the Vects as they are: they go on in another life."""
+
+    reason: str
+
+
+Message = Command | Answer | Poll | Nudge | Asked | TakeOver | Halt
