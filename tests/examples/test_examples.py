@@ -23,6 +23,13 @@ KEY_LINES = {
         r"oautom\.step\.failed nightly%20load/2026-11-24/fetch the command exited with code 7: .*",
         r"oautom\.vect\.failed nightly%20load/2026-11-24 ",
     ],
+    "durable.py": [
+        r"life 1: killed by signal 9; \d+ events in the log, running",
+        "fetch: success, attempt 1, '7'",
+        "load: success, attempt 2, '7 rows'",
+        r"life 2: done; 10 events in the log, success",
+        "fetched 1 time",
+    ],
     "original.py": ["success", "file1", "file2"],
     "own_execution.py": ["INFO waiting for letter.txt", "success - Dear reader"],
     "stdlib_report.py": [
