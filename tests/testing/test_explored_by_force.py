@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oautom import Context, CycleError, Execution, Flow, OAutom, PythonExecution, decide
+from oautom import Context, CycleError, Execution, Flow, OAutom, PythonExecution, Skip, decide
 from oautom.testing import End, explore, flows, outcomes, simulate
 
 from .test_orders_and_replays import any_order
@@ -43,6 +43,15 @@ def test_as_many_orders_and_states_are_found_as_there_are(flow: Flow, data: st.D
 
     assert (found.schedules, found.states) == count_by_force(flow.graph.upstreams, fails)
     assert found.is_complete
+
+
+def test_a_failure_and_a_skip_before_one_step_are_a_race() -> None:
+    flow = flow_of("", "ab")
+    PythonExecution("c", flow, str).depends(flow.steps["a"], flow.steps["b"])
+    found = explore(flow, outcomes={"a": RuntimeError("no"), "b": Skip("no")})
+
+    assert {end.steps["c"] for end in found.ends} == {"upstream_failed", "skipped"}
+    assert found.depends_on_order
 
 
 @pytest.mark.parametrize("steps", range(6))
