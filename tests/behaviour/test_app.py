@@ -556,10 +556,8 @@ def test_in_the_background_no_thread_is_left_when_all_is_over(background: OAutom
     flow_step(Flow("f", background), "a")
     for _ in range(3):
         background.run("f")
-        schedulers = [t for t in threading.enumerate() if t.name == "oautom-scheduler"]
-        for thread in schedulers:
-            thread.join(SECONDS)
-        assert not any(thread.is_alive() for thread in schedulers)
+        join_threads("oautom-scheduler")
+        assert [t for t in threading.enumerate() if t.name == "oautom-scheduler"] == []
 
 
 def test_in_the_background_one_thread_drives_however_much_comes_in(background: OAutom) -> None:

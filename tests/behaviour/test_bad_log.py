@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from oautom import Flow, LogError, MemoryEventLog, OAutom, OAutomMode, PythonExecution
+from oautom import Flow, LogError, MemoryEventLog, OAutom, OAutomMode, PythonExecution, SettingError
 
-from .conftest import SECONDS, NewApp, flow_step, told
+from .conftest import SECONDS, NewApp, flow_step, runs_well, told
 
 NAMES = ["vect.created", "vect.started", "step.started", "step.succeeded", "vect.succeeded"]
 MESSAGE = (
@@ -216,3 +216,14 @@ def test_a_block_is_left_with_the_error_of_the_log() -> None:
     Flow("f", app)
     with pytest.raises(LogError), app:
         app.run("f")
+
+
+def test_two_open_apps_do_not_write_one_log(new_app: NewApp) -> None:
+    log = MemoryEventLog()
+    first = new_app(log=log)
+
+    with pytest.raises(SettingError, match="another open app writes this log; close that one"):
+        new_app(log=log)
+
+    first.close()
+    assert runs_well(new_app(log=log))

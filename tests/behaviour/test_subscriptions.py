@@ -499,13 +499,17 @@ def test_what_was_not_kept_before_the_death_of_the_program_is_delivered_again(
 def test_a_new_subscription_that_dies_before_its_first_event_hears_it_in_the_next_life(
     new_app: Any,
 ) -> None:
-    log, stuck, heard = MemoryEventLog(), Stuck(), Recorder()
+    log, left, stuck, heard = MemoryEventLog(), MemoryEventLog(), Stuck(), Recorder()
     app = new_app(log=log, executor="inline")
     app.run(chain(app))
     app.subscribe(stuck, name="a")
     app.run("f")
     assert stuck.reached.wait(SECONDS)
-    with new_app(log=log) as next_app:
+    for event in log.read():
+        left.append(None, event)
+    left.commit()
+    left.keep_position("a", log.position("a") or 0)
+    with new_app(log=left) as next_app:
         next_app.subscribe(heard, name="a").wait(SECONDS)
     stuck.opened.set()
 
