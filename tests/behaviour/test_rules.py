@@ -17,6 +17,7 @@ from oautom import (
     StepFailedError,
     TriggerRule,
 )
+from oautom.events import replay
 from oautom.testing import assert_replays, check_history
 
 from .conftest import SECONDS, Gate, nothing
@@ -180,3 +181,60 @@ def test_what_is_as_usual_is_not_in_the_log(inline: OAutom) -> None:
     PythonExecution("a", flow, nothing, trigger_rule="all_success", allow_failure=False)
 
     assert "options" not in inline.run(flow).events()[0].data
+
+
+def test_who_is_blocked_behind_a_failure_is_to_blame_and_who_is_not_is_not(inline: OAutom) -> None:
+    """Step `clean` succeeds behind the failure of `a`; what `allowed` blocks is nobody's fault."""
+    flow = Flow("flow", inline)
+    a = BashExecution("a", flow, "exit 3")
+    a >> PythonExecution("b", flow, nothing) >> PythonExecution("c", flow, nothing)
+    clean = PythonExecution("clean", flow, nothing, trigger_rule=TriggerRule.ALL_DONE)
+    a >> clean
+    allowed = BashExecution("allowed", flow, "exit 4", allow_failure=True)
+    [clean, allowed] >> PythonExecution("d", flow, nothing)
+    vect = inline.run(flow)
+
+    assert vect.steps["d"].state == "upstream_failed"
+    assert vect.events()[-1].data["steps"] == ["a", "b", "c"]
+
+
+def test_the_reason_of_a_skip_tells_how_all_upstreams_have_ended(inline: OAutom) -> None:
+    flow = Flow("flow", inline)
+    a, b = BashExecution("a", flow, "exit 3"), PythonExecution("b", flow, nothing)
+    [a, b] >> PythonExecution("c", flow, nothing, trigger_rule=TriggerRule.ALL_SKIPPED)
+    [b, a] >> PythonExecution("d", flow, nothing, trigger_rule=TriggerRule.ALL_DONE)
+    vect = inline.run(flow)
+
+    assert vect.steps["c"].error == (
+        "its trigger rule is 'all_skipped', and of its 2 upstreams: 1 failed"
+    )
+
+
+def test_a_replay_has_the_rules_with_which_the_vect_began(inline: OAutom) -> None:
+    flow = Flow("flow", inline)
+    a = PythonExecution("a", flow, nothing, allow_failure=True)
+    a >> PythonExecution("b", flow, nothing, trigger_rule=TriggerRule.ALL_DONE)
+    vect = inline.run(flow)
+    (state,) = replay(vect.events()).values()
+
+    assert {name: step.rule for name, step in state.steps.items()} == {
+        "a": "all_success",
+        "b": "all_done",
+    }
+    assert state.options == flow.options
+    assert state.params == {}
+
+
+def test_the_reason_of_a_skip_names_each_end_once(inline: OAutom) -> None:
+    flow = Flow("flow", inline)
+    slow = [PythonExecution(name, flow, nothing) for name in "ab"]
+    failed = BashExecution("failed", flow, "exit 3")
+    slow[0] >> failed >> slow[1]
+    rule = TriggerRule.ALL_DONE_MIN_ONE_SUCCESS
+    skipped = PythonExecution("skipped", flow, skip)
+    [slow[0], skipped] >> PythonExecution("last", flow, nothing, trigger_rule=rule)
+    vect = inline.run(flow)
+
+    assert vect.steps["last"].error == (
+        f"its trigger rule is '{rule}', and of its 2 upstreams: 1 skipped, 1 success"
+    )

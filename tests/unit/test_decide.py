@@ -11,6 +11,7 @@ from oautom.decide import (
     Cancel,
     Finished,
     Kill,
+    Recover,
     Submit,
     Trigger,
     affects,
@@ -50,6 +51,18 @@ def test_to_begin_starts_the_vect() -> None:
     vect = vect_after(created(1, GRAPH))
 
     assert handle(vect, Begin("v")) == [Trigger(vect, "start")]
+
+
+def test_to_recover_a_vect_that_has_only_been_created_starts_it() -> None:
+    vect = vect_after(created(1, GRAPH))
+
+    assert handle(vect, Recover("v")) == [Trigger(vect, "start")]
+
+
+def test_to_begin_twice_is_to_begin_once() -> None:
+    vect = vect_after(created(1, GRAPH), started(2))
+
+    assert handle(vect, Begin("v")) == []
 
 
 def test_a_result_of_the_running_attempt_is_a_success_with_its_output() -> None:

@@ -6,7 +6,7 @@ from itertools import combinations_with_replacement
 
 import pytest
 
-from oautom.rules import all_success
+from oautom.rules import all_success, verdict
 
 UPSTREAM_STATES = ("open", "success", "failed", "upstream_failed", "cancelled")
 
@@ -33,3 +33,25 @@ def test_one_failure_blocks_while_others_still_run() -> None:
 def test_a_count_of_zero_is_as_none() -> None:
     assert all_success(1, {"success": 1, "failed": 0, "upstream_failed": 0}) == "start"
     assert all_success(1, {"success": 0}) is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "upstreams", "tally", "expected"),
+    [
+        ("one_failed", 2, {"success": 1}, None),
+        ("one_failed", 2, {"success": 1, "skipped": 1}, "skip"),
+        ("one_failed", 2, {"failed": 1}, "start"),
+        ("one_failed", 3, {"failed": 1, "upstream_failed": 1}, "start"),
+        ("all_failed", 2, {"failed": 1, "upstream_failed": 1}, "start"),
+        ("all_failed", 3, {"failed": 1, "upstream_failed": 1}, None),
+        ("one_success", 2, {"upstream_failed": 2}, "block"),
+        ("one_done", 1, {"upstream_failed": 1}, "skip"),
+        ("none_failed", 3, {"success": 1, "skipped": 1}, None),
+        ("all_done", 0, {}, "start"),
+        ("one_failed", 0, {}, "start"),
+    ],
+)
+def test_a_rule_decides(
+    rule: str, upstreams: int, tally: dict[str, int], expected: str | None
+) -> None:
+    assert verdict(rule, upstreams, tally) == expected
