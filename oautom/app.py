@@ -84,6 +84,7 @@ class OAutom:
         if clock is not None and not has_members(clock, "now", "monotonic", "take"):
             raise SettingError(f"clock must be None or a Clock, not {clock!r}")
         check_max_workers(max_workers)
+        self.log: EventLog
         if any(app.log is log for app in list(_open_apps)):
             raise SettingError("another open app writes this log; close that one, or use it here")
         self.log, self._owns_log = open_log(log)
