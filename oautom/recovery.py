@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 
 from oautom.engine import ForegroundEngine
 from oautom.errors import EngineError, FlowChangedError, LogError, OAutomError
+from oautom.events.event import is_answer
 from oautom.events.fold import VectState
 from oautom.events.log import EventLog, PrunedVect, VectEntry
 from oautom.events.replay import replay
@@ -17,7 +18,6 @@ from oautom.states import VECT_ENDS
 from oautom.vect import Run, Vect
 
 _logger = logging.getLogger("oautom.recovery")
-_ANSWERED = ("step.succeeded", "step.failed")
 
 
 class Recalled(Run):
@@ -148,6 +148,6 @@ class Archive:
         vect, step = environment.get("OAUTOM_VECT"), environment.get("OAUTOM_STEP")
         attempt = environment.get("OAUTOM_ATTEMPT")
         return vect is not None and any(
-            event.step == step and str(event.attempt) == attempt and event.name in _ANSWERED
+            event.step == step and str(event.attempt) == attempt and is_answer(event)
             for event in self._log.read(vect=vect)
         )

@@ -49,5 +49,11 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return _revive, (values | {"data": data},)
 
 
+def is_answer(event: Event) -> bool:
+    """Whether a step has ended an attempt so; a rule skips it only before it has started."""
+    is_skip = event.name == "step.skipped" and event.attempt is not None
+    return is_skip or event.name in ("step.succeeded", "step.failed")
+
+
 def _revive(values: dict[str, Any]) -> Event:
     return Event(**values | {"data": MappingProxyType(values["data"])})

@@ -10,7 +10,7 @@ from typing import Any
 
 from oautom.decide import Cancel, Command, Finished
 from oautom.errors import OAutomError, SettingError
-from oautom.events.event import Event
+from oautom.events.event import Event, is_answer
 from oautom.events.log import EventLog, MemoryEventLog
 from oautom.events.replay import replay
 from oautom.executors.base import Done, Place, Work
@@ -20,13 +20,6 @@ from oautom.scheduler import Scheduler
 from oautom.testing.simulation import tell_nobody
 from oautom.values import check_max_workers
 from oautom.vect import Run, Vect
-
-_ANSWERS = ("step.succeeded", "step.failed", "step.late_result")
-
-
-def _is_answer(event: Event) -> bool:
-    """Whether a step said so itself: it is skipped by a rule only before it has started."""
-    return event.name in _ANSWERS or (event.name == "step.skipped" and event.attempt is not None)
 
 
 class ReplayDiffersError(OAutomError, AssertionError):
@@ -201,7 +194,7 @@ def _surely_free(events: list[Event], flow: Flow, workers: int) -> frozenset[int
             step = flow.steps.get(event.step or "")
             if event.flow == flow.name and step is not None and not step.is_polled:
                 certain.add(key)
-        elif _is_answer(event):
+        elif _is_told(event):
             under_way.discard(key)
             certain.discard(key)
         elif event.name == "step.cancelled":
@@ -213,10 +206,15 @@ def _surely_free(events: list[Event], flow: Flow, workers: int) -> frozenset[int
     return frozenset(seq for seq, count in counts.items() if count < workers)
 
 
+def _is_told(event: Event) -> bool:
+    """Whether a worker has said so, in time or too late."""
+    return is_answer(event) or event.name == "step.late_result"
+
+
 def _asked_by(event: Event) -> Command | None:
     """Return the command that stands behind an event, if it was not decided by the engine."""
     data = event.data
-    if _is_answer(event):
+    if _is_told(event):
         told = ("output", "error", "reason")
         details = {key: value for key, value in data.items() if key not in told}
         assert event.step is not None

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from oautom.engine import ForegroundEngine
 from oautom.errors import SettingError, UnknownStepError
-from oautom.events.event import Event
+from oautom.events.event import Event, is_answer
 from oautom.executions.work import Outcome, Skip, StepError, Work
 from oautom.executors.base import Done, Place
 from oautom.executors.base import Work as AnyWork
@@ -120,9 +120,7 @@ class Script:
                 continue
             if event.name == "step.started":
                 begun[event.step] = event.time
-            elif event.name in ("step.succeeded", "step.failed") or (
-                event.name == "step.skipped" and event.attempt is not None
-            ):
+            elif is_answer(event):
                 seconds = (event.time - begun[event.step]).total_seconds()
                 durations.setdefault(event.step, []).append(max(0.0, seconds))
                 outcomes.setdefault(event.step, []).append(_recorded(event.data))

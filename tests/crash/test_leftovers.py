@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from oautom import Flow, LogError, OAutom, OAutomMode, PythonExecution
+from oautom import BashExecution, Flow, LogError, OAutom, OAutomMode, PythonExecution
 from oautom.events.sqlite import SqliteEventLog
 from oautom.executors import leftovers
 from oautom.executors.leftovers import LOG_MARK, end_leftovers
@@ -117,6 +117,23 @@ def test_what_a_function_has_left_on_purpose_outlives_a_recovery(
         declare(app)
         app.recover()
         assert [process.pid for process in marked(MARK, str(folder)) if _sleeps(process)] == [pid]
+
+
+def test_what_a_step_that_skipped_itself_has_left_on_purpose_outlives_a_recovery(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MARK, str(folder))
+    leave = "setsid bash -c 'touch left; exec sleep 1000' >/dev/null 2>&1 &"
+    with OAutom(log=folder / "runs.db") as app:
+        flow = Flow("flow", app)
+        command = f"{leave} until [ -e left ]; do sleep 0.01; done; exit 99"
+        BashExecution("step", flow, command, cwd=folder)
+        assert app.run(flow).steps["step"].state == "skipped"
+    until(lambda: _sleepers(folder) == 1)
+    with OAutom(log=folder / "runs.db") as app:
+        app.recover()
+
+    assert _sleepers(folder) == 1
 
 
 def _sleepers(folder: Path) -> int:
