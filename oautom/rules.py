@@ -79,6 +79,8 @@ def verdict(rule: str, upstreams: int, tally: Mapping[str, int]) -> Verdict | No
         upstreams: How many upstreams the step has.
         tally: How many of them have ended in which state.
     """
+    if rule == ALL_SUCCESS:
+        return all_success(upstreams, tally)
     if not upstreams:
         return "start"
     counts = (tally.get(state, 0) for state in ("success", "skipped", "failed", "upstream_failed"))
@@ -159,14 +161,7 @@ def _always(ended: _Ended) -> Verdict | None:
     return "start"
 
 
-def _all_success(ended: _Ended) -> Verdict | None:
-    if ended.bad:
-        return "block"
-    return "skip" if ended.skipped else _all_done(ended)
-
-
 _RULES: Final[Mapping[str, Callable[[_Ended], Verdict | None]]] = {
-    TriggerRule.ALL_SUCCESS: _all_success,
     TriggerRule.ALL_FAILED: _all_failed,
     TriggerRule.ALL_DONE: _all_done,
     TriggerRule.ALL_SKIPPED: _all_skipped,
