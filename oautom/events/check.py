@@ -258,7 +258,7 @@ class _Claims(Past):
     @_invariant("step.skipped")
     def skipped_by_its_rule(self, event: Event) -> bool:
         """A step that has not started is skipped only when its trigger rule cannot be met."""
-        return not self.is_skip_of_pending(event) or self.to_end.get(self.step) == event.name
+        return not self.is_by_rule(event) or self.to_end.get(self.step) == event.name
 
     @_invariant()
     def vects_end_at_once(self, event: Event) -> bool:
@@ -296,8 +296,7 @@ class _Claims(Past):
     def recoveries_are_whole(self, event: Event) -> bool:
         """Behind the recovery of a Vect each step that ran is interrupted or fails, at once."""
         closes = event.name in ("step.interrupted", "step.failed") and self.step in self.to_close
-        follows = event.name == "step.blocked" or self.is_skip_of_pending(event)
-        return not self.to_close or closes or follows
+        return not self.to_close or closes or self.is_by_rule(event)
 
     @_invariant(*_VECT_ENDS)
     def vects_end_after_their_steps(self, event: Event) -> bool:

@@ -102,7 +102,7 @@ class Past:
         self.vects: dict[str, VectPast] = {}
         self.running = 0  # steps, but for those that are polled
         self.busy: set[StepPast] = set()  # may hold a worker: they run, or were cancelled unheard
-        self.due: set[StepPast] = set()  # may start: all their upstreams have succeeded
+        self.due: set[StepPast] = set()  # may start: their trigger rules say so
         self.to_end: dict[StepPast, str] = {}  # what must be blocked or skipped next, by the event
         self.to_close: set[StepPast] = set()  # ran when their program died
         self.wrong, self.vect, self.step = "", _NO_VECT, NO_STEP  # of the event looked up
@@ -119,8 +119,7 @@ class Past:
         self.last_seq = self.last_seq + 1 if self.wrong else event.seq
         if not is_understood:
             return
-        is_consequence = event.name == _BLOCKED or self.is_skip_of_pending(event)
-        if self.step not in self.to_close and not is_consequence:
+        if self.step not in self.to_close and not self.is_by_rule(event):
             self.to_close.clear()  # it is too late for them, which is told once
         self.to_close.discard(self.step)
         if self.step not in self.to_end:
@@ -176,9 +175,9 @@ class Past:
                     self.to_end[step] = _SKIPPED
 
     @staticmethod
-    def is_skip_of_pending(event: Event) -> bool:
-        """Whether an event skips a step that has not started, as a trigger rule does."""
-        return event.name == _SKIPPED and event.source == "pending"
+    def is_by_rule(event: Event) -> bool:
+        """Whether an event ends a step that has not started, as a trigger rule does."""
+        return event.name in (_BLOCKED, _SKIPPED) and event.source == "pending"
 
 
 def _wrong_fields(event: object) -> str:
