@@ -236,7 +236,7 @@ class NotJsonError(OAutomError, ValueError):
         kind = type(part).__name__
         super().__init__(
             f"{f'its part {where}' if where else 'the value'} is a {kind} that JSON cannot keep as "
-            f"it is: {_short(part)}; use text, finite numbers, lists, and dictionaries of these"
+            f"it is: {shown(part)}; use text, finite numbers, lists, and dictionaries of these"
         )
         self.where = where
 
@@ -348,12 +348,13 @@ class InvariantError(InvalidHistoryError):
         self.invariant = invariant
 
 
-def _short(value: object) -> str:
+def shown(value: object, characters_max: int = _REPR_SHOWN) -> str:
+    """Return the `repr()` of a value, cut short; it is the user's, and may raise."""
     try:
         text = repr(value)
-    except Exception as error:  # __repr__ is the user's
+    except Exception as error:  # see above
         return f"(its repr() raises {type(error).__name__})"
-    return text if len(text) <= _REPR_SHOWN else f"{text[:_REPR_SHOWN]}..."
+    return text if len(text) <= characters_max else f"{text[:characters_max]}..."
 
 
 def _suggest(name: object, known: Iterable[str]) -> str:

@@ -17,10 +17,10 @@ from typing import Any, Final, Protocol, Self, cast
 
 import msgspec
 
-from oautom.errors import LogError, NotJsonError, SettingError
+from oautom.errors import LogError, NotJsonError, SettingError, shown
 from oautom.events.event import Event
 from oautom.events.jsonl import to_line
-from oautom.values import to_json
+from oautom.values import readable, to_json
 
 _URI_REFERENCE: Final = re.compile(r"(?:[\w.~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -202,7 +202,7 @@ def _lossy(value: object) -> Any:
             return [_lossy(part) for part in cast("list[object]", value)]
     except RecursionError:  # a list that holds itself
         pass
-    return _repr(value)
+    return readable(shown(value, _REPR_MAX))
 
 
 def _is_json(value: object) -> bool:
@@ -211,13 +211,3 @@ def _is_json(value: object) -> bool:
     except NotJsonError:
         return False
     return True
-
-
-def _repr(value: object) -> str:
-    try:
-        text = repr(value)
-    except Exception as error:  # __repr__ is the user's
-        text = f"(its repr() raises {type(error).__name__})"
-    if len(text) > _REPR_MAX:
-        text = f"{text[:_REPR_MAX]}..."
-    return text.encode(errors="backslashreplace").decode()
