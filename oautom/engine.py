@@ -20,8 +20,8 @@ from oautom.vect import Run, status_of
 class ForegroundEngine:
     """Nothing moves until somebody waits, and it moves on the thread that waits.
 
-    On the main thread, SIGINT (Ctrl-C) and SIGTERM meanwhile cancel all Vects; when all has ended,
-    the signal takes its usual course.
+    On the main thread, SIGINT (Ctrl-C) and SIGTERM meanwhile end all work; when that is done, the
+    signal takes its usual course.
     """
 
     def __init__(self, scheduler: Scheduler, log: EventLog) -> None:
@@ -87,7 +87,7 @@ class ForegroundEngine:
 
     def events(self, run: Run) -> Iterator[Event]:
         """Yield the committed events of a run."""
-        return self._log.read(vect=run.state.id)
+        return self._log.read(vect=run.id)
 
     def status(self, run: Run) -> dict[str, Any]:
         """Return the state of a run between two ticks."""
@@ -146,7 +146,7 @@ class ForegroundEngine:
         return self._scheduler.drive(until, timeout)
 
     def close(self) -> None:
-        """Cancel all that is open, wait until no process of it is left, and end the workers."""
+        """End all work, wait until no process of it is left, and end the workers."""
         self._scheduler.stop_all("the app was closed")
         self.nudge()
         try:

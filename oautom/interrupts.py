@@ -1,4 +1,4 @@
-"""SIGINT (Ctrl-C) and SIGTERM, while the scheduler has the main thread: they cancel all Vects."""
+"""SIGINT (Ctrl-C) and SIGTERM, while the scheduler has the main thread: they end all work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _listening: list[Scheduler] = []
 
 @contextmanager
 def system_signals(scheduler: Scheduler) -> Iterator[list[int]]:
-    """Have SIGINT and SIGTERM cancel all Vects; yield the list of those received.
+    """Have SIGINT and SIGTERM end all work, as `stop_all` does; yield the list of those received.
 
     The handler only puts messages in the inbox; whoever drives looks at the list, and does not wait
     any more after a second signal. Only a step that has the main thread and does not listen to its

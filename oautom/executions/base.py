@@ -43,7 +43,6 @@ class Execution:
         log_limit_bytes: How much of what the step writes is kept; the newest is.
         on_crash: What becomes of the step when the program has died while it ran, and its Vect is
             recovered from a durable log: `'rerun'`, it runs again, or `'fail'`, it has failed.
-
         trigger_rule: When the step starts, from how its upstreams have ended.
         allow_failure: The Vect need not fail when this step does; nor for what that blocks.
 
