@@ -55,7 +55,8 @@ def test_a_step_in_a_worker_process_skips_itself(new_app: Any) -> None:
     flow = Flow("flow", app)
     PythonExecution("a", flow, skip_itself)
 
-    assert app.run(flow).steps["a"].state == "skipped"
+    step = app.run(flow).steps["a"]
+    assert (step.state, step.error) == ("skipped", "not here")
 
 
 def test_a_step_that_is_polled_skips_itself_when_it_is_asked(inline: OAutom) -> None:

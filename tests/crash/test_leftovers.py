@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import psutil
@@ -26,6 +27,9 @@ from .harness import MARK, Life, left_of, sweep, swept, until
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
+    # Python's own tracker serves all tests: started in one of these, it would carry the mark and
+    # be swept, and the next test that starts a process would be told so, by a warning.
+    resource_tracker.ensure_running()
     yield tmp_path
     sweep(tmp_path)
 
