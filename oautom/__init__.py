@@ -35,8 +35,16 @@ from oautom.errors import (
 )
 from oautom.events import Event, EventLog, MemoryEventLog
 from oautom.events.subscribers import Subscription
-from oautom.executions import BashExecution, Context, Execution, PythonExecution, Skip
+from oautom.executions import (
+    BashExecution,
+    Context,
+    Execution,
+    PythonExecution,
+    Skip,
+    StepError,
+)
 from oautom.flow import Flow
+from oautom.retry import RetryPolicy
 from oautom.rules import TriggerRule
 from oautom.vect import Step, Vect
 
@@ -72,10 +80,12 @@ __all__ = [
     "OAutomError",
     "OAutomMode",
     "PythonExecution",
+    "RetryPolicy",
     "SettingError",
     "Skip",
     "SqliteEventLog",
     "Step",
+    "StepError",
     "StepFailedError",
     "Subscription",
     "SystemClock",

@@ -81,7 +81,7 @@ class OAutom:
         except ValueError:
             known = ", ".join(f"OAutomMode.{each.value}" for each in OAutomMode)
             raise SettingError(f"mode must be one of {known}, not {mode!r}") from None
-        if clock is not None and not has_members(clock, "now", "monotonic", "take"):
+        if clock is not None and not has_members(clock, "now", "monotonic", "take", "chance"):
             raise SettingError(f"clock must be None or a Clock, not {clock!r}")
         check_max_workers(max_workers)
         self.log: EventLog

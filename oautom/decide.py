@@ -28,6 +28,7 @@ class Finished(msgspec.Struct, frozen=True):
         error: What went wrong, in one line; None when all went well.
         is_skip: Nothing went wrong: the step skips itself, and `error` is why.
         data: More about the error: `exit_code`, `signal`, `error_type`, `traceback`.
+        retry_after: Seconds until the step is to be tried again; None if it is not.
     """
 
     vect: str
@@ -37,6 +38,15 @@ class Finished(msgspec.Struct, frozen=True):
     error: str | None = None
     data: Mapping[str, Any] = NO_DATA
     is_skip: bool = False
+    retry_after: float | None = None
+
+
+class Release(msgspec.Struct, frozen=True):
+    """Command: it is time to try a step again whose attempt has failed."""
+
+    vect: str
+    step: str
+    attempt: int
 
 
 class Begin(msgspec.Struct, frozen=True):
@@ -63,7 +73,7 @@ class Recover(msgspec.Struct, frozen=True):
     spared: frozenset[str] = frozenset()
 
 
-Command = Begin | Finished | Cancel | Recover
+Command = Begin | Finished | Release | Cancel | Recover
 
 
 class Trigger(msgspec.Struct, frozen=True):
@@ -91,7 +101,16 @@ class Kill(msgspec.Struct, frozen=True):
     attempt: int
 
 
-Effect = Submit | Kill
+class Wake(msgspec.Struct, frozen=True):
+    """Effect: give the command `Release` for this attempt when so many seconds have passed."""
+
+    vect: str
+    step: str
+    attempt: int
+    seconds: float
+
+
+Effect = Submit | Kill | Wake
 
 _BAD_ENDS = frozenset({"failed", "upstream_failed"})
 _NO_OUTPUT: Mapping[str, Any] = MappingProxyType({"output": None})  # shared: 230 bytes a step
@@ -102,6 +121,10 @@ def handle(vect: VectState, command: Command) -> list[Trigger]:
     match command:
         case Finished():
             return [_finish(vect.steps[command.step], command)]
+        case Release():
+            step = vect.steps[command.step]
+            is_due = (step.state, step.attempt) == ("up_for_retry", command.attempt)
+            return [Trigger(step, "release")] if is_due else []
         case Begin():
             return [Trigger(vect, "start")] if vect.state == "pending" else []
         case Cancel():
@@ -118,6 +141,9 @@ def _finish(step: StepState, answer: Finished) -> Trigger:
         data = {**answer.data, "error": answer.error}
     if step.state != "running" or step.attempt != answer.attempt:
         return Trigger(step, "late_result", answer.attempt, MappingProxyType(data))
+    if answer.retry_after is not None:
+        data["delay"] = answer.retry_after
+        return Trigger(step, "retry", answer.attempt, MappingProxyType(data))
     if answer.error is not None:
         trigger = "skip" if answer.is_skip else "fail"
         return Trigger(step, trigger, answer.attempt, MappingProxyType(data))
@@ -161,9 +187,9 @@ def affects(vect: VectState, event: Event) -> list[StepState | VectState]:
         if vect.options:
             names += [name for name in vect.options if vect.steps[name].rule == "always"]
         return [vect.steps[name] for name in names] or [vect]
-    if event.dest not in STEP_ENDS or event.source in STEP_ENDS:
-        return []
     steps = vect.steps
+    if event.dest not in STEP_ENDS or event.source in STEP_ENDS:
+        return [steps[event.step]] if event.name == "step.released" else []
     looks: list[StepState | VectState] = [
         steps[name] for name in vect.graph.dependants_of(event.step)
     ]
@@ -242,8 +268,12 @@ def effects(event: Event) -> Sequence[Effect]:
     """Return what a committed event asks of the world."""
     if event.step is None:
         return ()
-    if event.dest == "running":
-        return (Submit(event.vect, event.step, event.attempt or 0),)
-    if event.dest == "cancelled" and event.source == "running":
-        return (Kill(event.vect, event.step, event.attempt or 0),)
+    attempt = event.attempt or 0
+    match event.source, event.dest:
+        case "pending", "running":
+            return (Submit(event.vect, event.step, attempt),)
+        case "running", "cancelled":
+            return (Kill(event.vect, event.step, attempt),)
+        case "running", "up_for_retry":
+            return (Wake(event.vect, event.step, attempt, event.data["delay"]),)
     return ()

@@ -13,8 +13,9 @@ from oautom.errors import (
     FlowError,
     FlowFrozenError,
 )
-from oautom.executions.base import Execution
+from oautom.executions.base import Execution, wrong_retry, wrong_timeout
 from oautom.graph import Graph
+from oautom.retry import RetryPolicy
 
 
 class Registry(Protocol):
@@ -33,10 +34,13 @@ class Flow:
         name: Name of the flow, unique in its app.
         app: The `OAutom` that runs it.
         max_active_vects: How many Vects of the flow may be open at once.
+        retry: When its steps are tried again after they have failed, unless they say otherwise.
+        timeout: Seconds that an attempt of each of its steps may take, unless they say otherwise.
         description: What the flow is for, in a sentence.
 
     Attributes:
         app: The `OAutom` that runs it.
+        retry, timeout: See above.
 
     Raises:
         FlowError: An argument cannot be used.
@@ -44,7 +48,14 @@ class Flow:
     """
 
     def __init__(
-        self, name: str, app: Registry, *, max_active_vects: int = 1, description: str = ""
+        self,
+        name: str,
+        app: Registry,
+        *,
+        max_active_vects: int = 1,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        description: str = "",
     ) -> None:
         check_name("flow", name)
         if not callable(getattr(app, "add", None)) or hasattr(app, "add_edges"):
@@ -60,7 +71,11 @@ class Flow:
             )
         self.name = name
         self.app = app
+        if problem := wrong_retry(retry) or wrong_timeout(timeout):
+            raise FlowError(f"flow '{name}': {problem}", flow=name)
         self.max_active_vects = max_active_vects
+        self.retry = retry
+        self.timeout = timeout
         self.description = description
         self._steps: dict[str, Execution] = {}
         self._edges: dict[str, list[str]] = {}

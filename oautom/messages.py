@@ -25,6 +25,12 @@ class Poll(NamedTuple):
     key: Key
 
 
+class TimeUp(NamedTuple):
+    """Message: an attempt has taken as long as it may."""
+
+    key: Key
+
+
 class Nudge:
     """Message: nothing has happened, but look again whether you are done."""
 
@@ -45,4 +51,4 @@ class Halt(NamedTuple):
     reason: str
 
 
-Message = Command | Answer | Poll | Nudge | Asked | TakeOver | Halt
+Message = Command | Answer | Poll | TimeUp | Nudge | Asked | TakeOver | Halt

@@ -6,12 +6,15 @@ the scheduler's thread; only `_answered` runs wherever a worker ends.
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from typing import Any, Literal
 
 from oautom.clock import Clock, Timers
-from oautom.decide import Effect, Finished, Submit
+from oautom.decide import Effect, Finished, Release, Submit, Wake
 from oautom.events.fold import StepState
 from oautom.executions.base import Execution, wrong_interval
 from oautom.executions.context import Context
@@ -19,20 +22,26 @@ from oautom.executions.work import Outcome, Work, unpack
 from oautom.executors.base import Workers
 from oautom.executors.inline import InlineWorkers
 from oautom.executors.threads import ThreadWorkers
-from oautom.messages import Answer, Key, Poll
+from oautom.messages import Answer, Key, Poll, TimeUp
 from oautom.vect import Run
+
+_logger = logging.getLogger("oautom.runner")
 
 
 class _Task:
     """An attempt that is under way."""
 
     __slots__ = (
+        "alarm",
         "context",
         "execution",
+        "has_no_slot",
         "is_killed",
+        "is_late",
         "is_launched",
         "is_promised",
         "is_submitted",
+        "is_told",
         "key",
         "run",
     )
@@ -46,6 +55,10 @@ class _Task:
         self.is_launched = False  # `run` has returned, it is `check` that is asked from now on
         self.is_killed = False
         self.is_promised = False  # it has been killed, and somebody sees to it that it ends
+        self.alarm: int | None = None  # the timer of its timeout
+        self.is_late = False  # it was killed because its time was up
+        self.is_told = False  # it has failed already, whatever it answers in the end
+        self.has_no_slot = False  # the worker that it keeps was replaced
 
 
 class Runner:
@@ -119,9 +132,55 @@ class Runner:
             self._tasks[key] = task
             if run.state.steps[effect.step].state != "running":  # cancelled in this very tick
                 task.context.mark_cancelled()  # so that the workers do not begin with it
+            if execution.timeout is not None:
+                self._set_alarm(task, execution.timeout)
             self._submit(task, "run")
+        elif isinstance(effect, Wake):
+            self._timers.add(self._clock.monotonic() + effect.seconds, Release(*key))
         elif key in self._tasks:
             self._kill(self._tasks[key])
+
+    def rearm(self, run: Run, now: datetime) -> None:
+        """Have the steps of a run tried again when it is time, after the program has died."""
+        for step in run.state.steps.values():
+            if step.state == "up_for_retry" and step.until is not None:
+                seconds = max(0.0, (step.until - now).total_seconds())
+                self.perform(run, Wake(run.id, step.name, step.attempt, seconds))
+
+    def _set_alarm(self, task: _Task, seconds: float) -> None:
+        when = self._clock.monotonic() + seconds
+        task.alarm = self._timers.add(when, TimeUp(task.key))
+        if self._workers_for(task.execution).place == "inline":
+            # The step has the thread that would notice; it is told so from another one.
+            watch = threading.Timer(seconds, self._interrupt_at, (task, when))
+            watch.daemon = True
+            watch.start()
+
+    def _interrupt_at(self, task: _Task, when: float) -> None:
+        if task.key in self._tasks and self._clock.monotonic() >= when:
+            task.context.mark_cancelled()
+
+    def time_up(self, key: Key) -> Finished | None:
+        """End the work of an attempt that has taken too long, and return that it has failed.
+
+        Where somebody sees to it that it ends, it has failed when it has ended: then its answer
+        says so, and None is returned.
+        """
+        task = self._tasks[key]
+        task.alarm = None
+        if task.is_killed:
+            return None
+        task.is_late = True
+        was_submitted = task.is_submitted
+        self._kill(task)
+        workers = self._workers_for(task.execution)
+        if task.is_promised or (was_submitted and workers.place == "inline"):
+            return None
+        task.is_told = True
+        if was_submitted and workers.replace():
+            task.has_no_slot = True
+            self.busy -= 1
+        return self._failed(task, _timed_out(task, is_abandoned=was_submitted))
 
     def poll(self, key: Key) -> None:
         """Ask a step whether it is done, unless it has been killed meanwhile. Takes a slot."""
@@ -150,13 +209,12 @@ class Runner:
 
     def settle(self, message: Answer) -> Finished | None:
         """Free the slot of an answer, and return it as a command if the attempt is over."""
-        outcome = (
-            unpack(message.answer) if message.failure is None else Outcome.failure(message.failure)
-        )
+        outcome = unpack(message.answer, message.failure)
         task = self._tasks.get(message.key)
         if task is None:  # workers that are not ours may answer twice
             return _finished(message.key, outcome)
-        self.busy -= 1
+        if not task.has_no_slot:
+            self.busy -= 1
         task.is_submitted = False
         if outcome.log:
             task.context.buffer.write(outcome.log)
@@ -168,11 +226,30 @@ class Runner:
             else:
                 return None
         del self._tasks[task.key]
+        if task.alarm is not None:
+            self._timers.cancel(task.alarm)
         if task.is_promised:
             self._end_promise(task.key[0])
-        if outcome.cause is not None and not task.is_killed:
+        if task.is_late and not task.is_told:
+            outcome = _timed_out(task)
+        return self._failed(task, outcome) if outcome.error else _finished(task.key, outcome)
+
+    def _failed(self, task: _Task, outcome: Outcome) -> Finished:
+        """Return a failure as a command: whether the step is tried again is decided here."""
+        if outcome.cause is not None and (not task.is_killed or task.is_late):
             task.run.causes[task.key[1]] = outcome.cause
-        return _finished(task.key, outcome)
+        return _finished(task.key, outcome, self._retry_after(task, outcome))
+
+    def _retry_after(self, task: _Task, outcome: Outcome) -> float | None:
+        """Return the seconds until the step is to be tried again, or None if it is not."""
+        policy = task.execution.retry
+        failures = task.run.state.steps[task.key[1]].failures + 1
+        if policy is None or outcome.is_skip or failures >= policy.max_attempts:
+            return None
+        is_covered = outcome.is_retriable
+        if is_covered is None:
+            is_covered = outcome.cause is None or policy.covers(outcome.cause)
+        return policy.delay_after(failures, self._clock.chance()) if is_covered else None
 
     def _is_done(self, task: _Task, outcome: Outcome) -> bool:
         if not task.is_launched:
@@ -190,6 +267,8 @@ class Runner:
         task.is_killed = True
         promised = task.context.mark_cancelled()
         if not task.is_submitted:
+            if task.alarm is not None:
+                self._timers.cancel(task.alarm)
             del self._tasks[task.key]  # it waited to be asked again: no answer will come
         elif promised:
             task.is_promised = True
@@ -245,5 +324,17 @@ def _inputs(step: StepState) -> dict[str, Any]:
     return {name: steps[name].output for name in names if steps[name].state == "success"}
 
 
-def _finished(key: Key, outcome: Outcome) -> Finished:
-    return Finished(*key, outcome.output, outcome.error, outcome.details, outcome.is_skip)
+def _finished(key: Key, outcome: Outcome, retry_after: float | None = None) -> Finished:
+    error, details = outcome.error, outcome.details
+    return Finished(*key, outcome.output, error, details, outcome.is_skip, retry_after)
+
+
+def _timed_out(task: _Task, *, is_abandoned: bool = False) -> Outcome:
+    seconds = task.execution.timeout
+    error = f"it took longer than its timeout of {seconds:g} seconds"
+    details: dict[str, Any] = {"timeout": seconds}
+    if is_abandoned:
+        error += "; it does not listen to context.cancelled, and what it does was abandoned"
+        details["abandoned"] = True
+        _logger.warning("vect '%s', step '%s', attempt %d: %s", *task.key, error)
+    return Outcome(error=error, details=details, cause=TimeoutError(error))

@@ -12,7 +12,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any
 
 from msgspec import structs
@@ -39,7 +38,7 @@ from oautom.events.replay import replay
 from oautom.events.signals import publish
 from oautom.executors.base import Workers
 from oautom.machine import LoggedMachine, Wire
-from oautom.messages import Answer, Asked, Halt, Message, Nudge, Poll, TakeOver
+from oautom.messages import Answer, Asked, Halt, Message, Nudge, Poll, TakeOver, TimeUp
 from oautom.runner import Runner
 from oautom.states import (
     STEP_EVENTS,
@@ -249,13 +248,13 @@ class Scheduler(Driver[Message]):
         match message:
             case Answer():
                 self._has_news |= message.key[0] not in self._open
-                finished = self._runner.settle(message)
-                if finished is not None and not self.halted:
-                    self._obey(self._kept(finished))
+                self._take_end(self._runner.settle(message))
             case _ if self.halted:
                 return
             case Poll():
                 self._waiting.append(message)
+            case TimeUp():
+                self._take_end(self._runner.time_up(message.key))
             case Nudge():
                 return
             case Asked():
@@ -267,6 +266,10 @@ class Scheduler(Driver[Message]):
                 self._holds_starts = self._is_ending_all = True
             case _:
                 self._obey(message)
+
+    def _take_end(self, finished: Finished | None) -> None:
+        if finished is not None and not self.halted:
+            self._obey(self._kept(finished))
 
     def _obey(self, command: Command) -> None:
         run = self._runs.get(command.vect)
@@ -317,6 +320,7 @@ class Scheduler(Driver[Message]):
             for step in lost:
                 self._obey(Finished(run.id, step.name, step.attempt, error=LOST))
                 self._settle()
+            self._runner.rearm(run, self._now)
         self._holds_starts = False
 
     def _settle(self) -> None:
@@ -350,12 +354,8 @@ class Scheduler(Driver[Message]):
 
     def _create(self, run: Run) -> None:
         state = run.state
-        graph = MappingProxyType(state.graph.upstreams)
-        told: dict[str, Any] = {"params": state.params, "graph": graph}
-        if state.options:
-            told["options"] = MappingProxyType(state.options)
-        data = MappingProxyType(told)
-        event = self._record(state, VECT_CREATED, None, state.state, None, data)
+        told = state.first_facts()
+        event = self._record(state, VECT_CREATED, None, state.state, None, told)
         self._emitted.send(state, event=event)
         self._appended.send(state, event=event)
 

@@ -9,7 +9,14 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple, get_args
 
 StepStateName = Literal[
-    "pending", "running", "success", "failed", "skipped", "upstream_failed", "cancelled"
+    "pending",
+    "running",
+    "success",
+    "failed",
+    "skipped",
+    "upstream_failed",
+    "up_for_retry",
+    "cancelled",
 ]
 VectStateName = Literal["pending", "running", "success", "failed", "cancelled"]
 
@@ -28,13 +35,19 @@ STEP_TABLE: Final = (
     Row("start", "pending", "running"),
     Row("succeed", "running", "success"),
     Row("fail", "running", "failed"),
+    Row("retry", "running", "up_for_retry"),
+    Row("release", "up_for_retry", "pending"),
     Row("skip", "pending", "skipped"),
     Row("skip", "running", "skipped"),
     Row("block", "pending", "upstream_failed"),
     Row("cancel", "pending", "cancelled"),
     Row("cancel", "running", "cancelled"),
+    Row("cancel", "up_for_retry", "cancelled"),
     Row("interrupt", "running", "pending"),
     # An answer of an attempt that is over: it is written down, and moves nothing.
+    Row("late_result", "pending", "pending"),
+    Row("late_result", "running", "running"),
+    Row("late_result", "up_for_retry", "up_for_retry"),
     Row("late_result", "success", "success"),
     Row("late_result", "failed", "failed"),
     Row("late_result", "skipped", "skipped"),
@@ -61,6 +74,8 @@ _PAST: Final = {
     "start": "started",
     "succeed": "succeeded",
     "fail": "failed",
+    "retry": "retried",
+    "release": "released",
     "skip": "skipped",
     "block": "blocked",
     "cancel": "cancelled",

@@ -18,7 +18,7 @@ from oautom.errors import InvariantError, SettingError
 from oautom.events.event import Event
 from oautom.events.past import BAD, NO_STEP, Past
 from oautom.graph import Graph
-from oautom.rules import ALL_SUCCESS, RULE_NAMES, verdict
+from oautom.rules import RULE_NAMES, verdict
 from oautom.states import EVENT_NAMES, INITIAL, STEP_MOVES, VECT_CREATED, VECT_MOVES
 from oautom.values import check_max_workers
 
@@ -106,6 +106,12 @@ _CONSEQUENCES: Final = (
     *_VECT_ENDS,
 )
 _MOVES: Final = STEP_MOVES | VECT_MOVES | {(VECT_CREATED, None, INITIAL)}
+_OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "trigger_rule": lambda rule: rule in RULE_NAMES,
+    "allow_failure": lambda is_allowed: is_allowed is True,
+    "max_attempts": lambda number: type(number) is int and number > 0,
+    "timeout": lambda seconds: type(seconds) in (int, float) and seconds > 0,
+}
 _DATA: Final[Mapping[str, Mapping[str, type]]] = {
     VECT_CREATED: {"params": Mapping, "graph": Mapping},
     "vect.failed": {"steps": list},
@@ -159,14 +165,13 @@ class _Claims(Past):
 
     @_invariant(VECT_CREATED, is_gate=True)
     def options_are_known(self, event: Event) -> bool:
-        """The options of a Vect name steps that it has, and trigger rules that there are."""
+        """The options of a Vect name steps that it has, and say of them what can be said."""
         options = event.data.get("options", {})
         return isinstance(options, Mapping) and all(
             name in event.data["graph"]
             and isinstance(given, Mapping)
-            and given.keys() <= {"trigger_rule", "allow_failure"}
-            and given.get("trigger_rule", ALL_SUCCESS) in RULE_NAMES
-            and given.get("allow_failure", True) is True
+            and given.keys() <= _OPTIONS.keys()
+            and all(_OPTIONS[option](value) for option, value in given.items())
             for name, given in options.items()
         )
 
@@ -199,9 +204,12 @@ class _Claims(Past):
     def data_fit_the_event(self, event: Event) -> bool:
         """The data of an event hold what belongs to an event of its name, and nothing else."""
         data, wanted = event.data, _DATA.get(event.name, {})
-        if event.name == "step.failed" or (event.name == "step.late_result" and "error" in data):
+        is_late_failure = event.name == "step.late_result" and "error" in data
+        if event.name in ("step.failed", "step.retried") or is_late_failure:
             is_failure = isinstance(data.get("error"), str) and "output" not in data
-            return is_failure and data.get("exit_code") != 0
+            is_retry = type(data.get("delay")) in (int, float) and data["delay"] >= 0
+            fits = is_retry if event.name == "step.retried" else "delay" not in data
+            return is_failure and fits and data.get("exit_code") != 0
         if event.name == "step.late_result" and "reason" in data:
             wanted = _DATA["step.skipped"]
         is_wanted = all(isinstance(data.get(key), kind) for key, kind in wanted.items())
@@ -235,6 +243,11 @@ class _Claims(Past):
             return event.attempt == self.step.starts + 1
         ran = event.step is not None and event.source == "running"
         return event.attempt == (self.step.starts if ran else None)
+
+    @_invariant("step.retried")
+    def retries_are_limited(self, event: Event) -> bool:
+        """A step is tried again only as long as it has not failed max_attempts times."""
+        return self.step.failures + 1 < self.step.max_attempts
 
     @_invariant("step.blocked")
     def blocked_by_an_upstream(self, event: Event) -> bool:

@@ -52,7 +52,7 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def is_answer(event: Event) -> bool:
     """Whether a step has ended an attempt so; a rule skips it only before it has started."""
     is_skip = event.name == "step.skipped" and event.attempt is not None
-    return is_skip or event.name in ("step.succeeded", "step.failed")
+    return is_skip or event.name in ("step.succeeded", "step.failed", "step.retried")
 
 
 def _revive(values: dict[str, Any]) -> Event:

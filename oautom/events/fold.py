@@ -7,7 +7,7 @@ in a replay `advance` does so itself, after it has held the event against the ta
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +18,7 @@ from oautom.rules import ALL_SUCCESS
 from oautom.states import INITIAL, STEP_ENDS, STEP_MOVES, VECT_CREATED, VECT_ENDS, VECT_MOVES
 
 Options = Mapping[str, Mapping[str, Any]]
-"""By the name of the step what is otherwise than usual: `trigger_rule`, `allow_failure`."""
+"""By the name of the step what is otherwise than usual: `trigger_rule`, `max_attempts`, ..."""
 
 NO_OPTIONS: Options = MappingProxyType({})
 
@@ -33,12 +33,14 @@ class StepState:
         "attempt",
         "end_date",
         "error",
+        "failures",
         "name",
         "output",
         "rule",
         "start_date",
         "state",
         "tally",
+        "until",
         "upstreams",
         "vect",
     )
@@ -48,6 +50,8 @@ class StepState:
         self.name = name
         self.state: str = INITIAL
         self.attempt = 0
+        self.failures = 0  # of its attempts; what a dead program has cut short is none
+        self.until: datetime | None = None  # when it is tried again, if it is up_for_retry
         self.output: Any = None
         self.error: str | None = None
         self.start_date: datetime | None = None
@@ -102,6 +106,16 @@ class VectState:
         """The Vect itself, as `StepState.vect` is."""
         return self
 
+    def first_facts(self) -> Mapping[str, Any]:
+        """Return what `vect.created` tells."""
+        told: dict[str, Any] = {
+            "params": self.params,
+            "graph": MappingProxyType(self.graph.upstreams),
+        }
+        if self.options:
+            told["options"] = MappingProxyType(self.options)
+        return MappingProxyType(told)
+
     def apply(self, event: Event) -> None:
         """Take in all that `event` tells, but for the state that the machine moves."""
         if event.step is not None:
@@ -116,8 +130,9 @@ class VectState:
     def _apply_to_step(self, step: StepState, event: Event) -> None:
         dest = event.dest
         if dest == "running":
-            step.attempt = event.attempt or 0
-            step.start_date = event.time
+            if event.source != dest:  # a late result moves nothing
+                step.attempt = event.attempt or 0
+                step.start_date = event.time
         elif dest in STEP_ENDS and event.source not in STEP_ENDS:
             step.end_date = event.time
             step.output = event.data.get("output")
@@ -126,6 +141,10 @@ class VectState:
             for name in self.graph.dependants_of(step.name):
                 tally = self.steps[name].tally
                 tally[dest] = tally.get(dest, 0) + 1
+        elif dest == "up_for_retry" != event.source:
+            step.failures += 1
+            step.error = event.data["error"]
+            step.until = event.time + timedelta(seconds=event.data["delay"])
 
     def advance(self, event: Event) -> None:
         """Move to the state after `event`, as a replay does.

@@ -22,7 +22,7 @@ from oautom.states import INITIAL, VECT_CREATED
 if TYPE_CHECKING:
     from oautom.flow import Flow
 
-_OPEN: Final = ("pending", "running")
+_OPEN: Final = ("pending", "running", "up_for_retry")
 _BLOCKED: Final = "step.blocked"
 _SKIPPED: Final = "step.skipped"
 _ENDS: Final = ("step.succeeded", "step.failed", _SKIPPED, _BLOCKED)
@@ -36,6 +36,8 @@ class StepPast(msgspec.Struct, eq=False):
     is_polled: bool = False
     state: str = INITIAL
     starts: int = 0
+    failures: int = 0
+    max_attempts: int = 1
     error: str = ""
     rule: str = ALL_SUCCESS
     allow_failure: bool = False
@@ -61,6 +63,7 @@ class VectPast:
         for name, given in options.items():
             self.steps[name].rule = given.get("trigger_rule", ALL_SUCCESS)
             self.steps[name].allow_failure = given.get("allow_failure", False)
+            self.steps[name].max_attempts = given.get("max_attempts", 1)
         for name, step in self.steps.items():
             step.upstreams = {upstream: self.steps[upstream] for upstream in graph[name]}
             for upstream in step.upstreams.values():
@@ -101,7 +104,8 @@ class Past:
         self.last_vect = _NO_VECT
         self.vects: dict[str, VectPast] = {}
         self.running = 0  # steps, but for those that are polled
-        self.busy: set[StepPast] = set()  # may hold a worker: they run, or were cancelled unheard
+        # Attempts that may hold a worker: they run, or were cancelled or abandoned unheard.
+        self.busy: set[tuple[StepPast, int | None]] = set()
         self.due: set[StepPast] = set()  # may start: their trigger rules say so
         self.to_end: dict[StepPast, str] = {}  # what must be blocked or skipped next, by the event
         self.to_close: set[StepPast] = set()  # ran when their program died
@@ -138,7 +142,7 @@ class Past:
             if event.name == "vect.started":
                 self._look_at(self.vect.steps.values())
             elif event.name == "vect.recovered":  # with the program its workers have gone
-                self.busy = {step for step in self.busy if step.state == "running"}
+                self.busy = {each for each in self.busy if each[0].state == "running"}
                 self.to_close = {s for s in self.vect.steps.values() if s.state == "running"}
         self.last, self.last_vect = event, self.vect
 
@@ -150,10 +154,11 @@ class Past:
         self.due.discard(step)
         if event.name == "step.started":
             step.starts += 1
-            self.busy.add(step)
-        elif event.name != "step.cancelled":
-            self.busy.discard(step)
-        if event.name == "step.interrupted":
+            self.busy.add((step, event.attempt))
+        elif event.name != "step.cancelled" and "abandoned" not in event.data:
+            self.busy.discard((step, event.attempt))
+        step.failures += event.name == "step.retried"
+        if event.name in ("step.interrupted", "step.released"):
             self.due.add(step)
         if event.name in _ENDS:
             step.error = str(event.data.get("error", ""))

@@ -4,6 +4,6 @@ from oautom.executions.base import Execution
 from oautom.executions.bash import BashExecution
 from oautom.executions.context import Context
 from oautom.executions.python import PythonExecution
-from oautom.executions.work import Skip
+from oautom.executions.work import Skip, StepError
 
-__all__ = ["BashExecution", "Context", "Execution", "PythonExecution", "Skip"]
+__all__ = ["BashExecution", "Context", "Execution", "PythonExecution", "Skip", "StepError"]

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, TypeVar, get_args
 
-from oautom.errors import FlowError
+from oautom.errors import FlowError, shown
 from oautom.executions.context import Context
+from oautom.retry import RetryPolicy
 from oautom.rules import ALL_SUCCESS, TriggerRule
 
 if TYPE_CHECKING:
     from oautom.flow import Flow
 
+T = TypeVar("T")
 Steps = TypeVar("Steps", bound="Execution | Iterable[Execution]")
 
 OnCrash = Literal["rerun", "fail"]
@@ -25,6 +27,8 @@ class StepOptions(TypedDict, total=False):
     on_crash: OnCrash
     trigger_rule: TriggerRule | str
     allow_failure: bool
+    retry: RetryPolicy | None
+    timeout: float | None
 
 
 class Execution:
@@ -45,10 +49,13 @@ class Execution:
             recovered from a durable log: `'rerun'`, it runs again, or `'fail'`, it has failed.
         trigger_rule: When the step starts, from how its upstreams have ended.
         allow_failure: The Vect need not fail when this step does; nor for what that blocks.
+        retry: When the step is tried again after it has failed; None for what its flow says.
+        timeout: Seconds that an attempt may take; then it is ended, and has failed. None for what
+            its flow says.
 
     Attributes:
         poll_interval: Seconds between two calls of `check`.
-        on_crash, trigger_rule, allow_failure: See above.
+        on_crash, trigger_rule, allow_failure, retry, timeout: See above.
         runs_here: The work stays in this process, whatever the executor of the app is.
 
     Raises:
@@ -62,6 +69,8 @@ class Execution:
     on_crash: OnCrash = "rerun"
     trigger_rule: TriggerRule = TriggerRule.ALL_SUCCESS
     allow_failure: bool = False
+    retry: RetryPolicy | None = None
+    timeout: float | None = None
 
     def __init__(
         self,
@@ -72,6 +81,8 @@ class Execution:
         on_crash: OnCrash | None = None,
         trigger_rule: TriggerRule | str | None = None,
         allow_failure: bool | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
     ) -> None:
         if not hasattr(flow, "add_edges"):
             raise FlowError(f"step {name!r}: flow must be a Flow, not {flow!r}")
@@ -94,6 +105,10 @@ class Execution:
             self.trigger_rule = self._known_rule(flow, name, trigger_rule)
         if allow_failure is not None:
             self.allow_failure = bool(allow_failure)
+        self.retry = _first(retry, self.retry, flow.retry)
+        self.timeout = _first(timeout, self.timeout, flow.timeout)
+        if problem := wrong_retry(self.retry) or wrong_timeout(self.timeout):
+            raise self.wrong(flow, name, problem)
         self.name = name
         self.flow = flow
         self.log_limit_bytes = log_limit_bytes
@@ -114,6 +129,10 @@ class Execution:
             told["trigger_rule"] = str(self.trigger_rule)
         if self.allow_failure:
             told["allow_failure"] = True
+        if self.retry is not None:
+            told["max_attempts"] = self.retry.max_attempts
+        if self.timeout is not None:
+            told["timeout"] = self.timeout
         return told
 
     @staticmethod
@@ -187,8 +206,26 @@ class Execution:
         return f"<{type(self).__name__} '{self.name}'>"
 
 
+def _first(*given: T | None) -> T | None:
+    return next((each for each in given if each is not None), None)
+
+
 def wrong_interval(seconds: object) -> str | None:
     """Return what is wrong with a `poll_interval`, or None."""
     if isinstance(seconds, int | float) and 0 <= seconds < float("inf"):
         return None
     return f"poll_interval must be seconds, from 0, not {seconds!r}"
+
+
+def wrong_timeout(seconds: object) -> str | None:
+    """Return what is wrong with a `timeout`, or None."""
+    if seconds is None or (isinstance(seconds, int | float) and 0 < seconds < float("inf")):
+        return None
+    return f"timeout must be seconds, more than 0, or None, not {shown(seconds)}"
+
+
+def wrong_retry(policy: object) -> str | None:
+    """Return what is wrong with a `retry`, or None."""
+    if policy is None or isinstance(policy, RetryPolicy):
+        return None
+    return f"retry must be a RetryPolicy or None, not {shown(policy)}; RetryPolicy(max_attempts=3)"

@@ -45,10 +45,11 @@ class Outcome:
         is_skip: Nothing went wrong: the step skips itself, and `error` is why.
         details: More about the error.
         cause: The exception itself, where it is in this process.
+        is_retriable: Whether the retry policy of the step covers it; None if nobody has asked.
         log: What the step logged, where it could not be seen here.
     """
 
-    __slots__ = ("cause", "details", "error", "is_skip", "log", "output")
+    __slots__ = ("cause", "details", "error", "is_retriable", "is_skip", "log", "output")
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class Outcome:
         details: Mapping[str, Any] = NO_DETAILS,
         cause: BaseException | None = None,
         is_skip: bool = False,
+        is_retriable: bool | None = None,
     ) -> None:
         self.output = output
         self.error = error
@@ -64,6 +66,7 @@ class Outcome:
         self.cause = cause
         self.log = b""
         self.is_skip = is_skip
+        self.is_retriable = is_retriable
 
     @classmethod
     def failure(cls, cause: BaseException) -> Outcome:
@@ -120,7 +123,10 @@ class Work:
             if self.method == "check":
                 output = bool(output)
         except BaseException as error:  # whatever a step raises fails that step only
-            return Outcome.failure(error)
+            outcome = Outcome.failure(error)
+            if (policy := self.execution.retry) is not None:  # here: the error may not travel
+                outcome.is_retriable = policy.covers(error)
+            return outcome
         return Outcome(output)
 
     def on_cancel(self, stopper: Callable[[], None]) -> bool:
@@ -190,15 +196,22 @@ def _pack(outcome: Outcome) -> bytes:
         cause = None
     try:
         told = (outcome.output, outcome.error, outcome.details, cause, outcome.is_skip)
-        return pickle.dumps((*told, outcome.log))
+        return pickle.dumps((*told, outcome.is_retriable, outcome.log))
     except BaseException as error:  # pickling runs the user's code
         failed = Outcome.failure(error)
         message = f"the output cannot be sent to the main process: {failed.error}"
-        return pickle.dumps((None, message, failed.details, None, False, outcome.log))
+        return pickle.dumps((None, message, failed.details, None, False, False, outcome.log))
 
 
-def unpack(answer: object) -> Outcome:
-    """Return the outcome that an executor has answered, from this process or another."""
+def unpack(answer: object, failure: BaseException | None = None) -> Outcome:
+    """Return the outcome that an executor has answered, from this process or another.
+
+    Args:
+        answer: What the work has returned.
+        failure: Why the executor could not do it, or None.
+    """
+    if failure is not None:
+        return Outcome.failure(failure)
     if isinstance(answer, Outcome):
         return answer
     try:

@@ -38,5 +38,8 @@ class Workers(Protocol):
     def run_next(self) -> None:
         """Do work that is kept for the scheduler's own thread, if these workers do so."""
 
+    def replace(self) -> bool:
+        """Do one piece more at once, for one that was abandoned; False if that cannot be."""
+
     def close(self) -> None:
         """Take no more work, and end the workers that are ours; without waiting for their work."""

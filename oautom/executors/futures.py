@@ -33,6 +33,10 @@ class FutureWorkers:
     def run_next(self) -> None:
         """Do nothing: all work is elsewhere."""
 
+    def replace(self) -> bool:
+        """Return False: the executor is the user's."""
+        return False
+
     def close(self) -> None:
         """Do nothing: the executor is the user's."""
 

@@ -36,6 +36,10 @@ class InlineWorkers:
             self.is_running = False
         done(answer, failure)
 
+    def replace(self) -> bool:
+        """Return False: work is done one at a time."""
+        return False
+
     def close(self) -> None:
         """Forget what is kept."""
         self._jobs.clear()

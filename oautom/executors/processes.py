@@ -79,6 +79,10 @@ class ProcessWorkers:
     def run_next(self) -> None:
         """Do nothing: the processes do it."""
 
+    def replace(self) -> bool:
+        """Return False: a process whose work is abandoned is ended."""
+        return False
+
     def close(self) -> None:
         """End the processes at once, with all that they have started."""
         with self._lock:

@@ -27,6 +27,7 @@ class ThreadWorkers:
         self.slots = slots
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._threads = 0
+        self._threads_max = slots
         self._idle = 0
         self._lock = threading.Lock()
 
@@ -37,7 +38,7 @@ class ThreadWorkers:
             if self._idle:
                 self._idle -= 1
                 return
-            if self._threads == self.slots:
+            if self._threads == self._threads_max:
                 return
             self._threads += 1
         name = f"oautom-worker-{self._threads}"
@@ -70,6 +71,12 @@ class ThreadWorkers:
 
     def run_next(self) -> None:
         """Do nothing: the threads do it."""
+
+    def replace(self) -> bool:
+        """Have one thread more: another one is held by work that does not end."""
+        with self._lock:
+            self._threads_max += 1
+        return True
 
     def close(self) -> None:
         """Have the threads end when their work is done; what no thread has begun is forgotten."""

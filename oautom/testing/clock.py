@@ -23,7 +23,8 @@ class SimulatedClock:
 
     Args:
         start: What time it is at first: aware; the first second of 2000, UTC, unless said.
-        seed: Of what comes at the same instant, chance decides which comes first: this chance.
+        seed: Of what comes at the same instant, chance decides which comes first: this chance. It
+            makes the jitter of retries too.
 
     Raises:
         SettingError: `start` is no aware date.
@@ -45,6 +46,10 @@ class SimulatedClock:
     def monotonic(self) -> float:
         """Return the simulated seconds that have passed."""
         return self._seconds
+
+    def chance(self) -> float:
+        """Return a number in [0, 1): the next one of the seed."""
+        return self._chance.random()
 
     def advance(self, seconds: float) -> None:
         """Let time pass, with all that was to happen meanwhile.

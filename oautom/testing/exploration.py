@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+from oautom.decide import Release
 from oautom.errors import SettingError
 from oautom.events.log import MemoryEventLog
 from oautom.executions.work import Outcome, Work
@@ -178,6 +179,14 @@ class _Walk:
             self._clock.advance(self._run.flow.steps[step].poll_interval)
             self._scheduler.put(Nudge())
             self._scheduler.catch_up()
+        now = self._run.state.steps[step]
+        if now.state == "up_for_retry":  # it is tried again when `finish` names it once more
+            again = Release(self._run.id, step, now.attempt)
+            self.running[step] = partial(self._scheduler.put, again)
+
+    def replace(self) -> bool:
+        """Return False: no work is held by anybody."""
+        return False
 
     def run_next(self) -> None:
         """Do nothing: `finish` answers."""

@@ -8,7 +8,9 @@ from datetime import datetime
 from queue import SimpleQueue
 from typing import Any
 
-from oautom.decide import Cancel, Command, Finished
+from msgspec import structs
+
+from oautom.decide import Cancel, Command, Finished, Release
 from oautom.errors import OAutomError, SettingError
 from oautom.events.event import Event, is_answer
 from oautom.events.log import EventLog, MemoryEventLog
@@ -105,8 +107,9 @@ class _Replay(MemoryEventLog):
         self._surely_free = surely_free
         self._at = 0  # the next event to hold against
         self._differs: ReplayDiffersError | None = None
+        self._run = Run(flow, vect)
         self._scheduler = Scheduler(self, self, self, tell=tell_nobody)
-        self._scheduler.begin(Run(flow, vect))
+        self._scheduler.begin(self._run)
 
     def run(self) -> None:
         """Replay the Vect to the end of its log."""
@@ -116,17 +119,42 @@ class _Replay(MemoryEventLog):
             event = self._history[self._at]
             if event.name == "vect.recovered":
                 self._go_on()
-            self._scheduler.put(_asked_by(event) or Nudge())
+            self._scheduler.put(self._asked_by(event) or Nudge())
             self._catch_up()
             if self._at == before:
                 raise self._difference("nothing")
 
     def _go_on(self) -> None:
         """Do what the program did when it was run again."""
-        run = Run(self._flow, self._vect)
-        run.state = replay(self.read())[self._vect]
+        self._run = Run(self._flow, self._vect)
+        self._run.state = replay(self.read())[self._vect]
         self._scheduler = Scheduler(self, self, self, tell=tell_nobody)
-        self._scheduler.take_over([run])
+        self._scheduler.take_over([self._run])
+
+    def _asked_by(self, event: Event) -> Command | None:
+        """Return the command that stands behind an event, if it was not decided by the engine."""
+        command = _asked_by(event)
+        if isinstance(command, Finished) and event.name in ("step.failed", "step.retried"):
+            return structs.replace(command, retry_after=self._retry_after(event))
+        if event.name == "step.released" and event.step in self._run.state.steps:
+            attempt = self._run.state.steps[event.step].attempt
+            return Release(event.vect, event.step, attempt)
+        return command
+
+    def _retry_after(self, event: Event) -> float | None:
+        """Return the delay that the policy of today gives after a failure, or None."""
+        step = self._flow.steps.get(event.step or "")
+        if step is None or step.retry is None:
+            return None
+        failures = self._run.state.steps[step.name].failures + 1
+        if failures >= step.retry.max_attempts:
+            return None
+        if event.name == "step.retried":
+            return float(event.data["delay"])
+        options = self._history[0].data.get("options", {}).get(step.name, {})
+        was_the_last = failures >= options.get("max_attempts", 1)
+        # Else it was an error that the policy did not cover.
+        return step.retry.delay_after(failures, self.chance()) if was_the_last else None
 
     def _catch_up(self) -> None:
         self._scheduler.catch_up()
@@ -159,6 +187,10 @@ class _Replay(MemoryEventLog):
     def submit(self, work: Work, done: Done) -> None:
         """Do nothing: the log has the answers."""
 
+    def replace(self) -> bool:
+        """Return False: nobody is at work."""
+        return False
+
     def run_next(self) -> None:
         """Do nothing: the log has the answers."""
 
@@ -170,9 +202,12 @@ class _Replay(MemoryEventLog):
         """Return 0: no time passes."""
         return 0.0
 
+    def chance(self) -> float:
+        """Return 0: delays are those of the log."""
+        return 0.0
+
     def take(self, inbox: SimpleQueue[Any], until: float | None) -> Any:
         """Return the next message: there is one whenever the scheduler asks."""
-        assert until is None
         return inbox.get_nowait()
 
 
@@ -180,22 +215,24 @@ def _surely_free(events: list[Event], flow: Flow, workers: int) -> frozenset[int
     """Return the numbers of the events before which a worker was free, to be on the safe side.
 
     There are at least as many `workers` as said, and as steps of the flow were ever under way at
-    once; a polled step needs none while it waits. A cancelled step has its worker until it answers.
+    once; a polled step needs none while it waits. A cancelled step has its worker until it answers,
+    an abandoned one may have it.
     """
-    under_way: set[tuple[str, str | None]] = set()
-    certain: set[tuple[str, str | None]] = set()
+    under_way: set[tuple[str, str | None, int | None]] = set()
+    certain: set[tuple[str, str | None, int | None]] = set()
     counts: dict[int, int] = {}
     for event in events:
         if event.name != "vect.recovered":  # before one nobody was there to start anything
             counts[event.seq] = len(under_way)
-        key = (event.vect, event.step)
+        key = (event.vect, event.step, event.attempt)
         if event.name == "step.started":
             under_way.add(key)
             step = flow.steps.get(event.step or "")
             if event.flow == flow.name and step is not None and not step.is_polled:
                 certain.add(key)
         elif _is_told(event):
-            under_way.discard(key)
+            if "abandoned" not in event.data:  # else it is still at work, perhaps beside a new one
+                under_way.discard(key)
             certain.discard(key)
         elif event.name == "step.cancelled":
             certain.discard(key)  # its worker may be gone: a program can die and leave no trace
@@ -215,7 +252,7 @@ def _asked_by(event: Event) -> Command | None:
     """Return the command that stands behind an event, if it was not decided by the engine."""
     data = event.data
     if _is_told(event):
-        told = ("output", "error", "reason")
+        told = ("output", "error", "reason", "delay")
         details = {key: value for key, value in data.items() if key not in told}
         assert event.step is not None
         assert event.attempt is not None

@@ -123,7 +123,7 @@ class Script:
             elif is_answer(event):
                 seconds = (event.time - begun[event.step]).total_seconds()
                 durations.setdefault(event.step, []).append(max(0.0, seconds))
-                outcomes.setdefault(event.step, []).append(_recorded(event.data))
+                outcomes.setdefault(event.step, []).append(_recorded(event))
         self._durations = durations | self._durations
         self._outcomes = outcomes | self._outcomes
 
@@ -157,13 +157,16 @@ def _outcome(given: Any) -> Outcome:
     return Outcome.failure(given) if isinstance(given, BaseException) else Outcome(given)
 
 
-def _recorded(data: Mapping[str, Any]) -> Outcome:
+def _recorded(event: Event) -> Outcome:
+    data = event.data
     if "reason" in data:
         return Outcome.failure(Skip(data["reason"]))
     if "error" not in data:
         return Outcome(data["output"])
-    details = {key: value for key, value in data.items() if key != "error"}
-    return Outcome.failure(StepError(data["error"], **details))
+    details = {key: value for key, value in data.items() if key not in ("error", "delay")}
+    outcome = Outcome.failure(StepError(data["error"], **details))
+    outcome.is_retriable = event.name == "step.retried"
+    return outcome
 
 
 class ScriptedWorkers:
@@ -189,10 +192,30 @@ class ScriptedWorkers:
             if work.method == "check":
                 outcome = Outcome(self._clock.monotonic() >= begun + seconds)
             seconds = 0.0
-        self._clock.call_later(seconds, partial(done, outcome, None))
+        answer = _Once(done)
+        if work.execution.timeout is not None:  # it is ended at once, as a command would be
+            ended = partial(answer, Outcome(error="it was ended"), None)
+            work.on_cancel(partial(self._clock.call_later, 0.0, ended))
+        self._clock.call_later(seconds, partial(answer, outcome, None))
 
     def run_next(self) -> None:
         """Do nothing: the clock calls."""
 
+    def replace(self) -> bool:
+        """Return False: whoever does nothing cannot be abandoned."""
+        return False
+
     def close(self) -> None:
         """Do nothing: there are no workers."""
+
+
+class _Once:
+    """Tells an answer, and nothing after it."""
+
+    def __init__(self, done: Done) -> None:
+        self._done: Done | None = done
+
+    def __call__(self, answer: object, failure: BaseException | None) -> None:
+        done, self._done = self._done, None
+        if done is not None:
+            done(answer, failure)

@@ -22,6 +22,7 @@ from oautom.executions.work import Skip
 from oautom.executors.base import Done
 from oautom.executors.base import Work as AnyWork
 from oautom.flow import Flow
+from oautom.retry import RetryPolicy
 from oautom.rules import TriggerRule
 from oautom.testing.clock import SimulatedClock
 from oautom.testing.lives import Lives, MortalLog, When
@@ -40,6 +41,15 @@ MakeStep = Callable[[str, Flow], Execution]
 OUTPUTS: st.SearchStrategy[Any] = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
 ERRORS: st.SearchStrategy[BaseException] = st.builds(RuntimeError, st.just("drawn"))
 SKIPS: st.SearchStrategy[BaseException] = st.builds(Skip, st.just("drawn"))
+
+
+RETRIES: st.SearchStrategy[RetryPolicy] = st.builds(
+    RetryPolicy,
+    max_attempts=st.integers(2, 4),
+    delay=st.integers(0, 3),
+    jitter=st.just(0.0),  # so that what is due at one instant is met
+    retry_on=st.sampled_from([(Exception,), (TimeoutError,)]),
+)
 
 
 class DrawnFlow(Flow):
@@ -85,6 +95,7 @@ def flows(
     names: st.SearchStrategy[str] | None = None,
     steps: st.SearchStrategy[MakeStep] | None = None,
     trigger_rules: bool = False,
+    retries: bool = False,
 ) -> Flow:
     """Draw a flow, in an app of its own: in memory, `executor='inline'`, with a simulated clock.
 
@@ -98,6 +109,7 @@ def flows(
         steps: What declares a step: it is called with the name and the flow, so a class may do.
             Unless said, a `PythonExecution` that does nothing.
         trigger_rules: Whether steps have any `trigger_rule`, and some may fail (`allow_failure`).
+        retries: Whether some steps are tried again, and some have a `timeout`.
     """
     # A step is drawn as a label, and numbers that stand for labels before it: the nearest below.
     # So an example from which a step is taken out is the same but for this step, which is how it
@@ -119,6 +131,9 @@ def flows(
         if trigger_rules:
             made.trigger_rule = draw(st.sampled_from(TriggerRule))
             made.allow_failure = draw(st.booleans())
+        if retries:
+            made.retry = draw(st.none() | RETRIES)
+            made.timeout = draw(st.none() | st.just(5.0))
         declared[own_label] = made
     return flow
 
@@ -220,10 +235,11 @@ def histories(
     drawn = (
         flow
         if isinstance(flow, Flow)
-        else draw(flows(trigger_rules=True) if flow is None else flow)
+        else draw(flows(trigger_rules=True, retries=True) if flow is None else flow)
     )
     drawn.validate()
-    script = Script(drawn, draw(durations(drawn)), draw(outcomes(drawn, errors=ERRORS | SKIPS)))
+    ends = outcomes(drawn, errors=ERRORS | SKIPS, max_attempts=3)
+    script = Script(drawn, draw(durations(drawn, max_attempts=2)), draw(ends))
     slots = draw(st.none() | st.integers(1, max_workers))
     instant = st.integers(0, 10)
     plans = draw(st.lists(st.tuples(instant, st.none() | instant), min_size=1, max_size=max_vects))

@@ -96,3 +96,15 @@ def take(value: object) -> None:
 
 def skip_itself() -> None:
     raise Skip("not here")
+
+
+class UnpicklableLookupError(LookupError):
+    def __reduce__(self) -> Any:
+        raise RuntimeError("this error stays here")
+
+
+def fail_until(attempt: int, kind: str, context: Context) -> str:
+    if context.attempt >= attempt:
+        return "well"
+    kinds = {"lookup": KeyError, "unpicklable": UnpicklableLookupError, "value": ValueError}
+    raise kinds[kind]("not yet")

@@ -34,6 +34,7 @@ class Line(NamedTuple):
     step: str
     attempt: int
     pid: int
+    time: float
 
     @property
     def place(self) -> Place:
@@ -45,7 +46,10 @@ def read_side(folder: Path) -> list[Line]:
     if not file.exists():
         return []
     rows = [line.split("\t") for line in file.read_text().splitlines()]
-    return [Line(what, vect, step, int(n), int(pid)) for what, vect, step, n, pid, _ in rows]
+    return [
+        Line(what, vect, step, int(n), int(pid), float(time))
+        for what, vect, step, n, pid, time in rows
+    ]
 
 
 class Evidence:
@@ -79,6 +83,7 @@ class Evidence:
         self._check_lines(lines)
         self._check_lines_against_log(lines, events)
         self._check_attempts(events)
+        self._check_delays(lines, events)
         if (self._folder / "strangers").exists():
             self._say(f"left running: {(self._folder / 'strangers').read_text()}")
 
@@ -165,6 +170,16 @@ class Evidence:
                     self._say(f"attempts do not count from 1: {event}")
                 if place in once and event.attempt != 1:
                     self._say(f"on_crash='fail', and begun again: {event}")
+
+    def _check_delays(self, lines: Sequence[Line], events: Sequence[Event]) -> None:
+        """The next attempt begins when the delay is over, whichever program makes it."""
+        for event in events:
+            if event.name == "step.retried":
+                due = event.time.timestamp() + event.data["delay"]
+                place = (event.vect, event.step)
+                later = [x for x in lines if x.place == place and x.attempt > (event.attempt or 0)]
+                if any(line.time < due - 0.001 for line in later):
+                    self._say(f"tried again too early: {event}")
 
     def look_at_end(self) -> None:
         """Hold the end against what was to come, when the program says that all is done."""

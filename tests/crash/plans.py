@@ -33,14 +33,16 @@ def _steps(chance: random.Random) -> list[dict[str, Any]]:
     steps: list[dict[str, Any]] = []
     for i in range(chance.randint(2, 6)):
         before = [step["name"] for step in steps]
+        outcome = chance.choices(["end", "fail", "flaky"], [84, 8, 8])[0]
+        is_once = outcome != "flaky" and chance.random() < 0.12
         steps.append(
             {
                 "name": f"step {i}",
                 "upstreams": sorted(chance.sample(before, min(len(before), chance.randint(0, 2)))),
                 "kind": chance.choice(KINDS),
                 "seconds": round(chance.choice([0, 0.01, 0.05, 0.2]) * chance.random(), 4),
-                "outcome": "fail" if chance.random() < 0.08 else "end",
-                "on_crash": "fail" if chance.random() < 0.12 else "rerun",
+                "outcome": outcome,
+                "on_crash": "fail" if is_once else "rerun",
             }
         )
     return steps

@@ -24,6 +24,7 @@ from oautom import (
     OAutomError,
     OAutomMode,
     PythonExecution,
+    RetryPolicy,
 )
 from oautom.events.sqlite import SqliteEventLog
 
@@ -38,6 +39,17 @@ exec 9>>"locks/$OAUTOM_VECT.$OAUTOM_STEP"
 flock --nonblock 9 || say overlap
 say begin
 """
+_BASH_ENDS = {
+    "end": "say end",
+    "fail": "say fail; exit 3",
+    "flaky": (
+        'if grep -q "^fail[[:blank:]]$OAUTOM_VECT[[:blank:]]$OAUTOM_STEP[[:blank:]]" side; '
+        "then say end; else say fail; exit 3; fi"
+    ),
+}
+DELAY = 0.3
+"""Seconds until a step is tried again that is flaky: it fails until it has said so once."""
+
 _BASH_BODIES = {
     "bash": "sleep $SECONDS_OF_WORK",
     "tree": "(sleep 1000 & (sleep 1000 & sleep 1000) & wait) & sleep $SECONDS_OF_WORK",
@@ -58,6 +70,12 @@ def say(what: str, context: Context) -> None:
         os.close(fd)
 
 
+def has_failed(context: Context) -> bool:
+    """Whether an attempt before has said so; that does not mean that it is in the log."""
+    line = f"fail\t{context.vect_id}\t{context.step}\t"
+    return any(each.startswith(line) for each in Path("side").read_text().splitlines())
+
+
 def work(context: Context, kind: str, seconds: float, outcome: str) -> Any:
     """What a Python step does."""
     fd = os.open(f"locks/{context.vect_id}.{context.step}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
@@ -73,7 +91,7 @@ def work(context: Context, kind: str, seconds: float, outcome: str) -> Any:
                 return None
         else:
             time.sleep(seconds)
-        if outcome == "fail":
+        if outcome == "fail" or (outcome == "flaky" and not has_failed(context)):
             say("fail", context)
             raise ValueError("as planned")
         say("end", context)
@@ -88,9 +106,11 @@ def declare(app: OAutom, plan: dict[str, Any]) -> None:
         flow = Flow(name, app, max_active_vects=100)
         made: dict[str, Any] = {}
         for step in steps:
-            options = {"on_crash": step["on_crash"]}
+            options: dict[str, Any] = {"on_crash": step["on_crash"]}
+            if step["outcome"] == "flaky":
+                options["retry"] = RetryPolicy(max_attempts=2, delay=DELAY, jitter=0)
             if step["kind"] in _BASH_BODIES:
-                end = "say fail; exit 3" if step["outcome"] == "fail" else "say end"
+                end = _BASH_ENDS[step["outcome"]]
                 command = f"{_BASH}{_BASH_BODIES[step['kind']]}\n{end}"
                 env = {"SECONDS_OF_WORK": str(step["seconds"])}
                 one: Any = BashExecution(step["name"], flow, command, env, **options)

@@ -26,6 +26,7 @@ def plan_of(mode: str, executor: str) -> Plan:
         step("c", "bash", ["a"], outcome="fail"),
         step("d", "deaf", ["b"], on_crash="fail"),
         step("e", "bash", ["c", "d"]),
+        step("f", "bash", ["a"], outcome="flaky"),
     ]
     return drawn(1, mode=mode, executor=executor, max_workers=2, flows={"flow": steps}) | {
         "vects": {"one": "flow", "two": "flow"} if IS_LONG else {"one": "flow"}

@@ -20,6 +20,7 @@ from oautom import (
     MemoryEventLog,
     OAutom,
     PythonExecution,
+    RetryPolicy,
     Skip,
     TriggerRule,
 )
@@ -119,6 +120,17 @@ def rules() -> Flow:
     return flow
 
 
+def retries() -> Flow:
+    """A flow whose steps are tried again, and must not take too long."""
+    thrice = RetryPolicy(max_attempts=3, delay=10)
+    flow = Flow("retries", app(), retry=thrice, timeout=3600)
+    fetch = PythonExecution("fetch", flow, str, retry=RetryPolicy(max_attempts=5, delay=60))
+    fetch >> PythonExecution("load", flow, str)
+    PythonExecution("slow", flow, str) >> PythonExecution("after slow", flow, str)
+    PythonExecution("once", flow, str, retry=RetryPolicy(max_attempts=1))
+    return flow
+
+
 def odd() -> Flow:
     """A flow with names and values that a careless format would not keep."""
     flow = Flow('odd "name"', app())
@@ -183,6 +195,14 @@ def run_rules() -> list[Event]:
     return simulate(rules(), durations=times, outcomes=ends, max_workers=2).events()
 
 
+def run_retries() -> list[Event]:
+    down = ConnectionError("no route")
+    ends = {"fetch": [down, down, down, "42 rows"], "once": down}
+    times = {"fetch": 5, "load": 60, "slow": 9999}
+    moments = [("after", 3), ("before", 9)]
+    return simulate(retries(), durations=times, outcomes=ends, crash_at=moments).events()
+
+
 def run_odd() -> list[Event]:
     flow = odd()
     values = [None, True, -0.0, 2**60, 1e-300, 'two\nlines\u2028"', {"": [{}, []]}]
@@ -192,7 +212,8 @@ def run_odd() -> list[Event]:
 
 
 FLOWS: dict[str, Callable[[], Flow]] = {
-    each.__name__: each for each in (chain, diamond, wide, cancel, late, polled, crash, rules, odd)
+    each.__name__: each
+    for each in (chain, diamond, wide, cancel, late, polled, crash, rules, retries, odd)
 }
 RUNS: dict[str, Callable[[], list[Event]]] = {
     each.__name__.removeprefix("run_"): each
@@ -205,6 +226,7 @@ RUNS: dict[str, Callable[[], list[Event]]] = {
         run_polled,
         run_crash,
         run_rules,
+        run_retries,
         run_odd,
     )
 }

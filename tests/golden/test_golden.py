@@ -33,6 +33,10 @@ ENDS = {
         "simulated-5": "failed: ü 1 success, a,b\\ failed, {} failed, 日本 success,   x success"
     },
     "polled": {"simulated-0": "success: submit success, job success, fetch success, note success"},
+    "retries": {
+        "simulated-0": "failed: fetch success, load success, slow failed, "
+        "after slow upstream_failed, once failed"
+    },
     "rules": {
         "simulated-0": "success: check skipped, load failed, report skipped, repair success, "
         "note upstream_failed, clean up success, publish skipped, at once success"

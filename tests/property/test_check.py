@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from oautom import Event, Flow, OAutom, PythonExecution, Skip
+from oautom import Event, Flow, OAutom, PythonExecution, RetryPolicy, Skip
 from oautom.events.check import INVARIANTS, InvariantError, check_history, violations
 from oautom.states import EVENT_NAMES, STEP_TABLE
 from oautom.testing import simulate
@@ -171,6 +171,9 @@ def good_logs() -> list[Log]:
     logs = []
     for seed in range(20):
         flow = declare(random_plan(chance))
+        for step in flow.steps.values():
+            step.retry = chance.choice([None, RetryPolicy(delay=1, jitter=0)])
+            step.timeout = chance.choice([None, 2])
         bad = [name for name in flow.steps if chance.random() < 0.2]
         max_workers = chance.choice([None, 1, 2])
         vect = simulate(
@@ -427,7 +430,11 @@ def change_the_graph(events: Events, at: int, chance: random.Random) -> Event | 
 @mutation_of("vect.created")
 def change_the_options(events: Events, at: int, chance: random.Random) -> Event:
     step = chance.choice(list(events[at].data["graph"]))
-    wrong = [[], {"lost": {}}, {step: {"trigger_rule": "lost"}}, {step: {"lost": 1}}, {step: 1}]
+    wrong: list[Any] = [[], {"lost": {}}, {step: 1}]
+    wrong += [{step: {"trigger_rule": "lost"}}, {step: {"lost": 1}}, {step: {"timeout": "long"}}]
+    options = dict(events[at].data.get("options", {}))
+    retried = {e.step for e in events if (e.vect, e.name) == (events[at].vect, "step.retried")}
+    wrong += [options | {name: {"max_attempts": 1}} for name in sorted(retried)]
     return with_data(events[at], options=chance.choice(wrong))
 
 

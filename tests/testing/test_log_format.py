@@ -53,6 +53,10 @@ def test_every_name_is_told_with_the_states_before_and_after() -> None:
     assert told == STEP_MOVES | VECT_MOVES | {(VECT_CREATED, None, "pending")}
 
 
+FAILURE = set(re.findall(r"`(\w+)`", NAMES["step.failed"][2].split(", as `")[0]))
+"""The data of a failure."""
+
+
 def hold(line: str) -> None:
     """Hold a line against the tables."""
     fields = json.loads(line)
@@ -65,10 +69,13 @@ def hold(line: str) -> None:
     assert (fields["step"] is None) == fields["name"].startswith("vect.")
     told = set(re.findall(r"`(\w+)`", data.split(", as `")[0]))
     if fields["name"] == "step.late_result":
-        told = {"output", "error", "error_type", "traceback", "exit_code", "signal", "reason"}
+        told = FAILURE | {"output", "reason"}
+    if fields["name"] == "step.retried":
+        told = FAILURE | {"delay"}
     assert set(fields["data"]) <= told
     always = {
         "step.failed": {"error"},
+        "step.retried": {"error", "delay"},
         "step.late_result": set(),
         "vect.created": {"params", "graph"},
     }

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import Phase, settings
@@ -45,7 +45,17 @@ from oautom.executions.work import Work
 from oautom.rules import verdict
 from oautom.testing import SimulatedClock, assert_replays, check_history, flows
 
-OPEN = ("pending", "running")
+OPEN = ("pending", "running", "up_for_retry")
+
+
+class Alarm(NamedTuple):
+    """What happens to an attempt when its time has come."""
+
+    when: float
+    kind: str
+    vect: str
+    step: str
+    attempt: int
 
 
 class Model:
@@ -65,6 +75,12 @@ class Model:
         self.due: list[tuple[str, str]] = []  # first come, first served
         self.busy = 0
         self.cancelled: set[str] = set()
+        self.policies = {name: step.retry for name, step in drawn.steps.items()}
+        self.timeouts = {name: step.timeout for name, step in drawn.steps.items()}
+        self.now = 0.0
+        self.alarms: list[Alarm] = []  # what comes by itself
+        self.attempts: Counter[tuple[str, str]] = Counter()
+        self.failures: Counter[tuple[str, str]] = Counter()
 
     def start(self, vect: str) -> None:
         self.steps[vect] = dict.fromkeys(self.graph, "pending")
@@ -76,10 +92,42 @@ class Model:
         self.steps[vect][step] = state
         self.looks += [(vect, name) for name, before in self.graph.items() if step in before]
 
-    def end(self, vect: str, step: str, state: str) -> None:
+    def end(self, vect: str, step: str, attempt: int, state: str) -> None:
         self.busy -= 1
-        if self.steps[vect][step] == "running":  # else it was cancelled, and is late
-            self.become(vect, step, state)
+        self.answer(vect, step, attempt, state, RuntimeError())
+
+    def answer(self, vect: str, step: str, attempt: int, state: str, cause: Exception) -> None:
+        if self.steps[vect][step] != "running" or self.attempts[vect, step] != attempt:
+            return  # it was cancelled, or its time was up: it is late
+        policy = self.policies[step]
+        if state == "failed" and policy is not None and policy.covers(cause):
+            self.failures[vect, step] += 1
+            if self.failures[vect, step] < policy.max_attempts:
+                delay = policy.delay_after(self.failures[vect, step], 0.5)
+                self.steps[vect][step] = "up_for_retry"
+                self.set_alarm(delay, "release", vect, step)
+                return
+        self.become(vect, step, state)
+
+    def set_alarm(self, seconds: float, kind: str, vect: str, step: str) -> None:
+        attempt = self.attempts[vect, step]
+        self.alarms.append(Alarm(self.now + seconds, kind, vect, step, attempt))
+
+    def let_time_pass(self, until: float) -> None:
+        while self.alarms:
+            first = min(self.alarms, key=lambda alarm: alarm.when)  # the oldest of several
+            if first.when > until:
+                break
+            self.alarms.remove(first)
+            self.now = max(self.now, first.when)
+            place = (first.vect, first.step)
+            if first.kind == "time is up":
+                self.answer(*place, first.attempt, "failed", TimeoutError())
+            elif self.steps[first.vect][first.step] == "up_for_retry":
+                self.steps[first.vect][first.step] = "pending"
+                self.looks.append(place)
+            self.settle()
+        self.now = until
 
     def cancel(self, vect: str) -> None:
         if self.state(vect) == "running":
@@ -94,6 +142,9 @@ class Model:
         for vect, states in self.steps.items():
             states.update({step: "pending" for step, at in states.items() if at == "running"})
             self.looks += [(vect, step) for step in self.graph]
+        places = [(vect, step) for vect in self.steps for step in self.graph]
+        kept = [alarm for alarm in self.alarms if alarm.kind == "release"]
+        self.alarms = sorted(kept, key=lambda alarm: places.index((alarm.vect, alarm.step)))
 
     def settle(self) -> None:
         while self.looks:
@@ -112,7 +163,10 @@ class Model:
         while self.due and self.busy < self.workers:
             vect, step = self.due.pop(0)
             self.steps[vect][step] = "running"
+            self.attempts[vect, step] += 1
             self.busy += 1
+            if (seconds := self.timeouts[step]) is not None:
+                self.set_alarm(seconds, "time is up", vect, step)
 
     def state(self, vect: str) -> str:
         states = self.steps[vect]
@@ -140,13 +194,17 @@ class Hands(Executor):
         return self.jobs[-1][1]
 
 
+def place_of(work: Work) -> tuple[str, str, int]:
+    return (work.context.vect_id, work.context.step, work.context.attempt)
+
+
 number = st.integers(0, 9)
 """Which of those that there are, counted from the oldest, and round again."""
 
 
 class WholeApp(RuleBasedStateMachine):
     @initialize(
-        drawn=flows(min_steps=1, max_steps=5, trigger_rules=True),
+        drawn=flows(min_steps=1, max_steps=5, trigger_rules=True, retries=True),
         workers=st.integers(1, 3),
         at_once=st.integers(1, 3),
     )
@@ -168,9 +226,14 @@ class WholeApp(RuleBasedStateMachine):
         self.flow = Flow("flow", self.app, max_active_vects=self.at_once)
         for name, upstreams in self.model.graph.items():
             like = self.drawn.steps[name]
-            rule, may_fail = like.trigger_rule, like.allow_failure
             step = PythonExecution(
-                name, self.flow, self.work, trigger_rule=rule, allow_failure=may_fail
+                name,
+                self.flow,
+                self.work,
+                trigger_rule=like.trigger_rule,
+                allow_failure=like.allow_failure,
+                retry=like.retry,
+                timeout=like.timeout,
             )
             step.depends(*(self.flow.steps[upstream] for upstream in upstreams))
         signals.event.connect(self.hear, sender=self.flow)
@@ -187,16 +250,18 @@ class WholeApp(RuleBasedStateMachine):
 
     def go(self, seconds: float = 0) -> None:
         """Have the app do all that there is to do, for so long; and the model."""
-        self.clock.call_later(seconds, self.app.stop)
-        self.app.run()
+        for pause in (seconds, 0):  # what comes at the end of that time is of that time
+            self.clock.call_later(pause, self.app.stop)
+            self.app.run()
         self.model.settle()
+        self.model.let_time_pass(self.clock.monotonic())
 
     def end(self, which: int, state: str) -> None:
         """Have one of the jobs end; it may be that of a step that has been cancelled."""
         work, future = self.hands.jobs.pop(which % len(self.hands.jobs))
         self.ending = state
         future.set_result(work())
-        self.model.end(work.context.vect_id, work.context.step, state)
+        self.model.end(*place_of(work), state)
         self.go()
 
     # What is done to the app
@@ -236,7 +301,7 @@ class WholeApp(RuleBasedStateMachine):
     def lose_a_worker(self, which: int) -> None:
         work, future = self.hands.jobs.pop(which % len(self.hands.jobs))
         future.set_exception(MemoryError())
-        self.model.end(work.context.vect_id, work.context.step, "failed")
+        self.model.end(*place_of(work), "failed")
         self.go()
 
     @precondition(lambda self: self.vects)
@@ -282,8 +347,9 @@ class WholeApp(RuleBasedStateMachine):
 
     @invariant()
     def the_workers_have_what_runs(self) -> None:
-        at_work = {(work.context.vect_id, work.context.step) for work, _ in self.hands.jobs}
-        assert len(at_work) == len(self.hands.jobs) == self.model.busy
+        places = {place_of(work) for work, _ in self.hands.jobs}
+        assert len(places) == len(self.hands.jobs) == self.model.busy
+        at_work = {place[:2] for place in places}
         for vect, steps in self.model.steps.items():
             assert {(vect, step) for step, state in steps.items() if state == "running"} <= at_work
 

@@ -21,6 +21,7 @@ from oautom import (
     InvalidHistoryError,
     OAutom,
     PythonExecution,
+    RetryPolicy,
     SettingError,
     Skip,
 )
@@ -202,6 +203,7 @@ class Witness(NamedTuple):
 
 A_STARTED = ("step.started", "a")
 A_SUCCEEDED = ("step.succeeded", "a")
+A_RETRIED = ("step.retried", "a")
 B_STARTED = ("step.started", "b")
 B_BLOCKED = ("step.blocked", "b")
 B_INTERRUPTED = ("step.interrupted", "b")
@@ -248,6 +250,14 @@ def crashed_for_good_too_early() -> Events:
     return move(events, again, at(events, "step.failed", "y"))
 
 
+def retried(**options: Any) -> Events:
+    """Step `a` fails once, and is tried again."""
+    flow = Flow("f", Registry())
+    policy = RetryPolicy(max_attempts=2, delay=1)
+    PythonExecution("a", flow, nothing, retry=policy, **options)
+    return simulate(flow, outcomes={"a": [ValueError("no"), None]}).events()
+
+
 def skipped_for_no_reason() -> Events:
     """Step `b` is skipped though `a`, for which it waits, has not ended."""
     events = chain()[:3]
@@ -291,6 +301,10 @@ def witnesses() -> list[Witness]:
             "options-are-known", tell(chain()[:1], CREATED, options={"a": {"trigger_rule": "any"}})
         ),
         Witness("options-are-known", tell(chain()[:1], CREATED, options=[])),
+        Witness("options-are-known", tell(chain()[:1], CREATED, options={"a": {"timeout": 0}})),
+        Witness(
+            "options-are-known", tell(chain()[:1], CREATED, options={"a": {"max_attempts": 1.5}})
+        ),
         Witness("vect-is-created-first", add(chain(), A_STARTED, vect="ghost")),
         Witness("vect-is-created-first", add(chain(), CREATED)),
         Witness("graph-is-of-the-flow", chain(), PAIR),
@@ -309,6 +323,10 @@ def witnesses() -> list[Witness]:
         Witness("data-fit-the-event", untell(fork(), FAILED, "steps")),
         Witness("data-fit-the-event", tell(cancelled(), LATE, error=None)),
         Witness("data-fit-the-event", untell(cancelled(), LATE, "output")),
+        Witness("data-fit-the-event", untell(retried(), A_RETRIED, "delay")),
+        Witness("data-fit-the-event", untell(retried(), A_RETRIED, "error")),
+        Witness("data-fit-the-event", tell(retried(), A_RETRIED, delay=-1)),
+        Witness("data-fit-the-event", tell(fork(), ("step.failed", "a"), delay=1)),
         Witness("moves-are-in-the-table", change(cancelled(), LATE, dest="failed")),
         Witness("moves-are-in-the-table", late(chain(), "success", name="step.lost")),
         Witness("moves-are-connected", late(chain(), "failed")),
@@ -322,6 +340,10 @@ def witnesses() -> list[Witness]:
         Witness("attempts-fit", change(cancelled(), ("step.cancelled", "b"), attempt=1)),
         Witness("attempts-fit", change(cancelled(), LATE, attempt=2)),
         Witness("attempts-fit", change(cancelled(), LATE, attempt=0)),
+        Witness("retries-are-limited", tell(retried(), CREATED, options={})),
+        Witness(
+            "retries-are-limited", tell(retried(), CREATED, options={"a": {"max_attempts": 1}})
+        ),
         Witness("blocked-by-an-upstream", tell(fork(), B_BLOCKED, upstream="c")),
         Witness("blocked-by-an-upstream", tell(fork(), B_BLOCKED, upstream="z")),
         Witness("blocked-by-an-upstream", tell(fork(), B_BLOCKED, error="something else")),

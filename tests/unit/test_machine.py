@@ -170,7 +170,10 @@ def test_no_transition_goes_round_the_table() -> None:
         (
             STEP_TABLE,
             STEP_EVENTS,
-            ["pending", "running", "success", "failed", "skipped", "upstream_failed", "cancelled"],
+            [
+                *("pending", "running", "success", "failed", "up_for_retry"),
+                *("skipped", "upstream_failed", "cancelled"),
+            ],
         ),
         (VECT_TABLE, VECT_EVENTS, ["pending", "running", "success", "failed", "cancelled"]),
     ],

@@ -12,12 +12,14 @@ LEVELS: Final = MappingProxyType(
     {
         "step.failed": logging.ERROR,
         "vect.failed": logging.ERROR,
+        "step.retried": logging.WARNING,
         "step.blocked": logging.WARNING,
         "step.cancelled": logging.WARNING,
         "vect.cancelled": logging.WARNING,
         "step.interrupted": logging.WARNING,
         "vect.recovered": logging.WARNING,
         "vect.created": logging.DEBUG,  # the start follows at once, and says more
+        "step.released": logging.DEBUG,  # its next start says more
         "step.late_result": logging.DEBUG,
     }
 )
@@ -42,6 +44,8 @@ def _line(event: Event) -> str:
     """Return an event as a line: "vect 3f: step 'load' failed: the command exited with code 3"."""
     data = event.data
     what = event.name.partition(".")[2].replace("late_result", "answered late")
+    if event.name == "step.retried":
+        what = f"failed, to be tried again in {data['delay']:.3g} seconds"
     if event.attempt is not None and event.attempt > 1:
         what += f" (attempt {event.attempt})"
     who = f"vect {event.vect}" + (f": step '{event.step}'" if event.step is not None else "")
