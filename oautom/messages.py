@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from oautom.decide import Command
+from oautom.commands import Command
 from oautom.vect import Run
 
 Key = tuple[str, str, int]

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Literal
 
 from oautom.clock import Clock, Timers
-from oautom.decide import Effect, Finished, Release, Submit, Wake
+from oautom.commands import Effect, Finished, Release, Submit, Wake
 from oautom.events.fold import StepState
 from oautom.executions.base import Execution, wrong_interval
 from oautom.executions.context import Context

@@ -17,18 +17,8 @@ from typing import Any
 from msgspec import structs
 
 from oautom.clock import Clock
-from oautom.decide import (
-    Begin,
-    Cancel,
-    Command,
-    Finished,
-    Recover,
-    Trigger,
-    affects,
-    due,
-    effects,
-    handle,
-)
+from oautom.commands import Begin, Cancel, Command, Finished, Recover, Trigger
+from oautom.decide import affects, due, effects, handle
 from oautom.driver import Driver
 from oautom.errors import OAutomError
 from oautom.events.event import Event

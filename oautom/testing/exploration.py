@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from oautom.decide import Release
+from oautom.commands import Release
 from oautom.errors import SettingError
 from oautom.events.log import MemoryEventLog
 from oautom.executions.work import Outcome, Work

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import structs
 
-from oautom.decide import Cancel, Command, Finished, Release
+from oautom.commands import Cancel, Command, Finished, Release
 from oautom.errors import OAutomError, SettingError
 from oautom.events.event import Event, is_answer
 from oautom.events.log import EventLog, MemoryEventLog

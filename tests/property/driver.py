@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from oautom import Context, Event, Execution, Flow, MemoryEventLog, PythonExecution
-from oautom.decide import Finished
+from oautom.commands import Finished
 from oautom.events import signals
 from oautom.events.fold import StepState, VectState
 from oautom.executions.work import Work

@@ -21,7 +21,7 @@ from oautom import (
     PythonExecution,
 )
 from oautom.clock import SystemClock
-from oautom.decide import Recover
+from oautom.commands import Recover
 from oautom.events import replay, signals
 from oautom.executions.context import Context
 from oautom.executions.work import Outcome
