@@ -31,19 +31,23 @@ from oautom.errors import (
     UnknownVectError,
     ValueTooLargeError,
     VectAlreadyRunningException,
+    VectStateError,
     WorkerDiedError,
 )
 from oautom.events import Event, EventLog, MemoryEventLog
 from oautom.events.subscribers import Subscription
 from oautom.executions import (
+    ApprovalExecution,
     BashExecution,
     Context,
     Execution,
     PythonExecution,
     Skip,
     StepError,
+    WaitExecution,
 )
 from oautom.flow import Flow
+from oautom.pool import Pool
 from oautom.retry import RetryPolicy
 from oautom.rules import TriggerRule
 from oautom.vect import Step, Vect
@@ -52,6 +56,7 @@ if TYPE_CHECKING:
     from oautom.events.sqlite import SqliteEventLog
 
 __all__ = [
+    "ApprovalExecution",
     "BashExecution",
     "Clock",
     "Context",
@@ -79,6 +84,7 @@ __all__ = [
     "OAutom",
     "OAutomError",
     "OAutomMode",
+    "Pool",
     "PythonExecution",
     "RetryPolicy",
     "SettingError",
@@ -97,6 +103,8 @@ __all__ = [
     "ValueTooLargeError",
     "Vect",
     "VectAlreadyRunningException",
+    "VectStateError",
+    "WaitExecution",
     "WorkerDiedError",
 ]
 

@@ -104,6 +104,7 @@ class OAutom:
         scheduler = Scheduler(self.log, self._clock, workers, self._subscriptions.tell)
         self._engine = kind(scheduler, self.log)
         self._vects = Vects(self.log, self._engine, self._flows)
+        scheduler.roster.recall = self._vects.run_of
         _open_apps.add(self)
         # The last handler registered is called first: before that of multiprocessing, which waits
         # for the worker processes that ours ends.
@@ -194,7 +195,7 @@ class OAutom:
             known = None if vect_id is None else self._vects.find_of(declared, vect_id)
             if known is not None:
                 return known
-            self._vects.check_room(declared)
+            self._vects.check_fit(declared)
             declared.freeze()
             return self._vects.begin(declared, vect_id or os.urandom(8).hex())
 

@@ -66,7 +66,41 @@ class Recover(msgspec.Struct, frozen=True):
     spared: frozenset[str] = frozenset()
 
 
-Command = Begin | Finished | Release | Cancel | Recover
+class Pause(msgspec.Struct, frozen=True):
+    """Command: nothing more of a Vect shall start; what runs goes on."""
+
+    vect: str
+
+
+class Resume(msgspec.Struct, frozen=True):
+    """Command: a Vect that was paused shall go on."""
+
+    vect: str
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """Command: what has failed of a Vect, or was cancelled, shall run again."""
+
+    vect: str
+
+
+class Decide(msgspec.Struct, frozen=True):
+    """Command: a person has decided what a step waits for.
+
+    Attributes:
+        by: Who that is.
+        data: What they say to it.
+        objection: Why it is rejected; None where it is approved.
+    """
+
+    vect: str
+    step: str
+    by: str
+    data: Any = None
+    objection: str | None = None
+
+
+Command = Begin | Finished | Release | Cancel | Recover | Pause | Resume | Retry | Decide
 
 
 class Trigger(msgspec.Struct, frozen=True):

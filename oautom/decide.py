@@ -17,21 +17,28 @@ from oautom.commands import (
     Begin,
     Cancel,
     Command,
+    Decide,
     Effect,
     Finished,
     Kill,
+    Pause,
     Recover,
     Release,
+    Resume,
+    Retry,
     Submit,
     Trigger,
     Wake,
 )
-from oautom.events.event import Event
-from oautom.events.fold import StepState, VectState
+from oautom.events.event import NO_DATA, Event
+from oautom.events.fold import StepState, VectState, waits_until
 from oautom.rules import ALL_SUCCESS, all_success, verdict
-from oautom.states import STEP_ENDS, VECT_ENDS
+from oautom.states import HELD, STEP_ENDS, VECT_ENDS
 
 _BAD_ENDS = frozenset({"failed", "upstream_failed"})
+_TO_RETRY = frozenset({"failed", "upstream_failed", "cancelled"})
+_GO_ON = frozenset({"vect.recovered", "vect.resumed", "vect.reopened"})
+_TOLD_AT_START = ("prompt", "timeout", "delay", "until")
 _NO_OUTPUT: Mapping[str, Any] = MappingProxyType({"output": None})  # shared: 230 bytes a step
 
 
@@ -41,11 +48,17 @@ def handle(vect: VectState, command: Command) -> list[Trigger]:
         case Finished():
             return [_finish(vect.steps[command.step], command)]
         case Release():
-            step = vect.steps[command.step]
-            is_due = (step.state, step.attempt) == ("up_for_retry", command.attempt)
-            return [Trigger(step, "release")] if is_due else []
+            return _release(vect.steps[command.step], command.attempt)
+        case Decide():
+            return _decide(vect.steps[command.step], command)
         case Begin():
             return [Trigger(vect, "start")] if vect.state == "pending" else []
+        case Pause():
+            return [Trigger(vect, "pause")] if vect.state == "running" else []
+        case Resume():
+            return [Trigger(vect, "resume")] if vect.state == "paused" else []
+        case Retry():
+            return _retry(vect)
         case Cancel():
             return _cancel(vect, command)
         case Recover():
@@ -70,6 +83,45 @@ def _finish(step: StepState, answer: Finished) -> Trigger:
     return Trigger(step, "succeed", answer.attempt, told)
 
 
+def _release(step: StepState, attempt: int) -> list[Trigger]:
+    """Return what comes of it that the time is up for which an attempt has waited."""
+    if step.attempt != attempt:
+        return []
+    if step.state == "up_for_retry":
+        return [Trigger(step, "release")]
+    if step.state == "running" and step.kind == "wait":
+        return [Trigger(step, "succeed", attempt, _NO_OUTPUT)]
+    if step.state == "running" and step.kind == "approval":
+        error = {"error": "nobody has decided in time"}
+        return [Trigger(step, "fail", attempt, MappingProxyType(error))]
+    return []
+
+
+def _decide(step: StepState, decision: Decide) -> list[Trigger]:
+    if step.state != "running" or step.kind != "approval":
+        return []  # somebody else was quicker
+    told: dict[str, Any] = {"output": {"by": decision.by, "data": decision.data}}
+    if decision.objection is not None:
+        why = f": {decision.objection}" if decision.objection else ""
+        told = {"error": f"rejected by {decision.by}{why}"}
+    trigger = "succeed" if decision.objection is None else "fail"
+    return [Trigger(step, trigger, step.attempt, MappingProxyType(told))]
+
+
+def _retry(vect: VectState) -> list[Trigger]:
+    """Reset what has failed or was cancelled, and what depends on it, then reopen the Vect."""
+    if vect.state not in ("failed", "cancelled"):
+        return []
+    again = [step.name for step in vect.steps.values() if step.state in _TO_RETRY]
+    reached = set(again)
+    for name in again:  # it grows while it is walked
+        dependants = [each for each in vect.graph.dependants_of(name) if each not in reached]
+        reached.update(dependants)
+        again.extend(dependants)
+    resets = [Trigger(step, "reset") for step in vect.steps.values() if step.name in reached]
+    return [*resets, Trigger(vect, "reopen")]
+
+
 def _cancel(vect: VectState, command: Cancel) -> list[Trigger]:
     if vect.state in VECT_ENDS:
         return []
@@ -90,7 +142,7 @@ def _recover(vect: VectState, command: Recover) -> list[Trigger]:
         *(
             Trigger(step, "interrupt", step.attempt)
             for step in vect.steps.values()
-            if step.state == "running" and step.name not in command.spared
+            if step.state == "running" and step.kind not in HELD and step.name not in command.spared
         ),
     ]
 
@@ -98,7 +150,7 @@ def _recover(vect: VectState, command: Recover) -> list[Trigger]:
 def affects(vect: VectState, event: Event) -> list[StepState | VectState]:
     """Return what is worth a look after an event: the models for which something may be due."""
     if event.step is None:
-        if event.name == "vect.recovered":  # whatever waited for its turn has lost it
+        if event.name in _GO_ON:  # whatever waited for its turn has lost it
             return [*vect.steps.values(), vect]
         if event.name != "vect.started":
             return []
@@ -129,12 +181,19 @@ def due(model: StepState | VectState) -> Trigger | None:
         found = verdict(model.rule, model.upstreams, model.tally)
     match found:
         case "start":
-            return Trigger(model, "start", model.attempt + 1)
+            told = _first_facts(model) if model.kind else NO_DATA
+            return Trigger(model, "start", model.attempt + 1, told)
         case "block":
             return Trigger(model, "block", data=_why_blocked(model))
         case "skip":
             return Trigger(model, "skip", data=_why_skipped(model))
     return None
+
+
+def _first_facts(step: StepState) -> Mapping[str, Any]:
+    """Return what the start of a step tells: what it waits for, if no worker is at work."""
+    options = step.vect.options[step.name]
+    return {key: options[key] for key in _TOLD_AT_START if key in options}
 
 
 def _why_skipped(step: StepState) -> Mapping[str, Any]:
@@ -155,7 +214,7 @@ def _why_blocked(step: StepState) -> Mapping[str, Any]:
 
 
 def _due_vect(vect: VectState) -> Trigger | None:
-    if vect.state != "running" or vect.open_steps:
+    if vect.state not in ("running", "paused") or vect.open_steps:
         return None
     failed = _to_blame(vect) if vect.options else _bad(vect)
     if failed:
@@ -189,10 +248,22 @@ def effects(event: Event) -> Sequence[Effect]:
         return ()
     attempt = event.attempt or 0
     match event.source, event.dest:
+        case "pending", "running" if event.data:
+            return _wake(event, attempt)
         case "pending", "running":
             return (Submit(event.vect, event.step, attempt),)
         case "running", "cancelled":
             return (Kill(event.vect, event.step, attempt),)
         case "running", "up_for_retry":
-            return (Wake(event.vect, event.step, attempt, event.data["delay"]),)
+            return _wake(event, attempt)
     return ()
+
+
+def _wake(event: Event, attempt: int) -> Sequence[Effect]:
+    """Return the effect of an event after which a step waits, for a time or for a person."""
+    assert event.step is not None
+    until = waits_until(event)
+    if until is None:
+        return ()
+    seconds = max(0.0, (until - event.time).total_seconds())
+    return (Wake(event.vect, event.step, attempt, seconds),)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+from oautom.commands import Command
 from oautom.errors import EngineError, LogError
 from oautom.events.event import Event
 from oautom.events.log import EventLog, PrunedVect
@@ -29,7 +30,12 @@ class ForegroundEngine:
         self._log = log
 
     def begin(self, run: Run) -> None:
-        """Take in a new run."""
+        """Take in a new run.
+
+        Raises:
+            VectAlreadyRunningException: As many of its flow are open as may be.
+        """
+        self._scheduler.roster.admit(run)
         self._scheduler.begin(run)
 
     def check_running(self) -> None:
@@ -74,7 +80,8 @@ class ForegroundEngine:
         if self._scheduler.is_in_step:
             with suppress(LogError):  # the scheduler is about to meet it as well
                 for request in self._log.asked():
-                    self._scheduler.interrupt(request.vect)
+                    if request.action == "cancel":
+                        self._scheduler.interrupt(request.vect)
 
     def prune(self, older_than: datetime) -> list[PrunedVect]:
         """Take the Vects that ended before an instant out of the log and of memory."""
@@ -84,6 +91,18 @@ class ForegroundEngine:
     def cancel(self, run: Run, reason: str) -> None:
         """Ask for the end of a run."""
         self._scheduler.cancel(run, reason)
+
+    def ask(self, run: Run, command: Command) -> None:
+        """Have a command obeyed that concerns a run."""
+        self._scheduler.ask(run, command)
+
+    def retry(self, run: Run) -> None:
+        """Have a run go on that has failed or was cancelled; errors as of the scheduler."""
+        self._scheduler.retry(run)
+
+    def check_value(self, value: object) -> None:
+        """Refuse a value that the log cannot keep; errors as of the log."""
+        self._log.check_value(value)
 
     def events(self, run: Run) -> Iterator[Event]:
         """Yield the committed events of a run."""

@@ -225,6 +225,20 @@ class NotFinishedError(OAutomError, RuntimeError):
         self.state = state
 
 
+class VectStateError(OAutomError, RuntimeError):
+    """What is asked of a Vect, or of a step of it, makes no sense in the state in which it is.
+
+    Attributes:
+        state: That state.
+    """
+
+    def __init__(
+        self, what: str, state: str, remedy: str, flow: str, step: str | None = None
+    ) -> None:
+        super().__init__(f"{what} is '{state}'; {remedy}", flow=flow, step=step)
+        self.state = state
+
+
 class NotJsonError(OAutomError, ValueError):
     """A value that JSON cannot keep as it is.
 

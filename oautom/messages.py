@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from oautom.commands import Command
+from oautom.commands import Cancel, Command, Decide, Pause, Resume, Retry
+from oautom.events.log import Request
 from oautom.vect import Run
 
 Key = tuple[str, str, int]
@@ -49,6 +50,23 @@ class Halt(NamedTuple):
     """Message: end all work, and leave the Vects as they are: they go on in another life."""
 
     reason: str
+
+
+def command_of(request: Request) -> Command:
+    """Return what another process asks for as a command."""
+    vect, data = request.vect, request.data
+    match request.action:
+        case "pause":
+            return Pause(vect)
+        case "resume":
+            return Resume(vect)
+        case "retry":
+            return Retry(vect)
+        case "approve":
+            return Decide(vect, data["step"], data["by"], data.get("data"))
+        case "reject":
+            return Decide(vect, data["step"], data["by"], objection=data.get("reason", ""))
+    return Cancel(vect, data.get("reason", ""))
 
 
 Message = Command | Answer | Poll | TimeUp | Nudge | Asked | TakeOver | Halt

@@ -82,10 +82,12 @@ class Archive:
         """Return the Vect of an entry; the same one as long as anybody has it."""
         vect = self._vects.get(entry.id)
         if vect is None:
-            run = self._runs.get(entry.id) or Recalled(flow, entry, self._log)
-            vect = self._vects[entry.id] = Vect(run, self._engine)
-            self._runs[entry.id] = run
+            vect = self._vects[entry.id] = Vect(self.run(entry, flow), self._engine)
         return vect
+
+    def run(self, entry: VectEntry, flow: Flow) -> Recalled:
+        """Return the run of an entry; the same one as long as anybody has it."""
+        return self._runs.setdefault(entry.id, Recalled(flow, entry, self._log))
 
     def resume(self, flows: Mapping[str, Flow], known: Container[str]) -> list[Vect]:
         """Have the open Vects go on whose flow is as it was, and return them.

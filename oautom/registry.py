@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from oautom.engine import ForegroundEngine
-from oautom.errors import FlowError, UnknownFlowError, UnknownVectError, VectAlreadyRunningException
+from oautom.errors import FlowError, UnknownFlowError, UnknownVectError
 from oautom.events.log import EventLog, PrunedVect
 from oautom.flow import Flow
 from oautom.recovery import Archive
@@ -34,7 +34,6 @@ class Vects:
         self._flows = flows
         self._archive = Archive(log, engine)
         self._moving: dict[str, Vect] = {}  # those that move, or have moved, in this app
-        self._active: dict[str, list[Vect]] = {}  # by flow; those that have ended leave at a start
         self._is_recovered = False
 
     def __len__(self) -> int:
@@ -52,11 +51,14 @@ class Vects:
                 yield vect
 
     def begin(self, flow: Flow, vect_id: str) -> Vect:
-        """Start a new Vect."""
+        """Start a new Vect.
+
+        Raises:
+            VectAlreadyRunningException: `max_active_vects` of the flow are open.
+        """
         run = Run(flow, vect_id)
-        vect = self._moving[vect_id] = Vect(run, self._engine)
-        self._active[flow.name].append(vect)
         self._engine.begin(run)
+        vect = self._moving[vect_id] = Vect(run, self._engine)
         return vect
 
     def find(self, vect_id: str) -> Vect | None:
@@ -99,21 +101,15 @@ class Vects:
             raise UnknownFlowError(entry.flow, self._flows)
         return self._archive.vect(entry, self._flows[entry.flow])
 
-    def check_room(self, flow: Flow) -> None:
-        """Refuse one more Vect of a flow where it is one too many, or where one could not go on.
+    def check_fit(self, flow: Flow) -> None:
+        """Refuse one more Vect of a flow of which one cannot go on.
 
         Raises:
-            VectAlreadyRunningException: `max_active_vects` of them are open.
             FlowChangedError: One is left from an earlier program, and the flow has changed.
         """
         for error in self._archive.unfit():
             if error.flow == flow.name:
                 raise error
-        active = [vect for vect in self._active.get(flow.name, ()) if not vect.ended]
-        self._active[flow.name] = active
-        if len(active) >= flow.max_active_vects:
-            running = [vect.id for vect in active]
-            raise VectAlreadyRunningException(flow.name, running, flow.max_active_vects)
 
     def recover(self) -> list[Vect]:
         """Have the Vects go on that a dead program has left open, and return them.
@@ -142,8 +138,14 @@ class Vects:
         self._is_recovered = True
         for vect in resumed:
             self._moving[vect.id] = vect
-            self._active.setdefault(vect.flow.name, []).append(vect)
         return resumed
+
+    def run_of(self, vect_id: str) -> Run | None:
+        """Return the run of a Vect of an earlier program, if its flow is declared. Any thread."""
+        entry = self._archive.entries().get(vect_id)
+        if entry is None or entry.flow not in self._flows:
+            return None
+        return self._archive.run(entry, self._flows[entry.flow])
 
     def prune(self, older_than: datetime) -> list[PrunedVect]:
         """Take the Vects that ended before an instant out of the log and of memory."""

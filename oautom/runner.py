@@ -141,9 +141,9 @@ class Runner:
             self._kill(self._tasks[key])
 
     def rearm(self, run: Run, now: datetime) -> None:
-        """Have the steps of a run tried again when it is time, after the program has died."""
+        """Have the steps go on in time that waited for one when their program died."""
         for step in run.state.steps.values():
-            if step.state == "up_for_retry" and step.until is not None:
+            if step.until is not None and step.state in ("up_for_retry", "running"):
                 seconds = max(0.0, (step.until - now).total_seconds())
                 self.perform(run, Wake(run.id, step.name, step.attempt, seconds))
 

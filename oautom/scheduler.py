@@ -17,7 +17,7 @@ from typing import Any
 from msgspec import structs
 
 from oautom.clock import Clock
-from oautom.commands import Begin, Cancel, Command, Finished, Recover, Trigger
+from oautom.commands import Begin, Cancel, Command, Finished, Recover, Retry, Trigger
 from oautom.decide import affects, due, effects, handle
 from oautom.driver import Driver
 from oautom.errors import OAutomError
@@ -29,8 +29,10 @@ from oautom.events.signals import publish
 from oautom.executors.base import Workers
 from oautom.machine import LoggedMachine, Wire
 from oautom.messages import Answer, Asked, Halt, Message, Nudge, Poll, TakeOver, TimeUp
+from oautom.roster import Roster
 from oautom.runner import Runner
 from oautom.states import (
+    HELD,
     STEP_EVENTS,
     STEP_TABLE,
     VECT_CREATED,
@@ -38,6 +40,7 @@ from oautom.states import (
     VECT_EVENTS,
     VECT_TABLE,
 )
+from oautom.turns import Turns
 from oautom.values import readable
 from oautom.vect import Run
 
@@ -72,14 +75,10 @@ class Scheduler(Driver[Message]):
         self.halted: str = ""  # why all work was ended and none is begun any more
         self._is_ending_all = False  # halted, and the work that there was has not been told yet
         self._runner = Runner(workers, clock, self._timers, self.put, log.id)
-        self._runs: dict[str, Run] = {}
-        self._absent: frozenset[str] = frozenset()  # open in the log, of flows not declared yet
-        self._open: set[str] = set()
+        self.roster = Roster()
         self._ready: deque[StepState | VectState] = deque()
-        # What is due but for a free slot: first come, first served.
-        self._waiting: deque[StepState | VectState | Poll] = deque()
+        self._turns = Turns()
         self._has_news = False
-        self._holds_starts = False
         self._emitted, self._appended = Wire(), Wire()
         self._steps = self._machine(STEP_TABLE, STEP_EVENTS)
         self._vects = self._machine(VECT_TABLE, VECT_EVENTS)
@@ -93,27 +92,34 @@ class Scheduler(Driver[Message]):
 
     def begin(self, run: Run) -> None:
         """Take in a new run."""
-        self._runs[run.id] = run
-        self._open.add(run.id)
+        self.roster.take(run)
         self.put(Begin(run.id))
+
+    def ask(self, run: Run, command: Command) -> None:
+        """Have a command obeyed that concerns a run."""
+        self.roster.know(run)
+        self.put(command)
+
+    def retry(self, run: Run) -> None:
+        """Have a run go on that has failed or was cancelled; errors as of `Roster.readmit`."""
+        self.roster.readmit(run)
+        self.put(Retry(run.id))
 
     def take_over(self, runs: Sequence[Run]) -> None:
         """Have runs go on that the log has open; what ran when their program ended runs again."""
         for run in runs:
-            self._runs[run.id] = run
-            self._open.add(run.id)
+            self.roster.take(run)
         self.put(TakeOver(tuple(runs)))
 
     def know(self, unfit: Iterable[Run], absent: Iterable[str]) -> None:
         """Take note of runs that can only be cancelled, and of ids that are not known yet."""
         for run in unfit:
-            self._runs.setdefault(run.id, run)
-        self._absent = frozenset(absent)
+            self.roster.know(run)
+        self.roster.absent = frozenset(absent)
 
     def cancel(self, run: Run, reason: str) -> None:
         """Ask for the end of a run; it may be one that is open in the log, and does not go on."""
-        self._runs.setdefault(run.id, run)
-        self.put(Cancel(run.id, reason))
+        self.ask(run, Cancel(run.id, reason))
         self._runner.interrupt(run.id)
 
     def stop_all(self, reason: str) -> None:
@@ -125,8 +131,8 @@ class Scheduler(Driver[Message]):
             self.put(Halt(reason))
             self._runner.interrupt()
             return
-        for vect in list(self._open):
-            self.cancel(self._runs[vect], reason)
+        for run in self.roster.open_runs():
+            self.cancel(run, reason)
 
     def let_go(self, older_than: datetime) -> set[str]:
         """Let go of the runs that ended before an instant; return the ids of those still held.
@@ -134,13 +140,7 @@ class Scheduler(Driver[Message]):
         What answers later all the same is not heard any more. Runs with work under way are held.
         """
         with self.lock:
-            at_work = self._runner.vects()
-            self._runs = {
-                vect: run
-                for vect, run in self._runs.items()
-                if vect in at_work or not _ended_before(run, older_than)
-            }
-            return set(self._runs)
+            return self.roster.let_go(older_than, self._runner.vects())
 
     def is_over(self, run: Run) -> bool:
         """Whether a run has ended and nothing of it is still being ended."""
@@ -163,7 +163,7 @@ class Scheduler(Driver[Message]):
     def is_idle(self) -> bool:
         """Whether all runs are over, or left to another life, and no message waits."""
         with self.lock:  # not while a tick deals with a late answer
-            is_open = self._open and (not self.halted or self._is_ending_all)
+            is_open = self.roster.open and (not self.halted or self._is_ending_all)
             return self._inbox.empty() and not is_open and not self._runner.is_ending_any
 
     # The thread that drives
@@ -193,7 +193,7 @@ class Scheduler(Driver[Message]):
             return
         try:
             for event in events:
-                self._tell(self._runs[event.vect].flow, event)
+                self._tell(self.roster.runs[event.vect].flow, event)
         finally:  # also when Ctrl-C comes while a receiver is called
             self._close_ended(events)
 
@@ -201,28 +201,29 @@ class Scheduler(Driver[Message]):
         """Let go of the Vects that have ended, and have those who wait look again."""
         for event in events:
             if event.step is None and event.dest in VECT_ENDS:
-                self._runs[event.vect].is_told = True
-                self._open.discard(event.vect)
+                self.roster.close(self.roster.runs[event.vect])
                 self._has_news = True
-        if self._has_news or not self._open or self.halted:
+        if self._has_news or not self.roster.open or self.halted:
             self._has_news = False
             self._have_all_look()
 
     def _perform(self, event: Event) -> None:
         """Have done what a committed event asks for, and show it to those who look."""
-        run = self._runs[event.vect]
+        run = self.roster.runs[event.vect]
         for effect in effects(event):
             self._runner.perform(run, effect)
         if event.step is None:
             run.shown = event.dest
+            if event.name == "vect.reopened":
+                self.roster.take(run)
 
     def _stop(self, error: BaseException) -> None:
         """Take no further step: what is not in the log must not happen."""
         if isinstance(error, Exception):  # any other goes on to whoever drives
             _logger.error("the engine has stopped: %s", error)
         self._runner.kill_all()
-        for vect in list(self._open):
-            self._go_back(self._runs[vect])
+        for run in self.roster.open_runs():
+            self._go_back(run)
         self.failure = error
 
     def _go_back(self, run: Run) -> None:
@@ -237,12 +238,12 @@ class Scheduler(Driver[Message]):
     def _take(self, message: Message) -> None:
         match message:
             case Answer():
-                self._has_news |= message.key[0] not in self._open
+                self._has_news |= message.key[0] not in self.roster.open
                 self._take_end(self._runner.settle(message))
             case _ if self.halted:
                 return
             case Poll():
-                self._waiting.append(message)
+                self._turns.add_poll(message)
             case TimeUp():
                 self._take_end(self._runner.time_up(message.key))
             case Nudge():
@@ -253,7 +254,7 @@ class Scheduler(Driver[Message]):
                 self._take_over(message.runs)
             case Halt():
                 self.halted = message.reason
-                self._holds_starts = self._is_ending_all = True
+                self._turns.is_held = self._is_ending_all = True
             case _:
                 self._obey(message)
 
@@ -262,7 +263,7 @@ class Scheduler(Driver[Message]):
             self._obey(self._kept(finished))
 
     def _obey(self, command: Command) -> None:
-        run = self._runs.get(command.vect)
+        run = self.roster.runs.get(command.vect)
         if run is None:  # it was let go
             return
         if run.state.created_date is None:
@@ -286,18 +287,17 @@ class Scheduler(Driver[Message]):
         return answer
 
     def _take_requests(self) -> None:
-        for request in self._log.requests(self._absent):
-            if request.vect in self._runs:
-                self._runs[request.vect].held_up = None  # to cancel it is one way out
-                self._obey(Cancel(request.vect, request.data.get("reason", "")))
+        for request in self._log.requests(self.roster.absent):
+            if (command := self.roster.command_of(request)) is not None:
+                self._obey(command)
                 self._settle()
 
     def _take_over(self, runs: Sequence[Run]) -> None:
         """Close what ran in the old life, of all Vects, before anything starts in the new one."""
-        self._holds_starts = True
+        self._turns.is_held = True
         for run in runs:
             if run.state.state in VECT_ENDS:  # it was cancelled just before
-                self._open.discard(run.id)
+                self.roster.open.discard(run.id)
                 continue
             steps = run.flow.steps
             lost = [
@@ -311,35 +311,39 @@ class Scheduler(Driver[Message]):
                 self._obey(Finished(run.id, step.name, step.attempt, error=LOST))
                 self._settle()
             self._runner.rearm(run, self._now)
-        self._holds_starts = False
+        self._turns.is_held = False
 
     def _settle(self) -> None:
-        """Fire all that is due; starts wait for a free slot, first come, first served."""
+        """Fire all that is due; starts wait for their turn, and for a free slot."""
+        turns = self._turns
         while self._ready:
             trigger = due(self._ready.popleft())
             if trigger is None:
                 continue
             if trigger.name != "start":
                 self._fire(trigger)
+            # Under other rules some dependants start where others are blocked: these go first.
             elif (
-                self._waiting
-                or self._holds_starts
+                turns.size
+                or turns.is_held
                 or not self._runner.has_room
-                # Under other rules some dependants start where others are blocked: these go first.
-                or (self._ready and trigger.model.vect.options)
+                or trigger.model.vect.options
             ):
-                self._waiting.append(trigger.model)
+                turns.add(trigger.model)  # type: ignore[arg-type] # only steps are due to start
             else:
                 self._start(trigger)
-        while self._waiting and not self._holds_starts and self._runner.has_room:
-            first = self._waiting.popleft()
-            if isinstance(first, Poll):
-                self._runner.poll(first.key)
-            elif (trigger := due(first)) is not None:
+        while turns.size and not turns.is_held:
+            turn = turns.take(has_slot=self._runner.has_room)
+            if turn is None:
+                return
+            if isinstance(turn, Poll):
+                self._runner.poll(turn.key)
+            elif (trigger := due(turn)) is not None:
                 self._start(trigger)
 
     def _start(self, trigger: Trigger) -> None:
-        self._runner.busy += 1  # the work itself is submitted after the commit
+        if trigger.model.kind not in HELD:
+            self._runner.busy += 1  # the work itself is submitted after the commit
         self._fire(trigger)
 
     def _create(self, run: Run) -> None:
@@ -372,6 +376,10 @@ class Scheduler(Driver[Message]):
         """React to an event in the log: note which models are worth a look. Fires nothing."""
         vect = sender.vect
         vect.apply(event)
+        if vect.options and isinstance(sender, StepState):
+            self._turns.hear(sender, event)
+        if event.name in ("vect.paused", "vect.cancelled"):
+            self._turns.forget(vect)
         self._ready.extend(affects(vect, event))
 
     def close(self) -> None:
@@ -382,7 +390,3 @@ class Scheduler(Driver[Message]):
                 self._runner.settle(message)
         self._is_closed = True
         self._runner.close()
-
-
-def _ended_before(run: Run, instant: datetime) -> bool:
-    return run.is_told and run.state.end_date is not None and run.state.end_date < instant

@@ -18,7 +18,7 @@ StepStateName = Literal[
     "up_for_retry",
     "cancelled",
 ]
-VectStateName = Literal["pending", "running", "success", "failed", "cancelled"]
+VectStateName = Literal["pending", "running", "paused", "success", "failed", "cancelled"]
 
 
 class Row(NamedTuple):
@@ -44,6 +44,11 @@ STEP_TABLE: Final = (
     Row("cancel", "running", "cancelled"),
     Row("cancel", "up_for_retry", "cancelled"),
     Row("interrupt", "running", "pending"),
+    Row("reset", "success", "pending"),
+    Row("reset", "failed", "pending"),
+    Row("reset", "skipped", "pending"),
+    Row("reset", "upstream_failed", "pending"),
+    Row("reset", "cancelled", "pending"),
     # An answer of an attempt that is over: it is written down, and moves nothing.
     Row("late_result", "pending", "pending"),
     Row("late_result", "running", "running"),
@@ -51,6 +56,7 @@ STEP_TABLE: Final = (
     Row("late_result", "success", "success"),
     Row("late_result", "failed", "failed"),
     Row("late_result", "skipped", "skipped"),
+    Row("late_result", "upstream_failed", "upstream_failed"),
     Row("late_result", "cancelled", "cancelled"),
 )
 
@@ -59,13 +65,24 @@ VECT_TABLE: Final = (
     Row("succeed", "running", "success"),
     Row("fail", "running", "failed"),
     Row("cancel", "pending", "cancelled"),
+    Row("pause", "running", "paused"),
+    Row("resume", "paused", "running"),
     Row("cancel", "running", "cancelled"),
+    Row("succeed", "paused", "success"),
+    Row("fail", "paused", "failed"),
+    Row("cancel", "paused", "cancelled"),
     Row("recover", "running", "running"),
+    Row("recover", "paused", "paused"),
+    Row("reopen", "failed", "running"),
+    Row("reopen", "cancelled", "running"),
 )
 
 STEP_ENDS: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "cancelled"})
 VECT_STATES: Final = get_args(VectStateName)
 VECT_ENDS: Final = frozenset({"success", "failed", "cancelled"})
+
+HELD: Final = frozenset({"wait", "approval"})
+"""The kinds of steps at which no worker is at work: they need no slot, and outlive the program."""
 
 VECT_CREATED: Final = "vect.created"
 """Name of the first event of every Vect: no transition makes it, it brings the Vect to be."""
@@ -80,6 +97,10 @@ _PAST: Final = {
     "block": "blocked",
     "cancel": "cancelled",
     "interrupt": "interrupted",
+    "reset": "reset",
+    "pause": "paused",
+    "resume": "resumed",
+    "reopen": "reopened",
     "recover": "recovered",
     "late_result": "late_result",
 }

@@ -7,12 +7,14 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from oautom.commands import Command, Decide, Pause, Resume
 from oautom.errors import (
     NotFinishedError,
     OAutomError,
     SettingError,
     StepFailedError,
     UnknownStepError,
+    VectStateError,
 )
 from oautom.events.event import Event
 from oautom.events.fold import StepState, VectState
@@ -73,6 +75,15 @@ class Engine(Protocol):
     def cancel(self, run: Run, reason: str) -> None:
         """Ask for the end of a run."""
 
+    def ask(self, run: Run, command: Command) -> None:
+        """Have a command obeyed that concerns a run."""
+
+    def retry(self, run: Run) -> None:
+        """Have a run go on that has failed or was cancelled."""
+
+    def check_value(self, value: object) -> None:
+        """Refuse a value that the log cannot keep."""
+
     def events(self, run: Run) -> Iterator[Event]:
         """Yield the committed events of a run."""
 
@@ -99,7 +110,7 @@ class Vect:
 
     @property
     def state(self) -> str:
-        """`pending`, `running`, `success`, `failed` or `cancelled`."""
+        """`pending`, `running`, `paused`, `success`, `failed` or `cancelled`."""
         return self._run.shown
 
     @property
@@ -188,6 +199,62 @@ class Vect:
         self._run.held_up = None  # to cancel it is one way out
         self._engine.cancel(self._run, reason)
 
+    def pause(self) -> None:
+        """Have nothing more of the Vect start; what runs goes on to its end.
+
+        Returns at once. Of a Vect that has ended, nothing changes.
+        """
+        self._engine.ask(self._run, Pause(self.id))
+
+    def resume(self) -> None:
+        """Have a Vect go on that was paused; of any other, nothing changes."""
+        self._engine.ask(self._run, Resume(self.id))
+
+    def retry(self) -> None:
+        """Have run again what has failed or was cancelled, and all that depends on it.
+
+        In the same Vect: what has succeeded, and depends on nothing of that, stays as it is.
+        Returns at once; `wait` tells when it is over.
+
+        Raises:
+            VectStateError: The Vect has neither failed nor been cancelled.
+            FlowChangedError: It is one of an earlier program, and its flow has changed since.
+            VectAlreadyRunningException: `max_active_vects` Vects of the flow are open already.
+        """
+        self._engine.retry(self._run)
+
+    def approve(self, step: str, by: str, data: Any = None) -> None:
+        """Approve what a step waits for: its output is `{'by': by, 'data': data}`.
+
+        Args:
+            step: The name of an `ApprovalExecution`.
+            by: Who approves.
+            data: What they say to it; as JSON, if the log is durable.
+
+        Raises:
+            UnknownStepError: The flow has no such step.
+            VectStateError: The step does not wait for this.
+            NotJsonError: JSON cannot keep `data`, and the log is durable.
+        """
+        self._check_decision(step, by)
+        self._engine.check_value(data)
+        self._engine.ask(self._run, Decide(self.id, step, by, data))
+
+    def reject(self, step: str, by: str, reason: str = "") -> None:
+        """Reject what a step waits for: it fails. Arguments and errors are those of `approve`."""
+        self._check_decision(step, by, reason)
+        self._engine.ask(self._run, Decide(self.id, step, by, objection=reason))
+
+    def _check_decision(self, step: str, *texts: str) -> None:
+        state = self.steps[step].state
+        if state != "running" or self._run.state.steps[step].kind != "approval":
+            what = f"step '{step}' of vect '{self.id}'"
+            remedy = "only an ApprovalExecution that is running waits for a decision"
+            raise VectStateError(what, state, remedy, self.flow.name, step)
+        for text in texts:
+            if not isinstance(text, str) or not is_unicode(text):
+                raise SettingError(f"step '{step}': by and reason must be text, not {text!r}")
+
     def __repr__(self) -> str:
         """Return id, flow and state."""
         return f"<Vect {self.id} of '{self.flow.name}': {self.state}>"
@@ -211,7 +278,8 @@ class Step:
     def state(self) -> str:
         """The name of its state.
 
-        `pending`, `running`, `success`, `failed`, `skipped`, `upstream_failed` or `cancelled`.
+        `pending`, `running`, `success`, `failed`, `skipped`, `upstream_failed`, `up_for_retry` or
+        `cancelled`.
         """
         return self._state.state
 

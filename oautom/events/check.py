@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oautom.errors import InvariantError, SettingError
 from oautom.events.event import Event
+from oautom.events.fits import data_fit, options_fit
 from oautom.events.past import BAD, NO_STEP, Past
 from oautom.graph import Graph
-from oautom.rules import RULE_NAMES, verdict
+from oautom.rules import verdict
 from oautom.states import EVENT_NAMES, INITIAL, STEP_MOVES, VECT_CREATED, VECT_MOVES
 from oautom.values import check_max_workers
 
@@ -103,24 +104,9 @@ _VECT_ENDS: Final = ("vect.succeeded", "vect.failed", "vect.cancelled")
 _STEP_ENDS: Final = ("step.succeeded", "step.failed", "step.cancelled")
 _CONSEQUENCES: Final = (
     *("vect.started", "step.blocked", "step.skipped", "step.cancelled", "step.interrupted"),
-    *_VECT_ENDS,
+    *("step.reset", "vect.reopened", *_VECT_ENDS),
 )
 _MOVES: Final = STEP_MOVES | VECT_MOVES | {(VECT_CREATED, None, INITIAL)}
-_OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
-    "trigger_rule": lambda rule: rule in RULE_NAMES,
-    "allow_failure": lambda is_allowed: is_allowed is True,
-    "max_attempts": lambda number: type(number) is int and number > 0,
-    "timeout": lambda seconds: type(seconds) in (int, float) and seconds > 0,
-}
-_DATA: Final[Mapping[str, Mapping[str, type]]] = {
-    VECT_CREATED: {"params": Mapping, "graph": Mapping},
-    "vect.failed": {"steps": list},
-    "step.succeeded": {"output": object},
-    "step.blocked": {"upstream": str, "error": str},
-    "step.skipped": {"reason": str},
-    "step.late_result": {"output": object},
-    **{name: {"reason": str} for name in ("step.cancelled", "vect.cancelled")},
-}
 
 
 def _invariant(*about: str, is_gate: bool = False) -> Callable[..., Any]:
@@ -166,14 +152,7 @@ class _Claims(Past):
     @_invariant(VECT_CREATED, is_gate=True)
     def options_are_known(self, event: Event) -> bool:
         """The options of a Vect name steps that it has, and say of them what can be said."""
-        options = event.data.get("options", {})
-        return isinstance(options, Mapping) and all(
-            name in event.data["graph"]
-            and isinstance(given, Mapping)
-            and given.keys() <= _OPTIONS.keys()
-            and all(_OPTIONS[option](value) for option, value in given.items())
-            for name, given in options.items()
-        )
+        return options_fit(event.data.get("options", {}), event.data["graph"])
 
     @_invariant(is_gate=True)
     def vect_is_created_first(self, event: Event) -> bool:
@@ -203,18 +182,7 @@ class _Claims(Past):
     @_invariant(*EVENT_NAMES)
     def data_fit_the_event(self, event: Event) -> bool:
         """The data of an event hold what belongs to an event of its name, and nothing else."""
-        data, wanted = event.data, _DATA.get(event.name, {})
-        is_late_failure = event.name == "step.late_result" and "error" in data
-        if event.name in ("step.failed", "step.retried") or is_late_failure:
-            is_failure = isinstance(data.get("error"), str) and "output" not in data
-            is_retry = type(data.get("delay")) in (int, float) and data["delay"] >= 0
-            fits = is_retry if event.name == "step.retried" else "delay" not in data
-            return is_failure and fits and data.get("exit_code") != 0
-        if event.name == "step.late_result" and "reason" in data:
-            wanted = _DATA["step.skipped"]
-        is_wanted = all(isinstance(data.get(key), kind) for key, kind in wanted.items())
-        may_be = {"options"} if event.name == VECT_CREATED else set()
-        return is_wanted and wanted.keys() <= data.keys() <= wanted.keys() | may_be
+        return data_fit(event, self.step.kind)
 
     @_invariant()
     def moves_are_in_the_table(self, event: Event) -> bool:
@@ -277,7 +245,8 @@ class _Claims(Past):
     def vects_end_at_once(self, event: Event) -> bool:
         """Right behind the end of the last step of a Vect stands the end of the Vect."""
         ends = event.name in _VECT_ENDS and self.vect is self.last_vect
-        is_open = self.last_vect.open_steps > 0 or self.last_vect.state != "running"
+        moves = self.last_vect.state in ("running", "paused")
+        is_open = self.last_vect.open_steps > 0 or not moves
         return is_open or self.last.dest == "cancelled" or ends
 
     @_invariant()
@@ -295,10 +264,29 @@ class _Claims(Past):
     @_invariant(*_CONSEQUENCES)
     def consequences_share_the_time(self, event: Event) -> bool:
         """What an event entails at once has its time."""
-        is_first_cancel = event.name == "step.cancelled" != self.last.name
+        is_first = event.name in ("step.cancelled", "step.reset") and event.name != self.last.name
         is_answer = event.name == "step.skipped" and event.source == "running"
-        is_cause = is_first_cancel or is_answer or self.vect is not self.last_vect
+        is_cause = is_first or is_answer or self.vect is not self.last_vect
         return is_cause or event.time == self.last.time
+
+    @_invariant("step.started", "step.blocked", "step.skipped")
+    def pauses_are_kept(self, event: Event) -> bool:
+        """A step starts, or is blocked or skipped by its rule, only while its Vect runs."""
+        return event.source != "pending" or self.vect.state == "running"
+
+    @_invariant()
+    def resets_are_whole(self, event: Event) -> bool:
+        """Resets stand together, and right behind them their Vect is reopened, with no bad end."""
+        is_reopened = event.name == "vect.reopened"
+        if self.last.name == "step.reset":
+            goes_on = is_reopened or event.name == "step.reset"
+            return goes_on and self.vect is self.last_vect and not (is_reopened and self.has_bad)
+        return not is_reopened
+
+    @_invariant("step.reset")
+    def resets_are_needed(self, event: Event) -> bool:
+        """A step is reset only if it, or one that it waits for, has failed or was cancelled."""
+        return self.vect.state in ("failed", "cancelled") and self.must_run_again(self.step)
 
     @_invariant("step.interrupted")
     def interrupted_by_a_recovery(self, event: Event) -> bool:
@@ -332,7 +320,12 @@ class _Claims(Past):
     @_invariant("step.started")
     def steps_fit_the_workers(self, event: Event) -> bool:
         """At most max_workers steps run, without those that the flow given polls."""
-        return not self.max_workers or self.step.is_polled or self.running < self.max_workers
+        return not self.max_workers or self.step.has_no_worker or self.running < self.max_workers
+
+    @_invariant("step.started")
+    def pools_hold(self, event: Event) -> bool:
+        """At most as many steps of a pool run as it has slots."""
+        return self.has_room_in_pool(self.step)
 
     @_invariant(VECT_CREATED, "step.late_result", *_STEP_ENDS)
     def due_steps_start(self, event: Event) -> bool:
@@ -340,4 +333,6 @@ class _Claims(Past):
         # A recovery starts nothing before it has closed all; and who is pruned had workers too.
         if self.step in self.to_close or self.gaps:
             return True
-        return not self.due or len(self.busy) >= (self.max_workers or 1)
+        if not self.due or len(self.busy) >= (self.max_workers or 1):
+            return True
+        return not any(self.has_room_in_pool(step) for step in self.due)

@@ -34,6 +34,7 @@ class StepState:
         "end_date",
         "error",
         "failures",
+        "kind",
         "name",
         "output",
         "rule",
@@ -51,7 +52,8 @@ class StepState:
         self.state: str = INITIAL
         self.attempt = 0
         self.failures = 0  # of its attempts; what a dead program has cut short is none
-        self.until: datetime | None = None  # when it is tried again, if it is up_for_retry
+        self.until: datetime | None = None  # when it goes on by itself, if it waits for a time
+        self.kind = ""  # what it does, where that is not work for a worker; as in its options
         self.output: Any = None
         self.error: str | None = None
         self.start_date: datetime | None = None
@@ -78,6 +80,7 @@ class VectState:
         "steps",
     )
     name = None  # a Vect is no step: its events name none
+    kind = ""
 
     def __init__(
         self,
@@ -100,6 +103,7 @@ class VectState:
         self.options = options
         for name, given in options.items():
             self.steps[name].rule = given.get("trigger_rule", ALL_SUCCESS)
+            self.steps[name].kind = given.get("kind", "")
 
     @property
     def vect(self) -> VectState:
@@ -126,6 +130,8 @@ class VectState:
             self.end_date = event.time
         elif event.source == INITIAL:
             self.start_date = event.time
+        elif event.name == "vect.reopened":
+            self.end_date = None
 
     def _apply_to_step(self, step: StepState, event: Event) -> None:
         dest = event.dest
@@ -133,6 +139,7 @@ class VectState:
             if event.source != dest:  # a late result moves nothing
                 step.attempt = event.attempt or 0
                 step.start_date = event.time
+                step.until = waits_until(event) if event.data else None
         elif dest in STEP_ENDS and event.source not in STEP_ENDS:
             step.end_date = event.time
             step.output = event.data.get("output")
@@ -144,7 +151,19 @@ class VectState:
         elif dest == "up_for_retry" != event.source:
             step.failures += 1
             step.error = event.data["error"]
-            step.until = event.time + timedelta(seconds=event.data["delay"])
+            step.until = waits_until(event)
+        elif event.name == "step.reset":
+            self._reset(step, event.source)
+
+    def _reset(self, step: StepState, source: str | None) -> None:
+        step.output = step.error = step.start_date = step.end_date = step.until = None
+        step.failures = 0
+        self.open_steps += 1
+        for name in self.graph.dependants_of(step.name):
+            tally = self.steps[name].tally
+            tally[source or ""] -= 1
+            if not tally[source or ""]:
+                del tally[source or ""]
 
     def advance(self, event: Event) -> None:
         """Move to the state after `event`, as a replay does.
@@ -177,6 +196,14 @@ class VectState:
                 for step in self.steps.values()
             ],
         }
+
+
+def waits_until(event: Event) -> datetime | None:
+    """Return until when a step waits after an event, or None if it does not wait for a time."""
+    if "until" in event.data:
+        return datetime.fromisoformat(event.data["until"])
+    seconds = event.data.get("delay", event.data.get("timeout"))
+    return None if seconds is None else event.time + timedelta(seconds=seconds)
 
 
 _NOT_FACTS = frozenset({"vect", "graph", "steps"})

@@ -8,7 +8,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Any, NamedTuple, Protocol, Self
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 from oautom.errors import LogError, SettingError
 from oautom.events.event import Event
@@ -76,8 +77,36 @@ class Request(NamedTuple):
     data: Mapping[str, Any]
 
 
-ACTIONS = ("cancel",)
-"""What can be asked of the engine through a log."""
+ACTIONS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = MappingProxyType(
+    {
+        "cancel": (frozenset(), frozenset({"reason"})),
+        "pause": (frozenset(), frozenset()),
+        "resume": (frozenset(), frozenset()),
+        "retry": (frozenset(), frozenset()),
+        "approve": (frozenset({"step", "by"}), frozenset({"data"})),
+        "reject": (frozenset({"step", "by"}), frozenset({"reason"})),
+    }
+)
+"""What can be asked of the engine through a log, and with which data: needed, and possible."""
+
+
+def check_request(action: object, data: Mapping[str, Any]) -> None:
+    """Refuse what cannot be asked of an engine.
+
+    Raises:
+        SettingError: There is no such action, or it takes other data.
+    """
+    if action not in ACTIONS:
+        known = ", ".join(map(repr, ACTIONS))
+        raise SettingError(f"action must be one of {known}, not {action!r}")
+    needed, possible = ACTIONS[str(action)]
+    if not needed <= data.keys() <= needed | possible:
+        wanted = " and ".join(sorted(needed)) or "nothing"
+        also = f", and takes {', '.join(sorted(possible))}" if possible else ""
+        raise SettingError(f"{action!r} needs {wanted}{also}, not {', '.join(data) or 'nothing'}")
+    for name in sorted(data.keys() - {"data"}):
+        if not isinstance(data[name], str):
+            raise SettingError(f"{action!r}: {name} must be text, not {data[name]!r}")
 
 
 class EventLog(Protocol):

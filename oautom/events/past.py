@@ -7,6 +7,7 @@ those of Airflow.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
@@ -17,7 +18,7 @@ import msgspec
 from oautom.events.event import NO_DATA, Event
 from oautom.events.fold import NO_OPTIONS, Options
 from oautom.rules import ALL_SUCCESS, verdict
-from oautom.states import INITIAL, VECT_CREATED
+from oautom.states import HELD, INITIAL, VECT_CREATED
 
 if TYPE_CHECKING:
     from oautom.flow import Flow
@@ -34,6 +35,8 @@ class StepPast(msgspec.Struct, eq=False):
     """What the past tells of one step of one Vect."""
 
     is_polled: bool = False
+    kind: str = ""
+    pool: tuple[str, int] | None = None
     state: str = INITIAL
     starts: int = 0
     failures: int = 0
@@ -44,6 +47,11 @@ class StepPast(msgspec.Struct, eq=False):
     tally: dict[str, int] = {}  # how many upstreams have ended in which state
     upstreams: dict[str, StepPast] = {}
     dependants: list[StepPast] = []
+
+    @property
+    def has_no_worker(self) -> bool:
+        """Whether it need not hold a worker while it runs."""
+        return self.is_polled or self.kind in HELD
 
 
 class VectPast:
@@ -64,6 +72,8 @@ class VectPast:
             self.steps[name].rule = given.get("trigger_rule", ALL_SUCCESS)
             self.steps[name].allow_failure = given.get("allow_failure", False)
             self.steps[name].max_attempts = given.get("max_attempts", 1)
+            self.steps[name].kind = given.get("kind", "")
+            self.steps[name].pool = tuple(given["pool"]) if "pool" in given else None
         for name, step in self.steps.items():
             step.upstreams = {upstream: self.steps[upstream] for upstream in graph[name]}
             for upstream in step.upstreams.values():
@@ -106,6 +116,7 @@ class Past:
         self.running = 0  # steps, but for those that are polled
         # Attempts that may hold a worker: they run, or were cancelled or abandoned unheard.
         self.busy: set[tuple[StepPast, int | None]] = set()
+        self.in_pools: Counter[str] = Counter()  # how many of their steps run
         self.due: set[StepPast] = set()  # may start: their trigger rules say so
         self.to_end: dict[StepPast, str] = {}  # what must be blocked or skipped next, by the event
         self.to_close: set[StepPast] = set()  # ran when their program died
@@ -139,27 +150,43 @@ class Past:
             self._take_step(self.step, event)
         else:
             self.vect.state = event.dest
-            if event.name == "vect.started":
-                self._look_at(self.vect.steps.values())
+            steps = self.vect.steps.values()
+            if event.name in ("vect.started", "vect.resumed", "vect.reopened"):
+                self._look_at(steps)
             elif event.name == "vect.recovered":  # with the program its workers have gone
                 self.busy = {each for each in self.busy if each[0].state == "running"}
-                self.to_close = {s for s in self.vect.steps.values() if s.state == "running"}
+                self.to_close = {s for s in steps if s.state == "running" and s.kind not in HELD}
+            elif event.name == "vect.paused":
+                self.due.difference_update(steps)
         self.last, self.last_vect = event, self.vect
 
-    def _take_step(self, step: StepPast, event: Event) -> None:
-        if not step.is_polled:
-            self.running += (event.dest == "running") - (step.state == "running")
+    def _count(self, step: StepPast, event: Event) -> None:
+        """Count what runs, what is open, and who may hold a worker."""
+        begins_or_ends = (event.dest == "running") - (step.state == "running")
+        if not step.has_no_worker:
+            self.running += begins_or_ends
+        if step.pool is not None:
+            self.in_pools[step.pool[0]] += begins_or_ends
         self.vect.open_steps += (event.dest in _OPEN) - (step.state in _OPEN)
-        step.state = event.dest
-        self.due.discard(step)
         if event.name == "step.started":
             step.starts += 1
-            self.busy.add((step, event.attempt))
+            if step.kind not in HELD:
+                self.busy.add((step, event.attempt))
         elif event.name != "step.cancelled" and "abandoned" not in event.data:
             self.busy.discard((step, event.attempt))
+
+    def _take_step(self, step: StepPast, event: Event) -> None:
+        self._count(step, event)
+        step.state = event.dest
+        self.due.discard(step)
         step.failures += event.name == "step.retried"
-        if event.name in ("step.interrupted", "step.released"):
+        if event.name in ("step.interrupted", "step.released") and self.vect.state == "running":
             self.due.add(step)
+        if event.name == "step.reset":
+            step.failures, step.error = 0, ""
+            for dependant in step.dependants:
+                if event.source in dependant.tally:  # a cancel is not counted
+                    dependant.tally[event.source] -= 1
         if event.name in _ENDS:
             step.error = str(event.data.get("error", ""))
             for dependant in step.dependants:
@@ -169,7 +196,7 @@ class Past:
     def _look_at(self, steps: Iterable[StepPast]) -> None:
         """Note which of these steps may start, and which must be blocked or skipped at once."""
         for step in steps:
-            if step.state != "pending":
+            if step.state != "pending" or self.vect.state != "running":
                 continue
             match verdict(step.rule, len(step.upstreams), step.tally):
                 case "start":
@@ -178,6 +205,27 @@ class Past:
                     self.to_end[step] = _BLOCKED
                 case "skip":
                     self.to_end[step] = _SKIPPED
+
+    @property
+    def has_bad(self) -> bool:
+        """Whether a step of the Vect has failed, was blocked or cancelled."""
+        return bool(self.vect.names_in(*BAD, "cancelled"))
+
+    def must_run_again(self, step: StepPast) -> bool:
+        """Whether a step has ended badly, or waits for one that has, or that shall run again."""
+        seen, before = {id(step)}, [step]
+        for each in before:  # it grows while it is walked
+            if each.state in (*BAD, "cancelled") or (each is not step and each.state == "pending"):
+                return True
+            for upstream in each.upstreams.values():
+                if id(upstream) not in seen:
+                    seen.add(id(upstream))
+                    before.append(upstream)
+        return False
+
+    def has_room_in_pool(self, step: StepPast) -> bool:
+        """Whether the pool of a step, if it has one, has a free slot."""
+        return step.pool is None or self.in_pools[step.pool[0]] < step.pool[1]
 
     @staticmethod
     def is_by_rule(event: Event) -> bool:

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from oautom.errors import LogCorruptError, SettingError, UnknownVectError
+from oautom.errors import LogCorruptError, UnknownVectError
 from oautom.events.database import Database, real_path
 from oautom.events.event import Event
 from oautom.events.jsonl import write_jsonl
-from oautom.events.log import ACTIONS, PrunedVect, VectEntry
+from oautom.events.log import PrunedVect, VectEntry, check_request
 from oautom.events.pruning import pruned
 from oautom.events.rows import Head, Rows
 from oautom.events.wakeup import send
@@ -146,19 +146,18 @@ class LogFile:
 
         Args:
             vect: Id of the Vect concerned.
-            action: What to do: `'cancel'`.
-            data: How, as JSON: a `reason`.
+            action: What to do: `'cancel'`, `'pause'`, `'resume'`, `'retry'`, `'approve'` or
+                `'reject'`.
+            data: How, as JSON: the arguments of the method of `Vect` of this name.
 
         Raises:
-            SettingError: There is no such action.
+            SettingError: There is no such action, or it takes other data.
             UnknownVectError: There is no such Vect.
             NotJsonError: JSON cannot keep the data as they are.
             LogError: The file cannot be written.
         """
-        if action not in ACTIONS:
-            known = ", ".join(map(repr, ACTIONS))
-            raise SettingError(f"action must be one of {known}, not {action!r}")
         text = to_json(data).decode()
+        check_request(action, data)
         with self._database.reading() as connection:
             if self._rows_of.first_seq(connection, vect) is None:
                 raise UnknownVectError(f"the log has no vect {vect!r}; vects() lists them")

@@ -1,9 +1,20 @@
 """What a step does: the base class of all steps, and the kinds that come with oautom."""
 
+from oautom.executions.approval import ApprovalExecution
 from oautom.executions.base import Execution
 from oautom.executions.bash import BashExecution
 from oautom.executions.context import Context
 from oautom.executions.python import PythonExecution
+from oautom.executions.wait import WaitExecution
 from oautom.executions.work import Skip, StepError
 
-__all__ = ["BashExecution", "Context", "Execution", "PythonExecution", "Skip", "StepError"]
+__all__ = [
+    "ApprovalExecution",
+    "BashExecution",
+    "Context",
+    "Execution",
+    "PythonExecution",
+    "Skip",
+    "StepError",
+    "WaitExecution",
+]

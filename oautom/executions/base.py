@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, TypeVar, ge
 
 from oautom.errors import FlowError, shown
 from oautom.executions.context import Context
+from oautom.pool import Pool
 from oautom.retry import RetryPolicy
 from oautom.rules import ALL_SUCCESS, TriggerRule
+from oautom.states import HELD
 
 if TYPE_CHECKING:
     from oautom.flow import Flow
@@ -29,6 +31,8 @@ class StepOptions(TypedDict, total=False):
     allow_failure: bool
     retry: RetryPolicy | None
     timeout: float | None
+    pool: Pool | None
+    priority: int
 
 
 class Execution:
@@ -52,10 +56,13 @@ class Execution:
         retry: When the step is tried again after it has failed; None for what its flow says.
         timeout: Seconds that an attempt may take; then it is ended, and has failed. None for what
             its flow says.
+        pool: A `Pool` that limits how many of its steps run at once; None for no such limit.
+        priority: Of the steps that wait for a worker those of the highest are the next.
 
     Attributes:
         poll_interval: Seconds between two calls of `check`.
-        on_crash, trigger_rule, allow_failure, retry, timeout: See above.
+        on_crash, trigger_rule, allow_failure, retry, timeout, pool, priority: See above.
+        kind: What it does, where that is no work for a worker; empty otherwise.
         runs_here: The work stays in this process, whatever the executor of the app is.
 
     Raises:
@@ -71,6 +78,9 @@ class Execution:
     allow_failure: bool = False
     retry: RetryPolicy | None = None
     timeout: float | None = None
+    pool: Pool | None = None
+    priority: int = 0
+    kind: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -83,6 +93,8 @@ class Execution:
         allow_failure: bool | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
+        pool: Pool | None = None,
+        priority: int | None = None,
     ) -> None:
         if not hasattr(flow, "add_edges"):
             raise FlowError(f"step {name!r}: flow must be a Flow, not {flow!r}")
@@ -107,7 +119,13 @@ class Execution:
             self.allow_failure = bool(allow_failure)
         self.retry = _first(retry, self.retry, flow.retry)
         self.timeout = _first(timeout, self.timeout, flow.timeout)
-        if problem := wrong_retry(self.retry) or wrong_timeout(self.timeout):
+        self.pool = _first(pool, self.pool)
+        self.priority = _first(priority, self.priority) or 0
+        if problem := (
+            wrong_retry(self.retry)
+            or wrong_timeout(self.timeout)
+            or _wrong_turn(self.pool, self.priority)
+        ):
             raise self.wrong(flow, name, problem)
         self.name = name
         self.flow = flow
@@ -129,10 +147,16 @@ class Execution:
             told["trigger_rule"] = str(self.trigger_rule)
         if self.allow_failure:
             told["allow_failure"] = True
-        if self.retry is not None:
+        if self.kind:
+            told["kind"] = self.kind
+        if self.retry is not None and self.kind not in HELD:
             told["max_attempts"] = self.retry.max_attempts
-        if self.timeout is not None:
+        if self.timeout is not None and self.kind != "wait":
             told["timeout"] = self.timeout
+        if self.pool is not None:
+            told["pool"] = [self.pool.name, self.pool.slots]
+        if self.priority:
+            told["priority"] = self.priority
         return told
 
     @staticmethod
@@ -222,6 +246,14 @@ def wrong_timeout(seconds: object) -> str | None:
     if seconds is None or (isinstance(seconds, int | float) and 0 < seconds < float("inf")):
         return None
     return f"timeout must be seconds, more than 0, or None, not {shown(seconds)}"
+
+
+def _wrong_turn(pool: object, priority: object) -> str | None:
+    if pool is not None and not isinstance(pool, Pool):
+        return f"pool must be a Pool or None, not {shown(pool)}; Pool('name', slots=2)"
+    if not isinstance(priority, int):
+        return f"priority must be an int, not {shown(priority)}"
+    return None
 
 
 def wrong_retry(policy: object) -> str | None:

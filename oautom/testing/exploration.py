@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from oautom.commands import Release
+from oautom.commands import Command, Release
 from oautom.errors import SettingError
 from oautom.events.log import MemoryEventLog
 from oautom.executions.work import Outcome, Work
@@ -17,6 +17,7 @@ from oautom.executors.base import Work as AnyWork
 from oautom.flow import Flow
 from oautom.messages import Nudge
 from oautom.scheduler import Scheduler
+from oautom.states import HELD
 from oautom.testing.clock import SimulatedClock
 from oautom.testing.simulation import Outcomes, Script, tell_nobody
 from oautom.vect import Run
@@ -157,7 +158,7 @@ class _Walk:
         self._scheduler = Scheduler(MemoryEventLog(), self._clock, self, tell=tell_nobody)
         self._run = Run(flow, "explored")
         self._scheduler.begin(self._run)
-        self._scheduler.catch_up()
+        self._go_on()
         for step in schedule:
             self.finish(step)
 
@@ -174,15 +175,24 @@ class _Walk:
         """Have a step that runs end as the script has it."""
         self.schedule += (step,)
         self.running.pop(step)()
-        self._scheduler.catch_up()
+        self._go_on()
         if self._run.state.steps[step].state == "running":  # it is polled, and says yes at once
             self._clock.advance(self._run.flow.steps[step].poll_interval)
             self._scheduler.put(Nudge())
-            self._scheduler.catch_up()
-        now = self._run.state.steps[step]
-        if now.state == "up_for_retry":  # it is tried again when `finish` names it once more
-            again = Release(self._run.id, step, now.attempt)
-            self.running[step] = partial(self._scheduler.put, again)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Let all happen that follows, and note which steps wait for a time or a person."""
+        self._scheduler.catch_up()
+        for step in self._run.state.steps.values():
+            is_held = step.state == "running" and step.kind in HELD
+            if step.name in self.running or not (is_held or step.state == "up_for_retry"):
+                continue
+            key = (self._run.id, step.name, step.attempt)
+            what: Command = Release(*key)
+            if is_held and step.kind == "approval":
+                _, what = self._script.decision(*key)
+            self.running[step.name] = partial(self._scheduler.put, what)
 
     def replace(self) -> bool:
         """Return False: no work is held by anybody."""

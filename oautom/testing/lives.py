@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Literal, get_args
 
-from oautom.clock import Clock
-from oautom.errors import SettingError
+from oautom.commands import Finished, Pause, Resume
+from oautom.errors import SettingError, VectAlreadyRunningException, VectStateError
 from oautom.events.event import Event
 from oautom.events.log import MemoryEventLog
 from oautom.executors.base import Workers
 from oautom.flow import Flow
 from oautom.recovery import Recalled
 from oautom.scheduler import Scheduler
+from oautom.testing.clock import SimulatedClock
 from oautom.vect import Run
 
 When = Literal["before", "in", "after"]
@@ -92,17 +94,37 @@ class Lives:
         log: What outlives them.
         clock: The time, which goes on.
         hire: Makes the workers of a life.
+        decide: What a person decides who is asked by a step, and after how many seconds.
     """
 
     def __init__(
-        self, flow: Flow, log: MortalLog, clock: Clock, hire: Callable[[], Workers]
+        self,
+        flow: Flow,
+        log: MortalLog,
+        clock: SimulatedClock,
+        hire: Callable[[], Workers],
+        decide: Callable[[str, str, int], tuple[float, Finished]],
     ) -> None:
         self.runs: dict[str, Run] = {}
         self._flow, self._log, self._clock, self._hire = flow, log, clock, hire
+        self._decide = decide
+        self._asked: set[tuple[str, str, int]] = set()
         self.scheduler = self._born()
 
     def _born(self) -> Scheduler:
-        return Scheduler(self._log, self._clock, self._hire(), tell=self._log.tell)
+        return Scheduler(self._log, self._clock, self._hire(), tell=self._tell)
+
+    def _tell(self, flow: object, happened: Event) -> None:
+        if happened.name == "step.started" and "prompt" in happened.data:
+            self._ask(happened.vect, happened.step or "", happened.attempt or 0)
+        self._log.tell(flow, happened)
+
+    def _ask(self, vect: str, step: str, attempt: int) -> None:
+        """Have a person decide, who lives on when the program dies."""
+        if (vect, step, attempt) not in self._asked:
+            self._asked.add((vect, step, attempt))
+            seconds, decision = self._decide(vect, step, attempt)
+            self._clock.call_later(seconds, lambda: self.scheduler.put(decision))
 
     def begin(self, vect: str) -> None:
         """Start a Vect; as soon as it is in the log it outlives the program."""
@@ -112,6 +134,17 @@ class Lives:
     def cancel(self, vect: str, reason: str) -> None:
         """Cancel a Vect; a program that dies before it has done so forgets it."""
         self.scheduler.cancel(self.runs[vect], reason)
+
+    def do(self, vect: str, action: str) -> None:
+        """Pause, resume or retry a Vect; what makes no sense now, or is forgotten, is left."""
+        run = self.runs[vect]
+        if action == "pause":
+            self.scheduler.ask(run, Pause(vect))
+        elif action == "resume":
+            self.scheduler.ask(run, Resume(vect))
+        elif run.is_told:
+            with suppress(VectStateError, VectAlreadyRunningException):
+                self.scheduler.retry(run)
 
     def drive(self, until: Callable[[], bool]) -> None:
         """Drive until `until()`, in as many lives as it takes."""
@@ -132,3 +165,9 @@ class Lives:
         self.scheduler.take_over([run for run in known.values() if not run.is_told])
         for vect in lost:
             self.begin(vect)
+        for run in known.values():
+            for step in run.state.steps.values():
+                if step.state == "running" and step.kind == "approval":
+                    self._ask(run.id, step.name, step.attempt)
+            if run.shown == "paused":  # whoever was about to resume it may be gone
+                self.do(run.id, "resume")

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import structs
 
-from oautom.commands import Cancel, Command, Finished, Release
+from oautom.commands import Cancel, Command, Finished, Pause, Release, Resume, Retry
 from oautom.errors import OAutomError, SettingError
 from oautom.events.event import Event, is_answer
 from oautom.events.log import EventLog, MemoryEventLog
@@ -19,6 +19,7 @@ from oautom.executors.base import Done, Place, Work
 from oautom.flow import Flow
 from oautom.messages import Nudge
 from oautom.scheduler import Scheduler
+from oautom.states import HELD
 from oautom.testing.simulation import tell_nobody
 from oautom.values import check_max_workers
 from oautom.vect import Run, Vect
@@ -105,6 +106,7 @@ class _Replay(MemoryEventLog):
         self._vect = vect
         self._history = history
         self._surely_free = surely_free
+        self._seconds = 0.0
         self._at = 0  # the next event to hold against
         self._differs: ReplayDiffersError | None = None
         self._run = Run(flow, vect)
@@ -144,7 +146,7 @@ class _Replay(MemoryEventLog):
     def _retry_after(self, event: Event) -> float | None:
         """Return the delay that the policy of today gives after a failure, or None."""
         step = self._flow.steps.get(event.step or "")
-        if step is None or step.retry is None:
+        if step is None or step.retry is None or step.kind in HELD:
             return None
         failures = self._run.state.steps[step.name].failures + 1
         if failures >= step.retry.max_attempts:
@@ -199,8 +201,9 @@ class _Replay(MemoryEventLog):
         return self._history[min(self._at, len(self._history) - 1)].time
 
     def monotonic(self) -> float:
-        """Return 0: no time passes."""
-        return 0.0
+        """Return less each time, so that no timer comes due: what it has led to is in the log."""
+        self._seconds -= 1.0
+        return self._seconds
 
     def chance(self) -> float:
         """Return 0: delays are those of the log."""
@@ -228,7 +231,8 @@ def _surely_free(events: list[Event], flow: Flow, workers: int) -> frozenset[int
         if event.name == "step.started":
             under_way.add(key)
             step = flow.steps.get(event.step or "")
-            if event.flow == flow.name and step is not None and not step.is_polled:
+            needs_none = step is None or step.is_polled or step.kind in HELD
+            if event.flow == flow.name and not needs_none:
                 certain.add(key)
         elif _is_told(event):
             if "abandoned" not in event.data:  # else it is still at work, perhaps beside a new one
@@ -260,8 +264,15 @@ def _asked_by(event: Event) -> Command | None:
         error = data["reason"] if is_skip else data.get("error")
         key = (event.vect, event.step, event.attempt)
         return Finished(*key, data.get("output"), error, details, is_skip)
-    if event.name in ("step.cancelled", "vect.cancelled"):
-        return Cancel(event.vect, data.get("reason", ""))
+    match event.name:
+        case "step.cancelled" | "vect.cancelled":
+            return Cancel(event.vect, data.get("reason", ""))
+        case "vect.paused":
+            return Pause(event.vect)
+        case "vect.resumed":
+            return Resume(event.vect)
+        case "step.reset":
+            return Retry(event.vect)
     return None
 
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
+from oautom.commands import Finished
 from oautom.engine import ForegroundEngine
 from oautom.errors import SettingError, UnknownStepError
 from oautom.events.event import Event, is_answer
@@ -46,8 +47,9 @@ def simulate(
 
     Args:
         flow: The flow.
-        durations: Name of a step -> seconds that it takes, 0 unless said; or a list of these, one
-            for each attempt, of which the last one holds for the rest.
+        durations: Name of a step -> seconds that it takes, or that a person takes to decide, 0
+            unless said; or a list of these, one for each attempt, of which the last one holds for
+            the rest.
         outcomes: Name of a step -> its output, or an exception instance with which it fails; or a
             list of these, one for each attempt, of which the last one holds for the rest. A step
             succeeds with the output None unless said. An output that is a list stands in a list.
@@ -77,7 +79,7 @@ def simulate(
     clock = SimulatedClock(start, seed)
     log = MortalLog(moments(crash_at))
     slots = max_workers or sys.maxsize
-    lives = Lives(flow, log, clock, lambda: ScriptedWorkers(script, clock, slots))
+    lives = Lives(flow, log, clock, lambda: ScriptedWorkers(script, clock, slots), script.decision)
     vect = f"simulated-{seed}"
     lives.begin(vect)
     lives.drive(lambda: lives.scheduler.is_over(lives.runs[vect]))
@@ -134,6 +136,15 @@ class Script:
     def outcome(self, step: str, attempt: int) -> Outcome:
         """Return how an attempt ends."""
         return _of_attempt(self._outcomes.get(step, [Outcome()]), attempt)
+
+    def decision(self, vect: str, step: str, attempt: int) -> tuple[float, Finished]:
+        """Return what a person decides who is asked by a step, and after how many seconds."""
+        outcome = self.outcome(step, attempt)
+        output = outcome.output or {"by": "simulate", "data": None}
+        error, details = outcome.error, outcome.details
+        key = (vect, step, attempt)
+        told = Finished(*key, None if error else output, error, details, outcome.is_skip)
+        return self.duration(step, attempt), told
 
 
 def _attempts(given: Any) -> list[Any]:

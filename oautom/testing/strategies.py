@@ -16,8 +16,10 @@ from typing import Any, get_args
 from oautom.app import OAutom
 from oautom.errors import SettingError
 from oautom.events.event import Event
+from oautom.executions.approval import ApprovalExecution
 from oautom.executions.base import Execution
 from oautom.executions.python import PythonExecution
+from oautom.executions.wait import WaitExecution
 from oautom.executions.work import Skip
 from oautom.executors.base import Done
 from oautom.executors.base import Work as AnyWork
@@ -96,6 +98,7 @@ def flows(
     steps: st.SearchStrategy[MakeStep] | None = None,
     trigger_rules: bool = False,
     retries: bool = False,
+    waits: bool = False,
 ) -> Flow:
     """Draw a flow, in an app of its own: in memory, `executor='inline'`, with a simulated clock.
 
@@ -110,6 +113,7 @@ def flows(
             Unless said, a `PythonExecution` that does nothing.
         trigger_rules: Whether steps have any `trigger_rule`, and some may fail (`allow_failure`).
         retries: Whether some steps are tried again, and some have a `timeout`.
+        waits: Whether some steps wait for a time or for a person, instead of what `steps` draws.
     """
     # A step is drawn as a label, and numbers that stand for labels before it: the nearest below.
     # So an example from which a step is taken out is the same but for this step, which is how it
@@ -125,6 +129,8 @@ def flows(
     declared: dict[int, Execution] = {}
     for (own_label, upstreams), name in zip(plan, drawn_names, strict=True):
         make = _do_nothing if steps is None else draw(steps)
+        if waits:
+            make = draw(st.just(make) | st.sampled_from([_wait, _ask]))
         made = make(name, flow)
         waits_for = {_nearest(each, declared) for each in upstreams}
         made.depends(*(step for each, step in declared.items() if each in waits_for))
@@ -133,7 +139,7 @@ def flows(
             made.allow_failure = draw(st.booleans())
         if retries:
             made.retry = draw(st.none() | RETRIES)
-            made.timeout = draw(st.none() | st.just(5.0))
+            made.timeout = made.timeout or draw(st.none() | st.just(5.0))
         declared[own_label] = made
     return flow
 
@@ -157,6 +163,14 @@ def _letters() -> Iterator[str]:
 
 def _do_nothing(name: str, flow: Flow) -> PythonExecution:
     return PythonExecution(name, flow, _nothing)
+
+
+def _wait(name: str, flow: Flow) -> WaitExecution:
+    return WaitExecution(name, flow, seconds=3)
+
+
+def _ask(name: str, flow: Flow) -> ApprovalExecution:
+    return ApprovalExecution(name, flow, "may it go on?", timeout=8)
 
 
 def _nothing() -> None:
@@ -235,14 +249,16 @@ def histories(
     drawn = (
         flow
         if isinstance(flow, Flow)
-        else draw(flows(trigger_rules=True, retries=True) if flow is None else flow)
+        else draw(flows(trigger_rules=True, retries=True, waits=True) if flow is None else flow)
     )
     drawn.validate()
     ends = outcomes(drawn, errors=ERRORS | SKIPS, max_attempts=3)
     script = Script(drawn, draw(durations(drawn, max_attempts=2)), draw(ends))
     slots = draw(st.none() | st.integers(1, max_workers))
     instant = st.integers(0, 10)
-    plans = draw(st.lists(st.tuples(instant, st.none() | instant), min_size=1, max_size=max_vects))
+    wish = st.tuples(instant, st.sampled_from(["pause", "retry"]))
+    plan = st.tuples(instant, st.none() | instant, st.lists(wish, max_size=2))
+    plans = draw(st.lists(plan, min_size=1, max_size=max_vects))
     seed = draw(st.integers(0, 99))
     return History(_events(drawn, script, slots or sys.maxsize, plans, seed, log), drawn)
 
@@ -251,11 +267,11 @@ def _events(
     flow: Flow,
     script: Script,
     slots: int,
-    plans: list[tuple[int, int | None]],
+    plans: list[tuple[int, int | None, list[tuple[int, str]]]],
     seed: int,
     log: MortalLog,
 ) -> Iterator[Event]:
-    """Run a Vect for each plan: when it begins, and how much later it is cancelled."""
+    """Run a Vect for each plan: when it begins, when it is cancelled then, what else is done."""
     clock = SimulatedClock(seed=seed)
     crew: list[_CountedWorkers] = []  # the newest last: a dead one is not waited for
 
@@ -263,22 +279,26 @@ def _events(
         crew.append(_CountedWorkers(script, clock, slots))
         return crew[-1]
 
-    lives = Lives(flow, log, clock, hire)
+    lives = Lives(flow, log, clock, hire, script.decision)
 
-    def begin(cancel_after: int | None) -> None:
+    def begin(cancel_after: int | None, wishes: list[tuple[int, str]]) -> None:
         vect = f"vect-{len(lives.runs) + 1}"
         lives.begin(vect)
         if cancel_after == 0:  # before all else: so the smallest history needs no luck
             lives.cancel(vect, "drawn")
         elif cancel_after is not None:
             clock.call_later(cancel_after, lambda: lives.cancel(vect, "drawn"))
+        for after, action in wishes:
+            clock.call_later(after, partial(lives.do, vect, action))
+            if action == "pause":
+                clock.call_later(after + 2, partial(lives.do, vect, "resume"))
 
     def are_over() -> bool:
         runs = lives.runs.values()
         return len(runs) == len(plans) and all(map(lives.scheduler.is_over, runs))
 
-    for seconds, cancel_after in plans:
-        clock.call_later(seconds, partial(begin, cancel_after))
+    for seconds, cancel_after, wishes in plans:
+        clock.call_later(seconds, partial(begin, cancel_after, wishes))
     lives.drive(lambda: are_over() and not crew[-1].busy and lives.scheduler.is_idle())
     return log.read()
 

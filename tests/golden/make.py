@@ -9,22 +9,28 @@ never written again: what old versions wrote, and how they decided, is what the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from oautom import (
+    ApprovalExecution,
     Context,
     Event,
     Execution,
     Flow,
     MemoryEventLog,
     OAutom,
+    Pool,
     PythonExecution,
     RetryPolicy,
     Skip,
     TriggerRule,
+    WaitExecution,
 )
 from oautom.testing import SimulatedClock, simulate
+from oautom.testing.lives import Lives, MortalLog
+from oautom.testing.simulation import Script, ScriptedWorkers
 
 HERE = Path(__file__).resolve().parent
 
@@ -131,6 +137,20 @@ def retries() -> Flow:
     return flow
 
 
+def people() -> Flow:
+    """A flow that waits for times and people, and is paused, cancelled and retried."""
+    flow = Flow("people", app())
+    pool = Pool("press", 1)
+    settle = WaitExecution("settle", flow, seconds=3600)
+    gate = ApprovalExecution("gate", flow, "print it?", timeout=86400)
+    prints = [PythonExecution(name, flow, str, pool=pool) for name in ("red", "blue")]
+    night = WaitExecution("night", flow, until=datetime(2000, 1, 2, tzinfo=UTC))
+    settle >> gate >> prints
+    prints >> PythonExecution("bind", flow, str, priority=5)
+    night >> PythonExecution("ship", flow, str, priority=9)
+    return flow
+
+
 def odd() -> Flow:
     """A flow with names and values that a careless format would not keep."""
     flow = Flow('odd "name"', app())
@@ -203,6 +223,23 @@ def run_retries() -> list[Event]:
     return simulate(retries(), durations=times, outcomes=ends, crash_at=moments).events()
 
 
+def run_people() -> list[Event]:
+    """By hand: what is done to a Vect is not simulated."""
+    flow = people()
+    clock = SimulatedClock()
+    log = MortalLog([("after", 3)])
+    script = Script(flow, {"gate": 600, "red": 5, "blue": 5}, {"gate": [ValueError("no"), None]})
+    lives = Lives(flow, log, clock, lambda: ScriptedWorkers(script, clock, 9), script.decision)
+    clock.call_later(3700, lambda: lives.do("one", "pause"))
+    clock.call_later(5000, lambda: lives.do("one", "resume"))
+    clock.call_later(100_000, lambda: lives.do("one", "retry"))
+    clock.call_later(100_003, lambda: lives.cancel("one", "out of ink"))
+    clock.call_later(100_100, lambda: lives.do("one", "retry"))
+    lives.begin("one")
+    lives.drive(lambda: clock.monotonic() > 100_100 and lives.scheduler.is_over(lives.runs["one"]))
+    return list(log.read())
+
+
 def run_odd() -> list[Event]:
     flow = odd()
     values = [None, True, -0.0, 2**60, 1e-300, 'two\nlines\u2028"', {"": [{}, []]}]
@@ -213,7 +250,7 @@ def run_odd() -> list[Event]:
 
 FLOWS: dict[str, Callable[[], Flow]] = {
     each.__name__: each
-    for each in (chain, diamond, wide, cancel, late, polled, crash, rules, retries, odd)
+    for each in (chain, diamond, wide, cancel, late, polled, crash, rules, retries, people, odd)
 }
 RUNS: dict[str, Callable[[], list[Event]]] = {
     each.__name__.removeprefix("run_"): each
@@ -227,6 +264,7 @@ RUNS: dict[str, Callable[[], list[Event]]] = {
         run_crash,
         run_rules,
         run_retries,
+        run_people,
         run_odd,
     )
 }

@@ -32,6 +32,10 @@ ENDS = {
     "odd": {
         "simulated-5": "failed: ü 1 success, a,b\\ failed, {} failed, 日本 success,   x success"
     },
+    "people": {
+        "one": "success: settle success, gate success, red success, blue success, night success, "
+        "bind success, ship success"
+    },
     "polled": {"simulated-0": "success: submit success, job success, fetch success, note success"},
     "retries": {
         "simulated-0": "failed: fetch success, load success, slow failed, "
@@ -98,7 +102,10 @@ def test_a_log_in_which_anything_was_decided_otherwise_does_not_replay(path: Pat
         and not differs(flow, [each for each in events if each is not event])
     ]
 
-    assert [event.name for event in missed if event.dest != "cancelled"] == []
+    # A recovery that found nobody at work might as well not have happened.
+    closed = {e.seq - 1 for e in events if e.name == "step.interrupted"}
+    idle = [e for e in missed if e.name == "vect.recovered" and e.seq not in closed]
+    assert [e.name for e in missed if e.dest != "cancelled" and e not in idle] == []
 
 
 def differs(flow, events) -> bool:

@@ -75,6 +75,7 @@ def hold(line: str) -> None:
     assert set(fields["data"]) <= told
     always = {
         "step.failed": {"error"},
+        "step.started": set(),
         "step.retried": {"error", "delay"},
         "step.late_result": set(),
         "vect.created": {"params", "graph"},

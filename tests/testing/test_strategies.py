@@ -175,7 +175,7 @@ CANCELLED = ["step.started", "step.cancelled", "vect.cancelled", "step.late_resu
 def test_the_smallest_history_is_left(name: str, told: list[str]) -> None:
     history = smallest(histories(), lambda events: name in {event.name for event in events})
 
-    assert repr(history.flow) == "<Flow 'flow': a>"
+    assert list(history.flow.steps) == ["a"]
     assert [event.name for event in history] == ["vect.created", "vect.started", *told]
 
 

@@ -30,7 +30,9 @@ from hypothesis.stateful import (
 )
 
 from oautom import (
+    ApprovalExecution,
     Event,
+    Execution,
     Flow,
     MemoryEventLog,
     OAutom,
@@ -38,6 +40,8 @@ from oautom import (
     Skip,
     Vect,
     VectAlreadyRunningException,
+    VectStateError,
+    WaitExecution,
     decide,
 )
 from oautom.events import replay, signals
@@ -77,6 +81,8 @@ class Model:
         self.cancelled: set[str] = set()
         self.policies = {name: step.retry for name, step in drawn.steps.items()}
         self.timeouts = {name: step.timeout for name, step in drawn.steps.items()}
+        self.kinds = {name: step.kind for name, step in drawn.steps.items()}
+        self.paused: set[str] = set()
         self.now = 0.0
         self.alarms: list[Alarm] = []  # what comes by itself
         self.attempts: Counter[tuple[str, str]] = Counter()
@@ -99,7 +105,7 @@ class Model:
     def answer(self, vect: str, step: str, attempt: int, state: str, cause: Exception) -> None:
         if self.steps[vect][step] != "running" or self.attempts[vect, step] != attempt:
             return  # it was cancelled, or its time was up: it is late
-        policy = self.policies[step]
+        policy = self.policies[step] if not self.kinds[step] else None
         if state == "failed" and policy is not None and policy.covers(cause):
             self.failures[vect, step] += 1
             if self.failures[vect, step] < policy.max_attempts:
@@ -123,6 +129,8 @@ class Model:
             place = (first.vect, first.step)
             if first.kind == "time is up":
                 self.answer(*place, first.attempt, "failed", TimeoutError())
+            elif first.kind == "waited":
+                self.answer(*place, first.attempt, "success", TimeoutError())
             elif self.steps[first.vect][first.step] == "up_for_retry":
                 self.steps[first.vect][first.step] = "pending"
                 self.looks.append(place)
@@ -130,27 +138,57 @@ class Model:
         self.now = until
 
     def cancel(self, vect: str) -> None:
-        if self.state(vect) == "running":
+        if self.state(vect) in ("running", "paused"):
             self.cancelled.add(vect)
+            self.paused.discard(vect)
             for step, state in self.steps[vect].items():
                 self.steps[vect][step] = "cancelled" if state in OPEN else state
             self.due = [each for each in self.due if each[0] != vect]
+
+    def pause(self, vect: str) -> None:
+        if self.state(vect) == "running":
+            self.paused.add(vect)
+            self.due = [each for each in self.due if each[0] != vect]
+
+    def resume(self, vect: str) -> None:
+        self.paused.discard(vect)
+        self.looks += [(vect, step) for step in self.graph]
+
+    def retry(self, vect: str) -> None:
+        self.paused.discard(vect)
+        states = self.steps[vect]
+        again: set[str] = set()
+        for step, upstreams in self.graph.items():
+            if states[step] in ("failed", "upstream_failed", "cancelled") or again & {*upstreams}:
+                again.add(step)
+        for step in again:
+            states[step] = "pending"
+            self.failures[vect, step] = 0
+        self.cancelled.discard(vect)
+        self.looks += [(vect, step) for step in self.graph]
 
     def die(self) -> None:
         """The program dies and is run again: what ran is pending, and whoever waited waits anew."""
         self.due, self.busy = [], 0
         for vect, states in self.steps.items():
-            states.update({step: "pending" for step, at in states.items() if at == "running"})
+            lost = [step for step, at in states.items() if at == "running" and not self.kinds[step]]
+            states.update(dict.fromkeys(lost, "pending"))
             self.looks += [(vect, step) for step in self.graph]
         places = [(vect, step) for vect in self.steps for step in self.graph]
-        kept = [alarm for alarm in self.alarms if alarm.kind == "release"]
+        kept = [alarm for alarm in self.alarms if self.is_kept(alarm)]
         self.alarms = sorted(kept, key=lambda alarm: places.index((alarm.vect, alarm.step)))
+
+    def is_kept(self, alarm: Alarm) -> bool:
+        is_held = alarm.kind != "release" and bool(self.kinds[alarm.step])
+        state = self.steps[alarm.vect][alarm.step]
+        is_its = self.attempts[alarm.vect, alarm.step] == alarm.attempt
+        return is_its and state == ("running" if is_held else "up_for_retry")
 
     def settle(self) -> None:
         while self.looks:
             vect, step = self.looks.pop(0)
             states = self.steps[vect]
-            if states[step] != "pending":
+            if states[step] != "pending" or vect in self.paused:
                 continue
             before = Counter(states[upstream] for upstream in self.graph[step])
             match verdict(self.rules[step], len(self.graph[step]), before):
@@ -160,20 +198,30 @@ class Model:
                     self.become(vect, step, "skipped")
                 case "start" if (vect, step) not in self.due:
                     self.due.append((vect, step))
+        held = [place for place in self.due if self.kinds[place[1]]]
+        self.due = [place for place in self.due if not self.kinds[place[1]]]
+        for place in held:
+            self.begin(*place)
         while self.due and self.busy < self.workers:
             vect, step = self.due.pop(0)
-            self.steps[vect][step] = "running"
-            self.attempts[vect, step] += 1
-            self.busy += 1
-            if (seconds := self.timeouts[step]) is not None:
-                self.set_alarm(seconds, "time is up", vect, step)
+            if self.steps[vect][step] == "pending" and vect not in self.paused:
+                self.begin(vect, step)
+                self.busy += 1
+
+    def begin(self, vect: str, step: str) -> None:
+        self.steps[vect][step] = "running"
+        self.attempts[vect, step] += 1
+        if self.kinds[step] == "wait":
+            self.set_alarm(3, "waited", vect, step)
+        elif (seconds := self.timeouts[step]) is not None:
+            self.set_alarm(seconds, "time is up", vect, step)
 
     def state(self, vect: str) -> str:
         states = self.steps[vect]
         if vect in self.cancelled:
             return "cancelled"
         if any(state in OPEN for state in states.values()):
-            return "running"
+            return "paused" if vect in self.paused else "running"
         blamed: set[str] = set()
         for step, upstreams in self.graph.items():
             is_first = states[step] == "failed" and step not in self.may_fail
@@ -204,7 +252,7 @@ number = st.integers(0, 9)
 
 class WholeApp(RuleBasedStateMachine):
     @initialize(
-        drawn=flows(min_steps=1, max_steps=5, trigger_rules=True, retries=True),
+        drawn=flows(min_steps=1, max_steps=5, trigger_rules=True, retries=True, waits=True),
         workers=st.integers(1, 3),
         at_once=st.integers(1, 3),
     )
@@ -226,15 +274,19 @@ class WholeApp(RuleBasedStateMachine):
         self.flow = Flow("flow", self.app, max_active_vects=self.at_once)
         for name, upstreams in self.model.graph.items():
             like = self.drawn.steps[name]
-            step = PythonExecution(
-                name,
-                self.flow,
-                self.work,
-                trigger_rule=like.trigger_rule,
-                allow_failure=like.allow_failure,
-                retry=like.retry,
-                timeout=like.timeout,
-            )
+            options: dict[str, Any] = {
+                "trigger_rule": like.trigger_rule,
+                "allow_failure": like.allow_failure,
+                "retry": like.retry,
+                "timeout": like.timeout,
+            }
+            step: Execution
+            if isinstance(like, WaitExecution):
+                step = WaitExecution(name, self.flow, seconds=like.seconds, **options)
+            elif isinstance(like, ApprovalExecution):
+                step = ApprovalExecution(name, self.flow, like.prompt, **options)
+            else:
+                step = PythonExecution(name, self.flow, self.work, **options)
             step.depends(*(self.flow.steps[upstream] for upstream in upstreams))
         signals.event.connect(self.hear, sender=self.flow)
 
@@ -312,6 +364,61 @@ class WholeApp(RuleBasedStateMachine):
         self.model.cancel(vect.id)
         self.go()
 
+    @precondition(lambda self: self.vects)
+    @rule(which=number)
+    def pause(self, which: int) -> None:
+        vect = self.vects[which % len(self.vects)]
+        vect.pause()
+        self.model.pause(vect.id)
+        self.go()
+
+    @precondition(lambda self: any(vect.state == "paused" for vect in self.vects))
+    @rule(which=number)
+    def resume(self, which: int) -> None:
+        paused = [vect for vect in self.vects if vect.state == "paused"]
+        vect = paused[which % len(paused)]
+        vect.resume()
+        self.model.resume(vect.id)
+        self.go()
+
+    @precondition(lambda self: self.vects)
+    @rule(which=number)
+    def retry(self, which: int) -> None:
+        vect = self.vects[which % len(self.vects)]
+        is_full = len([each for each in self.vects if not each.ended]) == self.flow.max_active_vects
+        if vect.state not in ("failed", "cancelled"):
+            with pytest.raises(VectStateError):
+                vect.retry()
+        elif is_full:
+            with pytest.raises(VectAlreadyRunningException):
+                vect.retry()
+        else:
+            vect.retry()
+            self.model.retry(vect.id)
+            self.go()
+
+    @precondition(lambda self: self.asked())
+    @rule(which=number, approves=st.booleans())
+    def decide(self, which: int, approves: bool) -> None:
+        vect, step = self.asked()[which % len(self.asked())]
+        if approves:
+            vect.approve(step, "me", which)
+        else:
+            vect.reject(step, "me")
+        attempt = self.model.attempts[vect.id, step]
+        state = "success" if approves else "failed"
+        self.model.answer(vect.id, step, attempt, state, RuntimeError())
+        self.go()
+
+    def asked(self) -> list[tuple[Vect, str]]:
+        """Return the steps that wait for a person."""
+        return [
+            (vect, step.name)
+            for vect in self.vects
+            for step in vect.steps.values()
+            if step.state == "running" and self.model.kinds[step.name] == "approval"
+        ]
+
     @rule(seconds=st.integers(1, 86_400))
     def let_time_pass(self, seconds: int) -> None:
         before = self.clock.now()
@@ -351,7 +458,8 @@ class WholeApp(RuleBasedStateMachine):
         assert len(places) == len(self.hands.jobs) == self.model.busy
         at_work = {place[:2] for place in places}
         for vect, steps in self.model.steps.items():
-            assert {(vect, step) for step, state in steps.items() if state == "running"} <= at_work
+            running = {(vect, step) for step, state in steps.items() if state == "running"}
+            assert {place for place in running if not self.model.kinds[place[1]]} <= at_work
 
     @invariant()
     def the_log_adds_up_to_the_state_and_all_of_it_was_told(self) -> None:

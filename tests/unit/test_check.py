@@ -6,6 +6,7 @@ import pickle
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise, product
 from pathlib import Path
@@ -16,14 +17,17 @@ import pytest
 from msgspec.structs import replace
 
 from oautom import (
+    ApprovalExecution,
     Event,
     Flow,
     InvalidHistoryError,
     OAutom,
+    Pool,
     PythonExecution,
     RetryPolicy,
     SettingError,
     Skip,
+    WaitExecution,
 )
 from oautom.events.check import INVARIANTS, InvariantError, check_history, violations
 from oautom.events.jsonl import from_line, to_line
@@ -139,7 +143,6 @@ def skipped() -> Events:
 
 
 RECOVERED = (crashed, crashed_for_good, crashed_twice)
-GOOD = {each.__name__: each for each in (chain, pair, fork, cancelled, two, skipped, *RECOVERED)}
 
 
 # What is done to them
@@ -258,6 +261,68 @@ def retried(**options: Any) -> Events:
     return simulate(flow, outcomes={"a": [ValueError("no"), None]}).events()
 
 
+def pooled() -> Events:
+    """Steps `a` and `b` share a pool of one slot, so `b` waits for `a`."""
+    flow = Flow("f", Registry())
+    for name in "ab":
+        PythonExecution(name, flow, nothing, pool=Pool("p", 1))
+    return simulate(flow, durations={"a": 1, "b": 1}).events()
+
+
+def waited() -> Events:
+    """Step `a` waits for a second, then `b` for a person."""
+    flow = Flow("f", Registry())
+    WaitExecution("a", flow, seconds=1) >> ApprovalExecution("b", flow, "go on?", timeout=9)
+    return simulate(flow, durations={"b": 5}).events()
+
+
+def reopened() -> Events:
+    """Step `a` fails, so that `b` is blocked, while `x` succeeds; then the Vect is retried."""
+    fails = iter([True, False])
+
+    def work() -> None:
+        if next(fails):
+            raise ValueError("no")
+
+    with OAutom(executor="inline") as app:
+        flow = Flow("f", app)
+        PythonExecution("a", flow, work) >> PythonExecution("b", flow, nothing)
+        PythonExecution("x", flow, nothing)
+        vect = app.run(flow)
+        vect.retry()
+        vect.wait()
+        return list(app.log.read())
+
+
+def paused() -> Events:
+    """Step `a` pauses its Vect while it runs; it is resumed afterwards."""
+    with OAutom(executor="inline") as app:
+        flow = flow_of({"a": "", "b": "a"}, app, lambda: vect.pause())
+        vect = app.start(flow)
+        vect.events()
+        while vect.state != "success":
+            with suppress(TimeoutError):
+                vect.wait(0)
+            vect.resume()
+            with suppress(TimeoutError):
+                vect.wait(0.01)
+        return list(app.log.read())
+
+
+def without(events: Events, name: str, *steps: str) -> Events:
+    """The events up to the reopening of the Vect, without some."""
+    rest = [event for event in events if event.name != name or event.step not in steps]
+    return numbered(rest[: at(rest, "vect.reopened") + 1])
+
+
+def with_a_reset_of_x() -> Events:
+    """Step `x` is reset too, which has succeeded and waits for nobody."""
+    events = reopened()
+    index = at(events, "step.reset", "b")
+    more = replace(events[index], step="x", source="success")
+    return numbered([*events[: index + 1], more, *events[index + 1 : index + 2]])
+
+
 def skipped_for_no_reason() -> Events:
     """Step `b` is skipped though `a`, for which it waits, has not ended."""
     events = chain()[:3]
@@ -323,6 +388,9 @@ def witnesses() -> list[Witness]:
         Witness("data-fit-the-event", untell(fork(), FAILED, "steps")),
         Witness("data-fit-the-event", tell(cancelled(), LATE, error=None)),
         Witness("data-fit-the-event", untell(cancelled(), LATE, "output")),
+        Witness("data-fit-the-event", tell(waited(), A_STARTED, delay="long")),
+        Witness("data-fit-the-event", tell(waited(), A_STARTED, prompt="well?")),
+        Witness("data-fit-the-event", untell(waited(), B_STARTED, "prompt")),
         Witness("data-fit-the-event", untell(retried(), A_RETRIED, "delay")),
         Witness("data-fit-the-event", untell(retried(), A_RETRIED, "error")),
         Witness("data-fit-the-event", tell(retried(), A_RETRIED, delay=-1)),
@@ -359,6 +427,9 @@ def witnesses() -> list[Witness]:
         Witness("consequences-share-the-time", later(fork(), ("step.blocked", "c"))),
         Witness("consequences-share-the-time", later(cancelled(), CANCELLED)),
         Witness("consequences-share-the-time", later(crashed(), ("step.interrupted", "a"))),
+        Witness("pauses-are-kept", swap(paused()[:7], ("vect.resumed", None), B_STARTED)),
+        Witness("resets-are-whole", without(reopened(), "step.reset", "b")),
+        Witness("resets-are-needed", with_a_reset_of_x()),
         Witness("interrupted-by-a-recovery", never_recovered()),
         Witness("recoveries-are-whole", half_recovered()),
         Witness("recoveries-are-whole", crashed_for_good_too_early()),
@@ -385,6 +456,7 @@ def witnesses() -> list[Witness]:
         Witness("failures-name-the-steps", tell(fork(), FAILED, steps=["a", "b", "c", 1])),
         Witness("steps-fit-the-workers", pair(), PAIR, 1),
         Witness("steps-fit-the-workers", swap(pair(1), A_SUCCEEDED, B_STARTED), None, 1),
+        Witness("pools-hold", swap(pooled(), A_SUCCEEDED, B_STARTED)),
         Witness("due-steps-start", swap(pair(2), B_STARTED, A_SUCCEEDED), None, 2),
         Witness("due-steps-start", pair(1), PAIR, 2),
     ]
@@ -401,6 +473,10 @@ IDS = [f"{witness.invariant}-{i}" for i, witness in enumerate(WITNESSES)]
 
 def caught(witness: Witness) -> list[InvariantError]:
     return list(violations(witness.events, witness.flow, max_workers=witness.max_workers))
+
+
+MADE = (chain, pair, fork, cancelled, two, skipped, *RECOVERED)
+GOOD = {each.__name__: each for each in (*MADE, retried, pooled, waited, reopened, paused)}
 
 
 @pytest.mark.parametrize("make", GOOD.values(), ids=GOOD)

@@ -175,7 +175,11 @@ def test_no_transition_goes_round_the_table() -> None:
                 *("skipped", "upstream_failed", "cancelled"),
             ],
         ),
-        (VECT_TABLE, VECT_EVENTS, ["pending", "running", "success", "failed", "cancelled"]),
+        (
+            VECT_TABLE,
+            VECT_EVENTS,
+            ["pending", "running", "success", "failed", "cancelled", "paused"],
+        ),
     ],
     ids=["step", "vect"],
 )

@@ -1,0 +1,46 @@
+"""`ApprovalExecution`: a step that waits for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Unpack
+
+from oautom.errors import shown
+from oautom.executions.base import Execution, StepOptions
+from oautom.executions.context import Context
+
+if TYPE_CHECKING:
+    from oautom.flow import Flow
+
+
+class ApprovalExecution(Execution):
+    """A step that waits for `vect.approve(step, by=...)`, and fails at `vect.reject(step, by=...)`.
+
+    It holds no worker meanwhile, and goes on waiting when the program dies and is run again. Its
+    output is `{'by': ..., 'data': ...}`: who approved, and what they said to it.
+
+    Args:
+        name: Name of the step, unique in its flow.
+        flow: The flow that it belongs to.
+        prompt: What the person is asked.
+        options: As of every `Execution`; `timeout` is how many seconds it waits at the longest,
+            after which it has failed, and `retry` has no meaning here.
+
+    Raises:
+        FlowError: An argument cannot be used.
+    """
+
+    kind = "approval"
+
+    def __init__(self, name: str, flow: Flow, prompt: str, **options: Unpack[StepOptions]) -> None:
+        if not isinstance(prompt, str):
+            raise self.wrong(flow, name, f"prompt must be text, not {shown(prompt)}")
+        self.prompt = prompt
+        super().__init__(name, flow, **options)
+
+    def options(self) -> Mapping[str, Any]:
+        """Return what is otherwise than usual: what is asked."""
+        return {**super().options(), "prompt": self.prompt}
+
+    def run(self, context: Context) -> None:
+        """Do nothing: a person is asked."""

@@ -1,0 +1,33 @@
+"""`Pool`: a limit on how many steps run at once, across flows."""
+
+from __future__ import annotations
+
+import msgspec
+
+from oautom.errors import SettingError, shown
+
+
+class Pool(msgspec.Struct, frozen=True):
+    """At most `slots` of the steps that name it run at once in an app, whatever flow they are of.
+
+    A step that waits for a slot lets others by. Steps that wait for a time or a person take none.
+
+    Args:
+        name: Its name; pools of one name are one pool.
+        slots: How many run at once, from 1.
+
+    Raises:
+        SettingError: An argument cannot be used.
+    """
+
+    name: str
+    slots: int
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be used."""
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise SettingError(f"Pool: name must be text, and not blank, not {shown(self.name)}")
+        if not isinstance(self.slots, int) or self.slots < 1:
+            raise SettingError(
+                f"Pool '{self.name}': slots must be an int from 1, not {shown(self.slots)}"
+            )

@@ -1,0 +1,118 @@
+"""Whose turn it is: starts that are due, and polls, wait here for a free slot.
+
+First come, first served, but for steps of a higher priority, which are served first, and for those
+whose pool is full: they let others by, and are the next of their priority when it has room again.
+Used on the scheduler's thread only.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from typing import Any
+
+from oautom.events.event import NO_DATA, Event
+from oautom.events.fold import StepState, VectState
+from oautom.messages import Poll
+from oautom.states import HELD
+
+Item = StepState | Poll
+
+
+class Turns:
+    """What waits for a slot.
+
+    Attributes:
+        size: How many wait, without those whose pool is full.
+        is_held: Nobody gets a turn: what an old life has left is closed first, or all is ended.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.is_held = False
+        self._plain: deque[Item] = deque()
+        self._by_priority: dict[int, deque[Item]] = {0: self._plain}  # highest first
+        self._is_plain = True  # nobody has ever waited who has a priority, a pool, or needs no slot
+        self._slotless: deque[Item] = deque()
+        self._parked: dict[str, list[tuple[int, StepState]]] = {}  # by the pool that is full
+        self._taken: Counter[str] = Counter()  # slots of pools
+
+    def add_poll(self, poll: Poll) -> None:
+        """Have a poll wait for its turn."""
+        self.size += 1
+        self._plain.append(poll)
+
+    def add(self, step: StepState) -> None:
+        """Have a step wait for its turn."""
+        self.size += 1
+        if step.vect.options:
+            self._add(step, _options(step))
+        else:
+            self._plain.append(step)
+
+    def _add(self, step: StepState, options: Mapping[str, Any]) -> None:
+        self._is_plain = False
+        if step.kind in HELD:
+            self._slotless.append(step)
+            return
+        priority = options.get("priority", 0)
+        if priority not in self._by_priority:
+            self._by_priority[priority] = deque()
+            self._by_priority = dict(sorted(self._by_priority.items(), reverse=True))
+        self._by_priority[priority].append(step)
+
+    def take(self, *, has_slot: bool) -> Item | None:
+        """Take out whose turn it is, or None if nobody can have one now.
+
+        Args:
+            has_slot: Whether a worker is free, which nearly all need.
+        """
+        taken: Item | None = None
+        if self._is_plain:
+            taken = self._plain.popleft() if has_slot and self._plain else None
+        elif self._slotless:
+            taken = self._slotless.popleft()
+        elif has_slot:
+            taken = self._by_rank()
+        self.size -= taken is not None
+        return taken
+
+    def _by_rank(self) -> Item | None:
+        for priority, queue in self._by_priority.items():
+            while queue:
+                item = queue.popleft()
+                if not isinstance(item, StepState):
+                    return item
+                pool = _options(item).get("pool")
+                if pool is None or self._taken[pool[0]] < pool[1]:
+                    return item
+                self._parked.setdefault(pool[0], []).append((priority, item))
+                self.size -= 1
+        return None
+
+    def forget(self, vect: VectState) -> None:
+        """Let go of the steps of a Vect that nothing shall start of, for now or for good."""
+        for queue in (self._slotless, *self._by_priority.values()):
+            kept = [x for x in queue if not isinstance(x, StepState) or x.vect is not vect]
+            self.size -= len(queue) - len(kept)
+            queue.clear()
+            queue.extend(kept)
+        for pool, parked in self._parked.items():
+            self._parked[pool] = [each for each in parked if each[1].vect is not vect]
+
+    def hear(self, step: StepState, event: Event) -> None:
+        """Count the slots of a pool: a step of a flow with options has made this event."""
+        pool = _options(step).get("pool")
+        if pool is None or event.source == event.dest:
+            return
+        if event.dest == "running":
+            self._taken[pool[0]] += 1
+        elif event.source == "running":
+            self._taken[pool[0]] -= 1
+            for priority, parked in reversed(self._parked.pop(pool[0], [])):
+                self._by_priority[priority].appendleft(parked)
+                self.size += 1
+
+
+def _options(step: StepState) -> Mapping[str, Any]:
+    return step.vect.options.get(step.name, NO_DATA)
