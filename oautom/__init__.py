@@ -39,6 +39,7 @@ from oautom.events.subscribers import Subscription
 from oautom.executions import (
     ApprovalExecution,
     BashExecution,
+    BranchExecution,
     Context,
     Execution,
     PythonExecution,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ApprovalExecution",
     "BashExecution",
+    "BranchExecution",
     "Clock",
     "Context",
     "CrossFlowDependencyError",

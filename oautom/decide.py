@@ -31,14 +31,14 @@ from oautom.commands import (
     Wake,
 )
 from oautom.events.event import NO_DATA, Event
-from oautom.events.fold import StepState, VectState, waits_until
-from oautom.rules import ALL_SUCCESS, all_success, verdict
+from oautom.events.fold import StepState, VectState, chosen, waits_until
+from oautom.rules import ALL_SUCCESS, Verdict, all_success, verdict
 from oautom.states import HELD, STEP_ENDS, VECT_ENDS
 
 _BAD_ENDS = frozenset({"failed", "upstream_failed"})
 _TO_RETRY = frozenset({"failed", "upstream_failed", "cancelled"})
 _GO_ON = frozenset({"vect.recovered", "vect.resumed", "vect.reopened"})
-_TOLD_AT_START = ("prompt", "timeout", "delay", "until")
+_TOLD_AT_START = {"wait": ("delay", "until"), "approval": ("prompt", "timeout")}
 _NO_OUTPUT: Mapping[str, Any] = MappingProxyType({"output": None})  # shared: 230 bytes a step
 
 
@@ -79,8 +79,20 @@ def _finish(step: StepState, answer: Finished) -> Trigger:
     if answer.error is not None:
         trigger = "skip" if answer.is_skip else "fail"
         return Trigger(step, trigger, answer.attempt, MappingProxyType(data))
+    if step.kind == "branch" and (error := _wrong_choice(step, answer.output)):
+        return Trigger(step, "fail", answer.attempt, MappingProxyType({"error": error}))
     told = _NO_OUTPUT if answer.output is None else MappingProxyType(data)
     return Trigger(step, "succeed", answer.attempt, told)
+
+
+def _wrong_choice(step: StepState, output: object) -> str | None:
+    """Return what is wrong with what a branch has chosen, or None."""
+    dependants = step.vect.graph.dependants_of(step.name)
+    wrong = [name for name in chosen(output) if name not in dependants]
+    if not wrong:
+        return None
+    known = ", ".join(f"'{name}'" for name in dependants) or "there are none"
+    return f"it chose '{wrong[0]}', which does not directly depend on it; its dependants: {known}"
 
 
 def _release(step: StepState, attempt: int) -> list[Trigger]:
@@ -113,11 +125,7 @@ def _retry(vect: VectState) -> list[Trigger]:
     if vect.state not in ("failed", "cancelled"):
         return []
     again = [step.name for step in vect.steps.values() if step.state in _TO_RETRY]
-    reached = set(again)
-    for name in again:  # it grows while it is walked
-        dependants = [each for each in vect.graph.dependants_of(name) if each not in reached]
-        reached.update(dependants)
-        again.extend(dependants)
+    reached = vect.graph.reach(again)
     resets = [Trigger(step, "reset") for step in vect.steps.values() if step.name in reached]
     return [*resets, Trigger(vect, "reopen")]
 
@@ -175,7 +183,10 @@ def due(model: StepState | VectState) -> Trigger | None:
         return _due_vect(model)
     if model.state != "pending" or model.vect.state != "running":
         return None
-    if model.rule == ALL_SUCCESS:
+    found: Verdict | None
+    if model.shunned_by is not None:
+        found = "skip"
+    elif model.rule == ALL_SUCCESS:
         found = all_success(model.upstreams, model.tally)
     else:
         found = verdict(model.rule, model.upstreams, model.tally)
@@ -193,11 +204,16 @@ def due(model: StepState | VectState) -> Trigger | None:
 def _first_facts(step: StepState) -> Mapping[str, Any]:
     """Return what the start of a step tells: what it waits for, if no worker is at work."""
     options = step.vect.options[step.name]
-    return {key: options[key] for key in _TOLD_AT_START if key in options}
+    told = _TOLD_AT_START.get(step.kind, ())
+    return MappingProxyType({key: options[key] for key in told if key in options})
 
 
 def _why_skipped(step: StepState) -> Mapping[str, Any]:
     """Return the rule that cannot be met any more, and how the upstreams have ended."""
+    if step.shunned_by is not None:
+        names = chosen(step.vect.steps[step.shunned_by].output)
+        said = ", ".join(f"'{name}'" for name in names) or "nothing"
+        return MappingProxyType({"reason": f"branch '{step.shunned_by}' chose {said}"})
     ended = ", ".join(f"{count} {state}" for state, count in sorted(step.tally.items()))
     reason = f"its trigger rule is '{step.rule}', and of its {step.upstreams} upstreams: {ended}"
     return MappingProxyType({"reason": reason})

@@ -41,6 +41,16 @@ class Graph:
         """Return the steps that wait for none."""
         return [name for name, ups in self.upstreams.items() if not ups]
 
+    def reach(self, names: Iterable[str]) -> set[str]:
+        """Return these steps, and all that wait for one of them, directly or not."""
+        reached = dict.fromkeys(names)
+        for name in (queue := list(reached)):  # it grows while it is walked
+            for dependant in self.dependants_of(name):
+                if dependant not in reached:
+                    reached[dependant] = None
+                    queue.append(dependant)
+        return set(reached)
+
     def find_cycle(self) -> list[str] | None:
         """Return the names along a cycle, first one repeated at the end, or None if acyclic.
 

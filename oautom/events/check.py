@@ -19,7 +19,6 @@ from oautom.events.event import Event
 from oautom.events.fits import data_fit, options_fit
 from oautom.events.past import BAD, NO_STEP, Past
 from oautom.graph import Graph
-from oautom.rules import verdict
 from oautom.states import EVENT_NAMES, INITIAL, STEP_MOVES, VECT_CREATED, VECT_MOVES
 from oautom.values import check_max_workers
 
@@ -198,9 +197,8 @@ class _Claims(Past):
 
     @_invariant("step.started")
     def starts_after_upstreams(self, event: Event) -> bool:
-        """A step starts only when its rule says so: unless told, when all upstreams succeeded."""
-        step = self.step
-        return verdict(step.rule, len(step.upstreams), step.tally) == "start"
+        """A step starts only when its rule says so, and no branch has chosen otherwise."""
+        return self.verdict(self.step) == "start"
 
     @_invariant(*EVENT_NAMES)
     def attempts_fit(self, event: Event) -> bool:
@@ -238,7 +236,7 @@ class _Claims(Past):
 
     @_invariant("step.skipped")
     def skipped_by_its_rule(self, event: Event) -> bool:
-        """A step that has not started is skipped only when its trigger rule cannot be met."""
+        """A step that has not started is skipped only by its trigger rule, or by a branch."""
         return not self.is_by_rule(event) or self.to_end.get(self.step) == event.name
 
     @_invariant()

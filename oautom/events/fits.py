@@ -41,6 +41,7 @@ _STARTS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = {
     "": (frozenset(), frozenset()),
     "wait": (frozenset(), frozenset({"delay", "until"})),
     "approval": (frozenset({"prompt"}), frozenset({"timeout"})),
+    "branch": (frozenset(), frozenset()),
 }
 """By the kind of a step: what its start tells, and what it may tell besides."""
 

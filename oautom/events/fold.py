@@ -38,6 +38,7 @@ class StepState:
         "name",
         "output",
         "rule",
+        "shunned_by",
         "start_date",
         "state",
         "tally",
@@ -53,6 +54,7 @@ class StepState:
         self.attempt = 0
         self.failures = 0  # of its attempts; what a dead program has cut short is none
         self.until: datetime | None = None  # when it goes on by itself, if it waits for a time
+        self.shunned_by: str | None = None  # the branch that does not follow it
         self.kind = ""  # what it does, where that is not work for a worker; as in its options
         self.output: Any = None
         self.error: str | None = None
@@ -148,6 +150,11 @@ class VectState:
             for name in self.graph.dependants_of(step.name):
                 tally = self.steps[name].tally
                 tally[dest] = tally.get(dest, 0) + 1
+            if step.kind == "branch" and dest == "success":
+                followed = self.graph.reach(chosen(step.output))
+                for name in self.graph.dependants_of(step.name):
+                    if name not in followed:
+                        self.steps[name].shunned_by = step.name
         elif dest == "up_for_retry" != event.source:
             step.failures += 1
             step.error = event.data["error"]
@@ -164,6 +171,8 @@ class VectState:
             tally[source or ""] -= 1
             if not tally[source or ""]:
                 del tally[source or ""]
+            if self.steps[name].shunned_by == step.name:
+                self.steps[name].shunned_by = None
 
     def advance(self, event: Event) -> None:
         """Move to the state after `event`, as a replay does.
@@ -196,6 +205,13 @@ class VectState:
                 for step in self.steps.values()
             ],
         }
+
+
+def chosen(output: object) -> list[str]:
+    """Return the names that a branch has chosen, from its output."""
+    if isinstance(output, str):
+        return [output]
+    return [str(name) for name in output] if isinstance(output, list | tuple) else []
 
 
 def waits_until(event: Event) -> datetime | None:

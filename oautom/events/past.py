@@ -37,6 +37,7 @@ class StepPast(msgspec.Struct, eq=False):
     is_polled: bool = False
     kind: str = ""
     pool: tuple[str, int] | None = None
+    shunned_by: StepPast | None = None
     state: str = INITIAL
     starts: int = 0
     failures: int = 0
@@ -185,12 +186,16 @@ class Past:
         if event.name == "step.reset":
             step.failures, step.error = 0, ""
             for dependant in step.dependants:
+                if dependant.shunned_by is step:
+                    dependant.shunned_by = None
                 if event.source in dependant.tally:  # a cancel is not counted
                     dependant.tally[event.source] -= 1
         if event.name in _ENDS:
             step.error = str(event.data.get("error", ""))
             for dependant in step.dependants:
                 dependant.tally[step.state] = dependant.tally.get(step.state, 0) + 1
+            if step.kind == "branch" and event.name == "step.succeeded":
+                self._shun(step, event.data.get("output"))
             self._look_at(step.dependants)
 
     def _look_at(self, steps: Iterable[StepPast]) -> None:
@@ -198,13 +203,35 @@ class Past:
         for step in steps:
             if step.state != "pending" or self.vect.state != "running":
                 continue
-            match verdict(step.rule, len(step.upstreams), step.tally):
+            match self.verdict(step):
                 case "start":
                     self.due.add(step)
                 case "block":
                     self.to_end[step] = _BLOCKED
                 case "skip":
                     self.to_end[step] = _SKIPPED
+
+    def _shun(self, branch: StepPast, output: object) -> None:
+        """Note who is not followed: neither chosen, nor waiting for somebody who is."""
+        names = [output] if isinstance(output, str) else output
+        if not isinstance(names, list | tuple | None):
+            return
+        followed = {id(self.vect.steps[name]) for name in names or () if name in self.vect.steps}
+        for step in branch.dependants:
+            before, seen = [step], {id(step)}
+            for each in before:  # it grows while it is walked
+                more = [up for up in each.upstreams.values() if id(up) not in seen]
+                seen.update(map(id, more))
+                before += more
+            if not seen & followed:
+                step.shunned_by = branch
+
+    @staticmethod
+    def verdict(step: StepPast) -> str | None:
+        """Return what is due for a step that has not started."""
+        if step.shunned_by is not None:
+            return "skip"
+        return verdict(step.rule, len(step.upstreams), step.tally)
 
     @property
     def has_bad(self) -> bool:

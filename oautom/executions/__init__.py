@@ -3,6 +3,7 @@
 from oautom.executions.approval import ApprovalExecution
 from oautom.executions.base import Execution
 from oautom.executions.bash import BashExecution
+from oautom.executions.branch import BranchExecution
 from oautom.executions.context import Context
 from oautom.executions.python import PythonExecution
 from oautom.executions.wait import WaitExecution
@@ -11,6 +12,7 @@ from oautom.executions.work import Skip, StepError
 __all__ = [
     "ApprovalExecution",
     "BashExecution",
+    "BranchExecution",
     "Context",
     "Execution",
     "PythonExecution",

@@ -62,7 +62,7 @@ class Execution:
     Attributes:
         poll_interval: Seconds between two calls of `check`.
         on_crash, trigger_rule, allow_failure, retry, timeout, pool, priority: See above.
-        kind: What it does, where that is no work for a worker; empty otherwise.
+        kind: What the engine does with it, where that is more than its work; empty otherwise.
         runs_here: The work stays in this process, whatever the executor of the app is.
 
     Raises:

@@ -18,6 +18,7 @@ from oautom.errors import SettingError
 from oautom.events.event import Event
 from oautom.executions.approval import ApprovalExecution
 from oautom.executions.base import Execution
+from oautom.executions.branch import BranchExecution
 from oautom.executions.python import PythonExecution
 from oautom.executions.wait import WaitExecution
 from oautom.executions.work import Skip
@@ -99,6 +100,7 @@ def flows(
     trigger_rules: bool = False,
     retries: bool = False,
     waits: bool = False,
+    branches: bool = False,
 ) -> Flow:
     """Draw a flow, in an app of its own: in memory, `executor='inline'`, with a simulated clock.
 
@@ -114,6 +116,7 @@ def flows(
         trigger_rules: Whether steps have any `trigger_rule`, and some may fail (`allow_failure`).
         retries: Whether some steps are tried again, and some have a `timeout`.
         waits: Whether some steps wait for a time or for a person, instead of what `steps` draws.
+        branches: Whether some steps choose which of their dependants are followed, instead.
     """
     # A step is drawn as a label, and numbers that stand for labels before it: the nearest below.
     # So an example from which a step is taken out is the same but for this step, which is how it
@@ -129,8 +132,9 @@ def flows(
     declared: dict[int, Execution] = {}
     for (own_label, upstreams), name in zip(plan, drawn_names, strict=True):
         make = _do_nothing if steps is None else draw(steps)
-        if waits:
-            make = draw(st.just(make) | st.sampled_from([_wait, _ask]))
+        others = [_wait, _ask] * waits + [_choose] * branches
+        if others:
+            make = draw(st.just(make) | st.sampled_from(others))
         made = make(name, flow)
         waits_for = {_nearest(each, declared) for each in upstreams}
         made.depends(*(step for each, step in declared.items() if each in waits_for))
@@ -165,6 +169,10 @@ def _do_nothing(name: str, flow: Flow) -> PythonExecution:
     return PythonExecution(name, flow, _nothing)
 
 
+def _choose(name: str, flow: Flow) -> BranchExecution:
+    return BranchExecution(name, flow, _nothing)
+
+
 def _wait(name: str, flow: Flow) -> WaitExecution:
     return WaitExecution(name, flow, seconds=3)
 
@@ -193,9 +201,19 @@ def outcomes(
             upstream is skipped and one fails, the end depends on which of them is first.
         max_attempts: How long the lists are at the most; with 1, an outcome stands by itself.
     """
-    outcome = st.booleans().flatmap(lambda fails: errors if fails else outputs)
-    attempts = st.lists(outcome, min_size=1, max_size=max_attempts)
-    return _by_step(flow, attempts.map(_without_list))
+
+    def outcomes_of(step: str) -> st.SearchStrategy[Any]:
+        if flow.steps[step].kind == "branch":
+            names = flow.graph.dependants_of(step)
+            chosen = st.lists(st.sampled_from(names), unique=True) if names else st.just([])
+            return chosen | errors
+        return st.booleans().flatmap(lambda fails: errors if fails else outputs)
+
+    def attempts_of(step: str) -> st.SearchStrategy[Any]:
+        attempts = st.lists(outcomes_of(step), min_size=1, max_size=max_attempts)
+        return attempts.map(_without_list)
+
+    return _by_step(flow, attempts_of)
 
 
 def durations(
@@ -209,13 +227,15 @@ def durations(
         max_attempts: How long the lists are at the most; with 1, a duration stands by itself.
     """
     attempts = st.lists(st.integers(0, max_seconds), min_size=1, max_size=max_attempts)
-    return _by_step(flow, attempts.map(_without_list))
+    return _by_step(flow, lambda _: attempts.map(_without_list))
 
 
-def _by_step(flow: Flow, given: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+def _by_step(
+    flow: Flow, given: Callable[[str], st.SearchStrategy[Any]]
+) -> st.SearchStrategy[dict[str, Any]]:
     if not isinstance(flow, Flow):
         raise SettingError(f"a Flow is needed, not {flow!r}; draw it before")
-    return st.fixed_dictionaries({}, optional=dict.fromkeys(flow.steps, given))
+    return st.fixed_dictionaries({}, optional={step: given(step) for step in flow.steps})
 
 
 def _without_list(attempts: list[Any]) -> Any:
@@ -249,7 +269,7 @@ def histories(
     drawn = (
         flow
         if isinstance(flow, Flow)
-        else draw(flows(trigger_rules=True, retries=True, waits=True) if flow is None else flow)
+        else draw(flow or flows(trigger_rules=True, retries=True, waits=True, branches=True))
     )
     drawn.validate()
     ends = outcomes(drawn, errors=ERRORS | SKIPS, max_attempts=3)

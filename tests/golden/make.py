@@ -15,6 +15,7 @@ from pathlib import Path
 
 from oautom import (
     ApprovalExecution,
+    BranchExecution,
     Context,
     Event,
     Execution,
@@ -137,6 +138,19 @@ def retries() -> Flow:
     return flow
 
 
+def branches() -> Flow:
+    """A flow that chooses what to do, and chooses anew when it is retried."""
+    flow = Flow("branches", app())
+    choose = BranchExecution("choose", flow, list)
+    small, large, join = (PythonExecution(name, flow, str) for name in ("small", "large", "join"))
+    rule = TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
+    pack = PythonExecution("pack", flow, str, trigger_rule=rule)
+    choose >> [small, large] >> pack
+    choose >> join
+    large >> join
+    return flow
+
+
 def people() -> Flow:
     """A flow that waits for times and people, and is paused, cancelled and retried."""
     flow = Flow("people", app())
@@ -223,6 +237,20 @@ def run_retries() -> list[Event]:
     return simulate(retries(), durations=times, outcomes=ends, crash_at=moments).events()
 
 
+def run_branches() -> list[Event]:
+    flow = branches()
+    clock = SimulatedClock()
+    log = MortalLog([("in", 4)])
+    script = Script(flow, {"small": 5, "large": [5, 60]}, {"choose": ["huge", "large"]})
+    lives = Lives(flow, log, clock, lambda: ScriptedWorkers(script, clock, 9), script.decision)
+    clock.call_later(100, lambda: lives.do("one", "retry"))
+    lives.begin("one")
+    lives.drive(lambda: clock.monotonic() > 100 and lives.scheduler.is_over(lives.runs["one"]))
+    lives.begin("two")
+    lives.drive(lambda: lives.scheduler.is_over(lives.runs["two"]))
+    return list(log.read())
+
+
 def run_people() -> list[Event]:
     """By hand: what is done to a Vect is not simulated."""
     flow = people()
@@ -250,7 +278,20 @@ def run_odd() -> list[Event]:
 
 FLOWS: dict[str, Callable[[], Flow]] = {
     each.__name__: each
-    for each in (chain, diamond, wide, cancel, late, polled, crash, rules, retries, people, odd)
+    for each in (
+        chain,
+        diamond,
+        wide,
+        cancel,
+        late,
+        polled,
+        crash,
+        rules,
+        retries,
+        branches,
+        people,
+        odd,
+    )
 }
 RUNS: dict[str, Callable[[], list[Event]]] = {
     each.__name__.removeprefix("run_"): each
@@ -264,6 +305,7 @@ RUNS: dict[str, Callable[[], list[Event]]] = {
         run_crash,
         run_rules,
         run_retries,
+        run_branches,
         run_people,
         run_odd,
     )

@@ -18,6 +18,11 @@ from .make import FLOWS, HERE, RUNS
 LOGS = sorted(HERE.glob("*/*.jsonl"))
 
 ENDS = {
+    "branches": {
+        "one": "success: choose success, small skipped, large success, join success, pack success",
+        "two": "failed: choose failed, small upstream_failed, large upstream_failed, "
+        "join upstream_failed, pack upstream_failed",
+    },
     "cancel": {"monday": "cancelled: a cancelled, b cancelled, c cancelled, d cancelled"},
     "chain": {"simulated-0": "success: extract success, clean success, load success"},
     "crash": {

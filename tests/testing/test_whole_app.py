@@ -13,7 +13,7 @@ To have another capability tested: teach it to the model, and add a rule that as
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from hypothesis.stateful import (
 
 from oautom import (
     ApprovalExecution,
+    BranchExecution,
     Event,
     Execution,
     Flow,
@@ -83,6 +84,7 @@ class Model:
         self.timeouts = {name: step.timeout for name, step in drawn.steps.items()}
         self.kinds = {name: step.kind for name, step in drawn.steps.items()}
         self.paused: set[str] = set()
+        self.shunned: set[tuple[str, str]] = set()  # not followed by a branch before them
         self.now = 0.0
         self.alarms: list[Alarm] = []  # what comes by itself
         self.attempts: Counter[tuple[str, str]] = Counter()
@@ -94,18 +96,33 @@ class Model:
         at_once = [step for step in self.graph if self.rules[step] == "always"]
         self.looks += [(vect, step) for step in (*roots, *at_once)]
 
+    def choose(self, vect: str, step: str, names: list[str]) -> None:
+        followed = {*names}
+        for name, before in self.graph.items():
+            if followed & {*before}:
+                followed.add(name)
+        self.shunned |= {(vect, name) for name in self.dependants_of(step) if name not in followed}
+
+    def dependants_of(self, step: str) -> list[str]:
+        return [name for name, before in self.graph.items() if step in before]
+
     def become(self, vect: str, step: str, state: str) -> None:
         self.steps[vect][step] = state
         self.looks += [(vect, name) for name, before in self.graph.items() if step in before]
 
-    def end(self, vect: str, step: str, attempt: int, state: str) -> None:
+    def end(
+        self, vect: str, step: str, attempt: int, state: str, choice: Sequence[str] = ()
+    ) -> None:
         self.busy -= 1
+        is_late = self.steps[vect][step] != "running" or self.attempts[vect, step] != attempt
+        if self.kinds[step] == "branch" and state == "success" and not is_late:
+            self.choose(vect, step, list(choice))
         self.answer(vect, step, attempt, state, RuntimeError())
 
     def answer(self, vect: str, step: str, attempt: int, state: str, cause: Exception) -> None:
         if self.steps[vect][step] != "running" or self.attempts[vect, step] != attempt:
             return  # it was cancelled, or its time was up: it is late
-        policy = self.policies[step] if not self.kinds[step] else None
+        policy = self.policies[step] if not self.is_held(step) else None
         if state == "failed" and policy is not None and policy.covers(cause):
             self.failures[vect, step] += 1
             if self.failures[vect, step] < policy.max_attempts:
@@ -164,6 +181,8 @@ class Model:
         for step in again:
             states[step] = "pending"
             self.failures[vect, step] = 0
+            if self.kinds[step] == "branch":
+                self.shunned -= {(vect, name) for name in self.dependants_of(step)}
         self.cancelled.discard(vect)
         self.looks += [(vect, step) for step in self.graph]
 
@@ -171,7 +190,7 @@ class Model:
         """The program dies and is run again: what ran is pending, and whoever waited waits anew."""
         self.due, self.busy = [], 0
         for vect, states in self.steps.items():
-            lost = [step for step, at in states.items() if at == "running" and not self.kinds[step]]
+            lost = [s for s, at in states.items() if at == "running" and not self.is_held(s)]
             states.update(dict.fromkeys(lost, "pending"))
             self.looks += [(vect, step) for step in self.graph]
         places = [(vect, step) for vect in self.steps for step in self.graph]
@@ -179,7 +198,7 @@ class Model:
         self.alarms = sorted(kept, key=lambda alarm: places.index((alarm.vect, alarm.step)))
 
     def is_kept(self, alarm: Alarm) -> bool:
-        is_held = alarm.kind != "release" and bool(self.kinds[alarm.step])
+        is_held = alarm.kind != "release" and self.is_held(alarm.step)
         state = self.steps[alarm.vect][alarm.step]
         is_its = self.attempts[alarm.vect, alarm.step] == alarm.attempt
         return is_its and state == ("running" if is_held else "up_for_retry")
@@ -190,6 +209,9 @@ class Model:
             states = self.steps[vect]
             if states[step] != "pending" or vect in self.paused:
                 continue
+            if (vect, step) in self.shunned:
+                self.become(vect, step, "skipped")
+                continue
             before = Counter(states[upstream] for upstream in self.graph[step])
             match verdict(self.rules[step], len(self.graph[step]), before):
                 case "block":
@@ -198,15 +220,19 @@ class Model:
                     self.become(vect, step, "skipped")
                 case "start" if (vect, step) not in self.due:
                     self.due.append((vect, step))
-        held = [place for place in self.due if self.kinds[place[1]]]
-        self.due = [place for place in self.due if not self.kinds[place[1]]]
+        held = [place for place in self.due if self.is_held(place[1])]
+        self.due = [place for place in self.due if not self.is_held(place[1])]
         for place in held:
             self.begin(*place)
         while self.due and self.busy < self.workers:
             vect, step = self.due.pop(0)
-            if self.steps[vect][step] == "pending" and vect not in self.paused:
+            is_due = self.steps[vect][step] == "pending" and vect not in self.paused
+            if is_due and (vect, step) not in self.shunned:
                 self.begin(vect, step)
                 self.busy += 1
+
+    def is_held(self, step: str) -> bool:
+        return self.kinds[step] in ("wait", "approval")
 
     def begin(self, vect: str, step: str) -> None:
         self.steps[vect][step] = "running"
@@ -252,7 +278,9 @@ number = st.integers(0, 9)
 
 class WholeApp(RuleBasedStateMachine):
     @initialize(
-        drawn=flows(min_steps=1, max_steps=5, trigger_rules=True, retries=True, waits=True),
+        drawn=flows(
+            min_steps=1, max_steps=5, trigger_rules=True, retries=True, waits=True, branches=True
+        ),
         workers=st.integers(1, 3),
         at_once=st.integers(1, 3),
     )
@@ -261,6 +289,7 @@ class WholeApp(RuleBasedStateMachine):
         self.drawn, self.model = drawn, Model(drawn, workers)
         self.vects: list[Vect] = []
         self.ending = "success"
+        self.choice: list[str] = []
         self.heard: list[Event] = []
         self.clock = SimulatedClock()
         self.live(MemoryEventLog())
@@ -285,6 +314,8 @@ class WholeApp(RuleBasedStateMachine):
                 step = WaitExecution(name, self.flow, seconds=like.seconds, **options)
             elif isinstance(like, ApprovalExecution):
                 step = ApprovalExecution(name, self.flow, like.prompt, **options)
+            elif isinstance(like, BranchExecution):
+                step = BranchExecution(name, self.flow, self.choose, **options)
             else:
                 step = PythonExecution(name, self.flow, self.work, **options)
             step.depends(*(self.flow.steps[upstream] for upstream in upstreams))
@@ -296,6 +327,10 @@ class WholeApp(RuleBasedStateMachine):
         if self.ending == "skipped":
             raise Skip("it need not be")
         return "it works"
+
+    def choose(self) -> list[str]:
+        self.work()
+        return self.choice
 
     def hear(self, flow: Flow, event: Event, **_: Any) -> None:
         self.heard.append(event)
@@ -312,8 +347,11 @@ class WholeApp(RuleBasedStateMachine):
         """Have one of the jobs end; it may be that of a step that has been cancelled."""
         work, future = self.hands.jobs.pop(which % len(self.hands.jobs))
         self.ending = state
+        vect, step, attempt = place_of(work)
+        names = self.model.dependants_of(step)
+        self.choice = names[which % 4 :]
         future.set_result(work())
-        self.model.end(*place_of(work), state)
+        self.model.end(vect, step, attempt, state, self.choice)
         self.go()
 
     # What is done to the app
@@ -459,7 +497,7 @@ class WholeApp(RuleBasedStateMachine):
         at_work = {place[:2] for place in places}
         for vect, steps in self.model.steps.items():
             running = {(vect, step) for step, state in steps.items() if state == "running"}
-            assert {place for place in running if not self.model.kinds[place[1]]} <= at_work
+            assert {place for place in running if not self.model.is_held(place[1])} <= at_work
 
     @invariant()
     def the_log_adds_up_to_the_state_and_all_of_it_was_told(self) -> None:

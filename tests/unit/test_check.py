@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from oautom import (
     ApprovalExecution,
+    BranchExecution,
     Event,
     Flow,
     InvalidHistoryError,
@@ -323,6 +324,20 @@ def with_a_reset_of_x() -> Events:
     return numbered([*events[: index + 1], more, *events[index + 1 : index + 2]])
 
 
+def branched() -> Events:
+    """Step `a` chooses `b`, so that `c` is skipped."""
+    flow = Flow("f", Registry())
+    steps = [PythonExecution(name, flow, nothing) for name in "bc"]
+    BranchExecution("a", flow, list) >> steps
+    return simulate(flow, outcomes={"a": [["b"]]}).events()
+
+
+def without_skip_of_c() -> Events:
+    """Step `b` starts before `c` is skipped."""
+    events = branched()
+    return swap(events[:7], ("step.skipped", "c"), B_STARTED)
+
+
 def skipped_for_no_reason() -> Events:
     """Step `b` is skipped though `a`, for which it waits, has not ended."""
     events = chain()[:3]
@@ -417,6 +432,7 @@ def witnesses() -> list[Witness]:
         Witness("blocked-by-an-upstream", tell(fork(), B_BLOCKED, error="something else")),
         Witness("vects-start-at-once", both_created_first()),
         Witness("blocks-at-once", swap(fork(), ("step.blocked", "c"), ("step.succeeded", "x"))),
+        Witness("blocks-at-once", without_skip_of_c()),
         Witness("skipped-by-its-rule", skipped_for_no_reason()),
         Witness("vects-end-at-once", end_of_the_first_delayed()),
         Witness("cancels-are-whole", swap(cancelled(), CANCELLED, LATE)),
@@ -476,7 +492,9 @@ def caught(witness: Witness) -> list[InvariantError]:
 
 
 MADE = (chain, pair, fork, cancelled, two, skipped, *RECOVERED)
-GOOD = {each.__name__: each for each in (*MADE, retried, pooled, waited, reopened, paused)}
+GOOD = {
+    each.__name__: each for each in (*MADE, retried, pooled, waited, reopened, paused, branched)
+}
 
 
 @pytest.mark.parametrize("make", GOOD.values(), ids=GOOD)

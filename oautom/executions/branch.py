@@ -1,0 +1,45 @@
+"""`BranchExecution`: a step that chooses which of its dependants are followed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from oautom.executions.base import Execution
+from oautom.executions.context import Context
+from oautom.executions.python import PythonExecution
+from oautom.executions.work import StepError
+
+
+class BranchExecution(PythonExecution):
+    """A step whose function returns which of its direct dependants to follow: names, or steps.
+
+    The others are skipped, whatever their trigger rule is, unless they have started already, or
+    also depend on one that is followed. What depends on them goes by its own trigger rule. None,
+    or an empty list, follows nobody. The output of the step is the list of names.
+
+    Arguments and errors are those of `PythonExecution`. The step fails if the function returns
+    anything else than names of direct dependants.
+    """
+
+    kind = "branch"
+
+    def run(self, context: Context) -> list[str]:
+        """Call the function, and return the names of those to follow."""
+        return [self._name_of(each) for each in _listed(super().run(context))]
+
+    def _name_of(self, chosen: Any) -> str:
+        if isinstance(chosen, Execution):
+            return chosen.name
+        if isinstance(chosen, str):
+            return chosen
+        raise StepError(
+            f"branch '{self.name}' must return names of steps that depend on it, not {chosen!r}"
+        )
+
+
+def _listed(chosen: Any) -> Iterable[Any]:
+    if chosen is None:
+        return ()
+    is_list = isinstance(chosen, Iterable) and not isinstance(chosen, str)
+    return chosen if is_list else (chosen,)
