@@ -61,6 +61,11 @@ class Driver(ABC, Generic[T]):
         if self.on_message is not None:
             self.on_message()
 
+    @property
+    def has_messages(self) -> bool:
+        """Whether a message waits to be taken."""
+        return not self._inbox.empty()
+
     def drive(
         self, until: Callable[[], bool], timeout: float | None = None, *, may_drive: bool = True
     ) -> bool:

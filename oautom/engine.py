@@ -187,7 +187,9 @@ class BackgroundEngine(ForegroundEngine):
 
     def _wake(self) -> None:
         with self._lock:
-            if self._thread is None and self._scheduler.failure is None:
+            # Where the message was taken already, by a thread that has ended, all is done.
+            is_needed = self._scheduler.has_messages and self._scheduler.failure is None
+            if self._thread is None and is_needed:
                 thread = threading.Thread(target=self._serve, name="oautom-scheduler", daemon=False)
                 thread.start()  # where this raises, the next message tries again
                 self._thread = thread

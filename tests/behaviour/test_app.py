@@ -261,11 +261,13 @@ def test_over_its_limit_a_flow_is_not_started(mode_app: OAutom) -> None:
 
 def test_as_many_run_at_once_as_the_limit_says(mode_app: OAutom) -> None:
     flow, together = Flow("f", mode_app, max_active_vects=3), threading.Barrier(3, timeout=SECONDS)
-    PythonExecution("a", flow, together.wait)
+    gate = threading.Event()  # else they may all be over before there is one too many
+    PythonExecution("a", flow, lambda: gate.wait(SECONDS) and together.wait())
 
     vects = [mode_app.start("f") for _ in range(3)]
     with pytest.raises(VectAlreadyRunningException, match="max_active_vects is 3"):
         mode_app.start("f")
+    gate.set()
 
     assert [vect.wait(timeout=SECONDS) for vect in vects] == ["success"] * 3
 

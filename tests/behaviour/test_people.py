@@ -457,6 +457,8 @@ def test_another_process_asks_for_all_of_it(tmp_path: Path) -> None:
         gate >> ApprovalExecution("again", flow, "sure?") >> BashExecution("ship", flow, "true")
         vect = app.start(flow, vect_id="one")
         until(vect, "gate")
+        while len(vect.events()) < 3:  # a state is seen a moment before it is in the log
+            app.vects()
         ask(path, "approve", step="nowhere", by="Ada")
         ask(path, "pause")
         ask(path, "approve", step="gate", by="Ada", data=[1])

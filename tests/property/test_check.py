@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta, timezone
 from functools import cache
 from types import MappingProxyType
@@ -192,6 +194,7 @@ def good_logs() -> list[Log]:
             crash_at=[(chance.choice(["before", "in", "after"]), n) for n in (1, 2, 4)],
         )
         logs.append(Log(again.events(), flow, max_workers))
+    logs += [pausing_and_retried(chance) for _ in range(10)]
     for _ in range(20):
         plans = [random_plan(chance) for _ in range(chance.randint(1, 3))]
         wishes = [random_wish(chance) for _ in range(4)]
@@ -199,6 +202,31 @@ def good_logs() -> list[Log]:
         i = chance.randrange(len(plans))
         logs.append(Log(events, declare(plans[i], f"f{i}"), 1))
     return logs
+
+
+def pausing_and_retried(chance: random.Random) -> Log:
+    """A Vect of which a step fails at first, and another one pauses it."""
+    plan, broken, calls = random_plan(chance), chance.randrange(2), Counter[int]()
+    pauses = other(broken, range(plan.steps), chance)
+    with OAutom(executor="inline") as app:
+
+        def work(step: int) -> int:
+            calls[step] += 1
+            if step == pauses and calls[step] == 1:
+                vect.pause()
+            if step == broken and calls[step] == 1:
+                raise ValueError("not yet")
+            return step
+
+        vect = app.start(declare(plan, "f", app, work))
+        while vect.state != "success":
+            with suppress(TimeoutError):
+                vect.wait(0.001)
+            if vect.state == "paused":
+                vect.resume()
+            if vect.state == "failed":
+                vect.retry()
+        return Log(list(app.log.read()), declare(plan), 1)
 
 
 def numbered(events: Events) -> Events:
@@ -291,7 +319,7 @@ def swapped(events: Events, at: int) -> Events:
 
 def commute(events: Events, first: Event, second: Event) -> bool:
     """Whether two neighbours may stand the other way around, for all that two events can tell."""
-    if first.vect != second.vect:
+    if first.vect != second.vect or {first.name, second.name} & {"vect.paused", "vect.resumed"}:
         return True
     if first.step is None or second.step is None:
         return False
@@ -385,8 +413,10 @@ def put_garbage_in_a_field(events: Events, at: int, chance: random.Random) -> Ev
 
 @mutation
 def forget_some_data(events: Events, at: int, chance: random.Random) -> Event | None:
+    """But for options: that a step has a timeout, which it kept, is missed by nobody."""
     data = events[at].data
-    keys = [key for key in data if "error" not in data or key in ("error", "upstream")]
+    needed = ("error", "upstream") if "error" in data else data.keys() - {"options"}
+    keys = [key for key in data if key in needed]
     if not keys:
         return None
     lost = chance.choice(keys)
@@ -436,6 +466,30 @@ def change_the_options(events: Events, at: int, chance: random.Random) -> Event:
     retried = {e.step for e in events if (e.vect, e.name) == (events[at].vect, "step.retried")}
     wrong += [options | {name: {"max_attempts": 1}} for name in sorted(retried)]
     return with_data(events[at], options=chance.choice(wrong))
+
+
+@mutation_of("vect.created")
+def put_all_into_one_pool(events: Events, at: int, chance: random.Random) -> Event | None:
+    """What ran at once cannot have done so then."""
+    graph, running, is_seen = events[at].data["graph"], 0, False
+    for event in events:
+        if event.vect == events[at].vect and event.step:
+            running += (event.dest == "running") - (event.source == "running")
+            is_seen |= running > 1
+    pool = {name: {"pool": ["small", 1]} for name in graph}
+    return with_data(events[at], options=pool) if is_seen else None
+
+
+@mutation_of("step.reset")
+def reset_another(events: Events, at: int, chance: random.Random) -> Event | None:
+    """One that has succeeded, and waits for nobody."""
+    created = next(e for e in events if e.name == "vect.created")
+    reset = {event.step for event in events if event.name == "step.reset"}
+    good = [name for name, before in created.data["graph"].items() if not before]
+    free = [name for name in good if name not in reset]
+    if not free or len(reset) < 2:
+        return None
+    return replace(events[at], step=chance.choice(free), source="success")
 
 
 @mutation_of("step.blocked")
