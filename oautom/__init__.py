@@ -23,10 +23,12 @@ from oautom.errors import (
     NotFinishedError,
     NotJsonError,
     OAutomError,
+    ParamError,
     SettingError,
     StepFailedError,
     UnknownFlowError,
     UnknownInputError,
+    UnknownParamError,
     UnknownStepError,
     UnknownVectError,
     ValueTooLargeError,
@@ -36,7 +38,10 @@ from oautom.errors import (
 from oautom.events import Event, EventLog, MemoryEventLog
 from oautom.events.subscribers import Subscription
 from oautom.executions import BashExecution, Context, Execution, PythonExecution, Skip
+from oautom.executions.function import StepFunction
 from oautom.flow import Flow
+from oautom.params import Param
+from oautom.references import Reference
 from oautom.rules import TriggerRule
 from oautom.vect import Step, Vect
 
@@ -71,17 +76,22 @@ __all__ = [
     "OAutom",
     "OAutomError",
     "OAutomMode",
+    "Param",
+    "ParamError",
     "PythonExecution",
+    "Reference",
     "SettingError",
     "Skip",
     "SqliteEventLog",
     "Step",
     "StepFailedError",
+    "StepFunction",
     "Subscription",
     "SystemClock",
     "TriggerRule",
     "UnknownFlowError",
     "UnknownInputError",
+    "UnknownParamError",
     "UnknownStepError",
     "UnknownVectError",
     "ValueTooLargeError",

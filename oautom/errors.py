@@ -5,7 +5,7 @@ All derive from `OAutomError`; the facts of a message are attributes too. Import
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Self
 
@@ -144,7 +144,7 @@ class FlowFrozenError(FlowError):
 
 
 class FlowChangedError(FlowError):
-    """A Vect that its log has open was begun with other steps or dependencies than the flow has.
+    """A Vect that its log has open was begun with other steps or parameters than the flow has.
 
     Attributes:
         vect: The id of the Vect.
@@ -173,6 +173,37 @@ class UnknownInputError(FlowError, KeyError):
             f"add depends(), or {_suggest(name, known)}",
             flow=flow,
             step=step,
+        )
+
+
+class ParamError(OAutomError, ValueError):
+    """A parameter of a flow is unknown, missing or wrong; lists those that the flow has.
+
+    Attributes:
+        param: The name of the parameter concerned, or None.
+    """
+
+    def __init__(
+        self, flow: str, what: str, known: Iterable[str] = (), *, param: str | None = None
+    ) -> None:
+        listed = ", ".join(known)
+        has = (
+            f"its parameters: {listed}"
+            if listed
+            else ("it takes no parameters; declare them: Flow(..., params={'name': type})")
+        )
+        super().__init__(f"flow '{flow}': {what}; {has}", flow=flow)
+        self.param = param
+
+
+class UnknownParamError(ParamError, KeyError):
+    """A flow has no parameter of this name."""
+
+    def __init__(self, flow: str, name: object, known: Mapping[str, str]) -> None:
+        meant = _suggest(name, known) if known else ""
+        hint = f" ({meant})" if meant.startswith("did") else ""
+        super().__init__(
+            flow, f"there is no parameter {name!r}{hint}", known.values(), param=str(name)
         )
 
 
@@ -232,12 +263,18 @@ class NotJsonError(OAutomError, ValueError):
         where: Where the part stands that is to blame, as `['rows'][0]`; empty for the value itself.
     """
 
-    def __init__(self, where: str, part: object) -> None:
+    def __init__(self, where: str, part: object, why: str = "") -> None:
+        what = f"its part {where}" if where else "the value"
         kind = type(part).__name__
-        super().__init__(
-            f"{f'its part {where}' if where else 'the value'} is a {kind} that JSON cannot keep as "
-            f"it is: {shown(part)}; use text, finite numbers, lists, and dictionaries of these"
+        told = (
+            f"{what}, {shown(part)}, {why}"
+            if why
+            else (
+                f"{what} is a {kind} that JSON cannot keep as it is: {shown(part)}; "
+                "use text, finite numbers, lists, and dictionaries of these"
+            )
         )
+        super().__init__(told)
         self.where = where
 
 

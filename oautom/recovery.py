@@ -26,7 +26,7 @@ class Recalled(Run):
     __slots__ = ("_log", "_state")
 
     def __init__(self, flow: Flow, entry: VectEntry, log: EventLog) -> None:
-        super().__init__(flow, entry.id)
+        super().__init__(flow, entry.id, is_durable=log.id is not None)
         self._log = log
         self._state: VectState | None = None
         self.shown = entry.state
@@ -114,6 +114,7 @@ class Archive:
         if run.state.state in VECT_ENDS:  # cancelled meanwhile
             return False
         differences = run.state.graph.differences(run.flow.graph)
+        differences += run.flow.params.differences(run.state.params)
         if differences:
             run.held_up = FlowChangedError(run.flow.name, run.id, differences)
             self._unfit.append(run)

@@ -15,8 +15,6 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from msgspec import structs
-
 from oautom.clock import Clock
 from oautom.decide import (
     Begin,
@@ -31,13 +29,13 @@ from oautom.decide import (
     handle,
 )
 from oautom.driver import Driver
-from oautom.errors import OAutomError
 from oautom.events.event import Event
 from oautom.events.fold import StepState, VectState
 from oautom.events.log import EventLog
 from oautom.events.replay import replay
 from oautom.events.signals import publish
 from oautom.executors.base import Workers
+from oautom.keeping import kept
 from oautom.machine import LoggedMachine, Wire
 from oautom.messages import Answer, Asked, Halt, Message, Nudge, Poll, TakeOver
 from oautom.runner import Runner
@@ -49,7 +47,6 @@ from oautom.states import (
     VECT_EVENTS,
     VECT_TABLE,
 )
-from oautom.values import readable
 from oautom.vect import Run
 
 _logger = logging.getLogger("oautom.scheduler")
@@ -251,7 +248,7 @@ class Scheduler(Driver[Message]):
                 self._has_news |= message.key[0] not in self._open
                 finished = self._runner.settle(message)
                 if finished is not None and not self.halted:
-                    self._obey(self._kept(finished))
+                    self._obey(kept(finished, self._runs.get(finished.vect), self._log))
             case _ if self.halted:
                 return
             case Poll():
@@ -278,19 +275,6 @@ class Scheduler(Driver[Message]):
                 self._obey(Begin(run.id))
         for trigger in handle(run.state, command):
             self._fire(trigger)
-
-    def _kept(self, answer: Finished) -> Finished:
-        """Return an answer as the log can keep it: an output that it cannot fails the step."""
-        if answer.error is not None:
-            data = {key: readable(value) for key, value in answer.data.items()}
-            return structs.replace(answer, error=readable(answer.error), data=data)
-        if answer.output is None:
-            return answer
-        try:
-            self._log.check_value(answer.output)
-        except OAutomError as error:
-            return structs.replace(answer, output=None, error=f"its output cannot be kept: {error}")
-        return answer
 
     def _take_requests(self) -> None:
         for request in self._log.requests(self._absent):

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, TypeVar, get_args
+from functools import cached_property
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    TypedDict,
+    TypeVar,
+    get_args,
+)
 
+from oautom.annotations import UNKNOWN, return_type
 from oautom.errors import FlowError
 from oautom.executions.context import Context
+from oautom.references import OutputReference, Reference
 from oautom.rules import ALL_SUCCESS, TriggerRule
 
 if TYPE_CHECKING:
@@ -25,6 +37,27 @@ class StepOptions(TypedDict, total=False):
     on_crash: OnCrash
     trigger_rule: TriggerRule | str
     allow_failure: bool
+
+
+class Used(NamedTuple):
+    """A reference that a step is given, and where.
+
+    Attributes:
+        place: The name of the parameter, and the keys that lead on from there.
+        reference: What stands there.
+    """
+
+    place: tuple[str | int, ...]
+    reference: Reference
+
+    @property
+    def told(self) -> str:
+        """The place, as it is written."""
+        return f"{self.place[0]}{''.join(f'[{key!r}]' for key in self.place[1:])}"
+
+
+_AT_HOME = frozenset({"flow", "output_type", "references"})
+"""What a step does not take along to a worker process."""
 
 
 class Execution:
@@ -50,6 +83,7 @@ class Execution:
         poll_interval: Seconds between two calls of `check`.
         on_crash, trigger_rule, allow_failure: See above.
         runs_here: The work stays in this process, whatever the executor of the app is.
+        references: What it is given of the outputs of other steps, and of the parameters.
 
     Raises:
         FlowError: The name or the flow cannot be used.
@@ -62,6 +96,7 @@ class Execution:
     on_crash: OnCrash = "rerun"
     trigger_rule: TriggerRule = TriggerRule.ALL_SUCCESS
     allow_failure: bool = False
+    references: Sequence[Used] = ()
 
     def __init__(
         self,
@@ -115,6 +150,30 @@ class Execution:
         if self.allow_failure:
             told["allow_failure"] = True
         return told
+
+    @property
+    def output(self) -> OutputReference:
+        """A reference to the output, to give to other steps; `a.output['key']` is a part of it."""
+        return OutputReference(self.flow, self.name)
+
+    @cached_property
+    def output_type(self) -> Any:
+        """The type of the output, as far as it is annotated; `typing.Any` where it is not."""
+        return return_type(type(self).run)
+
+    def wanted(self, place: Sequence[str | int]) -> Any:
+        """Return the type that must stand at a place in what the step is given, if it is known."""
+        return UNKNOWN
+
+    def follow(self, used: Sequence[Used]) -> None:
+        """Wait for the steps whose outputs this one is given; a subclass that takes some calls it.
+
+        Raises:
+            FlowFrozenError: The flow has been started.
+        """
+        self.references = used
+        sources = [u.reference for u in used if isinstance(u.reference, OutputReference)]
+        self.depends(*(self.flow.steps[name] for name in dict.fromkeys(s.name for s in sources)))
 
     @staticmethod
     def wrong(flow: Flow, name: str, what: str) -> FlowError:
@@ -180,7 +239,7 @@ class Execution:
 
     def __getstate__(self) -> Mapping[str, Any]:
         """Travel to another process without the flow: a worker gets what the step does, no more."""
-        return {key: value for key, value in self.__dict__.items() if key != "flow"}
+        return {key: value for key, value in self.__dict__.items() if key not in _AT_HOME}
 
     def __repr__(self) -> str:
         """Return the kind and the name of the step."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from oautom.clock import Clock
@@ -11,6 +11,7 @@ from oautom.events.event import Event
 from oautom.events.log import MemoryEventLog
 from oautom.executors.base import Workers
 from oautom.flow import Flow
+from oautom.params import NO_PARAMS
 from oautom.recovery import Recalled
 from oautom.scheduler import Scheduler
 from oautom.vect import Run
@@ -104,9 +105,9 @@ class Lives:
     def _born(self) -> Scheduler:
         return Scheduler(self._log, self._clock, self._hire(), tell=self._log.tell)
 
-    def begin(self, vect: str) -> None:
-        """Start a Vect; as soon as it is in the log it outlives the program."""
-        self.runs[vect] = Run(self._flow, vect)
+    def begin(self, vect: str, params: Mapping[str, Any] = NO_PARAMS) -> None:
+        """Start a Vect, with plain parameters; what is in the log outlives the program."""
+        self.runs[vect] = Run(self._flow, vect, params)
         self.scheduler.begin(self.runs[vect])
 
     def cancel(self, vect: str, reason: str) -> None:
@@ -131,4 +132,4 @@ class Lives:
         self.runs.update(known)
         self.scheduler.take_over([run for run in known.values() if not run.is_told])
         for vect in lost:
-            self.begin(vect)
+            self.begin(vect, self.runs[vect].first_params)

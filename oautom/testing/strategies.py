@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import string
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import count, islice, product
 from typing import Any, get_args
@@ -202,6 +202,7 @@ def histories(
     max_vects: int = 2,
     max_workers: int = 3,
     max_crashes: int = 2,
+    params: st.SearchStrategy[Mapping[str, Any]] | None = None,
 ) -> History:
     """Draw the log of runs: how steps end, how long they take, how many at once, who cancels when.
 
@@ -214,6 +215,7 @@ def histories(
         max_vects: How many Vects there are at the most.
         max_workers: How many steps run at once at the most, where the number is limited.
         max_crashes: How often the program dies at the most, and is run again.
+        params: What each Vect is started with; where nothing is said, what the flow has as default.
     """
     moment = st.tuples(st.sampled_from(get_args(When)), st.integers(1, 20))
     log = MortalLog(draw(st.lists(moment, max_size=max_crashes)))
@@ -226,7 +228,9 @@ def histories(
     script = Script(drawn, draw(durations(drawn)), draw(outcomes(drawn, errors=ERRORS | SKIPS)))
     slots = draw(st.none() | st.integers(1, max_workers))
     instant = st.integers(0, 10)
-    plans = draw(st.lists(st.tuples(instant, st.none() | instant), min_size=1, max_size=max_vects))
+    plain = st.builds(drawn.params.plain, st.none() if params is None else params)
+    plan = st.tuples(instant, st.none() | instant, plain)
+    plans = draw(st.lists(plan, min_size=1, max_size=max_vects))
     seed = draw(st.integers(0, 99))
     return History(_events(drawn, script, slots or sys.maxsize, plans, seed, log), drawn)
 
@@ -235,11 +239,11 @@ def _events(
     flow: Flow,
     script: Script,
     slots: int,
-    plans: list[tuple[int, int | None]],
+    plans: list[tuple[int, int | None, Mapping[str, Any]]],
     seed: int,
     log: MortalLog,
 ) -> Iterator[Event]:
-    """Run a Vect for each plan: when it begins, and how much later it is cancelled."""
+    """Run a Vect for each plan: when it begins, how much later it is cancelled, its parameters."""
     clock = SimulatedClock(seed=seed)
     crew: list[_CountedWorkers] = []  # the newest last: a dead one is not waited for
 
@@ -249,9 +253,9 @@ def _events(
 
     lives = Lives(flow, log, clock, hire)
 
-    def begin(cancel_after: int | None) -> None:
+    def begin(cancel_after: int | None, plain: Mapping[str, Any]) -> None:
         vect = f"vect-{len(lives.runs) + 1}"
-        lives.begin(vect)
+        lives.begin(vect, plain)
         if cancel_after == 0:  # before all else: so the smallest history needs no luck
             lives.cancel(vect, "drawn")
         elif cancel_after is not None:
@@ -261,8 +265,8 @@ def _events(
         runs = lives.runs.values()
         return len(runs) == len(plans) and all(map(lives.scheduler.is_over, runs))
 
-    for seconds, cancel_after in plans:
-        clock.call_later(seconds, partial(begin, cancel_after))
+    for seconds, cancel_after, plain in plans:
+        clock.call_later(seconds, partial(begin, cancel_after, plain))
     lives.drive(lambda: are_over() and not crew[-1].busy and lives.scheduler.is_idle())
     return log.read()
 
