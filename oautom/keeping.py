@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import structs
@@ -14,7 +15,7 @@ from oautom.values import readable
 from oautom.vect import Run
 
 
-def kept(answer: Finished, run: Run | None, log: EventLog) -> Finished:
+def kept(answer: Finished, runs: Mapping[str, Run], log: EventLog) -> Finished:
     """Return an answer as the log can keep it: an output that it cannot fails the step.
 
     In a durable log an output is as JSON has it, from which its type can be had back.
@@ -25,7 +26,7 @@ def kept(answer: Finished, run: Run | None, log: EventLog) -> Finished:
     if answer.output is None and log.id is None:
         return answer
     try:
-        output = answer.output if log.id is None else _plain(answer, run)
+        output = answer.output if log.id is None else _plain(answer, runs.get(answer.vect))
         log.check_value(output)
     except OAutomError as error:
         return structs.replace(answer, output=None, error=f"its output cannot be kept: {error}")

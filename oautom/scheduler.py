@@ -248,7 +248,7 @@ class Scheduler(Driver[Message]):
                 self._has_news |= message.key[0] not in self._open
                 finished = self._runner.settle(message)
                 if finished is not None and not self.halted:
-                    self._obey(kept(finished, self._runs.get(finished.vect), self._log))
+                    self._obey(kept(finished, self._runs, self._log))
             case _ if self.halted:
                 return
             case Poll():

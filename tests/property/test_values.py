@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import msgspec
 from hypothesis import given
@@ -78,7 +78,7 @@ def container(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         st.tuples(inner, inner).map(
             lambda two: (tuple[two[0][0], two[1][0]], st.tuples(two[0][1], two[1][1]))
         ),
-        inner.map(lambda each: (Optional[each[0]], st.none() | each[1])),
+        inner.map(lambda each: (each[0] | None, st.none() | each[1])),
     )
 
 

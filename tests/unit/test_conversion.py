@@ -170,7 +170,7 @@ def test_a_value_that_holds_itself_is_refused() -> None:
     holds_itself: list[Any] = []
     holds_itself.append({"again": holds_itself})
     for annotation in (list, Any, list[dict[str, Any]]):
-        with pytest.raises(NotJsonError, match="is a (list|dict) that JSON cannot keep as it is"):
+        with pytest.raises(NotJsonError, match=r"is a (list|dict) that JSON cannot keep as it is"):
             keep(holds_itself, annotation)
 
 
@@ -233,7 +233,7 @@ def test_what_people_give_is_made_a_value_of_the_type(
     ],
 )
 def test_what_cannot_be_made_one_is_refused(value: Any, annotation: Any) -> None:
-    with pytest.raises(NotConvertibleError, match="."):
+    with pytest.raises(NotConvertibleError, match=r"."):
         converted(value, annotation)
 
 
