@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from oautom.flow import Flow
 
 
+_CONTAINERS = (list, tuple, dict, set, frozenset)
+
+
 def hold_references(*values: object) -> bool:
     """Whether references, or steps that stand for their output, are in values, however deep."""
     stack, seen = list(values), set()
@@ -22,9 +25,11 @@ def hold_references(*values: object) -> bool:
         value = stack.pop()
         if isinstance(value, Reference | Execution):
             return True
-        if isinstance(value, list | tuple | dict) and value and id(value) not in seen:
+        if isinstance(value, _CONTAINERS) and value and id(value) not in seen:
             seen.add(id(value))
-            stack += value.values() if isinstance(value, dict) else value
+            stack += value
+            if isinstance(value, dict):
+                stack += value.values()
     return False
 
 
@@ -32,7 +37,7 @@ def wired(flow: Flow, name: str, value: Any) -> Any:
     """Return what a step is given with a reference in place of each step in it.
 
     Raises:
-        FlowError: A list holds itself, or a reference is a key.
+        FlowError: A list holds itself, or a reference is a key, or in a set.
         CrossFlowDependencyError: A reference is to a step of another flow.
     """
 
@@ -82,14 +87,16 @@ def _replaced(
     """Return a value with something else in place of each reference; itself where it has none."""
     if isinstance(value, Reference | Execution):
         return replace(value)
-    if not isinstance(value, list | tuple | dict) or not value:
+    if not isinstance(value, _CONTAINERS) or not value:
         return value
     if refuse is not None:
         if id(value) in within:
             refuse(f"a {type(value).__name__} that holds itself cannot hold references as well")
-        if isinstance(value, dict) and hold_references(*value):
-            refuse("a reference cannot be the key of a dictionary; make the dictionary in a step")
+        if not isinstance(value, list | tuple) and hold_references(*value):
+            refuse("a reference cannot be in a set, or the key of a dictionary; make it in a step")
         within = (*within, id(value))
+    if isinstance(value, set | frozenset):
+        return value
     parts = list(value.values() if isinstance(value, dict) else value)
     new = [_replaced(part, replace, refuse, within) for part in parts]
     if all(one is other for one, other in zip(parts, new, strict=True)):
