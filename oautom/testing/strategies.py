@@ -56,6 +56,7 @@ class DrawnFlow(Flow):
     def _options_of(self, name: str) -> str:
         options = self.steps[name].options()
         told = [value if isinstance(value, str) else key for key, value in options.items()]
+        told += ["is given them"] if self.steps[name].references else []
         return f" ({', '.join(told)})" if told else ""
 
 
@@ -85,6 +86,7 @@ def flows(
     names: st.SearchStrategy[str] | None = None,
     steps: st.SearchStrategy[MakeStep] | None = None,
     trigger_rules: bool = False,
+    forwarding: bool = False,
 ) -> Flow:
     """Draw a flow, in an app of its own: in memory, `executor='inline'`, with a simulated clock.
 
@@ -98,6 +100,8 @@ def flows(
         steps: What declares a step: it is called with the name and the flow, so a class may do.
             Unless said, a `PythonExecution` that does nothing.
         trigger_rules: Whether steps have any `trigger_rule`, and some may fail (`allow_failure`).
+        forwarding: Whether some steps are given the outputs of those that they wait for. A step of
+            `steps` is not, but may take some by itself.
     """
     # A step is drawn as a label, and numbers that stand for labels before it: the nearest below.
     # So an example from which a step is taken out is the same but for this step, which is how it
@@ -112,10 +116,13 @@ def flows(
     flow = DrawnFlow("flow", OAutom(executor="inline", clock=SimulatedClock()))
     declared: dict[int, Execution] = {}
     for (own_label, upstreams), name in zip(plan, drawn_names, strict=True):
-        make = _do_nothing if steps is None else draw(steps)
-        made = make(name, flow)
         waits_for = {_nearest(each, declared) for each in upstreams}
-        made.depends(*(step for each, step in declared.items() if each in waits_for))
+        before = [step for each, step in declared.items() if each in waits_for]
+        if forwarding and steps is None and before and draw(st.booleans()):
+            made: Execution = PythonExecution(name, flow, _nothing, before)
+        else:
+            made = (_do_nothing if steps is None else draw(steps))(name, flow)
+            made.depends(*before)
         if trigger_rules:
             made.trigger_rule = draw(st.sampled_from(TriggerRule))
             made.allow_failure = draw(st.booleans())
@@ -144,7 +151,7 @@ def _do_nothing(name: str, flow: Flow) -> PythonExecution:
     return PythonExecution(name, flow, _nothing)
 
 
-def _nothing() -> None:
+def _nothing(*given: Any) -> None:
     """Do what the steps of drawn flows do."""
 
 

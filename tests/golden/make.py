@@ -9,8 +9,10 @@ never written again: what old versions wrote, and how they decided, is what the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from oautom import (
     Context,
@@ -19,8 +21,10 @@ from oautom import (
     Flow,
     MemoryEventLog,
     OAutom,
+    Param,
     PythonExecution,
     Skip,
+    SqliteEventLog,
     TriggerRule,
 )
 from oautom.testing import SimulatedClock, simulate
@@ -119,6 +123,31 @@ def rules() -> Flow:
     return flow
 
 
+def values() -> Flow:
+    """A flow with parameters, and with values that go from step to step, whole and in part."""
+    params = {"day": date, "names": list[str], "limit": Param(int, 10)}
+    flow = Flow("values", app(), params=params)
+
+    @flow.step
+    def extract(day: date, limit: int) -> dict[str, list[date]]:
+        return {"days": [day, date(2026, 11, 25)][:limit], "none": []}
+
+    @flow.step(name="count")
+    def total(days: list[date], first: date, names: list[str]) -> int:
+        assert first == days[0]
+        return len(days) + len(names)
+
+    @flow.step(trigger_rule=TriggerRule.ALL_DONE)
+    def pick(day: date, word: str = "x") -> str:
+        return f"{day} {word}"
+
+    rows = extract(flow.param("day"), limit=flow.param("limit"))
+    total(rows.output["days"], rows.output["days"][0], flow.param("names"))
+    pick(rows.output["none"][0])
+    pick(rows.output["days"][0], flow.param("names")[0])
+    return flow
+
+
 def odd() -> Flow:
     """A flow with names and values that a careless format would not keep."""
     flow = Flow('odd "name"', app())
@@ -183,6 +212,22 @@ def run_rules() -> list[Event]:
     return simulate(rules(), durations=times, outcomes=ends, max_workers=2).events()
 
 
+def run_values() -> list[Event]:
+    """Run them for real: in a durable log, where outputs stand as JSON."""
+    flow = values()
+    with TemporaryDirectory() as folder:
+        log = SqliteEventLog(Path(folder) / "runs.db")
+        with OAutom(executor="inline", clock=SimulatedClock(), log=log) as running:
+            flow.app = running
+            running.add(flow)
+            given = {"day": "2026-11-24", "names": '["ü", "b"]', "limit": 2}
+            running.run(flow, given, vect_id="tuesday")
+            running.run(flow, {"day": date(2026, 11, 25), "names": []}, vect_id="wednesday")
+        events = list(log.read())
+        log.close()
+        return events
+
+
 def run_odd() -> list[Event]:
     flow = odd()
     values = [None, True, -0.0, 2**60, 1e-300, 'two\nlines\u2028"', {"": [{}, []]}]
@@ -192,7 +237,8 @@ def run_odd() -> list[Event]:
 
 
 FLOWS: dict[str, Callable[[], Flow]] = {
-    each.__name__: each for each in (chain, diamond, wide, cancel, late, polled, crash, rules, odd)
+    each.__name__: each
+    for each in (chain, diamond, wide, cancel, late, polled, crash, rules, values, odd)
 }
 RUNS: dict[str, Callable[[], list[Event]]] = {
     each.__name__.removeprefix("run_"): each
@@ -205,6 +251,7 @@ RUNS: dict[str, Callable[[], list[Event]]] = {
         run_polled,
         run_crash,
         run_rules,
+        run_values,
         run_odd,
     )
 }

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from datetime import date
 from typing import Any
 
 import pytest
@@ -30,10 +31,13 @@ from hypothesis.stateful import (
 )
 
 from oautom import (
+    Context,
     Event,
     Flow,
     MemoryEventLog,
     OAutom,
+    Param,
+    ParamError,
     PythonExecution,
     Skip,
     Vect,
@@ -46,6 +50,7 @@ from oautom.rules import verdict
 from oautom.testing import SimulatedClock, assert_replays, check_history, flows
 
 OPEN = ("pending", "running")
+DAY = date(2026, 11, 24)
 
 
 class Model:
@@ -60,13 +65,16 @@ class Model:
         self.graph, self.workers = dict(drawn.graph.upstreams), workers
         self.rules = {name: step.trigger_rule for name, step in drawn.steps.items()}
         self.may_fail = {name for name, step in drawn.steps.items() if step.allow_failure}
+        self.given = {name for name, step in drawn.steps.items() if step.references}
+        self.params: dict[str, dict[str, Any]] = {}
         self.steps: dict[str, dict[str, str]] = {}  # the states, by Vect and step
         self.looks: list[tuple[str, str]] = []  # steps whose upstreams have news
         self.due: list[tuple[str, str]] = []  # first come, first served
         self.busy = 0
         self.cancelled: set[str] = set()
 
-    def start(self, vect: str) -> None:
+    def start(self, vect: str, **params: Any) -> None:
+        self.params[vect] = params
         self.steps[vect] = dict.fromkeys(self.graph, "pending")
         roots = [step for step, before in self.graph.items() if not before]
         at_once = [step for step in self.graph if self.rules[step] == "always"]
@@ -79,7 +87,9 @@ class Model:
     def end(self, vect: str, step: str, state: str) -> None:
         self.busy -= 1
         if self.steps[vect][step] == "running":  # else it was cancelled, and is late
-            self.become(vect, step, state)
+            states = (self.steps[vect][upstream] for upstream in self.graph[step])
+            has_outputs = step not in self.given or all(each == "success" for each in states)
+            self.become(vect, step, state if has_outputs else "failed")
 
     def cancel(self, vect: str) -> None:
         if self.state(vect) == "running":
@@ -146,7 +156,7 @@ number = st.integers(0, 9)
 
 class WholeApp(RuleBasedStateMachine):
     @initialize(
-        drawn=flows(min_steps=1, max_steps=5, trigger_rules=True),
+        drawn=flows(min_steps=1, max_steps=5, trigger_rules=True, forwarding=True),
         workers=st.integers(1, 3),
         at_once=st.integers(1, 3),
     )
@@ -165,22 +175,30 @@ class WholeApp(RuleBasedStateMachine):
         self.app = OAutom(
             log=log, executor=self.hands, max_workers=self.model.workers, clock=self.clock
         )
-        self.flow = Flow("flow", self.app, max_active_vects=self.at_once)
+        params = {"number": int, "days": Param(list[date], [DAY])}
+        self.flow = Flow("flow", self.app, params=params, max_active_vects=self.at_once)
         for name, upstreams in self.model.graph.items():
             like = self.drawn.steps[name]
             rule, may_fail = like.trigger_rule, like.allow_failure
+            before = [self.flow.steps[upstream] for upstream in upstreams]
+            args = [self.flow.param("number"), self.flow.param("days")[0]]
+            args += [step.output["of"] for step in before if name in self.model.given]
             step = PythonExecution(
-                name, self.flow, self.work, trigger_rule=rule, allow_failure=may_fail
+                name, self.flow, self.work, args, trigger_rule=rule, allow_failure=may_fail
             )
-            step.depends(*(self.flow.steps[upstream] for upstream in upstreams))
+            step.depends(*before)
         signals.event.connect(self.hear, sender=self.flow)
 
-    def work(self) -> str:
+    def work(self, number: int, day: date, *given: str, context: Context) -> dict[str, str]:
+        params = self.model.params[context.vect_id]
+        assert (number, day) == (params["number"], params["days"][0])
+        is_given = context.step in self.model.given
+        assert given == (self.model.graph[context.step] if is_given else ())
         if self.ending == "failed":
             raise RuntimeError("it fails")
         if self.ending == "skipped":
             raise Skip("it need not be")
-        return "it works"
+        return {"of": context.step}
 
     def hear(self, flow: Flow, event: Event, **_: Any) -> None:
         self.heard.append(event)
@@ -201,17 +219,20 @@ class WholeApp(RuleBasedStateMachine):
 
     # What is done to the app
 
-    @rule()
-    def start(self) -> None:
+    @rule(number=st.integers(-9, 9), days=st.none() | st.lists(st.dates(), min_size=1, max_size=2))
+    def start(self, number: int, days: list[date] | None) -> None:
+        given: dict[str, Any] = {"number": str(number)} | ({"days": days} if days else {})
         is_full = len([vect for vect in self.vects if not vect.ended]) == self.flow.max_active_vects
         if is_full:
             with pytest.raises(VectAlreadyRunningException):
-                self.app.start(self.flow)
+                self.app.start(self.flow, given)
         else:
-            vect = self.app.start(self.flow)
-            assert self.app.start(self.flow, vect_id=vect.id) is vect
+            vect = self.app.start(self.flow, given)
+            assert self.app.start(self.flow, given, vect_id=vect.id) is vect
+            with pytest.raises(ParamError):
+                self.app.start(self.flow, {"number": number + 1}, vect_id=vect.id)
             self.vects.append(vect)
-            self.model.start(vect.id)
+            self.model.start(vect.id, number=number, days=days or [DAY])
             self.go()
 
     @precondition(lambda self: self.hands.jobs)
@@ -274,6 +295,7 @@ class WholeApp(RuleBasedStateMachine):
 
     @invariant()
     def the_states_are_those_of_the_model(self) -> None:
+        assert {vect.id: dict(vect.params) for vect in self.vects} == self.model.params
         live = {vect.id: {s.name: s.state for s in vect.steps.values()} for vect in self.vects}
         assert live == self.model.steps
         assert [vect.state for vect in self.vects] == [
