@@ -82,6 +82,7 @@ def is_right(context: Context, day: date, given: dict[str, Any]) -> bool:
     return (
         day == context.params["day"] == day_of(context.vect_id)
         and given == context.inputs
+        and all(isinstance(each, Told | str | None) for each in given.values())
         and all(each.day == day and each.of == step for step, each in told.items())
     )
 
