@@ -250,7 +250,7 @@ def _classes_fit(kind: type, other: type) -> bool:
     try:
         if issubclass(kind, other) or issubclass(other, kind) or (kind, other) in _PROMOTED:
             return True
-    except TypeError:  # some special form
+    except Exception:  # some special form, or a metaclass of the user's
         return True
     # What is abstract may be anything besides; a class that is built in is what it is.
     abstract = [each for each in (kind, other) if isinstance(each, ABCMeta)]

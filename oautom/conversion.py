@@ -59,8 +59,8 @@ def plain_of(value: object) -> Any:
     """
     try:
         return from_json(_encoded(value))
-    except (TypeError, ValueError, RecursionError, NotImplementedError, msgspec.MsgspecError) as e:
-        raise NotJsonError(*_unkeepable(value, "")) from e
+    except Exception as error:  # of many kinds, as the value may be anything
+        raise NotJsonError(*_unkeepable(value, "")) from error
 
 
 def restore(plain: object, annotation: Any = UNKNOWN) -> Any:
@@ -101,10 +101,12 @@ def _convert(value: object, annotation: Any, *, strict: bool) -> Any:
         return msgspec.convert(
             value, annotation, strict=strict, str_keys=True, dec_hook=_from_plain
         )
-    except (msgspec.ValidationError, RecursionError) as error:
+    except msgspec.ValidationError as error:
         raise NotConvertibleError(str(error)) from error
     except TypeError:  # no type that msgspec knows: JSON alone must keep the value
         return value
+    except Exception as error:  # `__post_init__` and the like are code of the user's
+        raise NotConvertibleError(f"{type(error).__name__}: {error}") from error
 
 
 def is_supported(annotation: Any) -> bool:
@@ -174,7 +176,7 @@ def _unkeepable(value: object, where: str) -> tuple[str, object]:
             _encoded(part)
         except RecursionError:
             return where, value
-        except (TypeError, ValueError, NotImplementedError, msgspec.MsgspecError):
+        except Exception:  # as above
             return _unkeepable(part, where + place)
     return where, value
 

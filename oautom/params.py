@@ -13,6 +13,7 @@ from typing import Any, Final
 from oautom.annotations import UNKNOWN, shown_type
 from oautom.conversion import NotConvertibleError, converted, is_supported, keep, restore
 from oautom.errors import FlowError, NotJsonError, ParamError, UnknownParamError, shown
+from oautom.values import from_json, to_json
 
 _REQUIRED: Final = object()
 NO_PARAMS: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -99,10 +100,8 @@ class Params(Mapping[str, Param]):
 
     @staticmethod
     def _kept(param: Param, value: object) -> Any:
-        typed = converted(value, param.annotation)
-        plain = keep(typed, param.annotation)
-        keep(plain)
-        return plain
+        plain = keep(converted(value, param.annotation), param.annotation)
+        return from_json(to_json(plain))  # a copy, so that whoever has given it may change it
 
     @property
     def told(self) -> dict[str, str]:
@@ -120,7 +119,7 @@ class Params(Mapping[str, Param]):
             if name not in plain:
                 if param.is_required:
                     raise self.error(f"parameter '{name}' is missing", name)
-                plain[name] = self._kept(param, param.default)
+                plain[name] = self._plain_of(name, param, param.default)
         return MappingProxyType({name: plain[name] for name in self}) if plain else NO_PARAMS
 
     def plain_of_given(self, given: object) -> dict[str, Any]:
@@ -135,15 +134,17 @@ class Params(Mapping[str, Param]):
             raise self.error(f"params must be a dictionary, not {shown(given)}")
         plain = {}
         for name, value in given.items():
-            param = self[name]
-            try:
-                plain[name] = self._kept(param, value)
-            except (NotConvertibleError, NotJsonError) as error:
-                kind = shown_type(param.annotation)
-                raise self.error(
-                    f"parameter '{name}' must be {kind}, not {shown(value)}: {error}", name
-                ) from error
+            plain[name] = self._plain_of(name, self[name], value)
         return plain
+
+    def _plain_of(self, name: str, param: Param, value: object) -> Any:
+        try:
+            return self._kept(param, value)
+        except (NotConvertibleError, NotJsonError) as error:
+            kind = shown_type(param.annotation)
+            raise self.error(
+                f"parameter '{name}' must be {kind}, not {shown(value)}: {error}", name
+            ) from error
 
     def check_same(self, vect: str, own: Mapping[str, Any], given: object) -> None:
         """Refuse params that differ from those with which a Vect was started.
@@ -193,7 +194,7 @@ class Params(Mapping[str, Param]):
             raise UnknownParamError(self._flow, name, self.told)
         annotation = self._by_name[name].annotation if name in self else UNKNOWN
         try:
-            return restore(plain[name], annotation)
+            return restore(from_json(to_json(plain[name])), annotation)  # all of it made anew
         except NotConvertibleError as error:
             what = f"parameter '{name}' was {shown(plain[name])}, which is no longer its type"
             raise self.error(f"{what}: {error}", name) from error

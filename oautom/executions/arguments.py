@@ -45,9 +45,9 @@ def wired(flow: Flow, name: str, value: Any) -> Any:
         reference = found.output if isinstance(found, Execution) else found
         if reference.flow is flow:
             return reference
-        other = getattr(reference.flow, "name", "")
+        own, other = (str(getattr(each, "name", each)) for each in (flow, reference.flow))
         if isinstance(reference, OutputReference):
-            raise CrossFlowDependencyError(flow.name, name, other, reference.name)
+            raise CrossFlowDependencyError(own, name, other, reference.name)
         raise Execution.wrong(
             flow, name, f"{reference!r} is a parameter of flow '{other}'; declare it in this one"
         )

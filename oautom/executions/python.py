@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -106,6 +107,8 @@ class PythonExecution(Execution):
         self, flow: Flow, name: str, signature: inspect.Signature, error: Exception
     ) -> FlowError:
         called = getattr(self.function, "__name__", self.function)
+        with suppress(Exception):  # names in it may not be there (yet)
+            signature = inspect.signature(self.function, eval_str=True)
         return self.wrong(
             flow, name, f"{called}{signature} cannot be called with these arguments: {error}"
         )

@@ -516,6 +516,29 @@ def test_outputs_come_back_as_their_types_in_this_program_and_in_the_next(
     assert json.dumps(app.status("f"))
 
 
+class Makes(Execution):
+    poll_interval = 0.0
+
+    async def run(self, context: Context) -> Report:
+        return Report(DAY, [1])
+
+    def check(self, context: Context) -> bool:
+        context.output.rows.append(len(context.output.rows))
+        return len(context.output.rows) > 2
+
+
+def test_the_output_of_a_step_of_ones_own_is_typed_by_its_run(new_app: NewApp, path: Path) -> None:
+    app = new_app(log=path, executor="inline")
+    flow = Flow("f", app)
+    made = Makes("made", flow)
+    took = PythonExecution("took", flow, lambda report: type(report).__name__, [made])
+
+    vect = app.run(flow)
+    assert vect.result(made) == Report(DAY, [1, 1, 2])
+    assert vect.result(took) == "Report"
+    assert vect.events()[3].data == {"output": {"day": "2026-11-24", "rows": [1, 1, 2]}}
+
+
 def bad_rows() -> list[date]:
     return [DAY, "someday"]  # type: ignore[list-item]
 

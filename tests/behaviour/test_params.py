@@ -136,6 +136,22 @@ def test_each_who_asks_has_a_value_of_its_own(inline: OAutom) -> None:
     assert given == [1, 2]
 
 
+@pytest.mark.parametrize("annotation", [Any, object, dict, dict[str, Any]])
+def test_what_was_given_may_be_changed_afterwards(inline: OAutom, annotation: Any) -> None:
+    flow = declare(
+        inline, {"rows": annotation}, lambda context: context.params["rows"]["a"].append(1)
+    )
+    given: dict[str, Any] = {"a": []}
+
+    vect = inline.start(flow, {"rows": given})
+    given["a"].append(2)
+    vect.params["rows"]["a"].append(3)
+
+    assert vect.wait() == "success"
+    assert vect.params["rows"] == vect.status()["params"]["rows"] == {"a": []}
+    assert vect.events()[0].data["params"] == {"rows": {"a": []}}
+
+
 def test_a_default_is_given_anew_each_time(inline: OAutom) -> None:
     flow = declare(inline, {"rows": Param(list[int], [])})
     PythonExecution("b", flow, lambda rows: rows.append(1), [flow.param("rows")])

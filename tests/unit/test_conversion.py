@@ -161,6 +161,23 @@ def test_what_cannot_even_be_compared_is_refused() -> None:
         keep(Odd(1))
 
 
+@dataclass
+class Checked:
+    number: int
+
+    def __post_init__(self) -> None:
+        if self.number > 3:
+            raise KeyError("too much")
+
+
+def test_whatever_a_class_raises_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert restore(keep(Checked(3), Checked), Checked) == Checked(3)
+    big = Checked(3)
+    big.number = 4
+    with pytest.raises(NotJsonError, match="is not of its type Checked: KeyError: 'too much'"):
+        keep(big, Checked)
+
+
 def test_a_value_that_holds_itself_is_refused() -> None:
     holds_itself: list[Any] = []
     holds_itself.append({"again": holds_itself})
