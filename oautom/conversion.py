@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterator, Mapping
-from pathlib import PurePath
 from typing import Any
 
 import msgspec
@@ -123,15 +122,15 @@ def _encoded(value: object) -> bytes:
 
 
 def _to_plain(value: object) -> Any:
-    if isinstance(value, PurePath):
-        return str(value)
+    if hasattr(type(value), "__fspath__"):  # a path; without `pathlib`, which takes 6 ms to import
+        return value.__fspath__()  # type: ignore[attr-defined] # just asked
     raise NotImplementedError(f"{type(value).__name__} is nothing that JSON has")
 
 
 def _from_plain(kind: Any, value: object) -> Any:
     origin = typing.get_origin(kind) or kind
     if isinstance(origin, type):
-        if issubclass(origin, PurePath) and isinstance(value, str):
+        if hasattr(origin, "__fspath__") and isinstance(value, str):
             return origin(value)
         if isinstance(value, origin):
             return value
