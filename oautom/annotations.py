@@ -74,7 +74,10 @@ def _resolved(function: Any) -> dict[str, Any]:
         raw = dict(getattr(function, "__annotations__", {}))
     except Exception:  # they are code of the user's where Python resolves them late
         return {}
-    names = getattr(inspect.unwrap(function), "__globals__", {})
+    if isinstance(function, type):
+        names = getattr(inspect.getmodule(function), "__dict__", {})
+    else:
+        names = getattr(inspect.unwrap(function), "__globals__", {})
     hints: dict[str, Any] = {}
     for name, annotation in raw.items():
         one: Any = SimpleNamespace(__annotations__={name: annotation})
@@ -130,8 +133,8 @@ def _part_of_one(annotation: Any, key: str | int) -> Any:
 def _item_of_tuple(kind: type, args: tuple[Any, ...], key: str | int) -> Any:
     if isinstance(key, str):
         return MISSING
-    if names := getattr(kind, "_fields", None):
-        args = tuple(_resolved(kind).get(name, UNKNOWN) for name in names)
+    if (fields := _fields(kind)) is not None:
+        args = tuple(fields.values())
     elif len(args) == 2 and args[1] is Ellipsis:
         return args[0]
     elif not args:
@@ -149,12 +152,7 @@ def _fields(kind: type) -> Mapping[str, Any] | None:
         return None
     hints: dict[str, Any] = {}
     for each in reversed(kind.__mro__):
-        module = inspect.getmodule(each)
-        known = SimpleNamespace(
-            __annotations__=getattr(each, "__annotations__", {}),
-            __globals__=getattr(module, "__dict__", {}),
-        )
-        hints |= _resolved(known)
+        hints |= _resolved(each)
     return {name: hints.get(name, UNKNOWN) for name in names}
 
 

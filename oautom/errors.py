@@ -5,7 +5,7 @@ All derive from `OAutomError`; the facts of a message are attributes too. Import
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Self
 
@@ -183,28 +183,18 @@ class ParamError(OAutomError, ValueError):
         param: The name of the parameter concerned, or None.
     """
 
-    def __init__(
-        self, flow: str, what: str, known: Iterable[str] = (), *, param: str | None = None
-    ) -> None:
-        listed = ", ".join(known)
-        has = (
-            f"its parameters: {listed}"
-            if listed
-            else ("it takes no parameters; declare them: Flow(..., params={'name': type})")
-        )
-        super().__init__(f"flow '{flow}': {what}; {has}", flow=flow)
+    def __init__(self, flow: str, what: str, param: str | None = None) -> None:
+        super().__init__(f"flow '{flow}': {what}", flow=flow)
         self.param = param
 
 
 class UnknownParamError(ParamError, KeyError):
     """A flow has no parameter of this name."""
 
-    def __init__(self, flow: str, name: object, known: Mapping[str, str]) -> None:
-        meant = _suggest(name, known) if known else ""
-        hint = f" ({meant})" if meant.startswith("did") else ""
-        super().__init__(
-            flow, f"there is no parameter {name!r}{hint}", known.values(), param=str(name)
-        )
+    def __init__(self, flow: str, name: object, known: Iterable[str], listed: str) -> None:
+        hint = _suggest(name, known)
+        meant = f" ({hint})" if hint.startswith("did") else ""
+        super().__init__(flow, f"there is no parameter {name!r}{meant}; {listed}", str(name))
 
 
 class UnknownVectError(OAutomError, KeyError):
@@ -265,16 +255,9 @@ class NotJsonError(OAutomError, ValueError):
 
     def __init__(self, where: str, part: object, why: str = "") -> None:
         what = f"its part {where}" if where else "the value"
-        kind = type(part).__name__
-        told = (
-            f"{what}, {shown(part)}, {why}"
-            if why
-            else (
-                f"{what} is a {kind} that JSON cannot keep as it is: {shown(part)}; "
-                "use text, finite numbers, lists, and dictionaries of these"
-            )
-        )
-        super().__init__(told)
+        is_why = f"is a {type(part).__name__} that JSON cannot keep as it is: {shown(part)}"
+        remedy = "; use text, finite numbers, lists, and dictionaries of these"
+        super().__init__(f"{what}, {shown(part)}, {why}" if why else f"{what} {is_why}{remedy}")
         self.where = where
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec import structs
 
+from oautom.annotations import UNKNOWN
 from oautom.conversion import keep
 from oautom.decide import Finished
 from oautom.errors import OAutomError
@@ -35,4 +36,6 @@ def kept(answer: Finished, runs: Mapping[str, Run], log: EventLog) -> Finished:
 
 def _plain(answer: Finished, run: Run | None) -> Any:
     execution = None if run is None else run.flow.steps.get(answer.step)
-    return answer.output if execution is None else keep(answer.output, execution.output_type)
+    if execution is None or execution.output_type is UNKNOWN:  # the log looks at it by itself
+        return answer.output
+    return keep(answer.output, execution.output_type)

@@ -104,9 +104,15 @@ class Params(Mapping[str, Param]):
         return from_json(to_json(plain))  # a copy, so that whoever has given it may change it
 
     @property
-    def told(self) -> dict[str, str]:
-        """How each is declared, as a person reads it: `day: date`."""
-        return {name: f"{name}: {param}" for name, param in self._by_name.items()}
+    def told(self) -> str:
+        """How they are declared, as a person reads it: `day: date, limit: int = 10`."""
+        return ", ".join(f"{name}: {param}" for name, param in self._by_name.items())
+
+    @property
+    def _listed(self) -> str:
+        if self._by_name:
+            return f"its parameters: {self.told}"
+        return "it takes no parameters; declare them: Flow(..., params={'name': type})"
 
     def plain(self, given: object) -> Mapping[str, Any]:
         """Return parameters as JSON has them, from what is given at a start; defaults included.
@@ -191,7 +197,7 @@ class Params(Mapping[str, Param]):
             ParamError: It does not fit its type (any more).
         """
         if name not in plain:
-            raise UnknownParamError(self._flow, name, self.told)
+            raise UnknownParamError(self._flow, name, self._by_name, self._listed)
         annotation = self._by_name[name].annotation if name in self else UNKNOWN
         try:
             return restore(from_json(to_json(plain[name])), annotation)  # all of it made anew
@@ -201,7 +207,7 @@ class Params(Mapping[str, Param]):
 
     def error(self, what: str, name: str | None = None) -> ParamError:
         """Return the error that says what is wrong, and lists the parameters."""
-        return ParamError(self._flow, what, self.told.values(), param=name)
+        return ParamError(self._flow, f"{what}; {self._listed}", name)
 
     def __getitem__(self, name: str) -> Param:
         """Return a parameter.
@@ -210,7 +216,7 @@ class Params(Mapping[str, Param]):
             UnknownParamError: There is none of this name; lists those that there are.
         """
         if name not in self:
-            raise UnknownParamError(self._flow, name, self.told)
+            raise UnknownParamError(self._flow, name, self._by_name, self._listed)
         return self._by_name[name]
 
     def __contains__(self, name: object) -> bool:
@@ -227,7 +233,7 @@ class Params(Mapping[str, Param]):
 
     def __repr__(self) -> str:
         """Return how they are declared."""
-        return f"<Params {', '.join(self.told.values())}>"
+        return f"<Params {self.told}>"
 
 
 class TypedParams(Mapping[str, Any]):

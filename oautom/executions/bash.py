@@ -72,27 +72,8 @@ class BashExecution(Execution):
         grace_period: float = 3.0,
         **options: Unpack[StepOptions],
     ) -> None:
-        if isinstance(command, Reference | Execution) or _pastes_a_step(command, flow):
-            raise self.wrong(
-                flow,
-                name,
-                "the output of a step is never part of a command, where Bash would run it; "
-                "use env={'NAME': step.output} and \"$NAME\"",
-            )
-        if not _is_told(command) or not command.strip():
-            raise self.wrong(flow, name, f"command must be text that Bash can run, not {command!r}")
-        if output not in get_args(Output):
-            known = ", ".join(repr(each) for each in get_args(Output))
-            raise self.wrong(flow, name, f"output must be one of {known}, not {output!r}")
-        if not isinstance(grace_period, int | float) or not 0 <= grace_period < float("inf"):
-            raise self.wrong(
-                flow, name, f"grace_period must be seconds, from 0, not {grace_period!r}"
-            )
-        is_code = isinstance(skip_exit_code, int) and not isinstance(skip_exit_code, bool)
-        if skip_exit_code is not None and not (is_code and 0 < skip_exit_code < 256):
-            raise self.wrong(
-                flow, name, f"skip_exit_code must be from 1 to 255 or None, not {skip_exit_code!r}"
-            )
+        self._check_command(flow, name, command)
+        self._check_settings(flow, name, output, grace_period, skip_exit_code)
         if cwd is not None and not isinstance(cwd, str | os.PathLike):
             raise self.wrong(flow, name, f"cwd must be a path, not {cwd!r}")
         if env is not None and not isinstance(env, Mapping):
@@ -108,6 +89,33 @@ class BashExecution(Execution):
         super().__init__(name, flow, **options)
         if self._is_wired:
             self.follow([Used(("env", *used.place), used.reference) for used in uses_in(self.env)])
+
+    def _check_command(self, flow: Flow, name: str, command: str) -> None:
+        if isinstance(command, Reference | Execution) or _pastes_a_step(command, flow):
+            raise self.wrong(
+                flow,
+                name,
+                "the output of a step is never part of a command, where Bash would run it; "
+                "use env={'NAME': step.output} and \"$NAME\"",
+            )
+        if not _is_told(command) or not command.strip():
+            raise self.wrong(flow, name, f"command must be text that Bash can run, not {command!r}")
+
+    def _check_settings(
+        self, flow: Flow, name: str, output: str, grace_period: float, skip_exit_code: int | None
+    ) -> None:
+        if output not in get_args(Output):
+            known = ", ".join(repr(each) for each in get_args(Output))
+            raise self.wrong(flow, name, f"output must be one of {known}, not {output!r}")
+        if not isinstance(grace_period, int | float) or not 0 <= grace_period < float("inf"):
+            raise self.wrong(
+                flow, name, f"grace_period must be seconds, from 0, not {grace_period!r}"
+            )
+        is_code = isinstance(skip_exit_code, int) and not isinstance(skip_exit_code, bool)
+        if skip_exit_code is not None and not (is_code and 0 < skip_exit_code < 256):
+            raise self.wrong(
+                flow, name, f"skip_exit_code must be from 1 to 255 or None, not {skip_exit_code!r}"
+            )
 
     def _check_env(self, flow: Flow, name: str) -> None:
         for key, value in self.env.items():
