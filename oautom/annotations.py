@@ -195,7 +195,7 @@ def _bare(annotation: Any) -> Any:
             annotation = typing.get_args(annotation)[0]
         elif hasattr(annotation, "__supertype__"):
             annotation = annotation.__supertype__
-        elif type(annotation).__name__ == "TypeAliasType" and hasattr(annotation, "__value__"):
+        elif type(annotation).__name__ == "TypeAliasType":  # of Python 3.12
             try:
                 annotation = annotation.__value__
             except Exception:  # it is resolved late, by code of the user's

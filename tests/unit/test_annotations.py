@@ -31,6 +31,7 @@ import pytest
 from oautom.annotations import (
     MISSING,
     UNKNOWN,
+    _resolved,
     field_names,
     fits,
     hints_of,
@@ -303,6 +304,49 @@ def test_all_that_can_be_called_is_looked_into() -> None:
     assert (return_type(coroutine), return_type(awaitable)) == (UNKNOWN, UNKNOWN)
     assert return_type(print) is UNKNOWN
     assert return_type(lambda: 1) is UNKNOWN
+
+
+class Late:
+    """Its annotations are resolved late, as those of Python 3.14 are, and cannot be."""
+
+    @property
+    def __annotations__(self) -> dict[str, Any]:  # type: ignore[override]
+        raise NameError("not yet")
+
+
+class Picky(type):
+    def __subclasscheck__(cls, other: type) -> bool:
+        raise RuntimeError("never ask")
+
+
+class Never(metaclass=Picky):
+    """A class that cannot be asked."""
+
+
+class TypeAliasType:
+    """What `type X = ...` makes from Python 3.12 on."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    @property
+    def __value__(self) -> Any:
+        if self._value is None:
+            raise NameError("not yet")
+        return self._value
+
+
+def test_what_users_write_may_raise_and_then_is_unknown() -> None:
+    assert _resolved(Late()) == {}
+    assert fits(Never, Base)
+    assert fits(Base, Never)
+    assert fits(TypeAliasType(None), int)
+
+
+def test_an_alias_is_what_it_stands_for() -> None:
+    assert not fits(TypeAliasType(list[int]), list[str])
+    assert part_type(TypeAliasType(list[int]), 0) is int
+    assert repr(MISSING) == "MISSING"
 
 
 @pytest.mark.parametrize(
