@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterator, Mapping
+from types import NoneType
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from oautom.annotations import UNKNOWN, field_names, shown_type
 from oautom.errors import NotJsonError
 from oautom.values import from_json, to_json
 
-_AS_THEY_ARE = frozenset({str, int, bool})
+_AS_THEY_ARE = frozenset({str, int, float, bool, NoneType})
 
 
 class NotConvertibleError(ValueError):

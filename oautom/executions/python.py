@@ -63,7 +63,7 @@ class PythonExecution(Execution):
             raise self.wrong(flow, name, f"args must be a tuple or list, not {args!r}")
         if kwargs is not None and not isinstance(kwargs, Mapping):
             raise self.wrong(flow, name, f"kwargs must be a mapping, not {kwargs!r}")
-        self.function = _plain(function)
+        self.function = plain_function(function)
         self.args = tuple(args)
         self.kwargs = dict(kwargs or {})
         self._is_wired = hold_references(*self.args, *self.kwargs.values())
@@ -152,10 +152,10 @@ class PythonExecution(Execution):
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         """Arrive there."""
         self.__dict__.update(state)
-        self.function = _plain(self.function)
+        self.function = plain_function(self.function)
 
 
-def _plain(function: Any) -> Callable[..., Any]:
+def plain_function(function: Any) -> Callable[..., Any]:
     """Return the function itself of one that `@flow.step` stands over."""
     return function.function if isinstance(function, OverFunction) else function
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from datetime import date
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from oautom import (
     PythonExecution,
     StepFunction,
 )
+
+from .conftest import NewApp
 
 DAY = date(2026, 11, 24)
 
@@ -161,6 +164,33 @@ def test_a_frozen_flow_takes_no_step_functions(inline: OAutom) -> None:
         flow.step(lambda: 2)
     with pytest.raises(FlowFrozenError):
         work()
+
+
+def test_a_vect_of_a_flow_that_is_not_whole_any_more_holds_up_no_other(
+    new_app: NewApp, tmp_path: Path
+) -> None:
+    with new_app(log=tmp_path / "runs.db", executor="inline") as app:
+        for name in ("one", "two"):
+            PythonExecution("a", Flow(name, app), lambda: 1)
+            app.start(name, vect_id=name)
+        app.vect("one")._engine._scheduler.catch_up()  # type: ignore[attr-defined] # both are begun
+
+    app = new_app(log=tmp_path / "runs.db", executor="inline")
+    for name in ("one", "two"):
+        PythonExecution("a", Flow(name, app), lambda: 1)
+
+    @app._flows["one"].step
+    def forgotten() -> None:
+        """Do nothing."""
+
+    told = "flow 'one': step function 'forgotten' is never called"
+    with pytest.raises(FlowError, match=told):
+        app.recover()
+    with pytest.raises(FlowError, match=told):
+        app.start("one")
+    assert app.vect("two").wait() == "success"
+    with pytest.raises(FlowError, match=told):
+        app.vect("one").wait()
 
 
 def test_a_function_inside_another_cannot_be_sent_and_says_so(inline: OAutom) -> None:
