@@ -75,9 +75,9 @@ class Params(Mapping[str, Param]):
         }
 
     def _checked(self, name: object, given: object) -> Param:
-        if not isinstance(name, str) or not name.isidentifier():
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
             raise FlowError(
-                f"flow '{self._flow}': a parameter must have the name of a variable, not {name!r}",
+                f"flow '{self._flow}': a parameter must have a name that is text, not {name!r}",
                 flow=self._flow,
             )
         param = given if isinstance(given, Param) else Param(given)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from oautom.flow import Flow
 
 
+_GIVEN = (Reference, Execution)
 _CONTAINERS = (list, tuple, dict, set, frozenset)
 
 
@@ -23,7 +24,7 @@ def hold_references(*values: object) -> bool:
     stack, seen = list(values), set()
     while stack:
         value = stack.pop()
-        if isinstance(value, Reference | Execution):
+        if isinstance(value, _GIVEN):
             return True
         if isinstance(value, _CONTAINERS) and value and id(value) not in seen:
             seen.add(id(value))
@@ -85,7 +86,7 @@ def _replaced(
     within: tuple[int, ...],
 ) -> Any:
     """Return a value with something else in place of each reference; itself where it has none."""
-    if isinstance(value, Reference | Execution):
+    if isinstance(value, _GIVEN):
         return replace(value)
     if not isinstance(value, _CONTAINERS) or not value:
         return value
