@@ -23,10 +23,12 @@ from oautom.errors import (
     NotFinishedError,
     NotJsonError,
     OAutomError,
+    ParamError,
     SettingError,
     StepFailedError,
     UnknownFlowError,
     UnknownInputError,
+    UnknownParamError,
     UnknownStepError,
     UnknownVectError,
     ValueTooLargeError,
@@ -47,8 +49,11 @@ from oautom.executions import (
     StepError,
     WaitExecution,
 )
+from oautom.executions.function import StepFunction
 from oautom.flow import Flow
+from oautom.params import Param
 from oautom.pool import Pool
+from oautom.references import Reference
 from oautom.retry import RetryPolicy
 from oautom.rules import TriggerRule
 from oautom.vect import Step, Vect
@@ -86,8 +91,11 @@ __all__ = [
     "OAutom",
     "OAutomError",
     "OAutomMode",
+    "Param",
+    "ParamError",
     "Pool",
     "PythonExecution",
+    "Reference",
     "RetryPolicy",
     "SettingError",
     "Skip",
@@ -95,11 +103,13 @@ __all__ = [
     "Step",
     "StepError",
     "StepFailedError",
+    "StepFunction",
     "Subscription",
     "SystemClock",
     "TriggerRule",
     "UnknownFlowError",
     "UnknownInputError",
+    "UnknownParamError",
     "UnknownStepError",
     "UnknownVectError",
     "ValueTooLargeError",

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -36,6 +36,9 @@ from oautom.scheduler import Scheduler
 from oautom.states import VECT_STATES
 from oautom.values import check_max_workers, has_members
 from oautom.vect import Vect
+
+Given = Mapping[str, Any] | None
+Id = str | None
 
 
 class OAutomMode(StrEnum):
@@ -129,12 +132,14 @@ class OAutom:
         return list(self._flows)
 
     @overload
-    def run(self, flow: str | Flow, *, vect_id: str | None = None) -> Vect: ...
+    def run(self, flow: str | Flow, params: Given = None, *, vect_id: Id = None) -> Vect: ...
 
     @overload
     def run(self) -> None: ...
 
-    def run(self, flow: str | Flow | None = None, *, vect_id: str | None = None) -> Vect | None:
+    def run(
+        self, flow: str | Flow | None = None, params: Given = None, *, vect_id: Id = None
+    ) -> Vect | None:
         """Start a flow, wait for its end, and return its Vect; without a flow, serve.
 
         Without a flow, in foreground mode, all Vects that have been started are driven on the
@@ -142,14 +147,15 @@ class OAutom:
 
         Args:
             flow: A flow or its name.
+            params: See `start`.
             vect_id: See `start`.
 
         Raises:
             Whatever `start` and `Vect.wait` raise. A Vect that fails raises nothing: see its state.
         """
         if flow is None:
-            if vect_id is not None:
-                raise SettingError("run(vect_id=...) needs a flow to run")
+            if (params, vect_id) != (None, None):
+                raise SettingError("run() with params or a vect_id needs a flow to run")
             with self._lock:
                 self._check_open()
                 self._vects.recover_once()
@@ -157,7 +163,7 @@ class OAutom:
             self._engine.serve(lambda: self._is_stopped)
             return None
         self._engine.check_thread()
-        vect = self.start(flow, vect_id=vect_id)
+        vect = self.start(flow, params, vect_id=vect_id)
         vect.wait()
         return vect
 
@@ -166,22 +172,24 @@ class OAutom:
         self._is_stopped = True
         self._engine.nudge()
 
-    def start(self, flow: str | Flow, *, vect_id: str | None = None) -> Vect:
+    def start(self, flow: str | Flow, params: Given = None, *, vect_id: Id = None) -> Vect:
         """Start a flow and return its Vect at once.
 
         In foreground mode nothing moves until `run` or `Vect.wait` is called.
 
         Args:
             flow: A flow or its name.
+            params: The parameters by name; values of their types, or texts that can be made these.
             vect_id: An id of your own. If the log has this Vect already, from this program or an
                 earlier one, it is returned, and nothing is started: saying it twice is the same as
                 saying it once.
 
         Raises:
             UnknownFlowError: The app has no such flow.
+            ParamError: A parameter is unknown, missing, wrong, or another one than in this Vect.
             FlowChangedError: A Vect of the flow is left from an earlier program, and the flow has
                 changed since.
-            CycleError: The steps of the flow wait for each other in a circle.
+            FlowError: `flow.validate()` refuses the flow.
             VectAlreadyRunningException: `max_active_vects` Vects of the flow are open already.
             EngineError: The app is closed.
         """
@@ -191,13 +199,7 @@ class OAutom:
             check_name("vect", vect_id)
         with self._lock:
             self._check_open()
-            self._vects.recover_once()
-            known = None if vect_id is None else self._vects.find_of(declared, vect_id)
-            if known is not None:
-                return known
-            self._vects.check_fit(declared)
-            declared.freeze()
-            return self._vects.begin(declared, vect_id or os.urandom(8).hex())
+            return self._vects.start(declared, params, vect_id)
 
     def _flow(self, flow: str | Flow) -> Flow:
         if isinstance(flow, Flow):

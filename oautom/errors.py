@@ -144,7 +144,7 @@ class FlowFrozenError(FlowError):
 
 
 class FlowChangedError(FlowError):
-    """A Vect that its log has open was begun with other steps or dependencies than the flow has.
+    """A Vect that its log has open was begun with other steps or parameters than the flow has.
 
     Attributes:
         vect: The id of the Vect.
@@ -174,6 +174,27 @@ class UnknownInputError(FlowError, KeyError):
             flow=flow,
             step=step,
         )
+
+
+class ParamError(OAutomError, ValueError):
+    """A parameter of a flow is unknown, missing or wrong; lists those that the flow has.
+
+    Attributes:
+        param: The name of the parameter concerned, or None.
+    """
+
+    def __init__(self, flow: str, what: str, param: str | None = None) -> None:
+        super().__init__(f"flow '{flow}': {what}", flow=flow)
+        self.param = param
+
+
+class UnknownParamError(ParamError, KeyError):
+    """A flow has no parameter of this name."""
+
+    def __init__(self, flow: str, name: object, known: Iterable[str], listed: str) -> None:
+        hint = _suggest(name, known)
+        meant = f" ({hint})" if hint.startswith("did") else ""
+        super().__init__(flow, f"there is no parameter {name!r}{meant}; {listed}", str(name))
 
 
 class UnknownVectError(OAutomError, KeyError):
@@ -246,12 +267,11 @@ class NotJsonError(OAutomError, ValueError):
         where: Where the part stands that is to blame, as `['rows'][0]`; empty for the value itself.
     """
 
-    def __init__(self, where: str, part: object) -> None:
-        kind = type(part).__name__
-        super().__init__(
-            f"{f'its part {where}' if where else 'the value'} is a {kind} that JSON cannot keep as "
-            f"it is: {shown(part)}; use text, finite numbers, lists, and dictionaries of these"
-        )
+    def __init__(self, where: str, part: object, why: str = "") -> None:
+        what = f"its part {where}" if where else "the value"
+        is_why = f"is a {type(part).__name__} that JSON cannot keep as it is: {shown(part)}"
+        remedy = "; use text, finite numbers, lists, and dictionaries of these"
+        super().__init__(f"{what}, {shown(part)}, {why}" if why else f"{what} {is_why}{remedy}")
         self.where = where
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack, overload
 
 from oautom.errors import (
     CrossFlowDependencyError,
@@ -13,9 +13,13 @@ from oautom.errors import (
     FlowError,
     FlowFrozenError,
 )
-from oautom.executions.base import Execution, wrong_retry, wrong_timeout
+from oautom.executions.base import Execution, StepOptions, wrong_retry, wrong_timeout
+from oautom.executions.function import StepFunction
 from oautom.graph import Graph
+from oautom.params import Params
+from oautom.references import ParamReference
 from oautom.retry import RetryPolicy
+from oautom.wiring import check_wiring
 
 
 class Registry(Protocol):
@@ -33,6 +37,8 @@ class Flow:
     Args:
         name: Name of the flow, unique in its app.
         app: The `OAutom` that runs it.
+        params: What it is told at a start: name -> type, or `Param(type, default)` for what may be
+            left out. Types are those that `msgspec` knows, and paths.
         max_active_vects: How many Vects of the flow may be open at once.
         retry: When its steps are tried again after they have failed, unless they say otherwise.
         timeout: Seconds that an attempt of each of its steps may take, unless they say otherwise.
@@ -40,6 +46,7 @@ class Flow:
 
     Attributes:
         app: The `OAutom` that runs it.
+        params: Its parameters, by name.
         retry, timeout: See above.
 
     Raises:
@@ -52,6 +59,7 @@ class Flow:
         name: str,
         app: Registry,
         *,
+        params: Mapping[str, Any] | None = None,
         max_active_vects: int = 1,
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
@@ -77,10 +85,12 @@ class Flow:
         self.retry = retry
         self.timeout = timeout
         self.description = description
+        self.params = Params(name, params)
         self._steps: dict[str, Execution] = {}
         self._edges: dict[str, list[str]] = {}
         self._graph: Graph | None = None
         self._is_frozen = False
+        self._step_functions: list[StepFunction] = []
         app.add(self)
 
     @property
@@ -105,6 +115,56 @@ class Flow:
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change whenever a step or a dependency does."""
         return self.graph.fingerprint()
+
+    def param(self, name: str) -> ParamReference:
+        """Return a reference to a parameter, to give to steps: `flow.param('day')`.
+
+        Raises:
+            ParamError: The flow has no such parameter.
+        """
+        self.params[name]
+        return ParamReference(self, name)
+
+    @overload
+    def step(self, function: Callable[..., Any], /) -> StepFunction: ...
+
+    @overload
+    def step(
+        self, *, name: str | None = None, **options: Unpack[StepOptions]
+    ) -> Callable[[Callable[..., Any]], StepFunction]: ...
+
+    def step(  # type: ignore[misc] # mypy does not match Unpack with itself here
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        **options: Unpack[StepOptions],
+    ) -> Any:
+        """Declare a function to be what a step does; calling it then makes the step.
+
+        Over a function: `@flow.step`, or `@flow.step(name='...', on_crash='fail')`.
+
+        Args:
+            function: The function.
+            name: Name of the step; that of the function unless said.
+            options: As of every `Execution`.
+
+        Returns:
+            A `StepFunction`.
+
+        Raises:
+            FlowError: It stands over no function.
+            FlowFrozenError: The flow has been started.
+        """
+
+        def declare(function: Callable[..., Any]) -> StepFunction:
+            declared = StepFunction(self, function, name, options)
+            self._check_open(declared.name)
+            self._step_functions.append(declared)
+            return declared
+
+        return declare if function is None else declare(function)
 
     def add(self, step: Execution) -> None:
         """Take in a step; an `Execution` does so when it is made.
@@ -151,19 +211,30 @@ class Flow:
             raise FlowFrozenError(self.name, step)
 
     def validate(self) -> None:
-        """Check the whole graph. The first start does so by itself.
+        """Check the whole flow. The first start does so by itself.
 
         Raises:
             CycleError: Steps wait for each other in a circle; names the circle.
+            FlowError: What a step is given surely cannot be what its function takes, as both are
+                annotated; or a function of `@flow.step` is never called.
         """
         if (cycle := self.graph.find_cycle()) is not None:
             raise CycleError(self.name, cycle)
+        for function in self._step_functions:
+            if not function.calls:
+                raise FlowError(
+                    f"flow '{self.name}': step function '{function.name}' is never called, so it "
+                    f"has no step; call it, {function.name}(...), or take @flow.step away",
+                    flow=self.name,
+                    step=function.name,
+                )
+        check_wiring(self)
 
     def freeze(self) -> None:
         """Check the flow and take no more changes; the first start does so.
 
         Raises:
-            CycleError: See `validate`; then the flow can still be changed.
+            FlowError: See `validate`; then the flow can still be changed.
         """
         if not self._is_frozen:
             self.validate()

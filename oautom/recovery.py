@@ -7,7 +7,7 @@ from collections.abc import Container, Mapping
 from weakref import WeakValueDictionary
 
 from oautom.engine import ForegroundEngine
-from oautom.errors import EngineError, FlowChangedError, LogError, OAutomError
+from oautom.errors import EngineError, FlowChangedError, FlowError, LogError, OAutomError
 from oautom.events.event import is_answer
 from oautom.events.fold import VectState
 from oautom.events.log import EventLog, PrunedVect, VectEntry
@@ -26,7 +26,7 @@ class Recalled(Run):
     __slots__ = ("_log", "_state")
 
     def __init__(self, flow: Flow, entry: VectEntry, log: EventLog) -> None:
-        super().__init__(flow, entry.id)
+        super().__init__(flow, entry.id, is_durable=log.id is not None)
         self._log = log
         self._state: VectState | None = None
         self.shown = entry.state
@@ -116,13 +116,14 @@ class Archive:
         if run.state.state in VECT_ENDS:  # cancelled meanwhile
             return False
         differences = run.state.graph.differences(run.flow.graph)
+        differences += run.flow.params.differences(run.state.params)
         if differences:
             run.held_up = FlowChangedError(run.flow.name, run.id, differences)
-            self._unfit.append(run)
         else:
-            run.flow.freeze()
-            run.held_up = None
-        return not differences
+            run.held_up = _refusal(run.flow)
+        if run.held_up is not None:
+            self._unfit.append(run)
+        return run.held_up is None
 
     def unfit(self) -> list[OAutomError]:
         """Return why Vects could not be resumed, of those that have not been given up."""
@@ -153,3 +154,12 @@ class Archive:
             event.step == step and str(event.attempt) == attempt and is_answer(event)
             for event in self._log.read(vect=vect)
         )
+
+
+def _refusal(flow: Flow) -> FlowError | None:
+    """Return why a flow cannot be started, or None; the Vects of others must go on."""
+    try:
+        flow.freeze()
+    except FlowError as error:
+        return error
+    return None

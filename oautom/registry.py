@@ -6,11 +6,13 @@ Nothing here is guarded: the app calls it under its lock.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from typing import Any
 
 from oautom.engine import ForegroundEngine
-from oautom.errors import FlowError, UnknownFlowError, UnknownVectError
+from oautom.errors import FlowError, UnknownFlowError, UnknownVectError, ValueTooLargeError
 from oautom.events.log import EventLog, PrunedVect
 from oautom.flow import Flow
 from oautom.recovery import Archive
@@ -50,13 +52,35 @@ class Vects:
             if vect.id not in past:
                 yield vect
 
-    def begin(self, flow: Flow, vect_id: str) -> Vect:
-        """Start a new Vect.
+    def start(self, flow: Flow, params: object, vect_id: str | None) -> Vect:
+        """Return the Vect of this id, or start a new one; recover before, if that was not done.
 
         Raises:
             VectAlreadyRunningException: `max_active_vects` of the flow are open.
+            ParamError: A parameter is unknown, missing, wrong, or another one than in this Vect.
+            Whatever `find_of`, `check_fit` and `Flow.freeze` raise.
         """
-        run = Run(flow, vect_id)
+        self.recover_once()
+        known = None if vect_id is None else self.find_of(flow, vect_id)
+        if known is not None:
+            if params is not None:
+                flow.params.check_same(known.id, known.status()["params"], params)
+            return known
+        plain = flow.params.plain(params)
+        self.check_fit(flow)
+        flow.freeze()
+        if plain:
+            self._check_kept(flow, plain)
+        return self._begin(flow, vect_id or os.urandom(8).hex(), plain)
+
+    def _check_kept(self, flow: Flow, plain: Mapping[str, Any]) -> None:
+        try:
+            self._log.check_value(dict(plain))
+        except ValueTooLargeError as error:
+            raise flow.params.error(f"its parameters cannot be kept: {error}") from error
+
+    def _begin(self, flow: Flow, vect_id: str, plain: Mapping[str, Any]) -> Vect:
+        run = Run(flow, vect_id, plain, is_durable=self._log.id is not None)
         self._engine.begin(run)
         vect = self._moving[vect_id] = Vect(run, self._engine)
         return vect

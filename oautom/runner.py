@@ -310,18 +310,21 @@ class Runner:
             state.id,
             execution.name,
             attempt,
-            state.params,
-            partial(_inputs, state.steps[execution.name]),
+            run.params() if state.params else state.params,
+            partial(_inputs, run, state.steps[execution.name]),
             run.buffers,
             execution.log_limit_bytes,
             self._log_id,
         )
 
 
-def _inputs(step: StepState) -> dict[str, Any]:
+def _inputs(run: Run, step: StepState) -> dict[str, Any]:
     steps = step.vect.steps
     names = step.vect.graph.upstreams[step.name]
-    return {name: steps[name].output for name in names if steps[name].state == "success"}
+    good = (steps[name] for name in names if steps[name].state == "success")
+    if run.is_durable:
+        return {each.name: run.output(each) for each in good}
+    return {each.name: each.output for each in good}
 
 
 def _finished(key: Key, outcome: Outcome, retry_after: float | None = None) -> Finished:

@@ -14,19 +14,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from msgspec import structs
-
 from oautom.clock import Clock
 from oautom.commands import Begin, Cancel, Command, Finished, Recover, Retry, Trigger
 from oautom.decide import affects, due, effects, handle
 from oautom.driver import Driver
-from oautom.errors import OAutomError
 from oautom.events.event import Event
 from oautom.events.fold import StepState, VectState
 from oautom.events.log import EventLog
 from oautom.events.replay import replay
 from oautom.events.signals import publish
 from oautom.executors.base import Workers
+from oautom.keeping import kept
 from oautom.machine import LoggedMachine, Wire
 from oautom.messages import Answer, Asked, Halt, Message, Nudge, Poll, TakeOver, TimeUp
 from oautom.roster import Roster
@@ -41,7 +39,6 @@ from oautom.states import (
     VECT_TABLE,
 )
 from oautom.turns import Turns
-from oautom.values import readable
 from oautom.vect import Run
 
 _logger = logging.getLogger("oautom.scheduler")
@@ -260,7 +257,7 @@ class Scheduler(Driver[Message]):
 
     def _take_end(self, finished: Finished | None) -> None:
         if finished is not None and not self.halted:
-            self._obey(self._kept(finished))
+            self._obey(kept(finished, self.roster.runs, self._log))
 
     def _obey(self, command: Command) -> None:
         run = self.roster.runs.get(command.vect)
@@ -272,19 +269,6 @@ class Scheduler(Driver[Message]):
                 self._obey(Begin(run.id))
         for trigger in handle(run.state, command):
             self._fire(trigger)
-
-    def _kept(self, answer: Finished) -> Finished:
-        """Return an answer as the log can keep it: an output that it cannot fails the step."""
-        if answer.error is not None:
-            data = {key: readable(value) for key, value in answer.data.items()}
-            return structs.replace(answer, error=readable(answer.error), data=data)
-        if answer.output is None:
-            return answer
-        try:
-            self._log.check_value(answer.output)
-        except OAutomError as error:
-            return structs.replace(answer, output=None, error=f"its output cannot be kept: {error}")
-        return answer
 
     def _take_requests(self) -> None:
         for request in self._log.requests(self.roster.absent):

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any, Protocol
 
 from oautom.commands import Command, Decide, Pause, Resume
+from oautom.conversion import NotConvertibleError, restore
 from oautom.errors import (
+    FlowError,
     NotFinishedError,
     OAutomError,
     SettingError,
     StepFailedError,
     UnknownStepError,
     VectStateError,
+    shown,
 )
 from oautom.events.event import Event
 from oautom.events.fold import StepState, VectState
 from oautom.executions.base import Execution
 from oautom.executions.context import LogBuffer
 from oautom.flow import Flow, is_unicode
+from oautom.params import NO_PARAMS
 from oautom.states import STEP_ENDS, VECT_ENDS
 
 
@@ -29,6 +32,8 @@ class Run:
 
     Attributes:
         id: The id of the Vect.
+        is_durable: Its log outlives the program: outputs are in it as JSON has them, and are read
+            as values of their types.
         state: What the events add up to, those included that are not committed yet.
         shown: The name of the state of the Vect, as committed.
         is_told: The Vect has ended, and the receivers of signals have been told so.
@@ -41,17 +46,28 @@ class Run:
         "__weakref__",
         "buffers",
         "causes",
+        "first_params",
         "flow",
         "held_up",
         "id",
+        "is_durable",
         "is_told",
         "shown",
         "state",
     )
 
-    def __init__(self, flow: Flow, id: str) -> None:  # noqa: A002 - the public word
+    def __init__(
+        self,
+        flow: Flow,
+        id: str,  # noqa: A002 - the public word
+        params: Mapping[str, Any] = NO_PARAMS,
+        *,
+        is_durable: bool = False,
+    ) -> None:
         self.flow = flow
         self.id = id
+        self.first_params = params  # plain, as in the log
+        self.is_durable = is_durable
         self.state = self.first_state()
         self.shown: str = self.state.state
         self.is_told = False
@@ -62,8 +78,32 @@ class Run:
     def first_state(self) -> VectState:
         """Return the state before all events."""
         return VectState(
-            self.flow.name, self.id, self.flow.graph, MappingProxyType({}), self.flow.options
+            self.flow.name, self.id, self.flow.graph, self.first_params, self.flow.options
         )
+
+    def params(self) -> Mapping[str, Any]:
+        """Return the parameters, as values of their types."""
+        return self.flow.params.typed(self.state.params)
+
+    def output(self, step: StepState) -> Any:
+        """Return the output of a step as a value of its type.
+
+        Raises:
+            FlowError: It was written when the flow had another type there.
+        """
+        execution = self.flow.steps.get(step.name)
+        if not self.is_durable or step.state != "success" or execution is None:
+            return step.output
+        try:
+            return restore(step.output, execution.output_type)
+        except NotConvertibleError as error:
+            raise FlowError(
+                f"the output of step '{step.name}' of flow '{self.flow.name}' in vect '{self.id}' "
+                f"is {shown(step.output)}, which is no longer its type: {error}; its events have "
+                "it as it is",
+                flow=self.flow.name,
+                step=step.name,
+            ) from error
 
 
 class Engine(Protocol):
@@ -120,8 +160,8 @@ class Vect:
 
     @property
     def params(self) -> Mapping[str, Any]:
-        """The parameters of the run, read-only."""
-        return self._run.state.params
+        """The parameters of the run, as values of their types; read-only."""
+        return self._run.params()
 
     @property
     def steps(self) -> Mapping[str, Step]:
@@ -291,7 +331,7 @@ class Step:
     @property
     def output(self) -> Any:
         """What the step returned; None before it succeeded."""
-        return self._state.output
+        return self._run.output(self._state)
 
     @property
     def error(self) -> str | None:

@@ -167,6 +167,14 @@ class _Claims(Past):
         then, now = ({name: set(ups) for name, ups in graph.items()} for graph in graphs)
         return then == now
 
+    @_invariant(VECT_CREATED)
+    def params_are_of_the_flow(self, event: Event) -> bool:
+        """The parameters of a Vect are those that the flow given declares, and of their types."""
+        if self.flow is None or self.flow.name != event.flow:
+            return True
+        params = event.data.get("params")
+        return not isinstance(params, Mapping) or not self.flow.params.differences(params)
+
     @_invariant()
     def flow_stays(self, event: Event) -> bool:
         """All events of a Vect name one flow."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 
-from oautom.errors import SettingError
+from oautom.errors import LogLockedError, SettingError
 from oautom.events.log import EventLog, MemoryEventLog
 from oautom.values import has_members
 
@@ -25,7 +26,36 @@ def open_log(log: EventLog | str | os.PathLike[str] | None) -> tuple[EventLog, b
         # sqlite3 takes some milliseconds to import, and not every program has a durable log
         from oautom.events.sqlite import SqliteEventLog  # noqa: PLC0415
 
-        return SqliteEventLog(log), True
+        try:
+            return SqliteEventLog(log), True
+        except LogLockedError as error:
+            if not _is_parent(error.pid):
+                raise
+            return SqliteEventLog(log, read_only=True), True
     if not has_members(log, *(name for name in vars(EventLog) if name[0] != "_")):
         raise SettingError(f"log must be None, a path or an EventLog, not {log!r}")
     return log, False
+
+
+def _is_parent(pid: int | None) -> bool:
+    """Whether this is a worker process of that one.
+
+    To find the functions of steps it imports the module that declares them, with the app: it must
+    not fail there, though it cannot run anything.
+    """
+    process = sys.modules.get("multiprocessing.process")
+    if process is None:
+        return False
+    if getattr(process.current_process(), "_inheriting", False):  # it imports the main module
+        return pid in (os.getppid(), _parent_of(os.getppid()))  # a fork server may be in between
+    parent = process.parent_process()
+    return parent is not None and parent.pid == pid
+
+
+def _parent_of(pid: int) -> int | None:
+    """Return the number of the process that has started another one, if that can be known."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+    except OSError:
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Unpack
 
 from oautom.errors import shown
@@ -41,6 +42,11 @@ class ApprovalExecution(Execution):
     def options(self) -> Mapping[str, Any]:
         """Return what is otherwise than usual: what is asked."""
         return {**super().options(), "prompt": self.prompt}
+
+    @cached_property
+    def output_type(self) -> Any:
+        """Who has approved, and what they said to it."""
+        return dict[str, Any]
 
     def run(self, context: Context) -> None:
         """Do nothing: a person is asked."""

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, TypeVar, get_args
+from functools import cached_property
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    TypedDict,
+    TypeVar,
+    get_args,
+)
 
+from oautom.annotations import UNKNOWN, return_type
 from oautom.errors import FlowError, shown
 from oautom.executions.context import Context
 from oautom.pool import Pool
+from oautom.references import OutputReference, Reference
 from oautom.retry import RetryPolicy
 from oautom.rules import ALL_SUCCESS, TriggerRule
 from oautom.states import HELD
@@ -33,6 +45,27 @@ class StepOptions(TypedDict, total=False):
     timeout: float | None
     pool: Pool | None
     priority: int
+
+
+class Used(NamedTuple):
+    """A reference that a step is given, and where.
+
+    Attributes:
+        place: The name of the parameter, and the keys that lead on from there.
+        reference: What stands there.
+    """
+
+    place: tuple[str | int, ...]
+    reference: Reference
+
+    @property
+    def told(self) -> str:
+        """The place, as it is written."""
+        return f"{self.place[0]}{''.join(f'[{key!r}]' for key in self.place[1:])}"
+
+
+_AT_HOME = frozenset({"flow", "output_type", "references"})
+"""What a step does not take along to a worker process."""
 
 
 class Execution:
@@ -64,6 +97,7 @@ class Execution:
         on_crash, trigger_rule, allow_failure, retry, timeout, pool, priority: See above.
         kind: What the engine does with it, where that is more than its work; empty otherwise.
         runs_here: The work stays in this process, whatever the executor of the app is.
+        references: What it is given of the outputs of other steps, and of the parameters.
 
     Raises:
         FlowError: The name or the flow cannot be used.
@@ -81,6 +115,7 @@ class Execution:
     pool: Pool | None = None
     priority: int = 0
     kind: ClassVar[str] = ""
+    references: Sequence[Used] = ()
 
     def __init__(
         self,
@@ -159,6 +194,30 @@ class Execution:
             told["priority"] = self.priority
         return told
 
+    @property
+    def output(self) -> OutputReference:
+        """A reference to the output, to give to other steps; `a.output['key']` is a part of it."""
+        return OutputReference(self.flow, self.name)
+
+    @cached_property
+    def output_type(self) -> Any:
+        """The type of the output, as far as it is annotated; `typing.Any` where it is not."""
+        return return_type(type(self).run)
+
+    def wanted(self, place: Sequence[str | int]) -> Any:
+        """Return the type that must stand at a place in what the step is given, if it is known."""
+        return UNKNOWN
+
+    def follow(self, used: Sequence[Used]) -> None:
+        """Wait for the steps whose outputs this one is given; a subclass that takes some calls it.
+
+        Raises:
+            FlowFrozenError: The flow has been started.
+        """
+        self.references = used
+        sources = [u.reference for u in used if isinstance(u.reference, OutputReference)]
+        self.depends(*(self.flow.steps[name] for name in dict.fromkeys(s.name for s in sources)))
+
     @staticmethod
     def wrong(flow: Flow, name: str, what: str) -> FlowError:
         """Return the error that says what is wrong with the declaration of a step."""
@@ -223,7 +282,7 @@ class Execution:
 
     def __getstate__(self) -> Mapping[str, Any]:
         """Travel to another process without the flow: a worker gets what the step does, no more."""
-        return {key: value for key, value in self.__dict__.items() if key != "flow"}
+        return {key: value for key, value in self.__dict__.items() if key not in _AT_HOME}
 
     def __repr__(self) -> str:
         """Return the kind and the name of the step."""

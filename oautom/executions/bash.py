@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
-from oautom.executions.base import Execution, StepOptions
+from oautom.annotations import UNKNOWN
+from oautom.conversion import plain_of
+from oautom.errors import NotJsonError, shown
+from oautom.executions.arguments import resolved, uses_in, wired
+from oautom.executions.base import Execution, StepOptions, Used
 from oautom.executions.context import Context, LogBuffer
 from oautom.executions.process import ProcessGroup
 from oautom.executions.work import Skip, StepError
 from oautom.executors.group import signal_name
 from oautom.executors.leftovers import marks
-from oautom.values import from_json
+from oautom.references import Reference
+from oautom.values import from_json, to_json
 
 if TYPE_CHECKING:
     from oautom.flow import Flow
 
 Output = Literal["last_line", "text", "json"]
+Env = str | Reference | Execution
 _LAST_LINES_SHOWN = 5
 
 
@@ -35,7 +43,9 @@ class BashExecution(Execution):
         name: Name of the step, unique in its flow.
         flow: The flow that it belongs to.
         command: What Bash runs. Give it values by `env`, never by pasting them into the text.
-        env: Variables added to the environment of this program.
+        env: Variables added to the environment of this program: texts, and outputs of other steps
+            and parameters of the flow: `a.output`, `flow.param('day')`, or a step `a`, which stands
+            for its output. Of these, a text is as it is; everything else is JSON.
         cwd: Working directory; that of this program unless said.
         output: What of standard output becomes the output of the step: its last line that is not
             blank (None if there is none), all of it as `text`, or all of it read as `json`.
@@ -54,7 +64,7 @@ class BashExecution(Execution):
         name: str,
         flow: Flow,
         command: str,
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, Env] | None = None,
         cwd: str | os.PathLike[str] | None = None,
         output: Output = "last_line",
         skip_exit_code: int | None = 99,
@@ -62,8 +72,38 @@ class BashExecution(Execution):
         grace_period: float = 3.0,
         **options: Unpack[StepOptions],
     ) -> None:
+        self._check_command(flow, name, command)
+        self._check_settings(flow, name, output, grace_period, skip_exit_code)
+        if cwd is not None and not isinstance(cwd, str | os.PathLike):
+            raise self.wrong(flow, name, f"cwd must be a path, not {cwd!r}")
+        if env is not None and not isinstance(env, Mapping):
+            raise self.wrong(flow, name, f"env must be a mapping, not {env!r}")
+        self.command = command
+        self.env: dict[str, Any] = wired(flow, name, dict(env or {}))
+        self._is_wired = any(isinstance(value, Reference) for value in self.env.values())
+        self._check_env(flow, name)
+        self.cwd = cwd
+        self.output_form = output
+        self.skip_exit_code = skip_exit_code
+        self.grace_period = grace_period
+        super().__init__(name, flow, **options)
+        if self._is_wired:
+            self.follow([Used(("env", *used.place), used.reference) for used in uses_in(self.env)])
+
+    def _check_command(self, flow: Flow, name: str, command: str) -> None:
+        if isinstance(command, Reference | Execution) or _pastes_a_step(command, flow):
+            raise self.wrong(
+                flow,
+                name,
+                "the output of a step is never part of a command, where Bash would run it; "
+                "use env={'NAME': step.output} and \"$NAME\"",
+            )
         if not _is_told(command) or not command.strip():
             raise self.wrong(flow, name, f"command must be text that Bash can run, not {command!r}")
+
+    def _check_settings(
+        self, flow: Flow, name: str, output: str, grace_period: float, skip_exit_code: int | None
+    ) -> None:
         if output not in get_args(Output):
             known = ", ".join(repr(each) for each in get_args(Output))
             raise self.wrong(flow, name, f"output must be one of {known}, not {output!r}")
@@ -76,27 +116,34 @@ class BashExecution(Execution):
             raise self.wrong(
                 flow, name, f"skip_exit_code must be from 1 to 255 or None, not {skip_exit_code!r}"
             )
-        if cwd is not None and not isinstance(cwd, str | os.PathLike):
-            raise self.wrong(flow, name, f"cwd must be a path, not {cwd!r}")
-        if env is not None and not isinstance(env, Mapping):
-            raise self.wrong(flow, name, f"env must be a mapping, not {env!r}")
-        self.command = command
-        self.env = dict(env or {})
-        self._check_env(flow, name)
-        self.cwd = cwd
-        self.output_form = output
-        self.skip_exit_code = skip_exit_code
-        self.grace_period = grace_period
-        super().__init__(name, flow, **options)
 
     def _check_env(self, flow: Flow, name: str) -> None:
         for key, value in self.env.items():
             if not _is_told(key) or not key or "=" in key:
                 raise self.wrong(flow, name, f"env has {key!r}, which cannot name a variable")
-            if not _is_told(value):
+            if not isinstance(value, Reference) and not _is_told(value):
                 raise self.wrong(
                     flow, name, f"env[{key!r}] must be text without NUL, not {value!r}; use str()"
                 )
+
+    @property
+    def output_type(self) -> Any:
+        """Text, or whatever the JSON holds."""
+        return {"last_line": str | None, "text": str}.get(self.output_form, UNKNOWN)
+
+    def _env(self, context: Context) -> dict[str, str]:
+        """Return the variables, with values in place of references.
+
+        Raises:
+            StepError: There is no value, or it cannot be the value of a variable.
+        """
+        if not self._is_wired:
+            return self.env
+        env = resolved(self.env, context)
+        return {
+            key: env[key] if env[key] is value else _as_text(key, env[key])
+            for key, value in self.env.items()
+        }
 
     def run(self, context: Context) -> Any:
         """Run the command to its end and return its output.
@@ -113,7 +160,7 @@ class BashExecution(Execution):
 
         group = ProcessGroup(
             ["bash", "-c", self.command],
-            env=os.environ | self.env | self._place(context),
+            env=os.environ | self._env(context) | self._place(context),
             cwd=self.cwd,
             grace_period=self.grace_period,
             on_output=on_output,
@@ -125,6 +172,13 @@ class BashExecution(Execution):
             returncode = group.run()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise StepError(self._what_is_missing()) from error
+        except OSError as error:
+            if error.errno != errno.E2BIG or not self._is_wired:
+                raise
+            raise StepError(
+                "its env is larger than the system allows; have a step write the value to a file, "
+                "and give the command its path"
+            ) from error
         if returncode and returncode == self.skip_exit_code:
             raise Skip(f"the command exited with code {returncode}")
         if returncode:
@@ -155,6 +209,25 @@ class BashExecution(Execution):
                 raise StepError(f"the command's output is not JSON: {error}{cut}") from error
         lines = _lines(text)
         return lines[-1] if lines else None
+
+
+def _as_text(key: str, value: object) -> str:
+    """Return a value as a variable of the environment has it: a text as it is, else JSON."""
+    try:
+        plain = plain_of(value)
+        text = plain if isinstance(plain, str) else to_json(plain).decode()
+    except NotJsonError as error:
+        raise StepError(f"env[{key!r}] cannot be written as text: {error}") from error
+    if not _is_told(text):
+        raise StepError(f"env[{key!r}] must be text without NUL, not {shown(text)}")
+    return text
+
+
+def _pastes_a_step(command: object, flow: Flow) -> bool:
+    """Whether the text of a command was made with a step in it: `f"echo {step}"`."""
+    names = re.findall(r"<\w+ '(.+?)'>", command) if isinstance(command, str) else []
+    steps = getattr(flow, "steps", {})
+    return any(name in steps and repr(steps[name]) in str(command) for name in names)
 
 
 def _lines(text: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 from oautom.executions.base import Execution
@@ -23,6 +24,11 @@ class BranchExecution(PythonExecution):
     """
 
     kind = "branch"
+
+    @cached_property
+    def output_type(self) -> Any:
+        """The names of those to follow, whatever the function itself returns."""
+        return list[str]
 
     def run(self, context: Context) -> list[str]:
         """Call the function, and return the names of those to follow."""

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Unpack
 
+from oautom.annotations import MISSING, UNKNOWN, hints_of, part_type, return_type
 from oautom.errors import FlowError
+from oautom.executions.arguments import hold_references, resolved, uses_in, wired
 from oautom.executions.base import Execution, StepOptions
 from oautom.executions.context import Context
 
@@ -16,11 +21,20 @@ if TYPE_CHECKING:
 _BY_NAME = 2**30
 
 
+class OverFunction:
+    """What stands in the place of a function, under its name: what `@flow.step` makes of it."""
+
+    function: Callable[..., Any]
+
+
 class PythonExecution(Execution):
     """A step that calls `function(*args, **kwargs)`; what it returns is the output of the step.
 
     A parameter of the function named `context` that is not given otherwise receives the `Context`.
-    An `async` function is run to its end on an event loop of its own.
+    An `async` function is run to its end on an event loop of its own. Outputs of other steps and
+    parameters of the flow may stand anywhere in the arguments, also in lists, tuples and
+    dictionaries there: `a.output`, `a.output['key']`, `flow.param('day')`, or a step `a`, which
+    stands for its output. The step waits for those whose outputs it is given.
 
     Args:
         name: Name of the step, unique in its flow.
@@ -49,21 +63,29 @@ class PythonExecution(Execution):
             raise self.wrong(flow, name, f"args must be a tuple or list, not {args!r}")
         if kwargs is not None and not isinstance(kwargs, Mapping):
             raise self.wrong(flow, name, f"kwargs must be a mapping, not {kwargs!r}")
-        self.function = function
+        self.function = plain_function(function)
         self.args = tuple(args)
         self.kwargs = dict(kwargs or {})
-        self._context_place = self._bind(flow, name)
+        self._is_wired = hold_references(*self.args, *self.kwargs.values())
+        if self._is_wired:
+            self.args = wired(flow, name, self.args)
+            self.kwargs = wired(flow, name, self.kwargs)
+        self._context_place, bound = self._bind(flow, name)
         super().__init__(name, flow, **options)
+        if self._is_wired:
+            self.follow(uses_in(bound))
 
-    def _bind(self, flow: Flow, name: str) -> int | None:
-        """Hold the arguments against the signature; return where the context goes, if anywhere.
+    def _bind(self, flow: Flow, name: str) -> tuple[int | None, Mapping[str, Any]]:
+        """Hold the arguments against the signature.
 
-        That is its place among the positional arguments; beyond the last, it goes by name.
+        Returns:
+            Where the context goes, if anywhere: its place among the positional arguments; beyond
+            the last, it goes by name. And the arguments by the names of the parameters.
         """
         try:
             signature = inspect.signature(self.function)
         except (ValueError, TypeError):  # some built-in functions have none
-            return None
+            return None, {"args": self.args, **self.kwargs}
         wanted = signature.parameters.get("context")
         try:
             given = signature.bind(*self.args, **self.kwargs).arguments
@@ -72,28 +94,76 @@ class PythonExecution(Execution):
                 raise self._misfit(flow, name, signature, error) from error
             others = [each for each in signature.parameters.values() if each is not wanted]
             try:
-                inspect.Signature(others).bind(*self.args, **self.kwargs)
+                given = inspect.Signature(others).bind(*self.args, **self.kwargs).arguments
             except (TypeError, ValueError) as misfit:
                 raise self._misfit(flow, name, signature, misfit) from misfit
-            given = {}
         if wanted is None or "context" in given:
-            return None
+            return None, given
         is_by_name = wanted.kind is wanted.KEYWORD_ONLY
-        return _BY_NAME if is_by_name else list(signature.parameters).index("context")
+        place = _BY_NAME if is_by_name else list(signature.parameters).index("context")
+        return place, given
 
     def _misfit(
         self, flow: Flow, name: str, signature: inspect.Signature, error: Exception
     ) -> FlowError:
         called = getattr(self.function, "__name__", self.function)
+        with suppress(Exception):  # names in it may not be there (yet)
+            signature = inspect.signature(self.function, eval_str=True)
         return self.wrong(
             flow, name, f"{called}{signature} cannot be called with these arguments: {error}"
         )
 
+    @cached_property
+    def output_type(self) -> Any:
+        """What the function says that it returns."""
+        return return_type(self.function)
+
+    def wanted(self, place: Sequence[str | int]) -> Any:
+        """Return the type of a parameter of the function, or of a part of it."""
+        name, *keys = place
+        hints = hints_of(self.function)
+        try:
+            kind = inspect.signature(self.function).parameters[str(name)].kind
+        except (KeyError, TypeError, ValueError):
+            return UNKNOWN
+        found = hints.get(str(name), UNKNOWN)
+        if kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+            keys = keys[1:]  # it is each of them that has this type
+        for key in keys:
+            found = part_type(found, key)
+        return UNKNOWN if found is MISSING else found
+
     def run(self, context: Context) -> Any:
         """Call the function and return what it returns."""
+        args, kwargs = self.args, self.kwargs
+        if self._is_wired:
+            args, kwargs = resolved((args, kwargs), context)
         if self._context_place is None:
-            return self.function(*self.args, **self.kwargs)
-        if self._context_place > len(self.args):
-            return self.function(*self.args, context=context, **self.kwargs)
-        before, after = self.args[: self._context_place], self.args[self._context_place :]
-        return self.function(*before, context, *after, **self.kwargs)
+            return self.function(*args, **kwargs)
+        if self._context_place > len(args):
+            return self.function(*args, context=context, **kwargs)
+        before, after = args[: self._context_place], args[self._context_place :]
+        return self.function(*before, context, *after, **kwargs)
+
+    def __getstate__(self) -> Mapping[str, Any]:
+        """Travel to another process; what `@flow.step` stands over, under the name that it has."""
+        return {**super().__getstate__(), "function": _findable(self.function)}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Arrive there."""
+        self.__dict__.update(state)
+        self.function = plain_function(self.function)
+
+
+def plain_function(function: Any) -> Callable[..., Any]:
+    """Return the function itself of one that `@flow.step` stands over."""
+    return function.function if isinstance(function, OverFunction) else function
+
+
+def _findable(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what a process finds under the name of a function, if it is a step made of it."""
+    found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
+    for name in getattr(function, "__qualname__", "").split("."):
+        found = getattr(found, name, None)
+    is_its_step = isinstance(found, OverFunction) and found.function is function
+    return found if is_its_step else function

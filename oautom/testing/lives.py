@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, get_args
 
@@ -12,6 +12,7 @@ from oautom.events.event import Event
 from oautom.events.log import MemoryEventLog
 from oautom.executors.base import Workers
 from oautom.flow import Flow
+from oautom.params import NO_PARAMS
 from oautom.recovery import Recalled
 from oautom.scheduler import Scheduler
 from oautom.testing.clock import SimulatedClock
@@ -126,9 +127,9 @@ class Lives:
             seconds, decision = self._decide(vect, step, attempt)
             self._clock.call_later(seconds, lambda: self.scheduler.put(decision))
 
-    def begin(self, vect: str) -> None:
-        """Start a Vect; as soon as it is in the log it outlives the program."""
-        self.runs[vect] = Run(self._flow, vect)
+    def begin(self, vect: str, params: Mapping[str, Any] = NO_PARAMS) -> None:
+        """Start a Vect, with plain parameters; what is in the log outlives the program."""
+        self.runs[vect] = Run(self._flow, vect, params)
         self.scheduler.begin(self.runs[vect])
 
     def cancel(self, vect: str, reason: str) -> None:
@@ -164,7 +165,7 @@ class Lives:
         self.runs.update(known)
         self.scheduler.take_over([run for run in known.values() if not run.is_told])
         for vect in lost:
-            self.begin(vect)
+            self.begin(vect, self.runs[vect].first_params)
         for run in known.values():
             for step in run.state.steps.values():
                 if step.state == "running" and step.kind == "approval":

@@ -18,6 +18,7 @@ from oautom.events.replay import replay
 from oautom.executors.base import Done, Place, Work
 from oautom.flow import Flow
 from oautom.messages import Nudge
+from oautom.params import NO_PARAMS
 from oautom.scheduler import Scheduler
 from oautom.states import HELD
 from oautom.testing.simulation import tell_nobody
@@ -53,11 +54,11 @@ def assert_replays(
 ) -> None:
     """Drive the scheduler with the recorded answers, and hold what it decides against the log.
 
-    Every Vect of the flow in the log is replayed by itself: with the graph of today, the answers
-    of its steps and the wishes of its people as they came. When a step starts depends on free
-    workers too, so a start may come as late as it did, unless the log shows that a worker was free:
-    fewer steps were under way than at another time, or than there are workers. Which one starts,
-    and all else, must agree.
+    Every Vect of the flow in the log is replayed by itself: with the graph of today, its
+    parameters, which must fit those that the flow declares today, the answers of its steps and the
+    wishes of its people as they came. When a step starts depends on free workers too, so a start
+    may come as late as it did, unless the log shows that a worker was free: fewer steps were under
+    way than at another time, or than there are workers. Which one starts, and all else, must agree.
 
     Args:
         log: A log, a Vect, or events.
@@ -67,7 +68,7 @@ def assert_replays(
     Raises:
         ReplayDiffersError: Something would be decided otherwise; an `AssertionError` too.
         SettingError: An argument cannot be used, or the log has no Vect of this flow.
-        CycleError: The flow has a cycle.
+        FlowError: `flow.validate()` refuses the flow.
     """
     if not isinstance(flow, Flow):
         raise SettingError(f"assert_replays() needs a Flow, not {flow!r}")
@@ -111,10 +112,14 @@ class _Replay(MemoryEventLog):
         self._differs: ReplayDiffersError | None = None
         self._run = Run(flow, vect)
         self._scheduler = Scheduler(self, self, self, tell=tell_nobody)
+        self._params = history[0].data.get("params", NO_PARAMS)
+        self._run = Run(flow, vect, self._params)
         self._scheduler.begin(self._run)
 
     def run(self) -> None:
         """Replay the Vect to the end of its log."""
+        if changed := self._flow.params.differences(self._params):
+            raise self._difference("; ".join(changed))
         self._catch_up()
         while self._at < len(self._history):
             before = self._at

@@ -29,6 +29,7 @@ Outcomes = Mapping[str, Any]
 
 def simulate(
     flow: Flow,
+    params: Mapping[str, Any] | None = None,
     *,
     durations: Durations | None = None,
     outcomes: Outcomes | None = None,
@@ -47,13 +48,15 @@ def simulate(
 
     Args:
         flow: The flow.
+        params: Its parameters, as `app.start` takes them.
         durations: Name of a step -> seconds that it takes, or that a person takes to decide, 0
             unless said; or a list of these, one for each attempt, of which the last one holds for
             the rest.
         outcomes: Name of a step -> its output, or an exception instance with which it fails; or a
             list of these, one for each attempt, of which the last one holds for the rest. A step
             succeeds with the output None unless said. An output that is a list stands in a list.
-        like: A Vect that has run: durations and outcomes are as in its log unless said otherwise.
+        like: A Vect that has run: parameters, durations and outcomes are as in its log unless said
+            otherwise.
         start: When it begins, aware.
         seed: Of steps that end at the same instant, chance decides which ends first: this chance.
         max_workers: How many steps run at once; None for as many as can.
@@ -62,8 +65,9 @@ def simulate(
 
     Raises:
         UnknownStepError: `durations` or `outcomes` name a step that the flow does not have.
+        ParamError: A parameter is unknown, missing or wrong.
         SettingError: An argument cannot be used.
-        CycleError: The flow has a cycle.
+        FlowError: `flow.validate()` refuses the flow.
     """
     if not isinstance(seed, int):
         raise SettingError(f"seed must be an int, not {seed!r}")
@@ -76,14 +80,22 @@ def simulate(
         if not isinstance(like, Vect):
             raise SettingError(f"like must be a Vect or None, not {like!r}")
         script.follow(like)
+        params = _params_like(like, flow) | dict(params or {})
+    plain = flow.params.plain(params)
     clock = SimulatedClock(start, seed)
     log = MortalLog(moments(crash_at))
     slots = max_workers or sys.maxsize
     lives = Lives(flow, log, clock, lambda: ScriptedWorkers(script, clock, slots), script.decision)
     vect = f"simulated-{seed}"
-    lives.begin(vect)
+    lives.begin(vect, plain)
     lives.drive(lambda: lives.scheduler.is_over(lives.runs[vect]))
     return Vect(lives.runs[vect], ForegroundEngine(lives.scheduler, log))
+
+
+def _params_like(vect: Vect, flow: Flow) -> dict[str, Any]:
+    """Return the parameters of a Vect that a flow takes, too."""
+    plain = vect.status()["params"]
+    return {name: value for name, value in plain.items() if name in flow.params}
 
 
 def tell_nobody(flow: object, happened: Event) -> None:

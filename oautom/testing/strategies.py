@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import string
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import count, islice, product
 from typing import Any, get_args
@@ -69,6 +69,7 @@ class DrawnFlow(Flow):
     def _options_of(self, name: str) -> str:
         options = self.steps[name].options()
         told = [value if isinstance(value, str) else key for key, value in options.items()]
+        told += ["is given them"] if self.steps[name].references else []
         return f" ({', '.join(told)})" if told else ""
 
 
@@ -101,6 +102,7 @@ def flows(
     retries: bool = False,
     waits: bool = False,
     branches: bool = False,
+    forwarding: bool = False,
 ) -> Flow:
     """Draw a flow, in an app of its own: in memory, `executor='inline'`, with a simulated clock.
 
@@ -117,6 +119,8 @@ def flows(
         retries: Whether some steps are tried again, and some have a `timeout`.
         waits: Whether some steps wait for a time or for a person, instead of what `steps` draws.
         branches: Whether some steps choose which of their dependants are followed, instead.
+        forwarding: Whether some steps are given the outputs of those that they wait for. A step of
+            `steps` is not, but may take some by itself.
     """
     # A step is drawn as a label, and numbers that stand for labels before it: the nearest below.
     # So an example from which a step is taken out is the same but for this step, which is how it
@@ -131,13 +135,17 @@ def flows(
     flow = DrawnFlow("flow", OAutom(executor="inline", clock=SimulatedClock()))
     declared: dict[int, Execution] = {}
     for (own_label, upstreams), name in zip(plan, drawn_names, strict=True):
+        waits_for = {_nearest(each, declared) for each in upstreams}
+        before = [step for each, step in declared.items() if each in waits_for]
         make = _do_nothing if steps is None else draw(steps)
         others = [_wait, _ask] * waits + [_choose] * branches
         if others:
             make = draw(st.just(make) | st.sampled_from(others))
-        made = make(name, flow)
-        waits_for = {_nearest(each, declared) for each in upstreams}
-        made.depends(*(step for each, step in declared.items() if each in waits_for))
+        if forwarding and make is _do_nothing and before and draw(st.booleans()):
+            made: Execution = PythonExecution(name, flow, _nothing, before)
+        else:
+            made = make(name, flow)
+            made.depends(*before)
         if trigger_rules:
             made.trigger_rule = draw(st.sampled_from(TriggerRule))
             made.allow_failure = draw(st.booleans())
@@ -181,7 +189,7 @@ def _ask(name: str, flow: Flow) -> ApprovalExecution:
     return ApprovalExecution(name, flow, "may it go on?", timeout=8)
 
 
-def _nothing() -> None:
+def _nothing(*given: Any) -> None:
     """Do what the steps of drawn flows do."""
 
 
@@ -251,6 +259,7 @@ def histories(
     max_vects: int = 2,
     max_workers: int = 3,
     max_crashes: int = 2,
+    params: st.SearchStrategy[Mapping[str, Any]] | None = None,
 ) -> History:
     """Draw the log of runs: how steps end, how long they take, how many at once, who cancels when.
 
@@ -263,6 +272,7 @@ def histories(
         max_vects: How many Vects there are at the most.
         max_workers: How many steps run at once at the most, where the number is limited.
         max_crashes: How often the program dies at the most, and is run again.
+        params: What each Vect is started with; where nothing is said, what the flow has as default.
     """
     moment = st.tuples(st.sampled_from(get_args(When)), st.integers(1, 20))
     log = MortalLog(draw(st.lists(moment, max_size=max_crashes)))
@@ -277,7 +287,8 @@ def histories(
     slots = draw(st.none() | st.integers(1, max_workers))
     instant = st.integers(0, 10)
     wish = st.tuples(instant, st.sampled_from(["pause", "retry"]))
-    plan = st.tuples(instant, st.none() | instant, st.lists(wish, max_size=2))
+    plain = st.builds(drawn.params.plain, st.none() if params is None else params)
+    plan = st.tuples(instant, st.none() | instant, st.lists(wish, max_size=2), plain)
     plans = draw(st.lists(plan, min_size=1, max_size=max_vects))
     seed = draw(st.integers(0, 99))
     return History(_events(drawn, script, slots or sys.maxsize, plans, seed, log), drawn)
@@ -287,11 +298,11 @@ def _events(
     flow: Flow,
     script: Script,
     slots: int,
-    plans: list[tuple[int, int | None, list[tuple[int, str]]]],
+    plans: list[tuple[int, int | None, list[tuple[int, str]], Mapping[str, Any]]],
     seed: int,
     log: MortalLog,
 ) -> Iterator[Event]:
-    """Run a Vect for each plan: when it begins, when it is cancelled then, what else is done."""
+    """Run a Vect for each plan: when it begins, when it is cancelled then, and what else."""
     clock = SimulatedClock(seed=seed)
     crew: list[_CountedWorkers] = []  # the newest last: a dead one is not waited for
 
@@ -301,9 +312,11 @@ def _events(
 
     lives = Lives(flow, log, clock, hire, script.decision)
 
-    def begin(cancel_after: int | None, wishes: list[tuple[int, str]]) -> None:
+    def begin(
+        cancel_after: int | None, wishes: list[tuple[int, str]], plain: Mapping[str, Any]
+    ) -> None:
         vect = f"vect-{len(lives.runs) + 1}"
-        lives.begin(vect)
+        lives.begin(vect, plain)
         if cancel_after == 0:  # before all else: so the smallest history needs no luck
             lives.cancel(vect, "drawn")
         elif cancel_after is not None:
@@ -317,8 +330,8 @@ def _events(
         runs = lives.runs.values()
         return len(runs) == len(plans) and all(map(lives.scheduler.is_over, runs))
 
-    for seconds, cancel_after, wishes in plans:
-        clock.call_later(seconds, partial(begin, cancel_after, wishes))
+    for seconds, cancel_after, wishes, plain in plans:
+        clock.call_later(seconds, partial(begin, cancel_after, wishes, plain))
     lives.drive(lambda: are_over() and not crew[-1].busy and lives.scheduler.is_idle())
     return log.read()
 

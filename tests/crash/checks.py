@@ -21,6 +21,7 @@ from oautom.events.check import check_history
 from oautom.events.sqlite import SqliteEventLog
 
 from .plans import Plan, expected
+from .program import day_of
 
 Place = tuple[str, str]
 """A step of a Vect."""
@@ -123,6 +124,8 @@ class Evidence:
             for step in self._plan["flows"][flow]
         }
         for line in lines:
+            if line.what == "wrong":
+                self._say(f"its parameter, or what it was given, is another: {line}")
             if line.what == "overlap" or line.attempt < newest[line.place]:
                 self._say(f"two attempts at once: {line}")
             if line.what == "begin":
@@ -187,6 +190,8 @@ class Evidence:
         vects = replay(self.events)
         for vect, flow in self._plan["vects"].items():
             steps = self._plan["flows"][flow]
+            if vects[vect].params != {"day": day_of(vect).isoformat()}:
+                self._say(f"{vect} has the parameters {vects[vect].params}")
             lost = {step for name, step in self._lost if name == vect}
             wanted = dict(expected(steps, lost))
             found = {name: step.state for name, step in vects[vect].steps.items()}

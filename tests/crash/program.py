@@ -13,6 +13,8 @@ import resource
 import signal
 import sys
 import time
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ say() {
 exec 9>>"locks/$OAUTOM_VECT.$OAUTOM_STEP"
 flock --nonblock 9 || say overlap
 say begin
+for name in ${!DAY*}; do [[ ${!name} == "$DAY" ]] || say wrong; done
 """
 _BASH_ENDS = {
     "end": "say end",
@@ -76,7 +79,35 @@ def has_failed(context: Context) -> bool:
     return any(each.startswith(line) for each in Path("side").read_text().splitlines())
 
 
-def work(context: Context, kind: str, seconds: float, outcome: str) -> Any:
+@dataclass
+class Told:
+    """What a Python step returns: it comes back as this type in every life."""
+
+    of: str
+    day: date
+    inputs: tuple[str, ...]
+    text: str
+
+
+def day_of(vect: str) -> date:
+    """Return the parameter of a Vect."""
+    return date(2026, 11, 1 + sum(vect.encode()) % 30)
+
+
+def is_right(context: Context, day: date, given: dict[str, Any]) -> bool:
+    """Whether the parameter and what is forwarded are what they were at first."""
+    told = {step: each for step, each in given.items() if isinstance(each, Told)}
+    return (
+        day == context.params["day"] == day_of(context.vect_id)
+        and given == context.inputs
+        and all(isinstance(each, Told | str | None) for each in given.values())
+        and all(each.day == day and each.of == step for step, each in told.items())
+    )
+
+
+def work(
+    context: Context, kind: str, seconds: float, outcome: str, day: date, given: dict[str, Any]
+) -> Told | None:
     """What a Python step does."""
     fd = os.open(f"locks/{context.vect_id}.{context.step}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
     try:
@@ -85,6 +116,8 @@ def work(context: Context, kind: str, seconds: float, outcome: str) -> Any:
         except BlockingIOError:
             say("overlap", context)
         say("begin", context)
+        if not is_right(context, day, given):
+            say("wrong", context)
         if kind == "listens":
             if context.cancelled.wait(seconds):
                 say("stopped", context)
@@ -97,27 +130,33 @@ def work(context: Context, kind: str, seconds: float, outcome: str) -> Any:
         say("end", context)
     finally:
         os.close(fd)
-    return {"of": context.step, "inputs": sorted(context.inputs), "text": "x" * 200}
+    return Told(context.step, day, tuple(sorted(context.inputs)), "x" * 200)
 
 
 def declare(app: OAutom, plan: dict[str, Any]) -> None:
     """Declare the flows of a plan."""
     for name, steps in plan["flows"].items():
-        flow = Flow(name, app, max_active_vects=100)
+        flow = Flow(name, app, params={"day": date}, max_active_vects=100)
         made: dict[str, Any] = {}
         for step in steps:
             options: dict[str, Any] = {"on_crash": step["on_crash"]}
             if step["outcome"] == "flaky":
                 options["retry"] = RetryPolicy(max_attempts=2, delay=DELAY, jitter=0)
+            options = {"on_crash": step["on_crash"]}
+            before = {upstream: made[upstream] for upstream in step["upstreams"]}
             if step["kind"] in _BASH_BODIES:
                 end = _BASH_ENDS[step["outcome"]]
                 command = f"{_BASH}{_BASH_BODIES[step['kind']]}\n{end}"
-                env = {"SECONDS_OF_WORK": str(step["seconds"])}
+                env = {"SECONDS_OF_WORK": str(step["seconds"]), "DAY": flow.param("day")}
+                for i, upstream in enumerate(before.values()):
+                    if isinstance(upstream, PythonExecution):
+                        env[f"DAY_{i}"] = upstream.output["day"]
                 one: Any = BashExecution(step["name"], flow, command, env, **options)
             else:
                 args = {key: step[key] for key in ("kind", "seconds", "outcome")}
+                args |= {"day": flow.param("day"), "given": before}
                 one = PythonExecution(step["name"], flow, work, kwargs=args, **options)
-            one.depends(*(made[upstream] for upstream in step["upstreams"]))
+            one.depends(*before.values())
             made[step["name"]] = one
 
 
@@ -206,7 +245,9 @@ def main(plan: dict[str, Any]) -> None:
     if left := strangers(log.id):
         Path("strangers").write_text(repr(left))
     tell("recovered")
-    vects = [app.start(flow, vect_id=vect) for vect, flow in plan["vects"].items()]
+    vects = [
+        app.start(flow, {"day": day_of(vect)}, vect_id=vect) for vect, flow in plan["vects"].items()
+    ]
     tell("started")
     for vect in vects:
         vect.wait()

@@ -52,6 +52,10 @@ KEY_LINES = {
         "billed tuesday",
         "billed wednesday",
     ],
+    "values.py": [
+        r"2026-11-24: \{\"Tuesday\":42\.0,\"most\":40\.0\} - it's good; \$\(rm -rf /\)",
+        r"24 November 2026: 40\.0",
+    ],
     "subscriber.py": [
         r"nightly: 1 vect\.created \(nightly\)",
         "Subject: nightly/load failed",

@@ -9,9 +9,10 @@ never written again: what old versions wrote, and how they decided, is what the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from oautom import (
     ApprovalExecution,
@@ -22,10 +23,12 @@ from oautom import (
     Flow,
     MemoryEventLog,
     OAutom,
+    Param,
     Pool,
     PythonExecution,
     RetryPolicy,
     Skip,
+    SqliteEventLog,
     TriggerRule,
     WaitExecution,
 )
@@ -165,6 +168,31 @@ def people() -> Flow:
     return flow
 
 
+def values() -> Flow:
+    """A flow with parameters, and with values that go from step to step, whole and in part."""
+    params = {"day": date, "names": list[str], "limit": Param(int, 10)}
+    flow = Flow("values", app(), params=params)
+
+    @flow.step
+    def extract(day: date, limit: int) -> dict[str, list[date]]:
+        return {"days": [day, date(2026, 11, 25)][:limit], "none": []}
+
+    @flow.step(name="count")
+    def total(days: list[date], first: date, names: list[str]) -> int:
+        assert first == days[0]
+        return len(days) + len(names)
+
+    @flow.step(trigger_rule=TriggerRule.ALL_DONE)
+    def pick(day: date, word: str = "x") -> str:
+        return f"{day} {word}"
+
+    rows = extract(flow.param("day"), limit=flow.param("limit"))
+    total(rows.output["days"], rows.output["days"][0], flow.param("names"))
+    pick(rows.output["none"][0])
+    pick(rows.output["days"][0], flow.param("names")[0])
+    return flow
+
+
 def odd() -> Flow:
     """A flow with names and values that a careless format would not keep."""
     flow = Flow('odd "name"', app())
@@ -268,6 +296,22 @@ def run_people() -> list[Event]:
     return list(log.read())
 
 
+def run_values() -> list[Event]:
+    """Run them for real: in a durable log, where outputs stand as JSON."""
+    flow = values()
+    with TemporaryDirectory() as folder:
+        log = SqliteEventLog(Path(folder) / "runs.db")
+        with OAutom(executor="inline", clock=SimulatedClock(), log=log) as running:
+            flow.app = running
+            running.add(flow)
+            given = {"day": "2026-11-24", "names": '["ü", "b"]', "limit": 2}
+            running.run(flow, given, vect_id="tuesday")
+            running.run(flow, {"day": date(2026, 11, 25), "names": []}, vect_id="wednesday")
+        events = list(log.read())
+        log.close()
+        return events
+
+
 def run_odd() -> list[Event]:
     flow = odd()
     values = [None, True, -0.0, 2**60, 1e-300, 'two\nlines\u2028"', {"": [{}, []]}]
@@ -279,18 +323,8 @@ def run_odd() -> list[Event]:
 FLOWS: dict[str, Callable[[], Flow]] = {
     each.__name__: each
     for each in (
-        chain,
-        diamond,
-        wide,
-        cancel,
-        late,
-        polled,
-        crash,
-        rules,
-        retries,
-        branches,
-        people,
-        odd,
+        *(chain, diamond, wide, cancel, late, polled, crash, rules, retries, branches, people),
+        *(values, odd),
     )
 }
 RUNS: dict[str, Callable[[], list[Event]]] = {
@@ -307,6 +341,7 @@ RUNS: dict[str, Callable[[], list[Event]]] = {
         run_retries,
         run_branches,
         run_people,
+        run_values,
         run_odd,
     )
 }

@@ -50,6 +50,10 @@ ENDS = {
         "simulated-0": "success: check skipped, load failed, report skipped, repair success, "
         "note upstream_failed, clean up success, publish skipped, at once success"
     },
+    "values": {
+        "tuesday": "failed: extract success, count success, pick failed, pick_2 success",
+        "wednesday": "failed: extract success, count success, pick failed, pick_2 failed",
+    },
     "wide": {
         "simulated-3": "success: "
         + "".join(f"leaf {i} success, " for i in range(1, 8))

@@ -608,8 +608,25 @@ def swaps() -> Iterator[tuple[Log, Events]]:
             yield log, swapped(log.events, at)
 
 
+def with_other_params() -> Iterator[tuple[Log, Events]]:
+    """Yield histories with parameters that the flow has not; nothing else could tell."""
+    for log in good_logs():
+        assert log.flow is not None
+        changed = with_data(log.events[0], params=MappingProxyType({"day": 1}))
+        yield log._replace(flow=None), [changed, *log.events[1:]]
+        if changed.flow == log.flow.name:
+            yield log, [changed, *log.events[1:]]
+
+
+def test_parameters_are_held_against_the_flow_if_there_is_one() -> None:
+    for log, events in with_other_params():
+        names = {found.invariant for found in found_in(log, events)}
+        assert names == ({"params-are-of-the-flow"} if log.flow else set())
+
+
 def test_every_invariant_is_violated_by_some_damage() -> None:
-    names = {found.invariant for log, events in swaps() for found in found_in(log, events)}
+    others = [*swaps(), *with_other_params()]
+    names = {found.invariant for log, events in others for found in found_in(log, events)}
     assert names.union(*map(found_by, MUTATIONS)) == set(INVARIANTS)
 
 

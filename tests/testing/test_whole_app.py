@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
+from datetime import date
 from typing import Any, NamedTuple
 
 import pytest
@@ -32,11 +33,14 @@ from hypothesis.stateful import (
 from oautom import (
     ApprovalExecution,
     BranchExecution,
+    Context,
     Event,
     Execution,
     Flow,
     MemoryEventLog,
     OAutom,
+    Param,
+    ParamError,
     PythonExecution,
     Skip,
     Vect,
@@ -51,6 +55,7 @@ from oautom.rules import verdict
 from oautom.testing import SimulatedClock, assert_replays, check_history, flows
 
 OPEN = ("pending", "running", "up_for_retry")
+DAY = date(2026, 11, 24)
 
 
 class Alarm(NamedTuple):
@@ -75,6 +80,8 @@ class Model:
         self.graph, self.workers = dict(drawn.graph.upstreams), workers
         self.rules = {name: step.trigger_rule for name, step in drawn.steps.items()}
         self.may_fail = {name for name, step in drawn.steps.items() if step.allow_failure}
+        self.given = {name for name, step in drawn.steps.items() if step.references}
+        self.params: dict[str, dict[str, Any]] = {}
         self.steps: dict[str, dict[str, str]] = {}  # the states, by Vect and step
         self.looks: list[tuple[str, str]] = []  # steps whose upstreams have news
         self.due: list[tuple[str, str]] = []  # first come, first served
@@ -90,7 +97,8 @@ class Model:
         self.attempts: Counter[tuple[str, str]] = Counter()
         self.failures: Counter[tuple[str, str]] = Counter()
 
-    def start(self, vect: str) -> None:
+    def start(self, vect: str, **params: Any) -> None:
+        self.params[vect] = params
         self.steps[vect] = dict.fromkeys(self.graph, "pending")
         roots = [step for step, before in self.graph.items() if not before]
         at_once = [step for step in self.graph if self.rules[step] == "always"]
@@ -122,6 +130,8 @@ class Model:
     def answer(self, vect: str, step: str, attempt: int, state: str, cause: Exception) -> None:
         if self.steps[vect][step] != "running" or self.attempts[vect, step] != attempt:
             return  # it was cancelled, or its time was up: it is late
+        if not self.is_held(step) and not self.has_outputs(vect, step):
+            state = "failed"
         policy = self.policies[step] if not self.is_held(step) else None
         if state == "failed" and policy is not None and policy.covers(cause):
             self.failures[vect, step] += 1
@@ -131,6 +141,14 @@ class Model:
                 self.set_alarm(delay, "release", vect, step)
                 return
         self.become(vect, step, state)
+
+    def has_outputs(self, vect: str, step: str) -> bool:
+        return all(self.steps[vect][upstream] == "success" for upstream in self.taken_by(step))
+
+    def taken_by(self, step: str) -> tuple[str, ...]:
+        """Return whose outputs a step is given."""
+        plain = tuple(name for name in self.graph[step] if not self.kinds[name])
+        return plain if step in self.given else ()
 
     def set_alarm(self, seconds: float, kind: str, vect: str, step: str) -> None:
         attempt = self.attempts[vect, step]
@@ -279,7 +297,13 @@ number = st.integers(0, 9)
 class WholeApp(RuleBasedStateMachine):
     @initialize(
         drawn=flows(
-            min_steps=1, max_steps=5, trigger_rules=True, retries=True, waits=True, branches=True
+            min_steps=1,
+            max_steps=5,
+            trigger_rules=True,
+            retries=True,
+            waits=True,
+            branches=True,
+            forwarding=True,
         ),
         workers=st.integers(1, 3),
         at_once=st.integers(1, 3),
@@ -300,7 +324,8 @@ class WholeApp(RuleBasedStateMachine):
         self.app = OAutom(
             log=log, executor=self.hands, max_workers=self.model.workers, clock=self.clock
         )
-        self.flow = Flow("flow", self.app, max_active_vects=self.at_once)
+        params = {"number": int, "days": Param(list[date], [DAY])}
+        self.flow = Flow("flow", self.app, params=params, max_active_vects=self.at_once)
         for name, upstreams in self.model.graph.items():
             like = self.drawn.steps[name]
             options: dict[str, Any] = {
@@ -317,19 +342,27 @@ class WholeApp(RuleBasedStateMachine):
             elif isinstance(like, BranchExecution):
                 step = BranchExecution(name, self.flow, self.choose, **options)
             else:
-                step = PythonExecution(name, self.flow, self.work, **options)
+                args: list[Any] = [self.flow.param("number"), self.flow.param("days")[0]]
+                args += [self.flow.steps[up].output["of"] for up in self.model.taken_by(name)]
+                step = PythonExecution(name, self.flow, self.work, args, **options)
             step.depends(*(self.flow.steps[upstream] for upstream in upstreams))
         signals.event.connect(self.hear, sender=self.flow)
 
-    def work(self) -> str:
+    def work(self, number: int, day: date, *given: str, context: Context) -> dict[str, str]:
+        params = self.model.params[context.vect_id]
+        assert (number, day) == (params["number"], params["days"][0])
+        assert given == self.model.taken_by(context.step)
+        self.end_as_told()
+        return {"of": context.step}
+
+    def end_as_told(self) -> None:
         if self.ending == "failed":
             raise RuntimeError("it fails")
         if self.ending == "skipped":
             raise Skip("it need not be")
-        return "it works"
 
     def choose(self) -> list[str]:
-        self.work()
+        self.end_as_told()
         return self.choice
 
     def hear(self, flow: Flow, event: Event, **_: Any) -> None:
@@ -356,17 +389,20 @@ class WholeApp(RuleBasedStateMachine):
 
     # What is done to the app
 
-    @rule()
-    def start(self) -> None:
+    @rule(number=st.integers(-9, 9), days=st.none() | st.lists(st.dates(), min_size=1, max_size=2))
+    def start(self, number: int, days: list[date] | None) -> None:
+        given: dict[str, Any] = {"number": str(number)} | ({"days": days} if days else {})
         is_full = len([vect for vect in self.vects if not vect.ended]) == self.flow.max_active_vects
         if is_full:
             with pytest.raises(VectAlreadyRunningException):
-                self.app.start(self.flow)
+                self.app.start(self.flow, given)
         else:
-            vect = self.app.start(self.flow)
-            assert self.app.start(self.flow, vect_id=vect.id) is vect
+            vect = self.app.start(self.flow, given)
+            assert self.app.start(self.flow, given, vect_id=vect.id) is vect
+            with pytest.raises(ParamError):
+                self.app.start(self.flow, {"number": number + 1}, vect_id=vect.id)
             self.vects.append(vect)
-            self.model.start(vect.id)
+            self.model.start(vect.id, number=number, days=days or [DAY])
             self.go()
 
     @precondition(lambda self: self.hands.jobs)
@@ -484,6 +520,7 @@ class WholeApp(RuleBasedStateMachine):
 
     @invariant()
     def the_states_are_those_of_the_model(self) -> None:
+        assert {vect.id: dict(vect.params) for vect in self.vects} == self.model.params
         live = {vect.id: {s.name: s.state for s in vect.steps.values()} for vect in self.vects}
         assert live == self.model.steps
         assert [vect.state for vect in self.vects] == [

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from itertools import pairwise, product
 from pathlib import Path
 from types import MappingProxyType
@@ -56,9 +56,14 @@ Place = tuple[str, str | None]
 # Good histories
 
 
-def flow_of(graph: dict[str, str], app: Any = None, work: Callable[..., Any] = nothing) -> Flow:
+def flow_of(
+    graph: dict[str, str],
+    app: Any = None,
+    work: Callable[..., Any] = nothing,
+    params: dict[str, Any] | None = None,
+) -> Flow:
     """A flow with steps of one letter, each with the letters of its upstreams."""
-    flow = Flow("f", app or Registry(), max_active_vects=9)
+    flow = Flow("f", app or Registry(), params=params, max_active_vects=9)
     steps = {name: PythonExecution(name, flow, work) for name in graph}
     for name, upstreams in graph.items():
         steps[name].depends(*(steps[upstream] for upstream in upstreams))
@@ -68,6 +73,15 @@ def flow_of(graph: dict[str, str], app: Any = None, work: Callable[..., Any] = n
 CHAIN = flow_of({"a": "", "b": "a"})
 PAIR = flow_of({"a": "", "b": ""})
 FORK = flow_of({"a": "", "b": "a", "c": "a", "x": ""})
+
+
+WITH_PARAMS = flow_of({"a": "", "b": "a"}, params={"day": date})
+
+
+def told_day(**params: Any) -> Events:
+    """The history of a flow with parameters, with these in it."""
+    events = simulate(WITH_PARAMS, {"day": date(2026, 11, 24)}).events()
+    return tell(events, CREATED, params=MappingProxyType(params))
 
 
 def chain() -> Events:
@@ -388,6 +402,10 @@ def witnesses() -> list[Witness]:
         Witness("vect-is-created-first", add(chain(), CREATED)),
         Witness("graph-is-of-the-flow", chain(), PAIR),
         Witness("graph-is-of-the-flow", pair(), CHAIN),
+        Witness("params-are-of-the-flow", chain(), WITH_PARAMS),
+        Witness("params-are-of-the-flow", told_day(day="no day"), WITH_PARAMS),
+        Witness("params-are-of-the-flow", told_day(day="2026-11-24", more=1), WITH_PARAMS),
+        Witness("params-are-of-the-flow", told_day(day="2026-11-24"), CHAIN),
         Witness("flow-stays", change(chain(), A_SUCCEEDED, flow="g")),
         Witness("steps-are-in-the-graph", change(chain(), SUCCEEDED, step="a")),
         Witness("steps-are-in-the-graph", late(chain(), "success", step="z")),
@@ -514,6 +532,10 @@ def test_the_workers_there_were_pass() -> None:
     check_history(pair(2), PAIR, max_workers=2)
     check_history(cancelled(), max_workers=1)
     check_history(two(), max_workers=1)
+
+
+def test_parameters_of_their_types_pass() -> None:
+    check_history(told_day(day="2026-11-24"), WITH_PARAMS)
 
 
 @pytest.mark.parametrize("witness", WITNESSES, ids=IDS)
