@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from oautom import events
-from oautom.app import OAutom, OAutomMode
+from oautom.app import OAutom
 from oautom.clock import Clock, SystemClock
+from oautom.engine import OAutomMode
 from oautom.errors import (
     CrossFlowDependencyError,
     CycleError,
@@ -37,6 +38,7 @@ from oautom.events import Event, EventLog, MemoryEventLog
 from oautom.events.subscribers import Subscription
 from oautom.executions import BashExecution, Context, Execution, PythonExecution, Skip
 from oautom.flow import Flow
+from oautom.plans import Plan
 from oautom.rules import TriggerRule
 from oautom.vect import Step, Vect
 
@@ -71,6 +73,7 @@ __all__ = [
     "OAutom",
     "OAutomError",
     "OAutomMode",
+    "Plan",
     "PythonExecution",
     "SettingError",
     "Skip",

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
+from types import MappingProxyType
 from typing import NamedTuple
 
 from oautom.decide import Command
+from oautom.events.event import Event
+from oautom.flow import Flow
+from oautom.states import PLAN_EVENTS
 from oautom.vect import Run
 
 Key = tuple[str, str, int]
@@ -26,7 +32,7 @@ class Poll(NamedTuple):
 
 
 class Nudge:
-    """Message: nothing has happened, but look again whether you are done."""
+    """Message: nothing has happened, but look again: whether you are done, which plans are due."""
 
 
 class Asked:
@@ -45,4 +51,26 @@ class Halt(NamedTuple):
     reason: str
 
 
-Message = Command | Answer | Poll | Nudge | Asked | TakeOver | Halt
+class Note(NamedTuple):
+    """Message: a plan has something to tell; it is of no Vect, and moves nothing.
+
+    Attributes:
+        flow: The flow of the plan.
+        name: Name of the event: one of `PLAN_EVENTS`.
+        vect: The id that the Vect would have had.
+        data: What the event tells.
+    """
+
+    flow: Flow
+    name: str
+    vect: str
+    data: Mapping[str, str]
+
+    def event(self, seq: int, time: datetime) -> Event:
+        """Return it as an event."""
+        data = MappingProxyType(self.data)
+        dest = PLAN_EVENTS[self.name]
+        return Event(seq, time, self.flow.name, self.vect, None, None, self.name, None, dest, data)
+
+
+Message = Command | Answer | Poll | Nudge | Asked | TakeOver | Halt | Note

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from oautom.engine import ForegroundEngine
 from oautom.errors import FlowError, UnknownFlowError, UnknownVectError, VectAlreadyRunningException
+from oautom.events.event import NO_DATA
 from oautom.events.log import EventLog, PrunedVect
 from oautom.flow import Flow
 from oautom.recovery import Archive
@@ -51,9 +52,9 @@ class Vects:
             if vect.id not in past:
                 yield vect
 
-    def begin(self, flow: Flow, vect_id: str) -> Vect:
-        """Start a new Vect."""
-        run = Run(flow, vect_id)
+    def begin(self, flow: Flow, vect_id: str, planned: Mapping[str, str] = NO_DATA) -> Vect:
+        """Start a new Vect; `planned` is what it tells of the plan that has started it."""
+        run = Run(flow, vect_id, planned)
         vect = self._moving[vect_id] = Vect(run, self._engine)
         self._active[flow.name].append(vect)
         self._engine.begin(run)
@@ -99,8 +100,12 @@ class Vects:
             raise UnknownFlowError(entry.flow, self._flows)
         return self._archive.vect(entry, self._flows[entry.flow])
 
-    def check_room(self, flow: Flow) -> None:
+    def check_room(self, flow: Flow, at: datetime | None = None) -> None:
         """Refuse one more Vect of a flow where it is one too many, or where one could not go on.
+
+        Args:
+            flow: The flow.
+            at: An instant that has just passed: what has ended since then is open; None for now.
 
         Raises:
             VectAlreadyRunningException: `max_active_vects` of them are open.
@@ -109,7 +114,7 @@ class Vects:
         for error in self._archive.unfit():
             if error.flow == flow.name:
                 raise error
-        active = [vect for vect in self._active.get(flow.name, ()) if not vect.ended]
+        active = [vect for vect in self._active.get(flow.name, ()) if not _ended_by(vect, at)]
         self._active[flow.name] = active
         if len(active) >= flow.max_active_vects:
             running = [vect.id for vect in active]
@@ -152,3 +157,9 @@ class Vects:
         for vect in gone:
             self._moving.pop(vect.id, None)
         return gone
+
+
+def _ended_by(vect: Vect, instant: datetime | None) -> bool:
+    if not vect.ended or instant is None:
+        return vect.ended
+    return datetime.fromisoformat(vect.status()["end_date"]) <= instant

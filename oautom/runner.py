@@ -10,8 +10,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
+from msgspec import structs
+
 from oautom.clock import Clock, Timers
 from oautom.decide import Effect, Finished, Submit
+from oautom.errors import OAutomError
 from oautom.events.fold import StepState
 from oautom.executions.base import Execution, wrong_interval
 from oautom.executions.context import Context
@@ -20,6 +23,7 @@ from oautom.executors.base import Workers
 from oautom.executors.inline import InlineWorkers
 from oautom.executors.threads import ThreadWorkers
 from oautom.messages import Answer, Key, Poll
+from oautom.values import readable
 from oautom.vect import Run
 
 
@@ -247,3 +251,17 @@ def _inputs(step: StepState) -> dict[str, Any]:
 
 def _finished(key: Key, outcome: Outcome) -> Finished:
     return Finished(*key, outcome.output, outcome.error, outcome.details, outcome.is_skip)
+
+
+def kept(answer: Finished, check_value: Callable[[object], None]) -> Finished:
+    """Return an answer as the log can keep it: an output that it cannot fails the step."""
+    if answer.error is not None:
+        data = {key: readable(value) for key, value in answer.data.items()}
+        return structs.replace(answer, error=readable(answer.error), data=data)
+    if answer.output is None:
+        return answer
+    try:
+        check_value(answer.output)
+    except OAutomError as error:
+        return structs.replace(answer, output=None, error=f"its output cannot be kept: {error}")
+    return answer

@@ -15,8 +15,6 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from msgspec import structs
-
 from oautom.clock import Clock
 from oautom.decide import (
     Begin,
@@ -31,16 +29,16 @@ from oautom.decide import (
     handle,
 )
 from oautom.driver import Driver
-from oautom.errors import OAutomError
 from oautom.events.event import Event
 from oautom.events.fold import StepState, VectState
 from oautom.events.log import EventLog
 from oautom.events.replay import replay
 from oautom.events.signals import publish
 from oautom.executors.base import Workers
+from oautom.flow import Flow
 from oautom.machine import LoggedMachine, Wire
-from oautom.messages import Answer, Asked, Halt, Message, Nudge, Poll, TakeOver
-from oautom.runner import Runner
+from oautom.messages import Answer, Asked, Halt, Message, Note, Nudge, Poll, TakeOver
+from oautom.runner import Runner, kept
 from oautom.states import (
     STEP_EVENTS,
     STEP_TABLE,
@@ -49,7 +47,6 @@ from oautom.states import (
     VECT_EVENTS,
     VECT_TABLE,
 )
-from oautom.values import readable
 from oautom.vect import Run
 
 _logger = logging.getLogger("oautom.scheduler")
@@ -66,6 +63,11 @@ class Scheduler(Driver[Message]):
         clock: What time it is.
         workers: Who does the work of the steps.
         tell: Called with the flow and each committed event; it tells the public signals.
+
+    Attributes:
+        on_look: Called to look which plans are due, on the thread that drives, between two ticks:
+            the lock is free, since whoever has that of the app may wait for this one.
+        is_awaited: A plan waits for the end of a Vect.
     """
 
     def __init__(
@@ -90,6 +92,10 @@ class Scheduler(Driver[Message]):
         # What is due but for a free slot: first come, first served.
         self._waiting: deque[StepState | VectState | Poll] = deque()
         self._has_news = False
+        self.on_look: Callable[[], object] = bool
+        self.is_awaited = False
+        self._is_look_due = False
+        self._notes: dict[int, Flow] = {}  # events of plans in this tick, by number
         self._holds_starts = False
         self._emitted, self._appended = Wire(), Wire()
         self._steps = self._machine(STEP_TABLE, STEP_EVENTS)
@@ -149,7 +155,7 @@ class Scheduler(Driver[Message]):
             self._runs = {
                 vect: run
                 for vect, run in self._runs.items()
-                if vect in at_work or not _ended_before(run, older_than)
+                if vect in at_work or not run.has_ended_before(older_than)
             }
             return set(self._runs)
 
@@ -193,10 +199,14 @@ class Scheduler(Driver[Message]):
                     self._settle()
                 events = self._log.commit()
             for event in events:
-                self._perform(event)
+                if event.seq not in self._notes:
+                    self._perform(event)
             if self.halted:
                 self._runner.kill_all()
                 self._is_ending_all = False
+            if self._is_look_due:
+                self._is_look_due = False
+                self.on_look()
         except BaseException as error:
             self._stop(error)
             if not isinstance(error, Exception):
@@ -204,7 +214,9 @@ class Scheduler(Driver[Message]):
             return
         try:
             for event in events:
-                self._tell(self._runs[event.vect].flow, event)
+                is_note = event.seq in self._notes
+                flow = self._notes[event.seq] if is_note else self._runs[event.vect].flow
+                self._tell(flow, event)
         finally:  # also when Ctrl-C comes while a receiver is called
             self._close_ended(events)
 
@@ -215,6 +227,9 @@ class Scheduler(Driver[Message]):
                 self._runs[event.vect].is_told = True
                 self._open.discard(event.vect)
                 self._has_news = True
+                if self.is_awaited:
+                    self.put(Nudge())
+        self._notes = {}
         if self._has_news or not self._open or self.halted:
             self._has_news = False
             self._have_all_look()
@@ -251,13 +266,17 @@ class Scheduler(Driver[Message]):
                 self._has_news |= message.key[0] not in self._open
                 finished = self._runner.settle(message)
                 if finished is not None and not self.halted:
-                    self._obey(self._kept(finished))
+                    self._obey(kept(finished, self._log.check_value))
             case _ if self.halted:
                 return
             case Poll():
                 self._waiting.append(message)
             case Nudge():
-                return
+                self._is_look_due = True
+            case Note():
+                event = message.event(self._log.last_seq + 1, self._now)
+                self._notes[event.seq] = message.flow
+                self._emitted.send(None, event=event)
             case Asked():
                 self._take_requests()
             case TakeOver():
@@ -278,19 +297,6 @@ class Scheduler(Driver[Message]):
                 self._obey(Begin(run.id))
         for trigger in handle(run.state, command):
             self._fire(trigger)
-
-    def _kept(self, answer: Finished) -> Finished:
-        """Return an answer as the log can keep it: an output that it cannot fails the step."""
-        if answer.error is not None:
-            data = {key: readable(value) for key, value in answer.data.items()}
-            return structs.replace(answer, error=readable(answer.error), data=data)
-        if answer.output is None:
-            return answer
-        try:
-            self._log.check_value(answer.output)
-        except OAutomError as error:
-            return structs.replace(answer, output=None, error=f"its output cannot be kept: {error}")
-        return answer
 
     def _take_requests(self) -> None:
         for request in self._log.requests(self._absent):
@@ -354,7 +360,7 @@ class Scheduler(Driver[Message]):
         told: dict[str, Any] = {"params": state.params, "graph": graph}
         if state.options:
             told["options"] = MappingProxyType(state.options)
-        data = MappingProxyType(told)
+        data = MappingProxyType({**told, **run.planned} if run.planned else told)
         event = self._record(state, VECT_CREATED, None, state.state, None, data)
         self._emitted.send(state, event=event)
         self._appended.send(state, event=event)
@@ -392,7 +398,3 @@ class Scheduler(Driver[Message]):
                 self._runner.settle(message)
         self._is_closed = True
         self._runner.close()
-
-
-def _ended_before(run: Run, instant: datetime) -> bool:
-    return run.is_told and run.state.end_date is not None and run.state.end_date < instant

@@ -14,7 +14,7 @@ from oautom.errors import (
     StepFailedError,
     UnknownStepError,
 )
-from oautom.events.event import Event
+from oautom.events.event import NO_DATA, Event
 from oautom.events.fold import StepState, VectState
 from oautom.executions.base import Execution
 from oautom.executions.context import LogBuffer
@@ -33,6 +33,7 @@ class Run:
         held_up: Why the Vect does not go on though the log has it open, or None.
         buffers: What the steps have written, by the name of the step.
         causes: The exceptions that failed steps have raised, by the name of the step.
+        planned: The plan that has started it and for which time, as `vect.created` tells it.
     """
 
     __slots__ = (
@@ -43,11 +44,17 @@ class Run:
         "held_up",
         "id",
         "is_told",
+        "planned",
         "shown",
         "state",
     )
 
-    def __init__(self, flow: Flow, id: str) -> None:  # noqa: A002 - the public word
+    def __init__(
+        self,
+        flow: Flow,
+        id: str,  # noqa: A002 - the public word
+        planned: Mapping[str, str] = NO_DATA,
+    ) -> None:
         self.flow = flow
         self.id = id
         self.state = self.first_state()
@@ -56,12 +63,18 @@ class Run:
         self.held_up: OAutomError | None = None
         self.buffers: dict[str, LogBuffer] = {}
         self.causes: dict[str, BaseException] = {}
+        self.planned = planned
 
     def first_state(self) -> VectState:
         """Return the state before all events."""
         return VectState(
             self.flow.name, self.id, self.flow.graph, MappingProxyType({}), self.flow.options
         )
+
+    def has_ended_before(self, instant: datetime) -> bool:
+        """Whether it ended before an instant, and everybody has been told so."""
+        end = self.state.end_date
+        return self.is_told and end is not None and end < instant
 
 
 class Engine(Protocol):

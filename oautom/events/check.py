@@ -15,11 +15,22 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oautom.errors import InvariantError, SettingError
-from oautom.events.event import Event
+from oautom.events.event import Event, is_of_plan, planned_time
 from oautom.events.past import BAD, NO_STEP, Past
 from oautom.graph import Graph
 from oautom.rules import ALL_SUCCESS, RULE_NAMES, verdict
-from oautom.states import EVENT_NAMES, INITIAL, STEP_MOVES, VECT_CREATED, VECT_MOVES
+from oautom.schedule import stamp
+from oautom.states import (
+    EVENT_NAMES,
+    INITIAL,
+    PLAN_CREATED,
+    PLAN_EVENTS,
+    PLAN_MOVES,
+    PLAN_SKIPPED,
+    STEP_MOVES,
+    VECT_CREATED,
+    VECT_MOVES,
+)
 from oautom.values import check_max_workers
 
 if TYPE_CHECKING:
@@ -105,7 +116,9 @@ _CONSEQUENCES: Final = (
     *("vect.started", "step.blocked", "step.skipped", "step.cancelled", "step.interrupted"),
     *_VECT_ENDS,
 )
-_MOVES: Final = STEP_MOVES | VECT_MOVES | {(VECT_CREATED, None, INITIAL)}
+_MOVES: Final = STEP_MOVES | VECT_MOVES | PLAN_MOVES | {(VECT_CREATED, None, INITIAL)}
+_PLANNED: Final = (VECT_CREATED, *PLAN_EVENTS)
+_OF_PLAN: Final = {"plan": str, "planned": str}
 _DATA: Final[Mapping[str, Mapping[str, type]]] = {
     VECT_CREATED: {"params": Mapping, "graph": Mapping},
     "vect.failed": {"steps": list},
@@ -113,6 +126,8 @@ _DATA: Final[Mapping[str, Mapping[str, type]]] = {
     "step.blocked": {"upstream": str, "error": str},
     "step.skipped": {"reason": str},
     "step.late_result": {"output": object},
+    PLAN_CREATED: _OF_PLAN,
+    PLAN_SKIPPED: {**_OF_PLAN, "reason": str},
     **{name: {"reason": str} for name in ("step.cancelled", "vect.cancelled")},
 }
 
@@ -173,7 +188,7 @@ class _Claims(Past):
     @_invariant(is_gate=True)
     def vect_is_created_first(self, event: Event) -> bool:
         """The first event of a Vect is vect.created, and no later one is."""
-        return (event.name == VECT_CREATED) != (event.vect in self.vects)
+        return is_of_plan(event) or (event.name == VECT_CREATED) != (event.vect in self.vects)
 
     @_invariant(VECT_CREATED)
     def graph_is_of_the_flow(self, event: Event) -> bool:
@@ -187,7 +202,7 @@ class _Claims(Past):
     @_invariant()
     def flow_stays(self, event: Event) -> bool:
         """All events of a Vect name one flow."""
-        return event.name == VECT_CREATED or event.flow == self.vect.flow
+        return event.name in _PLANNED or event.flow == self.vect.flow
 
     @_invariant(is_gate=True)
     def steps_are_in_the_graph(self, event: Event) -> bool:
@@ -205,7 +220,9 @@ class _Claims(Past):
         if event.name == "step.late_result" and "reason" in data:
             wanted = _DATA["step.skipped"]
         is_wanted = all(isinstance(data.get(key), kind) for key, kind in wanted.items())
-        may_be = {"options"} if event.name == VECT_CREATED else set()
+        if "plan" in data or "planned" in data:
+            is_wanted = is_wanted and planned_time(event) is not None
+        may_be = {"options", *_OF_PLAN} if event.name == VECT_CREATED else set()
         return is_wanted and wanted.keys() <= data.keys() <= wanted.keys() | may_be
 
     @_invariant()
@@ -216,7 +233,7 @@ class _Claims(Past):
     @_invariant()
     def moves_are_connected(self, event: Event) -> bool:
         """A move begins in the state in which the one before it has ended."""
-        if event.name == VECT_CREATED or not self.moves_are_in_the_table(event):
+        if event.name in _PLANNED or not self.moves_are_in_the_table(event):
             return True
         return event.source == (self.vect.state if event.step is None else self.step.state)
 
@@ -235,6 +252,25 @@ class _Claims(Past):
             return event.attempt == self.step.starts + 1
         ran = event.step is not None and event.source == "running"
         return event.attempt == (self.step.starts if ran else None)
+
+    @_invariant(*_PLANNED)
+    def plans_are_created_first(self, event: Event) -> bool:
+        """The first event of a plan is plan.created, and no later one is."""
+        told = planned_time(event)
+        return told is None or (event.name == PLAN_CREATED) != (told[0] in self.plans)
+
+    @_invariant(*_PLANNED)
+    def times_of_a_plan_increase(self, event: Event) -> bool:
+        """A plan deals with each of its times once, and in their order."""
+        told = planned_time(event)
+        before = None if told is None else self.plans.get(told[0])
+        return told is None or before is None or told[1] > before
+
+    @_invariant(*_PLANNED)
+    def planned_vects_tell_their_time(self, event: Event) -> bool:
+        """The id of a planned Vect, or of one that was skipped, is made of its plan and time."""
+        told = planned_time(event)
+        return told is None or event.vect == f"{told[0]}@{stamp(told[1])}"
 
     @_invariant("step.blocked")
     def blocked_by_an_upstream(self, event: Event) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from oautom.decide import Cancel, Command, Finished
 from oautom.errors import OAutomError, SettingError
-from oautom.events.event import Event, is_answer
+from oautom.events.event import Event, is_answer, is_of_plan
 from oautom.events.log import EventLog, MemoryEventLog
 from oautom.events.replay import replay
 from oautom.executors.base import Done, Place, Work
@@ -74,7 +74,7 @@ def assert_replays(
     surely_free = _surely_free(events, flow, max_workers or 0)
     by_vect: dict[str, list[Event]] = {}
     for event in events:
-        if event.flow == flow.name:
+        if event.flow == flow.name and not is_of_plan(event):
             by_vect.setdefault(event.vect, []).append(event)
     if not by_vect:
         raise SettingError(f"the log has no vect of flow '{flow.name}'", flow=flow.name)

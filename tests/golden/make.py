@@ -119,6 +119,19 @@ def rules() -> Flow:
     return flow
 
 
+class Hourly(Polled):
+    """A step that takes longer than the hour after which its flow is due again."""
+
+    poll_interval = 5400.0
+
+
+def planned() -> Flow:
+    """A flow with a plan that finds it at its limit each second time."""
+    flow = Flow("planned", app())
+    Hourly("job", flow) >> PythonExecution("fetch", flow, str)
+    return flow
+
+
 def odd() -> Flow:
     """A flow with names and values that a careless format would not keep."""
     flow = Flow('odd "name"', app())
@@ -183,6 +196,15 @@ def run_rules() -> list[Event]:
     return simulate(rules(), durations=times, outcomes=ends, max_workers=2).events()
 
 
+def run_planned() -> list[Event]:
+    flow = planned()
+    with flow.app as running:
+        running.plan(flow, cron="0 2-5 * * *", timezone="Europe/Paris", name="early")
+        flow.app._clock.call_later(5.5 * 3600, running.stop)
+        running.run()
+        return list(running.log.read())
+
+
 def run_odd() -> list[Event]:
     flow = odd()
     values = [None, True, -0.0, 2**60, 1e-300, 'two\nlines\u2028"', {"": [{}, []]}]
@@ -192,7 +214,8 @@ def run_odd() -> list[Event]:
 
 
 FLOWS: dict[str, Callable[[], Flow]] = {
-    each.__name__: each for each in (chain, diamond, wide, cancel, late, polled, crash, rules, odd)
+    each.__name__: each
+    for each in (chain, diamond, wide, cancel, late, polled, crash, rules, planned, odd)
 }
 RUNS: dict[str, Callable[[], list[Event]]] = {
     each.__name__.removeprefix("run_"): each
@@ -205,6 +228,7 @@ RUNS: dict[str, Callable[[], list[Event]]] = {
         run_polled,
         run_crash,
         run_rules,
+        run_planned,
         run_odd,
     )
 }
