@@ -29,7 +29,7 @@ class Driver(ABC, Generic[T]):
     Attributes:
         failure: Why nothing moves any more, or None.
         on_message: Called after a message has been put in.
-        is_on_duty: There are plans to be served: a thread of the engine's own does not end.
+        is_on_duty: There are plans, and they are served: a thread of the engine's own goes on.
     """
 
     def __init__(self, clock: Clock) -> None:

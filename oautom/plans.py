@@ -271,7 +271,7 @@ class Plans:
     def _look(self) -> None:
         """Deal with all that is due, in the order of the times."""
         with self._lock:
-            if not self._is_served:
+            if not self._scheduler.is_on_duty:
                 return
             now = self._clock.now()
             due: list[tuple[datetime, int, Standing]] = []

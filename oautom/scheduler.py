@@ -51,7 +51,6 @@ from oautom.vect import Run
 
 _logger = logging.getLogger("oautom.scheduler")
 
-
 LOST = "the program ended while the step ran, and on_crash is 'fail'"
 
 
@@ -65,8 +64,8 @@ class Scheduler(Driver[Message]):
         tell: Called with the flow and each committed event; it tells the public signals.
 
     Attributes:
-        on_look: Called to look which plans are due, on the thread that drives, between two ticks:
-            the lock is free, since whoever has that of the app may wait for this one.
+        on_look: Called to look which plans are due, on the thread that drives, without the lock:
+            whoever has that of the app may wait for this one.
         is_awaited: A plan waits for the end of a Vect.
     """
 
@@ -138,6 +137,7 @@ class Scheduler(Driver[Message]):
 
         Those of any other log are cancelled, since they have no other life.
         """
+        self.is_on_duty = False  # no plan starts what nobody would end
         if self._log.id is not None:
             self.put(Halt(reason))
             self._runner.interrupt()
