@@ -13,8 +13,9 @@ To have another capability tested: teach it to the model, and add a rule that as
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -128,6 +129,30 @@ class Model:
         return "failed" if blamed else "success"
 
 
+class Timetable:
+    """What a plan should do: when it is due, and whether a time that finds no room waits.
+
+    Args:
+        now: When it is made.
+        every: How often it is due.
+        waits: Whether every time counts.
+    """
+
+    def __init__(self, now: datetime, every: timedelta, *, waits: bool) -> None:
+        self.every, self.waits = every, waits
+        self.next = now + every
+
+    def due(self, until: datetime, has_room: Callable[[], bool]) -> Iterator[datetime]:
+        """Yield the times up to `until` for which there is room."""
+        while self.next <= until:
+            is_start = has_room()
+            if not is_start and self.waits:
+                return
+            self.next += self.every
+            if is_start:
+                yield self.next - self.every
+
+
 class Hands(Executor):
     """Workers that do nothing until they are told to."""
 
@@ -157,6 +182,7 @@ class WholeApp(RuleBasedStateMachine):
         self.ending = "success"
         self.heard: list[Event] = []
         self.clock = SimulatedClock()
+        self.timetable: Timetable | None = None
         self.live(MemoryEventLog())
 
     def live(self, log: MemoryEventLog) -> None:
@@ -174,6 +200,12 @@ class WholeApp(RuleBasedStateMachine):
             )
             step.depends(*(self.flow.steps[upstream] for upstream in upstreams))
         signals.event.connect(self.hear, sender=self.flow)
+        if self.timetable is not None:
+            self.app.plan(
+                self.flow,
+                seconds=self.timetable.every.total_seconds(),
+                catch_up=self.timetable.waits,
+            )
 
     def work(self) -> str:
         if self.ending == "failed":
@@ -187,9 +219,22 @@ class WholeApp(RuleBasedStateMachine):
 
     def go(self, seconds: float = 0) -> None:
         """Have the app do all that there is to do, for so long; and the model."""
+        begun = self.clock.now()
         self.clock.call_later(seconds, self.app.stop)
         self.app.run()
         self.model.settle()
+        if self.timetable is not None:
+            # What is due in the moment when it is stopped waits for the next time.
+            last = max(begun, self.clock.now() - timedelta(microseconds=1))
+            for time in self.timetable.due(last, self.has_room):
+                vect = f"flow@{time.isoformat().replace('+00:00', 'Z')}"
+                self.vects.append(self.app.vect(vect))
+                self.model.start(vect)
+                self.model.settle()
+
+    def has_room(self) -> bool:
+        open_vects = [v for v in self.model.steps if self.model.state(v) == "running"]
+        return len(open_vects) < self.at_once
 
     def end(self, which: int, state: str) -> None:
         """Have one of the jobs end; it may be that of a step that has been cancelled."""
@@ -252,6 +297,15 @@ class WholeApp(RuleBasedStateMachine):
         before = self.clock.now()
         self.go(seconds)
         assert (self.clock.now() - before).total_seconds() == seconds
+
+    @precondition(lambda self: self.timetable is None)
+    @rule(minutes=st.integers(1, 1000), waits=st.booleans())
+    def plan(self, minutes: int, waits: bool) -> None:
+        every = timedelta(minutes=minutes)
+        self.timetable = Timetable(self.clock.now(), every, waits=waits)
+        plan = self.app.plan(self.flow, minutes=minutes, catch_up=waits)
+        assert plan.next_time() == self.timetable.next
+        self.go()
 
     @rule()
     def die(self) -> None:
