@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, tzinfo
 from types import MappingProxyType
 from typing import Final
-from zoneinfo import ZoneInfo
 
 from oautom.clock import Clock
 from oautom.engine import OAutomMode
@@ -85,6 +84,8 @@ def _schedule(
 def _zone(timezone: object) -> tzinfo:
     if isinstance(timezone, tzinfo):
         return timezone
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 - only who plans by a zone pays for it
+
     try:
         return ZoneInfo("UTC" if timezone is None else timezone)  # type: ignore[arg-type] # see below
     except (KeyError, OSError, TypeError, ValueError):
@@ -246,7 +247,8 @@ class Plans:
     def served(self) -> Iterator[None]:
         """Serve the plans: in the foreground while the block lasts, in the background for good."""
         with self._lock:
-            if not self._is_served:
+            was_served = self._is_served
+            if not was_served:
                 for standing in self._standings.values():
                     standing.pass_over(self._clock.now())
             self._is_served = True
@@ -254,7 +256,7 @@ class Plans:
         try:
             yield
         finally:
-            if self._mode is OAutomMode.foreground:
+            if self._mode is OAutomMode.foreground and not was_served:
                 self.stop()
 
     def _look_soon(self) -> None:

@@ -22,6 +22,7 @@ from oautom import (
     Execution,
     Flow,
     FlowError,
+    LogError,
     MemoryEventLog,
     OAutom,
     OAutomMode,
@@ -91,6 +92,17 @@ def serve(app: OAutom, clock: SimulatedClock, seconds: float) -> None:
 
 def ids(app: OAutom) -> list[str]:
     return [vect.id for vect in app.vects()]
+
+
+def copied(log: EventLog) -> MemoryEventLog:
+    """Return a log with the same events, as a file would have them in the next program."""
+    copy = MemoryEventLog()
+    for event in log.read():
+        copy.last_seq = event.seq - 1  # there may be gaps
+        copy.append(None, event)
+    copy.commit()
+    copy._pruned, copy._gaps = log.pruned(), log.gaps()
+    return copy
 
 
 def told(log: EventLog) -> list[str]:
@@ -375,6 +387,59 @@ def test_a_flow_that_cannot_start_is_skipped_and_told(
     assert isinstance(error.exc_info[1], CycleError)  # type: ignore[index]
 
 
+def test_an_id_that_another_flow_has_taken_is_no_vect_of_the_plan(
+    app: OAutom, clock: WallClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    flow_of(app), flow_of(app, "other")
+    app.plan("etl", hours=1)
+    app.run("other", vect_id=at(1)[0])
+
+    serve(app, clock, 2.5 * HOUR)
+
+    assert [vect.id for vect in app.vects("etl")] == at(2)
+    (skipped,) = (event for event in app.log.read() if event.name == "plan.skipped")
+    assert "is a run of flow 'other', not of 'etl'" in skipped.data["reason"]
+    assert [record.name for record in caplog.records] == ["oautom.plans"]
+
+
+def test_a_time_whose_vect_has_run_before_and_is_pruned_is_over(
+    app: OAutom, clock: WallClock
+) -> None:
+    flow_of(app)
+    app.run("etl", vect_id=at(1)[0])
+    clock.advance(60)
+    assert len(app.prune(older_than=clock.now())) == 1
+    again = OAutom(executor="inline", clock=clock, log=copied(app.log))
+    flow_of(again)
+    again.plan("etl", cron="0 * * * *")
+
+    serve(again, clock, 2.5 * HOUR)
+    again.close()
+
+    assert told(again.log) == [f"{at(2)[0]} created"]
+
+
+def test_a_log_that_cannot_be_read_stops_the_engine(
+    new_app: NewApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Lost(MemoryEventLog):
+        def vects(self, flow: str | None = None) -> Any:
+            raise LogError("the disk is gone")
+
+    log = Lost()
+    with new_app(log=log) as before:
+        flow_of(before)
+        before.run("etl")
+    app = new_app(OAutomMode.background, log=log)
+    flow_of(app)
+    app.plan("etl", seconds=0.01)
+
+    join_threads("oautom-scheduler")
+
+    told_of = [record.getMessage() for record in caplog.records]
+    assert told_of == ["the engine has stopped: the disk is gone"]
+
+
 # Who serves
 
 
@@ -518,6 +583,22 @@ def test_plans_and_a_prune_on_other_threads_do_not_wait_for_each_other(new_app: 
     check_history(app.log.read(), gaps=app.log.gaps())
 
 
+def test_a_receiver_that_cannot_serve_does_not_end_the_serving(
+    app: OAutom, clock: WallClock
+) -> None:
+    flow = flow_of(app)
+    app.plan("etl", hours=1)
+
+    def serve_too(flow: Flow, **_: Any) -> None:
+        with pytest.raises(EngineError, match="it would wait for itself"):
+            app.run()
+
+    signals.vect_succeeded.connect(serve_too, sender=flow)
+    serve(app, clock, 2.5 * HOUR)
+
+    assert ids(app) == at(1, 2)
+
+
 # The clock
 
 
@@ -610,10 +691,7 @@ def restart(
                 apps[-1].close()
             log: Any = tmp_path / "runs.db"
         else:
-            log = MemoryEventLog()
-            for event in apps[-1].log.read() if apps else ():
-                log.append(None, event)
-            log.commit()
+            log = copied(apps[-1].log) if apps else MemoryEventLog()
         apps.append(new_app(executor="inline", clock=clock, log=log))
         return apps[-1]
 
@@ -703,10 +781,8 @@ def test_a_plan_stands_where_it_stood_when_its_vects_are_pruned(
     assert [event.name for event in app.log.read()] == ["plan.created"]
     if isinstance(app.log, SqliteEventLog):
         app.log.verify()
-    pruned = app.log.pruned()
 
     app = restart()
-    app.log._pruned = pruned  # type: ignore[attr-defined] # what a file keeps
     flow_of(app)
     app.plan("etl", hours=1, catch_up=True)
     serve(app, clock, HOUR)

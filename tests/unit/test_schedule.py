@@ -114,6 +114,11 @@ def test_a_day_that_never_comes_is_refused() -> None:
         Cron("0 0 30 2 *")
 
 
+def test_days_that_never_come_together_are_refused() -> None:
+    with pytest.raises(SettingError, match="never comes; there is no such day"):
+        Cron("0 0 */31 * MON#2")  # both, since one begins with a star: a second Monday on a first
+
+
 def test_an_interval_may_be_of_several_units() -> None:
     made = interval_of({"days": 1, "hours": 0.5, "seconds": 0})
 
