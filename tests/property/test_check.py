@@ -16,8 +16,8 @@ from msgspec.structs import replace
 
 from oautom import Event, Flow, OAutom, PythonExecution, Skip
 from oautom.events.check import INVARIANTS, InvariantError, check_history, violations
-from oautom.states import EVENT_NAMES, STEP_TABLE
-from oautom.testing import simulate
+from oautom.states import EVENT_NAMES, PLAN_EVENTS, STEP_TABLE
+from oautom.testing import SimulatedClock, simulate
 
 from .cases import Case, FlowPlan, cases, flow_plans, moderate
 from .driver import Driver, Unregistered
@@ -195,7 +195,21 @@ def good_logs() -> list[Log]:
         events = run_inline(plans, wishes)
         i = chance.randrange(len(plans))
         logs.append(Log(events, declare(plans[i], f"f{i}"), 1))
+    for _ in range(10):
+        shape = random_plan(chance)
+        logs.append(Log(run_planned(shape, chance.randint(1, 90)), declare(shape), 1))
     return logs
+
+
+def run_planned(shape: FlowPlan, minutes: int) -> Events:
+    """Have a plan start a flow each hour; its steps take so long, and it may be skipped."""
+    clock = SimulatedClock()
+    with OAutom(executor="inline", clock=clock) as app:
+        flow = declare(shape, app=app, work=lambda step: clock.advance(minutes * 60))
+        app.plan(flow, hours=1)
+        clock.call_later(6 * 3600, app.stop)
+        app.run()
+        return list(app.log.read())
 
 
 def numbered(events: Events) -> Events:
@@ -235,13 +249,15 @@ VECT_ENDS = ("vect.succeeded", "vect.failed", "vect.cancelled")
 ALL_BUT_LATE = tuple(n for n in EVENT_NAMES if n not in ("step.late_result", "vect.recovered"))
 """A late answer more, or less, or of another step that is over, or later, is a history too; and a
 recovery that found nothing running might as well have happened twice, or not at all."""
+ALL_OF_VECTS = tuple(n for n in EVENT_NAMES if n not in PLAN_EVENTS)
+"""A plan may be one of another flow in the next life."""
 
 
 def is_last_of_all(events: Events, at: int) -> bool:
     return at == len(events) - 1
 
 
-@mutation_of(*ALL_BUT_LATE)
+@mutation_of(*(n for n in ALL_BUT_LATE if n != "plan.skipped"))  # nobody may have been there
 def drop(events: Events, at: int, chance: random.Random) -> Events | None:
     rest = events[:at] + events[at + 1 :]
     return None if is_last_of_all(events, at) else numbered(rest)
@@ -346,7 +362,7 @@ def change_the_vect(events: Events, at: int, chance: random.Random) -> Event:
     return replace(events[at], vect=other(events[at].vect, vects, chance))
 
 
-@mutation
+@mutation_of(*ALL_OF_VECTS)
 def change_the_flow(events: Events, at: int, chance: random.Random) -> Event:
     return replace(events[at], flow=f"not {events[at].flow}")
 
@@ -429,6 +445,11 @@ def change_the_options(events: Events, at: int, chance: random.Random) -> Event:
     step = chance.choice(list(events[at].data["graph"]))
     wrong = [[], {"lost": {}}, {step: {"trigger_rule": "lost"}}, {step: {"lost": 1}}, {step: 1}]
     return with_data(events[at], options=chance.choice(wrong))
+
+
+@mutation_of(*PLAN_EVENTS)
+def tell_another_time(events: Events, at: int, chance: random.Random) -> Event:
+    return with_data(events[at], planned=f"2000-01-01T0{chance.randint(0, 9)}:30:00Z")
 
 
 @mutation_of("step.blocked")
