@@ -43,6 +43,9 @@ LOOK_INTERVAL: Final = 60.0
 GAP: Final = timedelta(days=1)
 """What was due longer ago has passed while nobody could serve: the clock was wrong till now."""
 
+YEAR_MAX: Final = 9000
+"""After that, the next time may be one that no datetime can have."""
+
 _TICK: Final = timedelta(microseconds=1)
 _LATE: Final = "it was noticed late, and the next time of the plan was due by then as well"
 _logger = logging.getLogger("oautom.plans")
@@ -149,9 +152,10 @@ class Plan:
         """
         if after is None:
             after = max(self._plans.now(), self._standing.next - _TICK)
-        elif not isinstance(after, datetime) or after.tzinfo is None:
+        elif not isinstance(after, datetime) or after.tzinfo is None or after.year > YEAR_MAX:
             raise SettingError(
-                f"after must be a datetime with a time zone, not {after!r}", flow=self.flow.name
+                f"after must be a datetime with a time zone, up to {YEAR_MAX}, not {after!r}",
+                flow=self.flow.name,
             )
         return self._standing.schedule.next_time(after)
 
@@ -273,6 +277,8 @@ class Plans:
     def _look(self) -> None:
         """Deal with all that is due, in the order of the times."""
         with self._lock:
+            if not self._is_served:
+                self._scheduler.is_on_duty = False  # it was stopped while a plan was added
             if not self._scheduler.is_on_duty:
                 return
             now = self._clock.now()
