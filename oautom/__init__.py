@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from oautom import events
-from oautom.app import OAutom, OAutomMode
+from oautom.app import OAutom
 from oautom.clock import Clock, SystemClock
+from oautom.engine import OAutomMode
 from oautom.errors import (
     CrossFlowDependencyError,
     CycleError,
@@ -52,6 +53,7 @@ from oautom.executions import (
 from oautom.executions.function import StepFunction
 from oautom.flow import Flow
 from oautom.params import Param
+from oautom.plans import Plan
 from oautom.pool import Pool
 from oautom.references import Reference
 from oautom.retry import RetryPolicy
@@ -93,6 +95,7 @@ __all__ = [
     "OAutomMode",
     "Param",
     "ParamError",
+    "Plan",
     "Pool",
     "PythonExecution",
     "Reference",

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import atexit
-import logging
 import os
-import sys
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
-from datetime import datetime, timedelta
-from enum import StrEnum
-from types import TracebackType
+from datetime import datetime, timedelta, tzinfo
 from typing import Any, Self, overload
 
 from oautom.clock import Clock, SystemClock
-from oautom.engine import BackgroundEngine, ForegroundEngine
+from oautom.engine import OAutomMode, make_engine
 from oautom.errors import (
     DuplicateFlowError,
     EngineError,
     FlowError,
-    OAutomError,
     SettingError,
     UnknownFlowError,
     UnknownVectError,
@@ -31,6 +24,8 @@ from oautom.events.opening import open_log
 from oautom.events.subscribers.subscription import Subscription, Subscriptions
 from oautom.executors import ExecutorName, make_workers
 from oautom.flow import Flow, check_name
+from oautom.lifetime import check_free, check_process, closed, opened
+from oautom.plans import Plan, Plans, schedule_of
 from oautom.registry import Vects
 from oautom.scheduler import Scheduler
 from oautom.states import VECT_STATES
@@ -39,15 +34,6 @@ from oautom.vect import Vect
 
 Given = Mapping[str, Any] | None
 Id = str | None
-
-
-class OAutomMode(StrEnum):
-    """On which thread Vects are driven."""
-
-    foreground = "foreground"
-    """On the thread that calls `run` or `wait`; nothing moves in between."""
-    background = "background"
-    """On a thread of the engine's own."""
 
 
 class OAutom:
@@ -79,17 +65,12 @@ class OAutom:
         max_workers: int | None = None,
         clock: Clock | None = None,
     ) -> None:
-        try:
-            self.mode = OAutomMode(mode)
-        except ValueError:
-            known = ", ".join(f"OAutomMode.{each.value}" for each in OAutomMode)
-            raise SettingError(f"mode must be one of {known}, not {mode!r}") from None
+        self.mode = OAutomMode.of(mode)
         if clock is not None and not has_members(clock, "now", "monotonic", "take", "chance"):
             raise SettingError(f"clock must be None or a Clock, not {clock!r}")
         check_max_workers(max_workers)
         self.log: EventLog
-        if any(app.log is log for app in list(_open_apps)):
-            raise SettingError("another open app writes this log; close that one, or use it here")
+        check_free(log)
         self.log, self._owns_log = open_log(log)
         try:
             workers = make_workers(executor, max_workers, self.log.id)
@@ -102,17 +83,13 @@ class OAutom:
         self._is_closed = False
         self._is_stopped = False
         self._subscriptions = Subscriptions(self.log, self._flows.get)
-        kind = ForegroundEngine if self.mode is OAutomMode.foreground else BackgroundEngine
         self._clock = clock or SystemClock()
         scheduler = Scheduler(self.log, self._clock, workers, self._subscriptions.tell)
-        self._engine = kind(scheduler, self.log)
+        self._engine = make_engine(self.mode, scheduler, self.log)
         self._vects = Vects(self.log, self._engine, self._flows)
         scheduler.roster.recall = self._vects.run_of
-        _open_apps.add(self)
-        # The last handler registered is called first: before that of multiprocessing, which waits
-        # for the worker processes that ours ends.
-        atexit.unregister(_close_all)
-        atexit.register(_close_all)
+        self._plans = Plans(scheduler, self._clock, self.log, self._vects, self._lock, self.mode)
+        opened(self)
 
     def add(self, flow: Flow) -> None:
         """Take in a flow; a `Flow` does so when it is made.
@@ -142,8 +119,9 @@ class OAutom:
     ) -> Vect | None:
         """Start a flow, wait for its end, and return its Vect; without a flow, serve.
 
-        Without a flow, in foreground mode, all Vects that have been started are driven on the
-        calling thread until `stop()`, SIGINT or SIGTERM; in background mode it returns at once.
+        Without a flow, in foreground mode, plans are served and all Vects that have been started
+        are driven, on the calling thread, until `stop()`, SIGINT or SIGTERM; in background mode it
+        returns at once.
 
         Args:
             flow: A flow or its name.
@@ -160,7 +138,8 @@ class OAutom:
                 self._check_open()
                 self._vects.recover_once()
             self._is_stopped = False
-            self._engine.serve(lambda: self._is_stopped)
+            with self._plans.served():
+                self._engine.serve(lambda: self._is_stopped)
             return None
         self._engine.check_thread()
         vect = self.start(flow, params, vect_id=vect_id)
@@ -168,8 +147,9 @@ class OAutom:
         return vect
 
     def stop(self) -> None:
-        """Have `run()` return. Vects that are open stay as they are."""
+        """Have `run()` return, and serve no plans. Vects that are open stay as they are."""
         self._is_stopped = True
+        self._plans.stop()
         self._engine.nudge()
 
     def start(self, flow: str | Flow, params: Given = None, *, vect_id: Id = None) -> Vect:
@@ -193,13 +173,60 @@ class OAutom:
             VectAlreadyRunningException: `max_active_vects` Vects of the flow are open already.
             EngineError: The app is closed.
         """
-        self._check_process()
+        check_process()
         declared = self._flow(flow)
         if vect_id is not None:
             check_name("vect", vect_id)
         with self._lock:
             self._check_open()
             return self._vects.start(declared, params, vect_id)
+
+    def plan(
+        self,
+        flow: str | Flow,
+        *,
+        cron: str | None = None,
+        days: float = 0,
+        hours: float = 0,
+        minutes: float = 0,
+        seconds: float = 0,
+        timezone: str | tzinfo | None = None,
+        params: Given = None,
+        catch_up: bool = False,
+        name: str | None = None,
+    ) -> Plan:
+        """Have a flow started again and again, by a cron expression or at an interval.
+
+        In foreground mode plans are served only while `run()` is under way.
+
+        Args:
+            flow: A flow or its name.
+            cron: Minute, hour, day of the month, month, day of the week, as crontab(5) has them.
+            days: The interval, counted from when the log first hears of the plan.
+            hours: More of it.
+            minutes: More of it.
+            seconds: More of it.
+            timezone: By the clock of which place a cron goes, as 'Europe/Paris'; UTC unless said.
+            params: The parameters, as of `start`. Where `...` stands as a value, the time for which
+                the plan starts stands instead: as a `date` or a text, if that is its type.
+            catch_up: Whether every time counts: what was missed while nobody served, and what finds
+                `max_active_vects` Vects open, starts later, in order. Unless said, it is skipped.
+            name: Of the plan, unique in the app; that of the flow unless said.
+
+        Raises:
+            UnknownFlowError: The app has no such flow.
+            SettingError: An argument cannot be used, or there is a plan of this name.
+            ParamError: A parameter is unknown, missing or wrong.
+            CycleError: The steps of the flow wait for each other in a circle.
+            EngineError: The app is closed.
+        """
+        check_process()
+        declared = self._flow(flow)
+        units = {"days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
+        schedule = schedule_of(declared.name, cron, timezone, units)
+        with self._lock:
+            self._check_open()
+            return self._plans.add(declared, schedule, params, name, catch_up=catch_up)
 
     def _flow(self, flow: str | Flow) -> Flow:
         if isinstance(flow, Flow):
@@ -326,7 +353,7 @@ class OAutom:
             SettingError: An argument cannot be used, or the name is taken.
             EngineError: The app is closed.
         """
-        self._check_process()
+        check_process()
         with self._lock:
             self._check_open()
             return self._subscriptions.open(function, name, events, after)
@@ -335,16 +362,6 @@ class OAutom:
         if self._is_closed:
             raise EngineError("the app is closed; make a new OAutom")
         self._engine.check_running()
-
-    def _check_process(self) -> None:
-        # A spawned worker imports the main module; `_inheriting` is how multiprocessing itself
-        # notices that this would start workers of workers.
-        process = sys.modules.get("multiprocessing.process")
-        if process is not None and getattr(process.current_process(), "_inheriting", False):
-            raise EngineError(
-                "a worker process imports this module and must not run flows meanwhile; put what "
-                "the program does under: if __name__ == '__main__'"
-            )
 
     def close(self) -> None:
         """End all work, wait until no process of it is left, and stop. May be called twice.
@@ -363,11 +380,12 @@ class OAutom:
         if was_closed:
             return
         self._is_stopped = True  # for who serves on another thread
+        self._plans.stop()
         self._engine.close()
         self._subscriptions.close()
         if self._owns_log:
             self.log.close()
-        _open_apps.discard(self)
+        closed(self)
 
     def __repr__(self) -> str:
         """Return mode and size."""
@@ -377,24 +395,6 @@ class OAutom:
         """Return the app."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         """Close the app."""
         self.close()
-
-
-_logger = logging.getLogger("oautom.app")
-_open_apps: weakref.WeakSet[OAutom] = weakref.WeakSet()
-
-
-def _close_all() -> None:
-    """Leave no process behind when the program ends."""
-    for app in list(_open_apps):
-        try:
-            app.close()
-        except OAutomError:
-            _logger.exception("an app could not be closed at the end of the program")

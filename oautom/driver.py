@@ -29,11 +29,13 @@ class Driver(ABC, Generic[T]):
     Attributes:
         failure: Why nothing moves any more, or None.
         on_message: Called after a message has been put in.
+        is_on_duty: There are plans, and they are served: a thread of the engine's own goes on.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.failure: BaseException | None = None
         self.on_message: Callable[[], None] | None = None
+        self.is_on_duty = False
         self._clock = clock
         self._inbox: SimpleQueue[T] = SimpleQueue()
         self._timers: Timers[T] = Timers()
@@ -65,6 +67,10 @@ class Driver(ABC, Generic[T]):
     def has_messages(self) -> bool:
         """Whether a message waits to be taken."""
         return not self._inbox.empty()
+
+    def put_at(self, when: float, message: T) -> None:
+        """Take `message` when the clock's `monotonic()` reaches `when`. The thread that drives."""
+        self._timers.add(when, message)
 
     def drive(
         self, until: Callable[[], bool], timeout: float | None = None, *, may_drive: bool = True
@@ -109,11 +115,15 @@ class Driver(ABC, Generic[T]):
         """Drive until no message waits; for those who answer by hand."""
         self.drive(self._inbox.empty)
 
+    def has_nothing_to_do(self) -> bool:
+        """Whether all is over, and nothing is going to start by itself."""
+        return not self.is_on_duty and self.is_idle()
+
     def serve_until_idle(self) -> None:
         """Drive until all is over, or until the engine has stopped: those who wait are told why."""
         if self._take_wheel():
             try:
-                self._loop(self.is_idle, None)
+                self._loop(self.has_nothing_to_do, None)
             finally:
                 self._leave_wheel()
 

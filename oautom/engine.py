@@ -6,16 +6,40 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from oautom.commands import Command
-from oautom.errors import EngineError, LogError
+from oautom.errors import EngineError, LogError, SettingError
 from oautom.events.event import Event
 from oautom.events.log import EventLog, PrunedVect
+from oautom.flow import Flow
 from oautom.interrupts import follow, system_signals
 from oautom.messages import Asked, Nudge
+from oautom.run import Run, status_of
 from oautom.scheduler import Scheduler
-from oautom.vect import Run, status_of
+
+
+class OAutomMode(StrEnum):
+    """On which thread Vects are driven."""
+
+    foreground = "foreground"
+    """On the thread that calls `run` or `wait`; nothing moves in between."""
+    background = "background"
+    """On a thread of the engine's own."""
+
+    @classmethod
+    def of(cls, mode: OAutomMode) -> OAutomMode:
+        """Return the mode that an argument names.
+
+        Raises:
+            SettingError: It names none.
+        """
+        try:
+            return cls(mode)
+        except ValueError:
+            known = ", ".join(f"OAutomMode.{each.value}" for each in cls)
+            raise SettingError(f"mode must be one of {known}, not {mode!r}") from None
 
 
 class ForegroundEngine:
@@ -37,6 +61,10 @@ class ForegroundEngine:
         """
         self._scheduler.roster.admit(run)
         self._scheduler.begin(run)
+
+    def check_room(self, flow: Flow, at: datetime | None) -> None:
+        """Refuse one more Vect of a flow where it is one too many; as `Roster.check_room`."""
+        self._scheduler.roster.check_room(flow, at)
 
     def check_running(self) -> None:
         """Refuse to begin anything when all work was ended for another life to go on with.
@@ -198,7 +226,7 @@ class BackgroundEngine(ForegroundEngine):
         while True:
             self._scheduler.serve_until_idle()
             with self._lock:  # also waits until `_wake` has noted this thread
-                if self._scheduler.failure is not None or self._scheduler.is_idle():
+                if self._scheduler.failure is not None or self._scheduler.has_nothing_to_do():
                     self._thread = None
                     return
 
@@ -212,3 +240,10 @@ class BackgroundEngine(ForegroundEngine):
 
     def _drive(self, until: Callable[[], bool], timeout: float | None = None) -> bool:
         return self._scheduler.drive(until, timeout, may_drive=False)
+
+
+def make_engine(mode: OAutomMode, scheduler: Scheduler, log: EventLog) -> ForegroundEngine:
+    """Return the engine of a mode."""
+    if mode is OAutomMode.foreground:
+        return ForegroundEngine(scheduler, log)
+    return BackgroundEngine(scheduler, log)

@@ -247,11 +247,7 @@ class NotFinishedError(OAutomError, RuntimeError):
 
 
 class VectStateError(OAutomError, RuntimeError):
-    """What is asked of a Vect, or of a step of it, makes no sense in the state in which it is.
-
-    Attributes:
-        state: That state.
-    """
+    """What is asked of a Vect, or of a step of it, makes no sense in its `state`."""
 
     def __init__(
         self, what: str, state: str, remedy: str, flow: str, step: str | None = None

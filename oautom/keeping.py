@@ -12,8 +12,8 @@ from oautom.commands import Finished
 from oautom.conversion import keep
 from oautom.errors import OAutomError
 from oautom.events.log import EventLog
+from oautom.run import Run
 from oautom.values import readable
-from oautom.vect import Run
 
 
 def kept(answer: Finished, runs: Mapping[str, Run], log: EventLog) -> Finished:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
+from types import MappingProxyType
 from typing import NamedTuple
 
 from oautom.commands import Cancel, Command, Decide, Pause, Resume, Retry
-from oautom.events.log import Request
-from oautom.vect import Run
+from oautom.events.event import Event
+from oautom.events.requests import Request
+from oautom.flow import Flow
+from oautom.run import Run
+from oautom.states import PLAN_EVENTS
 
 Key = tuple[str, str, int]
 """One attempt: (id of the Vect, name of the step, number of the attempt)."""
@@ -33,7 +39,7 @@ class TimeUp(NamedTuple):
 
 
 class Nudge:
-    """Message: nothing has happened, but look again whether you are done."""
+    """Message: nothing has happened, but look again: whether you are done, which plans are due."""
 
 
 class Asked:
@@ -50,6 +56,28 @@ class Halt(NamedTuple):
     """Message: end all work, and leave the Vects as they are: they go on in another life."""
 
     reason: str
+
+
+class Note(NamedTuple):
+    """Message: a plan has something to tell; it is of no Vect, and moves nothing.
+
+    Attributes:
+        flow: The flow of the plan.
+        name: Name of the event: one of `PLAN_EVENTS`.
+        vect: The id that the Vect would have had.
+        data: What the event tells.
+    """
+
+    flow: Flow
+    name: str
+    vect: str
+    data: Mapping[str, str]
+
+    def event(self, seq: int, time: datetime) -> Event:
+        """Return it as an event."""
+        data = MappingProxyType(self.data)
+        dest = PLAN_EVENTS[self.name]
+        return Event(seq, time, self.flow.name, self.vect, None, None, self.name, None, dest, data)
 
 
 def command_of(request: Request) -> Command:
@@ -69,4 +97,4 @@ def command_of(request: Request) -> Command:
     return Cancel(vect, data.get("reason", ""))
 
 
-Message = Command | Answer | Poll | TimeUp | Nudge | Asked | TakeOver | Halt
+Message = Command | Answer | Poll | TimeUp | Nudge | Asked | TakeOver | Halt | Note

@@ -14,8 +14,9 @@ from oautom.events.log import EventLog, PrunedVect, VectEntry
 from oautom.events.replay import replay
 from oautom.executors.leftovers import end_leftovers
 from oautom.flow import Flow
+from oautom.run import Run
 from oautom.states import VECT_ENDS
-from oautom.vect import Run, Vect
+from oautom.vect import Vect
 
 _logger = logging.getLogger("oautom.recovery")
 

@@ -13,10 +13,12 @@ from typing import Any
 
 from oautom.engine import ForegroundEngine
 from oautom.errors import FlowError, UnknownFlowError, UnknownVectError, ValueTooLargeError
+from oautom.events.event import NO_DATA
 from oautom.events.log import EventLog, PrunedVect
 from oautom.flow import Flow
 from oautom.recovery import Archive
-from oautom.vect import Run, Vect
+from oautom.run import Run
+from oautom.vect import Vect
 
 _logger = logging.getLogger("oautom.recovery")
 
@@ -79,8 +81,28 @@ class Vects:
         except ValueTooLargeError as error:
             raise flow.params.error(f"its parameters cannot be kept: {error}") from error
 
-    def _begin(self, flow: Flow, vect_id: str, plain: Mapping[str, Any]) -> Vect:
-        run = Run(flow, vect_id, plain, is_durable=self._log.id is not None)
+    def begin_planned(self, flow: Flow, params: object, planned: Mapping[str, str]) -> Vect:
+        """Start a new Vect by a plan; `planned` is what it tells of that.
+
+        Raises:
+            VectAlreadyRunningException: `max_active_vects` of the flow are open.
+            ParamError: A parameter is unknown, missing or wrong.
+            Whatever `Flow.freeze` raises.
+        """
+        plain = flow.params.plain(params)
+        flow.freeze()
+        if plain:
+            self._check_kept(flow, plain)
+        return self._begin(flow, f"{planned['plan']}@{planned['planned']}", plain, planned)
+
+    def _begin(
+        self,
+        flow: Flow,
+        vect_id: str,
+        plain: Mapping[str, Any],
+        planned: Mapping[str, str] = NO_DATA,
+    ) -> Vect:
+        run = Run(flow, vect_id, plain, planned, is_durable=self._log.id is not None)
         self._engine.begin(run)
         vect = self._moving[vect_id] = Vect(run, self._engine)
         return vect
@@ -124,6 +146,20 @@ class Vects:
         if entry.flow not in self._flows:
             raise UnknownFlowError(entry.flow, self._flows)
         return self._archive.vect(entry, self._flows[entry.flow])
+
+    def check_room(self, flow: Flow, at: datetime | None) -> None:
+        """Refuse one more Vect of a flow where it is one too many, or where one could not go on.
+
+        Args:
+            flow: The flow.
+            at: An instant that has just passed: what has ended since then is open; None for now.
+
+        Raises:
+            VectAlreadyRunningException: `max_active_vects` of them are open.
+            FlowChangedError: One is left from an earlier program, and the flow has changed.
+        """
+        self.check_fit(flow)
+        self._engine.check_room(flow, at)
 
     def check_fit(self, flow: Flow) -> None:
         """Refuse one more Vect of a flow of which one cannot go on.

@@ -15,11 +15,11 @@ from oautom.errors import (
     VectAlreadyRunningException,
     VectStateError,
 )
-from oautom.events.log import Request
+from oautom.events.requests import Request
 from oautom.flow import Flow
 from oautom.messages import command_of
+from oautom.run import Run
 from oautom.states import VECT_ENDS
-from oautom.vect import Run
 
 _logger = logging.getLogger("oautom.scheduler")
 
@@ -49,7 +49,7 @@ class Roster:
             VectAlreadyRunningException: As many of its flow are open as may be.
         """
         with self._admission:
-            self._check_room(run.flow)
+            self.check_room(run.flow)
             self.take(run)
 
     def take(self, run: Run) -> None:
@@ -90,16 +90,28 @@ class Roster:
             )
         if differences := run.state.graph.differences(run.flow.graph):
             raise FlowChangedError(run.flow.name, run.id, differences)
-        self._check_room(run.flow)
+        self.check_room(run.flow)
 
-    def _check_room(self, flow: Flow) -> None:
-        runs = [self.runs[vect] for vect in list(self.open)]
-        active = [run.id for run in runs if run.flow is flow and self._is_active(run)]
+    def check_room(self, flow: Flow, at: datetime | None = None) -> None:
+        """Refuse one more run of a flow.
+
+        Args:
+            flow: The flow.
+            at: An instant that has just passed: what has ended since then is open; None for now.
+
+        Raises:
+            VectAlreadyRunningException: As many of them are open as may be.
+        """
+        runs = self.open_runs() if at is None else list(self.runs.values())
+        active = [run.id for run in runs if run.flow is flow and self._is_active(run, at)]
         if len(active) >= flow.max_active_vects:
             raise VectAlreadyRunningException(flow.name, active, flow.max_active_vects)
 
-    def _is_active(self, run: Run) -> bool:
-        return run.shown not in VECT_ENDS or run.id in self._reopening
+    def _is_active(self, run: Run, at: datetime | None) -> bool:
+        if run.shown not in VECT_ENDS or run.id in self._reopening:
+            return True
+        end = None if at is None else run.state.end_date
+        return at is not None and end is not None and end > at
 
     def know(self, run: Run) -> None:
         """Take note of a run, whatever its state is."""
@@ -136,14 +148,10 @@ class Roster:
         self.runs = {
             vect: run
             for vect, run in self.runs.items()
-            if vect in at_work or not _ended_before(run, older_than)
+            if vect in at_work or not run.has_ended_before(older_than)
         }
         return set(self.runs)
 
     def open_runs(self) -> Iterable[Run]:
         """Return the runs that are open."""
         return [self.runs[vect] for vect in list(self.open)]
-
-
-def _ended_before(run: Run, instant: datetime) -> bool:
-    return run.is_told and run.state.end_date is not None and run.state.end_date < instant

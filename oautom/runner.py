@@ -23,7 +23,7 @@ from oautom.executors.base import Workers
 from oautom.executors.inline import InlineWorkers
 from oautom.executors.threads import ThreadWorkers
 from oautom.messages import Answer, Key, Poll, TimeUp
-from oautom.vect import Run
+from oautom.run import Run
 
 _logger = logging.getLogger("oautom.runner")
 

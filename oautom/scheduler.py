@@ -24,10 +24,12 @@ from oautom.events.log import EventLog
 from oautom.events.replay import replay
 from oautom.events.signals import publish
 from oautom.executors.base import Workers
+from oautom.flow import Flow
 from oautom.keeping import kept
 from oautom.machine import LoggedMachine, Wire
-from oautom.messages import Answer, Asked, Halt, Message, Nudge, Poll, TakeOver, TimeUp
+from oautom.messages import Answer, Asked, Halt, Message, Note, Nudge, Poll, TakeOver, TimeUp
 from oautom.roster import Roster
+from oautom.run import Run
 from oautom.runner import Runner
 from oautom.states import (
     HELD,
@@ -39,10 +41,8 @@ from oautom.states import (
     VECT_TABLE,
 )
 from oautom.turns import Turns
-from oautom.vect import Run
 
 _logger = logging.getLogger("oautom.scheduler")
-
 
 LOST = "the program ended while the step ran, and on_crash is 'fail'"
 
@@ -55,6 +55,11 @@ class Scheduler(Driver[Message]):
         clock: What time it is.
         workers: Who does the work of the steps.
         tell: Called with the flow and each committed event; it tells the public signals.
+
+    Attributes:
+        on_look: Called to look which plans are due, on the thread that drives, without the lock:
+            whoever has that of the app may wait for this one.
+        is_awaited: A plan waits for the end of a Vect.
     """
 
     def __init__(
@@ -75,7 +80,12 @@ class Scheduler(Driver[Message]):
         self.roster = Roster()
         self._ready: deque[StepState | VectState] = deque()
         self._turns = Turns()
+        self._ends_first = False
         self._has_news = False
+        self.on_look: Callable[[], object] = bool
+        self.is_awaited = False
+        self._is_look_due = False
+        self._notes: dict[int, Flow] = {}  # events of plans in this tick, by number
         self._emitted, self._appended = Wire(), Wire()
         self._steps = self._machine(STEP_TABLE, STEP_EVENTS)
         self._vects = self._machine(VECT_TABLE, VECT_EVENTS)
@@ -124,6 +134,7 @@ class Scheduler(Driver[Message]):
 
         Those of any other log are cancelled, since they have no other life.
         """
+        self.is_on_duty = False  # no plan starts what nobody would end
         if self._log.id is not None:
             self.put(Halt(reason))
             self._runner.interrupt()
@@ -179,10 +190,14 @@ class Scheduler(Driver[Message]):
                     self._settle()
                 events = self._log.commit()
             for event in events:
-                self._perform(event)
+                if event.seq not in self._notes:
+                    self._perform(event)
             if self.halted:
                 self._runner.kill_all()
                 self._is_ending_all = False
+            if self._is_look_due:
+                self._is_look_due = False
+                self.on_look()
         except BaseException as error:
             self._stop(error)
             if not isinstance(error, Exception):
@@ -190,7 +205,9 @@ class Scheduler(Driver[Message]):
             return
         try:
             for event in events:
-                self._tell(self.roster.runs[event.vect].flow, event)
+                is_note = event.seq in self._notes
+                flow = self._notes[event.seq] if is_note else self.roster.runs[event.vect].flow
+                self._tell(flow, event)
         finally:  # also when Ctrl-C comes while a receiver is called
             self._close_ended(events)
 
@@ -200,6 +217,9 @@ class Scheduler(Driver[Message]):
             if event.step is None and event.dest in VECT_ENDS:
                 self.roster.close(self.roster.runs[event.vect])
                 self._has_news = True
+                if self.is_awaited:
+                    self.put(Nudge())
+        self._notes = {}
         if self._has_news or not self.roster.open or self.halted:
             self._has_news = False
             self._have_all_look()
@@ -244,7 +264,11 @@ class Scheduler(Driver[Message]):
             case TimeUp():
                 self._take_end(self._runner.time_up(message.key))
             case Nudge():
-                return
+                self._is_look_due = True
+            case Note():
+                event = message.event(self._log.last_seq + 1, self._now)
+                self._notes[event.seq] = message.flow
+                self._emitted.send(None, event=event)
             case Asked():
                 self._take_requests()
             case TakeOver():
@@ -304,18 +328,15 @@ class Scheduler(Driver[Message]):
             trigger = due(self._ready.popleft())
             if trigger is None:
                 continue
+            # Where some steps start and others are blocked, as after a pause, these go first.
+            waits = turns.size or turns.is_held or self._ends_first or trigger.model.vect.options
             if trigger.name != "start":
                 self._fire(trigger)
-            # Under other rules some dependants start where others are blocked: these go first.
-            elif (
-                turns.size
-                or turns.is_held
-                or not self._runner.has_room
-                or trigger.model.vect.options
-            ):
+            elif waits or not self._runner.has_room:
                 turns.add(trigger.model)  # type: ignore[arg-type] # only steps are due to start
             else:
                 self._start(trigger)
+        self._ends_first = False
         while turns.size and not turns.is_held:
             turn = turns.take(has_slot=self._runner.has_room)
             if turn is None:
@@ -332,7 +353,7 @@ class Scheduler(Driver[Message]):
 
     def _create(self, run: Run) -> None:
         state = run.state
-        told = state.first_facts()
+        told = {**state.first_facts(), **run.planned} if run.planned else state.first_facts()
         event = self._record(state, VECT_CREATED, None, state.state, None, told)
         self._emitted.send(state, event=event)
         self._appended.send(state, event=event)
@@ -364,6 +385,8 @@ class Scheduler(Driver[Message]):
             self._turns.hear(sender, event)
         if event.name in ("vect.paused", "vect.cancelled"):
             self._turns.forget(vect)
+        elif event.name in ("vect.resumed", "vect.reopened"):
+            self._ends_first = True
         self._ready.extend(affects(vect, event))
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ makes has the name of its trigger in the past tense: `start` makes `step.started
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, get_args
 
 StepStateName = Literal[
@@ -87,6 +88,11 @@ HELD: Final = frozenset({"wait", "approval"})
 VECT_CREATED: Final = "vect.created"
 """Name of the first event of every Vect: no transition makes it, it brings the Vect to be."""
 
+PLAN_CREATED: Final = "plan.created"
+PLAN_SKIPPED: Final = "plan.skipped"
+PLAN_EVENTS: Final = MappingProxyType({PLAN_CREATED: "planned", PLAN_SKIPPED: "skipped"})
+"""The events of plans, which are of no Vect, each with its `dest`: there is no state before it."""
+
 _PAST: Final = {
     "start": "started",
     "succeed": "succeeded",
@@ -113,8 +119,9 @@ def event_names(scope: Literal["step", "vect"], table: tuple[Row, ...]) -> dict[
 
 STEP_EVENTS: Final = event_names("step", STEP_TABLE)
 VECT_EVENTS: Final = event_names("vect", VECT_TABLE)
-EVENT_NAMES: Final = (VECT_CREATED, *VECT_EVENTS.values(), *STEP_EVENTS.values())
+EVENT_NAMES: Final = (VECT_CREATED, *VECT_EVENTS.values(), *STEP_EVENTS.values(), *PLAN_EVENTS)
 
 STEP_MOVES: Final = frozenset((STEP_EVENTS[row.trigger], *row[1:]) for row in STEP_TABLE)
 VECT_MOVES: Final = frozenset((VECT_EVENTS[row.trigger], *row[1:]) for row in VECT_TABLE)
+PLAN_MOVES: Final = frozenset((name, None, dest) for name, dest in PLAN_EVENTS.items())
 """All (event name, source, dest) that a history may hold, for the replay."""

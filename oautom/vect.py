@@ -7,103 +7,19 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from oautom.commands import Command, Decide, Pause, Resume
-from oautom.conversion import NotConvertibleError, restore
 from oautom.errors import (
-    FlowError,
     NotFinishedError,
-    OAutomError,
     SettingError,
     StepFailedError,
     UnknownStepError,
     VectStateError,
-    shown,
 )
 from oautom.events.event import Event
-from oautom.events.fold import StepState, VectState
+from oautom.events.fold import StepState
 from oautom.executions.base import Execution
-from oautom.executions.context import LogBuffer
 from oautom.flow import Flow, is_unicode
-from oautom.params import NO_PARAMS
+from oautom.run import Run
 from oautom.states import STEP_ENDS, VECT_ENDS
-
-
-class Run:
-    """One Vect inside the engine: its flow, its state, and what is known in this process only.
-
-    Attributes:
-        id: The id of the Vect.
-        is_durable: Its log outlives the program: outputs are in it as JSON has them, and are read
-            as values of their types.
-        state: What the events add up to, those included that are not committed yet.
-        shown: The name of the state of the Vect, as committed.
-        is_told: The Vect has ended, and the receivers of signals have been told so.
-        held_up: Why the Vect does not go on though the log has it open, or None.
-        buffers: What the steps have written, by the name of the step.
-        causes: The exceptions that failed steps have raised, by the name of the step.
-    """
-
-    __slots__ = (
-        "__weakref__",
-        "buffers",
-        "causes",
-        "first_params",
-        "flow",
-        "held_up",
-        "id",
-        "is_durable",
-        "is_told",
-        "shown",
-        "state",
-    )
-
-    def __init__(
-        self,
-        flow: Flow,
-        id: str,  # noqa: A002 - the public word
-        params: Mapping[str, Any] = NO_PARAMS,
-        *,
-        is_durable: bool = False,
-    ) -> None:
-        self.flow = flow
-        self.id = id
-        self.first_params = params  # plain, as in the log
-        self.is_durable = is_durable
-        self.state = self.first_state()
-        self.shown: str = self.state.state
-        self.is_told = False
-        self.held_up: OAutomError | None = None
-        self.buffers: dict[str, LogBuffer] = {}
-        self.causes: dict[str, BaseException] = {}
-
-    def first_state(self) -> VectState:
-        """Return the state before all events."""
-        return VectState(
-            self.flow.name, self.id, self.flow.graph, self.first_params, self.flow.options
-        )
-
-    def params(self) -> Mapping[str, Any]:
-        """Return the parameters, as values of their types."""
-        return self.flow.params.typed(self.state.params)
-
-    def output(self, step: StepState) -> Any:
-        """Return the output of a step as a value of its type.
-
-        Raises:
-            FlowError: It was written when the flow had another type there.
-        """
-        execution = self.flow.steps.get(step.name)
-        if not self.is_durable or step.state != "success" or execution is None:
-            return step.output
-        try:
-            return restore(step.output, execution.output_type)
-        except NotConvertibleError as error:
-            raise FlowError(
-                f"the output of step '{step.name}' of flow '{self.flow.name}' in vect '{self.id}' "
-                f"is {shown(step.output)}, which is no longer its type: {error}; its events have "
-                "it as it is",
-                flow=self.flow.name,
-                step=step.name,
-            ) from error
 
 
 class Engine(Protocol):
@@ -377,31 +293,3 @@ class _Steps(Mapping[str, Step]):
 
     def __len__(self) -> int:
         return len(self._run.state.steps)
-
-
-def status_of(state: VectState) -> dict[str, Any]:
-    """Return the state of a Vect and its steps as JSON would have it."""
-    return {
-        "id": state.id,
-        "name": state.flow,
-        "state": state.state,
-        "ended": state.state in VECT_ENDS,
-        "start_date": _iso(state.start_date),
-        "end_date": _iso(state.end_date),
-        "params": dict(state.params),
-        "executions": [
-            {
-                "name": step.name,
-                "state": step.state,
-                "attempt": step.attempt,
-                "start_date": _iso(step.start_date),
-                "end_date": _iso(step.end_date),
-                "error": step.error,
-            }
-            for step in state.steps.values()
-        ],
-    }
-
-
-def _iso(date: datetime | None) -> str | None:
-    return None if date is None else date.isoformat()

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 from oautom.events import signals
 from oautom.events.event import Event
-from oautom.events.log import EventLog, MemoryEventLog, PrunedVect, Request, VectEntry
+from oautom.events.log import EventLog, MemoryEventLog, PrunedVect, VectEntry
 from oautom.events.replay import replay
+from oautom.events.requests import Request
 
 if TYPE_CHECKING:
     from oautom.events.sqlite import SqliteEventLog

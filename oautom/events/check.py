@@ -15,11 +15,21 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oautom.errors import InvariantError, SettingError
-from oautom.events.event import Event
+from oautom.events.event import Event, is_of_plan, planned_time
 from oautom.events.fits import data_fit, options_fit
 from oautom.events.past import BAD, NO_STEP, Past
 from oautom.graph import Graph
-from oautom.states import EVENT_NAMES, INITIAL, STEP_MOVES, VECT_CREATED, VECT_MOVES
+from oautom.schedule import stamp
+from oautom.states import (
+    EVENT_NAMES,
+    INITIAL,
+    PLAN_CREATED,
+    PLAN_EVENTS,
+    PLAN_MOVES,
+    STEP_MOVES,
+    VECT_CREATED,
+    VECT_MOVES,
+)
 from oautom.values import check_max_workers
 
 if TYPE_CHECKING:
@@ -105,7 +115,8 @@ _CONSEQUENCES: Final = (
     *("vect.started", "step.blocked", "step.skipped", "step.cancelled", "step.interrupted"),
     *("step.reset", "vect.reopened", *_VECT_ENDS),
 )
-_MOVES: Final = STEP_MOVES | VECT_MOVES | {(VECT_CREATED, None, INITIAL)}
+_MOVES: Final = STEP_MOVES | VECT_MOVES | PLAN_MOVES | {(VECT_CREATED, None, INITIAL)}
+_PLANNED: Final = (VECT_CREATED, *PLAN_EVENTS)
 
 
 def _invariant(*about: str, is_gate: bool = False) -> Callable[..., Any]:
@@ -156,7 +167,7 @@ class _Claims(Past):
     @_invariant(is_gate=True)
     def vect_is_created_first(self, event: Event) -> bool:
         """The first event of a Vect is vect.created, and no later one is."""
-        return (event.name == VECT_CREATED) != (event.vect in self.vects)
+        return is_of_plan(event) or (event.name == VECT_CREATED) != (event.vect in self.vects)
 
     @_invariant(VECT_CREATED)
     def graph_is_of_the_flow(self, event: Event) -> bool:
@@ -178,7 +189,7 @@ class _Claims(Past):
     @_invariant()
     def flow_stays(self, event: Event) -> bool:
         """All events of a Vect name one flow."""
-        return event.name == VECT_CREATED or event.flow == self.vect.flow
+        return event.name in _PLANNED or event.flow == self.vect.flow
 
     @_invariant(is_gate=True)
     def steps_are_in_the_graph(self, event: Event) -> bool:
@@ -199,7 +210,7 @@ class _Claims(Past):
     @_invariant()
     def moves_are_connected(self, event: Event) -> bool:
         """A move begins in the state in which the one before it has ended."""
-        if event.name == VECT_CREATED or not self.moves_are_in_the_table(event):
+        if event.name in _PLANNED or not self.moves_are_in_the_table(event):
             return True
         return event.source == (self.vect.state if event.step is None else self.step.state)
 
@@ -222,6 +233,25 @@ class _Claims(Past):
     def retries_are_limited(self, event: Event) -> bool:
         """A step is tried again only as long as it has not failed max_attempts times."""
         return self.step.failures + 1 < self.step.max_attempts
+
+    @_invariant(*_PLANNED)
+    def plans_are_created_first(self, event: Event) -> bool:
+        """The first event of a plan is plan.created, and no later one is."""
+        told = planned_time(event)
+        return told is None or (event.name == PLAN_CREATED) != (told[0] in self.plans)
+
+    @_invariant(*_PLANNED)
+    def times_of_a_plan_increase(self, event: Event) -> bool:
+        """A plan deals with each of its times once, and in their order."""
+        told = planned_time(event)
+        before = None if told is None else self.plans.get(told[0])
+        return told is None or before is None or told[1] > before
+
+    @_invariant(*_PLANNED)
+    def planned_vects_tell_their_time(self, event: Event) -> bool:
+        """The id of a planned Vect, or of one that was skipped, is made of its plan and time."""
+        told = planned_time(event)
+        return told is None or event.vect == f"{told[0]}@{stamp(told[1])}"
 
     @_invariant("step.blocked")
     def blocked_by_an_upstream(self, event: Event) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from oautom.events.event import Event
+from oautom.events.event import Event, planned_time
 from oautom.rules import RULE_NAMES
-from oautom.states import VECT_CREATED
+from oautom.states import PLAN_CREATED, PLAN_SKIPPED, VECT_CREATED
 
 
 def _is_number(value: object, *, from_: float = 0.0) -> bool:
@@ -45,8 +45,11 @@ _STARTS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = {
 }
 """By the kind of a step: what its start tells, and what it may tell besides."""
 
+_OF_PLAN: Final = {"plan": str, "planned": str}
 _DATA: Final[Mapping[str, Mapping[str, type]]] = {
     VECT_CREATED: {"params": Mapping, "graph": Mapping},
+    PLAN_CREATED: _OF_PLAN,
+    PLAN_SKIPPED: {**_OF_PLAN, "reason": str},
     "vect.failed": {"steps": list},
     "step.succeeded": {"output": object},
     "step.blocked": {"upstream": str, "error": str},
@@ -79,7 +82,9 @@ def data_fit(event: Event, kind: str) -> bool:
     if event.name == "step.late_result" and "reason" in data:
         wanted = _DATA["step.skipped"]
     is_wanted = all(isinstance(data.get(key), type_) for key, type_ in wanted.items())
-    may_be = {"options"} if event.name == VECT_CREATED else set()
+    if "plan" in data or "planned" in data:
+        is_wanted = is_wanted and planned_time(event) is not None
+    may_be = {"options", *_OF_PLAN} if event.name == VECT_CREATED else set()
     return is_wanted and wanted.keys() <= data.keys() <= wanted.keys() | may_be
 
 

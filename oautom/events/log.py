@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
-from types import MappingProxyType
-from typing import Any, Final, NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from oautom.errors import LogError, SettingError
-from oautom.events.event import Event
+from oautom.events.event import Event, is_of_plan, planned_time
 from oautom.events.jsonl import read_jsonl, write_jsonl
+from oautom.events.requests import Request
+from oautom.schedule import instant_of
 from oautom.states import VECT_ENDS
 
 
@@ -61,54 +62,6 @@ class PrunedVect(NamedTuple):
     pruned: datetime
 
 
-class Request(NamedTuple):
-    """What another process asks of the engine that writes the log.
-
-    Attributes:
-        id: Its number.
-        vect: Id of the Vect concerned.
-        action: What to do: one of `ACTIONS`.
-        data: How, as JSON.
-    """
-
-    id: int
-    vect: str
-    action: str
-    data: Mapping[str, Any]
-
-
-ACTIONS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = MappingProxyType(
-    {
-        "cancel": (frozenset(), frozenset({"reason"})),
-        "pause": (frozenset(), frozenset()),
-        "resume": (frozenset(), frozenset()),
-        "retry": (frozenset(), frozenset()),
-        "approve": (frozenset({"step", "by"}), frozenset({"data"})),
-        "reject": (frozenset({"step", "by"}), frozenset({"reason"})),
-    }
-)
-"""What can be asked of the engine through a log, and with which data: needed, and possible."""
-
-
-def check_request(action: object, data: Mapping[str, Any]) -> None:
-    """Refuse what cannot be asked of an engine.
-
-    Raises:
-        SettingError: There is no such action, or it takes other data.
-    """
-    if action not in ACTIONS:
-        known = ", ".join(map(repr, ACTIONS))
-        raise SettingError(f"action must be one of {known}, not {action!r}")
-    needed, possible = ACTIONS[str(action)]
-    if not needed <= data.keys() <= needed | possible:
-        wanted = " and ".join(sorted(needed)) or "nothing"
-        also = f", and takes {', '.join(sorted(possible))}" if possible else ""
-        raise SettingError(f"{action!r} needs {wanted}{also}, not {', '.join(data) or 'nothing'}")
-    for name in sorted(data.keys() - {"data"}):
-        if not isinstance(data[name], str):
-            raise SettingError(f"{action!r}: {name} must be text, not {data[name]!r}")
-
-
 class EventLog(Protocol):
     """What the engine asks of a log. One engine writes; any thread may read what is committed."""
 
@@ -145,6 +98,9 @@ class EventLog(Protocol):
 
     def vects(self, flow: str | None = None) -> list[VectEntry]:
         """Return the Vects, oldest first: all, or those of one flow."""
+
+    def planned(self, plan: str) -> datetime | None:
+        """Return the newest time that a plan has dealt with; None of a plan that it has not."""
 
     def listen(self, wake: Callable[[], None]) -> None:
         """Have `wake()` called, on any thread, when another process has asked for something."""
@@ -211,6 +167,14 @@ def old_vects(
     ]
 
 
+def newest_of(plan: str, newest: datetime | None, ids: Iterable[str]) -> datetime | None:
+    """Return the newest time that a plan has dealt with: what is pruned tells it by the id."""
+    times = (
+        instant_of(each.removeprefix(f"{plan}@")) for each in ids if each.startswith(f"{plan}@")
+    )
+    return max(filter(None, [newest, *times]), default=None)
+
+
 def merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return ranges of numbers in order, those that touch each other as one."""
     merged: list[tuple[int, int]] = []
@@ -275,14 +239,14 @@ class MemoryEventLog:
         end = len(events) if upto is None else bisect_right(events, upto, key=_seq)
         for index in range(start, end):  # not `islice`, which walks over all before `start`
             event = events[index]
-            if vect is None or event.vect == vect:
+            if vect is None or (event.vect == vect and not is_of_plan(event)):
                 yield event
 
     def vects(self, flow: str | None = None) -> list[VectEntry]:
         """Return the Vects, oldest first: all, or those of one flow. Any thread."""
         entries: dict[str, VectEntry] = {}
         for event in self.read():
-            if event.step is None and flow in (None, event.flow):
+            if event.step is None and flow in (None, event.flow) and not is_of_plan(event):
                 first = entries.get(event.vect)
                 entries[event.vect] = VectEntry(
                     event.vect,
@@ -293,6 +257,15 @@ class MemoryEventLog:
                     event.time,
                 )
         return list(entries.values())
+
+    def planned(self, plan: str) -> datetime | None:
+        """Return the newest time that a plan has dealt with. Any thread.
+
+        Also where the Vect of that time has been pruned. None for a plan that the log has not.
+        """
+        told = (planned_time(event) for event in reversed(self._events))
+        newest = next((time for name, time in filter(None, told) if name == plan), None)
+        return newest_of(plan, newest, (vect.id for vect in self._pruned))
 
     def listen(self, wake: Callable[[], None]) -> None:
         """Do nothing: no other process can ask."""
@@ -332,12 +305,15 @@ class MemoryEventLog:
             wanted = {event.vect for event in self._appended}.union(keep)
             old = {vect.id: vect for vect in old_vects(self.vects(), older_than, wanted)}
             seqs: dict[str, list[int]] = {name: [] for name in old}
+            kept: list[Event] = []
             for event in self._events:
-                if event.vect in seqs:
+                if event.vect in seqs and not is_of_plan(event):
                     seqs[event.vect].append(event.seq)
+                else:
+                    kept.append(event)
             ranges = [(seq, seq) for each in seqs.values() for seq in each]
             self._gaps = merged([*self._gaps, *ranges])
-            self._events = [event for event in self._events if event.vect not in old]
+            self._events = kept
             gone = [
                 PrunedVect(*vect[:3], each[0], each[-1], len(each), vect.changed, now)
                 for vect, each in zip(old.values(), seqs.values(), strict=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
 import msgspec
 
-from oautom.events.event import NO_DATA, Event
+from oautom.events.event import NO_DATA, Event, is_of_plan, planned_time
 from oautom.events.fold import NO_OPTIONS, Options
 from oautom.rules import ALL_SUCCESS, verdict
 from oautom.states import HELD, INITIAL, VECT_CREATED
@@ -114,6 +114,7 @@ class Past:
         self.last_seq = 0
         self.last_vect = _NO_VECT
         self.vects: dict[str, VectPast] = {}
+        self.plans: dict[str, datetime] = {}  # the newest time that each has dealt with
         self.running = 0  # steps, but for those that are polled
         # Attempts that may hold a worker: they run, or were cancelled or abandoned unheard.
         self.busy: set[tuple[StepPast, int | None]] = set()
@@ -127,7 +128,8 @@ class Past:
         """Note what is known of the Vect and the step of the event that comes next."""
         self.wrong = _wrong_fields(event)
         if not self.wrong:
-            self.vect = self.vects.get(event.vect, _NO_VECT)
+            vects = {} if is_of_plan(event) else self.vects
+            self.vect = vects.get(event.vect, _NO_VECT)
             self.step = self.vect.steps.get(event.step or "", NO_STEP)
 
     def take(self, event: Event, *, is_understood: bool) -> None:
@@ -141,6 +143,11 @@ class Past:
         if self.step not in self.to_end:
             self.to_end.clear()
         self.to_end.pop(self.step, None)
+        if event.step is None and (told := planned_time(event)):
+            self.plans[told[0]] = told[1]
+        if is_of_plan(event):
+            self.last, self.last_vect = event, _NO_VECT
+            return
         if event.name == VECT_CREATED:
             flow = self.flow if self.flow and self.flow.name == event.flow else None
             polled = {name for name, each in flow.steps.items() if each.is_polled} if flow else ()
@@ -150,16 +157,19 @@ class Past:
         elif event.step is not None:
             self._take_step(self.step, event)
         else:
-            self.vect.state = event.dest
-            steps = self.vect.steps.values()
-            if event.name in ("vect.started", "vect.resumed", "vect.reopened"):
-                self._look_at(steps)
-            elif event.name == "vect.recovered":  # with the program its workers have gone
-                self.busy = {each for each in self.busy if each[0].state == "running"}
-                self.to_close = {s for s in steps if s.state == "running" and s.kind not in HELD}
-            elif event.name == "vect.paused":
-                self.due.difference_update(steps)
+            self._take_vect(event)
         self.last, self.last_vect = event, self.vect
+
+    def _take_vect(self, event: Event) -> None:
+        self.vect.state = event.dest
+        steps = self.vect.steps.values()
+        if event.name in ("vect.started", "vect.resumed", "vect.reopened"):
+            self._look_at(steps)
+        elif event.name == "vect.recovered":  # with the program its workers have gone
+            self.busy = {each for each in self.busy if each[0].state == "running"}
+            self.to_close = {s for s in steps if s.state == "running" and s.kind not in HELD}
+        elif event.name == "vect.paused":
+            self.due.difference_update(steps)
 
     def _count(self, step: StepPast, event: Event) -> None:
         """Count what runs, what is open, and who may hold a worker."""

@@ -10,9 +10,11 @@ from typing import Final
 from oautom.events.log import PrunedVect, VectEntry
 from oautom.events.rows import Rows
 
+# What plans have told stays: it says where they stand.
 _FIND: Final = """
 INSERT INTO temp.gone SELECT seq, vect, crc FROM events
-WHERE seq >= ? AND vect IN (SELECT vect FROM temp.old) ORDER BY seq
+WHERE seq >= ? AND vect IN (SELECT vect FROM temp.old)
+AND (step IS NOT NULL OR dest NOT IN ('planned', 'skipped')) ORDER BY seq
 """
 
 # Runs of numbers without a hole: in each, number minus rank is the same. Where there is one max(),

@@ -13,8 +13,9 @@ from oautom.errors import LogCorruptError, UnknownVectError
 from oautom.events.database import Database, real_path
 from oautom.events.event import Event
 from oautom.events.jsonl import write_jsonl
-from oautom.events.log import PrunedVect, VectEntry, check_request
+from oautom.events.log import PrunedVect, VectEntry, newest_of
 from oautom.events.pruning import pruned
+from oautom.events.requests import check_request
 from oautom.events.rows import Head, Rows
 from oautom.events.wakeup import send
 from oautom.values import to_json
@@ -84,6 +85,18 @@ class LogFile:
         """
         with self._database.reading() as connection:
             return self._rows_of.vects(connection, flow)
+
+    def planned(self, plan: str) -> datetime | None:
+        """Return the newest time that a plan has dealt with.
+
+        Also where the Vect of that time has been pruned. None for a plan that the log has not.
+
+        Raises:
+            LogError: The file cannot be read.
+        """
+        with self._database.reading() as connection:
+            newest = self._rows_of.planned(connection, plan)
+            return newest_of(plan, newest, (vect.id for vect in pruned(connection)))
 
     def verify(self) -> None:
         """Read the whole file, and hold every row against its checksum.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from oautom.errors import InvalidHistoryError
-from oautom.events.event import Event
+from oautom.events.event import Event, is_of_plan
 from oautom.events.fold import NO_OPTIONS, VectState
 from oautom.graph import Graph
 from oautom.states import VECT_CREATED
@@ -32,6 +32,8 @@ def replay(events: Iterable[Event], upto: int | None = None) -> dict[str, VectSt
         last_seq = event.seq
         if upto is not None and event.seq > upto:
             break
+        if is_of_plan(event):
+            continue
         if event.name == VECT_CREATED:
             vects[event.vect] = _created(event, vects)
         elif event.vect in vects:

@@ -17,7 +17,7 @@ from zlib import crc32
 import msgspec
 
 from oautom.errors import LogCorruptError, LogError
-from oautom.events.event import Event
+from oautom.events.event import Event, planned_time
 from oautom.events.jsonl import Line, encoded, from_line, line_of
 from oautom.events.log import VectEntry
 from oautom.states import VECT_ENDS
@@ -35,13 +35,28 @@ SELECT seq, time, flow, vect, step, attempt, name, source, dest, data, crc, coal
 FROM events NOT INDEXED
 """
 
-_PART: Final = (
-    "seq > :after AND seq <= :upto AND (:vect IS NULL OR vect = :vect) ORDER BY seq LIMIT :limit"
-)
+# An event of a plan ('planned', 'skipped') is of no Vect, though it has the id of one.
+_PART: Final = """
+seq > :after AND seq <= :upto AND (:vect IS NULL
+    OR (vect = :vect AND (step IS NOT NULL OR dest NOT IN ('planned', 'skipped'))))
+ORDER BY seq LIMIT :limit
+"""
 
 _VECT_EVENTS: Final = """
 SELECT vect, seq, flow, dest, time FROM events INDEXED BY vect_events
-WHERE step IS NULL AND (:flow IS NULL OR flow = :flow) ORDER BY vect, seq
+WHERE step IS NULL AND dest NOT IN ('planned', 'skipped') AND (:flow IS NULL OR flow = :flow)
+ORDER BY vect, seq
+"""
+
+_PLANNED: Final = """
+SELECT seq FROM events INDEXED BY vect_events
+WHERE step IS NULL AND dest IN ('pending', 'planned', 'skipped') AND vect >= ? AND vect < ?
+ORDER BY seq DESC
+"""
+
+_FIRST: Final = """
+SELECT min(seq) FROM events
+WHERE step IS NULL AND dest NOT IN ('planned', 'skipped') AND vect = ?
 """
 
 _INDEX: Final = """
@@ -165,8 +180,7 @@ class Rows:
 
     def first_seq(self, connection: sqlite3.Connection, vect: str) -> int | None:
         """Return the number of the first event of a Vect, None if there is no such Vect."""
-        sql = "SELECT min(seq) FROM events WHERE step IS NULL AND vect = ?"
-        ((seq,),) = connection.execute(sql, (vect,))
+        ((seq,),) = connection.execute(_FIRST, (vect,))
         return None if seq is None else int(seq)
 
     def vects(self, connection: sqlite3.Connection, flow: str | None = None) -> list[VectEntry]:
@@ -193,6 +207,20 @@ class Rows:
                 entries[vect] = first._replace(state=dest, changed=changed)
             last = (vect, seq)
         return sorted(entries.values(), key=attrgetter("first_seq"))
+
+    def planned(self, connection: sqlite3.Connection, plan: str) -> datetime | None:
+        """Return the newest time that a plan has dealt with, by the events that there are.
+
+        Raises:
+            LogCorruptError: One of them is not what was written.
+        """
+        ids = (f"{plan}@", f"{plan}A")  # A comes right behind @
+        for (seq,) in connection.execute(_PLANNED, ids).fetchall():
+            for event in self.read(connection, seq - 1, seq):
+                told = planned_time(event)
+                if told is not None and told[0] == plan:
+                    return told[1]
+        return None
 
     def head(self, connection: sqlite3.Connection) -> Head:
         """Return where the log ends."""

@@ -137,6 +137,8 @@ step_cancelled: Final = EventSignal("step.cancelled")
 step_interrupted: Final = EventSignal("step.interrupted")
 step_reset: Final = EventSignal("step.reset")
 step_late_result: Final = EventSignal("step.late_result")
+plan_created: Final = EventSignal("plan.created")
+plan_skipped: Final = EventSignal("plan.skipped")
 
 _by_name: Final = {s.__doc__: s for s in list(globals().values()) if isinstance(s, EventSignal)}
 

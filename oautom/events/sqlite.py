@@ -28,13 +28,13 @@ from oautom.events.event import Event
 from oautom.events.filelock import FileLock
 from oautom.events.log import (
     PrunedVect,
-    Request,
     check_instant,
     not_next,
     old_vects,
 )
 from oautom.events.pruning import take_out
 from oautom.events.reading import LogFile
+from oautom.events.requests import Request
 from oautom.events.rows import INSERT, Row, to_row
 from oautom.events.wakeup import Wakeup
 from oautom.values import from_json, to_json

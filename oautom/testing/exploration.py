@@ -16,11 +16,11 @@ from oautom.executors.base import Done, Place
 from oautom.executors.base import Work as AnyWork
 from oautom.flow import Flow
 from oautom.messages import Nudge
+from oautom.run import Run
 from oautom.scheduler import Scheduler
 from oautom.states import HELD
 from oautom.testing.clock import SimulatedClock
 from oautom.testing.simulation import Outcomes, Script, tell_nobody
-from oautom.vect import Run
 
 Fingerprint = tuple[Any, ...]
 

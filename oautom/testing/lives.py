@@ -14,9 +14,9 @@ from oautom.executors.base import Workers
 from oautom.flow import Flow
 from oautom.params import NO_PARAMS
 from oautom.recovery import Recalled
+from oautom.run import Run
 from oautom.scheduler import Scheduler
 from oautom.testing.clock import SimulatedClock
-from oautom.vect import Run
 
 When = Literal["before", "in", "after"]
 Moment = tuple[When, int]

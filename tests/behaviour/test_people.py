@@ -246,6 +246,26 @@ def test_a_paused_vect_starts_nothing_until_it_is_resumed(mode_app: OAutom, tmp_
     check(mode_app, flow)
 
 
+def test_when_a_pause_is_over_what_is_blocked_is_so_before_anything_starts(inline: OAutom) -> None:
+    flow = Flow("flow", inline)
+
+    def fail() -> None:
+        vect.pause()
+        raise ValueError("no")
+
+    broken = PythonExecution("broken", flow, fail)
+    PythonExecution("other", flow, nothing)
+    broken >> PythonExecution("after", flow, nothing)
+    vect = inline.start(flow)
+    until(vect, "broken", "failed")
+    vect.resume()
+
+    assert vect.wait() == "failed"
+    names = [(event.name, event.step) for event in vect.events()]
+    assert names.index(("step.blocked", "after")) < names.index(("step.started", "other"))
+    check(inline, flow)
+
+
 def test_a_paused_vect_can_be_cancelled(any_app: OAutom, gated: Flow) -> None:
     vect = any_app.start(gated)
     until(vect, "gate")

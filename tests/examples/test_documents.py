@@ -174,7 +174,7 @@ def test_every_signal_event_and_state_is_in_the_reference():
 def members_of(kind: type) -> list[str]:
     """Return the public members that a class defines itself, and the settings that it takes."""
     members = [name for name in vars(kind) if not name.startswith("_")]
-    not_made_by_users = ("Context", "Event", "OAutomMode", "Step", "Subscription", "Vect")
+    not_made_by_users = ("Context", "Event", "OAutomMode", "Plan", "Step", "Subscription", "Vect")
     if kind.__name__ in not_made_by_users or issubclass(kind, Enum):
         return members
     return members + list(inspect.signature(kind).parameters)

@@ -32,6 +32,14 @@ KEY_LINES = {
     ],
     "original.py": ["success", "file1", "file2"],
     "own_execution.py": ["INFO waiting for letter.txt", "success - Dear reader"],
+    "plans.py": [
+        r"tick@.*Z on time",
+        r"tick@.*Z on time",
+        "the program is down",
+        r"tick@.*Z caught up",
+        r"tick@.*Z on time",
+        r"\d times, then \d more: none is missed, and none comes twice",
+    ],
     "stdlib_report.py": [
         r" +0\.\d\d s  stdlib report +nothing -> pending",
         r" +\d\.\d\d s  find sources +pending -> running",

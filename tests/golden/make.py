@@ -193,6 +193,19 @@ def values() -> Flow:
     return flow
 
 
+class Hourly(Polled):
+    """A step that takes longer than the hour after which its flow is due again."""
+
+    poll_interval = 5400.0
+
+
+def planned() -> Flow:
+    """A flow with a plan that finds it at its limit each second time."""
+    flow = Flow("planned", app())
+    Hourly("job", flow) >> PythonExecution("fetch", flow, str)
+    return flow
+
+
 def odd() -> Flow:
     """A flow with names and values that a careless format would not keep."""
     flow = Flow('odd "name"', app())
@@ -312,6 +325,15 @@ def run_values() -> list[Event]:
         return events
 
 
+def run_planned() -> list[Event]:
+    flow = planned()
+    with flow.app as running:
+        running.plan(flow, cron="0 2-5 * * *", timezone="Europe/Paris", name="early")
+        flow.app._clock.call_later(5.5 * 3600, running.stop)
+        running.run()
+        return list(running.log.read())
+
+
 def run_odd() -> list[Event]:
     flow = odd()
     values = [None, True, -0.0, 2**60, 1e-300, 'two\nlines\u2028"', {"": [{}, []]}]
@@ -324,7 +346,7 @@ FLOWS: dict[str, Callable[[], Flow]] = {
     each.__name__: each
     for each in (
         *(chain, diamond, wide, cancel, late, polled, crash, rules, retries, branches, people),
-        *(values, odd),
+        *(values, planned, odd),
     )
 }
 RUNS: dict[str, Callable[[], list[Event]]] = {
@@ -342,6 +364,7 @@ RUNS: dict[str, Callable[[], list[Event]]] = {
         run_branches,
         run_people,
         run_values,
+        run_planned,
         run_odd,
     )
 }

@@ -26,7 +26,7 @@ from .trial import ROOT, Lane, Tests, measure, prepare
 PATHS = [
     *(
         f"oautom/{name}.py"
-        for name in ("scheduler", "driver", "decide", "machine", "states", "rules")
+        for name in ("scheduler", "driver", "decide", "machine", "states", "rules", "schedule")
     ),
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "oautom/events").glob("*.py")),
 ]

@@ -257,3 +257,34 @@ report(app, vect)
     assert stdout.startswith("interrupted\n")
     assert '"state": "cancelled", "fold": "cancelled"' in stdout
     assert marked.alive() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("log", [None, "runs.db"])
+def test_a_signal_ends_the_serving_of_plans_and_none_starts_anything_meanwhile(
+    program: Start, marked: Marked, number: int, log: str | None
+) -> None:
+    """Its commands do not listen to SIGTERM, so it takes a second, in which the plan is due."""
+    running = program(
+        BODY
+        + f"""
+app = OAutom(log={log!r})
+flow = Flow("flow", app, max_active_vects=9)
+BashExecution("deaf", flow, "trap '' TERM; sleep 1000 & wait; sleep 1000", grace_period=1)
+app.plan(flow, seconds=0.4)
+from oautom.events import signals
+signals.vect_started.connect(lambda flow, **_: print("going", flush=True))
+app.run()
+print("served", flush=True)
+names = [event.name for event in app.log.read() if event.step is None]
+first = names.index("vect.cancelled") if "vect.cancelled" in names else len(names)
+print("late" if "vect.created" in names[first:] else "in time", flush=True)
+"""
+    )
+    running.wait_for_line("going")
+    marked.wait_for(3)
+    running.signal(number)
+    returncode, stdout, errors = outcome(running)
+    assert (returncode, errors) == (0, "")
+    assert stdout.endswith("served\nin time\n")
+    assert marked.alive() == []

@@ -18,8 +18,8 @@ from oautom.events import signals
 from oautom.events.fold import StepState, VectState
 from oautom.executions.work import Work
 from oautom.executors.base import Done, Place
+from oautom.run import Run
 from oautom.scheduler import Scheduler
-from oautom.vect import Run
 
 from .cases import Case, Move, Outcome
 

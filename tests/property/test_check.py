@@ -18,8 +18,8 @@ from msgspec.structs import replace
 
 from oautom import Event, Flow, OAutom, PythonExecution, RetryPolicy, Skip
 from oautom.events.check import INVARIANTS, InvariantError, check_history, violations
-from oautom.states import EVENT_NAMES, STEP_TABLE
-from oautom.testing import simulate
+from oautom.states import EVENT_NAMES, PLAN_EVENTS, STEP_TABLE
+from oautom.testing import SimulatedClock, simulate
 
 from .cases import Case, FlowPlan, cases, flow_plans, moderate
 from .driver import Driver, Unregistered
@@ -201,6 +201,9 @@ def good_logs() -> list[Log]:
         events = run_inline(plans, wishes)
         i = chance.randrange(len(plans))
         logs.append(Log(events, declare(plans[i], f"f{i}"), 1))
+    for minutes in (1, 10, 30, 50, 70, 90) * 2:
+        shape = random_plan(chance)
+        logs.append(Log(run_planned(shape, minutes), declare(shape), 1))
     return logs
 
 
@@ -227,6 +230,17 @@ def pausing_and_retried(chance: random.Random) -> Log:
             if vect.state == "failed":
                 vect.retry()
         return Log(list(app.log.read()), declare(plan), 1)
+
+
+def run_planned(shape: FlowPlan, minutes: int) -> Events:
+    """Have a plan start a flow each hour; its steps take so long, and it may be skipped."""
+    clock = SimulatedClock()
+    with OAutom(executor="inline", clock=clock) as app:
+        flow = declare(shape, app=app, work=lambda step: clock.advance(minutes * 60))
+        app.plan(flow, hours=1)
+        clock.call_later(6 * 3600, app.stop)
+        app.run()
+        return list(app.log.read())
 
 
 def numbered(events: Events) -> Events:
@@ -266,13 +280,15 @@ VECT_ENDS = ("vect.succeeded", "vect.failed", "vect.cancelled")
 ALL_BUT_LATE = tuple(n for n in EVENT_NAMES if n not in ("step.late_result", "vect.recovered"))
 """A late answer more, or less, or of another step that is over, or later, is a history too; and a
 recovery that found nothing running might as well have happened twice, or not at all."""
+ALL_OF_VECTS = tuple(n for n in EVENT_NAMES if n not in PLAN_EVENTS)
+"""A plan may be one of another flow in the next life."""
 
 
 def is_last_of_all(events: Events, at: int) -> bool:
     return at == len(events) - 1
 
 
-@mutation_of(*ALL_BUT_LATE)
+@mutation_of(*(n for n in ALL_BUT_LATE if n != "plan.skipped"))  # nobody may have been there
 def drop(events: Events, at: int, chance: random.Random) -> Events | None:
     rest = events[:at] + events[at + 1 :]
     return None if is_last_of_all(events, at) else numbered(rest)
@@ -377,7 +393,7 @@ def change_the_vect(events: Events, at: int, chance: random.Random) -> Event:
     return replace(events[at], vect=other(events[at].vect, vects, chance))
 
 
-@mutation
+@mutation_of(*ALL_OF_VECTS)
 def change_the_flow(events: Events, at: int, chance: random.Random) -> Event:
     return replace(events[at], flow=f"not {events[at].flow}")
 
@@ -490,6 +506,11 @@ def reset_another(events: Events, at: int, chance: random.Random) -> Event | Non
     if not free or len(reset) < 2:
         return None
     return replace(events[at], step=chance.choice(free), source="success")
+
+
+@mutation_of(*PLAN_EVENTS)
+def tell_another_time(events: Events, at: int, chance: random.Random) -> Event:
+    return with_data(events[at], planned=f"2000-01-01T0{chance.randint(0, 9)}:30:00Z")
 
 
 @mutation_of("step.blocked")
@@ -612,10 +633,12 @@ def with_other_params() -> Iterator[tuple[Log, Events]]:
     """Yield histories with parameters that the flow has not; nothing else could tell."""
     for log in good_logs():
         assert log.flow is not None
-        changed = with_data(log.events[0], params=MappingProxyType({"day": 1}))
-        yield log._replace(flow=None), [changed, *log.events[1:]]
+        at = next(i for i, event in enumerate(log.events) if event.name == "vect.created")
+        changed = with_data(log.events[at], params=MappingProxyType({"day": 1}))
+        events = [*log.events[:at], changed, *log.events[at + 1 :]]
+        yield log._replace(flow=None), events
         if changed.flow == log.flow.name:
-            yield log, [changed, *log.events[1:]]
+            yield log, events
 
 
 def test_parameters_are_held_against_the_flow_if_there_is_one() -> None:

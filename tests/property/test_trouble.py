@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from oautom import Flow, OAutom, OAutomMode, PythonExecution
-from oautom import app as app_module
+from oautom import Flow, OAutom, OAutomMode, PythonExecution, lifetime
 from oautom.events import signals
 from oautom.executors.threads import ThreadWorkers
 
@@ -52,7 +51,7 @@ def test_workers_close_although_a_thread_takes_the_last_job_at_that_moment() -> 
 def _apps_that_hang_are_let_go() -> Iterator[None]:
     """Let no app that hangs hold the end of the test session too."""
     yield
-    app_module._open_apps.clear()
+    lifetime._open_apps.clear()
 
 
 @pytest.fixture

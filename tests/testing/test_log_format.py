@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from oautom import Event, MemoryEventLog
 from oautom.events.jsonl import from_line, to_line
-from oautom.states import EVENT_NAMES, STEP_MOVES, VECT_CREATED, VECT_MOVES
+from oautom.states import EVENT_NAMES, PLAN_MOVES, STEP_MOVES, VECT_CREATED, VECT_MOVES
 from oautom.testing import histories
 
 from .test_plugin import ROOT
@@ -50,7 +50,7 @@ def test_every_name_is_told_with_the_states_before_and_after() -> None:
             told.add((name, before, before if dest == "both the same" else dest.strip("`")))
 
     assert set(NAMES) == set(EVENT_NAMES)
-    assert told == STEP_MOVES | VECT_MOVES | {(VECT_CREATED, None, "pending")}
+    assert told == STEP_MOVES | VECT_MOVES | PLAN_MOVES | {(VECT_CREATED, None, "pending")}
 
 
 FAILURE = set(re.findall(r"`(\w+)`", NAMES["step.failed"][2].split(", as `")[0]))
@@ -66,7 +66,7 @@ def hold(line: str) -> None:
     _, attempt, data = NAMES[fields["name"]]
     if attempt in ("null", "integer"):
         assert (fields["attempt"] is None) == (attempt == "null")
-    assert (fields["step"] is None) == fields["name"].startswith("vect.")
+    assert (fields["step"] is None) == (not fields["name"].startswith("step."))
     told = set(re.findall(r"`(\w+)`", data.split(", as `")[0]))
     if fields["name"] == "step.late_result":
         told = FAILURE | {"output", "reason"}

@@ -13,9 +13,9 @@ To have another capability tested: teach it to the model, and add a rule that as
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
 import pytest
@@ -56,6 +56,7 @@ from oautom.testing import SimulatedClock, assert_replays, check_history, flows
 
 OPEN = ("pending", "running", "up_for_retry")
 DAY = date(2026, 11, 24)
+PLANNED = {"number": 7, "days": [DAY]}
 
 
 class Alarm(NamedTuple):
@@ -274,6 +275,30 @@ class Model:
         return "failed" if blamed else "success"
 
 
+class Timetable:
+    """What a plan should do: when it is due, and whether a time that finds no room waits.
+
+    Args:
+        now: When it is made.
+        every: How often it is due.
+        waits: Whether every time counts.
+    """
+
+    def __init__(self, now: datetime, every: timedelta, *, waits: bool) -> None:
+        self.every, self.waits = every, waits
+        self.next = now + every
+
+    def due(self, until: datetime, has_room: Callable[[], bool]) -> Iterator[datetime]:
+        """Yield the times up to `until` for which there is room."""
+        while self.next <= until:
+            is_start = has_room()
+            if not is_start and self.waits:
+                return
+            self.next += self.every
+            if is_start:
+                yield self.next - self.every
+
+
 class Hands(Executor):
     """Workers that do nothing until they are told to."""
 
@@ -309,6 +334,9 @@ class WholeApp(RuleBasedStateMachine):
         at_once=st.integers(1, 3),
     )
     def begin(self, drawn: Flow, workers: int, at_once: int) -> None:
+        self.set_up(drawn, workers, at_once)
+
+    def set_up(self, drawn: Flow, workers: int, at_once: int) -> None:
         self.at_once = at_once
         self.drawn, self.model = drawn, Model(drawn, workers)
         self.vects: list[Vect] = []
@@ -316,6 +344,7 @@ class WholeApp(RuleBasedStateMachine):
         self.choice: list[str] = []
         self.heard: list[Event] = []
         self.clock = SimulatedClock()
+        self.timetable: Timetable | None = None
         self.live(MemoryEventLog())
 
     def live(self, log: MemoryEventLog) -> None:
@@ -347,6 +376,13 @@ class WholeApp(RuleBasedStateMachine):
                 step = PythonExecution(name, self.flow, self.work, args, **options)
             step.depends(*(self.flow.steps[upstream] for upstream in upstreams))
         signals.event.connect(self.hear, sender=self.flow)
+        if self.timetable is not None:
+            self.app.plan(
+                self.flow,
+                seconds=self.timetable.every.total_seconds(),
+                params=PLANNED,
+                catch_up=self.timetable.waits,
+            )
 
     def work(self, number: int, day: date, *given: str, context: Context) -> dict[str, str]:
         params = self.model.params[context.vect_id]
@@ -371,10 +407,23 @@ class WholeApp(RuleBasedStateMachine):
     def go(self, seconds: float = 0) -> None:
         """Have the app do all that there is to do, for so long; and the model."""
         for pause in (seconds, 0):  # what comes at the end of that time is of that time
+            begun = self.clock.now()
             self.clock.call_later(pause, self.app.stop)
             self.app.run()
-        self.model.settle()
-        self.model.let_time_pass(self.clock.monotonic())
+            self.model.settle()
+            self.model.let_time_pass(self.clock.monotonic())
+            if self.timetable is not None:
+                # What is due in the moment when it is stopped waits for the next time.
+                last = max(begun, self.clock.now() - timedelta(microseconds=1))
+                for time in self.timetable.due(last, self.has_room):
+                    vect = f"flow@{time.isoformat().replace('+00:00', 'Z')}"
+                    self.vects.append(self.app.vect(vect))
+                    self.model.start(vect, **PLANNED)
+                    self.model.settle()
+
+    def has_room(self) -> bool:
+        states = [self.model.state(vect) for vect in self.model.steps]
+        return states.count("running") + states.count("paused") < self.at_once
 
     def end(self, which: int, state: str) -> None:
         """Have one of the jobs end; it may be that of a step that has been cancelled."""
@@ -559,8 +608,32 @@ class WholeApp(RuleBasedStateMachine):
             assert_replays(self.app.log, self.flow)
 
 
+class PlannedApp(WholeApp):
+    """One whose flow a plan starts too; no steps that time itself would move meanwhile."""
+
+    @initialize(
+        drawn=flows(min_steps=1, max_steps=5, trigger_rules=True, branches=True),
+        workers=st.integers(1, 3),
+        at_once=st.integers(1, 3),
+    )
+    def begin(self, drawn: Flow, workers: int, at_once: int) -> None:
+        self.set_up(drawn, workers, at_once)
+
+    @precondition(lambda self: self.timetable is None)
+    @rule(minutes=st.integers(1, 1000), waits=st.booleans())
+    def plan(self, minutes: int, waits: bool) -> None:
+        every = timedelta(minutes=minutes)
+        self.timetable = Timetable(self.clock.now(), every, waits=waits)
+        plan = self.app.plan(self.flow, minutes=minutes, params=PLANNED, catch_up=waits)
+        assert plan.next_time() == self.timetable.next
+        self.go()
+
+
 TestWholeApp = WholeApp.TestCase
-TestWholeApp.settings = settings(deadline=None, max_examples=80, stateful_step_count=30)
+TestPlannedApp = PlannedApp.TestCase
+TestPlannedApp.settings = TestWholeApp.settings = settings(
+    deadline=None, max_examples=80, stateful_step_count=30
+)
 
 
 def never_block(upstreams: int, tally: dict[str, int]) -> str | None:

@@ -32,7 +32,7 @@ from oautom import (
 )
 from oautom.events.check import INVARIANTS, InvariantError, check_history, violations
 from oautom.events.jsonl import from_line, to_line
-from oautom.testing import simulate
+from oautom.testing import SimulatedClock, simulate
 
 from .hand_made import (
     NOON,
@@ -157,6 +157,18 @@ def skipped() -> Events:
     return simulate(flow, outcomes=ends, durations={"x": 1, "c": 1}).events()
 
 
+def planned() -> Events:
+    """A plan starts a Vect each hour, but for one that would run beside the one before."""
+    clock = SimulatedClock()
+    with OAutom(executor="inline", clock=clock) as app:
+        flow = Flow("f", app)
+        PythonExecution("a", flow, lambda: clock.advance(5400))
+        app.plan(flow, hours=1, name="p")
+        clock.call_later(3.5 * 3600, app.stop)
+        app.run()
+        return list(app.log.read())
+
+
 RECOVERED = (crashed, crashed_for_good, crashed_twice)
 
 
@@ -230,6 +242,8 @@ SUCCEEDED = ("vect.succeeded", None)
 FAILED = ("vect.failed", None)
 CANCELLED = ("vect.cancelled", None)
 LATE = ("step.late_result", "a")
+PLAN_CREATED = ("plan.created", None)
+PLAN_SKIPPED = ("plan.skipped", None)
 AN_HOUR_EAST = timezone(timedelta(hours=1))
 
 
@@ -252,6 +266,12 @@ def both_created_first() -> Events:
     events = two()
     second = next(i for i, event in enumerate(events) if event.vect == "second")
     return move(events, second, 1)
+
+
+def noted_too_early() -> Events:
+    """What a plan tells stands between the two first events of a Vect."""
+    events = chain()
+    return numbered([events[0], planned()[0], *events[1:]])
 
 
 def end_of_the_first_delayed() -> Events:
@@ -374,6 +394,15 @@ def half_recovered() -> Events:
     return change(numbered(events), ("step.succeeded", "b"), attempt=1)
 
 
+def time_of_plan(place: Place, time: str) -> Events:
+    """The history of a plan, with another time in one of its events."""
+    return change(
+        tell(planned(), place, planned=f"2000-01-01T{time}Z"),
+        place,
+        vect=f"p@2000-01-01T{time}Z",
+    )
+
+
 def witnesses() -> list[Witness]:
     return [
         Witness("fields-are-typed", change(chain(), SUCCEEDED, time="noon")),
@@ -410,6 +439,7 @@ def witnesses() -> list[Witness]:
         Witness("steps-are-in-the-graph", change(chain(), SUCCEEDED, step="a")),
         Witness("steps-are-in-the-graph", late(chain(), "success", step="z")),
         Witness("steps-are-in-the-graph", late(chain(), "success", step=None)),
+        Witness("steps-are-in-the-graph", change(planned(), PLAN_SKIPPED, step="a")),
         Witness("data-fit-the-event", untell(chain(), A_SUCCEEDED, "output")),
         Witness("data-fit-the-event", tell(chain(), A_STARTED, more=1)),
         Witness("data-fit-the-event", tell(chain(), A_SUCCEEDED, error="no")),
@@ -427,6 +457,13 @@ def witnesses() -> list[Witness]:
         Witness("data-fit-the-event", untell(retried(), A_RETRIED, "error")),
         Witness("data-fit-the-event", tell(retried(), A_RETRIED, delay=-1)),
         Witness("data-fit-the-event", tell(fork(), ("step.failed", "a"), delay=1)),
+        Witness("data-fit-the-event", untell(planned(), PLAN_SKIPPED, "reason")),
+        Witness("data-fit-the-event", tell(planned(), PLAN_SKIPPED, more=1)),
+        Witness("data-fit-the-event", tell(planned(), PLAN_SKIPPED, planned="noon")),
+        Witness("data-fit-the-event", untell(planned(), CREATED, "plan")),
+        Witness("data-fit-the-event", tell(planned(), CREATED, planned=1)),
+        Witness("data-fit-the-event", tell(chain(), A_SUCCEEDED, plan="p")),
+        Witness("moves-are-in-the-table", change(planned(), PLAN_SKIPPED, dest="planned")),
         Witness("moves-are-in-the-table", change(cancelled(), LATE, dest="failed")),
         Witness("moves-are-in-the-table", late(chain(), "success", name="step.lost")),
         Witness("moves-are-connected", late(chain(), "failed")),
@@ -440,14 +477,35 @@ def witnesses() -> list[Witness]:
         Witness("attempts-fit", change(cancelled(), ("step.cancelled", "b"), attempt=1)),
         Witness("attempts-fit", change(cancelled(), LATE, attempt=2)),
         Witness("attempts-fit", change(cancelled(), LATE, attempt=0)),
+        Witness("attempts-fit", change(planned(), PLAN_SKIPPED, attempt=1)),
         Witness("retries-are-limited", tell(retried(), CREATED, options={})),
         Witness(
             "retries-are-limited", tell(retried(), CREATED, options={"a": {"max_attempts": 1}})
+        ),
+        Witness("plans-are-created-first", numbered(planned()[1:])),
+        Witness(
+            "plans-are-created-first",
+            change(
+                untell(planned(), PLAN_SKIPPED, "reason"),
+                PLAN_SKIPPED,
+                name="plan.created",
+                dest="planned",
+            ),
+        ),
+        Witness("times-of-a-plan-increase", time_of_plan(PLAN_SKIPPED, "01:00:00")),
+        Witness("times-of-a-plan-increase", time_of_plan(PLAN_SKIPPED, "00:30:00")),
+        Witness("times-of-a-plan-increase", time_of_plan(PLAN_CREATED, "01:00:00")),
+        Witness("planned-vects-tell-their-time", change(planned(), PLAN_SKIPPED, vect="p")),
+        Witness("planned-vects-tell-their-time", change(planned(), PLAN_CREATED, vect="q@")),
+        Witness(
+            "planned-vects-tell-their-time",
+            [replace(e, vect="v") if e.vect.endswith("01:00:00Z") else e for e in planned()],
         ),
         Witness("blocked-by-an-upstream", tell(fork(), B_BLOCKED, upstream="c")),
         Witness("blocked-by-an-upstream", tell(fork(), B_BLOCKED, upstream="z")),
         Witness("blocked-by-an-upstream", tell(fork(), B_BLOCKED, error="something else")),
         Witness("vects-start-at-once", both_created_first()),
+        Witness("vects-start-at-once", noted_too_early()),
         Witness("blocks-at-once", swap(fork(), ("step.blocked", "c"), ("step.succeeded", "x"))),
         Witness("blocks-at-once", without_skip_of_c()),
         Witness("skipped-by-its-rule", skipped_for_no_reason()),
@@ -508,7 +566,7 @@ def caught(witness: Witness) -> list[InvariantError]:
     return list(violations(witness.events, witness.flow, max_workers=witness.max_workers))
 
 
-MADE = (chain, pair, fork, cancelled, two, skipped, *RECOVERED)
+MADE = (chain, pair, fork, cancelled, two, skipped, planned, *RECOVERED)
 GOOD = {
     each.__name__: each for each in (*MADE, retried, pooled, waited, reopened, paused, branched)
 }

@@ -27,8 +27,8 @@ from oautom.executions.context import Context
 from oautom.executions.work import Outcome
 from oautom.executors.inline import InlineWorkers
 from oautom.messages import Nudge
+from oautom.run import Run
 from oautom.scheduler import Scheduler
-from oautom.vect import Run
 
 from .hand_made import NOON, HandClock, HandWorkers, Registry, nothing
 

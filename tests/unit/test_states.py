@@ -9,6 +9,7 @@ import pytest
 from oautom.states import (
     EVENT_NAMES,
     INITIAL,
+    PLAN_EVENTS,
     STEP_ENDS,
     STEP_EVENTS,
     STEP_MOVES,
@@ -106,7 +107,14 @@ def test_the_events_have_the_names_of_the_design() -> None:
 
 
 def test_no_two_triggers_make_the_same_event() -> None:
-    assert len(set(EVENT_NAMES)) == len(EVENT_NAMES) == len(STEP_EVENTS) + len(VECT_EVENTS) + 1
+    others = 1 + len(PLAN_EVENTS)
+    assert len(set(EVENT_NAMES)) == len(EVENT_NAMES) == len(STEP_EVENTS) + len(VECT_EVENTS) + others
+
+
+def test_what_a_plan_tells_is_told_from_the_states_of_a_vect() -> None:
+    """The index of a durable log has states, and no names."""
+    assert set(PLAN_EVENTS.values()) == {"planned", "skipped"}
+    assert not set(PLAN_EVENTS.values()) & {state for row in VECT_TABLE for state in row[1:]}
 
 
 def test_the_moves_of_the_replay_are_those_of_the_live_tables() -> None:

@@ -6,7 +6,7 @@ import logging
 from types import MappingProxyType
 from typing import Final
 
-from oautom.events.event import Event
+from oautom.events.event import Event, is_of_plan
 
 LEVELS: Final = MappingProxyType(
     {
@@ -18,6 +18,7 @@ LEVELS: Final = MappingProxyType(
         "vect.cancelled": logging.WARNING,
         "step.interrupted": logging.WARNING,
         "vect.recovered": logging.WARNING,
+        "plan.skipped": logging.WARNING,
         "vect.created": logging.DEBUG,  # the start follows at once, and says more
         "step.released": logging.DEBUG,  # its next start says more
         "step.late_result": logging.DEBUG,
@@ -48,7 +49,8 @@ def _line(event: Event) -> str:
         what = f"failed, to be tried again in {data['delay']:.3g} seconds"
     if event.attempt is not None and event.attempt > 1:
         what += f" (attempt {event.attempt})"
-    who = f"vect {event.vect}" + (f": step '{event.step}'" if event.step is not None else "")
+    kind = "plan" if is_of_plan(event) else "vect"
+    who = f"{kind} {event.vect}" + (f": step '{event.step}'" if event.step is not None else "")
     why = data.get("error") or data.get("reason") or ", ".join(data.get("steps", ()))
     return _in_one_line(f"{who} {what}: {why}" if why else f"{who} {what}")
 
