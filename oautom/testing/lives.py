@@ -12,6 +12,7 @@ from oautom.events.event import Event
 from oautom.events.log import MemoryEventLog
 from oautom.executors.base import Workers
 from oautom.flow import Flow
+from oautom.messages import Nudge
 from oautom.params import NO_PARAMS
 from oautom.recovery import Recalled
 from oautom.run import Run
@@ -146,6 +147,7 @@ class Lives:
         elif run.is_told:
             with suppress(VectStateError, VectAlreadyRunningException):
                 self.scheduler.retry(run)
+        self.scheduler.put(Nudge())  # whoever drives looks again, also where nothing was done
 
     def drive(self, until: Callable[[], bool]) -> None:
         """Drive until `until()`, in as many lives as it takes."""

@@ -279,7 +279,11 @@ def histories(
     drawn = (
         flow
         if isinstance(flow, Flow)
-        else draw(flow or flows(trigger_rules=True, retries=True, waits=True, branches=True))
+        else draw(
+            flows(trigger_rules=True, retries=True, waits=True, branches=True)
+            if flow is None
+            else flow
+        )
     )
     drawn.validate()
     ends = outcomes(drawn, errors=ERRORS | SKIPS, max_attempts=3)
@@ -322,13 +326,20 @@ def _events(
         elif cancel_after is not None:
             clock.call_later(cancel_after, lambda: lives.cancel(vect, "drawn"))
         for after, action in wishes:
-            clock.call_later(after, partial(lives.do, vect, action))
+            left.append(vect)
+            clock.call_later(after, partial(wish, vect, action))
             if action == "pause":
                 clock.call_later(after + 2, partial(lives.do, vect, "resume"))
 
+    left: list[str] = []  # wishes that nobody has had yet
+
+    def wish(vect: str, action: str) -> None:
+        left.remove(vect)
+        lives.do(vect, action)
+
     def are_over() -> bool:
         runs = lives.runs.values()
-        return len(runs) == len(plans) and all(map(lives.scheduler.is_over, runs))
+        return not left and len(runs) == len(plans) and all(map(lives.scheduler.is_over, runs))
 
     for seconds, cancel_after, wishes, plain in plans:
         clock.call_later(seconds, partial(begin, cancel_after, wishes, plain))

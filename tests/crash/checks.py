@@ -118,8 +118,11 @@ class Evidence:
         ended: set[Place] = set()
         newest: Counter[Place] = Counter()
         begun = Counter(line.place for line in lines if line.what == "begin")
+        waits = self._waits()
         upstreams = {
-            (vect, step["name"]): [(vect, upstream) for upstream in step["upstreams"]]
+            (vect, step["name"]): [
+                (vect, upstream) for upstream in step["upstreams"] if upstream not in waits[flow]
+            ]
             for vect, flow in self._plan["vects"].items()
             for step in self._plan["flows"][flow]
         }
@@ -140,7 +143,13 @@ class Evidence:
             if begun[place] != times:
                 self._say(f"{place} began again after its success was in the log")
 
+    def _waits(self) -> dict[str, set[str]]:
+        """Return the steps of each flow that say nothing: the engine itself waits."""
+        flows = self._plan["flows"].items()
+        return {flow: {s["name"] for s in steps if s["kind"] == "wait"} for flow, steps in flows}
+
     def _check_lines_against_log(self, lines: Sequence[Line], events: Sequence[Event]) -> None:
+        waits = self._waits()
         started = {(e.vect, e.step, e.attempt) for e in events if e.name == "step.started"}
         told = {(*line.place, line.attempt, line.what) for line in lines}
         begun = Counter(line.place for line in lines if line.what == "begin")
@@ -151,7 +160,8 @@ class Evidence:
             place = (event.vect, event.step or "")
             if event.name == "step.succeeded":
                 self._begun_at_success.setdefault(place, begun[place])
-                if (*place, event.attempt, "end") not in told:
+                is_wait = place[1] in waits[event.flow]
+                if not is_wait and (*place, event.attempt, "end") not in told:
                     self._say(f"in the log, but never done: {event}")
             if event.name == "step.failed" and "on_crash" in event.data["error"]:
                 self._lost.add(place)

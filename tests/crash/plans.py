@@ -8,7 +8,7 @@ from typing import Any
 
 Plan = dict[str, Any]
 
-KINDS = ("bash", "tree", "deaf", "pipe", "python", "listens")
+KINDS = ("bash", "tree", "deaf", "pipe", "python", "listens", "wait")
 
 
 def drawn(seed: int, **fixed: Any) -> Plan:
@@ -35,11 +35,14 @@ def _steps(chance: random.Random) -> list[dict[str, Any]]:
         before = [step["name"] for step in steps]
         outcome = chance.choices(["end", "fail", "flaky"], [84, 8, 8])[0]
         is_once = outcome != "flaky" and chance.random() < 0.12
+        kind = chance.choice(KINDS)
+        if kind == "wait":  # nobody is at work, so nothing fails, and nothing is lost
+            outcome, is_once = "end", False
         steps.append(
             {
                 "name": f"step {i}",
                 "upstreams": sorted(chance.sample(before, min(len(before), chance.randint(0, 2)))),
-                "kind": chance.choice(KINDS),
+                "kind": kind,
                 "seconds": round(chance.choice([0, 0.01, 0.05, 0.2]) * chance.random(), 4),
                 "outcome": outcome,
                 "on_crash": "fail" if is_once else "rerun",

@@ -27,6 +27,7 @@ from oautom import (
     OAutomMode,
     PythonExecution,
     RetryPolicy,
+    WaitExecution,
 )
 from oautom.events.sqlite import SqliteEventLog
 
@@ -142,16 +143,17 @@ def declare(app: OAutom, plan: dict[str, Any]) -> None:
             options: dict[str, Any] = {"on_crash": step["on_crash"]}
             if step["outcome"] == "flaky":
                 options["retry"] = RetryPolicy(max_attempts=2, delay=DELAY, jitter=0)
-            options = {"on_crash": step["on_crash"]}
             before = {upstream: made[upstream] for upstream in step["upstreams"]}
-            if step["kind"] in _BASH_BODIES:
+            if step["kind"] == "wait":
+                one: Any = WaitExecution(step["name"], flow, seconds=step["seconds"], **options)
+            elif step["kind"] in _BASH_BODIES:
                 end = _BASH_ENDS[step["outcome"]]
                 command = f"{_BASH}{_BASH_BODIES[step['kind']]}\n{end}"
                 env = {"SECONDS_OF_WORK": str(step["seconds"]), "DAY": flow.param("day")}
                 for i, upstream in enumerate(before.values()):
                     if isinstance(upstream, PythonExecution):
                         env[f"DAY_{i}"] = upstream.output["day"]
-                one: Any = BashExecution(step["name"], flow, command, env, **options)
+                one = BashExecution(step["name"], flow, command, env, **options)
             else:
                 args = {key: step[key] for key in ("kind", "seconds", "outcome")}
                 args |= {"day": flow.param("day"), "given": before}

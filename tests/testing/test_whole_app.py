@@ -620,7 +620,7 @@ class PlannedApp(WholeApp):
         self.set_up(drawn, workers, at_once)
 
     @precondition(lambda self: self.timetable is None)
-    @rule(minutes=st.integers(1, 1000), waits=st.booleans())
+    @rule(minutes=st.integers(30, 1000), waits=st.booleans())
     def plan(self, minutes: int, waits: bool) -> None:
         every = timedelta(minutes=minutes)
         self.timetable = Timetable(self.clock.now(), every, waits=waits)
@@ -631,9 +631,8 @@ class PlannedApp(WholeApp):
 
 TestWholeApp = WholeApp.TestCase
 TestPlannedApp = PlannedApp.TestCase
-TestPlannedApp.settings = TestWholeApp.settings = settings(
-    deadline=None, max_examples=80, stateful_step_count=30
-)
+TestWholeApp.settings = settings(deadline=None, max_examples=80, stateful_step_count=30)
+TestPlannedApp.settings = settings(TestWholeApp.settings, max_examples=20, stateful_step_count=15)
 
 
 def never_block(upstreams: int, tally: dict[str, int]) -> str | None:
