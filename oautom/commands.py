@@ -6,12 +6,15 @@ A *command* asks, a *trigger* is a transition to fire, an *effect* is done after
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from oautom.events.event import NO_DATA
 from oautom.events.fold import StepState, VectState
+
+LOST: Final = "the program ended while the step ran, and on_crash is 'fail'"
+"""The error of a step that may not run again."""
 
 
 class Finished(msgspec.Struct, frozen=True):

@@ -32,6 +32,7 @@ from oautom.commands import (
 )
 from oautom.events.event import NO_DATA, Event
 from oautom.events.fold import StepState, VectState, chosen, waits_until
+from oautom.events.mapped import items_of
 from oautom.rules import ALL_SUCCESS, Verdict, all_success, verdict
 from oautom.states import HELD, STEP_ENDS, VECT_ENDS
 
@@ -39,6 +40,7 @@ _BAD_ENDS = frozenset({"failed", "upstream_failed"})
 _TO_RETRY = frozenset({"failed", "upstream_failed", "cancelled"})
 _GO_ON = frozenset({"vect.recovered", "vect.resumed", "vect.reopened"})
 _TOLD_AT_START = {"wait": ("delay", "until"), "approval": ("prompt", "timeout")}
+_NO_ITEM: Mapping[str, Any] = MappingProxyType({"reason": "the list of its map is shorter now"})
 _NO_OUTPUT: Mapping[str, Any] = MappingProxyType({"output": None})  # shared: 230 bytes a step
 
 
@@ -126,8 +128,16 @@ def _retry(vect: VectState) -> list[Trigger]:
         return []
     again = [step.name for step in vect.steps.values() if step.state in _TO_RETRY]
     reached = vect.graph.reach(again)
-    resets = [Trigger(step, "reset") for step in vect.steps.values() if step.name in reached]
+    for step in vect.steps.values():
+        if step.parent is not None and reached.intersection(_sources(step.parent)):
+            reached.add(step.name)  # its list is made anew
+    ended = (step for step in vect.steps.values() if step.state in STEP_ENDS)
+    resets = [Trigger(step, "reset") for step in ended if step.name in reached]
     return [*resets, Trigger(vect, "reopen")]
+
+
+def _sources(step: StepState) -> Sequence[str]:
+    return step.vect.graph.upstreams[step.name]
 
 
 def _cancel(vect: VectState, command: Cancel) -> list[Trigger]:
@@ -168,13 +178,29 @@ def affects(vect: VectState, event: Event) -> list[StepState | VectState]:
         return [vect.steps[name] for name in names] or [vect]
     steps = vect.steps
     if event.dest not in STEP_ENDS or event.source in STEP_ENDS:
-        return [steps[event.step]] if event.name == "step.released" else []
+        if event.name == "step.released":
+            return [steps[event.step]]
+        if not vect.options or event.name not in ("step.started", "step.retried"):
+            return []
+        return list(_of_map(steps[event.step], event))
     looks: list[StepState | VectState] = [
         steps[name] for name in vect.graph.dependants_of(event.step)
     ]
+    if vect.options:
+        looks += _of_map(steps[event.step], event)
     if not vect.open_steps:
         looks.append(vect)
     return looks
+
+
+def _of_map(step: StepState, event: Event) -> list[StepState]:
+    """Return the instances of a map that are worth a look, and the map when all have ended."""
+    if step.mapped is not None and event.name == "step.started":
+        return [*step.mapped.instances, step]
+    if step.parent is None or step.parent.mapped is None or event.source != "running":
+        return []
+    mapped = step.parent.mapped
+    return [step.parent] if mapped.is_over else list(mapped.first_pending())
 
 
 def due(model: StepState | VectState) -> Trigger | None:
@@ -182,15 +208,11 @@ def due(model: StepState | VectState) -> Trigger | None:
     if isinstance(model, VectState):
         return _due_vect(model)
     if model.state != "pending" or model.vect.state != "running":
-        return None
-    found: Verdict | None
-    if model.shunned_by is not None:
-        found = "skip"
-    elif model.rule == ALL_SUCCESS:
-        found = all_success(model.upstreams, model.tally)
-    else:
-        found = verdict(model.rule, model.upstreams, model.tally)
-    match found:
+        return _due_map(model) if model.mapped is not None else None
+    if model.parent is not None:
+        return _due_instance(model, model.parent)
+    is_plain = model.rule == ALL_SUCCESS and model.shunned_by is None
+    match all_success(model.upstreams, model.tally) if is_plain else _verdict(model):
         case "start":
             told = _first_facts(model) if model.kind else NO_DATA
             return Trigger(model, "start", model.attempt + 1, told)
@@ -201,8 +223,43 @@ def due(model: StepState | VectState) -> Trigger | None:
     return None
 
 
+def _verdict(step: StepState) -> Verdict | None:
+    if step.shunned_by is not None:
+        return "skip"
+    return verdict(step.rule, step.upstreams, step.tally)
+
+
+def _due_instance(instance: StepState, step: StepState) -> Trigger | None:
+    """Return what is due for a pending instance of a map."""
+    mapped = step.mapped
+    if step.state != "running" or mapped is None:
+        return None
+    if instance.index >= len(mapped.items):
+        return Trigger(instance, "skip", data=_NO_ITEM)
+    return Trigger(instance, "start", instance.attempt + 1) if mapped.has_room else None
+
+
+def _due_map(step: StepState) -> Trigger | None:
+    """Return how a map ends, if all its instances have."""
+    mapped = step.mapped
+    if step.state != "running" or mapped is None or not mapped.is_over:
+        return None
+    bad = [instance for instance in mapped.instances if instance.state == "failed"]
+    if not bad and mapped.problem is None:
+        return Trigger(step, "succeed", step.attempt)
+    error = mapped.problem or (
+        f"{len(bad)} of its {len(mapped.instances)} items failed, first {bad[0].name}: "
+        f"{bad[0].error}"
+    )
+    return Trigger(step, "fail", step.attempt, MappingProxyType({"error": error}))
+
+
 def _first_facts(step: StepState) -> Mapping[str, Any]:
     """Return what the start of a step tells: what it waits for, if no worker is at work."""
+    if step.kind == "map":
+        items, problem = items_of(step)
+        count: dict[str, Any] = {"count": len(items)}
+        return MappingProxyType(count if problem is None else count | {"problem": problem})
     options = step.vect.options[step.name]
     told = _TOLD_AT_START.get(step.kind, ())
     return MappingProxyType({key: options[key] for key in told if key in options})
@@ -245,9 +302,7 @@ def _bad(vect: VectState) -> list[str]:
 def _to_blame(vect: VectState) -> list[str]:
     """Return the steps that failed though they must not, and those that were blocked by these."""
     reached = [
-        step.name
-        for step in vect.steps.values()
-        if step.state == "failed" and not vect.options.get(step.name, {}).get("allow_failure")
+        step.name for step in vect.steps.values() if step.state == "failed" and not _may_fail(step)
     ]
     blamed = set(reached)
     for name in reached:  # it grows while it is walked
@@ -258,13 +313,18 @@ def _to_blame(vect: VectState) -> list[str]:
     return [name for name in _bad(vect) if name in blamed]
 
 
+def _may_fail(step: StepState) -> bool:
+    name = step.name if step.parent is None else step.parent.name
+    return bool(step.vect.options.get(name, NO_DATA).get("allow_failure"))
+
+
 def effects(event: Event) -> Sequence[Effect]:
     """Return what a committed event asks of the world."""
     if event.step is None:
         return ()
     attempt = event.attempt or 0
     match event.source, event.dest:
-        case "pending", "running" if event.data:
+        case "pending", "running" if event.data:  # no worker is at work
             return _wake(event, attempt)
         case "pending", "running":
             return (Submit(event.vect, event.step, attempt),)

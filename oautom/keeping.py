@@ -35,7 +35,7 @@ def kept(answer: Finished, runs: Mapping[str, Run], log: EventLog) -> Finished:
 
 
 def _plain(answer: Finished, run: Run | None) -> Any:
-    execution = None if run is None else run.flow.steps.get(answer.step)
-    if execution is None or execution.output_type is UNKNOWN:  # the log looks at it by itself
+    kind = UNKNOWN if run is None else run.output_type(run.state.steps[answer.step])
+    if kind is UNKNOWN:  # the log looks at it by itself
         return answer.output
-    return keep(answer.output, execution.output_type)
+    return keep(answer.output, kind)

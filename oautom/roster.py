@@ -15,6 +15,8 @@ from oautom.errors import (
     VectAlreadyRunningException,
     VectStateError,
 )
+from oautom.events.log import EventLog
+from oautom.events.replay import replay
 from oautom.events.requests import Request
 from oautom.flow import Flow
 from oautom.messages import command_of
@@ -155,3 +157,13 @@ class Roster:
     def open_runs(self) -> Iterable[Run]:
         """Return the runs that are open."""
         return [self.runs[vect] for vect in list(self.open)]
+
+    def go_back(self, log: EventLog) -> None:
+        """Show open runs as the log has them: what could not be committed has not happened."""
+        for run in self.open_runs():
+            try:
+                vects = replay(log.read(vect=run.id))
+            except Exception:  # the log cannot even be read: nothing better is known
+                _logger.exception("the log of vect %s cannot be read", run.id)
+                continue
+            run.state = vects.get(run.id) or run.first_state()

@@ -10,9 +10,12 @@ from oautom.conversion import NotConvertibleError, restore
 from oautom.errors import FlowError, OAutomError, shown
 from oautom.events.event import NO_DATA
 from oautom.events.fold import StepState, VectState
+from oautom.executions.base import Execution
 from oautom.executions.context import LogBuffer
+from oautom.executions.map import MapExecution
 from oautom.flow import Flow
 from oautom.params import NO_PARAMS
+from oautom.references import ParamReference
 from oautom.states import VECT_ENDS
 
 
@@ -78,17 +81,37 @@ class Run:
         """Return the parameters, as values of their types."""
         return self.flow.params.typed(self.state.params)
 
+    def execution(self, step: StepState) -> Execution:
+        """Return what a step does; an instance does what its map does."""
+        return self.flow.steps[step.name if step.parent is None else step.parent.name]
+
+    def output_type(self, step: StepState) -> Any:
+        """Return the type of the output of a step."""
+        execution = self.execution(step)
+        if isinstance(execution, MapExecution) and step.parent is not None:
+            return execution.instance_type
+        return execution.output_type
+
+    def item(self, step: StepState) -> Any:
+        """Return the item of an instance as a value of its type."""
+        execution = self.execution(step)
+        assert isinstance(execution, MapExecution)
+        assert step.parent is not None
+        assert step.parent.mapped is not None
+        item = step.parent.mapped.items[step.index]
+        is_plain = self.is_durable or isinstance(execution.over, ParamReference)
+        return restore(item, execution.item_type) if is_plain else item
+
     def output(self, step: StepState) -> Any:
         """Return the output of a step as a value of its type.
 
         Raises:
             FlowError: It was written when the flow had another type there.
         """
-        execution = self.flow.steps.get(step.name)
-        if not self.is_durable or step.state != "success" or execution is None:
+        if not self.is_durable or step.state != "success":
             return step.output
         try:
-            return restore(step.output, execution.output_type)
+            return restore(step.output, self.output_type(step))
         except NotConvertibleError as error:
             raise FlowError(
                 f"the output of step '{step.name}' of flow '{self.flow.name}' in vect '{self.id}' "

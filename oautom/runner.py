@@ -127,10 +127,11 @@ class Runner:
         """Do what a committed event asks for."""
         key = (effect.vect, effect.step, effect.attempt)
         if isinstance(effect, Submit):
-            execution = run.flow.steps[effect.step]
-            task = _Task(key, run, execution, self._context(run, execution, effect.attempt))
+            step = run.state.steps[effect.step]
+            execution = run.flow.steps[step.name] if step.parent is None else run.execution(step)
+            task = _Task(key, run, execution, self._context(run, execution, step, effect.attempt))
             self._tasks[key] = task
-            if run.state.steps[effect.step].state != "running":  # cancelled in this very tick
+            if step.state != "running":  # cancelled in this very tick
                 task.context.mark_cancelled()  # so that the workers do not begin with it
             if execution.timeout is not None:
                 self._set_alarm(task, execution.timeout)
@@ -303,19 +304,22 @@ class Runner:
         if self._workers_here is not None:
             self._workers_here.close()
 
-    def _context(self, run: Run, execution: Execution, attempt: int) -> Context:
+    def _context(self, run: Run, execution: Execution, step: StepState, attempt: int) -> Context:
         state = run.state
-        return Context(
+        context = Context(
             state.flow,
             state.id,
-            execution.name,
+            step.name,
             attempt,
             run.params() if state.params else state.params,
-            partial(_inputs, run, state.steps[execution.name]),
+            partial(_inputs, run, step if step.parent is None else step.parent),
             run.buffers,
             execution.log_limit_bytes,
             self._log_id,
         )
+        if step.parent is not None:
+            context.item = run.item(step)
+        return context
 
 
 def _inputs(run: Run, step: StepState) -> dict[str, Any]:

@@ -15,13 +15,12 @@ from datetime import datetime
 from typing import Any
 
 from oautom.clock import Clock
-from oautom.commands import Begin, Cancel, Command, Finished, Recover, Retry, Trigger
+from oautom.commands import LOST, Begin, Cancel, Command, Finished, Recover, Retry, Trigger
 from oautom.decide import affects, due, effects, handle
 from oautom.driver import Driver
 from oautom.events.event import Event
 from oautom.events.fold import StepState, VectState
 from oautom.events.log import EventLog
-from oautom.events.replay import replay
 from oautom.events.signals import publish
 from oautom.executors.base import Workers
 from oautom.flow import Flow
@@ -43,8 +42,6 @@ from oautom.states import (
 from oautom.turns import Turns
 
 _logger = logging.getLogger("oautom.scheduler")
-
-LOST = "the program ended while the step ran, and on_crash is 'fail'"
 
 
 class Scheduler(Driver[Message]):
@@ -239,18 +236,8 @@ class Scheduler(Driver[Message]):
         if isinstance(error, Exception):  # any other goes on to whoever drives
             _logger.error("the engine has stopped: %s", error)
         self._runner.kill_all()
-        for run in self.roster.open_runs():
-            self._go_back(run)
+        self.roster.go_back(self._log)
         self.failure = error
-
-    def _go_back(self, run: Run) -> None:
-        """Show a run as the log has it: what could not be committed has not happened."""
-        try:
-            vects = replay(self._log.read(vect=run.id))
-        except Exception:  # the log cannot even be read: nothing better is known
-            _logger.exception("the log of vect %s cannot be read", run.id)
-            return
-        run.state = vects.get(run.id) or run.first_state()
 
     def _take(self, message: Message) -> None:
         match message:
@@ -307,11 +294,10 @@ class Scheduler(Driver[Message]):
             if run.state.state in VECT_ENDS:  # it was cancelled just before
                 self.roster.open.discard(run.id)
                 continue
-            steps = run.flow.steps
             lost = [
                 step
                 for step in run.state.steps.values()
-                if step.state == "running" and steps[step.name].on_crash == "fail"
+                if step.state == "running" and run.execution(step).on_crash == "fail"
             ]
             self._obey(Recover(run.id, frozenset(step.name for step in lost)))
             self._settle()
@@ -323,6 +309,21 @@ class Scheduler(Driver[Message]):
 
     def _settle(self) -> None:
         """Fire all that is due; starts wait for their turn, and for a free slot."""
+        turns = self._turns
+        self._look()
+        while turns.size and not turns.is_held:
+            turn = turns.take(has_slot=self._runner.has_room)
+            if turn is None:
+                return
+            if isinstance(turn, Poll):
+                self._runner.poll(turn.key)
+            elif (trigger := due(turn)) is not None:
+                self._start(trigger)
+                if self._ready:  # a map has made its instances
+                    self._look()
+
+    def _look(self) -> None:
+        """Fire all that is due, but for starts that have to wait."""
         turns = self._turns
         while self._ready:
             trigger = due(self._ready.popleft())
@@ -337,14 +338,6 @@ class Scheduler(Driver[Message]):
             else:
                 self._start(trigger)
         self._ends_first = False
-        while turns.size and not turns.is_held:
-            turn = turns.take(has_slot=self._runner.has_room)
-            if turn is None:
-                return
-            if isinstance(turn, Poll):
-                self._runner.poll(turn.key)
-            elif (trigger := due(turn)) is not None:
-                self._start(trigger)
 
     def _start(self, trigger: Trigger) -> None:
         if trigger.model.kind not in HELD:

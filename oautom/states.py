@@ -82,7 +82,7 @@ STEP_ENDS: Final = frozenset({"success", "failed", "skipped", "upstream_failed",
 VECT_STATES: Final = get_args(VectStateName)
 VECT_ENDS: Final = frozenset({"success", "failed", "cancelled"})
 
-HELD: Final = frozenset({"wait", "approval"})
+HELD: Final = frozenset({"wait", "approval", "map"})
 """The kinds of steps at which no worker is at work: they need no slot, and outlive the program."""
 
 VECT_CREATED: Final = "vect.created"

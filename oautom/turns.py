@@ -115,4 +115,5 @@ class Turns:
 
 
 def _options(step: StepState) -> Mapping[str, Any]:
-    return step.vect.options.get(step.name, NO_DATA)
+    named = step if step.parent is None else step.parent
+    return step.vect.options.get(named.name, NO_DATA)

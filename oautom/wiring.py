@@ -22,8 +22,17 @@ def check_wiring(flow: Flow) -> None:
         FlowError: A part is surely not there, or is surely of a wrong type.
     """
     for step in flow.steps.values():
+        if step.kind == "map":
+            _check_instances(flow, step)
         for used in step.references:
             _check(flow, step, used)
+
+
+def _check_instances(flow: Flow, step: Execution) -> None:
+    for name in flow.steps:
+        if name.startswith(f"{step.name}[") and name.endswith("]"):
+            what = f"is a map, and an instance of it would be '{name}'; rename it"
+            raise _error(flow, step, what)
 
 
 def _check(flow: Flow, step: Execution, used: Used) -> None:

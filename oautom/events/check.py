@@ -324,6 +324,16 @@ class _Claims(Past):
         """A step is reset only if it, or one that it waits for, has failed or was cancelled."""
         return self.vect.state in ("failed", "cancelled") and self.must_run_again(self.step)
 
+    @_invariant("step.succeeded", "step.failed")
+    def maps_end_with_their_items(self, event: Event) -> bool:
+        """A map ends when all its instances have; it has failed if one of them has."""
+        step = self.step
+        if step.kind != "map" or event.source != "running":
+            return True
+        has_failed = any(each.state == "failed" for each in step.instances)
+        is_good = event.name == "step.succeeded"
+        return self.map_is_over(step) and not (is_good and has_failed)
+
     @_invariant("step.interrupted")
     def interrupted_by_a_recovery(self, event: Event) -> bool:
         """A step is interrupted only where the recovery of its Vect finds it running."""
@@ -360,14 +370,15 @@ class _Claims(Past):
 
     @_invariant("step.started")
     def pools_hold(self, event: Event) -> bool:
-        """At most as many steps of a pool run as it has slots."""
+        """At most as many run of a pool as it has slots, and of a map as max_parallel says."""
         return self.has_room_in_pool(self.step)
 
     @_invariant(VECT_CREATED, "step.late_result", *_STEP_ENDS)
     def due_steps_start(self, event: Event) -> bool:
         """A step that may start waits only while all workers are taken."""
         # A recovery starts nothing before it has closed all; and who is pruned had workers too.
-        if self.step in self.to_close or self.gaps:
+        # Nor does a map that has nothing to do keep anybody waiting: it ends at once.
+        if self.step in self.to_close or self.gaps or self.step.kind == "map":
             return True
         if not self.due or len(self.busy) >= (self.max_workers or 1):
             return True

@@ -36,12 +36,17 @@ _OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "delay": _is_number,
     "until": lambda until: isinstance(until, str),
     "prompt": lambda prompt: isinstance(prompt, str),
+    "over": lambda over: isinstance(over, list) and len(over) > 1,
+    "max_parallel": _is_count,
+    "count": lambda count: type(count) is int and count >= 0,
+    "problem": lambda problem: isinstance(problem, str),
 }
 _STARTS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = {
     "": (frozenset(), frozenset()),
     "wait": (frozenset(), frozenset({"delay", "until"})),
     "approval": (frozenset({"prompt"}), frozenset({"timeout"})),
     "branch": (frozenset(), frozenset()),
+    "map": (frozenset({"count"}), frozenset({"problem"})),
 }
 """By the kind of a step: what its start tells, and what it may tell besides."""
 
@@ -73,6 +78,8 @@ def options_fit(options: object, graph: Mapping[str, object]) -> bool:
 def data_fit(event: Event, kind: str) -> bool:
     """Whether an event holds what belongs to one of its name, and of a step of this kind."""
     data, wanted = event.data, _DATA.get(event.name, {})
+    if event.name == "step.succeeded" and kind == "map":
+        return not data  # its instances have told
     if event.name == "step.started":
         needed, possible = _STARTS[kind]
         return needed <= data.keys() <= needed | possible and _are_options(data)

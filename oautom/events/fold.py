@@ -13,6 +13,7 @@ from typing import Any
 
 from oautom.errors import InvalidHistoryError
 from oautom.events.event import Event
+from oautom.events.mapped import Mapped, items_of
 from oautom.graph import Graph
 from oautom.rules import ALL_SUCCESS
 from oautom.states import INITIAL, STEP_ENDS, STEP_MOVES, VECT_CREATED, VECT_ENDS, VECT_MOVES
@@ -34,9 +35,12 @@ class StepState:
         "end_date",
         "error",
         "failures",
+        "index",
         "kind",
+        "mapped",
         "name",
         "output",
+        "parent",
         "rule",
         "shunned_by",
         "start_date",
@@ -54,6 +58,9 @@ class StepState:
         self.attempt = 0
         self.failures = 0  # of its attempts; what a dead program has cut short is none
         self.until: datetime | None = None  # when it goes on by itself, if it waits for a time
+        self.mapped: Mapped | None = None  # of a map: its instances
+        self.parent: StepState | None = None  # of an instance: its map, and which one it is
+        self.index = 0
         self.shunned_by: str | None = None  # the branch that does not follow it
         self.kind = ""  # what it does, where that is not work for a worker; as in its options
         self.output: Any = None
@@ -106,6 +113,8 @@ class VectState:
         for name, given in options.items():
             self.steps[name].rule = given.get("trigger_rule", ALL_SUCCESS)
             self.steps[name].kind = given.get("kind", "")
+            if self.steps[name].kind == "map":
+                self.steps[name].mapped = Mapped(given.get("max_parallel"))
 
     @property
     def vect(self) -> VectState:
@@ -137,30 +146,53 @@ class VectState:
 
     def _apply_to_step(self, step: StepState, event: Event) -> None:
         dest = event.dest
+        if step.parent is not None and step.parent.mapped is not None:
+            step.parent.mapped.hear(step, event)
         if dest == "running":
             if event.source != dest:  # a late result moves nothing
                 step.attempt = event.attempt or 0
                 step.start_date = event.time
                 step.until = waits_until(event) if event.data else None
+                if step.mapped is not None:
+                    self._expand(step, step.mapped, event)
         elif dest in STEP_ENDS and event.source not in STEP_ENDS:
-            step.end_date = event.time
-            step.output = event.data.get("output")
-            step.error = event.data.get("error") or event.data.get("reason") or None
-            self.open_steps -= 1
-            for name in self.graph.dependants_of(step.name):
-                tally = self.steps[name].tally
-                tally[dest] = tally.get(dest, 0) + 1
-            if step.kind == "branch" and dest == "success":
-                followed = self.graph.reach(chosen(step.output))
-                for name in self.graph.dependants_of(step.name):
-                    if name not in followed:
-                        self.steps[name].shunned_by = step.name
+            self._end(step, event)
         elif dest == "up_for_retry" != event.source:
             step.failures += 1
             step.error = event.data["error"]
             step.until = waits_until(event)
         elif event.name == "step.reset":
             self._reset(step, event.source)
+
+    def _end(self, step: StepState, event: Event) -> None:
+        dest = event.dest
+        step.end_date = event.time
+        step.output = event.data.get("output")
+        step.error = event.data.get("error") or event.data.get("reason") or None
+        self.open_steps -= 1
+        dependants = self.graph.dependants_of(step.name)
+        for name in dependants:
+            tally = self.steps[name].tally
+            tally[dest] = tally.get(dest, 0) + 1
+        if step.kind and dest == "success":
+            if step.mapped is not None:
+                step.output = step.mapped.outputs()
+            elif step.kind == "branch":
+                followed = self.graph.reach(chosen(step.output))
+                for name in dependants:
+                    if name not in followed:
+                        self.steps[name].shunned_by = step.name
+
+    def _expand(self, step: StepState, mapped: Mapped, event: Event) -> None:
+        """Have an instance for each item; those that there are from an earlier attempt stay."""
+        mapped.problem = event.data.get("problem")
+        mapped.items = () if mapped.problem else items_of(step)[0]
+        for index in range(len(mapped.instances), event.data["count"]):
+            instance = StepState(self, f"{step.name}[{index}]", 0)
+            instance.parent, instance.index = step, index
+            mapped.instances.append(instance)
+            self.steps[instance.name] = instance
+            self.open_steps += 1
 
     def _reset(self, step: StepState, source: str | None) -> None:
         step.output = step.error = step.start_date = step.end_date = step.until = None
@@ -204,6 +236,7 @@ class VectState:
                 [getattr(step, slot) for slot in step.__slots__ if slot not in _NOT_FACTS]
                 for step in self.steps.values()
             ],
+            "maps": [step.mapped.facts() for step in self.steps.values() if step.mapped],
         }
 
 
@@ -222,4 +255,4 @@ def waits_until(event: Event) -> datetime | None:
     return None if seconds is None else event.time + timedelta(seconds=seconds)
 
 
-_NOT_FACTS = frozenset({"vect", "graph", "steps"})
+_NOT_FACTS = frozenset({"vect", "graph", "steps", "mapped", "parent"})

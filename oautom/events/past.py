@@ -48,6 +48,12 @@ class StepPast(msgspec.Struct, eq=False):
     tally: dict[str, int] = {}  # how many upstreams have ended in which state
     upstreams: dict[str, StepPast] = {}
     dependants: list[StepPast] = []
+    parent: StepPast | None = None  # of an instance of a map
+    instances: list[StepPast] = []
+    index: int = 0
+    count: int = 0
+    active: int = 0  # how many of its instances run
+    limit: int | None = None
 
     @property
     def has_no_worker(self) -> bool:
@@ -74,6 +80,7 @@ class VectPast:
             self.steps[name].allow_failure = given.get("allow_failure", False)
             self.steps[name].max_attempts = given.get("max_attempts", 1)
             self.steps[name].kind = given.get("kind", "")
+            self.steps[name].limit = given.get("max_parallel")
             self.steps[name].pool = tuple(given["pool"]) if "pool" in given else None
         for name, step in self.steps.items():
             step.upstreams = {upstream: self.steps[upstream] for upstream in graph[name]}
@@ -176,6 +183,8 @@ class Past:
         begins_or_ends = (event.dest == "running") - (step.state == "running")
         if not step.has_no_worker:
             self.running += begins_or_ends
+        if step.parent is not None:
+            step.parent.active += begins_or_ends
         if step.pool is not None:
             self.in_pools[step.pool[0]] += begins_or_ends
         self.vect.open_steps += (event.dest in _OPEN) - (step.state in _OPEN)
@@ -193,6 +202,8 @@ class Past:
         step.failures += event.name == "step.retried"
         if event.name in ("step.interrupted", "step.released") and self.vect.state == "running":
             self.due.add(step)
+        if event.name == "step.started" and step.kind == "map":
+            self._expand(step, event)
         if event.name == "step.reset":
             step.failures, step.error = 0, ""
             for dependant in step.dependants:
@@ -207,6 +218,22 @@ class Past:
             if step.kind == "branch" and event.name == "step.succeeded":
                 self._shun(step, event.data.get("output"))
             self._look_at(step.dependants)
+
+    def _expand(self, step: StepPast, event: Event) -> None:
+        """Take note of the instances of a map; some may be there from an attempt before."""
+        step.count = event.data.get("count", 0)
+        for index in range(len(step.instances), step.count):
+            one = StepPast(
+                pool=step.pool,
+                max_attempts=step.max_attempts,
+                allow_failure=step.allow_failure,
+                parent=step,
+                index=index,
+            )
+            step.instances.append(one)
+            self.vect.steps[f"{event.step}[{index}]"] = one
+            self.vect.open_steps += 1
+        self._look_at(step.instances)
 
     def _look_at(self, steps: Iterable[StepPast]) -> None:
         """Note which of these steps may start, and which must be blocked or skipped at once."""
@@ -239,6 +266,10 @@ class Past:
     @staticmethod
     def verdict(step: StepPast) -> str | None:
         """Return what is due for a step that has not started."""
+        if step.parent is not None:
+            if step.parent.state != "running":
+                return None
+            return "start" if step.index < step.parent.count else "skip"
         if step.shunned_by is not None:
             return "skip"
         return verdict(step.rule, len(step.upstreams), step.tally)
@@ -261,8 +292,16 @@ class Past:
         return False
 
     def has_room_in_pool(self, step: StepPast) -> bool:
-        """Whether the pool of a step, if it has one, has a free slot."""
+        """Whether the pool of a step, if it has one, has a free slot, and so its map."""
+        limit = None if step.parent is None else step.parent.limit
+        if limit is not None and step.parent is not None and step.parent.active >= limit:
+            return False
         return step.pool is None or self.in_pools[step.pool[0]] < step.pool[1]
+
+    @staticmethod
+    def map_is_over(step: StepPast) -> bool:
+        """Whether all instances of a map have ended."""
+        return not any(each.state in _OPEN for each in step.instances)
 
     @staticmethod
     def is_by_rule(event: Event) -> bool:

@@ -5,6 +5,7 @@ from oautom.executions.base import Execution
 from oautom.executions.bash import BashExecution
 from oautom.executions.branch import BranchExecution
 from oautom.executions.context import Context
+from oautom.executions.map import MapExecution
 from oautom.executions.python import PythonExecution
 from oautom.executions.wait import WaitExecution
 from oautom.executions.work import Skip, StepError
@@ -15,6 +16,7 @@ __all__ = [
     "BranchExecution",
     "Context",
     "Execution",
+    "MapExecution",
     "PythonExecution",
     "Skip",
     "StepError",

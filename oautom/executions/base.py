@@ -22,7 +22,6 @@ from oautom.pool import Pool
 from oautom.references import OutputReference, Reference
 from oautom.retry import RetryPolicy
 from oautom.rules import ALL_SUCCESS, TriggerRule
-from oautom.states import HELD
 
 if TYPE_CHECKING:
     from oautom.flow import Flow
@@ -184,7 +183,7 @@ class Execution:
             told["allow_failure"] = True
         if self.kind:
             told["kind"] = self.kind
-        if self.retry is not None and self.kind not in HELD:
+        if self.retry is not None and self.kind not in ("wait", "approval"):
             told["max_attempts"] = self.retry.max_attempts
         if self.timeout is not None and self.kind != "wait":
             told["timeout"] = self.timeout

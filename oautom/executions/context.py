@@ -85,6 +85,7 @@ class Context:
         attempt: Number of this attempt, from 1.
         params: The parameters of the Vect, read-only.
         output: In `check`: what `run` has returned. None in `run`.
+        item: In an instance of a map: its item.
         log_id: The identity of the log if that is durable, else None.
     """
 
@@ -107,6 +108,7 @@ class Context:
         self.attempt = attempt
         self.params = params
         self.output: Any = None
+        self.item: Any = None
         self._inputs = inputs
         self._buffers = {} if buffers is None else buffers
         self._log_limit_bytes = log_limit_bytes
@@ -230,7 +232,8 @@ class Context:
     def __reduce__(self) -> tuple[object, ...]:
         """Travel to another process: by value, and there nobody can cancel it any more."""
         place = (self.flow, self.vect_id, self.step, self.attempt, dict(self.params))
-        return _revive, (place, dict(self.inputs), self._log_limit_bytes, self.log_id, self.output)
+        told = (self._log_limit_bytes, self.log_id, self.output, self.item)
+        return _revive, (place, dict(self.inputs), *told)
 
 
 def _revive(
@@ -239,7 +242,8 @@ def _revive(
     log_limit_bytes: int,
     log_id: str | None,
     output: Any,
+    item: Any,
 ) -> Context:
     context = Context(*place, inputs=lambda: inputs, log_limit_bytes=log_limit_bytes, log_id=log_id)
-    context.output = output
+    context.output, context.item = output, item
     return context

@@ -138,6 +138,10 @@ class PythonExecution(Execution):
         args, kwargs = self.args, self.kwargs
         if self._is_wired:
             args, kwargs = resolved((args, kwargs), context)
+        return self.call(args, kwargs, context)
+
+    def call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], context: Context) -> Any:
+        """Call the function, with the context where it wants that."""
         if self._context_place is None:
             return self.function(*args, **kwargs)
         if self._context_place > len(args):

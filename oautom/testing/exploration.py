@@ -18,7 +18,6 @@ from oautom.flow import Flow
 from oautom.messages import Nudge
 from oautom.run import Run
 from oautom.scheduler import Scheduler
-from oautom.states import HELD
 from oautom.testing.clock import SimulatedClock
 from oautom.testing.simulation import Outcomes, Script, tell_nobody
 
@@ -176,8 +175,11 @@ class _Walk:
         self.schedule += (step,)
         self.running.pop(step)()
         self._go_on()
-        if self._run.state.steps[step].state == "running":  # it is polled, and says yes at once
-            self._clock.advance(self._run.flow.steps[step].poll_interval)
+        now = self._run.state.steps[step]
+        if (
+            now.state == "running" and self._run.execution(now).is_polled
+        ):  # it is polled, and says yes at once
+            self._clock.advance(self._run.execution(now).poll_interval)
             self._scheduler.put(Nudge())
             self._go_on()
 
@@ -185,7 +187,7 @@ class _Walk:
         """Let all happen that follows, and note which steps wait for a time or a person."""
         self._scheduler.catch_up()
         for step in self._run.state.steps.values():
-            is_held = step.state == "running" and step.kind in HELD
+            is_held = step.state == "running" and step.kind in ("wait", "approval")
             if step.name in self.running or not (is_held or step.state == "up_for_retry"):
                 continue
             key = (self._run.id, step.name, step.attempt)

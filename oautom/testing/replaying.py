@@ -151,10 +151,13 @@ class _Replay(MemoryEventLog):
 
     def _retry_after(self, event: Event) -> float | None:
         """Return the delay that the policy of today gives after a failure, or None."""
-        step = self._flow.steps.get(event.step or "")
-        if step is None or step.retry is None or step.kind in HELD:
+        state = self._run.state.steps.get(event.step or "")
+        if state is None or state.kind in HELD:
             return None
-        failures = self._run.state.steps[step.name].failures + 1
+        step = self._run.execution(state)
+        if step.retry is None:
+            return None
+        failures = state.failures + 1
         if failures >= step.retry.max_attempts:
             return None
         if event.name == "step.retried":

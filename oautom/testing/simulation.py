@@ -108,7 +108,8 @@ class Script:
     def __init__(self, flow: Flow, durations: Durations, outcomes: Outcomes) -> None:
         self._flow = flow
         for name in (*durations, *outcomes):
-            if name not in flow.steps:
+            base = flow.steps.get(_map_of(name))
+            if name not in flow.steps and (base is None or base.kind != "map"):
                 raise UnknownStepError(flow.name, name, flow.steps)
         self._durations: dict[str, list[float]] = {
             name: _attempts(seconds) for name, seconds in durations.items()
@@ -130,7 +131,7 @@ class Script:
         durations: dict[str, list[float]] = {}
         outcomes: dict[str, list[Outcome]] = {}
         for event in vect.events():
-            if event.step is None or event.step not in self._flow.steps:
+            if event.step is None or _map_of(event.step) not in self._flow.steps:
                 continue
             if event.name == "step.started":
                 begun[event.step] = event.time
@@ -143,11 +144,13 @@ class Script:
 
     def duration(self, step: str, attempt: int) -> float:
         """Return how many seconds an attempt takes."""
-        return _of_attempt(self._durations.get(step, [0.0]), attempt)
+        given = self._durations.get(step) or self._durations.get(_map_of(step)) or [0.0]
+        return _of_attempt(given, attempt)
 
     def outcome(self, step: str, attempt: int) -> Outcome:
         """Return how an attempt ends."""
-        return _of_attempt(self._outcomes.get(step, [Outcome()]), attempt)
+        given = self._outcomes.get(step) or self._outcomes.get(_map_of(step)) or [Outcome()]
+        return _of_attempt(given, attempt)
 
     def decision(self, vect: str, step: str, attempt: int) -> tuple[float, Finished]:
         """Return what a person decides who is asked by a step, and after how many seconds."""
@@ -157,6 +160,11 @@ class Script:
         key = (vect, step, attempt)
         told = Finished(*key, None if error else output, error, details, outcome.is_skip)
         return self.duration(step, attempt), told
+
+
+def _map_of(step: str) -> str:
+    """Return the map that a step would be an instance of; of any other step its own name."""
+    return step.rpartition("[")[0] if step.endswith("]") and "[" in step else step
 
 
 def _attempts(given: Any) -> list[Any]:
@@ -185,7 +193,7 @@ def _recorded(event: Event) -> Outcome:
     if "reason" in data:
         return Outcome.failure(Skip(data["reason"]))
     if "error" not in data:
-        return Outcome(data["output"])
+        return Outcome(data.get("output"))
     details = {key: value for key, value in data.items() if key not in ("error", "delay")}
     outcome = Outcome.failure(StepError(data["error"], **details))
     outcome.is_retriable = event.name == "step.retried"

@@ -112,3 +112,7 @@ def fail_until(attempt: int, kind: str, context: Context) -> str:
 
 def choose_b() -> str:
     return "b"
+
+
+def double(item: int) -> int:
+    return 2 * item

@@ -21,6 +21,7 @@ from oautom import (
     Event,
     Execution,
     Flow,
+    MapExecution,
     MemoryEventLog,
     OAutom,
     Param,
@@ -151,6 +152,18 @@ def branches() -> Flow:
     choose >> [small, large] >> pack
     choose >> join
     large >> join
+    return flow
+
+
+def maps() -> Flow:
+    """A flow that makes steps for the items of lists: of an output, and of a parameter."""
+    flow = Flow("maps", app(), params={"names": list[str]})
+    rows = PythonExecution("rows", flow, dict)
+    policy = RetryPolicy(max_attempts=2, delay=5, jitter=0)
+    load = MapExecution("load", flow, str, rows.output["new"], max_parallel=2, retry=policy)
+    MapExecution("greet", flow, str, flow.param("names"))
+    MapExecution("none", flow, str, rows.output["old"])
+    load >> PythonExecution("report", flow, str)
     return flow
 
 
@@ -292,6 +305,15 @@ def run_branches() -> list[Event]:
     return list(log.read())
 
 
+def run_maps() -> list[Event]:
+    rows = {"new": ["a", "b", "c", "d"], "old": 17}
+    ends = {"rows": rows, "load[1]": [ValueError("no"), "b"], "load[3]": Skip("empty"), "load": 7}
+    times = {"load": 10, "load[2]": 30, "greet": 4}
+    params = {"names": ["Ada", "Bob"]}
+    moments = [("after", 5), ("before", 8)]
+    return simulate(maps(), params, durations=times, outcomes=ends, crash_at=moments).events()
+
+
 def run_people() -> list[Event]:
     """By hand: what is done to a Vect is not simulated."""
     flow = people()
@@ -346,7 +368,7 @@ FLOWS: dict[str, Callable[[], Flow]] = {
     each.__name__: each
     for each in (
         *(chain, diamond, wide, cancel, late, polled, crash, rules, retries, branches, people),
-        *(values, planned, odd),
+        *(maps, values, planned, odd),
     )
 }
 RUNS: dict[str, Callable[[], list[Event]]] = {
@@ -362,6 +384,7 @@ RUNS: dict[str, Callable[[], list[Event]]] = {
         run_rules,
         run_retries,
         run_branches,
+        run_maps,
         run_people,
         run_values,
         run_planned,

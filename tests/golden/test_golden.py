@@ -34,6 +34,11 @@ ENDS = {
         "e upstream_failed, f success"
     },
     "late": dict.fromkeys(["one", "two"], "cancelled: first cancelled, second cancelled"),
+    "maps": {
+        "simulated-0": "failed: rows success, load success, greet success, none failed, "
+        "report success, greet[0] success, greet[1] success, load[0] success, load[1] success, "
+        "load[2] success, load[3] skipped"
+    },
     "odd": {
         "simulated-5": "failed: ü 1 success, a,b\\ failed, {} failed, 日本 success,   x success"
     },

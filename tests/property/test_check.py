@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from oautom import Event, Flow, OAutom, PythonExecution, RetryPolicy, Skip
+from oautom import Event, Flow, MapExecution, OAutom, PythonExecution, RetryPolicy, Skip
 from oautom.events.check import INVARIANTS, InvariantError, check_history, violations
 from oautom.states import EVENT_NAMES, PLAN_EVENTS, STEP_TABLE
 from oautom.testing import SimulatedClock, simulate
@@ -38,6 +38,10 @@ def declare(
     for upstream, step in plan.edges:
         steps[step].depends(steps[upstream])
     return flow
+
+
+def nothing(item: object) -> None:
+    """What each instance of a map does."""
 
 
 def assert_all_beginnings_pass(events: Events, *told: Any, **more: Any) -> None:
@@ -194,6 +198,12 @@ def good_logs() -> list[Log]:
             crash_at=[(chance.choice(["before", "in", "after"]), n) for n in (1, 2, 4)],
         )
         logs.append(Log(again.events(), flow, max_workers))
+    for _ in range(5):
+        flow = declare(FlowPlan(1, ()))
+        MapExecution("map", flow, nothing, flow.steps["0"])
+        ends = {"0": [[1, 2, 3]], f"map[{chance.randrange(3)}]": ValueError("no")}
+        times = {f"map[{i}]": chance.randint(0, 9) for i in range(3)}
+        logs.append(Log(simulate(flow, outcomes=ends, durations=times).events(), flow, None))
     logs += [pausing_and_retried(chance) for _ in range(10)]
     for _ in range(20):
         plans = [random_plan(chance) for _ in range(chance.randint(1, 3))]
@@ -389,7 +399,9 @@ def change_the_step(events: Events, at: int, chance: random.Random) -> Event:
 
 @mutation_of(*ALL_BUT_LATE)
 def change_the_vect(events: Events, at: int, chance: random.Random) -> Event:
-    vects = {*(event.vect for event in events), "lost"}
+    """To one of another flow: of two Vects of one flow, another step may start just as well."""
+    flow = events[at].flow
+    vects = {*(event.vect for event in events if event.flow != flow), "lost"}
     return replace(events[at], vect=other(events[at].vect, vects, chance))
 
 
@@ -494,6 +506,14 @@ def put_all_into_one_pool(events: Events, at: int, chance: random.Random) -> Eve
             is_seen |= running > 1
     pool = {name: {"pool": ["small", 1]} for name in graph}
     return with_data(events[at], options=pool) if is_seen else None
+
+
+@mutation_of("step.failed")
+def have_a_map_succeed(events: Events, at: int, chance: random.Random) -> Event | None:
+    if events[at].step != "map":
+        return None
+    done = {"name": "step.succeeded", "dest": "success", "data": MappingProxyType({})}
+    return replace(events[at], **done)
 
 
 @mutation_of("step.reset")

@@ -76,6 +76,7 @@ def hold(line: str) -> None:
     always = {
         "step.failed": {"error"},
         "step.started": set(),
+        "step.succeeded": set(),  # of a map; of all others see data-fit-the-event
         "step.retried": {"error", "delay"},
         "step.late_result": set(),
         "vect.created": {"params", "graph"},

@@ -22,6 +22,7 @@ from oautom import (
     Event,
     Flow,
     InvalidHistoryError,
+    MapExecution,
     OAutom,
     Pool,
     PythonExecution,
@@ -234,6 +235,7 @@ class Witness(NamedTuple):
 A_STARTED = ("step.started", "a")
 A_SUCCEEDED = ("step.succeeded", "a")
 A_RETRIED = ("step.retried", "a")
+B_FAILED = ("step.failed", "b")
 B_STARTED = ("step.started", "b")
 B_BLOCKED = ("step.blocked", "b")
 B_INTERRUPTED = ("step.interrupted", "b")
@@ -344,6 +346,12 @@ def paused() -> Events:
         return list(app.log.read())
 
 
+def tell_all_of_a_map_to_be_one_by_one() -> Events:
+    """Two instances run at once, though one is the limit."""
+    options = {"b": {"kind": "map", "over": ["step", "a"], "max_parallel": 1}}
+    return tell(mapped(), CREATED, options=options)
+
+
 def without(events: Events, name: str, *steps: str) -> Events:
     """The events up to the reopening of the Vect, without some."""
     rest = [event for event in events if event.name != name or event.step not in steps]
@@ -369,6 +377,14 @@ def branched() -> Events:
 def without_skip_of_c() -> Events:
     """Step `b` starts before `c` is skipped."""
     return swap(branched(), ("step.skipped", "c"), B_STARTED)[:5]
+
+
+def mapped(**options: Any) -> Events:
+    """Step `a` gives a list of two, over which `b` maps."""
+    flow = Flow("f", Registry())
+    MapExecution("b", flow, str, PythonExecution("a", flow, list), **options)
+    ends = {"a": [[1, 2]], "b[1]": ValueError("no")}
+    return simulate(flow, outcomes=ends, durations={"b[0]": 1, "b[1]": 2}).events()
 
 
 def skipped_for_no_reason() -> Events:
@@ -521,6 +537,12 @@ def witnesses() -> list[Witness]:
         Witness("pauses-are-kept", swap(paused()[:7], ("vect.resumed", None), B_STARTED)),
         Witness("resets-are-whole", without(reopened(), "step.reset", "b")),
         Witness("resets-are-needed", with_a_reset_of_x()),
+        Witness(
+            "maps-end-with-their-items",
+            change(
+                mapped()[:-1], ("step.failed", "b"), name="step.succeeded", dest="success", data={}
+            ),
+        ),
         Witness("interrupted-by-a-recovery", never_recovered()),
         Witness("recoveries-are-whole", half_recovered()),
         Witness("recoveries-are-whole", crashed_for_good_too_early()),
@@ -547,6 +569,7 @@ def witnesses() -> list[Witness]:
         Witness("failures-name-the-steps", tell(fork(), FAILED, steps=["a", "b", "c", 1])),
         Witness("steps-fit-the-workers", pair(), PAIR, 1),
         Witness("steps-fit-the-workers", swap(pair(1), A_SUCCEEDED, B_STARTED), None, 1),
+        Witness("pools-hold", tell_all_of_a_map_to_be_one_by_one()),
         Witness("pools-hold", swap(pooled(), A_SUCCEEDED, B_STARTED)),
         Witness("due-steps-start", swap(pair(2), B_STARTED, A_SUCCEEDED), None, 2),
         Witness("due-steps-start", pair(1), PAIR, 2),
@@ -567,9 +590,8 @@ def caught(witness: Witness) -> list[InvariantError]:
 
 
 MADE = (chain, pair, fork, cancelled, two, skipped, planned, *RECOVERED)
-GOOD = {
-    each.__name__: each for each in (*MADE, retried, pooled, waited, reopened, paused, branched)
-}
+MADE_LATER = (retried, pooled, waited, reopened, paused, branched, mapped)
+GOOD = {each.__name__: each for each in (*MADE, *MADE_LATER)}
 
 
 @pytest.mark.parametrize("make", GOOD.values(), ids=GOOD)

@@ -1,0 +1,88 @@
+"""The instances of a map: steps that an event makes, one for each item of a list. Pure.
+
+Whose turn it is among them is known without looking at all: `cursor` is the first that has not
+started, and moves on as they start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from oautom.errors import shown
+from oautom.references import part_of
+from oautom.states import STEP_ENDS
+
+if TYPE_CHECKING:
+    from oautom.events.event import Event
+    from oautom.events.fold import StepState
+
+
+class Mapped:
+    """What a map knows of its instances.
+
+    Attributes:
+        instances: One for each item, in their order.
+        items: The items, as the log has them.
+        problem: Why there are no items, or None.
+        active: How many instances run.
+        ended: How many have ended.
+        cursor: The place of the first that is pending.
+    """
+
+    __slots__ = ("active", "cursor", "ended", "instances", "items", "limit", "problem")
+
+    def __init__(self, limit: int | None) -> None:
+        self.limit = limit
+        self.instances: list[StepState] = []
+        self.items: Sequence[Any] = ()
+        self.problem: str | None = None
+        self.active = self.ended = self.cursor = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more may run."""
+        return self.limit is None or self.active < self.limit
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all have ended that have an item."""
+        return self.ended >= len(self.instances)
+
+    def first_pending(self) -> list[StepState]:
+        """Return the first that has not started, if there is one."""
+        return self.instances[self.cursor : self.cursor + 1]
+
+    def hear(self, instance: StepState, event: Event) -> None:
+        """Take in what has happened to an instance, whose state has moved."""
+        self.active += (event.dest == "running") - (event.source == "running")
+        self.ended += (event.dest in STEP_ENDS) - (event.source in STEP_ENDS)
+        if event.dest == "pending":
+            self.cursor = min(self.cursor, instance.index)
+        while self.cursor < len(self.instances) and self.instances[self.cursor].state != "pending":
+            self.cursor += 1
+
+    def outputs(self) -> list[Any]:
+        """Return the outputs in the order of the items."""
+        return [instance.output for instance in self.instances[: len(self.items)]]
+
+    def facts(self) -> tuple[object, ...]:
+        """Return all of it as plain values, for comparing."""
+        names = [instance.name for instance in self.instances]
+        return (names, list(self.items), self.problem, self.active, self.ended, self.cursor)
+
+
+def items_of(step: StepState) -> tuple[Sequence[Any], str | None]:
+    """Return the items of a map, and why there are none, as things stand."""
+    kind, name, *path = step.vect.options[step.name]["over"]
+    value = step.vect.params[name] if kind == "param" else step.vect.steps[name].output
+    where = f"param('{name}')" if kind == "param" else f"{name}.output"
+    try:
+        for key in path:
+            value = part_of(value, key)
+            where += f"[{key!r}]"
+    except Exception:  # whatever `__getitem__` of a user's class raises
+        return (), f"{where} has no part [{key!r}], it is a {type(value).__name__}: {shown(value)}"
+    if isinstance(value, list | tuple):
+        return value, None
+    return (), f"over must be a list, but {where} is a {type(value).__name__}: {shown(value)}"
