@@ -17,6 +17,14 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 REPORT = ROOT / "examples" / "stdlib_report.py"
 
 KEY_LINES = {
+    "branch.py": [
+        "250 g:",
+        r"  by bicycle success  rings the bell",
+        r"  by van     skipped  branch 'choose' chose 'by bicycle'",
+        "12000 g:",
+        r"  by bicycle skipped  branch 'choose' chose 'by van'",
+        r"  receipt    success  signed",
+    ],
     "cloud_events.py": [
         r'\{"specversion":"1\.0",.*"type":"oautom\.step\.started",.*\}',
         r"oautom\.vect\.created nightly%20load/2026-11-24 ",
@@ -32,6 +40,13 @@ KEY_LINES = {
     ],
     "original.py": ["success", "file1", "file2"],
     "own_execution.py": ["INFO waiting for letter.txt", "success - Dear reader"],
+    "people.py": [
+        r"asked: ship version 2\?",
+        "paused, resumed",
+        "failed - the command exited with code 1: cat: crate: No such file or directory",
+        "success - shipped - approved by Ada",
+        r"attempts: \{'approval': 1, 'ship': 2\}",
+    ],
     "plans.py": [
         r"tick@.*Z on time",
         r"tick@.*Z on time",
@@ -39,6 +54,27 @@ KEY_LINES = {
         r"tick@.*Z caught up",
         r"tick@.*Z on time",
         r"\d times, then \d more: none is missed, and none comes twice",
+    ],
+    "pools.py": [
+        "in this order: load orders, load customers, mail, load prices, load items, load log",
+        "at the database at once: 2",
+    ],
+    "retries.py": [
+        "fetch, attempt 1: ConnectionError: no route to host",
+        "fetch, attempt 2: ConnectionError: no route to host",
+        r"slow, attempt 1: it took longer than its timeout of 0\.2 seconds",
+        "fetch success 3 42 rows",
+        r"slow failed 2 it took longer than its timeout of 0\.2 seconds",
+        "wrong failed 1 the command exited with code 3",
+    ],
+    "rules.py": [
+        "news     skipped  nothing new",
+        r"mail     skipped  its trigger rule is 'all_success', .*",
+        "weather  failed   the command exited with code 7",
+        "page     success  made",
+        r"alarm    skipped  its trigger rule is 'one_failed', .*",
+        "clean up success  done",
+        "the flow: success",
     ],
     "stdlib_report.py": [
         r" +0\.\d\d s  stdlib report +nothing -> pending",
@@ -63,6 +99,14 @@ KEY_LINES = {
     "values.py": [
         r"2026-11-24: \{\"Tuesday\":42\.0,\"most\":40\.0\} - it's good; \$\(rm -rf /\)",
         r"24 November 2026: 40\.0",
+    ],
+    "wait.py": [
+        "Mon 23 Nov, 09:00  send the invoice",
+        "Thu 26 Nov, 09:00  three days",
+        "Thu 26 Nov, 09:00  send a reminder",
+        "Fri 27 Nov, 18:00  the end of the week",
+        "Fri 27 Nov, 18:00  close the books",
+        "success",
     ],
     "subscriber.py": [
         r"nightly: 1 vect\.created \(nightly\)",
