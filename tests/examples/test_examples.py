@@ -82,6 +82,7 @@ KEY_LINES = {
         r" +\d+\.\d\d s  count email +running -> success",
         r" +\d+\.\d\d s  archive email +running -> success",
         r" +\d+\.\d\d s  verify +running -> success",
+        r" +\d+\.\d\d s  clean up +running -> success",
         r" +\d+\.\d\d s  stdlib report +running -> success",
         r"email +\d+ +[\d,]+ +[\d,]+ +[\d,]+",
         r"total +\d+ +[\d,]+ +[\d,]+ +[\d,]+",
@@ -206,6 +207,19 @@ CHANGES_A_FILE = """
 PATH=${PATH#*:} tar "$@" || exit
 case "$1" in -x*) [ ! -d "$4/json" ] || echo >>"$4/json/__init__.py";; esac
 """
+FAILS_ONCE = """
+case "$*" in -c*" json") [ -e "$0 has failed" ] || { touch "$0 has failed"; exit 1; };; esac
+PATH=${PATH#*:} exec tar "$@"
+"""
+
+
+def put_before_tar(script: str, place: Place, folder: Path) -> None:
+    """Have what the example takes for `tar` be a script."""
+    stubs = folder / "stubs"
+    stubs.mkdir()
+    (stubs / "tar").write_text(f"#!/bin/sh\n{script}\n")
+    (stubs / "tar").chmod(0o755)
+    place.env["PATH"] = f"{stubs}:{place.env['PATH']}"
 
 
 @pytest.mark.parametrize(
@@ -225,16 +239,29 @@ case "$1" in -x*) [ ! -d "$4/json" ] || echo >>"$4/json/__init__.py";; esac
 def test_what_tar_does_wrong_is_told_in_a_line_and_by_the_exit_code(
     script, message, place, tmp_path
 ):
-    stubs = tmp_path / "stubs"
-    stubs.mkdir()
-    (stubs / "tar").write_text(f"#!/bin/sh\n{script}\n")
-    (stubs / "tar").chmod(0o755)
-    place.env["PATH"] = f"{stubs}:{place.env['PATH']}"
+    put_before_tar(script, place, tmp_path)
     done = place.run(REPORT)
     assert done.returncode == 1
     assert_lines([message], done.stderr)
     assert "Traceback" not in done.stdout + done.stderr
     place.assert_empty()
+
+
+def test_what_was_unpacked_is_cleaned_up_also_where_it_is_wrong(place, tmp_path):
+    put_before_tar(CHANGES_A_FILE, place, tmp_path)
+    done = place.run(REPORT, "kept")
+    assert done.returncode == 1
+    assert_lines([".* verify +running -> failed", ".* clean up +running -> success"], done.stdout)
+    kept = sorted(path.name for path in (place.cwd / "kept").iterdir())
+    assert (kept[0], "json.tar.gz" in kept, "report.txt" in kept) == ("SHA256SUMS", True, False)
+
+
+def test_a_package_whose_archive_fails_once_is_archived_again(place, tmp_path):
+    put_before_tar(FAILS_ONCE, place, tmp_path)
+    done = place.run(REPORT)
+    assert (done.returncode, done.stderr) == (0, "")
+    moves = ["running -> up_for_retry", "up_for_retry -> pending", "running -> success"]
+    assert_lines([f".* archive json +{move}" for move in moves], done.stdout)
 
 
 def test_a_folder_that_cannot_be_written_is_told_in_a_line(place):
