@@ -4,9 +4,9 @@ Run it:  python examples/stdlib_report.py [FOLDER]
 
 A job that somebody would do, on real input: the sources of the Python that runs this. For each of
 some packages, one branch of the flow counts lines and functions (in Python) while another archives
-it (in Bash). The archives are then unpacked again and held against checksums (in Bash), and a last
-step merges all into a report. Every event is shown as it happens. Archives, checksums and report
-are kept in FOLDER; without one, nothing is left behind.
+it (in Bash). The archives are then unpacked again and held against checksums (in Bash), which are
+cleaned up whether they match or not, and a last step merges all into a report. Every event is shown
+as it happens. Archives, checksums and report are kept in FOLDER; without one, nothing is left.
 """
 
 from __future__ import annotations
@@ -22,7 +22,17 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from oautom import BashExecution, Context, Event, Flow, OAutom, PythonExecution, Vect
+from oautom import (
+    BashExecution,
+    Context,
+    Event,
+    Flow,
+    OAutom,
+    PythonExecution,
+    RetryPolicy,
+    TriggerRule,
+    Vect,
+)
 from oautom.events import signals
 
 STDLIB = Path(sysconfig.get_path("stdlib"))
@@ -36,14 +46,16 @@ wc -c <"$FOLDER/$PACKAGE.tar.gz"
 """
 VERIFY = """
 set -euo pipefail
-unpacked=$(mktemp -d "$FOLDER/unpacked.XXXXXX")
-trap 'rm -rf "$unpacked"' EXIT
+unpacked=$FOLDER/.stdlib-report
+rm -rf "$unpacked"  # of a run that was interrupted
+mkdir "$unpacked"
 for package in $PACKAGES; do tar -xzf "$FOLDER/$package.tar.gz" -C "$unpacked"; done
 cd "$unpacked"
 if command -v sha256sum >/dev/null; then check=sha256sum; else check="shasum -a 256"; fi  # macOS
 LC_ALL=C $check -c "$FOLDER/SHA256SUMS" | { grep -v ': OK$' || true; }  # only what is wrong
 wc -l <"$FOLDER/SHA256SUMS"
 """
+CLEAN_UP = 'rm -rf "$FOLDER/.stdlib-report"'
 
 
 def main() -> int:
@@ -72,29 +84,39 @@ def report_on(stdlib: Path, folder: Path) -> int:
         print(f"there are no sources of packages in {stdlib}", file=sys.stderr)
         return 1
     with OAutom() as app:
-        flow = declare(app, stdlib, folder, packages)
+        flow = declare(app, packages)
         signals.event.connect(show, sender=flow)
-        vect = app.run(flow)
+        vect = app.run(flow, {"stdlib": stdlib, "folder": folder})
     if vect.state != "success":
         return tell_failures(vect)
     print("\n" + vect.result("report"))
     return 0
 
 
-def declare(app: OAutom, stdlib: Path, folder: Path, packages: list[str]) -> Flow:
-    """Say which steps there are, and which waits for which."""
-    flow = Flow("stdlib report", app, description="Counts and archives the standard library.")
-    places = {"STDLIB": str(stdlib), "FOLDER": str(folder)}
+def declare(app: OAutom, packages: list[str]) -> Flow:
+    """Say which steps there are, which waits for which, and what each is given.
+
+    A step that is given the output of another one waits for it; `>>` says so for all others.
+    """
+    flow = Flow("stdlib report", app, params={"stdlib": Path, "folder": Path})
+    stdlib, folder = flow.param("stdlib"), flow.param("folder")
+    places = {"STDLIB": stdlib, "FOLDER": folder}
+    again = RetryPolicy(max_attempts=2, delay=0.1)  # tar fails if a file changes while it reads
+
     find = PythonExecution("find sources", flow, find_sources, (stdlib, folder, packages))
-    verify = BashExecution("verify", flow, VERIFY, env={**places, "PACKAGES": " ".join(packages)})
-    report = PythonExecution("report", flow, write_report, (folder, packages))
+    counts, archives = {}, {}
     for package in packages:
-        count = PythonExecution(f"count {package}", flow, count_package, (stdlib, package))
-        place = {**places, "PACKAGE": package}
-        archive = BashExecution(f"archive {package}", flow, ARCHIVE, env=place)
-        find >> [count, archive] >> report
-        archive >> verify
-    verify >> report
+        names = find.output[package]
+        counts[package] = PythonExecution(f"count {package}", flow, count, (stdlib, names))
+        archives[package] = BashExecution(
+            f"archive {package}", flow, ARCHIVE, {**places, "PACKAGE": package}, retry=again
+        )
+    verify = BashExecution("verify", flow, VERIFY, {**places, "PACKAGES": " ".join(packages)})
+    clean_up = BashExecution(
+        "clean up", flow, CLEAN_UP, {"FOLDER": folder}, trigger_rule=TriggerRule.ALL_DONE
+    )
+    PythonExecution("report", flow, write_report, (folder, counts, archives, verify))
+    find >> [*archives.values()] >> verify >> clean_up
     return flow
 
 
@@ -116,9 +138,8 @@ def find_sources(stdlib: Path, folder: Path, packages: list[str]) -> dict[str, l
     return sources
 
 
-def count_package(stdlib: Path, package: str, context: Context) -> dict[str, int]:
+def count(stdlib: Path, names: list[str], context: Context) -> dict[str, int]:
     """Return how many files, lines and functions a package has."""
-    names = context.inputs["find sources"][package]  # the output of the step before
     counts = {"files": len(names), "lines": 0, "functions": 0}
     for name in names:
         source = (stdlib / name).read_bytes()
@@ -133,22 +154,16 @@ def count_package(stdlib: Path, package: str, context: Context) -> dict[str, int
     return counts
 
 
-def write_report(folder: Path, packages: list[str], context: Context) -> str:
-    """Merge what the steps before have found into a table."""
-    inputs = context.inputs
-    rows = [
-        (
-            package,
-            *inputs[f"count {package}"].values(),
-            int(inputs[f"archive {package}"]),  # the last line that Bash has printed
-        )
-        for package in packages
-    ]
+def write_report(
+    folder: Path, counts: dict[str, dict[str, int]], sizes: dict[str, str], verified: str
+) -> str:
+    """Merge what the steps before have found into a table; what Bash has printed is text."""
+    rows = [(package, *counts[package].values(), int(sizes[package])) for package in counts]
     total = ("total", *(sum(column) for column in list(zip(*rows, strict=True))[1:]))
     lines = ["package       files     lines  functions  archive bytes"]
     lines += ["{:<12}{:>7,}{:>10,}{:>11,}{:>15,}".format(*row) for row in (*rows, total)]
     lines.insert(-1, "-" * len(lines[0]))
-    lines.append(f"all {int(inputs['verify'])} files came out of their archives as they went in")
+    lines.append(f"all {int(verified)} files came out of their archives as they went in")
     text = "\n".join(lines)
     (folder / "report.txt").write_text(text + "\n", encoding="utf-8")
     return text

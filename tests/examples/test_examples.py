@@ -17,6 +17,14 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 REPORT = ROOT / "examples" / "stdlib_report.py"
 
 KEY_LINES = {
+    "branch.py": [
+        "250 g:",
+        r"  by bicycle success  rings the bell",
+        r"  by van     skipped  branch 'choose' chose 'by bicycle'",
+        "12000 g:",
+        r"  by bicycle skipped  branch 'choose' chose 'by van'",
+        r"  receipt    success  signed",
+    ],
     "cloud_events.py": [
         r'\{"specversion":"1\.0",.*"type":"oautom\.step\.started",.*\}',
         r"oautom\.vect\.created nightly%20load/2026-11-24 ",
@@ -32,6 +40,13 @@ KEY_LINES = {
     ],
     "original.py": ["success", "file1", "file2"],
     "own_execution.py": ["INFO waiting for letter.txt", "success - Dear reader"],
+    "people.py": [
+        r"asked: ship version 2\?",
+        "paused, resumed",
+        "failed - the command exited with code 1: cat: crate: No such file or directory",
+        "success - shipped - approved by Ada",
+        r"attempts: \{'approval': 1, 'ship': 2\}",
+    ],
     "plans.py": [
         r"tick@.*Z on time",
         r"tick@.*Z on time",
@@ -40,12 +55,34 @@ KEY_LINES = {
         r"tick@.*Z on time",
         r"\d times, then \d more: none is missed, and none comes twice",
     ],
+    "pools.py": [
+        "in this order: load orders, load customers, mail, load prices, load items, load log",
+        "at the database at once: 2",
+    ],
+    "retries.py": [
+        "fetch, attempt 1: ConnectionError: no route to host",
+        "fetch, attempt 2: ConnectionError: no route to host",
+        r"slow, attempt 1: it took longer than its timeout of 0\.2 seconds",
+        "fetch success 3 42 rows",
+        r"slow failed 2 it took longer than its timeout of 0\.2 seconds",
+        "wrong failed 1 the command exited with code 3",
+    ],
+    "rules.py": [
+        "news     skipped  nothing new",
+        r"mail     skipped  its trigger rule is 'all_success', .*",
+        "weather  failed   the command exited with code 7",
+        "page     success  made",
+        r"alarm    skipped  its trigger rule is 'one_failed', .*",
+        "clean up success  done",
+        "the flow: success",
+    ],
     "stdlib_report.py": [
         r" +0\.\d\d s  stdlib report +nothing -> pending",
         r" +\d\.\d\d s  find sources +pending -> running",
         r" +\d+\.\d\d s  count email +running -> success",
         r" +\d+\.\d\d s  archive email +running -> success",
         r" +\d+\.\d\d s  verify +running -> success",
+        r" +\d+\.\d\d s  clean up +running -> success",
         r" +\d+\.\d\d s  stdlib report +running -> success",
         r"email +\d+ +[\d,]+ +[\d,]+ +[\d,]+",
         r"total +\d+ +[\d,]+ +[\d,]+ +[\d,]+",
@@ -63,6 +100,14 @@ KEY_LINES = {
     "values.py": [
         r"2026-11-24: \{\"Tuesday\":42\.0,\"most\":40\.0\} - it's good; \$\(rm -rf /\)",
         r"24 November 2026: 40\.0",
+    ],
+    "wait.py": [
+        "Mon 23 Nov, 09:00  send the invoice",
+        "Thu 26 Nov, 09:00  three days",
+        "Thu 26 Nov, 09:00  send a reminder",
+        "Fri 27 Nov, 18:00  the end of the week",
+        "Fri 27 Nov, 18:00  close the books",
+        "success",
     ],
     "subscriber.py": [
         r"nightly: 1 vect\.created \(nightly\)",
@@ -162,6 +207,19 @@ CHANGES_A_FILE = """
 PATH=${PATH#*:} tar "$@" || exit
 case "$1" in -x*) [ ! -d "$4/json" ] || echo >>"$4/json/__init__.py";; esac
 """
+FAILS_ONCE = """
+case "$*" in -c*" json") [ -e "$0 has failed" ] || { touch "$0 has failed"; exit 1; };; esac
+PATH=${PATH#*:} exec tar "$@"
+"""
+
+
+def put_before_tar(script: str, place: Place, folder: Path) -> None:
+    """Have what the example takes for `tar` be a script."""
+    stubs = folder / "stubs"
+    stubs.mkdir()
+    (stubs / "tar").write_text(f"#!/bin/sh\n{script}\n")
+    (stubs / "tar").chmod(0o755)
+    place.env["PATH"] = f"{stubs}:{place.env['PATH']}"
 
 
 @pytest.mark.parametrize(
@@ -181,16 +239,29 @@ case "$1" in -x*) [ ! -d "$4/json" ] || echo >>"$4/json/__init__.py";; esac
 def test_what_tar_does_wrong_is_told_in_a_line_and_by_the_exit_code(
     script, message, place, tmp_path
 ):
-    stubs = tmp_path / "stubs"
-    stubs.mkdir()
-    (stubs / "tar").write_text(f"#!/bin/sh\n{script}\n")
-    (stubs / "tar").chmod(0o755)
-    place.env["PATH"] = f"{stubs}:{place.env['PATH']}"
+    put_before_tar(script, place, tmp_path)
     done = place.run(REPORT)
     assert done.returncode == 1
     assert_lines([message], done.stderr)
     assert "Traceback" not in done.stdout + done.stderr
     place.assert_empty()
+
+
+def test_what_was_unpacked_is_cleaned_up_also_where_it_is_wrong(place, tmp_path):
+    put_before_tar(CHANGES_A_FILE, place, tmp_path)
+    done = place.run(REPORT, "kept")
+    assert done.returncode == 1
+    assert_lines([".* verify +running -> failed", ".* clean up +running -> success"], done.stdout)
+    kept = sorted(path.name for path in (place.cwd / "kept").iterdir())
+    assert (kept[0], "json.tar.gz" in kept, "report.txt" in kept) == ("SHA256SUMS", True, False)
+
+
+def test_a_package_whose_archive_fails_once_is_archived_again(place, tmp_path):
+    put_before_tar(FAILS_ONCE, place, tmp_path)
+    done = place.run(REPORT)
+    assert (done.returncode, done.stderr) == (0, "")
+    moves = ["running -> up_for_retry", "up_for_retry -> pending", "running -> success"]
+    assert_lines([f".* archive json +{move}" for move in moves], done.stdout)
 
 
 def test_a_folder_that_cannot_be_written_is_told_in_a_line(place):
