@@ -8,7 +8,7 @@ from oautom.errors import InvalidHistoryError
 from oautom.events.event import Event, is_of_plan
 from oautom.events.fold import NO_OPTIONS, VectState
 from oautom.graph import Graph
-from oautom.states import VECT_CREATED
+from oautom.states import PLAN_MOVES, VECT_CREATED
 
 
 def replay(events: Iterable[Event], upto: int | None = None) -> dict[str, VectState]:
@@ -33,6 +33,8 @@ def replay(events: Iterable[Event], upto: int | None = None) -> dict[str, VectSt
         if upto is not None and event.seq > upto:
             break
         if is_of_plan(event):
+            if event.step is not None or (event.name, event.source, event.dest) not in PLAN_MOVES:
+                raise InvalidHistoryError(event.seq, f"no plan tells of '{event.name}' like that")
             continue
         if event.name == VECT_CREATED:
             vects[event.vect] = _created(event, vects)
