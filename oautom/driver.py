@@ -30,12 +30,14 @@ class Driver(ABC, Generic[T]):
         failure: Why nothing moves any more, or None.
         on_message: Called after a message has been put in.
         is_on_duty: There are plans, and they are served: a thread of the engine's own goes on.
+        news: How often those who wait have been told to look again.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.failure: BaseException | None = None
         self.on_message: Callable[[], None] | None = None
         self.is_on_duty = False
+        self.news = 0
         self._clock = clock
         self._inbox: SimpleQueue[T] = SimpleQueue()
         self._timers: Timers[T] = Timers()
@@ -148,9 +150,10 @@ class Driver(ABC, Generic[T]):
             self._driver = None
             self._changed.notify_all()
 
-    def _have_all_look(self) -> None:
+    def have_all_look(self) -> None:
         """Have those who wait look again whether they are done."""
         with self._changed:
+            self.news += 1
             self._changed.notify_all()
 
     def _wait_for_others(

@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from oautom.awaiting import Awaiting
 from oautom.commands import Command
 from oautom.errors import EngineError, LogError, SettingError
 from oautom.events.event import Event
@@ -52,6 +53,7 @@ class ForegroundEngine:
     def __init__(self, scheduler: Scheduler, log: EventLog) -> None:
         self._scheduler = scheduler
         self._log = log
+        self._awaiting = Awaiting(scheduler, self._drive)
 
     def begin(self, run: Run) -> None:
         """Take in a new run.
@@ -162,6 +164,12 @@ class ForegroundEngine:
         if received:
             follow(received[0])
         return self._has_ended(run)
+
+    async def ended(self, run: Run) -> None:
+        """Wait until a run is over, while the event loop goes on; errors as of `wait`."""
+        while not self._drive(lambda: self._is_done(run), 0):  # 0: it only looks
+            await self._awaiting.look_again(lambda: self._is_done(run))
+        self._has_ended(run)
 
     def _is_done(self, run: Run) -> bool:
         return self._scheduler.is_over(run) or bool(self._scheduler.halted)

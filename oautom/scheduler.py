@@ -219,7 +219,7 @@ class Scheduler(Driver[Message]):
         self._notes = {}
         if self._has_news or not self.roster.open or self.halted:
             self._has_news = False
-            self._have_all_look()
+            self.have_all_look()
 
     def _perform(self, event: Event) -> None:
         """Have done what a committed event asks for, and show it to those who look."""

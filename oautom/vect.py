@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -27,6 +27,9 @@ class Engine(Protocol):
 
     def wait(self, run: Run, timeout: float | None) -> bool:
         """Wait for the end of a run, driving it where nobody else does; False at the timeout."""
+
+    async def ended(self, run: Run) -> None:
+        """Wait for the end of a run, while the event loop goes on; errors as of `wait`."""
 
     def cancel(self, run: Run, reason: str) -> None:
         """Ask for the end of a run."""
@@ -119,6 +122,19 @@ class Vect:
                 f"vect {self.id} of flow '{self.flow.name}' is '{self.state}' after "
                 f"{timeout} seconds; it goes on, wait again or cancel() it"
             )
+        return self.state
+
+    def __await__(self) -> Generator[Any, None, str]:
+        """Wait as `wait` does, in an asyncio program: its event loop goes on meanwhile.
+
+        To cancel the task that awaits leaves the Vect as it is. Errors are those of `wait`.
+        """
+        return self._ended().__await__()
+
+    async def _ended(self) -> str:
+        if self._run.held_up is not None:
+            raise self._run.held_up
+        await self._engine.ended(self._run)
         return self.state
 
     def result(self, step: str | Execution) -> Any:

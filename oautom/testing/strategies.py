@@ -276,15 +276,9 @@ def histories(
     """
     moment = st.tuples(st.sampled_from(get_args(When)), st.integers(1, 20))
     log = MortalLog(draw(st.lists(moment, max_size=max_crashes)))
-    drawn = (
-        flow
-        if isinstance(flow, Flow)
-        else draw(
-            flows(trigger_rules=True, retries=True, waits=True, branches=True)
-            if flow is None
-            else flow
-        )
-    )
+    if flow is None:  # not `flow or ...`: Hypothesis warns who asks a strategy for its truth
+        flow = flows(trigger_rules=True, retries=True, waits=True, branches=True)
+    drawn = flow if isinstance(flow, Flow) else draw(flow)
     drawn.validate()
     ends = outcomes(drawn, errors=ERRORS | SKIPS, max_attempts=3)
     script = Script(drawn, draw(durations(drawn, max_attempts=2)), draw(ends))

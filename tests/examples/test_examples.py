@@ -17,6 +17,12 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 REPORT = ROOT / "examples" / "stdlib_report.py"
 
 KEY_LINES = {
+    "asyncio_program.py": [
+        "pear: success, 4 letters",
+        "apricot: success, 7 letters",
+        r"kumquat: failed, RuntimeError: no kumquat today",
+        r"the event loop has gone on: [1-9]\d* ticks",
+    ],
     "branch.py": [
         "250 g:",
         r"  by bicycle success  rings the bell",

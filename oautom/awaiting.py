@@ -1,0 +1,87 @@
+"""`await vect`: one thread waits for all who await, so that no event loop has to.
+
+It lives while somebody awaits. In the foreground it drives, as whoever waits does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from oautom.errors import EngineError, LogError
+from oautom.messages import Nudge
+from oautom.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from asyncio import Future
+
+IsDone = Callable[[], bool]
+
+
+class Awaiting:
+    """Those who await Vects, on whatever event loops.
+
+    Args:
+        scheduler: Whose Vects they are.
+        drive: Waits until a condition holds; in the foreground it drives meanwhile.
+    """
+
+    def __init__(self, scheduler: Scheduler, drive: Callable[[IsDone], object]) -> None:
+        self._scheduler = scheduler
+        self._drive = drive
+        self._waiting: dict[Future[None], IsDone] = {}
+        self._thread: threading.Thread | None = None
+        self._news_seen = -1
+        self._lock = threading.RLock()  # what was left unfinished may be closed at any point
+
+    async def look_again(self, is_done: IsDone) -> None:
+        """Return when `is_done()`, or when the engine has stopped; seldom before."""
+        import asyncio  # noqa: PLC0415 - takes a third of the time of `import oautom`
+
+        future: Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            self._add(future, is_done)
+            if not is_done():  # nobody has told us, if it has happened just before
+                await future
+        finally:
+            if self._waiting.pop(future, None) is not None and not self._waiting:
+                self._scheduler.put(Nudge())  # the thread may drive, and wait for its inbox,
+                self._scheduler.have_all_look()  # or leave that to another one
+
+    def _add(self, future: Future[None], is_done: IsDone) -> None:
+        with self._lock:
+            self._waiting[future] = is_done
+            if self._thread is None:
+                thread = threading.Thread(target=self._serve, name="oautom-awaiting", daemon=True)
+                thread.start()  # where this raises, the next one who awaits tries again
+                self._thread = thread
+
+    def _serve(self) -> None:
+        try:
+            with suppress(EngineError, LogError):  # each of those who await meets it by itself
+                self._drive(self._have_all_gone)
+        finally:
+            with self._lock:  # also waits until `_add` has noted this thread
+                self._thread = None
+                self._tell(list(self._waiting))
+
+    def _have_all_gone(self) -> bool:
+        """Tell those whose Vects are over; asked after each tick, it looks where there is news."""
+        news = self._scheduler.news
+        if news != self._news_seen:
+            self._news_seen = news
+            self._tell([future for future, is_done in list(self._waiting.items()) if is_done()])
+        return not self._waiting
+
+    def _tell(self, futures: list[Future[None]]) -> None:
+        for future in futures:
+            self._waiting.pop(future, None)
+            with suppress(RuntimeError):  # its loop is closed: nobody awaits it any more
+                future.get_loop().call_soon_threadsafe(_wake, future)
+
+
+def _wake(future: Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
