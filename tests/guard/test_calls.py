@@ -20,8 +20,8 @@ import pytest
 from oautom import Flow, OAutom, PythonExecution
 
 RECORD: dict[str, dict[tuple[int, int], float]] = {
-    "chain": {(3, 11): 134.7, (3, 12): 127.6, (3, 13): 127.5},
-    "layers": {(3, 11): 166.2, (3, 12): 156.2, (3, 13): 156.2},
+    "chain": {(3, 11): 137.7, (3, 12): 136.6, (3, 13): 136.6},
+    "layers": {(3, 11): 169.2, (3, 12): 168.2, (3, 13): 168.1},
 }
 """For each shape, by the version of Python: calls a step, of Python and of C functions together."""
 
