@@ -90,6 +90,19 @@ class Turns:
                 self.size -= 1
         return None
 
+    def ahead_of(self, step: StepState) -> tuple[int, int]:
+        """Return how many are served before a step that waits, and how many are of higher rank."""
+        higher = 0
+        for queue in self._by_priority.values():
+            if step in queue:
+                return higher + queue.index(step), higher
+            higher += len(queue)
+        return 0, 0
+
+    def taken(self) -> Mapping[str, int]:
+        """Return how many slots of each pool are taken, by its name."""
+        return {pool: len(steps) for pool, steps in self._taken.items()}
+
     def forget(self, vect: VectState) -> None:
         """Let go of the steps of a Vect that nothing shall start of, for now or for good."""
         for queue in (self._slotless, *self._by_priority.values()):
