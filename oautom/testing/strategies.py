@@ -279,7 +279,11 @@ def histories(
     drawn = (
         flow
         if isinstance(flow, Flow)
-        else draw(flow or flows(trigger_rules=True, retries=True, waits=True, branches=True))
+        else draw(
+            flows(trigger_rules=True, retries=True, waits=True, branches=True)
+            if flow is None
+            else flow
+        )
     )
     drawn.validate()
     ends = outcomes(drawn, errors=ERRORS | SKIPS, max_attempts=3)
