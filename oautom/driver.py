@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from datetime import datetime
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
@@ -64,6 +65,15 @@ class Driver(ABC, Generic[T]):
         self._inbox.put(message)
         if self.on_message is not None:
             self.on_message()
+
+    def now(self) -> datetime:
+        """Return what time it is, for people to read."""
+        return self._clock.now()
+
+    @property
+    def is_driven(self) -> bool:
+        """Whether some thread drives."""
+        return self._driver is not None
 
     @property
     def has_messages(self) -> bool:

@@ -14,6 +14,7 @@ from oautom.commands import Command
 from oautom.errors import EngineError, LogError, SettingError
 from oautom.events.event import Event
 from oautom.events.log import EventLog, PrunedVect
+from oautom.explain import explain
 from oautom.flow import Flow
 from oautom.interrupts import follow, system_signals
 from oautom.messages import Asked, Nudge
@@ -143,6 +144,21 @@ class ForegroundEngine:
         with self._scheduler.lock:
             return status_of(run.state)
 
+    def explain(self, run: Run, step: str) -> str:
+        """Return why a step of a run is, or is not, running, as of between two ticks."""
+        scheduler = self._scheduler
+        failure = scheduler.failure
+        with scheduler.lock:
+            facts = scheduler.outlook.facts(run, step)._replace(
+                failure="" if failure is None else str(failure) or type(failure).__name__,
+                halted=scheduler.halted,
+                is_undriven=self._is_undriven(),
+            )
+            return explain(run.state.steps[step], scheduler.now(), facts)
+
+    def _is_undriven(self) -> bool:
+        return not self._scheduler.is_driven
+
     def check_thread(self, what: str = "wait for a Vect") -> None:
         """Refuse a call that would wait for the very thread that it is on.
 
@@ -237,6 +253,9 @@ class BackgroundEngine(ForegroundEngine):
                 if self._scheduler.failure is not None or self._scheduler.has_nothing_to_do():
                     self._thread = None
                     return
+
+    def _is_undriven(self) -> bool:
+        return False  # its thread comes when there is something to do
 
     def wait(self, run: Run, timeout: float | None) -> bool:
         """Wait until a run is over; False at the timeout."""

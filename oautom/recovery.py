@@ -32,6 +32,7 @@ class Recalled(Run):
         self._state: VectState | None = None
         self.shown = entry.state
         self.is_told = entry.state in VECT_ENDS
+        self.is_inherited = not self.is_told
         if not self.is_told:
             self.held_up = EngineError(
                 f"vect '{entry.id}' of flow '{flow.name}' was left open by an earlier program; "

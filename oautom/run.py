@@ -30,6 +30,7 @@ class Run:
         shown: The name of the state of the Vect, as committed.
         is_told: The Vect has ended, and the receivers of signals have been told so.
         held_up: Why the Vect does not go on though the log has it open, or None.
+        is_inherited: An earlier program has left it open, and it was not taken over yet.
         buffers: What the steps have written, by the name of the step.
         causes: The exceptions that failed steps have raised, by the name of the step.
         planned: The plan that has started it and for which time, as `vect.created` tells it.
@@ -44,6 +45,7 @@ class Run:
         "held_up",
         "id",
         "is_durable",
+        "is_inherited",
         "is_told",
         "planned",
         "shown",
@@ -66,6 +68,7 @@ class Run:
         self.state = self.first_state()
         self.shown: str = self.state.state
         self.is_told = False
+        self.is_inherited = False
         self.held_up: OAutomError | None = None
         self.buffers: dict[str, LogBuffer] = {}
         self.causes: dict[str, BaseException] = {}
@@ -76,6 +79,14 @@ class Run:
         return VectState(
             self.flow.name, self.id, self.flow.graph, self.first_params, self.flow.options
         )
+
+    def lost_steps(self) -> list[StepState]:
+        """Return the steps that ran when their program ended, and shall not run again."""
+        return [
+            step
+            for step in self.state.steps.values()
+            if step.state == "running" and self.execution(step).on_crash == "fail"
+        ]
 
     def params(self) -> Mapping[str, Any]:
         """Return the parameters, as values of their types."""

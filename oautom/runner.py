@@ -98,6 +98,11 @@ class Runner:
         """Whether a slot is free."""
         return self.busy < self._workers.slots
 
+    @property
+    def workers_if_taken(self) -> int:
+        """How many slots there are, if none is free; else 0."""
+        return 0 if self.has_room else self._workers.slots
+
     def is_ending(self, vect: str) -> bool:
         """Whether something of a Vect has been killed and has not ended yet."""
         return vect in self._ending

@@ -27,6 +27,7 @@ from oautom.flow import Flow
 from oautom.keeping import kept
 from oautom.machine import LoggedMachine, Wire
 from oautom.messages import Answer, Asked, Halt, Message, Note, Nudge, Poll, TakeOver, TimeUp
+from oautom.outlook import Outlook
 from oautom.roster import Roster
 from oautom.run import Run
 from oautom.runner import Runner
@@ -77,6 +78,7 @@ class Scheduler(Driver[Message]):
         self.roster = Roster()
         self._ready: deque[StepState | VectState] = deque()
         self._turns = Turns()
+        self.outlook = Outlook(self._runner, self._turns)
         self._ends_first = False
         self._has_news = False
         self.on_look: Callable[[], object] = bool
@@ -294,11 +296,8 @@ class Scheduler(Driver[Message]):
             if run.state.state in VECT_ENDS:  # it was cancelled just before
                 self.roster.open.discard(run.id)
                 continue
-            lost = [
-                step
-                for step in run.state.steps.values()
-                if step.state == "running" and run.execution(step).on_crash == "fail"
-            ]
+            lost = run.lost_steps()
+            run.is_inherited = False
             self._obey(Recover(run.id, frozenset(step.name for step in lost)))
             self._settle()
             for step in lost:

@@ -7,7 +7,7 @@ Used on the scheduler's thread only.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,7 +35,7 @@ class Turns:
         self._is_plain = True  # nobody has ever waited who has a priority, a pool, or needs no slot
         self._slotless: deque[Item] = deque()
         self._parked: dict[str, list[tuple[int, StepState]]] = {}  # by the pool that is full
-        self._taken: Counter[str] = Counter()  # slots of pools
+        self._taken: dict[str, set[StepState]] = {}  # by the pool, who has its slots
 
     def add_poll(self, poll: Poll) -> None:
         """Have a poll wait for its turn."""
@@ -84,11 +84,24 @@ class Turns:
                 if not isinstance(item, StepState):
                     return item
                 pool = _options(item).get("pool")
-                if pool is None or self._taken[pool[0]] < pool[1]:
+                if pool is None or len(self._taken.get(pool[0], ())) < pool[1]:
                     return item
                 self._parked.setdefault(pool[0], []).append((priority, item))
                 self.size -= 1
         return None
+
+    def ahead_of(self, step: StepState) -> tuple[int, int]:
+        """Return how many are served before a step that waits, and how many are of higher rank."""
+        higher = 0
+        for queue in self._by_priority.values():
+            if step in queue:
+                return higher + queue.index(step), higher
+            higher += len(queue)
+        return 0, 0
+
+    def taken(self) -> Mapping[str, int]:
+        """Return how many slots of each pool are taken, by its name."""
+        return {pool: len(steps) for pool, steps in self._taken.items()}
 
     def forget(self, vect: VectState) -> None:
         """Let go of the steps of a Vect that nothing shall start of, for now or for good."""
@@ -103,12 +116,12 @@ class Turns:
     def hear(self, step: StepState, event: Event) -> None:
         """Count the slots of a pool: a step of a flow with options has made this event."""
         pool = _options(step).get("pool")
-        if pool is None or event.source == event.dest:
+        if pool is None or event.source == event.dest or step.kind in HELD:
             return
         if event.dest == "running":
-            self._taken[pool[0]] += 1
+            self._taken.setdefault(pool[0], set()).add(step)
         elif event.source == "running":
-            self._taken[pool[0]] -= 1
+            self._taken.get(pool[0], set()).discard(step)  # it has none if a dead program ran it
             for priority, parked in reversed(self._parked.pop(pool[0], [])):
                 self._by_priority[priority].appendleft(parked)
                 self.size += 1

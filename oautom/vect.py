@@ -49,6 +49,9 @@ class Engine(Protocol):
     def status(self, run: Run) -> dict[str, Any]:
         """Return the state of a run between two ticks."""
 
+    def explain(self, run: Run, step: str) -> str:
+        """Return why a step of a run is, or is not, running."""
+
 
 class Vect:
     """One run of a flow. Made by `OAutom.run` and `OAutom.start`; may be used on any thread."""
@@ -146,10 +149,8 @@ class Vect:
             StepFailedError: It has ended without an output; raised from the step's own exception
                 where there was one in this process.
         """
-        if isinstance(step, Execution) and step.flow is not self.flow:
-            raise UnknownStepError(self.flow.name, f"{step.flow.name}/{step.name}", self.steps)
-        name = step.name if isinstance(step, Execution) else step
-        view = self.steps[name]
+        view = self._step(step)
+        name = view.name
         if view.state == "success":
             return view.output
         if view.state not in STEP_ENDS:
@@ -157,6 +158,21 @@ class Vect:
         raise StepFailedError(
             self.flow.name, name, view.state, view.error
         ) from self._run.causes.get(name)
+
+    def explain(self, step: str | Execution) -> str:
+        """Return why a step is, or is not, running: one sentence, from the log and the scheduler.
+
+        Times are in UTC, with the date if it is not today's by the clock of the app.
+
+        Raises:
+            UnknownStepError: The flow has no such step.
+        """
+        return self._engine.explain(self._run, self._step(step).name)
+
+    def _step(self, step: str | Execution) -> Step:
+        if isinstance(step, Execution) and step.flow is not self.flow:
+            raise UnknownStepError(self.flow.name, f"{step.flow.name}/{step.name}", self.steps)
+        return self.steps[step.name if isinstance(step, Execution) else step]
 
     def cancel(self, reason: str = "") -> None:
         """Ask for the end of the Vect: steps that run are ended, others are never started.

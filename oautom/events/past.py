@@ -185,7 +185,7 @@ class Past:
             self.running += begins_or_ends
         if step.parent is not None:
             step.parent.active += begins_or_ends
-        if step.pool is not None:
+        if step.pool is not None and step.kind not in HELD:
             self.in_pools[step.pool[0]] += begins_or_ends
         self.vect.open_steps += (event.dest in _OPEN) - (step.state in _OPEN)
         if event.name == "step.started":
@@ -293,6 +293,8 @@ class Past:
 
     def has_room_in_pool(self, step: StepPast) -> bool:
         """Whether the pool of a step, if it has one, has a free slot, and so its map."""
+        if step.kind in HELD:
+            return True
         limit = None if step.parent is None else step.parent.limit
         if limit is not None and step.parent is not None and step.parent.active >= limit:
             return False

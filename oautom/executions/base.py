@@ -187,7 +187,7 @@ class Execution:
             told["max_attempts"] = self.retry.max_attempts
         if self.timeout is not None and self.kind != "wait":
             told["timeout"] = self.timeout
-        if self.pool is not None:
+        if self.pool is not None and self.kind not in ("wait", "approval"):
             told["pool"] = [self.pool.name, self.pool.slots]
         if self.priority:
             told["priority"] = self.priority

@@ -554,6 +554,47 @@ def test_a_pool_limits_steps_across_flows_and_lets_others_by(new_app: Any) -> No
     check_history(app.log.read(), max_workers=8)
 
 
+def test_a_pool_is_kept_when_the_program_of_a_step_that_had_a_slot_ends(
+    new_app: Any, tmp_path: Path
+) -> None:
+    """What a new program interrupts has no slot of it, and so gives none back."""
+    pool = Pool("database", 1)
+
+    def make() -> tuple[OAutom, Flow]:
+        app = new_app(log=tmp_path / "runs.db", max_workers=3)
+        flow = Flow("f", app)
+        for i in range(3):
+            command = f"test {i} != 0 || test -e again || {{ touch again; sleep 60; }}"
+            BashExecution(f"load {i}", flow, command, pool=pool, cwd=tmp_path)
+        return app, flow
+
+    first, flow = make()
+    until(first.start(flow, vect_id="one"), "load 0")
+    while not (tmp_path / "again").exists():
+        with suppress(TimeoutError):
+            first.vect("one").wait(0.02)
+    first.close()
+    second, flow = make()
+
+    assert second.run(flow, vect_id="one").state == "success"
+    check(second, flow)  # pools-hold
+
+
+def test_steps_that_wait_for_a_time_or_a_person_take_no_slot_of_a_pool(new_app: Any) -> None:
+    app = new_app()
+    flow = Flow("f", app)
+    pool = Pool("database", 1)
+    WaitExecution("night", flow, seconds=3600, pool=pool)
+    ApprovalExecution("gate", flow, "ship?", pool=pool)
+    PythonExecution("load", flow, nothing, pool=pool)
+    vect = app.start(flow)
+
+    until(vect, "load", "success")
+
+    assert (vect.steps["night"].state, vect.steps["gate"].state) == ("running", "running")
+    check(app, flow)
+
+
 def test_the_highest_priority_is_next_and_of_one_priority_who_came_first(inline: OAutom) -> None:
     flow = Flow("flow", inline)
     for name, priority in (("a", 0), ("b", 5), ("c", -1), ("d", 5), ("e", 0)):

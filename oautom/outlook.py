@@ -1,0 +1,42 @@
+"""The outlook: what only the scheduler knows of a step, for `explain`. Under its lock."""
+
+from __future__ import annotations
+
+from oautom.executions.base import wrong_interval
+from oautom.explain import Facts
+from oautom.run import Run
+from oautom.runner import Runner
+from oautom.turns import Turns
+
+
+class Outlook:
+    """Which workers and slots are taken, and who is served before whom.
+
+    Args:
+        runner: Who has the work done.
+        turns: Whose turn it is.
+    """
+
+    def __init__(self, runner: Runner, turns: Turns) -> None:
+        self._runner = runner
+        self._turns = turns
+
+    def facts(self, run: Run, step: str) -> Facts:
+        """Return what is known of a step of a run."""
+        ahead, higher = self._turns.ahead_of(run.state.steps[step])
+        return Facts(
+            held_up="" if run.held_up is None else str(run.held_up),
+            is_inherited=run.is_inherited,
+            workers=self._runner.workers_if_taken,
+            taken=self._turns.taken(),
+            ahead=ahead,
+            higher=higher,
+            poll_interval=_poll_interval(run, step),
+        )
+
+
+def _poll_interval(run: Run, step: str) -> float:
+    execution = run.flow.steps.get(step)  # there is none where the flow has changed
+    if execution is None or not execution.is_polled or wrong_interval(execution.poll_interval):
+        return 0.0
+    return execution.poll_interval

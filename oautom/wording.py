@@ -1,0 +1,33 @@
+"""How sentences for people are worded: names, lists, durations, each in a line. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+NAMES_MAX: Final = 3
+NAME_MAX: Final = 60
+TEXT_MAX: Final = 200
+
+
+def seconds_of(seconds: float) -> str:
+    text = f"{seconds:.3f}".rstrip("0").rstrip(".")
+    return "1 second" if text == "1" else f"{text} seconds"
+
+
+def listed(items: Iterable[str], link: str, items_max: int = NAMES_MAX) -> str:
+    """Return a few items as a list, and how many more there are."""
+    items = list(items)
+    left = len(items) - items_max
+    return link.join(items[:items_max]) + (f", and {left} more" if left > 0 else "")
+
+
+def quoted(name: str) -> str:
+    return f"`{in_line(name, NAME_MAX)}`"
+
+
+def in_line(text: str, characters_max: int = TEXT_MAX) -> str:
+    """Return a text without line breaks and the like, cut short."""
+    printable = "".join(each if each.isprintable() else " " for each in text[: 4 * TEXT_MAX])
+    line = " ".join(printable.split()) or "(blank)"
+    return line if len(line) <= characters_max else f"{line[:characters_max]}..."
