@@ -119,7 +119,8 @@ class Run:
         Raises:
             FlowError: It was written when the flow had another type there.
         """
-        if not self.is_durable or step.state != "success":
+        is_known = (step.parent or step).name in self.flow.steps  # else the flow has changed
+        if not self.is_durable or step.state != "success" or not is_known:
             return step.output
         try:
             return restore(step.output, self.output_type(step))

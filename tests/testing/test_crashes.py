@@ -29,7 +29,11 @@ def names(events: list[Event]) -> list[str]:
 
 
 def ends(vect: Vect) -> dict[str, Any]:
-    steps = {name: (step.state, step.output, step.error) for name, step in vect.steps.items()}
+    """How all has ended; of two upstreams that fail at one instant, chance says who is to blame."""
+    steps = {
+        name: (step.state, step.output, step.error if step.state != "upstream_failed" else None)
+        for name, step in vect.steps.items()
+    }
     return steps | {"": (vect.state, None, None)}
 
 
