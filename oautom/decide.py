@@ -322,16 +322,17 @@ def effects(event: Event) -> Sequence[Effect]:
     """Return what a committed event asks of the world."""
     if event.step is None:
         return ()
-    attempt = event.attempt or 0
-    match event.source, event.dest:
-        case "pending", "running" if event.data:  # no worker is at work
+    attempt, source, dest = event.attempt or 0, event.source, event.dest
+    if dest == "running":
+        if source == dest:  # a late result
+            return ()
+        if event.data:  # no worker is at work
             return _wake(event, attempt)
-        case "pending", "running":
-            return (Submit(event.vect, event.step, attempt),)
-        case "running", "cancelled":
-            return (Kill(event.vect, event.step, attempt),)
-        case "running", "up_for_retry":
-            return _wake(event, attempt)
+        return (Submit(event.vect, event.step, attempt),)
+    if source == "running" and dest == "cancelled":
+        return (Kill(event.vect, event.step, attempt),)
+    if source == "running" and dest == "up_for_retry":
+        return _wake(event, attempt)
     return ()
 
 
