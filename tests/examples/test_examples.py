@@ -57,6 +57,10 @@ KEY_LINES = {
         "-- the end",
         r"   `gate` failed at [-\d: ]+: rejected by Ada: there should be 8",
     ],
+    "map.py": [
+        r"failed: 1 of its 3 items failed, first count\[1\]: ValueError: b.txt is empty",
+        r"success: 6 words, \[3, 1, 2\]",
+    ],
     "original.py": ["success", "file1", "file2"],
     "own_execution.py": ["INFO waiting for letter.txt", "success - Dear reader"],
     "people.py": [
