@@ -174,7 +174,8 @@ def affects(vect: VectState, event: Event) -> list[StepState | VectState]:
             return []
         names = vect.graph.roots()
         if vect.options:
-            names += [name for name in vect.options if vect.steps[name].rule == "always"]
+            waiting = (vect.steps[name] for name in vect.options)
+            names += [step.name for step in waiting if step.rule == "always" and step.upstreams]
         return [vect.steps[name] for name in names] or [vect]
     steps = vect.steps
     if event.dest not in STEP_ENDS or event.source in STEP_ENDS:

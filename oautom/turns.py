@@ -33,6 +33,7 @@ class Turns:
         self._plain: deque[Item] = deque()
         self._by_priority: dict[int, deque[Item]] = {0: self._plain}  # highest first
         self._is_plain = True  # nobody has ever waited who has a priority, a pool, or needs no slot
+        self._known: set[Item] = set()  # who waits, but for the plain: each only once
         self._slotless: deque[Item] = deque()
         self._parked: dict[str, list[tuple[int, StepState]]] = {}  # by the pool that is full
         self._taken: dict[str, set[StepState]] = {}  # by the pool, who has its slots
@@ -51,6 +52,10 @@ class Turns:
             self._plain.append(step)
 
     def _add(self, step: StepState, options: Mapping[str, Any]) -> None:
+        if step in self._known:  # more of its upstreams have ended since
+            self.size -= 1
+            return
+        self._known.add(step)
         self._is_plain = False
         if step.kind in HELD:
             self._slotless.append(step)
@@ -75,6 +80,8 @@ class Turns:
         elif has_slot:
             taken = self._by_rank()
         self.size -= taken is not None
+        if taken is not None and not self._is_plain:
+            self._known.discard(taken)
         return taken
 
     def _by_rank(self) -> Item | None:
@@ -107,10 +114,12 @@ class Turns:
         """Let go of the steps of a Vect that nothing shall start of, for now or for good."""
         for queue in (self._slotless, *self._by_priority.values()):
             kept = [x for x in queue if not isinstance(x, StepState) or x.vect is not vect]
+            self._known.difference_update(set(queue).difference(kept))
             self.size -= len(queue) - len(kept)
             queue.clear()
             queue.extend(kept)
         for pool, parked in self._parked.items():
+            self._known.difference_update(step for _, step in parked if step.vect is vect)
             self._parked[pool] = [each for each in parked if each[1].vect is not vect]
 
     def hear(self, step: StepState, event: Event) -> None:
