@@ -8,7 +8,7 @@ from oautom.turns import Turns
 
 
 def vect_of(**options: dict[str, object]) -> VectState:
-    return VectState("f", "v", Graph({name: () for name in "abcd"}), {}, options)
+    return VectState("f", "v", Graph(dict.fromkeys("abcd", ())), {}, options)
 
 
 def test_who_is_added_twice_has_one_turn() -> None:
