@@ -289,7 +289,10 @@ class Execution:
 
 
 def _first(*given: T | None) -> T | None:
-    return next((each for each in given if each is not None), None)
+    for each in given:
+        if each is not None:
+            return each
+    return None
 
 
 def wrong_interval(seconds: object) -> str | None:
