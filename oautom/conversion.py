@@ -15,7 +15,7 @@ import msgspec
 
 from oautom.annotations import UNKNOWN, field_names, shown_type
 from oautom.errors import NotJsonError
-from oautom.values import from_json, to_json
+from oautom.values import from_json, is_json, to_json
 
 _AS_THEY_ARE = frozenset({str, int, float, bool, NoneType})
 
@@ -46,7 +46,7 @@ def keep(value: object, annotation: Any = UNKNOWN) -> Any:
         why = f"is not of its type {shown_type(annotation)}: {error}"
         raise NotJsonError("", value, why) from error
     where, part, back = _difference(value, restored, "")
-    if type(part) is not type(back) and not _is_json(part):
+    if type(part) is not type(back) and not is_json(part):
         raise NotJsonError(where, part)
     raise NotJsonError(where, part, f"would come back from JSON as another value, {back!r}")
 
@@ -137,15 +137,6 @@ def _from_plain(kind: Any, value: object) -> Any:
             return value
     # As a ValueError, msgspec adds where in the value that is.
     raise ValueError(f"Expected `{shown_type(kind)}`, got `{type(value).__name__}`")
-
-
-def _is_json(value: object) -> bool:
-    """Whether JSON alone keeps a value as it is."""
-    try:
-        to_json(value)
-    except NotJsonError:
-        return False
-    return True
 
 
 def _equal(one: object, other: object) -> bool:

@@ -48,6 +48,15 @@ def from_json(text: bytes | str) -> Any:
     return _decode(text)
 
 
+def is_json(value: object) -> bool:
+    """Whether JSON keeps a value as it is."""
+    try:
+        to_json(value)
+    except NotJsonError:
+        return False
+    return True
+
+
 def _culprit(value: object, where: str) -> tuple[str, object]:
     """Return where in a value the first part stands that JSON cannot keep, and the part."""
     parts: list[tuple[str, object]] = []

@@ -17,10 +17,10 @@ from typing import Any, Final, Protocol, Self, cast
 
 import msgspec
 
-from oautom.errors import LogError, NotJsonError, SettingError, shown
+from oautom.errors import LogError, SettingError, shown
 from oautom.events.event import Event
 from oautom.events.jsonl import to_line
-from oautom.values import readable, to_json
+from oautom.values import is_json, readable, to_json
 
 _URI_REFERENCE: Final = re.compile(r"(?:[\w.~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -193,21 +193,13 @@ def _kept(key: str, value: object) -> object:
 
 def _lossy(value: object) -> Any:
     """Return a value with each part that JSON cannot keep replaced by its `repr()`."""
-    if _is_json(value):
+    if is_json(value):
         return value
     try:
-        if type(value) is dict and all(isinstance(key, str) and _is_json(key) for key in value):
+        if type(value) is dict and all(isinstance(key, str) and is_json(key) for key in value):
             return {key: _lossy(part) for key, part in value.items()}
         if type(value) is list:
             return [_lossy(part) for part in cast("list[object]", value)]
     except RecursionError:  # a list that holds itself
         pass
     return readable(shown(value, _REPR_MAX))
-
-
-def _is_json(value: object) -> bool:
-    try:
-        to_json(value)
-    except NotJsonError:
-        return False
-    return True
