@@ -33,7 +33,7 @@ from oautom.commands import (
 from oautom.events.event import NO_DATA, Event
 from oautom.events.fold import StepState, VectState, chosen, waits_until
 from oautom.events.mapped import items_of
-from oautom.rules import ALL_SUCCESS, Verdict, all_success, verdict
+from oautom.rules import ALL_SUCCESS, all_success
 from oautom.states import HELD, STEP_ENDS, VECT_ENDS
 
 _BAD_ENDS = frozenset({"failed", "upstream_failed"})
@@ -129,15 +129,11 @@ def _retry(vect: VectState) -> list[Trigger]:
     again = [step.name for step in vect.steps.values() if step.state in _TO_RETRY]
     reached = vect.graph.reach(again)
     for step in vect.steps.values():
-        if step.parent is not None and reached.intersection(_sources(step.parent)):
+        if step.parent is not None and reached.intersection(vect.graph.upstreams[step.declared]):
             reached.add(step.name)  # its list is made anew
     ended = (step for step in vect.steps.values() if step.state in STEP_ENDS)
     resets = [Trigger(step, "reset") for step in ended if step.name in reached]
     return [*resets, Trigger(vect, "reopen")]
-
-
-def _sources(step: StepState) -> Sequence[str]:
-    return step.vect.graph.upstreams[step.name]
 
 
 def _cancel(vect: VectState, command: Cancel) -> list[Trigger]:
@@ -183,7 +179,7 @@ def affects(vect: VectState, event: Event) -> list[StepState | VectState]:
             return [steps[event.step]]
         if not vect.options or event.name not in ("step.started", "step.retried"):
             return []
-        return list(_of_map(steps[event.step], event))
+        return _of_map(steps[event.step], event)
     looks: list[StepState | VectState] = [
         steps[name] for name in vect.graph.dependants_of(event.step)
     ]
@@ -194,14 +190,14 @@ def affects(vect: VectState, event: Event) -> list[StepState | VectState]:
     return looks
 
 
-def _of_map(step: StepState, event: Event) -> list[StepState]:
+def _of_map(step: StepState, event: Event) -> list[StepState | VectState]:
     """Return the instances of a map that are worth a look, and the map when all have ended."""
     if step.mapped is not None and event.name == "step.started":
         return [*step.mapped.instances, step]
     if step.parent is None or step.parent.mapped is None or event.source != "running":
         return []
     mapped = step.parent.mapped
-    return [step.parent] if mapped.is_over else list(mapped.first_pending())
+    return [step.parent] if mapped.is_over else [*mapped.first_pending()]
 
 
 def due(model: StepState | VectState) -> Trigger | None:
@@ -213,7 +209,7 @@ def due(model: StepState | VectState) -> Trigger | None:
     if model.parent is not None:
         return _due_instance(model, model.parent)
     is_plain = model.rule == ALL_SUCCESS and model.shunned_by is None
-    match all_success(model.upstreams, model.tally) if is_plain else _verdict(model):
+    match all_success(model.upstreams, model.tally) if is_plain else model.verdict:
         case "start":
             told = _first_facts(model) if model.kind else NO_DATA
             return Trigger(model, "start", model.attempt + 1, told)
@@ -222,12 +218,6 @@ def due(model: StepState | VectState) -> Trigger | None:
         case "skip":
             return Trigger(model, "skip", data=_why_skipped(model))
     return None
-
-
-def _verdict(step: StepState) -> Verdict | None:
-    if step.shunned_by is not None:
-        return "skip"
-    return verdict(step.rule, step.upstreams, step.tally)
 
 
 def _due_instance(instance: StepState, step: StepState) -> Trigger | None:
@@ -261,9 +251,8 @@ def _first_facts(step: StepState) -> Mapping[str, Any]:
         items, problem = items_of(step)
         count: dict[str, Any] = {"count": len(items)}
         return MappingProxyType(count if problem is None else count | {"problem": problem})
-    options = step.vect.options[step.name]
     told = _TOLD_AT_START.get(step.kind, ())
-    return MappingProxyType({key: options[key] for key in told if key in options})
+    return MappingProxyType({key: step.options[key] for key in told if key in step.options})
 
 
 def _why_skipped(step: StepState) -> Mapping[str, Any]:
@@ -303,7 +292,9 @@ def _bad(vect: VectState) -> list[str]:
 def _to_blame(vect: VectState) -> list[str]:
     """Return the steps that failed though they must not, and those that were blocked by these."""
     reached = [
-        step.name for step in vect.steps.values() if step.state == "failed" and not _may_fail(step)
+        step.name
+        for step in vect.steps.values()
+        if step.state == "failed" and not step.options.get("allow_failure")
     ]
     blamed = set(reached)
     for name in reached:  # it grows while it is walked
@@ -312,11 +303,6 @@ def _to_blame(vect: VectState) -> list[str]:
                 blamed.add(dependant)
                 reached.append(dependant)
     return [name for name in _bad(vect) if name in blamed]
-
-
-def _may_fail(step: StepState) -> bool:
-    name = step.name if step.parent is None else step.parent.name
-    return bool(step.vect.options.get(name, NO_DATA).get("allow_failure"))
 
 
 def effects(event: Event) -> Sequence[Effect]:

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from oautom.events.event import NO_DATA
 from oautom.events.fold import StepState
-from oautom.rules import ALL_SUCCESS, verdict
+from oautom.rules import ALL_SUCCESS
 from oautom.states import HELD, STEP_ENDS, VECT_ENDS
 from oautom.wording import in_line, listed, quoted, seconds_of
 
@@ -82,11 +81,6 @@ class _View(NamedTuple):
     facts: Facts
 
     @property
-    def options(self) -> Mapping[str, Any]:
-        named = self.step.parent or self.step
-        return self.step.vect.options.get(named.name, NO_DATA)
-
-    @property
     def stall(self) -> str:
         """Why nothing at all of the Vect goes on, or nothing."""
         facts = self.facts
@@ -117,17 +111,9 @@ class _View(NamedTuple):
         return "is about to be cancelled" if self.step.tally.get("cancelled") else ""
 
     @property
-    def verdict(self) -> str | None:
-        """What is due for the step, as soon as its Vect goes on."""
-        step = self.step
-        if step.shunned_by is not None:
-            return "skip"
-        return verdict(step.rule, step.upstreams, step.tally)
-
-    @property
     def full_pool(self) -> str:
         """The name of the pool of the step and how many slots it has, if all are taken."""
-        pool = self.options.get("pool")
+        pool = self.step.options.get("pool")
         if pool is None or self.facts.taken.get(pool[0], 0) < pool[1]:
             return ""
         slots = "only slot" if pool[1] == 1 else f"{pool[1]} slots"
@@ -161,7 +147,7 @@ class _View(NamedTuple):
             uncounted: How many of those before did not fail: a crash, or a retry of the Vect, has
                 ended them, and they do not count against what the policy allows.
         """
-        allowed = self.options.get("max_attempts")
+        allowed = self.step.options.get("max_attempts")
         return f"attempt {number}" + (f" of {allowed + uncounted}" if allowed else "")
 
     @property
@@ -184,7 +170,7 @@ def _pending(view: _View) -> str:
     past = _past(view)
     if view.transit:
         return f"{past}{view.transit}{_behind(view.hindrance)}"
-    match view.verdict:
+    match view.step.verdict:
         case None:
             return f"{past}waits for {_upstreams(view)}{_behind(view.hindrance)}"
         case "start":
@@ -258,10 +244,10 @@ def _meanwhile(view: _View) -> str:
         return f"failed {view.failed_attempt} and {_again(view)}"
     if view.transit:
         return view.transit
-    if view.verdict is None:
+    if view.step.verdict is None:
         names = [quoted(name) for name in view.open_upstreams()]
         return f"itself waits for {listed(names, ' and ', 1)}"
-    if view.verdict != "start" or view.hindrance:
+    if view.step.verdict != "start" or view.hindrance:
         return "has not started yet"
     if step.kind not in HELD:
         if view.full_pool:
@@ -282,7 +268,7 @@ def _running(view: _View) -> str:
     if view.stall:
         return f"started {view.this_attempt} at {since}, but {view.stall}"
     told = f"has been running since {since} ({view.this_attempt})"
-    timeout = view.options.get("timeout")
+    timeout = view.step.options.get("timeout")
     if timeout is not None and step.start_date is not None:
         end = step.start_date + timedelta(seconds=timeout)
         is_over = end <= view.now
@@ -298,7 +284,7 @@ def _wait(view: _View) -> str:
 
 
 def _approval(view: _View) -> str:
-    prompt = str(view.options.get("prompt", ""))
+    prompt = str(view.step.options.get("prompt", ""))
     told = "waits for an approval" + (f" ('{in_line(prompt)}')" if prompt else "")
     if view.step.until is not None:
         told += f" until {view.at(view.step.until)}{_if_over(view)}"

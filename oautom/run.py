@@ -94,7 +94,7 @@ class Run:
 
     def execution(self, step: StepState) -> Execution:
         """Return what a step does; an instance does what its map does."""
-        return self.flow.steps[step.name if step.parent is None else step.parent.name]
+        return self.flow.steps[step.declared]
 
     def output_type(self, step: StepState) -> Any:
         """Return the type of the output of a step."""
@@ -119,7 +119,7 @@ class Run:
         Raises:
             FlowError: It was written when the flow had another type there.
         """
-        is_known = (step.parent or step).name in self.flow.steps  # else the flow has changed
+        is_known = step.declared in self.flow.steps  # else the flow has changed
         if not self.is_durable or step.state != "success" or not is_known:
             return step.output
         try:

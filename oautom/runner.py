@@ -317,7 +317,7 @@ class Runner:
             step.name,
             attempt,
             run.params() if state.params else state.params,
-            partial(_inputs, run, step if step.parent is None else step.parent),
+            partial(_inputs, run, step),
             run.buffers,
             execution.log_limit_bytes,
             self._log_id,
@@ -329,7 +329,7 @@ class Runner:
 
 def _inputs(run: Run, step: StepState) -> dict[str, Any]:
     steps = step.vect.steps
-    names = step.vect.graph.upstreams[step.name]
+    names = step.vect.graph.upstreams[step.declared]
     good = (steps[name] for name in names if steps[name].state == "success")
     if run.is_durable:
         return {each.name: run.output(each) for each in good}

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from oautom.events.event import NO_DATA, Event
+from oautom.events.event import Event
 from oautom.events.fold import StepState, VectState
 from oautom.messages import Poll
 from oautom.states import HELD
@@ -47,7 +47,7 @@ class Turns:
         """Have a step wait for its turn."""
         self.size += 1
         if step.vect.options:
-            self._add(step, _options(step))
+            self._add(step, step.options)
         else:
             self._plain.append(step)
 
@@ -90,7 +90,7 @@ class Turns:
                 item = queue.popleft()
                 if not isinstance(item, StepState):
                     return item
-                pool = _options(item).get("pool")
+                pool = item.options.get("pool")
                 if pool is None or len(self._taken.get(pool[0], ())) < pool[1]:
                     return item
                 self._parked.setdefault(pool[0], []).append((priority, item))
@@ -124,7 +124,7 @@ class Turns:
 
     def hear(self, step: StepState, event: Event) -> None:
         """Count the slots of a pool: a step of a flow with options has made this event."""
-        pool = _options(step).get("pool")
+        pool = step.options.get("pool")
         if pool is None or event.source == event.dest or step.kind in HELD:
             return
         if event.dest == "running":
@@ -134,8 +134,3 @@ class Turns:
             for priority, parked in reversed(self._parked.pop(pool[0], [])):
                 self._by_priority[priority].appendleft(parked)
                 self.size += 1
-
-
-def _options(step: StepState) -> Mapping[str, Any]:
-    named = step if step.parent is None else step.parent
-    return step.vect.options.get(named.name, NO_DATA)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from oautom.annotations import MISSING, UNKNOWN, fits, part_type, shown_type
 from oautom.errors import FlowError
+from oautom.events.mapped import map_of
 from oautom.executions.base import Execution, Used
 from oautom.params import Param
 from oautom.references import OutputReference, Reference
@@ -21,18 +22,19 @@ def check_wiring(flow: Flow) -> None:
     Raises:
         FlowError: A part is surely not there, or is surely of a wrong type.
     """
+    _check_names(flow)
     for step in flow.steps.values():
-        if step.kind == "map":
-            _check_instances(flow, step)
         for used in step.references:
             _check(flow, step, used)
 
 
-def _check_instances(flow: Flow, step: Execution) -> None:
-    for name in flow.steps:
-        if name.startswith(f"{step.name}[") and name.endswith("]"):
+def _check_names(flow: Flow) -> None:
+    maps = {name for name, step in flow.steps.items() if step.kind == "map"}
+    for name in flow.steps if maps else ():
+        base = map_of(name)
+        if base in maps and base != name:
             what = f"is a map, and an instance of it would be '{name}'; rename it"
-            raise _error(flow, step, what)
+            raise _error(flow, flow.steps[base], what)
 
 
 def _check(flow: Flow, step: Execution, used: Used) -> None:

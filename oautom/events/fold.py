@@ -12,10 +12,10 @@ from types import MappingProxyType
 from typing import Any
 
 from oautom.errors import InvalidHistoryError
-from oautom.events.event import Event
-from oautom.events.mapped import Mapped, items_of
+from oautom.events.event import NO_DATA, Event
+from oautom.events.mapped import Mapped, instance_name, items_of
 from oautom.graph import Graph
-from oautom.rules import ALL_SUCCESS
+from oautom.rules import ALL_SUCCESS, Verdict, verdict
 from oautom.states import INITIAL, STEP_ENDS, STEP_MOVES, VECT_CREATED, VECT_ENDS, VECT_MOVES
 
 Options = Mapping[str, Mapping[str, Any]]
@@ -70,6 +70,23 @@ class StepState:
         self.upstreams = upstreams
         self.rule: str = ALL_SUCCESS
         self.tally: dict[str, int] = {}  # how many upstreams have ended in which state
+
+    @property
+    def declared(self) -> str:
+        """The name of the step of the flow: of an instance, that of its map."""
+        return self.name if self.parent is None else self.parent.name
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What is otherwise than usual with it."""
+        return self.vect.options.get(self.declared, NO_DATA)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What its trigger rule, or a branch, has become of it while it is pending."""
+        if self.shunned_by is not None:
+            return "skip"
+        return verdict(self.rule, self.upstreams, self.tally)
 
 
 class VectState:
@@ -188,7 +205,7 @@ class VectState:
         mapped.problem = event.data.get("problem")
         mapped.items = () if mapped.problem else items_of(step)[0]
         for index in range(len(mapped.instances), event.data["count"]):
-            instance = StepState(self, f"{step.name}[{index}]", 0)
+            instance = StepState(self, instance_name(step.name, index), 0)
             instance.parent, instance.index = step, index
             mapped.instances.append(instance)
             self.steps[instance.name] = instance

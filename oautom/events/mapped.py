@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from oautom.events.fold import StepState
 
 
+def instance_name(step: str, index: int) -> str:
+    """Return the name of an instance of a map."""
+    return f"{step}[{index}]"
+
+
+def map_of(name: str) -> str:
+    """Return the map that a step would be an instance of; of any other step its own name."""
+    return name.rpartition("[")[0] if name.endswith("]") and "[" in name else name
+
+
 class Mapped:
     """What a map knows of its instances.
 
@@ -74,7 +84,7 @@ class Mapped:
 
 def items_of(step: StepState) -> tuple[Sequence[Any], str | None]:
     """Return the items of a map, and why there are none, as things stand."""
-    kind, name, *path = step.vect.options[step.name]["over"]
+    kind, name, *path = step.options["over"]
     value = step.vect.params[name] if kind == "param" else step.vect.steps[name].output
     where = f"param('{name}')" if kind == "param" else f"{name}.output"
     try:

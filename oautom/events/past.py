@@ -17,6 +17,7 @@ import msgspec
 
 from oautom.events.event import NO_DATA, Event, is_of_plan, planned_time
 from oautom.events.fold import NO_OPTIONS, Options
+from oautom.events.mapped import instance_name
 from oautom.rules import ALL_SUCCESS, verdict
 from oautom.states import HELD, INITIAL, VECT_CREATED
 
@@ -231,7 +232,7 @@ class Past:
                 index=index,
             )
             step.instances.append(one)
-            self.vect.steps[f"{event.step}[{index}]"] = one
+            self.vect.steps[instance_name(str(event.step), index)] = one
             self.vect.open_steps += 1
         self._look_at(step.instances)
 

@@ -13,6 +13,7 @@ from oautom.commands import Finished
 from oautom.engine import ForegroundEngine
 from oautom.errors import SettingError, UnknownStepError
 from oautom.events.event import Event, is_answer
+from oautom.events.mapped import map_of
 from oautom.executions.work import Outcome, Skip, StepError, Work
 from oautom.executors.base import Done, Place
 from oautom.executors.base import Work as AnyWork
@@ -108,7 +109,7 @@ class Script:
     def __init__(self, flow: Flow, durations: Durations, outcomes: Outcomes) -> None:
         self._flow = flow
         for name in (*durations, *outcomes):
-            base = flow.steps.get(_map_of(name))
+            base = flow.steps.get(map_of(name))
             if name not in flow.steps and (base is None or base.kind != "map"):
                 raise UnknownStepError(flow.name, name, flow.steps)
         self._durations: dict[str, list[float]] = {
@@ -131,7 +132,7 @@ class Script:
         durations: dict[str, list[float]] = {}
         outcomes: dict[str, list[Outcome]] = {}
         for event in vect.events():
-            if event.step is None or _map_of(event.step) not in self._flow.steps:
+            if event.step is None or map_of(event.step) not in self._flow.steps:
                 continue
             if event.name == "step.started":
                 begun[event.step] = event.time
@@ -144,12 +145,12 @@ class Script:
 
     def duration(self, step: str, attempt: int) -> float:
         """Return how many seconds an attempt takes."""
-        given = self._durations.get(step) or self._durations.get(_map_of(step)) or [0.0]
+        given = self._durations.get(step) or self._durations.get(map_of(step)) or [0.0]
         return _of_attempt(given, attempt)
 
     def outcome(self, step: str, attempt: int) -> Outcome:
         """Return how an attempt ends."""
-        given = self._outcomes.get(step) or self._outcomes.get(_map_of(step)) or [Outcome()]
+        given = self._outcomes.get(step) or self._outcomes.get(map_of(step)) or [Outcome()]
         return _of_attempt(given, attempt)
 
     def decision(self, vect: str, step: str, attempt: int) -> tuple[float, Finished]:
@@ -160,11 +161,6 @@ class Script:
         key = (vect, step, attempt)
         told = Finished(*key, None if error else output, error, details, outcome.is_skip)
         return self.duration(step, attempt), told
-
-
-def _map_of(step: str) -> str:
-    """Return the map that a step would be an instance of; of any other step its own name."""
-    return step.rpartition("[")[0] if step.endswith("]") and "[" in step else step
 
 
 def _attempts(given: Any) -> list[Any]:
