@@ -123,6 +123,7 @@ def _encoded(value: object) -> bytes:
 
 
 def _to_plain(value: object) -> Any:
+    """Return what JSON has for a value that msgspec does not know; as its `enc_hook`."""
     if hasattr(type(value), "__fspath__"):  # a path; without `pathlib`, which takes 6 ms to import
         return value.__fspath__()  # type: ignore[attr-defined] # just asked
     raise NotImplementedError(f"{type(value).__name__} is nothing that JSON has")

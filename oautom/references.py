@@ -6,6 +6,7 @@ it refuses what would silently make another one of it: to be text, to be true, t
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -22,7 +23,7 @@ class UnresolvedError(Exception):
     """The value of a reference is not there; says why in a line. Never leaves oautom."""
 
 
-class Reference:
+class Reference(ABC):
     """What a value will be when the step runs that it is given to.
 
     `reference[key]` is a part of it: of a dictionary, a list or tuple, a field of a dataclass.
@@ -53,13 +54,13 @@ class Reference:
             )
         return type(self)(self.flow, self.name, (*self.path, key))
 
+    @abstractmethod
     def source(self, inputs: Mapping[str, Any], params: Mapping[str, Any]) -> Any:
         """Return the whole value, of which `path` leads to a part.
 
         Raises:
             UnresolvedError: There is none.
         """
-        raise NotImplementedError
 
     def resolve(self, inputs: Mapping[str, Any], params: Mapping[str, Any]) -> Any:
         """Return the value.
