@@ -82,7 +82,9 @@ STEP_ENDS: Final = frozenset({"success", "failed", "skipped", "upstream_failed",
 VECT_STATES: Final = get_args(VectStateName)
 VECT_ENDS: Final = frozenset({"success", "failed", "cancelled"})
 
-HELD: Final = frozenset({"wait", "approval", "map"})
+WAITS: Final = frozenset({"wait", "approval"})
+"""The kinds of steps that wait for a time, or for a person."""
+HELD: Final = WAITS | {"map"}
 """The kinds of steps at which no worker is at work: they need no slot, and outlive the program."""
 
 VECT_CREATED: Final = "vect.created"

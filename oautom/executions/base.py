@@ -22,6 +22,7 @@ from oautom.pool import Pool
 from oautom.references import OutputReference, Reference
 from oautom.retry import RetryPolicy
 from oautom.rules import ALL_SUCCESS, TriggerRule
+from oautom.states import WAITS
 
 if TYPE_CHECKING:
     from oautom.flow import Flow
@@ -183,11 +184,11 @@ class Execution:
             told["allow_failure"] = True
         if self.kind:
             told["kind"] = self.kind
-        if self.retry is not None and self.kind not in ("wait", "approval"):
+        if self.retry is not None and self.kind not in WAITS:
             told["max_attempts"] = self.retry.max_attempts
         if self.timeout is not None and self.kind != "wait":
             told["timeout"] = self.timeout
-        if self.pool is not None and self.kind not in ("wait", "approval"):
+        if self.pool is not None and self.kind not in WAITS:
             told["pool"] = [self.pool.name, self.pool.slots]
         if self.priority:
             told["priority"] = self.priority

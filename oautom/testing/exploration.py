@@ -18,6 +18,7 @@ from oautom.flow import Flow
 from oautom.messages import Nudge
 from oautom.run import Run
 from oautom.scheduler import Scheduler
+from oautom.states import WAITS
 from oautom.testing.clock import SimulatedClock
 from oautom.testing.simulation import Outcomes, Script, tell_nobody
 
@@ -187,7 +188,7 @@ class _Walk:
         """Let all happen that follows, and note which steps wait for a time or a person."""
         self._scheduler.catch_up()
         for step in self._run.state.steps.values():
-            is_held = step.state == "running" and step.kind in ("wait", "approval")
+            is_held = step.state == "running" and step.kind in WAITS
             if step.name in self.running or not (is_held or step.state == "up_for_retry"):
                 continue
             key = (self._run.id, step.name, step.attempt)
