@@ -9,14 +9,13 @@ from concurrent.futures import Executor
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, Self, overload
 
+from oautom.children import Children
 from oautom.clock import Clock, SystemClock
 from oautom.engine import OAutomMode, make_engine
 from oautom.errors import (
     DuplicateFlowError,
     EngineError,
-    FlowError,
     SettingError,
-    UnknownFlowError,
     UnknownVectError,
 )
 from oautom.events.log import EventLog, PrunedVect, check_instant
@@ -26,7 +25,7 @@ from oautom.executors import ExecutorName, make_workers
 from oautom.flow import Flow, check_name
 from oautom.lifetime import check_free, check_process, closed, opened
 from oautom.plans import Plan, Plans, schedule_of
-from oautom.registry import Vects
+from oautom.registry import Vects, flow_of
 from oautom.scheduler import Scheduler
 from oautom.states import VECT_STATES
 from oautom.values import check_max_workers, has_members
@@ -88,6 +87,7 @@ class OAutom:
         self._engine = make_engine(self.mode, scheduler, self.log)
         self._vects = Vects(self.log, self._engine, self._flows)
         scheduler.roster.recall = self._vects.run_of
+        Children(scheduler, self._vects)
         self._plans = Plans(scheduler, self._clock, self.log, self._vects, self._lock, self.mode)
         opened(self)
 
@@ -174,7 +174,7 @@ class OAutom:
             EngineError: The app is closed.
         """
         check_process()
-        declared = self._flow(flow)
+        declared = self.flow(flow)
         if vect_id is not None:
             check_name("vect", vect_id)
         with self._lock:
@@ -221,25 +221,21 @@ class OAutom:
             EngineError: The app is closed.
         """
         check_process()
-        declared = self._flow(flow)
+        declared = self.flow(flow)
         units = {"days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
         schedule = schedule_of(declared.name, cron, timezone, units)
         with self._lock:
             self._check_open()
             return self._plans.add(declared, schedule, params, name, catch_up=catch_up)
 
-    def _flow(self, flow: str | Flow) -> Flow:
-        if isinstance(flow, Flow):
-            if flow.app is not self:
-                raise FlowError(
-                    f"flow '{flow.name}' belongs to another app; start it there", flow=flow.name
-                )
-            return flow
-        if not isinstance(flow, str):
-            raise FlowError(f"flow must be a Flow or the name of one, not {flow!r}")
-        if flow not in self._flows:
-            raise UnknownFlowError(flow, self._flows)
-        return self._flows[flow]
+    def flow(self, flow: str | Flow) -> Flow:
+        """Return a flow by its name; a flow of this app itself.
+
+        Raises:
+            UnknownFlowError: The app has no such flow.
+            FlowError: It is one of another app, or neither a flow nor a name.
+        """
+        return flow_of(self, self._flows, flow)
 
     def recover(self) -> list[Vect]:
         """Have the Vects go on that a dead program has left open in the log, and return them.
@@ -268,7 +264,7 @@ class OAutom:
         if state is not None and state not in VECT_STATES:
             known = ", ".join(repr(each) for each in VECT_STATES)
             raise SettingError(f"state must be one of {known}, not {state!r}")
-        wanted = None if flow is None else self._flow(flow)
+        wanted = None if flow is None else self.flow(flow)
         with self._lock:
             vects = list(self._vects)
         return [
@@ -324,7 +320,7 @@ class OAutom:
         """
         vects = self.vects(flow)
         if not vects:
-            name = self._flow(flow).name
+            name = self.flow(flow).name
             raise UnknownVectError(f"flow '{name}' has no vect yet; start('{name}')", flow=name)
         return vects[-1].status()
 

@@ -31,7 +31,7 @@ from oautom.commands import (
     Wake,
 )
 from oautom.events.event import NO_DATA, Event
-from oautom.events.fold import StepState, VectState, chosen, waits_until
+from oautom.events.fold import StepState, VectState, child_id, chosen, waits_until
 from oautom.events.mapped import items_of
 from oautom.rules import ALL_SUCCESS, all_success
 from oautom.states import HELD, STEP_ENDS, VECT_ENDS
@@ -246,11 +246,13 @@ def _due_map(step: StepState) -> Trigger | None:
 
 
 def _first_facts(step: StepState) -> Mapping[str, Any]:
-    """Return what the start of a step tells: what it waits for, if no worker is at work."""
+    """Return what the start of a step tells: what it waits for, where no worker is at work."""
     if step.kind == "map":
         items, problem = items_of(step)
         count: dict[str, Any] = {"count": len(items)}
         return MappingProxyType(count if problem is None else count | {"problem": problem})
+    if step.kind == "flow":
+        return MappingProxyType({"child": child_id(step.vect.id, step.name, step.attempt + 1)})
     told = _TOLD_AT_START.get(step.kind, ())
     return MappingProxyType({key: step.options[key] for key in told if key in step.options})
 
@@ -313,7 +315,7 @@ def effects(event: Event) -> Sequence[Effect]:
     if dest == "running":
         if source == dest:  # a late result
             return ()
-        if event.data:  # no worker is at work
+        if event.data and "child" not in event.data:  # nothing is to be begun
             return _wake(event, attempt)
         return (Submit(event.vect, event.step, attempt),)
     if source == "running" and dest == "cancelled":

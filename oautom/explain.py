@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from oautom.events.fold import StepState
 from oautom.rules import ALL_SUCCESS
-from oautom.states import HELD, STEP_ENDS, VECT_ENDS
+from oautom.states import ANSWERLESS, HELD, STEP_ENDS, VECT_ENDS
 from oautom.wording import in_line, listed, quoted, seconds_of
 
 LENGTH_MAX: Final = 1500
@@ -37,6 +37,7 @@ class Facts(NamedTuple):
         ahead: How many others wait for a worker, and are served before the step.
         higher: How many of these are of a higher priority.
         poll_interval: Seconds between two calls of its `check`, if the step is polled; else 0.
+        child: The state of the Vect that the step runs, if it does; `waiting` before it begins.
     """
 
     failure: str = ""
@@ -49,6 +50,7 @@ class Facts(NamedTuple):
     ahead: int = 0
     higher: int = 0
     poll_interval: float = 0.0
+    child: str = ""
 
 
 NO_FACTS: Final = Facts()
@@ -121,7 +123,7 @@ class _View(NamedTuple):
 
     def of(self, name: str) -> _View:
         """Return another step of the same Vect; what is known of one step only is left out."""
-        facts = self.facts._replace(ahead=0, higher=0, poll_interval=0.0)
+        facts = self.facts._replace(ahead=0, higher=0, poll_interval=0.0, child="")
         return _View(self.step.vect.steps[name], self.now, facts)
 
     def open_upstreams(self) -> list[str]:
@@ -202,7 +204,7 @@ def _due(view: _View) -> str:
     facts = view.facts
     if view.hindrance:
         return f"is due to start, but {view.hindrance}"
-    if view.step.kind in HELD:
+    if view.step.kind in ANSWERLESS:
         return "is about to start"
     parent = view.step.parent
     if parent is not None and parent.mapped is not None and not parent.mapped.has_room:
@@ -210,7 +212,7 @@ def _due(view: _View) -> str:
     if view.full_pool:
         verb = "is" if view.full_pool.startswith("the only") else "are"
         return f"waits for a slot: {view.full_pool} {verb} taken"
-    if not facts.workers:
+    if not facts.workers or view.step.kind in HELD:
         return "is about to start"
     who = "the only worker is" if facts.workers == 1 else f"all {facts.workers} workers are"
     others = ""
@@ -249,11 +251,10 @@ def _meanwhile(view: _View) -> str:
         return f"itself waits for {listed(names, ' and ', 1)}"
     if view.step.verdict != "start" or view.hindrance:
         return "has not started yet"
-    if step.kind not in HELD:
-        if view.full_pool:
-            return f"waits for {view.full_pool}"
-        if view.facts.workers:
-            return "waits for a worker"
+    if step.kind not in ANSWERLESS and view.full_pool:
+        return f"waits for {view.full_pool}"
+    if step.kind not in HELD and view.facts.workers:
+        return "waits for a worker"
     return "is about to start"
 
 
@@ -314,13 +315,13 @@ def _success(view: _View) -> str:
     if step.start_date is not None and step.end_date is not None:
         seconds = max(0.0, (step.end_date - step.start_date).total_seconds())
         took = f" after {seconds_of(seconds)}"
-    which = "" if step.kind in HELD else f" ({view.this_attempt})"
+    which = "" if step.kind in ANSWERLESS else f" ({view.this_attempt})"
     return f"succeeded at {view.at(step.end_date)}{took}{which}"
 
 
 def _failed(view: _View) -> str:
     step = view.step
-    which = "" if step.kind in HELD else f" in {view.this_attempt}"
+    which = "" if step.kind in ANSWERLESS else f" in {view.this_attempt}"
     error = in_line(step.error or "it is not known why")
     return f"failed at {view.at(step.end_date)}{which}: {error}"
 
@@ -364,6 +365,18 @@ def _map(view: _View) -> str:
     return f"has been running since {since}, and {ended} of its {of} items have ended"
 
 
+def _child(view: _View) -> str:
+    step, state = view.step, view.facts.child
+    told = f"has been running since {view.at(step.start_date)} ({view.this_attempt})"
+    told += f", and waits for vect {quoted(step.child or '')}"
+    told += f" of flow {quoted(str(step.options['runs']))}"
+    if state == "waiting":
+        return f"{told}, which begins when that flow has room"
+    if state in VECT_ENDS:
+        return f"{told}, which has ended"
+    return told + (f", which is {state}" if state else "")
+
+
 _BY_STATE: Final[Mapping[str, Callable[[_View], str]]] = {
     "pending": _pending,
     "running": _running,
@@ -379,4 +392,5 @@ _BY_KIND: Final[Mapping[str, Callable[[_View], str]]] = {
     "wait": _wait,
     "approval": _approval,
     "map": _map,
+    "flow": _child,
 }

@@ -28,6 +28,9 @@ class Registry(Protocol):
     def add(self, flow: Flow) -> None:
         """Take the flow in, or raise `DuplicateFlowError`."""
 
+    def flow(self, name: str) -> Flow:
+        """Return the flow of this name, or raise `UnknownFlowError`."""
+
 
 class Flow:
     """A directed acyclic graph of steps: what is to be done, and what waits for what.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from oautom.executions.base import wrong_interval
 from oautom.explain import Facts
+from oautom.roster import Roster
 from oautom.run import Run
 from oautom.runner import Runner
 from oautom.turns import Turns
@@ -15,11 +16,13 @@ class Outlook:
     Args:
         runner: Who has the work done.
         turns: Whose turn it is.
+        roster: The runs that there are.
     """
 
-    def __init__(self, runner: Runner, turns: Turns) -> None:
+    def __init__(self, runner: Runner, turns: Turns, roster: Roster) -> None:
         self._runner = runner
         self._turns = turns
+        self._roster = roster
 
     def facts(self, run: Run, step: str) -> Facts:
         """Return what is known of a step of a run."""
@@ -32,7 +35,15 @@ class Outlook:
             ahead=ahead,
             higher=higher,
             poll_interval=_poll_interval(run, step),
+            child=self._state_of_child(run, step),
         )
+
+    def _state_of_child(self, run: Run, step: str) -> str:
+        child = run.state.steps[step].child
+        if child is None:
+            return ""
+        found = self._roster.runs.get(child)
+        return "waiting" if found is None else found.shown
 
 
 def _poll_interval(run: Run, step: str) -> float:

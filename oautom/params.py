@@ -6,7 +6,7 @@ typed, made anew from these whenever somebody asks, so that nobody changes them 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -121,12 +121,23 @@ class Params(Mapping[str, Param]):
             ParamError: One is unknown, missing or wrong.
         """
         plain = self.plain_of_given(given)
+        self.check_names(plain)
         for name, param in self._by_name.items():
             if name not in plain:
-                if param.is_required:
-                    raise self.error(f"parameter '{name}' is missing", name)
                 plain[name] = self._plain_of(name, param, param.default)
         return MappingProxyType({name: plain[name] for name in self}) if plain else NO_PARAMS
+
+    def check_names(self, names: Collection[str]) -> None:
+        """Refuse a start with parameters of these names.
+
+        Raises:
+            ParamError: One is unknown or missing.
+        """
+        for name in names:
+            self[name]
+        for name, param in self._by_name.items():
+            if name not in names and param.is_required:
+                raise self.error(f"parameter '{name}' is missing", name)
 
     def plain_of_given(self, given: object) -> dict[str, Any]:
         """Return what is given as JSON has it, without what is missing.

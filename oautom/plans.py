@@ -368,7 +368,8 @@ class Plans:
 
     def _begin(self, standing: Standing, told: Mapping[str, str]) -> None:
         params = standing.params_at(standing.next)
-        self._vects.begin_planned(standing.flow, params, MappingProxyType(told))
+        origin = MappingProxyType(told)
+        self._vects.begin(self._vects.new(standing.flow, _id(told), params, origin))
 
     def _put(self, flow: Flow, name: str, told: Mapping[str, str]) -> None:
         self._scheduler.put(Note(flow, name, _id(told), told))

@@ -75,10 +75,11 @@ class Archive:
 
     def entries(self) -> Mapping[str, VectEntry]:
         """Return an entry for each Vect, by its id, oldest first."""
-        if self._entries is None:
+        entries = self._entries  # one look: another thread may have it read anew
+        if entries is None:
             found = self._log.vects() if self._last_seq else []
-            self._entries = {e.id: e for e in found if e.first_seq <= self._last_seq}
-        return self._entries
+            entries = self._entries = {e.id: e for e in found if e.first_seq <= self._last_seq}
+        return entries
 
     def vect(self, entry: VectEntry, flow: Flow) -> Vect:
         """Return the Vect of an entry; the same one as long as anybody has it."""
@@ -133,9 +134,10 @@ class Archive:
 
     def pruned(self) -> Mapping[str, PrunedVect]:
         """Return the Vects whose events are gone, by their ids."""
-        if self._pruned is None:
-            self._pruned = {vect.id: vect for vect in self._log.pruned()}
-        return self._pruned
+        pruned = self._pruned
+        if pruned is None:
+            pruned = self._pruned = {vect.id: vect for vect in self._log.pruned()}
+        return pruned
 
     def read_anew(self) -> None:
         """Read the log again when it is next needed: it has been pruned."""

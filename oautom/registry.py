@@ -1,6 +1,7 @@
 """The Vects that an app knows: those that move in it, and those of earlier programs.
 
-Nothing here is guarded: the app calls it under its lock.
+Nothing here is guarded: the app calls it under its lock. What children ask, on the thread that
+drives, says that it may be called on any.
 """
 
 from __future__ import annotations
@@ -8,13 +9,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 from oautom.engine import ForegroundEngine
 from oautom.errors import FlowError, UnknownFlowError, UnknownVectError, ValueTooLargeError
 from oautom.events.event import NO_DATA
-from oautom.events.log import EventLog, PrunedVect
+from oautom.events.log import EventLog, PrunedVect, VectEntry
 from oautom.flow import Flow
 from oautom.recovery import Archive
 from oautom.run import Run
@@ -49,8 +51,9 @@ class Vects:
         past = self._archive.entries()
         for entry in past.values():
             if entry.flow in self._flows:
-                yield self._moving.get(entry.id) or self._recalled(entry.id)
-        for vect in self._moving.values():
+                vect = self._moving.get(entry.id)
+                yield vect or self._archive.vect(entry, self._flows[entry.flow])
+        for vect in list(self._moving.values()):  # children come on the scheduler's thread
             if vect.id not in past:
                 yield vect
 
@@ -68,44 +71,45 @@ class Vects:
             if params is not None:
                 flow.params.check_same(known.id, known.status()["params"], params)
             return known
+        return self.begin(self.new(flow, vect_id or os.urandom(8).hex(), params))
+
+    def new(
+        self, flow: Flow, vect_id: str, params: object, origin: Mapping[str, Any] = NO_DATA
+    ) -> Run:
+        """Return a new run, for `begin`; any thread.
+
+        Args:
+            flow: The flow.
+            vect_id: An id that no Vect has.
+            params: The parameters, as of `OAutom.start`.
+            origin: What starts it, if nobody does; see `Run`.
+
+        Raises:
+            ParamError: A parameter is unknown, missing or wrong.
+            Whatever `check_fit` and `Flow.freeze` raise.
+        """
         plain = flow.params.plain(params)
         self.check_fit(flow)
         flow.freeze()
         if plain:
             self._check_kept(flow, plain)
-        return self._begin(flow, vect_id or os.urandom(8).hex(), plain)
+        return Run(flow, vect_id, plain, origin, is_durable=self._log.id is not None)
+
+    def begin(self, run: Run) -> Vect:
+        """Have a new run begin, and return its Vect; any thread.
+
+        Raises:
+            VectAlreadyRunningException: `max_active_vects` of its flow are open.
+        """
+        self._engine.begin(run)
+        vect = self._moving[run.id] = Vect(run, self._engine)
+        return vect
 
     def _check_kept(self, flow: Flow, plain: Mapping[str, Any]) -> None:
         try:
             self._log.check_value(dict(plain))
         except ValueTooLargeError as error:
             raise flow.params.error(f"its parameters cannot be kept: {error}") from error
-
-    def begin_planned(self, flow: Flow, params: object, planned: Mapping[str, str]) -> Vect:
-        """Start a new Vect by a plan; `planned` is what it tells of that.
-
-        Raises:
-            VectAlreadyRunningException: `max_active_vects` of the flow are open.
-            ParamError: A parameter is unknown, missing or wrong.
-            Whatever `Flow.freeze` raises.
-        """
-        plain = flow.params.plain(params)
-        flow.freeze()
-        if plain:
-            self._check_kept(flow, plain)
-        return self._begin(flow, f"{planned['plan']}@{planned['planned']}", plain, planned)
-
-    def _begin(
-        self,
-        flow: Flow,
-        vect_id: str,
-        plain: Mapping[str, Any],
-        planned: Mapping[str, str] = NO_DATA,
-    ) -> Vect:
-        run = Run(flow, vect_id, plain, planned, is_durable=self._log.id is not None)
-        self._engine.begin(run)
-        vect = self._moving[vect_id] = Vect(run, self._engine)
-        return vect
 
     def find(self, vect_id: str) -> Vect | None:
         """Return the Vect of this id, or None.
@@ -116,8 +120,15 @@ class Vects:
         """
         if vect_id in self._moving:
             return self._moving[vect_id]
-        if vect_id in self._archive.entries():
-            return self._recalled(vect_id)
+        entry = self._entry(vect_id)
+        return None if entry is None else self._archive.vect(entry, self._flows[entry.flow])
+
+    def _entry(self, vect_id: str) -> VectEntry | None:
+        """Return the entry of a Vect of an earlier program, or None; errors as of `find`."""
+        if (entry := self._archive.entries().get(vect_id)) is not None:
+            if entry.flow not in self._flows:
+                raise UnknownFlowError(entry.flow, self._flows)
+            return entry
         if gone := self._archive.pruned().get(vect_id):
             raise UnknownVectError(
                 f"vect '{vect_id}' of flow '{gone.flow}' ended as '{gone.state}' and was pruned "
@@ -140,12 +151,6 @@ class Vects:
                 flow=flow.name,
             )
         return vect
-
-    def _recalled(self, vect_id: str) -> Vect:
-        entry = self._archive.entries()[vect_id]
-        if entry.flow not in self._flows:
-            raise UnknownFlowError(entry.flow, self._flows)
-        return self._archive.vect(entry, self._flows[entry.flow])
 
     def check_room(self, flow: Flow, at: datetime | None) -> None:
         """Refuse one more Vect of a flow where it is one too many, or where one could not go on.
@@ -200,12 +205,16 @@ class Vects:
             self._moving[vect.id] = vect
         return resumed
 
+    def recalled(self, vect_id: str) -> Run | None:
+        """Return the run of a Vect of an earlier program, or None, as `find` does. Any thread."""
+        entry = self._entry(vect_id)
+        return None if entry is None else self._archive.run(entry, self._flows[entry.flow])
+
     def run_of(self, vect_id: str) -> Run | None:
-        """Return the run of a Vect of an earlier program, if its flow is declared. Any thread."""
-        entry = self._archive.entries().get(vect_id)
-        if entry is None or entry.flow not in self._flows:
-            return None
-        return self._archive.run(entry, self._flows[entry.flow])
+        """Return the run of a Vect of an earlier program, if it is to be had. Any thread."""
+        with suppress(UnknownFlowError, UnknownVectError):
+            return self.recalled(vect_id)
+        return None
 
     def prune(self, older_than: datetime) -> list[PrunedVect]:
         """Take the Vects that ended before an instant out of the log and of memory."""
@@ -214,3 +223,28 @@ class Vects:
         for vect in gone:
             self._moving.pop(vect.id, None)
         return gone
+
+
+def flow_of(app: object, flows: Mapping[str, Flow], flow: object) -> Flow:
+    """Return the flow of an app that an argument names, or is.
+
+    Args:
+        app: The app.
+        flows: Its flows, by name.
+        flow: The argument.
+
+    Raises:
+        UnknownFlowError: There is none of this name.
+        FlowError: It is one of another app, or neither a flow nor a name.
+    """
+    if isinstance(flow, Flow):
+        if flow.app is not app:
+            raise FlowError(
+                f"flow '{flow.name}' belongs to another app; start it there", flow=flow.name
+            )
+        return flow
+    if not isinstance(flow, str):
+        raise FlowError(f"flow must be a Flow or the name of one, not {flow!r}")
+    if flow not in flows:
+        raise UnknownFlowError(flow, flows)
+    return flows[flow]

@@ -10,6 +10,7 @@ from datetime import datetime
 from oautom.commands import Cancel, Command, Decide, Retry
 from oautom.errors import (
     FlowChangedError,
+    FlowError,
     OAutomError,
     UnknownStepError,
     VectAlreadyRunningException,
@@ -49,9 +50,12 @@ class Roster:
 
         Raises:
             VectAlreadyRunningException: As many of its flow are open as may be.
+            FlowError: Another thread has just taken in one of its id.
         """
         with self._admission:
             self.check_room(run.flow)
+            if run.id in self.runs:
+                raise FlowError(f"there is a vect '{run.id}' already", flow=run.flow.name)
             self.take(run)
 
     def take(self, run: Run) -> None:

@@ -16,7 +16,7 @@ from oautom.executions.map import MapExecution
 from oautom.flow import Flow
 from oautom.params import NO_PARAMS
 from oautom.references import ParamReference
-from oautom.states import VECT_ENDS
+from oautom.states import HELD, VECT_ENDS
 
 
 class Run:
@@ -33,7 +33,8 @@ class Run:
         is_inherited: An earlier program has left it open, and it was not taken over yet.
         buffers: What the steps have written, by the name of the step.
         causes: The exceptions that failed steps have raised, by the name of the step.
-        planned: The plan that has started it and for which time, as `vect.created` tells it.
+        origin: What has started it, as `vect.created` tells it: a plan and for which time, or an
+            attempt of a step of another Vect; empty where somebody has.
     """
 
     __slots__ = (
@@ -47,7 +48,7 @@ class Run:
         "is_durable",
         "is_inherited",
         "is_told",
-        "planned",
+        "origin",
         "shown",
         "state",
     )
@@ -57,7 +58,7 @@ class Run:
         flow: Flow,
         id: str,  # noqa: A002 - the public word
         params: Mapping[str, Any] = NO_PARAMS,
-        planned: Mapping[str, str] = NO_DATA,
+        origin: Mapping[str, Any] = NO_DATA,
         *,
         is_durable: bool = False,
     ) -> None:
@@ -72,7 +73,7 @@ class Run:
         self.held_up: OAutomError | None = None
         self.buffers: dict[str, LogBuffer] = {}
         self.causes: dict[str, BaseException] = {}
-        self.planned = planned
+        self.origin = origin
 
     def first_state(self) -> VectState:
         """Return the state before all events."""
@@ -85,7 +86,9 @@ class Run:
         return [
             step
             for step in self.state.steps.values()
-            if step.state == "running" and self.execution(step).on_crash == "fail"
+            if step.state == "running"
+            and step.kind not in HELD
+            and self.execution(step).on_crash == "fail"
         ]
 
     def params(self) -> Mapping[str, Any]:

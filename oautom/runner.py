@@ -36,6 +36,7 @@ class _Task:
         "context",
         "execution",
         "has_no_slot",
+        "is_child",
         "is_killed",
         "is_late",
         "is_launched",
@@ -58,7 +59,8 @@ class _Task:
         self.alarm: int | None = None  # the timer of its timeout
         self.is_late = False  # it was killed because its time was up
         self.is_told = False  # it has failed already, whatever it answers in the end
-        self.has_no_slot = False  # the worker that it keeps was replaced
+        self.is_child = execution.kind == "flow"  # what it does is a Vect
+        self.has_no_slot = self.is_child  # or the worker that it keeps was replaced
 
 
 class Runner:
@@ -73,6 +75,7 @@ class Runner:
 
     Attributes:
         busy: How many of the workers' slots are taken.
+        children: Who runs the flows that steps run; None where the workers play that they do.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Runner:
         log_id: str | None = None,
     ) -> None:
         self.busy = 0
+        self.children: Workers | None = None
         self._workers = workers
         self._workers_here: Workers | None = None
         self._clock = clock
@@ -128,8 +132,14 @@ class Runner:
             task.context.is_listening for task in self._tasks.values() if task.is_submitted
         )
 
-    def perform(self, run: Run, effect: Effect) -> None:
-        """Do what a committed event asks for."""
+    def perform(self, run: Run, effect: Effect, passed: float = 0.0) -> None:
+        """Do what a committed event asks for.
+
+        Args:
+            run: The run that it is of.
+            effect: What to do.
+            passed: For how many seconds a step has been running already.
+        """
         key = (effect.vect, effect.step, effect.attempt)
         if isinstance(effect, Submit):
             step = run.state.steps[effect.step]
@@ -139,7 +149,7 @@ class Runner:
             if step.state != "running":  # cancelled in this very tick
                 task.context.mark_cancelled()  # so that the workers do not begin with it
             if execution.timeout is not None:
-                self._set_alarm(task, execution.timeout)
+                self._set_alarm(task, execution.timeout - passed)
             self._submit(task, "run")
         elif isinstance(effect, Wake):
             self._timers.add(self._clock.monotonic() + effect.seconds, Release(*key))
@@ -147,8 +157,11 @@ class Runner:
             self._kill(self._tasks[key])
 
     def rearm(self, run: Run, now: datetime) -> None:
-        """Have the steps go on in time that waited for one when their program died."""
+        """Have the steps go on that waited for a time, or ran another flow, when they were left."""
         for step in run.state.steps.values():
+            if step.state == "running" and step.child is not None and step.start_date is not None:
+                passed = (now - step.start_date).total_seconds()
+                self.perform(run, Submit(run.id, step.name, step.attempt), passed)
             if step.until is not None and step.state in ("up_for_retry", "running"):
                 seconds = max(0.0, (step.until - now).total_seconds())
                 self.perform(run, Wake(run.id, step.name, step.attempt, seconds))
@@ -200,6 +213,8 @@ class Runner:
         self._workers_for(task.execution).submit(work, partial(self._answered, task.key))
 
     def _workers_for(self, execution: Execution) -> Workers:
+        if execution.kind == "flow" and self.children is not None:
+            return self.children
         if not execution.runs_here or self._workers.place != "elsewhere":
             return self._workers
         if self._workers_here is None:
@@ -299,9 +314,15 @@ class Runner:
                     task.context.mark_cancelled()
 
     def kill_all(self) -> None:
-        """Tell all work to stop: the engine can take no answer any more."""
+        """Tell all work to stop: the engine can take no answer any more.
+
+        What a step has had run as another Vect goes on in the next life, and so does the step.
+        """
         for task in list(self._tasks.values()):
-            self._kill(task)
+            if task.is_child:
+                del self._tasks[task.key]
+            else:
+                self._kill(task)
 
     def close(self) -> None:
         """End the workers that are ours."""

@@ -57,6 +57,7 @@ class Scheduler(Driver[Message]):
     Attributes:
         on_look: Called to look which plans are due, on the thread that drives, without the lock:
             whoever has that of the app may wait for this one.
+        on_end: Called for each Vect that has ended, as `on_look` is.
         is_awaited: A plan waits for the end of a Vect.
     """
 
@@ -78,10 +79,11 @@ class Scheduler(Driver[Message]):
         self.roster = Roster()
         self._ready: deque[StepState | VectState] = deque()
         self._turns = Turns()
-        self.outlook = Outlook(self._runner, self._turns)
+        self.outlook = Outlook(self._runner, self._turns, self.roster)
         self._ends_first = False
         self._has_news = False
         self.on_look: Callable[[], object] = bool
+        self.on_end: Callable[[Run], object] = bool
         self.is_awaited = False
         self._is_look_due = False
         self._notes: dict[int, Flow] = {}  # events of plans in this tick, by number
@@ -127,6 +129,10 @@ class Scheduler(Driver[Message]):
         """Ask for the end of a run; it may be one that is open in the log, and does not go on."""
         self.ask(run, Cancel(run.id, reason))
         self._runner.interrupt(run.id)
+
+    def have_children_run(self, children: Workers) -> None:
+        """Have others run the flows that steps run."""
+        self._runner.children = children
 
     def stop_all(self, reason: str) -> None:
         """Ask for the end of all work: Vects of a durable log go on in another life.
@@ -214,7 +220,9 @@ class Scheduler(Driver[Message]):
         """Let go of the Vects that have ended, and have those who wait look again."""
         for event in events:
             if event.step is None and event.dest in VECT_ENDS:
-                self.roster.close(self.roster.runs[event.vect])
+                run = self.roster.runs[event.vect]
+                self.roster.close(run)
+                self.on_end(run)
                 self._has_news = True
                 if self.is_awaited:
                     self.put(Nudge())
@@ -345,7 +353,7 @@ class Scheduler(Driver[Message]):
 
     def _create(self, run: Run) -> None:
         state = run.state
-        told = {**state.first_facts(), **run.planned} if run.planned else state.first_facts()
+        told = {**state.first_facts(), **run.origin} if run.origin else state.first_facts()
         event = self._record(state, VECT_CREATED, None, state.state, None, told)
         self._emitted.send(state, event=event)
         self._appended.send(state, event=event)

@@ -84,7 +84,9 @@ VECT_ENDS: Final = frozenset({"success", "failed", "cancelled"})
 
 WAITS: Final = frozenset({"wait", "approval"})
 """The kinds of steps that wait for a time, or for a person."""
-HELD: Final = WAITS | {"map"}
+ANSWERLESS: Final = WAITS | {"map"}
+"""The kinds of steps that no answer ends: a time does, a person, or their instances."""
+HELD: Final = ANSWERLESS | {"flow"}
 """The kinds of steps at which no worker is at work: they need no slot, and outlive the program."""
 
 VECT_CREATED: Final = "vect.created"

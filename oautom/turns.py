@@ -35,7 +35,7 @@ class Turns:
         self._is_plain = True  # nobody has ever waited who has a priority, a pool, or needs no slot
         self._known: set[Item] = set()  # who waits, but for the plain: each only once
         self._slotless: deque[Item] = deque()
-        self._parked: dict[str, list[tuple[int, StepState]]] = {}  # by the pool that is full
+        self._parked: dict[str, list[tuple[deque[Item], StepState]]] = {}  # by the full pool
         self._taken: dict[str, set[StepState]] = {}  # by the pool, who has its slots
 
     def add_poll(self, poll: Poll) -> None:
@@ -75,26 +75,32 @@ class Turns:
         taken: Item | None = None
         if self._is_plain:
             taken = self._plain.popleft() if has_slot and self._plain else None
-        elif self._slotless:
-            taken = self._slotless.popleft()
-        elif has_slot:
-            taken = self._by_rank()
+        else:
+            taken = self._first_of(self._slotless)
+            if taken is None and has_slot:
+                taken = self._by_rank()
         self.size -= taken is not None
         if taken is not None and not self._is_plain:
             self._known.discard(taken)
         return taken
 
     def _by_rank(self) -> Item | None:
-        for priority, queue in self._by_priority.items():
-            while queue:
-                item = queue.popleft()
-                if not isinstance(item, StepState):
-                    return item
-                pool = item.options.get("pool")
-                if pool is None or len(self._taken.get(pool[0], ())) < pool[1]:
-                    return item
-                self._parked.setdefault(pool[0], []).append((priority, item))
-                self.size -= 1
+        for queue in self._by_priority.values():
+            if (item := self._first_of(queue)) is not None:
+                return item
+        return None
+
+    def _first_of(self, queue: deque[Item]) -> Item | None:
+        """Take out the first whose pool has room; those before it let others by."""
+        while queue:
+            item = queue.popleft()
+            if not isinstance(item, StepState) or item.kind == "map":
+                return item
+            pool = item.options.get("pool")
+            if pool is None or len(self._taken.get(pool[0], ())) < pool[1]:
+                return item
+            self._parked.setdefault(pool[0], []).append((queue, item))
+            self.size -= 1
         return None
 
     def ahead_of(self, step: StepState) -> tuple[int, int]:
@@ -125,12 +131,12 @@ class Turns:
     def hear(self, step: StepState, event: Event) -> None:
         """Count the slots of a pool: a step of a flow with options has made this event."""
         pool = step.options.get("pool")
-        if pool is None or event.source == event.dest or step.kind in HELD:
+        if pool is None or event.source == event.dest or step.kind == "map":
             return
         if event.dest == "running":
             self._taken.setdefault(pool[0], set()).add(step)
         elif event.source == "running":
             self._taken.get(pool[0], set()).discard(step)  # it has none if a dead program ran it
-            for priority, parked in reversed(self._parked.pop(pool[0], [])):
-                self._by_priority[priority].appendleft(parked)
+            for queue, parked in reversed(self._parked.pop(pool[0], [])):
+                queue.appendleft(parked)
                 self.size += 1

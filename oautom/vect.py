@@ -297,6 +297,11 @@ class Step:
         return self._state.end_date
 
     @property
+    def child(self) -> str | None:
+        """The id of the Vect that the newest attempt runs, of a `FlowExecution`; else None."""
+        return self._state.child
+
+    @property
     def log_text(self) -> str:
         """What the step has written so far, the newest `log_limit_bytes` of it."""
         buffer = self._run.buffers.get(self._state.name)

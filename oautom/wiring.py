@@ -1,4 +1,7 @@
-"""The wiring of a flow: whether what one step returns can be what another one takes."""
+"""The wiring of a flow: whether what one step returns can be what another one takes.
+
+And whether the flows that its steps run can be run by them.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from oautom.annotations import MISSING, UNKNOWN, fits, part_type, shown_type
-from oautom.errors import FlowError
+from oautom.errors import FlowError, OAutomError
 from oautom.events.mapped import map_of
+from oautom.executions.arguments import hold_references
 from oautom.executions.base import Execution, Used
+from oautom.executions.flow import FlowExecution
 from oautom.params import Param
 from oautom.references import OutputReference, Reference
 
@@ -20,9 +25,11 @@ def check_wiring(flow: Flow) -> None:
     """Refuse references whose values surely cannot be what the steps take that they are given to.
 
     Raises:
-        FlowError: A part is surely not there, or is surely of a wrong type.
+        FlowError: A part is surely not there, or is surely of a wrong type; or a flow cannot be run
+            by a step.
     """
     _check_names(flow)
+    _check_children(flow)
     for step in flow.steps.values():
         for used in step.references:
             _check(flow, step, used)
@@ -35,6 +42,44 @@ def _check_names(flow: Flow) -> None:
         if base in maps and base != name:
             what = f"is a map, and an instance of it would be '{name}'; rename it"
             raise _error(flow, flow.steps[base], what)
+
+
+def _check_children(flow: Flow) -> None:
+    """Refuse flows that run each other in a circle, are of other apps, or take other parameters."""
+    for step in _runs_of(flow):
+        try:
+            path = [flow, *_path_back(step.runs, flow, ())]
+            child = step.runs
+        except OAutomError as error:
+            raise _error(flow, step, f"cannot run its flow: {error}") from error
+        if len(path) > 1:
+            names = " -> ".join(each.name for each in path)
+            what = f"makes flows run each other in a circle: {names}; take one of these steps away"
+            raise _error(flow, step, what)
+        if child.app is not flow.app:
+            what = f"runs flow '{child.name}', which belongs to another app; declare it in this one"
+            raise _error(flow, step, what)
+        child.validate()
+        try:
+            child.params.check_names(step.params)
+            given = step.params.items()
+            child.params.plain_of_given({n: v for n, v in given if not hold_references(v)})
+        except OAutomError as error:
+            raise _error(flow, step, f"cannot run flow '{child.name}': {error}") from error
+
+
+def _runs_of(flow: Flow) -> list[FlowExecution]:
+    return [step for step in flow.steps.values() if isinstance(step, FlowExecution)]
+
+
+def _path_back(flow: Flow, home: Flow, seen: tuple[Flow, ...]) -> list[Flow]:
+    """Return the flows by which a flow comes to run another one, both with it; else none."""
+    if flow is home:
+        return [home]
+    for step in _runs_of(flow):
+        if flow not in seen and (path := _path_back(step.runs, home, (*seen, flow))):
+            return [flow, *path]
+    return []
 
 
 def _check(flow: Flow, step: Execution, used: Used) -> None:

@@ -253,6 +253,19 @@ class _Claims(Past):
         told = planned_time(event)
         return told is None or event.vect == f"{told[0]}@{stamp(told[1])}"
 
+    @_invariant(VECT_CREATED)
+    def children_are_of_a_step(self, event: Event) -> bool:
+        """A Vect that names an attempt of a step as its parent is the one that this runs."""
+        told = event.data.get("parent")
+        is_known = told is not None and self.data_fit_the_event(event) and not self.gaps
+        return not is_known or self.is_child_of(told, event)
+
+    @_invariant("step.succeeded")
+    def children_succeed_first(self, event: Event) -> bool:
+        """A step that runs a Vect succeeds only if that has, where the log has one."""
+        is_child = self.step.kind == "flow" and event.source == "running"
+        return not is_child or self.end_of_child(event) in (None, "success")
+
     @_invariant("step.blocked")
     def blocked_by_an_upstream(self, event: Event) -> bool:
         """A blocked step names an upstream that failed or was blocked, and tells its error."""

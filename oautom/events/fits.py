@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from oautom.events.event import Event, planned_time
+from oautom.events.fold import child_id
 from oautom.rules import RULE_NAMES
 from oautom.states import PLAN_CREATED, PLAN_SKIPPED, VECT_CREATED
 
@@ -25,6 +26,13 @@ def _is_pool(value: object) -> bool:
     return False
 
 
+def _is_attempt(value: object) -> bool:
+    match value:
+        case [str(), str(), attempt]:
+            return _is_count(attempt)
+    return False
+
+
 _OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "trigger_rule": lambda rule: rule in RULE_NAMES,
     "allow_failure": lambda is_allowed: is_allowed is True,
@@ -40,6 +48,8 @@ _OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "max_parallel": _is_count,
     "count": lambda count: type(count) is int and count >= 0,
     "problem": lambda problem: isinstance(problem, str),
+    "runs": lambda flow: isinstance(flow, str),
+    "child": lambda vect: isinstance(vect, str),
 }
 _STARTS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = {
     "": (frozenset(), frozenset()),
@@ -47,6 +57,7 @@ _STARTS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = {
     "approval": (frozenset({"prompt"}), frozenset({"timeout"})),
     "branch": (frozenset(), frozenset()),
     "map": (frozenset({"count"}), frozenset({"problem"})),
+    "flow": (frozenset({"child"}), frozenset()),
 }
 """By the kind of a step: what its start tells, and what it may tell besides."""
 
@@ -82,7 +93,9 @@ def data_fit(event: Event, kind: str) -> bool:
         return not data  # its instances have told
     if event.name == "step.started":
         needed, possible = _STARTS[kind]
-        return needed <= data.keys() <= needed | possible and _are_options(data)
+        is_told = needed <= data.keys() <= needed | possible and _are_options(data)
+        own = child_id(event.vect, event.step or "", event.attempt or 0)
+        return is_told and data.get("child", own) == own
     is_late_failure = event.name == "step.late_result" and "error" in data
     if event.name in ("step.failed", "step.retried") or is_late_failure:
         return _is_failure(event)
@@ -91,7 +104,9 @@ def data_fit(event: Event, kind: str) -> bool:
     is_wanted = all(isinstance(data.get(key), type_) for key, type_ in wanted.items())
     if "plan" in data or "planned" in data:
         is_wanted = is_wanted and planned_time(event) is not None
-    may_be = {"options", *_OF_PLAN} if event.name == VECT_CREATED else set()
+    if "parent" in data:
+        is_wanted = is_wanted and _is_attempt(data["parent"])
+    may_be = {"options", "parent", *_OF_PLAN} if event.name == VECT_CREATED else set()
     return is_wanted and wanted.keys() <= data.keys() <= wanted.keys() | may_be
 
 

@@ -6,7 +6,7 @@ in a replay `advance` does so itself, after it has held the event against the ta
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -77,6 +77,13 @@ class StepState:
         return self.name if self.parent is None else self.parent.name
 
     @property
+    def child(self) -> str | None:
+        """The id of the Vect that its newest attempt runs, if it runs one."""
+        if self.kind != "flow" or not self.attempt:
+            return None
+        return child_id(self.vect.id, self.name, self.attempt)
+
+    @property
     def options(self) -> Mapping[str, Any]:
         """What is otherwise than usual with it."""
         return self.vect.options.get(self.declared, NO_DATA)
@@ -101,6 +108,7 @@ class VectState:
         "open_steps",
         "options",
         "params",
+        "parent",
         "start_date",
         "state",
         "steps",
@@ -120,6 +128,7 @@ class VectState:
         self.id = id
         self.graph = graph
         self.params = params
+        self.parent: Sequence[Any] | None = None  # vect, step and attempt that have it run
         self.state: str = INITIAL
         self.created_date: datetime | None = None
         self.start_date: datetime | None = None
@@ -154,6 +163,7 @@ class VectState:
             self._apply_to_step(self.steps[event.step], event)
         elif event.name == VECT_CREATED:
             self.created_date = event.time
+            self.parent = event.data.get("parent")
         elif event.dest in VECT_ENDS:
             self.end_date = event.time
         elif event.source == INITIAL:
@@ -255,6 +265,11 @@ class VectState:
             ],
             "maps": [step.mapped.facts() for step in self.steps.values() if step.mapped],
         }
+
+
+def child_id(vect: str, step: str, attempt: int) -> str:
+    """Return the id of the Vect that an attempt of a step runs: so it runs one only."""
+    return f"{vect}/{step}/{attempt}"
 
 
 def chosen(output: object) -> list[str]:

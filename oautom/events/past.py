@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, get_type_hints
 import msgspec
 
 from oautom.events.event import NO_DATA, Event, is_of_plan, planned_time
-from oautom.events.fold import NO_OPTIONS, Options
+from oautom.events.fold import NO_OPTIONS, Options, child_id
 from oautom.events.mapped import instance_name
 from oautom.rules import ALL_SUCCESS, verdict
 from oautom.states import HELD, INITIAL, VECT_CREATED
@@ -37,6 +37,7 @@ class StepPast(msgspec.Struct, eq=False):
 
     is_polled: bool = False
     kind: str = ""
+    runs: str = ""  # the flow that it runs
     pool: tuple[str, int] | None = None
     shunned_by: StepPast | None = None
     state: str = INITIAL
@@ -81,6 +82,7 @@ class VectPast:
             self.steps[name].allow_failure = given.get("allow_failure", False)
             self.steps[name].max_attempts = given.get("max_attempts", 1)
             self.steps[name].kind = given.get("kind", "")
+            self.steps[name].runs = given.get("runs", "")
             self.steps[name].limit = given.get("max_parallel")
             self.steps[name].pool = tuple(given["pool"]) if "pool" in given else None
         for name, step in self.steps.items():
@@ -186,7 +188,7 @@ class Past:
             self.running += begins_or_ends
         if step.parent is not None:
             step.parent.active += begins_or_ends
-        if step.pool is not None and step.kind not in HELD:
+        if step.pool is not None and step.kind != "map":
             self.in_pools[step.pool[0]] += begins_or_ends
         self.vect.open_steps += (event.dest in _OPEN) - (step.state in _OPEN)
         if event.name == "step.started":
@@ -294,12 +296,24 @@ class Past:
 
     def has_room_in_pool(self, step: StepPast) -> bool:
         """Whether the pool of a step, if it has one, has a free slot, and so its map."""
-        if step.kind in HELD:
+        if step.kind == "map":
             return True
         limit = None if step.parent is None else step.parent.limit
         if limit is not None and step.parent is not None and step.parent.active >= limit:
             return False
         return step.pool is None or self.in_pools[step.pool[0]] < step.pool[1]
+
+    def is_child_of(self, told: Any, event: Event) -> bool:
+        """Whether a Vect that is created is the one that an attempt, as it is told, was to run."""
+        vect, step, attempt = told
+        parent = self.vects.get(vect, _NO_VECT).steps.get(step, NO_STEP)
+        is_told = parent.runs == event.flow and attempt <= parent.starts
+        return is_told and event.vect == child_id(vect, step, attempt)
+
+    def end_of_child(self, event: Event) -> str | None:
+        """Return the state of the Vect that the attempt of an event runs, if there is one."""
+        child = self.vects.get(child_id(event.vect, event.step or "", event.attempt or 0))
+        return None if child is None else child.state
 
     @staticmethod
     def map_is_over(step: StepPast) -> bool:

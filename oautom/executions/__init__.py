@@ -5,6 +5,7 @@ from oautom.executions.base import Execution
 from oautom.executions.bash import BashExecution
 from oautom.executions.branch import BranchExecution
 from oautom.executions.context import Context
+from oautom.executions.flow import FlowExecution
 from oautom.executions.map import MapExecution
 from oautom.executions.python import PythonExecution
 from oautom.executions.wait import WaitExecution
@@ -16,6 +17,7 @@ __all__ = [
     "BranchExecution",
     "Context",
     "Execution",
+    "FlowExecution",
     "MapExecution",
     "PythonExecution",
     "Skip",

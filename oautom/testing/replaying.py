@@ -21,7 +21,7 @@ from oautom.messages import Nudge
 from oautom.params import NO_PARAMS
 from oautom.run import Run
 from oautom.scheduler import Scheduler
-from oautom.states import HELD
+from oautom.states import ANSWERLESS, HELD
 from oautom.testing.simulation import tell_nobody
 from oautom.values import check_max_workers
 from oautom.vect import Vect
@@ -152,7 +152,7 @@ class _Replay(MemoryEventLog):
     def _retry_after(self, event: Event) -> float | None:
         """Return the delay that the policy of today gives after a failure, or None."""
         state = self._run.state.steps.get(event.step or "")
-        if state is None or state.kind in HELD:
+        if state is None or state.kind in ANSWERLESS:
             return None
         step = self._run.execution(state)
         if step.retry is None:

@@ -31,6 +31,11 @@ KEY_LINES = {
         r"  by bicycle skipped  branch 'choose' chose 'by van'",
         r"  receipt    success  signed",
     ],
+    "children.py": [
+        "success: north 12, south 20",
+        r"monday/ask north/1: success, \{'name': 'north'\}",
+        r"monday/ask south/1: success, \{'name': 'south'\}",
+    ],
     "cloud_events.py": [
         r'\{"specversion":"1\.0",.*"type":"oautom\.step\.started",.*\}',
         r"oautom\.vect\.created nightly%20load/2026-11-24 ",

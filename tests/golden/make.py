@@ -9,6 +9,7 @@ never written again: what old versions wrote, and how they decided, is what the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +22,7 @@ from oautom import (
     Event,
     Execution,
     Flow,
+    FlowExecution,
     MapExecution,
     MemoryEventLog,
     OAutom,
@@ -30,18 +32,19 @@ from oautom import (
     RetryPolicy,
     Skip,
     SqliteEventLog,
+    StepError,
     TriggerRule,
     WaitExecution,
 )
 from oautom.testing import SimulatedClock, simulate
-from oautom.testing.lives import Lives, MortalLog
+from oautom.testing.lives import Crash, Lives, MortalLog
 from oautom.testing.simulation import Script, ScriptedWorkers
 
 HERE = Path(__file__).resolve().parent
 
 
-def app() -> OAutom:
-    return OAutom(executor="inline", clock=SimulatedClock())
+def app(log: MemoryEventLog | None = None) -> OAutom:
+    return OAutom(executor="inline", clock=SimulatedClock(), log=log)
 
 
 def flow_of(name: str, graph: dict[str, str]) -> Flow:
@@ -164,6 +167,27 @@ def maps() -> Flow:
     MapExecution("greet", flow, str, flow.param("names"))
     MapExecution("none", flow, str, rows.output["old"])
     load >> PythonExecution("report", flow, str)
+    return flow
+
+
+def half(n: int) -> int:
+    if n == 0:
+        raise StepError("there is nothing")
+    return n // 2
+
+
+def children(log: MemoryEventLog | None = None) -> Flow:
+    """A flow that runs another one twice: one run of it is tried again, one has failed."""
+    both = app(log)
+    inner = Flow("inner", both, params={"n": int})
+    PythonExecution("half", inner, half, [inner.param("n")])
+    flow = Flow("children", both)
+    numbers = PythonExecution("numbers", flow, lambda: [5, 0])
+    good = FlowExecution("good", flow, inner, {"n": numbers.output[0]})
+    policy = RetryPolicy(max_attempts=2, delay=60, jitter=0)
+    FlowExecution("bad", flow, inner, {"n": numbers.output[1]}, retry=policy)
+    FlowExecution("wrong", flow, inner, {"n": numbers})
+    PythonExecution("tell", flow, str, [good.output["half"]])
     return flow
 
 
@@ -314,6 +338,22 @@ def run_maps() -> list[Event]:
     return simulate(maps(), params, durations=times, outcomes=ends, crash_at=moments).events()
 
 
+def run_children() -> list[Event]:
+    """By hand: children are not simulated."""
+    log = MortalLog([("in", 5)])
+    flow = children(log)
+    with suppress(Crash):
+        flow.app.run(flow, vect_id="one")
+    left = MemoryEventLog()
+    for event in log.read():
+        left.append(None, event)
+    left.commit()
+    flow = children(left)
+    with flow.app as running:
+        running.run(flow, vect_id="one")
+        return list(left.read())
+
+
 def run_people() -> list[Event]:
     """By hand: what is done to a Vect is not simulated."""
     flow = people()
@@ -368,7 +408,7 @@ FLOWS: dict[str, Callable[[], Flow]] = {
     each.__name__: each
     for each in (
         *(chain, diamond, wide, cancel, late, polled, crash, rules, retries, branches, people),
-        *(maps, values, planned, odd),
+        *(maps, children, values, planned, odd),
     )
 }
 RUNS: dict[str, Callable[[], list[Event]]] = {
@@ -385,6 +425,7 @@ RUNS: dict[str, Callable[[], list[Event]]] = {
         run_retries,
         run_branches,
         run_maps,
+        run_children,
         run_people,
         run_values,
         run_planned,

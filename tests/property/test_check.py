@@ -16,7 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from oautom import Event, Flow, MapExecution, OAutom, PythonExecution, RetryPolicy, Skip
+from oautom import (
+    Event,
+    Flow,
+    FlowExecution,
+    MapExecution,
+    OAutom,
+    PythonExecution,
+    RetryPolicy,
+    Skip,
+)
 from oautom.events.check import INVARIANTS, InvariantError, check_history, violations
 from oautom.states import EVENT_NAMES, PLAN_EVENTS, STEP_TABLE
 from oautom.testing import SimulatedClock, simulate
@@ -211,6 +220,7 @@ def good_logs() -> list[Log]:
         events = run_inline(plans, wishes)
         i = chance.randrange(len(plans))
         logs.append(Log(events, declare(plans[i], f"f{i}"), 1))
+    logs += [with_child(chance) for _ in range(5)]
     for minutes in (1, 10, 30, 50, 70, 90) * 2:
         shape = random_plan(chance)
         logs.append(Log(run_planned(shape, minutes), declare(shape), 1))
@@ -240,6 +250,16 @@ def pausing_and_retried(chance: random.Random) -> Log:
             if vect.state == "failed":
                 vect.retry()
         return Log(list(app.log.read()), declare(plan), 1)
+
+
+def with_child(chance: random.Random) -> Log:
+    """A Vect of two steps, of which the second runs another flow."""
+    shape = random_plan(chance)
+    with OAutom(executor="inline", clock=SimulatedClock()) as app:
+        flow = declare(FlowPlan(1, ()), app=app)
+        FlowExecution("child", flow, declare(shape, "f0", app)).depends(flow.steps["0"])
+        app.run(flow)
+        return Log(list(app.log.read()), None, 1)
 
 
 def run_planned(shape: FlowPlan, minutes: int) -> Events:
@@ -441,9 +461,12 @@ def put_garbage_in_a_field(events: Events, at: int, chance: random.Random) -> Ev
 
 @mutation
 def forget_some_data(events: Events, at: int, chance: random.Random) -> Event | None:
-    """But for options: that a step has a timeout, which it kept, is missed by nobody."""
+    """But for options: that a step has a timeout, which it kept, is missed by nobody.
+
+    Nor is it missed that somebody had a Vect run.
+    """
     data = events[at].data
-    needed = ("error", "upstream") if "error" in data else data.keys() - {"options"}
+    needed = ("error", "upstream") if "error" in data else data.keys() - {"options", "parent"}
     keys = [key for key in data if key in needed]
     if not keys:
         return None
@@ -526,6 +549,24 @@ def reset_another(events: Events, at: int, chance: random.Random) -> Event | Non
     if not free or len(reset) < 2:
         return None
     return replace(events[at], step=chance.choice(free), source="success")
+
+
+@mutation_of("vect.created")
+def tell_another_parent(events: Events, at: int, chance: random.Random) -> Event | None:
+    if "parent" not in events[at].data:
+        return None
+    vect, step, attempt = events[at].data["parent"]
+    wrong = [["lost", step, attempt], [vect, "0", attempt], [vect, step, attempt + 1], [vect, step]]
+    return with_data(events[at], parent=chance.choice(wrong))
+
+
+@mutation_of("step.succeeded")
+def succeed_before_its_child(events: Events, at: int, chance: random.Random) -> Events | None:
+    started = next((i for i in range(at) if "child" in events[i].data), None)
+    if events[at].step != "child" or started is None:
+        return None
+    to = chance.randint(started + 3, at - 1)
+    return numbered([*events[:to], events[at], *events[to:at], *events[at + 1 :]])
 
 
 @mutation_of(*PLAN_EVENTS)
@@ -652,12 +693,11 @@ def swaps() -> Iterator[tuple[Log, Events]]:
 def with_other_params() -> Iterator[tuple[Log, Events]]:
     """Yield histories with parameters that the flow has not; nothing else could tell."""
     for log in good_logs():
-        assert log.flow is not None
         at = next(i for i, event in enumerate(log.events) if event.name == "vect.created")
         changed = with_data(log.events[at], params=MappingProxyType({"day": 1}))
         events = [*log.events[:at], changed, *log.events[at + 1 :]]
         yield log._replace(flow=None), events
-        if changed.flow == log.flow.name:
+        if log.flow is not None and changed.flow == log.flow.name:
             yield log, events
 
 

@@ -58,10 +58,10 @@ class Registry:
     """An app that only takes flows in."""
 
     def __init__(self) -> None:
-        self.flows: list[str] = []
+        self.names: list[str] = []
 
     def add(self, flow: Any) -> None:
-        self.flows.append(flow.name)
+        self.names.append(flow.name)
 
 
 class HandClock:

@@ -21,6 +21,7 @@ from oautom import (
     BranchExecution,
     Event,
     Flow,
+    FlowExecution,
     InvalidHistoryError,
     MapExecution,
     OAutom,
@@ -167,6 +168,22 @@ def planned() -> Events:
         app.plan(flow, hours=1, name="p")
         clock.call_later(3.5 * 3600, app.stop)
         app.run()
+        return list(app.log.read())
+
+
+def family() -> Events:
+    """Step `r` of Vect `v` runs flow `g`, of which `a` fails at first."""
+    calls: list[int] = []
+
+    def work() -> int:
+        calls.append(1)
+        return 1 // (len(calls) - 1)
+
+    with OAutom(executor="inline", clock=SimulatedClock()) as app:
+        child, flow = Flow("g", app), Flow("f", app)
+        PythonExecution("a", child, work)
+        FlowExecution("r", flow, child, retry=RetryPolicy(max_attempts=2, delay=0))
+        app.run(flow, vect_id="v")
         return list(app.log.read())
 
 
@@ -387,6 +404,35 @@ def mapped(**options: Any) -> Events:
     return simulate(flow, outcomes=ends, durations={"b[0]": 1, "b[1]": 2}).events()
 
 
+FIRST_CHILD, SECOND_CHILD = "v/r/1", "v/r/2"
+
+
+def of_parent(parent: list[Any], child: str) -> Events:
+    """A child that says to be of another attempt, step or Vect."""
+    return [
+        replace(each, data=MappingProxyType({**each.data, "parent": parent}))
+        if (each.name, each.vect) == ("vect.created", child)
+        else each
+        for each in family()
+    ]
+
+
+def of_another_flow() -> Events:
+    """A child that is of another flow than the one that its step runs."""
+    return [replace(e, flow="h") if e.vect == SECOND_CHILD else e for e in family()]
+
+
+def told_too_early() -> Events:
+    """The step succeeds while the step of its child still runs."""
+    events = family()
+    place = next(
+        i for i, e in enumerate(events) if (e.vect, e.name) == (SECOND_CHILD, "step.succeeded")
+    )
+    child, parent = events[place : place + 2], events[place + 2 :]
+    assert {e.vect for e in child} == {SECOND_CHILD}
+    return numbered([*events[:place], *parent, *child])
+
+
 def skipped_for_no_reason() -> Events:
     """Step `b` is skipped though `a`, for which it waits, has not ended."""
     events = chain()[:3]
@@ -517,6 +563,12 @@ def witnesses() -> list[Witness]:
             "planned-vects-tell-their-time",
             [replace(e, vect="v") if e.vect.endswith("01:00:00Z") else e for e in planned()],
         ),
+        Witness("children-are-of-a-step", of_parent(["v", "r", 2], FIRST_CHILD)),
+        Witness("children-are-of-a-step", of_parent(["v", "r", 3], SECOND_CHILD)),
+        Witness("children-are-of-a-step", of_parent(["v", "s", 1], FIRST_CHILD)),
+        Witness("children-are-of-a-step", of_parent(["w", "r", 1], FIRST_CHILD)),
+        Witness("children-are-of-a-step", of_another_flow()),
+        Witness("children-succeed-first", told_too_early()),
         Witness("blocked-by-an-upstream", tell(fork(), B_BLOCKED, upstream="c")),
         Witness("blocked-by-an-upstream", tell(fork(), B_BLOCKED, upstream="z")),
         Witness("blocked-by-an-upstream", tell(fork(), B_BLOCKED, error="something else")),
@@ -590,7 +642,7 @@ def caught(witness: Witness) -> list[InvariantError]:
 
 
 MADE = (chain, pair, fork, cancelled, two, skipped, planned, *RECOVERED)
-MADE_LATER = (retried, pooled, waited, reopened, paused, branched, mapped)
+MADE_LATER = (retried, pooled, waited, reopened, paused, branched, mapped, family)
 GOOD = {each.__name__: each for each in (*MADE, *MADE_LATER)}
 
 

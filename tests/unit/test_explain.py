@@ -377,6 +377,42 @@ def test_a_step_that_waits_for_a_person() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("facts", "ending"),
+    [
+        ({}, ""),
+        ({"child": "running"}, ", which is running"),
+        ({"child": "paused"}, ", which is paused"),
+        ({"child": "waiting"}, ", which begins when that flow has room"),
+        ({"child": "failed"}, ", which has ended"),
+        (
+            {"child": "running", "is_inherited": True},
+            ", which is running; its program has ended, and its vect is not taken over yet",
+        ),
+    ],
+)
+def test_a_step_that_runs_another_flow(facts: dict[str, Any], ending: str) -> None:
+    options = {"extract": {"kind": "flow", "runs": "etl", "max_attempts": 3}}
+    events = (started(2), held(3, "extract", child="v/extract/1"))
+
+    assert told("extract", *events, options=options, **facts) == (
+        "`extract` has been running since 12:00:03 (attempt 1 of 3), and waits for vect "
+        f"`v/extract/1` of flow `etl`{ending}"
+    )
+
+
+def test_a_step_that_runs_another_flow_needs_no_worker_but_a_slot_of_its_pool() -> None:
+    options = {"extract": {"kind": "flow", "runs": "etl", "pool": ["db", 1]}}
+
+    assert told("extract", started(2), options=options, workers=2) == "`extract` is about to start"
+    assert told("extract", started(2), options=options, workers=2, taken={"db": 1}) == (
+        "`extract` waits for a slot: the only slot of pool `db` is taken"
+    )
+    assert told("load", started(2), options=options, workers=2, taken={"db": 1}) == (
+        "`load` waits for `extract`, which waits for the only slot of pool `db`"
+    )
+
+
 def test_a_step_that_is_tried_again() -> None:
     why = "`extract` failed attempt 1 of 5 (ConnectionError: refused) and runs again at 12:00:34"
 

@@ -55,7 +55,7 @@ def test_a_flow_with_a_bad_name_is_not_registered(name, problem) -> None:
     with pytest.raises(FlowError, match=problem):
         Flow(name, registry)
 
-    assert registry.flows == []
+    assert registry.names == []
 
 
 @each_bad_name
@@ -79,7 +79,7 @@ def test_a_flow_registers_itself_once_it_is_whole() -> None:
 
     flow = Flow("etl", registry, max_active_vects=3, description="Extracts.")
 
-    assert registry.flows == ["etl"]
+    assert registry.names == ["etl"]
     assert (flow.name, flow.app, flow.max_active_vects, flow.description) == (
         "etl",
         registry,
@@ -115,7 +115,7 @@ def test_a_wrong_argument_is_refused_and_nothing_is_registered(settings, message
 
     assert str(caught.value) == message
     assert caught.value.flow == "etl"
-    assert registry.flows == []
+    assert registry.names == []
 
 
 def test_the_mapping_of_steps_cannot_be_changed_from_outside(flow: Flow) -> None:

@@ -1,0 +1,163 @@
+"""Children: the Vects that steps run. To the runner they are workers: here work is another Vect.
+
+A child has its own place in the log, and its own life: a recovery has it go on as any other. All
+that ties it to its step is its id. So the step can be told how it has ended by whoever looks, in
+this life or in a later one.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import deque
+from functools import partial
+
+from oautom.errors import FlowError, OAutomError, VectAlreadyRunningException
+from oautom.events.fold import child_id
+from oautom.executions.flow import FlowExecution
+from oautom.executions.work import Outcome, StepError, Work
+from oautom.executors.base import Done, Place
+from oautom.executors.base import Work as AnyWork
+from oautom.flow import Flow
+from oautom.messages import Key
+from oautom.registry import Vects
+from oautom.run import Run
+from oautom.scheduler import Scheduler
+from oautom.states import VECT_ENDS
+
+
+class Children:
+    """Workers that run a flow for each piece of work.
+
+    Args:
+        scheduler: Who drives the Vects.
+        vects: The Vects of the app.
+    """
+
+    place: Place = "threads"
+    slots = sys.maxsize
+
+    def __init__(self, scheduler: Scheduler, vects: Vects) -> None:
+        self._scheduler = scheduler
+        self._vects = vects
+        self._answers: dict[str, Done] = {}  # by the id of the child: who waits for its end
+        self._waiting: dict[str, deque[Run]] = {}  # by a flow that is at its limit
+        self._lock = threading.RLock()  # of those that wait: a cancel comes on any thread
+        scheduler.on_end = self._ended
+        scheduler.have_children_run(self)
+
+    def submit(self, work: AnyWork, done: Done) -> None:
+        """Have the flow run that a step runs, or wait for the end of the Vect that does so already.
+
+        `done` is called when that Vect has ended. On the scheduler's thread.
+        """
+        assert isinstance(work, Work)
+        context = work.context
+        key = context.vect_id, context.step, context.attempt
+        try:
+            run = self._found(work, key)
+            new = self._new(work, key) if run is None else None
+        except (OAutomError, StepError) as error:
+            done(Outcome(error=str(error), cause=error), None)
+            return
+        if run is not None and run.shown in VECT_ENDS:
+            done(outcome_of(run), None)
+            return
+        child = run or new
+        assert child is not None
+        self._answers[child.id] = done
+        if new is not None:
+            self._waiting.setdefault(new.flow.name, deque()).append(new)
+            self._begin_waiting(new.flow.name)
+        reason = f"step '{context.step}' of vect '{context.vect_id}' needs it no more"
+        if not work.on_cancel(partial(self._cancel, child, reason)):
+            self._cancel(child, reason)
+
+    def _found(self, work: Work, key: Key) -> Run | None:
+        """Return the child of an attempt, if there is one.
+
+        Raises:
+            FlowError: There is a Vect of its id, and it is another one.
+            Whatever `Vects.recalled` raises.
+        """
+        vect = child_id(*key)
+        run = self._scheduler.roster.runs.get(vect) or self._vects.recalled(vect)
+        if run is None:
+            return None
+        flow = _flow_of(work)
+        if run.flow is not flow or list(run.state.parent or ()) != list(key):
+            raise FlowError(
+                f"step '{key[1]}' of vect '{key[0]}' is to run flow '{flow.name}' as vect "
+                f"'{vect}', but there is another one of this id; give vects of your own other ids",
+                flow=flow.name,
+                step=key[1],
+            )
+        return run
+
+    def _new(self, work: Work, key: Key) -> Run:
+        flow = _flow_of(work)
+        params = work.execution.run(work.context)
+        return self._vects.new(flow, child_id(*key), params, {"parent": list(key)})
+
+    def _begin_waiting(self, flow: str) -> None:
+        """Have children of a flow begin in their order, as long as it has room."""
+        with self._lock:
+            queue = self._waiting.get(flow, ())
+            while queue:
+                run = queue.popleft()
+                try:
+                    self._vects.begin(run)
+                except VectAlreadyRunningException:
+                    queue.appendleft(run)
+                    return
+            self._waiting.pop(flow, None)
+
+    def _cancel(self, child: Run, reason: str) -> None:
+        """Cancel a child, or give it up if it has not begun. Any thread."""
+        with self._lock:
+            queue = self._waiting.get(child.flow.name)
+            if queue is not None and child in queue:
+                queue.remove(child)
+                self._answers.pop(child.id)(Outcome(error="it was cancelled before it began"), None)
+                return
+        self._scheduler.cancel(child, reason)
+
+    def _ended(self, run: Run) -> None:
+        """Tell the step of a Vect that has ended, and let another one have its room."""
+        if (done := self._answers.pop(run.id, None)) is not None:
+            done(outcome_of(run), None)
+        if self._waiting:
+            self._begin_waiting(run.flow.name)
+
+    def run_next(self) -> None:
+        """Do nothing: the scheduler drives."""
+
+    def replace(self) -> bool:
+        """Return False: nobody is held by a child."""
+        return False
+
+    def close(self) -> None:
+        """Do nothing: children end with their scheduler, or go on in another life."""
+
+
+def _flow_of(work: Work) -> Flow:
+    assert isinstance(work.execution, FlowExecution)
+    return work.execution.runs
+
+
+def outcome_of(run: Run) -> Outcome:
+    """Return what the end of a child means to its step."""
+    steps = run.state.steps.values()
+    if run.shown == "success":
+        good = [step for step in steps if step.state == "success" and step.parent is None]
+        try:
+            return Outcome({step.name: run.output(step) for step in good})
+        except OAutomError as error:
+            return Outcome(error=str(error), cause=error)
+    told = f"vect '{run.id}' of flow '{run.flow.name}'"
+    if run.shown == "failed":
+        bad = next(s for s in steps if s.state == "failed" and not s.options.get("allow_failure"))
+        cause = run.causes.get(bad.name)
+        return Outcome(error=f"{told} failed: step '{bad.name}': {bad.error}", cause=cause)
+    reason = next((step.error for step in steps if step.state == "cancelled" and step.error), None)
+    return Outcome(error=f"{told} was cancelled" + (f": {reason}" if reason else ""))
