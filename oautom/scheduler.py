@@ -59,6 +59,7 @@ class Scheduler(Driver[Message]):
             whoever has that of the app may wait for this one.
         on_end: Called for each Vect that has ended, as `on_look` is.
         is_awaited: A plan waits for the end of a Vect.
+        turns: Whose turn it is, of the steps that are due.
     """
 
     def __init__(
@@ -78,8 +79,8 @@ class Scheduler(Driver[Message]):
         self._runner = Runner(workers, clock, self._timers, self.put, log.id)
         self.roster = Roster()
         self._ready: deque[StepState | VectState] = deque()
-        self._turns = Turns()
-        self.outlook = Outlook(self._runner, self._turns, self.roster)
+        self.turns = Turns()
+        self.outlook = Outlook(self._runner, self.turns, self.roster)
         self._ends_first = False
         self._has_news = False
         self.on_look: Callable[[], object] = bool
@@ -257,7 +258,7 @@ class Scheduler(Driver[Message]):
             case _ if self.halted:
                 return
             case Poll():
-                self._turns.add_poll(message)
+                self.turns.add_poll(message)
             case TimeUp():
                 self._take_end(self._runner.time_up(message.key))
             case Nudge():
@@ -272,7 +273,7 @@ class Scheduler(Driver[Message]):
                 self._take_over(message.runs)
             case Halt():
                 self.halted = message.reason
-                self._turns.is_held = self._is_ending_all = True
+                self.turns.is_held = self._is_ending_all = True
             case _:
                 self._obey(message)
 
@@ -299,7 +300,7 @@ class Scheduler(Driver[Message]):
 
     def _take_over(self, runs: Sequence[Run]) -> None:
         """Close what ran in the old life, of all Vects, before anything starts in the new one."""
-        self._turns.is_held = True
+        self.turns.is_held = True
         for run in runs:
             if run.state.state in VECT_ENDS:  # it was cancelled just before
                 self.roster.open.discard(run.id)
@@ -312,11 +313,11 @@ class Scheduler(Driver[Message]):
                 self._obey(Finished(run.id, step.name, step.attempt, error=LOST))
                 self._settle()
             self._runner.rearm(run, self._now)
-        self._turns.is_held = False
+        self.turns.is_held = False
 
     def _settle(self) -> None:
         """Fire all that is due; starts wait for their turn, and for a free slot."""
-        turns = self._turns
+        turns = self.turns
         self._look()
         while turns.size and not turns.is_held:
             turn = turns.take(has_slot=self._runner.has_room)
@@ -331,7 +332,7 @@ class Scheduler(Driver[Message]):
 
     def _look(self) -> None:
         """Fire all that is due, but for starts that have to wait."""
-        turns = self._turns
+        turns = self.turns
         while self._ready:
             trigger = due(self._ready.popleft())
             if trigger is None:
@@ -382,9 +383,9 @@ class Scheduler(Driver[Message]):
         vect = sender.vect
         vect.apply(event)
         if vect.options and isinstance(sender, StepState):
-            self._turns.hear(sender, event)
+            self.turns.hear(sender, event)
         if event.name in ("vect.paused", "vect.cancelled"):
-            self._turns.forget(vect)
+            self.turns.forget(vect)
         elif event.name in ("vect.resumed", "vect.reopened"):
             self._ends_first = True
         self._ready.extend(affects(vect, event))

@@ -8,7 +8,7 @@ Used on the scheduler's thread only.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from oautom.events.event import Event
@@ -36,7 +36,7 @@ class Turns:
         self._known: set[Item] = set()  # who waits, but for the plain: each only once
         self._slotless: deque[Item] = deque()
         self._parked: dict[str, list[tuple[deque[Item], StepState]]] = {}  # by the full pool
-        self._taken: dict[str, set[StepState]] = {}  # by the pool, who has its slots
+        self._taken: dict[str, set[Hashable]] = {}  # by the pool, who has its slots
 
     def add_poll(self, poll: Poll) -> None:
         """Have a poll wait for its turn."""
@@ -134,9 +134,17 @@ class Turns:
         if pool is None or event.source == event.dest or step.kind == "map":
             return
         if event.dest == "running":
-            self._taken.setdefault(pool[0], set()).add(step)
+            self.take_slot(pool[0], step)
         elif event.source == "running":
-            self._taken.get(pool[0], set()).discard(step)  # it has none if a dead program ran it
-            for queue, parked in reversed(self._parked.pop(pool[0], [])):
-                queue.appendleft(parked)
-                self.size += 1
+            self.free_slot(pool[0], step)
+
+    def take_slot(self, pool: str, holder: Hashable) -> None:
+        """Take note that somebody has a slot of a pool."""
+        self._taken.setdefault(pool, set()).add(holder)
+
+    def free_slot(self, pool: str, holder: Hashable) -> None:
+        """Take note that somebody has a slot no more, and let those have a turn who wait for it."""
+        self._taken.get(pool, set()).discard(holder)  # it has none if a dead program ran it
+        for queue, parked in reversed(self._parked.pop(pool, [])):
+            queue.appendleft(parked)
+            self.size += 1

@@ -391,7 +391,9 @@ class _Claims(Past):
         """A step that may start waits only while all workers are taken."""
         # A recovery starts nothing before it has closed all; and who is pruned had workers too.
         # Nor does a map that has nothing to do keep anybody waiting: it ends at once.
-        if self.step in self.to_close or self.gaps or self.step.kind == "map":
+        # The slots that a cancel frees have no takers before it is whole.
+        is_cancel = self.last.name == "step.cancelled"
+        if self.step in self.to_close or self.gaps or self.step.kind == "map" or is_cancel:
             return True
         if not self.due or len(self.busy) >= (self.max_workers or 1):
             return True

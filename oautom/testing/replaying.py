@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Iterable
 from datetime import datetime
 from queue import SimpleQueue
@@ -12,8 +13,10 @@ from msgspec import structs
 
 from oautom.commands import Cancel, Command, Finished, Pause, Release, Resume, Retry
 from oautom.errors import OAutomError, SettingError
-from oautom.events.event import Event, is_answer, is_of_plan
+from oautom.events.event import NO_DATA, Event, is_answer, is_of_plan
+from oautom.events.fold import NO_OPTIONS, Options
 from oautom.events.log import EventLog, MemoryEventLog
+from oautom.events.mapped import map_of
 from oautom.events.replay import replay
 from oautom.executors.base import Done, Place, Work
 from oautom.flow import Flow
@@ -21,7 +24,7 @@ from oautom.messages import Nudge
 from oautom.params import NO_PARAMS
 from oautom.run import Run
 from oautom.scheduler import Scheduler
-from oautom.states import ANSWERLESS, HELD
+from oautom.states import ANSWERLESS, HELD, VECT_CREATED
 from oautom.testing.simulation import tell_nobody
 from oautom.values import check_max_workers
 from oautom.vect import Vect
@@ -60,6 +63,8 @@ def assert_replays(
     wishes of its people as they came. When a step starts depends on free workers too, so a start
     may come as late as it did, unless the log shows that a worker was free: fewer steps were under
     way than at another time, or than there are workers. Which one starts, and all else, must agree.
+    Slots of a pool are taken by other Vects as the log has it, so give the whole log where there
+    are some.
 
     Args:
         log: A log, a Vect, or events.
@@ -77,6 +82,7 @@ def assert_replays(
     flow.validate()
     events = _events_of(log)
     surely_free = _surely_free(events, flow, max_workers or 0)
+    in_pools = _in_pools(events)
     by_vect: dict[str, list[Event]] = {}
     for event in events:
         if event.flow == flow.name and not is_of_plan(event):
@@ -84,7 +90,8 @@ def assert_replays(
     if not by_vect:
         raise SettingError(f"the log has no vect of flow '{flow.name}'", flow=flow.name)
     for vect, history in by_vect.items():
-        _Replay(flow, vect, history, surely_free).run()
+        others = [each for each in in_pools if each[0].vect != vect]
+        _Replay(flow, vect, history, surely_free, others).run()
 
 
 def _events_of(log: EventLog | Vect | Iterable[Event]) -> list[Event]:
@@ -101,13 +108,20 @@ class _Replay(MemoryEventLog):
     place: Place = "threads"
 
     def __init__(
-        self, flow: Flow, vect: str, history: list[Event], surely_free: frozenset[int]
+        self,
+        flow: Flow,
+        vect: str,
+        history: list[Event],
+        surely_free: frozenset[int],
+        others: list[tuple[Event, str]],
     ) -> None:
         super().__init__()
         self._flow = flow
         self._vect = vect
         self._history = history
         self._surely_free = surely_free
+        self._others = deque(others)  # what the steps of other Vects do that have a pool
+        self._slots: dict[tuple[str, str | None], str] = {}  # those that they have, by the step
         self._seconds = 0.0
         self._at = 0  # the next event to hold against
         self._differs: ReplayDiffersError | None = None
@@ -116,6 +130,7 @@ class _Replay(MemoryEventLog):
         self._params = history[0].data.get("params", NO_PARAMS)
         self._run = Run(flow, vect, self._params)
         self._scheduler.begin(self._run)
+        self._hear_others()
 
     def run(self) -> None:
         """Replay the Vect to the end of its log."""
@@ -137,6 +152,7 @@ class _Replay(MemoryEventLog):
         self._run = Run(self._flow, self._vect)
         self._run.state = replay(self.read())[self._vect]
         self._scheduler = Scheduler(self, self, self, tell=tell_nobody)
+        self._slots.clear()
         self._scheduler.take_over([self._run])
 
     def _asked_by(self, event: Event) -> Command | None:
@@ -179,6 +195,24 @@ class _Replay(MemoryEventLog):
         if self._differs is None and (then is None or _decision(then) != _decision(event)):
             self._differs = self._difference(_told(event))
         self._at += 1
+        self._hear_others()
+
+    def _hear_others(self) -> None:
+        """Have the steps of other Vects take and free slots, up to the next event of this one."""
+        turns = self._scheduler.turns
+        next_seq = self._history[self._at].seq if self._at < len(self._history) else 0
+        while self._others and self._others[0][0].seq < next_seq:
+            event, pool = self._others.popleft()
+            place = (event.vect, event.step)
+            if event.name == "vect.recovered":  # with the program its steps have gone
+                while self._slots:
+                    other, taken = self._slots.popitem()
+                    turns.free_slot(taken, other)
+            elif event.dest == "running":
+                self._slots[place] = pool
+                turns.take_slot(pool, place)
+            elif self._slots.pop(place, None):
+                turns.free_slot(pool, place)
 
     def _difference(self, now: str) -> ReplayDiffersError:
         then, seq = "nothing", self._history[-1].seq + 1
@@ -254,6 +288,22 @@ def _surely_free(events: list[Event], flow: Flow, workers: int) -> frozenset[int
             certain.clear()
         workers = max(workers, len(certain))
     return frozenset(seq for seq, count in counts.items() if count < workers)
+
+
+def _in_pools(events: list[Event]) -> list[tuple[Event, str]]:
+    """Return the events that take or free a slot of a pool, each with its pool."""
+    options: dict[str, Options] = {}
+    found: list[tuple[Event, str]] = []
+    for event in events:
+        if event.name == VECT_CREATED:
+            options[event.vect] = event.data.get("options", NO_OPTIONS)
+        of_step = options.get(event.vect, NO_OPTIONS).get(map_of(event.step or ""), NO_DATA)
+        is_map = of_step.get("kind") == "map" and event.step == map_of(event.step or "")
+        if event.name == "vect.recovered":
+            found.append((event, ""))
+        elif event.source != event.dest and "pool" in of_step and not is_map:
+            found.append((event, of_step["pool"][0]))
+    return found
 
 
 def _is_told(event: Event) -> bool:

@@ -57,7 +57,7 @@ def simulate(
             list of these, one for each attempt, of which the last one holds for the rest. A step
             succeeds with the output None unless said. An output that is a list stands in a list.
         like: A Vect that has run: parameters, durations and outcomes are as in its log unless said
-            otherwise.
+            otherwise; outputs of a durable one thus as JSON has them, also where they have a type.
         start: When it begins, aware.
         seed: Of steps that end at the same instant, chance decides which ends first: this chance.
         max_workers: How many steps run at once; None for as many as can.

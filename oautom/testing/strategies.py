@@ -6,71 +6,40 @@ They shrink: what is left of a failing example is the smallest flow that fails. 
 
 from __future__ import annotations
 
-import string
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
-from itertools import count, islice, product
 from typing import Any, get_args
 
-from oautom.app import OAutom
 from oautom.errors import SettingError
 from oautom.events.event import Event
-from oautom.executions.approval import ApprovalExecution
-from oautom.executions.base import Execution
-from oautom.executions.branch import BranchExecution
-from oautom.executions.python import PythonExecution
-from oautom.executions.wait import WaitExecution
+from oautom.events.mapped import instance_name
+from oautom.executions.map import MapExecution
 from oautom.executions.work import Skip
 from oautom.executors.base import Done
 from oautom.executors.base import Work as AnyWork
 from oautom.flow import Flow
-from oautom.retry import RetryPolicy
-from oautom.rules import TriggerRule
+from oautom.references import OutputReference
 from oautom.testing.clock import SimulatedClock
 from oautom.testing.lives import Lives, MortalLog, When
 from oautom.testing.simulation import Script, ScriptedWorkers
 
 try:
     from hypothesis import strategies as st
+
+    from oautom.testing.drawing import flows
 except ImportError as error:
     raise ImportError(
         "oautom's strategies need Hypothesis: pip install 'oautom[testing]'"
     ) from error
 
-MakeStep = Callable[[str, Flow], Execution]
-"""Declares a step of this name in this flow: a class, or a function."""
+__all__ = ["History", "durations", "flows", "histories", "outcomes"]
+
+MAX_ITEMS = 3
 
 OUTPUTS: st.SearchStrategy[Any] = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
 ERRORS: st.SearchStrategy[BaseException] = st.builds(RuntimeError, st.just("drawn"))
 SKIPS: st.SearchStrategy[BaseException] = st.builds(Skip, st.just("drawn"))
-
-
-RETRIES: st.SearchStrategy[RetryPolicy] = st.builds(
-    RetryPolicy,
-    max_attempts=st.integers(2, 4),
-    delay=st.integers(0, 3),
-    jitter=st.just(0.0),  # so that what is due at one instant is met
-    retry_on=st.sampled_from([(Exception,), (TimeoutError,)]),
-)
-
-
-class DrawnFlow(Flow):
-    """A flow that shows its steps, as it stands in a failing example."""
-
-    def __repr__(self) -> str:
-        """Return the steps in the order of declaration, each with those that it waits for."""
-        steps = [
-            name + (f" << [{', '.join(upstreams)}]" if upstreams else "") + self._options_of(name)
-            for name, upstreams in self.graph.upstreams.items()
-        ]
-        return f"<Flow '{self.name}': {'; '.join(steps) or 'no steps'}>"
-
-    def _options_of(self, name: str) -> str:
-        options = self.steps[name].options()
-        told = [value if isinstance(value, str) else key for key, value in options.items()]
-        told += ["is given them"] if self.steps[name].references else []
-        return f" ({', '.join(told)})" if told else ""
 
 
 class History(list[Event]):
@@ -90,109 +59,6 @@ class History(list[Event]):
         return f"<History of {self.flow!r}: {'; '.join(told)}>"
 
 
-@st.composite
-def flows(
-    draw: st.DrawFn,
-    *,
-    min_steps: int = 0,
-    max_steps: int = 6,
-    names: st.SearchStrategy[str] | None = None,
-    steps: st.SearchStrategy[MakeStep] | None = None,
-    trigger_rules: bool = False,
-    retries: bool = False,
-    waits: bool = False,
-    branches: bool = False,
-    forwarding: bool = False,
-) -> Flow:
-    """Draw a flow, in an app of its own: in memory, `executor='inline'`, with a simulated clock.
-
-    A step waits only for steps that are declared before it, so there are no cycles.
-
-    Args:
-        draw: Given by Hypothesis.
-        min_steps: How many steps it has at the least.
-        max_steps: How many steps it has at the most.
-        names: Names of steps; unless said, `a`, `b`, ...
-        steps: What declares a step: it is called with the name and the flow, so a class may do.
-            Unless said, a `PythonExecution` that does nothing.
-        trigger_rules: Whether steps have any `trigger_rule`, and some may fail (`allow_failure`).
-        retries: Whether some steps are tried again, and some have a `timeout`.
-        waits: Whether some steps wait for a time or for a person, instead of what `steps` draws.
-        branches: Whether some steps choose which of their dependants are followed, instead.
-        forwarding: Whether some steps are given the outputs of those that they wait for. A step of
-            `steps` is not, but may take some by itself.
-    """
-    # A step is drawn as a label, and numbers that stand for labels before it: the nearest below.
-    # So an example from which a step is taken out is the same but for this step, which is how it
-    # shrinks. Labels must be unique by a lambda: by `itemgetter(0)`, or in a list of unique labels,
-    # Hypothesis would draw places among the labels that are left, and not the labels themselves.
-    label = st.integers(0, 2 * max_steps)
-    step = st.tuples(label, st.lists(label, max_size=max_steps))
-    plan = draw(
-        st.lists(step, min_size=min_steps, max_size=max_steps, unique_by=lambda step: step[0])
-    )
-    drawn_names = _names(draw, len(plan), names)
-    flow = DrawnFlow("flow", OAutom(executor="inline", clock=SimulatedClock()))
-    declared: dict[int, Execution] = {}
-    for (own_label, upstreams), name in zip(plan, drawn_names, strict=True):
-        waits_for = {_nearest(each, declared) for each in upstreams}
-        before = [step for each, step in declared.items() if each in waits_for]
-        make = _do_nothing if steps is None else draw(steps)
-        others = [_wait, _ask] * waits + [_choose] * branches
-        if others:
-            make = draw(st.just(make) | st.sampled_from(others))
-        if forwarding and make is _do_nothing and before and draw(st.booleans()):
-            made: Execution = PythonExecution(name, flow, _nothing, before)
-        else:
-            made = make(name, flow)
-            made.depends(*before)
-        if trigger_rules:
-            made.trigger_rule = draw(st.sampled_from(TriggerRule))
-            made.allow_failure = draw(st.booleans())
-        if retries:
-            made.retry = draw(st.none() | RETRIES)
-            made.timeout = made.timeout or draw(st.none() | st.just(5.0))
-        declared[own_label] = made
-    return flow
-
-
-def _nearest(number: int, labels: Iterable[int]) -> int | None:
-    """Return the greatest label up to a number, else the greatest of all."""
-    return max(labels, key=lambda label: (label <= number, label), default=None)
-
-
-def _names(draw: st.DrawFn, size: int, names: st.SearchStrategy[str] | None) -> list[str]:
-    if names is not None:
-        return draw(st.lists(names, min_size=size, max_size=size, unique=True))
-    letters = list(islice(_letters(), size))
-    return letters[::-1] if draw(st.booleans()) else letters  # what sorts by name shows up
-
-
-def _letters() -> Iterator[str]:
-    for size in count(1):
-        yield from map("".join, product(string.ascii_lowercase, repeat=size))
-
-
-def _do_nothing(name: str, flow: Flow) -> PythonExecution:
-    return PythonExecution(name, flow, _nothing)
-
-
-def _choose(name: str, flow: Flow) -> BranchExecution:
-    return BranchExecution(name, flow, _nothing)
-
-
-def _wait(name: str, flow: Flow) -> WaitExecution:
-    return WaitExecution(name, flow, seconds=3)
-
-
-def _ask(name: str, flow: Flow) -> ApprovalExecution:
-    return ApprovalExecution(name, flow, "may it go on?", timeout=8)
-
-
-def _nothing(*given: Any) -> None:
-    """Do what the steps of drawn flows do."""
-
-
 def outcomes(
     flow: Flow,
     *,
@@ -204,24 +70,29 @@ def outcomes(
 
     Args:
         flow: The flow.
-        outputs: What steps return.
+        outputs: What steps return. A step returns a list of these where a map is over what it
+            returns, and now and then something else there too.
         errors: With which exceptions they fail. `Skip` is none of them unless you say so: where one
             upstream is skipped and one fails, the end depends on which of them is first.
         max_attempts: How long the lists are at the most; with 1, an outcome stands by itself.
     """
 
     def outcomes_of(step: str) -> st.SearchStrategy[Any]:
-        if flow.steps[step].kind == "branch":
+        if step in flow.steps and flow.steps[step].kind == "branch":
             names = flow.graph.dependants_of(step)
             chosen = st.lists(st.sampled_from(names), unique=True) if names else st.just([])
             return chosen | errors
+        if step in mapped:
+            lists = st.lists(outputs, max_size=MAX_ITEMS)
+            return lists | lists | lists | lists | outputs | errors  # mostly there are items
         return st.booleans().flatmap(lambda fails: errors if fails else outputs)
 
     def attempts_of(step: str) -> st.SearchStrategy[Any]:
         attempts = st.lists(outcomes_of(step), min_size=1, max_size=max_attempts)
         return attempts.map(_without_list)
 
-    return _by_step(flow, attempts_of)
+    mapped = _mapped(flow)
+    return _by_step(flow, attempts_of, mapped)
 
 
 def durations(
@@ -238,12 +109,31 @@ def durations(
     return _by_step(flow, lambda _: attempts.map(_without_list))
 
 
+def _mapped(flow: Flow) -> list[str]:
+    """Return the steps whose whole outputs maps are over, and of which it matters what they are."""
+    _check_flow(flow)
+    overs = [step.over for step in flow.steps.values() if isinstance(step, MapExecution)]
+    whole = [each.name for each in overs if isinstance(each, OutputReference) and not each.path]
+    return [name for name in dict.fromkeys(whole) if flow.steps[name].kind in ("", "branch")]
+
+
 def _by_step(
-    flow: Flow, given: Callable[[str], st.SearchStrategy[Any]]
+    flow: Flow, given: Callable[[str], st.SearchStrategy[Any]], needed: Collection[str] = ()
 ) -> st.SearchStrategy[dict[str, Any]]:
+    """Return a strategy for what is said of some steps and instances, and of those needed."""
+    _check_flow(flow)
+    names = [*flow.steps]
+    for name, step in flow.steps.items():
+        if step.kind == "map":
+            names += [instance_name(name, index) for index in range(MAX_ITEMS)]
+    by_name = {name: given(name) for name in names}
+    certain = {name: by_name.pop(name) for name in needed}
+    return st.fixed_dictionaries(certain, optional=by_name)
+
+
+def _check_flow(flow: Flow) -> None:
     if not isinstance(flow, Flow):
         raise SettingError(f"a Flow is needed, not {flow!r}; draw it before")
-    return st.fixed_dictionaries({}, optional={step: given(step) for step in flow.steps})
 
 
 def _without_list(attempts: list[Any]) -> Any:
@@ -277,7 +167,9 @@ def histories(
     moment = st.tuples(st.sampled_from(get_args(When)), st.integers(1, 20))
     log = MortalLog(draw(st.lists(moment, max_size=max_crashes)))
     if flow is None:  # not `flow or ...`: Hypothesis warns who asks a strategy for its truth
-        flow = flows(trigger_rules=True, retries=True, waits=True, branches=True)
+        flow = flows(
+            trigger_rules=True, retries=True, waits=True, branches=True, limits=True, maps=True
+        )
     drawn = flow if isinstance(flow, Flow) else draw(flow)
     drawn.validate()
     ends = outcomes(drawn, errors=ERRORS | SKIPS, max_attempts=3)

@@ -171,7 +171,7 @@ def test_every_vect_ends_and_nothing_is_left_over(case: Case) -> None:
     runner = driver.scheduler._runner
     assert (runner.busy, runner._tasks, runner._ending) == (0, {}, {})
     assert not driver.scheduler._ready
-    assert not driver.scheduler._turns.size
+    assert not driver.scheduler.turns.size
 
 
 @moderate

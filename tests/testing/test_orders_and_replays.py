@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oautom import (
+    Event,
     Flow,
     InvalidHistoryError,
     LogError,
     MemoryEventLog,
     OAutom,
+    Pool,
     PythonExecution,
     SettingError,
     UnknownStepError,
@@ -24,6 +26,7 @@ from oautom import (
 from oautom.events import replay
 from oautom.testing import (
     ReplayDiffersError,
+    SimulatedClock,
     assert_replays,
     check_history,
     explore,
@@ -32,6 +35,8 @@ from oautom.testing import (
     outcomes,
     simulate,
 )
+from oautom.testing.lives import Lives, Moment, MortalLog
+from oautom.testing.simulation import Script, ScriptedWorkers
 
 from .test_simulated_runs import flow_of
 
@@ -137,6 +142,42 @@ def test_the_logs_of_real_runs_replay() -> None:
         for vect in (first, second, third):
             vect.wait()
         assert_replays(app.log, flow)
+
+
+def events_of_a_shared_pool(crash_at: Moment | None = None) -> tuple[list[Event], Flow]:
+    """Run two Vects whose first steps need the one slot of a pool."""
+    flow = flow_of("", "ab")
+    flow.steps["a"].pool = Pool("one", 1)
+    flow.validate()
+    clock, log = SimulatedClock(), MortalLog([crash_at] if crash_at else [])
+    script = Script(flow, {"a": 2, "b": 1}, {})
+    lives = Lives(flow, log, clock, lambda: ScriptedWorkers(script, clock, 9), script.decision)
+    lives.begin("first")
+    lives.begin("second")
+    lives.drive(lambda: all(lives.scheduler.is_over(run) for run in lives.runs.values()))
+    return list(log.read()), flow
+
+
+@pytest.mark.parametrize("crash_at", [None, ("after", 1), ("after", 2)])
+def test_a_start_that_waited_for_the_slot_of_another_vect_replays(crash_at: Moment | None) -> None:
+    events, flow = events_of_a_shared_pool(crash_at)
+
+    waited = [(event.vect, event.name) for event in events if event.step == "a"][-4:]
+    assert waited == [
+        *[("first", "step.started"), ("first", "step.succeeded")],
+        *[("second", "step.started"), ("second", "step.succeeded")],
+    ]
+    assert_replays(events, flow)
+
+
+def test_a_start_that_waits_no_longer_since_the_pool_is_larger_differs() -> None:
+    events, flow = events_of_a_shared_pool()
+    flow.steps["a"].pool = Pool("one", 2)
+
+    with pytest.raises(ReplayDiffersError) as caught:
+        assert_replays(events, flow)
+    assert caught.value.vect == "second"
+    assert caught.value.now == "step.started of 'a', attempt 1"
 
 
 CHANGES = {

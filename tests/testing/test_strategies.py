@@ -17,10 +17,13 @@ from oautom import (
     BashExecution,
     Execution,
     Flow,
+    MapExecution,
     OAutom,
+    Pool,
     PythonExecution,
     SettingError,
     Skip,
+    Vect,
     decide,
 )
 from oautom.states import EVENT_NAMES, PLAN_EVENTS
@@ -105,6 +108,45 @@ def test_names_and_kinds_of_steps_can_be_said(flow: Flow) -> None:
 @given(flows(min_steps=30, max_steps=40))
 def test_more_steps_than_letters_have_names_too(flow: Flow) -> None:
     assert {"z", "aa", "ab", "ac", "ad"} <= set(flow.steps)
+
+
+def is_mapped(flow: Flow) -> bool:
+    return any(isinstance(step, MapExecution) for step in flow.steps.values())
+
+
+LIMITED: dict[str, tuple[Callable[[Flow], Any], str]] = {
+    "a pool": (lambda flow: any(step.pool for step in flow.steps.values()), "a (pool one: 1)"),
+    "a pool of two": (lambda flow: Pool("two", 2) in [step.pool for step in flow.steps.values()],
+                      "a (pool two: 2)"),
+    "a priority": (lambda flow: any(step.priority for step in flow.steps.values()),
+                   "a (priority 1)"),
+    "a low priority": (lambda flow: any(step.priority < 0 for step in flow.steps.values()),
+                       "a (priority -1)"),
+    "a map": (is_mapped, "a; b << [a] (map, over a)"),
+    "a limited map": (lambda flow: is_mapped(flow) and "max_parallel" in flow.options.get("b", {}),
+                      "a; b << [a] (map, over a, max_parallel 1)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("is_wanted", "steps"), LIMITED.values(), ids=LIMITED)
+def test_the_smallest_flow_with_a_limit_is_left(
+    is_wanted: Callable[[Flow], Any], steps: str
+) -> None:
+    drawn = smallest(flows(limits=True, maps=True), is_wanted)
+
+    assert repr(drawn) == f"<Flow 'flow': {steps}>"
+
+
+@moderate
+@given(st.data())
+def test_every_kind_of_step_that_is_drawn_may_stand_before_a_map(data: st.DataObject) -> None:
+    flow = data.draw(flows(waits=True, branches=True, forwarding=True, limits=True, maps=True))
+
+    flow.validate()
+    ends = data.draw(outcomes(flow, max_attempts=2))
+    vect = simulate(flow, outcomes=ends, durations=data.draw(durations(flow)), max_workers=2)
+    assert vect.state in ("success", "failed")
+    check_history(vect.events(), flow, max_workers=2)
 
 
 # What is left of a failing example
@@ -225,6 +267,67 @@ def test_outcomes_and_durations_are_taken_as_they_are_drawn(data: st.DataObject)
         if step.state == "success":
             assert step.output == first
     explore(flow, outcomes=ends, max_schedules=5)
+
+
+FOUND: dict[str, Callable[[Vect], bool]] = {
+    "an instance": lambda vect: "b[0]" in vect.steps,
+    "an instance that fails": lambda vect: "items failed" in (vect.steps["b"].error or ""),
+    "an output of an instance": lambda vect: any(vect.steps["b"].output or ()),
+    "no list": lambda vect: "over must be a list" in (vect.steps["b"].error or ""),
+    "no items": lambda vect: vect.steps["b"].output == [],
+}
+
+
+@pytest.mark.parametrize("is_wanted", FOUND.values(), ids=FOUND)
+def test_outcomes_are_those_of_lists_and_of_instances(is_wanted: Callable[[Vect], bool]) -> None:
+    flow = Flow("flow", OAutom())
+    MapExecution("b", flow, str, PythonExecution("a", flow, list))
+
+    ends = smallest(outcomes(flow), lambda ends: is_wanted(simulate(flow, outcomes=ends)))
+    assert "a" in ends
+
+
+def test_an_instance_takes_as_long_as_is_drawn_for_it() -> None:
+    flow = Flow("flow", OAutom())
+    MapExecution("b", flow, str, PythonExecution("a", flow, list))
+
+    def takes_seven(seconds: dict[str, Any]) -> bool:
+        vect = simulate(flow, outcomes={"a": [["x", "y"]]}, durations=seconds)
+        spans = [
+            (vect.steps[name].end_date - vect.steps[name].start_date).seconds
+            for name in ("b[0]", "b[1]")
+        ]
+        return spans == [0, 7]
+
+    assert smallest(durations(flow), takes_seven)["b[1]"] == 7
+
+
+def test_something_is_said_of_instances_too() -> None:
+    flow = Flow("flow", OAutom())
+    MapExecution("b", flow, str, PythonExecution("a", flow, list))
+
+    assert "b[1]" in smallest(outcomes(flow), lambda ends: "b[1]" in ends)
+
+
+def test_histories_tell_of_pools_priorities_and_maps() -> None:
+    told: set[str] = set()
+
+    @settings(deadline=None, max_examples=150, derandomize=True, database=None)
+    @given(histories())
+    def look(history: Any) -> None:
+        for event in history:
+            told.update(*event.data.get("options", {}).values())
+
+    look()
+    assert told >= {"pool", "priority", "over", "max_parallel"}
+
+
+def test_histories_of_a_map_tell_of_its_instances() -> None:
+    flow = Flow("flow", OAutom())
+    MapExecution("b", flow, str, PythonExecution("a", flow, list))
+
+    found = smallest(histories(flow), lambda history: "b[0]" in {each.step for each in history})
+    check_history(found, flow)
 
 
 def test_outcomes_need_a_flow() -> None:

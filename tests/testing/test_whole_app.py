@@ -90,6 +90,8 @@ class Model:
         self.cancelled: set[str] = set()
         self.policies = {name: step.retry for name, step in drawn.steps.items()}
         self.timeouts = {name: step.timeout for name, step in drawn.steps.items()}
+        self.pools = {name: step.pool for name, step in drawn.steps.items()}
+        self.priorities = {name: step.priority for name, step in drawn.steps.items()}
         self.kinds = {name: step.kind for name, step in drawn.steps.items()}
         self.paused: set[str] = set()
         self.shunned: set[tuple[str, str]] = set()  # not followed by a branch before them
@@ -243,12 +245,28 @@ class Model:
         self.due = [place for place in self.due if not self.is_held(place[1])]
         for place in held:
             self.begin(*place)
-        while self.due and self.busy < self.workers:
-            vect, step = self.due.pop(0)
+        while self.busy < self.workers and (place := self.next_turn()):
+            vect, step = place
+            self.due.remove(place)
             is_due = self.steps[vect][step] == "pending" and vect not in self.paused
             if is_due and (vect, step) not in self.shunned:
                 self.begin(vect, step)
                 self.busy += 1
+
+    def next_turn(self) -> tuple[str, str] | None:
+        """Return the first of the highest priority whose pool has room."""
+        with_room = [place for place in self.due if self.has_slot(place[1])]
+        return max(with_room, key=lambda place: self.priorities[place[1]], default=None)
+
+    def has_slot(self, step: str) -> bool:
+        pool = self.pools[step]
+        taken = [
+            name
+            for states in self.steps.values()
+            for name, state in states.items()
+            if state == "running" and self.pools[name] == pool and not self.is_held(name)
+        ]
+        return pool is None or len(taken) < pool.slots
 
     def is_held(self, step: str) -> bool:
         return self.kinds[step] in ("wait", "approval")
@@ -329,6 +347,7 @@ class WholeApp(RuleBasedStateMachine):
             waits=True,
             branches=True,
             forwarding=True,
+            limits=True,
         ),
         workers=st.integers(1, 3),
         at_once=st.integers(1, 3),
@@ -362,6 +381,8 @@ class WholeApp(RuleBasedStateMachine):
                 "allow_failure": like.allow_failure,
                 "retry": like.retry,
                 "timeout": like.timeout,
+                "pool": like.pool,
+                "priority": like.priority,
             }
             step: Execution
             if isinstance(like, WaitExecution):
@@ -612,7 +633,7 @@ class PlannedApp(WholeApp):
     """One whose flow a plan starts too; no steps that time itself would move meanwhile."""
 
     @initialize(
-        drawn=flows(min_steps=1, max_steps=5, trigger_rules=True, branches=True),
+        drawn=flows(min_steps=1, max_steps=5, trigger_rules=True, branches=True, limits=True),
         workers=st.integers(1, 3),
         at_once=st.integers(1, 3),
     )

@@ -35,6 +35,8 @@ from oautom import (
 from oautom.events.check import INVARIANTS, InvariantError, check_history, violations
 from oautom.events.jsonl import from_line, to_line
 from oautom.testing import SimulatedClock, simulate
+from oautom.testing.lives import Lives, MortalLog
+from oautom.testing.simulation import Script, ScriptedWorkers
 
 from .hand_made import (
     NOON,
@@ -888,6 +890,24 @@ def test_polled_steps_of_the_flow_given_hold_no_worker() -> None:
     events = simulate(flow, max_workers=1, durations=dict.fromkeys("abc", 9)).events()
     check_history(events, flow, max_workers=1)
     assert {e.invariant for e in violations(events, max_workers=1)} == {"steps-fit-the-workers"}
+
+
+def test_a_slot_that_a_cancel_frees_is_taken_when_the_cancel_is_whole() -> None:
+    flow = Flow("f", Registry())
+    for name in "ab":
+        PythonExecution(name, flow, nothing, pool=Pool("p", 1) if name == "a" else None)
+    clock, log = SimulatedClock(), MortalLog()
+    script = Script(flow, {"a": 5, "b": 5}, {})
+    lives = Lives(flow, log, clock, lambda: ScriptedWorkers(script, clock, 9), script.decision)
+    for vect in ("first", "second"):
+        lives.begin(vect)
+    clock.call_later(1, lambda: lives.cancel("first", "enough"))
+    lives.drive(lambda: all(map(lives.scheduler.is_over, lives.runs.values())))
+    events = list(log.read())
+
+    cancels = ["step.cancelled", "step.cancelled", "vect.cancelled", "step.started"]
+    assert [event.name for event in events[7:11]] == cancels
+    check_history(events, flow, max_workers=9)
 
 
 @pytest.mark.parametrize("wrong", [{"flow": "f"}, {"max_workers": 0}, {"max_workers": "2"}])
