@@ -16,7 +16,7 @@ from oautom.executions.map import MapExecution
 from oautom.flow import Flow
 from oautom.params import NO_PARAMS
 from oautom.references import ParamReference
-from oautom.states import VECT_ENDS
+from oautom.states import HELD, VECT_ENDS
 
 
 class Run:
@@ -81,11 +81,12 @@ class Run:
         )
 
     def lost_steps(self) -> list[StepState]:
-        """Return the steps that ran when their program ended, and shall not run again."""
+        """Return the steps at work when their program ended that shall not run again."""
         return [
             step
             for step in self.state.steps.values()
-            if step.state == "running" and self.execution(step).on_crash == "fail"
+            if step.state == "running" and step.kind not in HELD
+            if self.execution(step).on_crash == "fail"
         ]
 
     def params(self) -> Mapping[str, Any]:
