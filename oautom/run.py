@@ -82,7 +82,7 @@ class Run:
         )
 
     def lost_steps(self) -> list[StepState]:
-        """Return the steps that ran when their program ended, and shall not run again."""
+        """Return the steps at work when their program ended that shall not run again."""
         return [
             step
             for step in self.state.steps.values()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Optional, Unpack
 
 from oautom.annotations import MISSING, UNKNOWN, part_type, return_type
 from oautom.errors import shown
@@ -63,9 +63,10 @@ class MapExecution(PythonExecution):
 
     @cached_property
     def output_type(self) -> Any:
-        """A list of what the function says that it returns."""
-        of_one = self.instance_type
-        return UNKNOWN if of_one is UNKNOWN else list[of_one]  # type: ignore[valid-type] # a value
+        """A list of what the function says that it returns; an instance may skip itself."""
+        if (of_one := self.instance_type) is UNKNOWN:
+            return UNKNOWN
+        return list[Optional[of_one]]  # type: ignore[valid-type]  # noqa: UP045 - a value
 
     @cached_property
     def instance_type(self) -> Any:

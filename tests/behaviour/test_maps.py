@@ -181,6 +181,30 @@ def test_items_and_outputs_have_their_types_in_a_durable_log(tmp_path: Path) -> 
         check(app, flow)
 
 
+def test_what_has_skipped_itself_is_none_for_all_that_use_the_list(tmp_path: Path) -> None:
+    def only_odd(n: int) -> date:
+        if n % 2 == 0:
+            raise Skip("even")
+        return date(2026, 11, n)
+
+    def year(day: date | None) -> int:
+        return day.year if day else 0
+
+    def count(days: list[date], second: date) -> list[int]:
+        return [len(days), second.day]
+
+    with OAutom(log=tmp_path / "runs.db") as app:
+        flow = Flow("flow", app)
+        days = MapExecution("days", flow, only_odd, items_of(flow, [2, 3]))
+        MapExecution("years", flow, year, days)
+        PythonExecution("count", flow, count, [days, days.output[1]])
+        vect = app.run(flow)
+
+        assert vect.result("days") == [None, date(2026, 11, 3)]
+        assert (vect.result("years"), vect.result("count")) == ([0, 2026], [2, 3])
+        check(app, flow)
+
+
 def test_only_what_has_failed_of_a_map_is_retried(inline: OAutom) -> None:
     calls: list[int] = []
 

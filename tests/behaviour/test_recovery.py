@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from oautom import (
+    ApprovalExecution,
     BashExecution,
     Context,
     EngineError,
     Flow,
     FlowChangedError,
     FlowError,
+    MapExecution,
     MemoryEventLog,
     OAutom,
     OAutomMode,
@@ -23,9 +25,10 @@ from oautom import (
     UnknownFlowError,
     UnknownVectError,
     VectAlreadyRunningException,
+    WaitExecution,
 )
 from oautom.events import signals
-from oautom.testing import assert_replays, check_history
+from oautom.testing import SimulatedClock, assert_replays, check_history
 
 Declare = Callable[[OAutom], Flow]
 
@@ -178,6 +181,70 @@ def test_on_crash_fail_fails_the_step_and_blocks_what_waits_for_it(path: Path, w
         )
         assert vect.steps["last"].state == "upstream_failed"
         check_history(app.log.read())
+
+
+def test_who_waits_for_a_time_or_a_person_goes_on_waiting_whatever_on_crash_says(
+    path: Path,
+) -> None:
+    """Nothing was at work there, so the end of the program has ended nothing."""
+
+    def declare(app: OAutom) -> Flow:
+        flow = Flow("flow", app)
+        WaitExecution("wait", flow, seconds=3600, on_crash="fail")
+        ApprovalExecution("gate", flow, "ship it?", on_crash="fail")
+        return flow
+
+    clock = SimulatedClock()
+    with OAutom(log=path, clock=clock) as app, pytest.raises(TimeoutError):
+        app.start(declare(app), vect_id="v").wait(1000)
+    with OAutom(log=path, clock=clock) as app:
+        flow = declare(app)
+        vect = app.start(flow, vect_id="v")
+        with pytest.raises(TimeoutError):
+            vect.wait(1000)
+        assert [step.state for step in vect.steps.values()] == ["running", "running"]
+        vect.approve("gate", "Ada")
+
+        assert vect.wait() == "success"
+        assert [step.attempt for step in vect.steps.values()] == [1, 1]
+        assert clock.monotonic() == 3600
+        check_history(app.log.read(), flow)
+
+
+def test_on_crash_fail_fails_the_instances_that_ran_and_lets_their_map_go_on(
+    path: Path, work: Work
+) -> None:
+    def one(n: int, context: Context) -> str:
+        return work.slow(context) if n == 1 else work.quick(context)
+
+    def declare(app: OAutom) -> Flow:
+        flow = Flow("flow", app, params={"items": list[int]})
+        over = flow.param("items")
+        mapped = MapExecution("map", flow, one, over, max_parallel=1, on_crash="fail")
+        mapped >> PythonExecution("last", flow, work.quick)
+        return flow
+
+    with OAutom(OAutomMode.background, log=path) as app:
+        app.start(declare(app), {"items": [0, 1, 2]}, vect_id="v")
+        assert work.has_begun.wait(60)
+    with OAutom(log=path) as app:
+        flow = declare(app)
+        vect = app.start(flow, {"items": [0, 1, 2]}, vect_id="v")
+
+        assert vect.wait(30) == "failed"
+        assert work.calls == ["map[0]", "map[1]", "map[2]"]
+        assert {name: (step.state, step.attempt) for name, step in vect.steps.items()} == {
+            "map": ("failed", 1),
+            "last": ("upstream_failed", 0),
+            "map[0]": ("success", 1),
+            "map[1]": ("failed", 1),
+            "map[2]": ("success", 1),
+        }
+        assert vect.steps["map"].error == (
+            "1 of its 3 items failed, first map[1]: "
+            "the program ended while the step ran, and on_crash is 'fail'"
+        )
+        check_history(app.log.read(), flow)
 
 
 def test_on_crash_is_one_of_two_words(path: Path) -> None:

@@ -7,24 +7,29 @@ written by the steps. Each check adds a sentence to `Evidence.violations`.
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 
 from oautom import Event, OAutomError
 from oautom.events import replay
 from oautom.events.check import check_history
+from oautom.events.fold import waits_until
 from oautom.events.sqlite import SqliteEventLog
 
-from .plans import Plan, expected
-from .program import day_of
+from .plans import SILENT, Plan, allowed, declared, instances
+from .steps import params_of
 
 Place = tuple[str, str]
 """A step of a Vect."""
+
+_BEGINNINGS = ("begin", "asked")
+_OF_PEOPLE = ("asked", "decided")
+_TOLD_ENDS = ("step.succeeded", "step.failed", "step.skipped")
 
 
 class Line(NamedTuple):
@@ -61,7 +66,7 @@ class Evidence:
         self.events: list[Event] = []
         self._folder = folder
         self._plan = plan
-        self._begun_at_success: dict[Place, int] = {}
+        self._begun_at_end: dict[Place, int] = {}
         self._lost: set[Place] = set()
 
     @property
@@ -85,6 +90,10 @@ class Evidence:
         self._check_lines_against_log(lines, events)
         self._check_attempts(events)
         self._check_delays(lines, events)
+        self._check_lives(lines, events)
+        self._check_maps(lines, events)
+        self._check_decisions(lines, events)
+        self._check_pauses(events)
         if (self._folder / "strangers").exists():
             self._say(f"left running: {(self._folder / 'strangers').read_text()}")
 
@@ -117,14 +126,11 @@ class Evidence:
         """Order of the graph, attempts that overlap, and successes that were done again."""
         ended: set[Place] = set()
         newest: Counter[Place] = Counter()
-        begun = Counter(line.place for line in lines if line.what == "begin")
-        waits = self._waits()
         upstreams = {
-            (vect, step["name"]): [
-                (vect, upstream) for upstream in step["upstreams"] if upstream not in waits[flow]
-            ]
+            (vect, name): [(vect, told) for told in self._told_before(flow, step)]
             for vect, flow in self._plan["vects"].items()
             for step in self._plan["flows"][flow]
+            for name in (step["name"], *instances(step))
         }
         for line in lines:
             if line.what == "wrong":
@@ -137,51 +143,65 @@ class Evidence:
                 newest[line.place] = line.attempt
                 if missing := [up for up in upstreams[line.place] if up not in ended]:
                     self._say(f"{line} began before {missing} ended")
-            elif line.what == "end":
+            elif line.what in ("end", "skip", "decided"):
                 ended.add(line.place)
-        for place, times in self._begun_at_success.items():
+        begun = Counter(line.place for line in lines if line.what in _BEGINNINGS)
+        for place, times in self._begun_at_end.items():
             if begun[place] != times:
-                self._say(f"{place} began again after its success was in the log")
+                self._say(f"{place} began, or was asked, again after its end was in the log")
 
-    def _waits(self) -> dict[str, set[str]]:
-        """Return the steps of each flow that say nothing: the engine itself waits."""
-        flows = self._plan["flows"].items()
-        return {flow: {s["name"] for s in steps if s["kind"] == "wait"} for flow, steps in flows}
+    def _told_before(self, flow: str, step: Mapping[str, Any]) -> Iterator[str]:
+        """Yield what must have ended before a step begins, as far as the side file is told so."""
+        steps = {each["name"]: each for each in self._plan["flows"][flow]}
+        for name in step["upstreams"]:
+            if steps[name]["kind"] == "wait":
+                yield from self._told_before(flow, steps[name])
+            elif steps[name]["kind"] == "map":
+                yield from instances(steps[name])
+                yield from self._told_before(flow, steps[name])  # it may have no instance
+            else:
+                yield name
+
+    def _step(self, place: Place) -> Mapping[str, Any]:
+        """Return what the plan says of a step; of an instance, of its map."""
+        steps = self._plan["flows"][self._plan["vects"][place[0]]]
+        return next(step for step in steps if step["name"] == declared(place[1]))
+
+    def _is_silent(self, place: Place) -> bool:
+        """Whether nobody is at work at a step: the engine itself waits, for whatever it is."""
+        step = self._step(place)
+        return step["kind"] in SILENT and step["name"] == place[1]
 
     def _check_lines_against_log(self, lines: Sequence[Line], events: Sequence[Event]) -> None:
-        waits = self._waits()
         started = {(e.vect, e.step, e.attempt) for e in events if e.name == "step.started"}
         told = {(*line.place, line.attempt, line.what) for line in lines}
-        begun = Counter(line.place for line in lines if line.what == "begin")
+        begun = Counter(line.place for line in lines if line.what in _BEGINNINGS)
         for line in lines:
             if (*line.place, line.attempt) not in started:
                 self._say(f"not started in the log: {line}")
         for event in events:
             place = (event.vect, event.step or "")
-            if event.name == "step.succeeded":
-                self._begun_at_success.setdefault(place, begun[place])
-                is_wait = place[1] in waits[event.flow]
-                if not is_wait and (*place, event.attempt, "end") not in told:
-                    self._say(f"in the log, but never done: {event}")
+            if event.name in _TOLD_ENDS:
+                self._begun_at_end.setdefault(place, begun[place])
+            told_end = {"step.succeeded": "end", "step.skipped": "skip"}.get(event.name)
+            has_told = event.attempt is None or (*place, event.attempt, told_end) in told
+            if told_end and not has_told and not self._is_silent(place):
+                self._say(f"in the log, but never done: {event}")
             if event.name == "step.failed" and "on_crash" in event.data["error"]:
                 self._lost.add(place)
 
     def _check_attempts(self, events: Sequence[Event]) -> None:
         """Attempts count from 1; a step that may not run twice has one."""
         attempts: Counter[Place] = Counter()
-        once = {
-            (vect, step["name"])
-            for vect, flow in self._plan["vects"].items()
-            for step in self._plan["flows"][flow]
-            if step["on_crash"] == "fail"
-        }
         for event in events:
+            place = (event.vect, event.step or "")
             if event.name == "step.started":
-                place = (event.vect, event.step or "")
                 attempts[place] += 1
                 if event.attempt != attempts[place]:
                     self._say(f"attempts do not count from 1: {event}")
-                if place in once and event.attempt != 1:
+                if event.attempt != 1 and self._is_silent(place):
+                    self._say(f"nobody was at work, and begun again: {event}")
+                if event.attempt != 1 and self._step(place)["on_crash"] == "fail":
                     self._say(f"on_crash='fail', and begun again: {event}")
 
     def _check_delays(self, lines: Sequence[Line], events: Sequence[Event]) -> None:
@@ -193,6 +213,81 @@ class Evidence:
                 later = [x for x in lines if x.place == place and x.attempt > (event.attempt or 0)]
                 if any(line.time < due - 0.001 for line in later):
                     self._say(f"tried again too early: {event}")
+        due = {(e.vect, e.step): until for e in events if (until := waits_until(e)) is not None}
+        for event in events:
+            is_late = event.name == "step.failed" and "in time" in event.data["error"]
+            if is_late or (event.name == "step.succeeded" and (event.vect, event.step) in due):
+                is_wait = self._step((event.vect, event.step or ""))["kind"] == "wait"
+                if (is_late or is_wait) and event.time < due[event.vect, event.step]:
+                    self._say(f"it has not waited for its time: {event}")
+
+    def _check_lives(self, lines: Sequence[Line], events: Sequence[Event]) -> None:
+        """Nothing that a dead program has left goes on beside what its next life begins."""
+        newest: Counter[str] = Counter()
+        lives = _lives(events)
+        for line in lines:
+            life = lives.get((*line.place, line.attempt), 0)
+            if line.what not in _OF_PEOPLE:
+                if life < newest[line.vect]:
+                    self._say(f"it goes on beside what was begun after its death: {line}")
+                newest[line.vect] = max(life, newest[line.vect])
+
+    def _check_maps(self, lines: Sequence[Line], events: Sequence[Event]) -> None:
+        """A map makes its instances once, and no more of them are at work than it says."""
+        at_work: dict[tuple[str, str, int], set[str]] = defaultdict(set)
+        lives = _lives(events)
+        for line in lines:  # what began in a life that is over is at work no more
+            life = lives.get((*line.place, line.attempt), 0)
+            one = at_work[line.vect, declared(line.step), life]
+            if line.what == "begin":
+                one.add(line.step)
+            else:
+                one.discard(line.step)
+            limit = self._step(line.place).get("max_parallel")
+            if limit is not None and len(one) > limit:
+                self._say(f"more than {limit} at work: {one}, {line}")
+        running: dict[Place, set[str]] = defaultdict(set)
+        for event in events:
+            place = (event.vect, event.step or "")
+            if event.step is None or not event.step.endswith("]"):
+                if event.name == "step.started" and self._step(place)["kind"] == "map":
+                    wanted = len(instances(self._step(place)))
+                    if (event.data["count"], event.data.get("problem")) != (wanted, None):
+                        self._say(f"it has other instances than the {wanted} of its list: {event}")
+                continue
+            one = running[event.vect, declared(event.step)]
+            (one.add if event.dest == "running" else one.discard)(event.step)
+            if len(one) > (self._step(place)["max_parallel"] or len(one)):
+                self._say(f"more than max_parallel run: {one}, {event}")
+
+    def _check_decisions(self, lines: Sequence[Line], events: Sequence[Event]) -> None:
+        """What is decided is what somebody has said."""
+        said = {(*line.place, str(line.pid)) for line in lines if line.what == "decided"}
+        for event in events:
+            place = (event.vect, event.step or "")
+            if event.step is None or self._step(place)["kind"] != "approval":
+                continue
+            if event.name == "step.succeeded":
+                by, data = event.data["output"]["by"], event.data["output"]["data"]
+                if (*place, by) not in said or data != list(place):
+                    self._say(f"nobody has approved so: {event}")
+            if event.name == "step.failed" and "rejected" in event.data["error"]:
+                by = event.data["error"].removeprefix("rejected by ").partition(":")[0]
+                if (*place, by) not in said:
+                    self._say(f"nobody has rejected so: {event}")
+
+    def _check_pauses(self, events: Sequence[Event]) -> None:
+        """Nothing starts in a pause, in whatever life; each is asked for once, and had once."""
+        paused: set[str] = set()
+        times: Counter[tuple[str, str]] = Counter()
+        for event in events:
+            if event.name in ("vect.paused", "vect.resumed"):
+                (paused.add if event.dest == "paused" else paused.discard)(event.vect)
+                times[event.vect, event.name] += 1
+            if event.name == "step.started" and event.vect in paused:
+                self._say(f"started in a pause: {event}")
+        if any(count > 1 for count in times.values()):
+            self._say(f"asked for once, and done again: {times}")
 
     def look_at_end(self) -> None:
         """Hold the end against what was to come, when the program says that all is done."""
@@ -200,18 +295,47 @@ class Evidence:
         vects = replay(self.events)
         for vect, flow in self._plan["vects"].items():
             steps = self._plan["flows"][flow]
-            if vects[vect].params != {"day": day_of(vect).isoformat()}:
+            if vects[vect].params != params_of(vect):
                 self._say(f"{vect} has the parameters {vects[vect].params}")
             lost = {step for name, step in self._lost if name == vect}
-            wanted = dict(expected(steps, lost))
             found = {name: step.state for name, step in vects[vect].steps.items()}
-            if found != wanted:
+            wanted = allowed(steps, found, lost)
+            if found.keys() != wanted.keys() or any(found[n] not in wanted[n] for n in wanted):
                 self._say(f"{vect} has ended as {found}, not as {wanted}")
-            is_success = set(wanted.values()) <= {"success"}
+            is_success = {"failed", "upstream_failed"}.isdisjoint(found.values())
             if vects[vect].state != ("success" if is_success else "failed"):
                 self._say(f"{vect} is {vects[vect].state}")
+            self._check_outputs(vect, steps)
         if self.log_id is not None and (left := marked("OAUTOM_LOG", self.log_id)):
             self._say(f"left running at the end: {[process.cmdline() for process in left]}")
+
+    def _check_outputs(self, vect: str, steps: Sequence[Mapping[str, Any]]) -> None:
+        """The output of a map is those of its instances, each once, in the order of the items."""
+        told = {
+            e.step: e.data.get("output")
+            for e in self.events
+            if e.vect == vect and e.name in ("step.succeeded", "step.skipped")
+        }
+        found = replay(self.events)[vect].steps
+        for step in steps:
+            if step["kind"] == "map" and found[step["name"]].state == "success":
+                wanted = [told[name] for name in instances(step)]
+                of = [each["of"] if each else None for each in wanted]
+                if found[step["name"]].output != wanted or any(
+                    one not in (None, name) for one, name in zip(of, instances(step), strict=True)
+                ):
+                    self._say(f"{vect}, {step['name']}: its output is not that of its instances")
+
+
+def _lives(events: Sequence[Event]) -> dict[tuple[str, str, int], int]:
+    """Return in which life of the program, from 0, an attempt of a step of a Vect has begun."""
+    lives: dict[tuple[str, str, int], int] = {}
+    newest: Counter[str] = Counter()
+    for event in events:
+        newest[event.vect] += event.name == "vect.recovered"
+        if event.name == "step.started":
+            lives[event.vect, event.step or "", event.attempt or 0] = newest[event.vect]
+    return lives
 
 
 def marked(name: str, value: str) -> list[psutil.Process]:

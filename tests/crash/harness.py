@@ -21,6 +21,7 @@ import psutil
 from oautom.events.sqlite import SqliteEventLog
 
 from .checks import Evidence, marked
+from .people import attended
 from .plans import Plan
 
 PROGRAM = Path(__file__).with_name("program.py")
@@ -154,15 +155,16 @@ def run(folder: Path, plan: Plan, kills: list[Kill]) -> Result:
         (folder / "plan.json").write_text(json.dumps(plan))
         evidence = Evidence(folder, plan)
         killed = lives = 0
-        for kill in kills:
-            life = Life(folder, "plan.json")
-            lives += 1
-            was_killed = life.kill_at(kill)
-            killed += was_killed
-            evidence.look()
-            if not was_killed and life.process.returncode != 0:
-                evidence.violations.append(f"a life has failed: {_errors(folder)}")
-        finish(folder, evidence, "plan.json")
+        with attended(folder, plan):
+            for kill in kills:
+                life = Life(folder, "plan.json")
+                lives += 1
+                was_killed = life.kill_at(kill)
+                killed += was_killed
+                evidence.look()
+                if not was_killed and life.process.returncode != 0:
+                    evidence.violations.append(f"a life has failed: {_errors(folder)}")
+            finish(folder, evidence, "plan.json")
         return Result(lives + 1, killed, evidence.violations)
 
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-Plan = dict[str, Any]
+from .steps import PARAM_ITEMS
 
-KINDS = ("bash", "tree", "deaf", "pipe", "python", "listens", "wait")
+Plan = dict[str, Any]
+Steps = list[dict[str, Any]]
+
+BASH_KINDS = ("bash", "tree", "deaf", "pipe")
+FUNCTION_KINDS = ("python", "listens")
+KINDS = (*BASH_KINDS, *FUNCTION_KINDS, "wait", "map", "map", "map", "approval", "branch")
+SILENT = frozenset({"wait", "approval", "map"})
+"""Kinds of steps that tell the side file nothing: no worker is at work there."""
 
 
 def drawn(seed: int, **fixed: Any) -> Plan:
@@ -26,39 +33,122 @@ def drawn(seed: int, **fixed: Any) -> Plan:
         plan["max_workers"] = 1
     names = list(plan["flows"])
     plan["vects"] = {f"vect-{i}": chance.choice(names) for i in range(chance.randint(1, 3))}
+    plan["pauses"] = {
+        vect: {"after": chance.randint(2, 12), "seconds": chance.random() * 0.5}
+        for vect in plan["vects"]
+        if chance.random() < 0.25
+    }
     return plan
 
 
-def _steps(chance: random.Random) -> list[dict[str, Any]]:
-    steps: list[dict[str, Any]] = []
+def _steps(chance: random.Random) -> Steps:
+    steps: Steps = []
     for i in range(chance.randint(2, 6)):
         before = [step["name"] for step in steps]
         outcome = chance.choices(["end", "fail", "flaky"], [84, 8, 8])[0]
-        is_once = outcome != "flaky" and chance.random() < 0.12
-        kind = chance.choice(KINDS)
-        if kind == "wait":  # nobody is at work, so nothing fails, and nothing is lost
-            outcome, is_once = "end", False
-        steps.append(
-            {
-                "name": f"step {i}",
-                "upstreams": sorted(chance.sample(before, min(len(before), chance.randint(0, 2)))),
-                "kind": kind,
-                "seconds": round(chance.choice([0, 0.01, 0.05, 0.2]) * chance.random(), 4),
-                "outcome": outcome,
-                "on_crash": "fail" if is_once else "rerun",
-            }
-        )
+        step = {
+            "name": f"step {i}",
+            "upstreams": sorted(chance.sample(before, min(len(before), chance.randint(0, 2)))),
+            "kind": chance.choice(KINDS),
+            "seconds": round(chance.choice([0, 0.01, 0.05, 0.2]) * chance.random(), 4),
+            "outcome": outcome,
+        }
+        step |= _more(chance, step["kind"], steps)
+        step["upstreams"] = sorted({*step["upstreams"], *filter(None, [step.get("over")])})
+        is_once = not _is_flaky(step) and chance.random() < 0.12
+        steps.append({**step, "on_crash": "fail" if is_once else "rerun"})
+    for step in steps:
+        if step["kind"] == "branch":
+            dependants = _dependants(steps, step["name"])
+            step["follows"] = [name for name in dependants if chance.random() < 0.6]
     return steps
 
 
-def expected(steps: list[dict[str, Any]], lost: set[str]) -> Mapping[str, str]:
-    """Return the final state of each step, where those that are `lost` died with their program."""
-    states: dict[str, str] = {}
+def _more(chance: random.Random, kind: str, before: Steps) -> dict[str, Any]:
+    """Return what only a step of a kind has."""
+    if kind in FUNCTION_KINDS:
+        return {"gives": chance.randint(0, 5)}
+    if kind == "wait":
+        return {"outcome": "end"}
+    if kind == "approval":
+        outcome = chance.choices(["end", "fail", "late"], [80, 10, 10])[0]
+        return {"outcome": outcome, "by": chance.choice(["program", "person"])}
+    if kind == "map":
+        over, count = chance.choice([(None, PARAM_ITEMS), *_lists(before)])
+        outcomes = chance.choices(["end", "fail", "flaky", "skip"], [86, 4, 6, 4], k=count)
+        limit = chance.choice([None, 1, 2, 3])
+        return {"outcome": "end", "over": over, "items": outcomes, "max_parallel": limit}
+    return {}
+
+
+def _lists(steps: Steps) -> list[tuple[str, int]]:
+    """Return the steps that give a list, and how long it is."""
+    given = [(step["name"], step["gives"]) for step in steps if "gives" in step]
+    return given + [(step["name"], len(step["items"])) for step in steps if "items" in step]
+
+
+def _is_flaky(step: Mapping[str, Any]) -> bool:
+    return "flaky" in (step["outcome"], *step.get("items", ()))
+
+
+def instances(step: Mapping[str, Any]) -> list[str]:
+    """Return the names of the instances of a map; of any other step there are none."""
+    return [f"{step['name']}[{i}]" for i in range(len(step.get("items", ())))]
+
+
+def declared(name: str) -> str:
+    """Return the step of the flow that an attempt is one of: of an instance, its map."""
+    return name.partition("[")[0]
+
+
+def _dependants(steps: Steps, name: str) -> list[str]:
+    return [step["name"] for step in steps if name in step["upstreams"]]
+
+
+def _reached(steps: Steps, names: Sequence[str]) -> set[str]:
+    reached = set(names)
+    for step in steps:  # upstreams stand before what depends on them
+        if reached.intersection(step["upstreams"]):
+            reached.add(step["name"])
+    return reached
+
+
+def allowed(steps: Steps, found: Mapping[str, str], lost: set[str]) -> dict[str, set[str]]:
+    """Return the final states that each step may have, as those before it have ended.
+
+    There is more than one only where a failure and a branch both keep a step from starting: which
+    of them came first decides.
+
+    Args:
+        steps: The steps of a flow.
+        found: The states in which they have ended.
+        lost: Those that died with their program, and shall not run again.
+    """
+    states: dict[str, set[str]] = {}
+    shunned: set[str] = set()
     for step in steps:
-        if any(states[upstream] != "success" for upstream in step["upstreams"]):
-            states[step["name"]] = "upstream_failed"
-        elif step["outcome"] == "fail" or step["name"] in lost:
-            states[step["name"]] = "failed"
-        else:
-            states[step["name"]] = "success"
+        name, before = step["name"], {found.get(upstream) for upstream in step["upstreams"]}
+        states[name] = set()
+        if before & {"failed", "upstream_failed"}:
+            states[name].add("upstream_failed")
+        if name in shunned or "skipped" in before:
+            states[name].add("skipped")
+        if states[name]:
+            continue
+        ends = {name: step["outcome"]}
+        ends |= dict(zip(instances(step), step.get("items", ()), strict=True))
+        for one, outcome in ends.items():
+            is_silent = one == name and step["kind"] in SILENT  # nothing of it can be lost
+            states[one] = {_end(outcome, is_lost=one in lost and not is_silent)}
+        if any(states[one] == {"failed"} for one in instances(step)):
+            states[name] = {"failed"}
+        if step["kind"] == "branch" and found.get(name) == "success":
+            followed = _reached(steps, step["follows"])
+            shunned |= set(_dependants(steps, name)) - followed
     return states
+
+
+def _end(outcome: str, *, is_lost: bool) -> str:
+    if is_lost or outcome in ("fail", "late"):
+        return "failed"
+    return "skipped" if outcome == "skip" else "success"

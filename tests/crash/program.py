@@ -6,27 +6,33 @@ do, which is all that is known of them from outside. It says on standard output 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import resource
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+from steps import Item, choose, params_of, say, work, work_on
+
 from oautom import (
+    ApprovalExecution,
     BashExecution,
-    Context,
+    BranchExecution,
+    Execution,
     Flow,
+    MapExecution,
     OAutom,
     OAutomError,
     OAutomMode,
     PythonExecution,
     RetryPolicy,
+    Vect,
     WaitExecution,
 )
 from oautom.events.sqlite import SqliteEventLog
@@ -62,104 +68,101 @@ _BASH_BODIES = {
 }
 
 
-def say(what: str, context: Context) -> None:
-    """Append a line to the side file, and have it on the disk before going on."""
-    place = context.vect_id, context.step, context.attempt
-    line = "\t".join(map(str, (what, *place, os.getpid(), time.time()))) + "\n"
-    fd = os.open("side", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    try:
-        os.write(fd, line.encode())
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def has_failed(context: Context) -> bool:
-    """Whether an attempt before has said so; that does not mean that it is in the log."""
-    line = f"fail\t{context.vect_id}\t{context.step}\t"
-    return any(each.startswith(line) for each in Path("side").read_text().splitlines())
-
-
-@dataclass
-class Told:
-    """What a Python step returns: it comes back as this type in every life."""
-
-    of: str
-    day: date
-    inputs: tuple[str, ...]
-    text: str
-
-
-def day_of(vect: str) -> date:
-    """Return the parameter of a Vect."""
-    return date(2026, 11, 1 + sum(vect.encode()) % 30)
-
-
-def is_right(context: Context, day: date, given: dict[str, Any]) -> bool:
-    """Whether the parameter and what is forwarded are what they were at first."""
-    told = {step: each for step, each in given.items() if isinstance(each, Told)}
-    return (
-        day == context.params["day"] == day_of(context.vect_id)
-        and given == context.inputs
-        and all(isinstance(each, Told | str | None) for each in given.values())
-        and all(each.day == day and each.of == step for step, each in told.items())
-    )
-
-
-def work(
-    context: Context, kind: str, seconds: float, outcome: str, day: date, given: dict[str, Any]
-) -> Told | None:
-    """What a Python step does."""
-    fd = os.open(f"locks/{context.vect_id}.{context.step}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("overlap", context)
-        say("begin", context)
-        if not is_right(context, day, given):
-            say("wrong", context)
-        if kind == "listens":
-            if context.cancelled.wait(seconds):
-                say("stopped", context)
-                return None
-        else:
-            time.sleep(seconds)
-        if outcome == "fail" or (outcome == "flaky" and not has_failed(context)):
-            say("fail", context)
-            raise ValueError("as planned")
-        say("end", context)
-    finally:
-        os.close(fd)
-    return Told(context.step, day, tuple(sorted(context.inputs)), "x" * 200)
-
-
 def declare(app: OAutom, plan: dict[str, Any]) -> None:
     """Declare the flows of a plan."""
     for name, steps in plan["flows"].items():
-        flow = Flow(name, app, params={"day": date}, max_active_vects=100)
+        params = {"day": date, "items": list[Item]}
+        flow = Flow(name, app, params=params, max_active_vects=100)
         made: dict[str, Any] = {}
         for step in steps:
-            options: dict[str, Any] = {"on_crash": step["on_crash"]}
-            if step["outcome"] == "flaky":
-                options["retry"] = RetryPolicy(max_attempts=2, delay=DELAY, jitter=0)
             before = {upstream: made[upstream] for upstream in step["upstreams"]}
-            if step["kind"] == "wait":
-                one: Any = WaitExecution(step["name"], flow, seconds=step["seconds"], **options)
-            elif step["kind"] in _BASH_BODIES:
-                end = _BASH_ENDS[step["outcome"]]
-                command = f"{_BASH}{_BASH_BODIES[step['kind']]}\n{end}"
-                env = {"SECONDS_OF_WORK": str(step["seconds"]), "DAY": flow.param("day")}
-                for i, upstream in enumerate(before.values()):
-                    if isinstance(upstream, PythonExecution):
-                        env[f"DAY_{i}"] = upstream.output["day"]
-                one = BashExecution(step["name"], flow, command, env, **options)
-            else:
-                args = {key: step[key] for key in ("kind", "seconds", "outcome")}
-                args |= {"day": flow.param("day"), "given": before}
-                one = PythonExecution(step["name"], flow, work, kwargs=args, **options)
+            one = _declared(flow, step, before)
             one.depends(*before.values())
             made[step["name"]] = one
+
+
+def _declared(flow: Flow, step: dict[str, Any], before: dict[str, Any]) -> Execution:
+    """Declare a step."""
+    name, kind = step["name"], step["kind"]
+    options: dict[str, Any] = {"on_crash": step["on_crash"]}
+    if "flaky" in (step["outcome"], *step.get("items", ())):
+        options["retry"] = RetryPolicy(max_attempts=2, delay=DELAY, jitter=0)
+    if kind == "wait":
+        return WaitExecution(name, flow, seconds=step["seconds"], **options)
+    if kind == "approval":
+        if step["outcome"] == "late":
+            options["timeout"] = step["seconds"] + 0.05
+        return ApprovalExecution(name, flow, "go on?", **options)
+    if kind in _BASH_BODIES:
+        command = f"{_BASH}{_BASH_BODIES[kind]}\n{_BASH_ENDS[step['outcome']]}"
+        return BashExecution(name, flow, command, _environment(flow, step, before), **options)
+    args = {key: step[key] for key in ("seconds", "outcome")}
+    args |= {"day": flow.param("day"), "given": before}
+    if kind == "map":
+        del args["outcome"]
+        args |= {"outcomes": step["items"], "over": step["over"] or "items"}
+        over: Any = flow.param("items")
+        if step["over"] is not None:
+            upstream = before[step["over"]]
+            over = upstream if isinstance(upstream, MapExecution) else upstream.output["items"]
+        return MapExecution(name, flow, work_on, over, args, step["max_parallel"], **options)
+    if kind == "branch":
+        args["follows"] = step["follows"]
+        return BranchExecution(name, flow, choose, kwargs=args, **options)
+    args |= {"kind": kind, "gives": step.get("gives", 0)}
+    return PythonExecution(name, flow, work, kwargs=args, **options)
+
+
+def _environment(flow: Flow, step: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """Return what a command is given: whatever its name begins with `DAY` is the same day."""
+    env = {"SECONDS_OF_WORK": str(step["seconds"]), "DAY": flow.param("day")}
+    for i, upstream in enumerate(before.values()):
+        if type(upstream) is PythonExecution:
+            env[f"DAY_{i}"] = upstream.output["day"]
+        elif type(upstream) is MapExecution:
+            outcomes = upstream.kwargs["outcomes"]
+            if outcomes and outcomes[0] != "skip":
+                env[f"DAY_{i}"] = upstream.output[0]["day"]
+    return env
+
+
+def attend(vects: list[Vect], plan: dict[str, Any]) -> None:
+    """Wait for the ends, and decide meanwhile what the program itself is asked."""
+    gates = [
+        (vect, step)
+        for vect in vects
+        for step in plan["flows"][vect.flow.name]
+        if step["kind"] == "approval" and step["by"] == "program" and step["outcome"] != "late"
+    ]
+    due: dict[tuple[str, str], float] = {}
+    while gates and (left := [vect for vect in vects if not vect.ended]):
+        for vect, step in list(gates):
+            place = vect.id, step["name"]
+            if place not in due and _is_asked(vect, step["name"]):
+                say("asked", *place, vect.steps[step["name"]].attempt)
+                due[place] = time.monotonic() + step["seconds"]
+            if place in due and time.monotonic() >= due[place]:
+                gates.remove((vect, step))
+                _decide(vect, step)
+        with suppress(TimeoutError):
+            left[0].wait(0.01)
+    for vect in vects:
+        vect.wait()
+
+
+def _is_asked(vect: Vect, step: str) -> bool:
+    """Whether an approval waits; a state is seen a moment before it is in the log."""
+    is_running = vect.steps[step].state == "running"
+    return is_running and any(event.step == step for event in vect.events())
+
+
+def _decide(vect: Vect, step: dict[str, Any]) -> None:
+    name, by = step["name"], str(os.getpid())
+    say("decided", vect.id, name, vect.steps[name].attempt)
+    if step["outcome"] == "fail":
+        vect.reject(name, by, "as planned")
+    else:
+        vect.approve(name, by, [vect.id, name])
 
 
 def tell(phase: str) -> None:
@@ -215,7 +218,8 @@ class Dying:
             self._countdown -= 1
         return result
 
-    def executemany(self, sql: str, rows: list[Any]) -> Any:
+    def executemany(self, sql: str, rows: Iterable[Any]) -> Any:
+        rows = list(rows)
         if self._place == "middle":
             self._connection.executemany(sql, rows[: len(rows) // 2])
             self._die_at("middle")
@@ -247,12 +251,9 @@ def main(plan: dict[str, Any]) -> None:
     if left := strangers(log.id):
         Path("strangers").write_text(repr(left))
     tell("recovered")
-    vects = [
-        app.start(flow, {"day": day_of(vect)}, vect_id=vect) for vect, flow in plan["vects"].items()
-    ]
+    vects = [app.start(flow, params_of(vect), vect_id=vect) for vect, flow in plan["vects"].items()]
     tell("started")
-    for vect in vects:
-        vect.wait()
+    attend(vects, plan)
     tell("ended")
     app.close()
     log.close()

@@ -22,14 +22,19 @@ def plan_of(mode: str, executor: str) -> Plan:
 
     steps = [
         step("a", "tree", []),
-        step("b", "python", ["a"]),
+        step("b", "python", ["a"], gives=3),
         step("c", "bash", ["a"], outcome="fail"),
         step("d", "deaf", ["b"], on_crash="fail"),
         step("e", "bash", ["c", "d"]),
         step("f", "bash", ["a"], outcome="flaky"),
+        step("m", "map", ["b"], over="b", items=["end", "flaky", "end"], max_parallel=2),
+        step("n", "map", ["m"], over="m", items=["end", "end", "skip"], max_parallel=None),
+        step("g", "approval", ["a"], by="program", on_crash="fail"),
+        step("h", "python", ["g", "n"]),
     ]
     return drawn(1, mode=mode, executor=executor, max_workers=2, flows={"flow": steps}) | {
-        "vects": {"one": "flow", "two": "flow"} if IS_LONG else {"one": "flow"}
+        "vects": {"one": "flow", "two": "flow"} if IS_LONG else {"one": "flow"},
+        "pauses": {},
     }
 
 
@@ -44,9 +49,9 @@ def plan_of(mode: str, executor: str) -> Plan:
 def test_whichever_commit_the_program_dies_at_the_next_life_goes_on(
     tmp_path: Path, mode: str, executor: str, place: str
 ) -> None:
-    """In the short form, every other commit has one of the four places by turns."""
-    for n in range(1, 100, 1 if IS_LONG else 2):
-        where = PLACES[n // 2 % len(PLACES)] if place == "all" else place
+    """In the short form, every third commit has one of the four places by turns."""
+    for n in range(1, 100, 1 if IS_LONG else 3):
+        where = PLACES[n // 3 % len(PLACES)] if place == "all" else place
         plan = plan_of(mode, executor) | {"dies": (where, n)}
         with swept(tmp_path / str(n)) as folder:
             (folder / "plan.json").write_text(json.dumps(plan))
