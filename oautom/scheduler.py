@@ -328,14 +328,15 @@ class Scheduler(Driver[Message]):
             trigger = due(self._ready.popleft())
             if trigger is None:
                 continue
-            # Where some steps start and others are blocked, as after a pause, these go first.
-            waits = turns.size or turns.is_held or self._ends_first or trigger.model.vect.options
             if trigger.name != "start":
                 self._fire(trigger)
-            elif waits or not self._runner.has_room:
+            # Where some steps start and others are blocked, as after a pause, these go first.
+            elif turns.size or turns.is_held or self._ends_first or trigger.model.vect.options:
                 turns.add(trigger.model)  # type: ignore[arg-type] # only steps are due to start
-            else:
+            elif self._runner.has_room:
                 self._start(trigger)
+            else:
+                turns.add(trigger.model)  # type: ignore[arg-type] # only steps are due to start
         self._ends_first = False
 
     def _start(self, trigger: Trigger) -> None:
@@ -373,9 +374,10 @@ class Scheduler(Driver[Message]):
         """React to an event in the log: note which models are worth a look. Fires nothing."""
         vect = sender.vect
         vect.apply(event)
-        if vect.options and isinstance(sender, StepState):
-            self._turns.hear(sender, event)
-        if event.name in ("vect.paused", "vect.cancelled"):
+        if isinstance(sender, StepState):
+            if vect.options:
+                self._turns.hear(sender, event)
+        elif event.name in ("vect.paused", "vect.cancelled"):
             self._turns.forget(vect)
         elif event.name in ("vect.resumed", "vect.reopened"):
             self._ends_first = True

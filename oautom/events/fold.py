@@ -184,8 +184,10 @@ class VectState:
     def _end(self, step: StepState, event: Event) -> None:
         dest = event.dest
         step.end_date = event.time
-        step.output = event.data.get("output")
-        step.error = event.data.get("error") or event.data.get("reason") or None
+        if dest == "success":
+            step.output, step.error = event.data.get("output"), None
+        else:
+            step.error = event.data.get("error") or event.data.get("reason") or None
         self.open_steps -= 1
         dependants = self.graph.dependants_of(step.name)
         for name in dependants:
