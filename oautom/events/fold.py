@@ -79,7 +79,8 @@ class StepState:
     @property
     def options(self) -> Mapping[str, Any]:
         """What is otherwise than usual with it."""
-        return self.vect.options.get(self.declared, NO_DATA)
+        step = self if self.parent is None else self.parent
+        return self.vect.options.get(step.name, NO_DATA)
 
     @property
     def verdict(self) -> Verdict | None:
