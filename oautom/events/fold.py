@@ -39,6 +39,7 @@ class StepState:
         "kind",
         "mapped",
         "name",
+        "options",
         "output",
         "parent",
         "rule",
@@ -68,6 +69,7 @@ class StepState:
         self.start_date: datetime | None = None
         self.end_date: datetime | None = None
         self.upstreams = upstreams
+        self.options: Mapping[str, Any] = NO_DATA  # what is otherwise than usual with it
         self.rule: str = ALL_SUCCESS
         self.tally: dict[str, int] = {}  # how many upstreams have ended in which state
 
@@ -75,12 +77,6 @@ class StepState:
     def declared(self) -> str:
         """The name of the step of the flow: of an instance, that of its map."""
         return self.name if self.parent is None else self.parent.name
-
-    @property
-    def options(self) -> Mapping[str, Any]:
-        """What is otherwise than usual with it."""
-        step = self if self.parent is None else self.parent
-        return self.vect.options.get(step.name, NO_DATA)
 
     @property
     def verdict(self) -> Verdict | None:
@@ -129,6 +125,7 @@ class VectState:
         self.open_steps = len(self.steps)
         self.options = options
         for name, given in options.items():
+            self.steps[name].options = given
             self.steps[name].rule = given.get("trigger_rule", ALL_SUCCESS)
             self.steps[name].kind = given.get("kind", "")
             if self.steps[name].kind == "map":
@@ -209,7 +206,7 @@ class VectState:
         mapped.items = () if mapped.problem else items_of(step)[0]
         for index in range(len(mapped.instances), event.data["count"]):
             instance = StepState(self, instance_name(step.name, index), 0)
-            instance.parent, instance.index = step, index
+            instance.parent, instance.index, instance.options = step, index, step.options
             mapped.instances.append(instance)
             self.steps[instance.name] = instance
             self.open_steps += 1

@@ -37,7 +37,7 @@ class Mapped:
         problem: Why there are no items, or None.
         active: How many instances run.
         ended: How many have ended.
-        cursor: The place of the first that is pending.
+        cursor: The place of the first that is pending, where there is a limit.
     """
 
     __slots__ = ("active", "cursor", "ended", "instances", "items", "limit", "problem")
@@ -81,7 +81,7 @@ class Mapped:
             self.ended -= 1
         if dest == "pending":
             self.cursor = min(self.cursor, instance.index)
-        elif instance.index == self.cursor:
+        elif self.limit is not None and instance.index == self.cursor:
             self._move_on()
 
     def _move_on(self) -> None:
