@@ -311,25 +311,20 @@ def effects(event: Event) -> Sequence[Effect]:
     """Return what a committed event asks of the world."""
     if event.step is None:
         return ()
-    attempt, source, dest = event.attempt or 0, event.source, event.dest
-    if dest == "running":
-        if source == dest:  # a late result
-            return ()
-        if event.data and "child" not in event.data:  # nothing is to be begun
-            return _wake(event, attempt)
-        return (Submit(event.vect, event.step, attempt),)
-    if source == "running" and dest == "cancelled":
-        return (Kill(event.vect, event.step, attempt),)
-    if source == "running" and dest == "up_for_retry":
-        return _wake(event, attempt)
+    name = event.name
+    if name == "step.started" and (not event.data or "child" in event.data):
+        return (Submit(event.vect, event.step, event.attempt or 0),)
+    if name == "step.cancelled" and event.source == "running":
+        return (Kill(event.vect, event.step, event.attempt or 0),)
+    if name in ("step.started", "step.retried"):  # it waits, and no worker is at work
+        return _wake(event, event.step)
     return ()
 
 
-def _wake(event: Event, attempt: int) -> Sequence[Effect]:
+def _wake(event: Event, step: str) -> Sequence[Effect]:
     """Return the effect of an event after which a step waits, for a time or for a person."""
-    assert event.step is not None
     until = waits_until(event)
     if until is None:
         return ()
     seconds = max(0.0, (until - event.time).total_seconds())
-    return (Wake(event.vect, event.step, attempt, seconds),)
+    return (Wake(event.vect, step, event.attempt or 0, seconds),)

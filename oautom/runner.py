@@ -253,7 +253,8 @@ class Runner:
             self._end_promise(task.key[0])
         if task.is_late and not task.is_told:
             outcome = _timed_out(task)
-        return self._failed(task, outcome) if outcome.error else _finished(task.key, outcome)
+        is_good = outcome.error is None
+        return Finished(*task.key, outcome.output) if is_good else self._failed(task, outcome)
 
     def _failed(self, task: _Task, outcome: Outcome) -> Finished:
         """Return a failure as a command: whether the step is tried again is decided here."""

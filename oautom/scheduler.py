@@ -211,8 +211,7 @@ class Scheduler(Driver[Message]):
             return
         try:
             for event in events:
-                is_note = event.seq in self._notes
-                flow = self._notes[event.seq] if is_note else self.roster.runs[event.vect].flow
+                flow = self._notes.get(event.seq) or self.roster.runs[event.vect].flow
                 self._tell(flow, event)
         finally:  # also when Ctrl-C comes while a receiver is called
             self._close_ended(events)
@@ -382,9 +381,10 @@ class Scheduler(Driver[Message]):
         """React to an event in the log: note which models are worth a look. Fires nothing."""
         vect = sender.vect
         vect.apply(event)
-        if vect.options and isinstance(sender, StepState):
-            self.turns.hear(sender, event)
-        if event.name in ("vect.paused", "vect.cancelled"):
+        if isinstance(sender, StepState):
+            if vect.options:
+                self.turns.hear(sender, event)
+        elif event.name in ("vect.paused", "vect.cancelled"):
             self.turns.forget(vect)
         elif event.name in ("vect.resumed", "vect.reopened"):
             self._ends_first = True

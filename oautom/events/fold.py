@@ -39,6 +39,7 @@ class StepState:
         "kind",
         "mapped",
         "name",
+        "options",
         "output",
         "parent",
         "rule",
@@ -68,6 +69,7 @@ class StepState:
         self.start_date: datetime | None = None
         self.end_date: datetime | None = None
         self.upstreams = upstreams
+        self.options: Mapping[str, Any] = NO_DATA  # what is otherwise than usual with it
         self.rule: str = ALL_SUCCESS
         self.tally: dict[str, int] = {}  # how many upstreams have ended in which state
 
@@ -82,11 +84,6 @@ class StepState:
         if self.kind != "flow" or not self.attempt:
             return None
         return child_id(self.vect.id, self.name, self.attempt)
-
-    @property
-    def options(self) -> Mapping[str, Any]:
-        """What is otherwise than usual with it."""
-        return self.vect.options.get(self.declared, NO_DATA)
 
     @property
     def verdict(self) -> Verdict | None:
@@ -137,6 +134,7 @@ class VectState:
         self.open_steps = len(self.steps)
         self.options = options
         for name, given in options.items():
+            self.steps[name].options = given
             self.steps[name].rule = given.get("trigger_rule", ALL_SUCCESS)
             self.steps[name].kind = given.get("kind", "")
             if self.steps[name].kind == "map":
@@ -194,8 +192,10 @@ class VectState:
     def _end(self, step: StepState, event: Event) -> None:
         dest = event.dest
         step.end_date = event.time
-        step.output = event.data.get("output")
-        step.error = event.data.get("error") or event.data.get("reason") or None
+        if dest == "success":
+            step.output, step.error = event.data.get("output"), None
+        else:
+            step.error = event.data.get("error") or event.data.get("reason") or None
         self.open_steps -= 1
         dependants = self.graph.dependants_of(step.name)
         for name in dependants:
@@ -216,7 +216,7 @@ class VectState:
         mapped.items = () if mapped.problem else items_of(step)[0]
         for index in range(len(mapped.instances), event.data["count"]):
             instance = StepState(self, instance_name(step.name, index), 0)
-            instance.parent, instance.index = step, index
+            instance.parent, instance.index, instance.options = step, index, step.options
             mapped.instances.append(instance)
             self.steps[instance.name] = instance
             self.open_steps += 1

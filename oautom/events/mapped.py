@@ -37,7 +37,7 @@ class Mapped:
         problem: Why there are no items, or None.
         active: How many instances run.
         ended: How many have ended.
-        cursor: The place of the first that is pending.
+        cursor: The place of the first that is pending, where there is a limit.
     """
 
     __slots__ = ("active", "cursor", "ended", "instances", "items", "limit", "problem")
@@ -60,15 +60,31 @@ class Mapped:
         return self.ended >= len(self.instances)
 
     def first_pending(self) -> list[StepState]:
-        """Return the first that has not started, if there is one."""
-        return self.instances[self.cursor : self.cursor + 1]
+        """Return the first that has not started, if one more may start only when another ends.
+
+        Without a limit all wait for their turn since the map has started.
+        """
+        return [] if self.limit is None else self.instances[self.cursor : self.cursor + 1]
 
     def hear(self, instance: StepState, event: Event) -> None:
         """Take in what has happened to an instance, whose state has moved."""
-        self.active += (event.dest == "running") - (event.source == "running")
-        self.ended += (event.dest in STEP_ENDS) - (event.source in STEP_ENDS)
-        if event.dest == "pending":
+        source, dest = event.source, event.dest
+        if source == dest:  # a late result
+            return
+        if dest == "running":
+            self.active += 1
+        elif source == "running":
+            self.active -= 1
+        if dest in STEP_ENDS:
+            self.ended += 1
+        elif source in STEP_ENDS:
+            self.ended -= 1
+        if dest == "pending":
             self.cursor = min(self.cursor, instance.index)
+        elif self.limit is not None and instance.index == self.cursor:
+            self._move_on()
+
+    def _move_on(self) -> None:
         while self.cursor < len(self.instances) and self.instances[self.cursor].state != "pending":
             self.cursor += 1
 

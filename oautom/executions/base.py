@@ -97,6 +97,7 @@ class Execution:
         on_crash, trigger_rule, allow_failure, retry, timeout, pool, priority: See above.
         kind: What the engine does with it, where that is more than its work; empty otherwise.
         runs_here: The work stays in this process, whatever the executor of the app is.
+        is_polled: It is done only when its `check` says so.
         references: What it is given of the outputs of other steps, and of the parameters.
 
     Raises:
@@ -116,6 +117,12 @@ class Execution:
     priority: int = 0
     kind: ClassVar[str] = ""
     references: Sequence[Used] = ()
+    is_polled: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Look whether the class has a `check`: once, since to see that it has none is slow."""
+        super().__init_subclass__(**kwargs)
+        cls.is_polled = hasattr(cls, "check")
 
     def __init__(
         self,
@@ -227,11 +234,6 @@ class Execution:
     def run(self, context: Context) -> Any:
         """Do or start the work, and return the output of the step."""
         raise TypeError(f"{type(self).__name__} must define run(self, context)")
-
-    @property
-    def is_polled(self) -> bool:
-        """Whether the step is done only when its `check` says so."""
-        return hasattr(type(self), "check")
 
     def depends(self, *upstreams: Execution) -> None:
         """Have this step wait for `upstreams`, all of its own flow. Saying it twice is no harm.

@@ -60,6 +60,7 @@ class MapExecution(PythonExecution):
             raise self.wrong(flow, name, f"{wanted}, not {shown(max_parallel)}")
         self.max_parallel = max_parallel
         super().__init__(name, flow, function, (self.over[0],), kwargs, **options)
+        self._has_wired_kwargs = hold_references(self.kwargs)
 
     @cached_property
     def output_type(self) -> Any:
@@ -93,5 +94,5 @@ class MapExecution(PythonExecution):
 
     def run(self, context: Context) -> Any:
         """Call the function for one item."""
-        kwargs = resolved(self.kwargs, context) if hold_references(self.kwargs) else self.kwargs
+        kwargs = resolved(self.kwargs, context) if self._has_wired_kwargs else self.kwargs
         return self.call((context.item,), kwargs, context)

@@ -1,0 +1,50 @@
+"""Microseconds an item of a map, against as many plain steps that call the same function."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.graphs import nothing
+from benchmarks.measure import Figure, Settings, Table, in_turn, medians, ratios
+from oautom import Flow, MapExecution, OAutom, PythonExecution
+
+TITLE = "a map, inline, against plain steps of one flow; CPU time"
+
+
+def measure(settings: Settings) -> Iterator[Table]:
+    """Yield a table with a row for each log."""
+    rows: list[dict[str, Figure]] = []
+    for log in ("memory", "file"):
+        sides = {
+            name: partial(_side, settings.steps, is_map=name == "map", is_durable=log == "file")
+            for name in ("map", "plain")
+        }
+        samples = in_turn(sides, settings.rounds)
+        us = medians(samples, "us", 1e6 / settings.steps)
+        rows.append(
+            {f"{settings.steps:,} items, log": log, **us, **ratios(samples, [("map", "plain")])}
+        )
+    yield Table(TITLE, rows)
+
+
+def _side(size: int, *, is_map: bool, is_durable: bool) -> float:
+    with (
+        TemporaryDirectory() as folder,
+        OAutom(executor="inline", log=Path(folder, "runs.db") if is_durable else None) as app,
+    ):
+        flow = Flow("flow", app)
+        if is_map:
+            items = PythonExecution("items", flow, list, (range(size),))
+            MapExecution("map", flow, nothing, over=items)
+        else:
+            for i in range(size):
+                PythonExecution(f"s{i}", flow, nothing, (i,))
+        begin = time.process_time()
+        vect = app.run(flow)
+        seconds = time.process_time() - begin
+        assert vect.state == "success", vect
+    return seconds
