@@ -33,7 +33,7 @@ from oautom.commands import (
 from oautom.events.event import NO_DATA, Event
 from oautom.events.fold import StepState, VectState, child_id, chosen, waits_until
 from oautom.events.mapped import items_of
-from oautom.rules import ALL_SUCCESS, all_success
+from oautom.rules import all_success
 from oautom.states import HELD, STEP_ENDS, VECT_ENDS
 
 _BAD_ENDS = frozenset({"failed", "upstream_failed"})
@@ -177,7 +177,7 @@ def affects(vect: VectState, event: Event) -> list[StepState | VectState]:
     if event.dest not in STEP_ENDS or event.source in STEP_ENDS:
         if event.name == "step.released":
             return [steps[event.step]]
-        if not vect.options or event.name not in ("step.started", "step.retried"):
+        if not event.data or event.name not in ("step.started", "step.retried"):
             return []
         return _of_map(steps[event.step], event)
     looks: list[StepState | VectState] = [
@@ -197,27 +197,31 @@ def _of_map(step: StepState, event: Event) -> list[StepState | VectState]:
     if step.parent is None or step.parent.mapped is None or event.source != "running":
         return []
     mapped = step.parent.mapped
-    return [step.parent] if mapped.is_over else [*mapped.first_pending()]
+    if mapped.is_over:
+        return [step.parent]
+    # Without a limit all wait for their turn since the map has started.
+    return [] if mapped.limit is None else [*mapped.first_pending()]
 
 
 def due(model: StepState | VectState) -> Trigger | None:
     """Return the trigger that is due for a model as it stands now, or None."""
     if isinstance(model, VectState):
         return _due_vect(model)
-    if model.state != "pending" or model.vect.state != "running":
+    vect = model.vect
+    if model.state != "pending" or vect.state != "running":
         return _due_map(model) if model.mapped is not None else None
-    if model.parent is not None:
+    if not vect.options:  # nothing is otherwise than usual
+        verdict = all_success(model.upstreams, model.tally)
+    elif model.parent is not None:
         return _due_instance(model, model.parent)
-    is_plain = model.rule == ALL_SUCCESS and model.shunned_by is None
-    match all_success(model.upstreams, model.tally) if is_plain else model.verdict:
-        case "start":
-            told = _first_facts(model) if model.kind else NO_DATA
-            return Trigger(model, "start", model.attempt + 1, told)
-        case "block":
-            return Trigger(model, "block", data=_why_blocked(model))
-        case "skip":
-            return Trigger(model, "skip", data=_why_skipped(model))
-    return None
+    else:
+        verdict = model.verdict
+    if verdict == "start":
+        told = _first_facts(model) if model.kind else NO_DATA
+        return Trigger(model, "start", model.attempt + 1, told)
+    if verdict == "block":
+        return Trigger(model, "block", data=_why_blocked(model))
+    return Trigger(model, "skip", data=_why_skipped(model)) if verdict == "skip" else None
 
 
 def _due_instance(instance: StepState, step: StepState) -> Trigger | None:

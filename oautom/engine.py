@@ -108,11 +108,11 @@ class ForegroundEngine:
         On a thread of the log's own, which must live on.
         """
         self._scheduler.put(Asked())
-        if self._scheduler.is_in_step:
+        if self._scheduler.runner.is_in_step:
             with suppress(LogError):  # the scheduler is about to meet it as well
                 for request in self._log.asked():
                     if request.action == "cancel":
-                        self._scheduler.interrupt(request.vect)
+                        self._scheduler.runner.interrupt(request.vect)
 
     def prune(self, older_than: datetime) -> list[PrunedVect]:
         """Take the Vects that ended before an instant out of the log and of memory."""

@@ -50,6 +50,7 @@ class Flow:
     Attributes:
         app: The `OAutom` that runs it.
         params: Its parameters, by name.
+        steps: The steps by name, in the order of declaration; read-only.
         retry, timeout: See above.
 
     Raises:
@@ -90,16 +91,12 @@ class Flow:
         self.description = description
         self.params = Params(name, params)
         self._steps: dict[str, Execution] = {}
+        self.steps: Mapping[str, Execution] = MappingProxyType(self._steps)
         self._edges: dict[str, list[str]] = {}
         self._graph: Graph | None = None
         self._is_frozen = False
         self._step_functions: list[StepFunction] = []
         app.add(self)
-
-    @property
-    def steps(self) -> Mapping[str, Execution]:
-        """The steps by name, in the order of declaration; read-only."""
-        return MappingProxyType(self._steps)
 
     @property
     def graph(self) -> Graph:

@@ -32,7 +32,7 @@ def system_signals(scheduler: Scheduler) -> Iterator[list[int]]:
         received.append(number)
         scheduler.stop_all(signal.Signals(number).name)
         scheduler.put(Nudge())  # who waits looks at `received`
-        if scheduler.is_in_deaf_step:
+        if scheduler.runner.is_in_deaf_step:
             raise KeyboardInterrupt  # in the code of a step: never in the middle of a tick
 
     before = {

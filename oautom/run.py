@@ -15,7 +15,6 @@ from oautom.executions.context import LogBuffer
 from oautom.executions.map import MapExecution
 from oautom.flow import Flow
 from oautom.params import NO_PARAMS
-from oautom.references import ParamReference
 from oautom.states import HELD, VECT_ENDS
 
 
@@ -108,13 +107,14 @@ class Run:
 
     def item(self, step: StepState) -> Any:
         """Return the item of an instance as a value of its type."""
-        execution = self.execution(step)
-        assert isinstance(execution, MapExecution)
         assert step.parent is not None
         assert step.parent.mapped is not None
         item = step.parent.mapped.items[step.index]
-        is_plain = self.is_durable or isinstance(execution.over, ParamReference)
-        return restore(item, execution.item_type) if is_plain else item
+        if not self.is_durable and step.options["over"][0] == "step":
+            return item
+        execution = self.execution(step)
+        assert isinstance(execution, MapExecution)
+        return restore(item, execution.item_type)
 
     def output(self, step: StepState) -> Any:
         """Return the output of a step as a value of its type.

@@ -36,7 +36,6 @@ class _Task:
         "context",
         "execution",
         "has_no_slot",
-        "is_child",
         "is_killed",
         "is_late",
         "is_launched",
@@ -59,8 +58,7 @@ class _Task:
         self.alarm: int | None = None  # the timer of its timeout
         self.is_late = False  # it was killed because its time was up
         self.is_told = False  # it has failed already, whatever it answers in the end
-        self.is_child = execution.kind == "flow"  # what it does is a Vect
-        self.has_no_slot = self.is_child  # or the worker that it keeps was replaced
+        self.has_no_slot = execution.kind == "flow"  # or the worker that it keeps was replaced
 
 
 class Runner:
@@ -320,7 +318,7 @@ class Runner:
         What a step has had run as another Vect goes on in the next life, and so does the step.
         """
         for task in list(self._tasks.values()):
-            if task.is_child:
+            if task.execution.kind == "flow":
                 del self._tasks[task.key]
             else:
                 self._kill(task)

@@ -59,6 +59,7 @@ class Scheduler(Driver[Message]):
             whoever has that of the app may wait for this one.
         on_end: Called for each Vect that has ended, as `on_look` is.
         is_awaited: A plan waits for the end of a Vect.
+        runner: Who has the work done. Its `interrupt` is for any thread, as what it tells is.
         turns: Whose turn it is, of the steps that are due.
     """
 
@@ -76,13 +77,14 @@ class Scheduler(Driver[Message]):
         self._now: datetime = clock.now()
         self.halted: str = ""  # why all work was ended and none is begun any more
         self._is_ending_all = False  # halted, and the work that there was has not been told yet
-        self._runner = Runner(workers, clock, self._timers, self.put, log.id)
+        self.runner = Runner(workers, clock, self._timers, self.put, log.id)
         self.roster = Roster()
         self._ready: deque[StepState | VectState] = deque()
         self.turns = Turns()
-        self.outlook = Outlook(self._runner, self.turns, self.roster)
+        self.outlook = Outlook(self.runner, self.turns, self.roster)
         self._ends_first = False
         self._has_news = False
+        self._ended: deque[Run] = deque()  # those whose end is about to be told
         self.on_look: Callable[[], object] = bool
         self.on_end: Callable[[Run], object] = bool
         self.is_awaited = False
@@ -129,11 +131,7 @@ class Scheduler(Driver[Message]):
     def cancel(self, run: Run, reason: str) -> None:
         """Ask for the end of a run; it may be one that is open in the log, and does not go on."""
         self.ask(run, Cancel(run.id, reason))
-        self._runner.interrupt(run.id)
-
-    def have_children_run(self, children: Workers) -> None:
-        """Have others run the flows that steps run."""
-        self._runner.children = children
+        self.runner.interrupt(run.id)
 
     def stop_all(self, reason: str) -> None:
         """Ask for the end of all work: Vects of a durable log go on in another life.
@@ -143,7 +141,7 @@ class Scheduler(Driver[Message]):
         self.is_on_duty = False  # no plan starts what nobody would end
         if self._log.id is not None:
             self.put(Halt(reason))
-            self._runner.interrupt()
+            self.runner.interrupt()
             return
         for run in self.roster.open_runs():
             self.cancel(run, reason)
@@ -154,37 +152,23 @@ class Scheduler(Driver[Message]):
         What answers later all the same is not heard any more. Runs with work under way are held.
         """
         with self.lock:
-            return self.roster.let_go(older_than, self._runner.vects())
+            return self.roster.let_go(older_than, self.runner.vects())
 
     def is_over(self, run: Run) -> bool:
         """Whether a run has ended and nothing of it is still being ended."""
-        return run.is_told and not self._runner.is_ending(run.id)
-
-    @property
-    def is_in_step(self) -> bool:
-        """Whether the code of a step has the thread that drives."""
-        return self._runner.is_in_step
-
-    def interrupt(self, vect: str) -> None:
-        """Tell the step that has the thread that drives to stop, if it is one of this Vect."""
-        self._runner.interrupt(vect)
-
-    @property
-    def is_in_deaf_step(self) -> bool:
-        """Whether a step has the thread that drives, and does not listen to its cancellation."""
-        return self._runner.is_in_deaf_step
+        return run.is_told and not self.runner.is_ending(run.id)
 
     def is_idle(self) -> bool:
         """Whether all runs are over, or left to another life, and no message waits."""
         with self.lock:  # not while a tick deals with a late answer
             is_open = self.roster.open and (not self.halted or self._is_ending_all)
-            return self._inbox.empty() and not is_open and not self._runner.is_ending_any
+            return self._inbox.empty() and not is_open and not self.runner.is_ending_any
 
     # The thread that drives
 
     def run_next(self) -> None:
         """Do work that is kept for the thread that drives."""
-        self._runner.run_next()
+        self.runner.run_next()
 
     def tick(self, messages: list[Message]) -> None:
         """Let all that `messages` ask for, and all that follows from it, happen."""
@@ -195,11 +179,9 @@ class Scheduler(Driver[Message]):
                     self._take(message)
                     self._settle()
                 events = self._log.commit()
-            for event in events:
-                if event.seq not in self._notes:
-                    self._perform(event)
+            self._perform(events)
             if self.halted:
-                self._runner.kill_all()
+                self.runner.kill_all()
                 self._is_ending_all = False
             if self._is_look_due:
                 self._is_look_due = False
@@ -211,41 +193,45 @@ class Scheduler(Driver[Message]):
             return
         try:
             for event in events:
-                flow = self._notes.get(event.seq) or self.roster.runs[event.vect].flow
-                self._tell(flow, event)
+                note = None if event.step is not None else self._notes.pop(event.seq, None)
+                self._tell(note or self.roster.runs[event.vect].flow, event)
         finally:  # also when Ctrl-C comes while a receiver is called
-            self._close_ended(events)
+            self._close_ended()
 
-    def _close_ended(self, events: Sequence[Event]) -> None:
+    def _close_ended(self) -> None:
         """Let go of the Vects that have ended, and have those who wait look again."""
-        for event in events:
-            if event.step is None and event.dest in VECT_ENDS:
-                run = self.roster.runs[event.vect]
-                self.roster.close(run)
-                self.on_end(run)
-                self._has_news = True
-                if self.is_awaited:
-                    self.put(Nudge())
-        self._notes = {}
+        while self._ended:
+            run = self._ended.popleft()
+            self.roster.close(run)
+            self.on_end(run)
+            self._has_news = True
+            if self.is_awaited:
+                self.put(Nudge())
         if self._has_news or not self.roster.open or self.halted:
             self._has_news = False
             self.have_all_look()
 
-    def _perform(self, event: Event) -> None:
-        """Have done what a committed event asks for, and show it to those who look."""
-        run = self.roster.runs[event.vect]
-        for effect in effects(event):
-            self._runner.perform(run, effect)
-        if event.step is None:
-            run.shown = event.dest
-            if event.name == "vect.reopened":
-                self.roster.take(run)
+    def _perform(self, events: Sequence[Event]) -> None:
+        """Have done what committed events ask for, and show the Vects to those who look."""
+        for event in events:
+            if event.step is not None:
+                for effect in effects(event):
+                    self.runner.perform(self.roster.runs[event.vect], effect)
+            elif event.seq not in self._notes:
+                self._show(self.roster.runs[event.vect], event)
+
+    def _show(self, run: Run, event: Event) -> None:
+        run.shown = event.dest
+        if event.name == "vect.reopened":
+            self.roster.take(run)
+        elif event.dest in VECT_ENDS:
+            self._ended.append(run)
 
     def _stop(self, error: BaseException) -> None:
         """Take no further step: what is not in the log must not happen."""
         if isinstance(error, Exception):  # any other goes on to whoever drives
             _logger.error("the engine has stopped: %s", error)
-        self._runner.kill_all()
+        self.runner.kill_all()
         self.roster.go_back(self._log)
         self.failure = error
 
@@ -253,13 +239,13 @@ class Scheduler(Driver[Message]):
         match message:
             case Answer():
                 self._has_news |= message.key[0] not in self.roster.open
-                self._take_end(self._runner.settle(message))
+                self._take_end(self.runner.settle(message))
             case _ if self.halted:
                 return
             case Poll():
                 self.turns.add_poll(message)
             case TimeUp():
-                self._take_end(self._runner.time_up(message.key))
+                self._take_end(self.runner.time_up(message.key))
             case Nudge():
                 self._is_look_due = True
             case Note():
@@ -311,7 +297,7 @@ class Scheduler(Driver[Message]):
             for step in lost:
                 self._obey(Finished(run.id, step.name, step.attempt, error=LOST))
                 self._settle()
-            self._runner.rearm(run, self._now)
+            self.runner.rearm(run, self._now)
         self.turns.is_held = False
 
     def _settle(self) -> None:
@@ -319,11 +305,11 @@ class Scheduler(Driver[Message]):
         turns = self.turns
         self._look()
         while turns.size and not turns.is_held:
-            turn = turns.take(has_slot=self._runner.has_room)
+            turn = turns.take(has_slot=self.runner.has_room)
             if turn is None:
                 return
             if isinstance(turn, Poll):
-                self._runner.poll(turn.key)
+                self.runner.poll(turn.key)
             elif (trigger := due(turn)) is not None:
                 self._start(trigger)
                 if self._ready:  # a map has made its instances
@@ -340,7 +326,7 @@ class Scheduler(Driver[Message]):
             waits = turns.size or turns.is_held or self._ends_first or trigger.model.vect.options
             if trigger.name != "start":
                 self._fire(trigger)
-            elif waits or not self._runner.has_room:
+            elif waits or not self.runner.has_room:
                 turns.add(trigger.model)  # type: ignore[arg-type] # only steps are due to start
             else:
                 self._start(trigger)
@@ -348,7 +334,7 @@ class Scheduler(Driver[Message]):
 
     def _start(self, trigger: Trigger) -> None:
         if trigger.model.kind not in HELD:
-            self._runner.busy += 1  # the work itself is submitted after the commit
+            self.runner.busy += 1  # the work itself is submitted after the commit
         self._fire(trigger)
 
     def _create(self, run: Run) -> None:
@@ -381,9 +367,9 @@ class Scheduler(Driver[Message]):
         """React to an event in the log: note which models are worth a look. Fires nothing."""
         vect = sender.vect
         vect.apply(event)
-        if isinstance(sender, StepState):
-            if vect.options:
-                self.turns.hear(sender, event)
+        if sender is not vect:
+            if vect.has_pools:
+                self.turns.hear(sender, event)  # type: ignore[arg-type] # it is a step
         elif event.name in ("vect.paused", "vect.cancelled"):
             self.turns.forget(vect)
         elif event.name in ("vect.resumed", "vect.reopened"):
@@ -392,9 +378,9 @@ class Scheduler(Driver[Message]):
 
     def close(self) -> None:
         """Wait for what has been killed, and end the workers. When nobody drives any more."""
-        while self._runner.is_ending_any:
+        while self.runner.is_ending_any:
             message = self._inbox.get()
             if isinstance(message, Answer):
-                self._runner.settle(message)
+                self.runner.settle(message)
         self._is_closed = True
-        self._runner.close()
+        self.runner.close()

@@ -35,6 +35,7 @@ class Turns:
         self._is_plain = True  # nobody has ever waited who has a priority, a pool, or needs no slot
         self._known: set[Item] = set()  # who waits, but for the plain: each only once
         self._slotless: deque[Item] = deque()
+        self._queues = [self._slotless, self._plain]  # in the order in which they are served
         self._parked: dict[str, list[tuple[deque[Item], StepState]]] = {}  # by the full pool
         self._taken: dict[str, set[Hashable]] = {}  # by the pool, who has its slots
 
@@ -64,30 +65,27 @@ class Turns:
         if priority not in self._by_priority:
             self._by_priority[priority] = deque()
             self._by_priority = dict(sorted(self._by_priority.items(), reverse=True))
+            self._queues = [self._slotless, *self._by_priority.values()]
         self._by_priority[priority].append(step)
 
     def take(self, *, has_slot: bool) -> Item | None:
         """Take out whose turn it is, or None if nobody can have one now.
 
+        Somebody waits, whether or not anybody can have a turn.
+
         Args:
             has_slot: Whether a worker is free, which nearly all need.
         """
-        taken: Item | None = None
         if self._is_plain:
-            taken = self._plain.popleft() if has_slot and self._plain else None
-        else:
-            taken = self._first_of(self._slotless)
-            if taken is None and has_slot:
-                taken = self._by_rank()
-        self.size -= taken is not None
-        if taken is not None and not self._is_plain:
-            self._known.discard(taken)
-        return taken
-
-    def _by_rank(self) -> Item | None:
-        for queue in self._by_priority.values():
-            if (item := self._first_of(queue)) is not None:
-                return item
+            if not has_slot:
+                return None
+            self.size -= 1
+            return self._plain.popleft()
+        for queue in self._queues if has_slot else (self._slotless,):
+            if queue and (taken := self._first_of(queue)) is not None:
+                self.size -= 1
+                self._known.discard(taken)
+                return taken
         return None
 
     def _first_of(self, queue: deque[Item]) -> Item | None:
@@ -118,7 +116,7 @@ class Turns:
 
     def forget(self, vect: VectState) -> None:
         """Let go of the steps of a Vect that nothing shall start of, for now or for good."""
-        for queue in (self._slotless, *self._by_priority.values()):
+        for queue in self._queues:
             kept = [x for x in queue if not isinstance(x, StepState) or x.vect is not vect]
             self._known.difference_update(set(queue).difference(kept))
             self.size -= len(queue) - len(kept)
@@ -129,7 +127,7 @@ class Turns:
             self._parked[pool] = [each for each in parked if each[1].vect is not vect]
 
     def hear(self, step: StepState, event: Event) -> None:
-        """Count the slots of a pool: a step of a flow with options has made this event."""
+        """Count the slots of a pool: a step of a flow with pools has made this event."""
         pool = step.options.get("pool")
         if pool is None or event.source == event.dest or step.kind == "map":
             return

@@ -101,6 +101,7 @@ class VectState:
         "end_date",
         "flow",
         "graph",
+        "has_pools",
         "id",
         "open_steps",
         "options",
@@ -133,6 +134,7 @@ class VectState:
         self.steps = {name: StepState(self, name, len(u)) for name, u in graph.upstreams.items()}
         self.open_steps = len(self.steps)
         self.options = options
+        self.has_pools = any("pool" in given for given in options.values())
         for name, given in options.items():
             self.steps[name].options = given
             self.steps[name].rule = given.get("trigger_rule", ALL_SUCCESS)

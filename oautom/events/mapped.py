@@ -35,9 +35,9 @@ class Mapped:
         instances: One for each item, in their order.
         items: The items, as the log has them.
         problem: Why there are no items, or None.
-        active: How many instances run.
         ended: How many have ended.
-        cursor: The place of the first that is pending, where there is a limit.
+        active: How many instances run, where there is a limit.
+        cursor: The place of the first that is pending, where there is one.
     """
 
     __slots__ = ("active", "cursor", "ended", "instances", "items", "limit", "problem")
@@ -60,31 +60,19 @@ class Mapped:
         return self.ended >= len(self.instances)
 
     def first_pending(self) -> list[StepState]:
-        """Return the first that has not started, if one more may start only when another ends.
-
-        Without a limit all wait for their turn since the map has started.
-        """
-        return [] if self.limit is None else self.instances[self.cursor : self.cursor + 1]
+        """Return the first that has not started, if there is a limit and such a one."""
+        return self.instances[self.cursor : self.cursor + 1]
 
     def hear(self, instance: StepState, event: Event) -> None:
         """Take in what has happened to an instance, whose state has moved."""
-        source, dest = event.source, event.dest
-        if source == dest:  # a late result
-            return
-        if dest == "running":
-            self.active += 1
-        elif source == "running":
-            self.active -= 1
-        if dest in STEP_ENDS:
-            self.ended += 1
-        elif source in STEP_ENDS:
-            self.ended -= 1
-        if dest == "pending":
-            self.cursor = min(self.cursor, instance.index)
-        elif self.limit is not None and instance.index == self.cursor:
-            self._move_on()
+        self.ended += (event.dest in STEP_ENDS) - (event.source in STEP_ENDS)
+        if self.limit is not None:
+            self._hear_of_turn(instance, event)
 
-    def _move_on(self) -> None:
+    def _hear_of_turn(self, instance: StepState, event: Event) -> None:
+        self.active += (event.dest == "running") - (event.source == "running")
+        if event.dest == "pending":
+            self.cursor = min(self.cursor, instance.index)
         while self.cursor < len(self.instances) and self.instances[self.cursor].state != "pending":
             self.cursor += 1
 

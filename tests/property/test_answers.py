@@ -51,7 +51,7 @@ def test_workers_that_answer_twice_are_written_down_and_harm_nobody(
     driver.scheduler.tick(driver.scheduler._collect(None))
     assert driver.scheduler.failure is None, f"the engine stopped: {driver.scheduler.failure!r}"
     assert [e.name for e in driver.log.read()].count("step.late_result") == 1
-    assert driver.scheduler._runner.busy == len(driver.workers.jobs)
+    assert driver.scheduler.runner.busy == len(driver.workers.jobs)
 
 
 @moderate

@@ -57,7 +57,7 @@ def test_the_fold_of_every_prefix_is_the_live_state_of_that_time(case: Case) -> 
 def test_every_vect_ends_and_no_slot_or_timer_is_left_over(case: Case) -> None:
     driver = Driver(case).play()
     assert all(run.state.open_steps == 0 for run in driver.runs)
-    runner = driver.scheduler._runner
+    runner = driver.scheduler.runner
     assert (runner.busy, runner._tasks, runner._ending) == (0, {}, {})
     # A timer may outlive its step; it must find nothing to do.
     while driver.scheduler._timers:

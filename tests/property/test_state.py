@@ -168,7 +168,7 @@ def test_every_vect_ends_and_nothing_is_left_over(case: Case) -> None:
     assert all(run.state.open_steps == 0 for run in driver.runs)
     assert driver.scheduler.is_idle()
     assert driver.workers.jobs == []
-    runner = driver.scheduler._runner
+    runner = driver.scheduler.runner
     assert (runner.busy, runner._tasks, runner._ending) == (0, {}, {})
     assert not driver.scheduler._ready
     assert not driver.scheduler.turns.size

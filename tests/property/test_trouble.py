@@ -144,7 +144,7 @@ def test_work_that_ends_after_the_app_is_closed_is_no_error(
         put(message)
         has_ended.set()
 
-    app._engine._scheduler._runner._put = told
+    app._engine._scheduler.runner._put = told
     go_on.set()
     has_ended.wait(SECONDS)
     for thread in threading.enumerate():

@@ -1012,7 +1012,7 @@ def test_a_close_waits_for_who_has_promised_to_end(engine: Engine) -> None:
     engine.scheduler.close()
 
     assert engine.workers.is_closed
-    assert not engine.scheduler._runner.is_ending_any
+    assert not engine.scheduler.runner.is_ending_any
 
 
 def test_a_long_chain_is_no_recursion() -> None:
