@@ -15,6 +15,7 @@ from oautom.app import OAutom
 from oautom.executions.approval import ApprovalExecution
 from oautom.executions.base import Execution
 from oautom.executions.branch import BranchExecution
+from oautom.executions.flow import FlowExecution
 from oautom.executions.map import MapExecution
 from oautom.executions.python import PythonExecution
 from oautom.executions.wait import WaitExecution
@@ -85,6 +86,7 @@ def flows(
     forwarding: bool = False,
     limits: bool = False,
     maps: bool = False,
+    children: bool = False,
 ) -> Flow:
     """Draw a flow, in an app of its own: in memory, `executor='inline'`, with a simulated clock.
 
@@ -107,6 +109,7 @@ def flows(
             `priority`.
         maps: Whether some steps have an instance for each item of what one of those that they wait
             for returns, instead of what `steps` draws.
+        children: Whether some steps run another flow, `inner`, whose one step is `work`, instead.
     """
     # A step is drawn as a label, and numbers that stand for labels before it: the nearest below.
     # So an example from which a step is taken out is the same but for this step, which is how it
@@ -118,13 +121,16 @@ def flows(
         st.lists(step, min_size=min_steps, max_size=max_steps, unique_by=lambda step: step[0])
     )
     drawn_names = _names(draw, len(plan), names)
-    flow = DrawnFlow("flow", OAutom(executor="inline", clock=SimulatedClock()))
+    app = OAutom(executor="inline", clock=SimulatedClock())
+    flow = DrawnFlow("flow", app)
+    if children:
+        _do_nothing("work", Flow("inner", app))
     declared: dict[int, Execution] = {}
     for (own_label, upstreams), name in zip(plan, drawn_names, strict=True):
         waits_for = {_nearest(each, declared) for each in upstreams}
         before = [step for each, step in declared.items() if each in waits_for]
         make = _do_nothing if steps is None else draw(steps)
-        others: list[MakeStep] = [*[_wait, _ask] * waits, *[_choose] * branches]
+        others: list[MakeStep] = [*[_wait, _ask] * waits, *[_choose] * branches, *[_run] * children]
         mapping = [partial(_map, each) for each in before if maps and _may_be_list(each)]
         if kinds := [st.sampled_from(each) for each in (others, mapping) if each]:
             make = draw(st.one_of(st.just(make), *kinds))
@@ -188,6 +194,10 @@ def _wait(name: str, flow: Flow) -> WaitExecution:
 
 def _ask(name: str, flow: Flow) -> ApprovalExecution:
     return ApprovalExecution(name, flow, "may it go on?", timeout=8)
+
+
+def _run(name: str, flow: Flow) -> FlowExecution:
+    return FlowExecution(name, flow, "inner")
 
 
 def _nothing(*given: Any) -> Any:

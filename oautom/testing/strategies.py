@@ -168,7 +168,13 @@ def histories(
     log = MortalLog(draw(st.lists(moment, max_size=max_crashes)))
     if flow is None:  # not `flow or ...`: Hypothesis warns who asks a strategy for its truth
         flow = flows(
-            trigger_rules=True, retries=True, waits=True, branches=True, limits=True, maps=True
+            trigger_rules=True,
+            retries=True,
+            waits=True,
+            branches=True,
+            limits=True,
+            maps=True,
+            children=True,
         )
     drawn = flow if isinstance(flow, Flow) else draw(flow)
     drawn.validate()

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from oautom import Event, LogError
 from oautom.events.sqlite import SqliteEventLog
 
 from .checks import Evidence, marked
@@ -121,6 +122,24 @@ class Life:
                 self.process.stdout.close()
             self._errors.close()
         return code
+
+
+def begin(program: Path, folder: Path, **settings: Any) -> Life:
+    """Run another program, which reads its settings from a file, in a folder."""
+    (folder / "settings.json").write_text(json.dumps(settings))
+    return Life(folder, "settings.json", program=program)
+
+
+def events_of(folder: Path) -> list[Event]:
+    """Return what is in the log of a folder, which must be whole; nothing before it is made."""
+    try:
+        with closing(SqliteEventLog(folder / "runs.db", read_only=True)) as log:
+            log.verify()
+            return list(log.read())
+    except LogError as error:
+        if "has not been made yet" not in str(error):
+            raise
+        return []
 
 
 @contextmanager

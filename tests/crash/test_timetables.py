@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
-from contextlib import closing
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -17,25 +15,11 @@ from oautom import Event
 from oautom.events import replay
 from oautom.events.check import check_history
 from oautom.events.event import planned_time
-from oautom.events.sqlite import SqliteEventLog
 
-from .harness import Kill, Life, few, swept
+from .harness import Kill, begin, events_of, few, swept
 
 PROGRAM = Path(__file__).with_name("timetable.py")
 STEP = {"every": timedelta(seconds=0.05), "some": timedelta(seconds=0.07)}
-
-
-def begin(folder: Path, **timetable: Any) -> Life:
-    (folder / "timetable.json").write_text(json.dumps(timetable))
-    return Life(folder, "timetable.json", program=PROGRAM)
-
-
-def read(folder: Path) -> list[Event]:
-    if not (folder / "runs.db").exists():
-        return []
-    with closing(SqliteEventLog(folder / "runs.db", read_only=True)) as log:
-        log.verify()
-        return list(log.read())
 
 
 def times(events: Sequence[Event], plan: str) -> list[datetime]:
@@ -45,7 +29,7 @@ def times(events: Sequence[Event], plan: str) -> list[datetime]:
 
 def look(folder: Path, before: Sequence[Event]) -> list[Event]:
     """Hold what a program has left against what plans promise."""
-    events = read(folder)
+    events = events_of(folder)
     assert events[: len(before)] == before
     check_history(events)
     for plan, step in STEP.items():
@@ -57,7 +41,7 @@ def look(folder: Path, before: Sequence[Event]) -> list[Event]:
 
 
 def finish(folder: Path, before: Sequence[Event], **timetable: Any) -> None:
-    life = begin(folder, **timetable, seconds=1.0)
+    life = begin(PROGRAM, folder, **timetable, seconds=1.0)
     assert life.wait_for("done")
     assert (life.end(), (folder / "errors").read_text()) == (0, "")
     events = look(folder, before)
@@ -83,7 +67,7 @@ def test_however_often_it_is_killed_each_time_that_counts_is_dealt_with_once(
     with swept(tmp_path / "run") as folder:
         events: list[Event] = []
         for _ in range(few(5, more=[30])[-1]):
-            life = begin(folder, **settings, seconds=60)
+            life = begin(PROGRAM, folder, **settings, seconds=60)
             phase = chance.choice(["opened", "recovered", "started", "started", "started"])
             assert life.kill_at(Kill(phase, chance.random() * 0.4))
             events = look(folder, events)
@@ -98,7 +82,7 @@ def test_a_program_that_dies_in_the_commit_of_a_due_time_goes_on(
     with swept(tmp_path / "run") as folder:
         events: list[Event] = []
         for countdown in few(1, 2, 3, 4, more=range(5, 20)):
-            life = begin(folder, **settings, seconds=60, dies=[place, countdown])
+            life = begin(PROGRAM, folder, **settings, seconds=60, dies=[place, countdown])
             assert life.end() == -9
             events = look(folder, events)
         finish(folder, events, **settings)

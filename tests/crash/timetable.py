@@ -1,6 +1,6 @@
 """A program with two plans that is killed: `every` counts each time, `some` leaves times out.
 
-Run as `python timetable.py timetable.json`; run again, it goes on. Its steps append the ids of
+Run as `python timetable.py settings.json`; run again, it goes on. Its steps append the ids of
 their Vects to a side file.
 """
 

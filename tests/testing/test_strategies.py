@@ -123,6 +123,8 @@ LIMITED: dict[str, tuple[Callable[[Flow], Any], str]] = {
     "a low priority": (lambda flow: any(step.priority < 0 for step in flow.steps.values()),
                        "a (priority -1)"),
     "a map": (is_mapped, "a; b << [a] (map, over a)"),
+    "a child": (lambda flow: any(s.kind == "flow" for s in flow.steps.values()),
+                "a (flow, inner)"),
     "a limited map": (lambda flow: is_mapped(flow) and "max_parallel" in flow.options.get("b", {}),
                       "a; b << [a] (map, over a, max_parallel 1)"),
 }  # fmt: skip
@@ -132,7 +134,7 @@ LIMITED: dict[str, tuple[Callable[[Flow], Any], str]] = {
 def test_the_smallest_flow_with_a_limit_is_left(
     is_wanted: Callable[[Flow], Any], steps: str
 ) -> None:
-    drawn = smallest(flows(limits=True, maps=True), is_wanted)
+    drawn = smallest(flows(limits=True, maps=True, children=True), is_wanted)
 
     assert repr(drawn) == f"<Flow 'flow': {steps}>"
 
@@ -140,7 +142,9 @@ def test_the_smallest_flow_with_a_limit_is_left(
 @moderate
 @given(st.data())
 def test_every_kind_of_step_that_is_drawn_may_stand_before_a_map(data: st.DataObject) -> None:
-    flow = data.draw(flows(waits=True, branches=True, forwarding=True, limits=True, maps=True))
+    flow = data.draw(
+        flows(waits=True, branches=True, forwarding=True, limits=True, maps=True, children=True)
+    )
 
     flow.validate()
     ends = data.draw(outcomes(flow, max_attempts=2))

@@ -1,0 +1,83 @@
+"""A program that is killed whose flow runs another one twice, which runs a third.
+
+Run as `python family.py settings.json`; run again, it goes on. Its steps append the place of their
+attempt to a side file, and the parameter that they have; one fails at first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from program import Dying, tell
+
+from oautom import (
+    Context,
+    Flow,
+    FlowExecution,
+    OAutom,
+    OAutomError,
+    OAutomMode,
+    PythonExecution,
+    RetryPolicy,
+)
+from oautom.events.sqlite import SqliteEventLog
+
+
+def work(n: int, context: Context) -> int:
+    """Say who works, and add one; in the first child of a pair of flows, fail at first."""
+    fd = os.open("side", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(fd, f"{context.vect_id}\t{context.step}\t{context.attempt}\t{n}\n".encode())
+    os.close(fd)
+    if context.vect_id == "v/flaky/1":
+        raise ValueError("as planned")
+    return n + 1
+
+
+def declare(app: OAutom) -> Flow:
+    """Declare the three flows: 'inner' has room for one Vect at a time, 'deep' for two."""
+    deep = Flow("deep", app, params={"n": int}, max_active_vects=2)
+    PythonExecution("leaf", deep, work, [deep.param("n")])
+    inner = Flow("inner", app, params={"n": int})
+    down = FlowExecution("down", inner, deep, {"n": inner.param("n")})
+    PythonExecution("up", inner, work, [down.output["leaf"]])
+    main = Flow("main", app, params={"n": int})
+    once = RetryPolicy(max_attempts=2, delay=0.1, jitter=0)
+    first = FlowExecution("first", main, inner, {"n": main.param("n")})
+    second = FlowExecution("second", main, inner, {"n": 10})
+    flaky = FlowExecution("flaky", main, deep, {"n": first.output["up"]}, retry=once)
+    PythonExecution("sum", main, sum, [[second.output["up"], flaky.output["leaf"]]])
+    return main
+
+
+def main(settings: dict[str, Any]) -> None:
+    """Run the flow to its end, or go on with it."""
+    tell("begun")
+    log: Any = SqliteEventLog("runs.db", synchronous="NORMAL")
+    if "dies" in settings:
+        log._writer = Dying(log._writer, *settings["dies"])
+    app = OAutom(OAutomMode(settings["mode"]), log=log, executor=settings["executor"])
+    flow = declare(app)
+    tell("opened")
+    app.recover()
+    tell("recovered")
+    vect = app.start(flow, {"n": 1}, vect_id="v")
+    tell("started")
+    vect.wait()
+    tell("ended")
+    Path("result").write_text(str(vect.result("sum")))
+    app.close()
+    log.close()
+    tell("done")
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        main(json.loads(Path(sys.argv[1]).read_text()))
+    except OAutomError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
