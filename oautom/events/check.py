@@ -288,7 +288,7 @@ class _Claims(Past):
     @_invariant("step.skipped")
     def skipped_by_its_rule(self, event: Event) -> bool:
         """A step that has not started is skipped only by its trigger rule, or by a branch."""
-        return not self.is_by_rule(event) or self.to_end.get(self.step) == event.name
+        return not self.is_by_rule(event) or self.verdict(self.step) == "skip"
 
     @_invariant()
     def vects_end_at_once(self, event: Event) -> bool:

@@ -203,8 +203,9 @@ class Past:
         step.state = event.dest
         self.due.discard(step)
         step.failures += event.name == "step.retried"
-        if event.name in ("step.interrupted", "step.released") and self.vect.state == "running":
-            self.due.add(step)
+        is_again = event.name in ("step.interrupted", "step.released")
+        if is_again and self.vect.state == "running" and self.verdict(step) == "start":
+            self.due.add(step)  # a branch may have chosen otherwise meanwhile
         if event.name == "step.started" and step.kind == "map":
             self._expand(step, event)
         if event.name == "step.reset":

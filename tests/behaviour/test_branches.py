@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from oautom import BranchExecution, Flow, OAutom, PythonExecution, TriggerRule
+from oautom import BranchExecution, Flow, OAutom, PythonExecution, RetryPolicy, TriggerRule
 from oautom.testing import assert_replays, check_history, explore, simulate
 
 from .conftest import SECONDS, nothing
@@ -85,6 +85,28 @@ def test_what_is_not_followed_is_skipped_whatever_its_rule_is(inline: OAutom) ->
         *("choose", "always")  # that one may have started before
     }
     check_history(inline.log.read(), flow)
+
+
+@pytest.mark.parametrize("crash_at", [(), ("in", 3)])
+def test_of_a_step_that_has_started_no_attempt_is_begun_after_a_choice_against_it(
+    inline: OAutom, crash_at: Any
+) -> None:
+    """It is tried again after a failure, or after a crash; by then the branch has chosen."""
+    flow = Flow("flow", inline)
+    early = {"trigger_rule": TriggerRule.ALWAYS, "retry": RetryPolicy(delay=9, jitter=0)}
+    BranchExecution("choose", flow, nothing) >> [
+        PythonExecution("fails", flow, nothing, **early),
+        PythonExecution("goes on", flow, nothing, **early),
+    ]
+    times = {"choose": 5, "fails": 1, "goes on": [6, 60]}
+    ends = {"choose": [[]], "fails": ValueError("no")}
+    vect = simulate(flow, durations=times, outcomes=ends, crash_at=crash_at)
+
+    wanted = "skipped" if crash_at else "success"
+    assert states(vect) == {"choose": "success", "fails": "skipped", "goes on": wanted}
+    assert vect.steps["fails"].attempt == 1
+    check_history(vect.events(), flow)
+    assert_replays(vect, flow)
 
 
 def test_steps_can_be_returned_themselves(inline: OAutom) -> None:

@@ -123,8 +123,6 @@ LIMITED: dict[str, tuple[Callable[[Flow], Any], str]] = {
     "a low priority": (lambda flow: any(step.priority < 0 for step in flow.steps.values()),
                        "a (priority -1)"),
     "a map": (is_mapped, "a; b << [a] (map, over a)"),
-    "a child": (lambda flow: any(s.kind == "flow" for s in flow.steps.values()),
-                "a (flow, inner)"),
     "a limited map": (lambda flow: is_mapped(flow) and "max_parallel" in flow.options.get("b", {}),
                       "a; b << [a] (map, over a, max_parallel 1)"),
 }  # fmt: skip
@@ -134,9 +132,19 @@ LIMITED: dict[str, tuple[Callable[[Flow], Any], str]] = {
 def test_the_smallest_flow_with_a_limit_is_left(
     is_wanted: Callable[[Flow], Any], steps: str
 ) -> None:
-    drawn = smallest(flows(limits=True, maps=True, children=True), is_wanted)
+    drawn = smallest(flows(limits=True, maps=True), is_wanted)
 
     assert repr(drawn) == f"<Flow 'flow': {steps}>"
+
+
+def test_the_smallest_flow_that_runs_another_is_left() -> None:
+    drawn = smallest(flows(children=True), lambda flow: "flow" in kinds(flow))
+
+    assert repr(drawn) == "<Flow 'flow': a (flow, inner)>"
+
+
+def kinds(flow: Flow) -> set[str]:
+    return {step.kind for step in flow.steps.values()}
 
 
 @moderate
