@@ -106,7 +106,7 @@ class Run:
         return execution.output_type
 
     def item(self, step: StepState) -> Any:
-        """Return the item of an instance as a value of its type."""
+        """Return the item of an instance as a value of its type; errors as of `output`."""
         assert step.parent is not None
         assert step.parent.mapped is not None
         item = step.parent.mapped.items[step.index]
@@ -114,7 +114,7 @@ class Run:
             return item
         execution = self.execution(step)
         assert isinstance(execution, MapExecution)
-        return restore(item, execution.item_type)
+        return self._restored(item, execution.item_type, "item", step)
 
     def output(self, step: StepState) -> Any:
         """Return the output of a step as a value of its type.
@@ -125,12 +125,15 @@ class Run:
         is_known = step.declared in self.flow.steps  # else the flow has changed
         if not self.is_durable or step.state != "success" or not is_known:
             return step.output
+        return self._restored(step.output, self.output_type(step), "output", step)
+
+    def _restored(self, plain: object, annotation: Any, what: str, step: StepState) -> Any:
         try:
-            return restore(step.output, self.output_type(step))
+            return restore(plain, annotation)
         except NotConvertibleError as error:
             raise FlowError(
-                f"the output of step '{step.name}' of flow '{self.flow.name}' in vect '{self.id}' "
-                f"is {shown(step.output)}, which is no longer its type: {error}; its events have "
+                f"the {what} of step '{step.name}' of flow '{self.flow.name}' in vect '{self.id}' "
+                f"is {shown(plain)}, which is no longer its type: {error}; its events have "
                 "it as it is",
                 flow=self.flow.name,
                 step=step.name,

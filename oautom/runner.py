@@ -331,7 +331,7 @@ class Runner:
 
     def _context(self, run: Run, execution: Execution, step: StepState, attempt: int) -> Context:
         state = run.state
-        context = Context(
+        return Context(
             state.flow,
             state.id,
             step.name,
@@ -341,10 +341,8 @@ class Runner:
             run.buffers,
             execution.log_limit_bytes,
             self._log_id,
+            None if step.parent is None else partial(run.item, step),
         )
-        if step.parent is not None:
-            context.item = run.item(step)
-        return context
 
 
 def _inputs(run: Run, step: StepState) -> dict[str, Any]:

@@ -85,7 +85,6 @@ class Context:
         attempt: Number of this attempt, from 1.
         params: The parameters of the Vect, read-only.
         output: In `check`: what `run` has returned. None in `run`.
-        item: In an instance of a map: its item.
         log_id: The identity of the log if that is durable, else None.
     """
 
@@ -100,6 +99,7 @@ class Context:
         buffers: MutableMapping[str, LogBuffer] | None = None,
         log_limit_bytes: int = 2**20,
         log_id: str | None = None,
+        item: Callable[[], Any] | None = None,
     ) -> None:
         self.log_id = log_id
         self.flow = flow
@@ -108,7 +108,7 @@ class Context:
         self.attempt = attempt
         self.params = params
         self.output: Any = None
-        self.item: Any = None
+        self._item = item
         self._inputs = inputs
         self._buffers = {} if buffers is None else buffers
         self._log_limit_bytes = log_limit_bytes
@@ -132,6 +132,15 @@ class Context:
     def inputs(self) -> dict[str, Any]:
         """The outputs of the direct upstreams that have succeeded, by the name of the step."""
         return _Inputs(self.flow, self.step, self._inputs())
+
+    @property
+    def item(self) -> Any:
+        """In an instance of a map: its item, as a value of its type; else None.
+
+        Raises:
+            FlowError: It was written when the flow had another type there.
+        """
+        return None if self._item is None else self._item()
 
     @property
     def buffer(self) -> LogBuffer:
@@ -244,6 +253,6 @@ def _revive(
     output: Any,
     item: Any,
 ) -> Context:
-    context = Context(*place, inputs=lambda: inputs, log_limit_bytes=log_limit_bytes, log_id=log_id)
-    context.output, context.item = output, item
+    context = Context(*place, lambda: inputs, None, log_limit_bytes, log_id, lambda: item)
+    context.output = output
     return context

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from oautom import (
+    ApprovalExecution,
     Context,
     Flow,
     FlowError,
@@ -22,7 +24,7 @@ from oautom import (
 )
 from oautom.testing import SimulatedClock, assert_replays, check_history, explore, simulate
 
-from .conftest import SECONDS, nothing
+from .conftest import SECONDS, nothing, runs_well
 from .worker_functions import double
 
 
@@ -178,6 +180,38 @@ def test_items_and_outputs_have_their_types_in_a_durable_log(tmp_path: Path) -> 
         assert vect.result("map") == [date(2026, 11, 1)] * 2
         assert vect.result("map[1]") == date(2026, 11, 1)
         assert vect.steps["map[0]"].output == date(2026, 11, 1)
+        check(app, flow)
+
+
+def test_an_item_that_is_no_longer_of_its_type_fails_its_instance_only(tmp_path: Path) -> None:
+    def numbers() -> list[int]:
+        return [7, 8]
+
+    def days() -> list[date]:
+        return []
+
+    def declare(app: OAutom, source: Any) -> Flow:
+        flow = Flow("flow", app)
+        items = PythonExecution("items", flow, source)
+        items >> ApprovalExecution("gate", flow, "go on?") >> MapExecution("map", flow, str, items)
+        return flow
+
+    with OAutom(log=tmp_path / "runs.db") as app:
+        vect = app.start(declare(app, numbers), vect_id="one")
+        while vect.steps["gate"].state != "running":
+            with suppress(TimeoutError):
+                vect.wait(0.01)
+    with OAutom(log=tmp_path / "runs.db") as app:
+        flow = declare(app, days)
+        vect = app.recover()[0]
+        vect.approve("gate", by="Ada")
+        assert vect.wait(SECONDS) == "failed"
+        error = (
+            "FlowError: the item of step 'map[0]' of flow 'flow' in vect 'one' is 7, which is no "
+            "longer its type"
+        )
+        assert str(vect.steps["map[0]"].error).startswith(error)
+        assert runs_well(app)
         check(app, flow)
 
 
