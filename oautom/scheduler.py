@@ -298,6 +298,7 @@ class Scheduler(Driver[Message]):
                 self._obey(Finished(run.id, step.name, step.attempt, error=LOST))
                 self._settle()
             self.runner.rearm(run, self._now)
+            self.turns.inherit(run.state)
         self.turns.is_held = False
 
     def _settle(self) -> None:

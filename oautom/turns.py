@@ -136,6 +136,12 @@ class Turns:
         elif event.source == "running":
             self.free_slot(pool[0], step)
 
+    def inherit(self, vect: VectState) -> None:
+        """Count the slots that the steps of a Vect have had since a life before."""
+        for step in vect.steps.values() if vect.has_pools else ():
+            if step.state == "running" and step.kind == "flow" and "pool" in step.options:
+                self.take_slot(step.options["pool"][0], step)
+
     def take_slot(self, pool: str, holder: Hashable) -> None:
         """Take note that somebody has a slot of a pool."""
         self._taken.setdefault(pool, set()).add(holder)

@@ -113,7 +113,7 @@ class _Replay(MemoryEventLog):
         vect: str,
         history: list[Event],
         surely_free: frozenset[int],
-        others: list[tuple[Event, str]],
+        others: list[tuple[Event, str, bool]],
     ) -> None:
         super().__init__()
         self._flow = flow
@@ -121,7 +121,7 @@ class _Replay(MemoryEventLog):
         self._history = history
         self._surely_free = surely_free
         self._others = deque(others)  # what the steps of other Vects do that have a pool
-        self._slots: dict[tuple[str, str | None], str] = {}  # those that they have, by the step
+        self._slots: dict[tuple[str, str | None], tuple[str, bool]] = {}  # that they have, by step
         self._seconds = 0.0
         self._at = 0  # the next event to hold against
         self._differs: ReplayDiffersError | None = None
@@ -152,7 +152,9 @@ class _Replay(MemoryEventLog):
         self._run = Run(self._flow, self._vect)
         self._run.state = replay(self.read())[self._vect]
         self._scheduler = Scheduler(self, self, self, tell=tell_nobody)
-        self._slots.clear()
+        for place, (pool, outlives) in self._slots.items():
+            if outlives:
+                self._scheduler.turns.take_slot(pool, place)
         self._scheduler.take_over([self._run])
 
     def _asked_by(self, event: Event) -> Command | None:
@@ -202,14 +204,13 @@ class _Replay(MemoryEventLog):
         turns = self._scheduler.turns
         next_seq = self._history[self._at].seq if self._at < len(self._history) else 0
         while self._others and self._others[0][0].seq < next_seq:
-            event, pool = self._others.popleft()
+            event, pool, outlives = self._others.popleft()
             place = (event.vect, event.step)
-            if event.name == "vect.recovered":  # with the program its steps have gone
-                while self._slots:
-                    other, taken = self._slots.popitem()
-                    turns.free_slot(taken, other)
+            if event.name == "vect.recovered":  # with the program most of its steps have gone
+                for other in [each for each, slot in self._slots.items() if not slot[1]]:
+                    turns.free_slot(self._slots.pop(other)[0], other)
             elif event.dest == "running":
-                self._slots[place] = pool
+                self._slots[place] = (pool, outlives)
                 turns.take_slot(pool, place)
             elif self._slots.pop(place, None):
                 turns.free_slot(pool, place)
@@ -290,19 +291,22 @@ def _surely_free(events: list[Event], flow: Flow, workers: int) -> frozenset[int
     return frozenset(seq for seq, count in counts.items() if count < workers)
 
 
-def _in_pools(events: list[Event]) -> list[tuple[Event, str]]:
-    """Return the events that take or free a slot of a pool, each with its pool."""
+def _in_pools(events: list[Event]) -> list[tuple[Event, str, bool]]:
+    """Return the events that take or free a slot of a pool.
+
+    Each with its pool, and whether the step keeps the slot when its program dies.
+    """
     options: dict[str, Options] = {}
-    found: list[tuple[Event, str]] = []
+    found: list[tuple[Event, str, bool]] = []
     for event in events:
         if event.name == VECT_CREATED:
             options[event.vect] = event.data.get("options", NO_OPTIONS)
         of_step = options.get(event.vect, NO_OPTIONS).get(map_of(event.step or ""), NO_DATA)
         is_map = of_step.get("kind") == "map" and event.step == map_of(event.step or "")
         if event.name == "vect.recovered":
-            found.append((event, ""))
+            found.append((event, "", False))
         elif event.source != event.dest and "pool" in of_step and not is_map:
-            found.append((event, of_step["pool"][0]))
+            found.append((event, of_step["pool"][0], of_step.get("kind") == "flow"))
     return found
 
 

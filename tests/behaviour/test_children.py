@@ -707,6 +707,29 @@ def test_wherever_the_program_dies_each_child_is_run_once(when: Any) -> None:
     assert number > 10
 
 
+def test_a_child_keeps_the_slot_of_its_pool_over_a_restart(tmp_path: Path) -> None:
+    def declare(app: OAutom) -> Flow:
+        pool = Pool("one", 1)
+        inner, main = Flow("inner", app), Flow("main", app)
+        WaitExecution("work", inner, seconds=60)
+        FlowExecution("run", main, inner, pool=pool)
+        PythonExecution("beside", main, nothing, pool=pool)
+        return main
+
+    clock = SimulatedClock()
+    with OAutom(log=tmp_path / "runs.db", executor="inline", clock=clock) as app:
+        vect = app.start(declare(app), vect_id="v")
+        with suppress(TimeoutError):
+            vect.wait(1)
+    with OAutom(log=tmp_path / "runs.db", executor="inline", clock=clock) as app:
+        vect = app.run(declare(app), vect_id="v")
+        begun, ended = vect.steps["beside"].start_date, vect.steps["run"].end_date
+        assert begun is not None
+        assert ended is not None
+        assert begun >= ended
+        check(app)
+
+
 def test_a_timeout_goes_on_where_it_was(tmp_path: Path) -> None:
     def declare(app: OAutom) -> Flow:
         inner, main = Flow("inner", app), Flow("main", app)
