@@ -49,7 +49,7 @@ from oautom import (
     WaitExecution,
     decide,
 )
-from oautom.events import replay, signals
+from oautom.events import fold, replay, signals
 from oautom.executions.work import Work
 from oautom.rules import verdict
 from oautom.testing import SimulatedClock, assert_replays, check_history, flows
@@ -662,7 +662,12 @@ def never_block(upstreams: int, tally: dict[str, int]) -> str | None:
 
 
 def test_a_planted_bug_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def planted(rule: str, upstreams: int, tally: dict[str, int]) -> str | None:
+        usual = rule == "all_success"
+        return never_block(upstreams, tally) if usual else verdict(rule, upstreams, tally)
+
     monkeypatch.setattr(decide, "all_success", never_block)
+    monkeypatch.setattr(fold, "verdict", planted)  # where something is otherwise than usual
     search = settings(
         TestWholeApp.settings, max_examples=300, database=None, phases=[Phase.generate]
     )
