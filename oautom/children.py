@@ -55,20 +55,18 @@ class Children:
         context = work.context
         key = context.vect_id, context.step, context.attempt
         try:
-            run = self._found(work, key)
-            new = self._new(work, key) if run is None else None
+            found = self._found(work, key)
+            child = found or self._new(work, key)
         except (OAutomError, StepError) as error:
             done(Outcome(error=str(error), cause=error), None)
             return
-        if run is not None and run.shown in VECT_ENDS:
-            done(outcome_of(run), None)
+        if child.shown in VECT_ENDS:
+            done(_outcome_of(child), None)
             return
-        child = run or new
-        assert child is not None
         self._answers[child.id] = done
-        if new is not None:
-            self._waiting.setdefault(new.flow.name, deque()).append(new)
-            self._begin_waiting(new.flow.name)
+        if found is None:
+            self._waiting.setdefault(child.flow.name, deque()).append(child)
+            self._begin_waiting(child.flow.name)
         reason = f"step '{context.step}' of vect '{context.vect_id}' needs it no more"
         if not work.on_cancel(partial(self._cancel, child, reason)):
             self._cancel(child, reason)
@@ -125,7 +123,7 @@ class Children:
     def _ended(self, run: Run) -> None:
         """Tell the step of a Vect that has ended, and let another one have its room."""
         if (done := self._answers.pop(run.id, None)) is not None:
-            done(outcome_of(run), None)
+            done(_outcome_of(run), None)
         if self._waiting:
             self._begin_waiting(run.flow.name)
 
@@ -145,7 +143,7 @@ def _flow_of(work: Work) -> Flow:
     return work.execution.runs
 
 
-def outcome_of(run: Run) -> Outcome:
+def _outcome_of(run: Run) -> Outcome:
     """Return what the end of a child means to its step."""
     steps = run.state.steps.values()
     if run.shown == "success":
