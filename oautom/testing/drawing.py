@@ -111,15 +111,7 @@ def flows(
             for returns, instead of what `steps` draws.
         children: Whether some steps run another flow, `inner`, whose one step is `work`, instead.
     """
-    # A step is drawn as a label, and numbers that stand for labels before it: the nearest below.
-    # So an example from which a step is taken out is the same but for this step, which is how it
-    # shrinks. Labels must be unique by a lambda: by `itemgetter(0)`, or in a list of unique labels,
-    # Hypothesis would draw places among the labels that are left, and not the labels themselves.
-    label = st.integers(0, 2 * max_steps)
-    step = st.tuples(label, st.lists(label, max_size=max_steps))
-    plan = draw(
-        st.lists(step, min_size=min_steps, max_size=max_steps, unique_by=lambda step: step[0])
-    )
+    plan = draw(_plans(min_steps, max_steps))
     drawn_names = _names(draw, len(plan), names)
     app = OAutom(executor="inline", clock=SimulatedClock())
     flow = DrawnFlow("flow", app)
@@ -139,19 +131,39 @@ def flows(
         else:
             made = make(name, flow)
             made.depends(*before)
-        if trigger_rules:
-            made.trigger_rule = draw(st.sampled_from(TriggerRule))
-            made.allow_failure = draw(st.booleans())
-        if retries:
-            made.retry = draw(st.none() | RETRIES)
-            made.timeout = made.timeout or draw(st.none() | st.just(5.0))
-        if limits:
-            made.pool = draw(POOLS)
-            made.priority = draw(PRIORITIES)
+        _draw_options(draw, made, trigger_rules=trigger_rules, retries=retries, limits=limits)
         if maps and isinstance(made, MapExecution):
             made.max_parallel = draw(st.none() | st.integers(1, 2))
         declared[own_label] = made
     return flow
+
+
+def _plans(min_steps: int, max_steps: int) -> st.SearchStrategy[list[tuple[int, list[int]]]]:
+    """Return a strategy for steps: each a label, and numbers that stand for labels before it.
+
+    A number stands for the nearest label below. So an example from which a step is taken out is the
+    same but for this step, which is how it shrinks.
+    """
+    # Labels must be unique by a lambda: by `itemgetter(0)`, or in a list of unique labels,
+    # Hypothesis would draw places among the labels that are left, and not the labels themselves.
+    label = st.integers(0, 2 * max_steps)
+    step = st.tuples(label, st.lists(label, max_size=max_steps))
+    return st.lists(step, min_size=min_steps, max_size=max_steps, unique_by=lambda step: step[0])
+
+
+def _draw_options(
+    draw: st.DrawFn, made: Execution, *, trigger_rules: bool, retries: bool, limits: bool
+) -> None:
+    """Draw what is otherwise than usual with a step of any kind; the arguments are of `flows`."""
+    if trigger_rules:
+        made.trigger_rule = draw(st.sampled_from(TriggerRule))
+        made.allow_failure = draw(st.booleans())
+    if retries:
+        made.retry = draw(st.none() | RETRIES)
+        made.timeout = made.timeout or draw(st.none() | st.just(5.0))
+    if limits:
+        made.pool = draw(POOLS)
+        made.priority = draw(PRIORITIES)
 
 
 def _nearest(number: int, labels: Iterable[int]) -> int | None:
