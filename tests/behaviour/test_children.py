@@ -707,6 +707,16 @@ def test_wherever_the_program_dies_each_child_is_run_once(when: Any) -> None:
     assert number > 10
 
 
+def next_program(folder: Path, declare: Callable[[OAutom], Flow], seconds: float) -> OAutom:
+    """Run Vect `v` of a flow for so long in a program that then ends; return the next one's app."""
+    clock = SimulatedClock()
+    with OAutom(log=folder / "runs.db", executor="inline", clock=clock) as app:
+        vect = app.start(declare(app), vect_id="v")
+        with suppress(TimeoutError):
+            vect.wait(seconds)
+    return OAutom(log=folder / "runs.db", executor="inline", clock=clock)
+
+
 def test_a_child_keeps_the_slot_of_its_pool_over_a_restart(tmp_path: Path) -> None:
     def declare(app: OAutom) -> Flow:
         pool = Pool("one", 1)
@@ -716,12 +726,7 @@ def test_a_child_keeps_the_slot_of_its_pool_over_a_restart(tmp_path: Path) -> No
         PythonExecution("beside", main, nothing, pool=pool)
         return main
 
-    clock = SimulatedClock()
-    with OAutom(log=tmp_path / "runs.db", executor="inline", clock=clock) as app:
-        vect = app.start(declare(app), vect_id="v")
-        with suppress(TimeoutError):
-            vect.wait(1)
-    with OAutom(log=tmp_path / "runs.db", executor="inline", clock=clock) as app:
+    with next_program(tmp_path, declare, seconds=1) as app:
         vect = app.run(declare(app), vect_id="v")
         begun, ended = vect.steps["beside"].start_date, vect.steps["run"].end_date
         assert begun is not None
@@ -737,12 +742,7 @@ def test_a_timeout_goes_on_where_it_was(tmp_path: Path) -> None:
         FlowExecution("run", main, inner, timeout=3600)
         return main
 
-    clock = SimulatedClock()
-    with OAutom(log=tmp_path / "runs.db", executor="inline", clock=clock) as app:
-        vect = app.start(declare(app), vect_id="v")
-        with suppress(TimeoutError):
-            vect.wait(3000)
-    with OAutom(log=tmp_path / "runs.db", executor="inline", clock=clock) as app:
+    with next_program(tmp_path, declare, seconds=3000) as app:
         vect = app.run(declare(app), vect_id="v")
         passed = (vect.events()[-1].time - vect.events()[0].time).total_seconds()
         assert (vect.state, passed) == ("failed", 3600)
@@ -758,12 +758,7 @@ def test_a_child_whose_flow_has_changed_keeps_its_step_waiting(tmp_path: Path) -
         FlowExecution("run", main, inner)
         return main
 
-    clock = SimulatedClock()
-    with OAutom(log=tmp_path / "runs.db", executor="inline", clock=clock) as app:
-        vect = app.start(declare(app, "a"), vect_id="v")
-        with suppress(TimeoutError):
-            vect.wait(1)
-    with OAutom(log=tmp_path / "runs.db", executor="inline", clock=clock) as app:
+    with next_program(tmp_path, lambda app: declare(app, "a"), seconds=1) as app:
         declare(app, "a", "b")
         with pytest.raises(FlowError, match="inner"):
             app.recover()
@@ -780,8 +775,6 @@ def test_a_child_whose_flow_has_changed_keeps_its_step_waiting(tmp_path: Path) -
 def test_a_step_that_runs_another_flow_now_does_not_take_the_old_child_for_its_own(
     tmp_path: Path, names: list[str]
 ) -> None:
-    clock = SimulatedClock()
-
     def declare(app: OAutom, runs: str, *names: str) -> Flow:
         for name in names:
             WaitExecution("work", Flow(name, app), seconds=10**6)
@@ -789,11 +782,7 @@ def test_a_step_that_runs_another_flow_now_does_not_take_the_old_child_for_its_o
         FlowExecution("run", main, runs)
         return main
 
-    with OAutom(log=tmp_path / "runs.db", executor="inline", clock=clock) as app:
-        vect = app.start(declare(app, "old", "old"), vect_id="v")
-        with suppress(TimeoutError):
-            vect.wait(1)
-    with OAutom(log=tmp_path / "runs.db", executor="inline", clock=clock) as app:
+    with next_program(tmp_path, lambda app: declare(app, "old", "old"), seconds=1) as app:
         vect = app.run(declare(app, "new", *names), vect_id="v")
         wanted = "there is another one of this id" if "old" in names else "no flow 'old'"
         assert wanted in str(vect.steps["run"].error)

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from program import Dying, tell
+from program import begun, done, tell
 
 from oautom import (
     Context,
@@ -21,11 +21,9 @@ from oautom import (
     FlowExecution,
     OAutom,
     OAutomError,
-    OAutomMode,
     PythonExecution,
     RetryPolicy,
 )
-from oautom.events.sqlite import SqliteEventLog
 
 
 def work(n: int, context: Context) -> int:
@@ -56,11 +54,7 @@ def declare(app: OAutom) -> Flow:
 
 def main(settings: dict[str, Any]) -> None:
     """Run the flow to its end, or go on with it."""
-    tell("begun")
-    log: Any = SqliteEventLog("runs.db", synchronous="NORMAL")
-    if "dies" in settings:
-        log._writer = Dying(log._writer, *settings["dies"])
-    app = OAutom(OAutomMode(settings["mode"]), log=log, executor=settings["executor"])
+    app = begun(settings)
     flow = declare(app)
     tell("opened")
     app.recover()
@@ -68,11 +62,8 @@ def main(settings: dict[str, Any]) -> None:
     vect = app.start(flow, {"n": 1}, vect_id="v")
     tell("started")
     vect.wait()
-    tell("ended")
     Path("result").write_text(str(vect.result("sum")))
-    app.close()
-    log.close()
-    tell("done")
+    done(app)
 
 
 if __name__ == "__main__":

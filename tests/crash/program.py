@@ -230,34 +230,44 @@ class Dying:
         self._connection.close()
 
 
+def begun(settings: dict[str, Any]) -> OAutom:
+    """Return the app of a program that has begun; it dies at the commit that the settings name."""
+    tell("begun")
+    log: Any = SqliteEventLog("runs.db", synchronous=settings.get("synchronous", "NORMAL"))
+    if "dies" in settings:
+        log._writer = Dying(log._writer, *settings["dies"])
+    return OAutom(
+        OAutomMode(settings["mode"]),
+        log=log,
+        executor=settings["executor"],
+        max_workers=settings.get("max_workers"),
+    )
+
+
+def done(app: OAutom) -> None:
+    """End a program whose Vects have ended."""
+    tell("ended")
+    app.close()
+    app.log.close()
+    tell("done")
+
+
 def main(plan: dict[str, Any]) -> None:
     """Run the Vects of a plan to their end, or go on with them."""
-    tell("begun")
-    log = SqliteEventLog("runs.db", synchronous=plan["synchronous"])
-    if "dies" in plan:
-        log._writer = Dying(log._writer, *plan["dies"])
-    app = OAutom(
-        OAutomMode(plan["mode"]),
-        log=log,
-        executor=plan["executor"],
-        max_workers=plan["max_workers"],
-    )
+    app = begun(plan)
     declare(app, plan)
     tell("opened")
     if "limit_bytes" in plan:
         limit_bytes = plan["limit_bytes"] + Path("runs.db-wal").stat().st_size
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, resource.RLIM_INFINITY))
     app.recover()
-    if left := strangers(log.id):
+    if left := strangers(str(app.log.id)):
         Path("strangers").write_text(repr(left))
     tell("recovered")
     vects = [app.start(flow, params_of(vect), vect_id=vect) for vect, flow in plan["vects"].items()]
     tell("started")
     attend(vects, plan)
-    tell("ended")
-    app.close()
-    log.close()
-    tell("done")
+    done(app)
 
 
 if __name__ == "__main__":

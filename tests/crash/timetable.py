@@ -14,10 +14,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from program import Dying, tell
+from program import begun, done, tell
 
-from oautom import Context, Flow, OAutom, OAutomMode, PythonExecution
-from oautom.events.sqlite import SqliteEventLog
+from oautom import Context, Flow, PythonExecution
 
 
 def work(context: Context) -> None:
@@ -29,11 +28,7 @@ def work(context: Context) -> None:
 
 def main(timetable: dict[str, Any]) -> None:
     """Serve the plans for so long."""
-    tell("begun")
-    log: Any = SqliteEventLog("runs.db", synchronous="NORMAL")
-    if "dies" in timetable:
-        log._writer = Dying(log._writer, *timetable["dies"])
-    app = OAutom(OAutomMode(timetable["mode"]), log=log, executor=timetable["executor"])
+    app = begun(timetable)
     for name in ("every", "some"):
         PythonExecution("work", Flow(name, app), work)
     tell("opened")
@@ -47,10 +42,7 @@ def main(timetable: dict[str, Any]) -> None:
         threading.Event().wait(timetable["seconds"])
     for vect in app.vects(state="running"):
         vect.wait()
-    tell("ended")
-    app.close()
-    log.close()
-    tell("done")
+    done(app)
 
 
 if __name__ == "__main__":
