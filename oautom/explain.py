@@ -208,7 +208,9 @@ def _due(view: _View) -> str:
         return "is about to start"
     parent = view.step.parent
     if parent is not None and parent.mapped is not None and not parent.mapped.has_room:
-        return f"waits, since {parent.mapped.active} of its map run already, which is its limit"
+        active = parent.mapped.active
+        verb = "runs" if active == 1 else "run"
+        return f"waits, since {active} of its map {verb} already, which is its limit"
     if view.full_pool:
         verb = "is" if view.full_pool.startswith("the only") else "are"
         return f"waits for a slot: {view.full_pool} {verb} taken"

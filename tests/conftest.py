@@ -6,8 +6,13 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import Phase, settings
 
 from oautom.events import signals
+
+# Each line traced, as the explain phase does, makes a failing case too slow to be made smaller.
+settings.register_profile("oautom", phases=[each for each in Phase if each is not Phase.explain])
+settings.load_profile("oautom")
 
 
 class _Kept(logging.Handler):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from oautom.events import replay
 from oautom.events.fold import StepState, VectState
 from oautom.explain import LENGTH_MAX, Facts, explain
-from oautom.states import STEP_ENDS, VECT_CREATED
+from oautom.states import STEP_ENDS, VECT_CREATED, VECT_STATES
 from oautom.testing import histories
 from oautom.testing.strategies import History
 
@@ -29,7 +29,7 @@ WORDS = {
         "waits for an approval",
         "started attempt ",
     ],
-    "pending": ["waits for ", "is about to ", "is due to start"],
+    "pending": ["waits for ", "waits, since ", "is about to ", "is due to start"],
 }
 """By the state of a step, of what a sentence about it has something."""
 
@@ -42,7 +42,10 @@ facts = st.builds(
     is_inherited=st.booleans(),
     is_undriven=st.booleans(),
     workers=st.integers(0, 3),
+    taken=st.dictionaries(st.sampled_from(["one", "two"]), st.integers(0, 3)),
     ahead=st.integers(0, 3),
+    higher=st.integers(0, 3),
+    child=st.sampled_from(["", "waiting", *VECT_STATES]),
     poll_interval=st.sampled_from([0.0, 2.5]),
 )
 
