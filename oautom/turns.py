@@ -1,7 +1,7 @@
 """Whose turn it is: starts that are due, and polls, wait here for a free slot.
 
 First come, first served, but for steps of a higher priority, which are served first, and for those
-whose pool is full: they let others by, and are the next of their priority when it has room again.
+whose pool is full: they let others by, and have their place again when it has room.
 Used on the scheduler's thread only.
 """
 
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable, Mapping
-from typing import Any
+from heapq import heapify, heappop, heappush
+from itertools import count
+from typing import Any, NamedTuple
 
 from oautom.events.event import Event
 from oautom.events.fold import StepState, VectState
@@ -17,6 +19,22 @@ from oautom.messages import Poll
 from oautom.states import HELD
 
 Item = StepState | Poll
+
+
+class _Turn(NamedTuple):
+    """Who waits, in the order in which they are served: no two have one ticket."""
+
+    needs_slot: bool
+    rank: int
+    ticket: int
+    item: Item
+
+    @property
+    def pool(self) -> tuple[str, int] | None:
+        """The pool of which it needs a slot, and how many this has."""
+        if not isinstance(self.item, StepState) or self.item.kind == "map":
+            return None
+        return self.item.options.get("pool")
 
 
 class Turns:
@@ -30,13 +48,11 @@ class Turns:
     def __init__(self) -> None:
         self.size = 0
         self.is_held = False
-        self._plain: deque[Item] = deque()
-        self._by_priority: dict[int, deque[Item]] = {0: self._plain}  # highest first
-        self._is_plain = True  # nobody has ever waited who has a priority, a pool, or needs no slot
+        self._plain: deque[Item] = deque()  # as others of no priority, but later than all of them
+        self._turns: list[_Turn] = []  # a heap
+        self._tickets = count()
         self._known: set[Item] = set()  # who waits, but for the plain: each only once
-        self._slotless: deque[Item] = deque()
-        self._queues = [self._slotless, self._plain]  # in the order in which they are served
-        self._parked: dict[str, list[tuple[deque[Item], StepState]]] = {}  # by the full pool
+        self._parked: dict[str, dict[int, list[_Turn]]] = {}  # heaps, by the full pool and its size
         self._taken: dict[str, set[Hashable]] = {}  # by the pool, who has its slots
 
     def add_poll(self, poll: Poll) -> None:
@@ -57,16 +73,15 @@ class Turns:
             self.size -= 1
             return
         self._known.add(step)
-        self._is_plain = False
-        if step.kind in HELD:
-            self._slotless.append(step)
-            return
-        priority = options.get("priority", 0)
-        if priority not in self._by_priority:
-            self._by_priority[priority] = deque()
-            self._by_priority = dict(sorted(self._by_priority.items(), reverse=True))
-            self._queues = [self._slotless, *self._by_priority.values()]
-        self._by_priority[priority].append(step)
+        self._rank_plain()
+        rank = -options.get("priority", 0)
+        needs_slot = step.kind not in HELD
+        turn = _Turn(needs_slot, rank if needs_slot else 0, next(self._tickets), step)
+        heappush(self._turns, turn)
+
+    def _rank_plain(self) -> None:
+        while self._plain:
+            heappush(self._turns, _Turn(True, 0, next(self._tickets), self._plain.popleft()))
 
     def take(self, *, has_slot: bool) -> Item | None:
         """Take out whose turn it is, or None if nobody can have one now.
@@ -76,39 +91,42 @@ class Turns:
         Args:
             has_slot: Whether a worker is free, which nearly all need.
         """
-        if self._is_plain:
-            if not has_slot:
+        if not self._turns:
+            if not has_slot or not self._plain:
                 return None
             self.size -= 1
             return self._plain.popleft()
-        for queue in self._queues if has_slot else (self._slotless,):
-            if queue and (taken := self._first_of(queue)) is not None:
-                self.size -= 1
-                self._known.discard(taken)
-                return taken
+        self._rank_plain()
+        while self._turns and (has_slot or not self._turns[0].needs_slot):
+            turn = heappop(self._turns)
+            self.size -= 1
+            if turn.pool is None or self._has_room(*turn.pool):
+                if turn.pool is not None:
+                    self._unpark(turn.pool[0])  # should this one not start after all
+                self._known.discard(turn.item)
+                return turn.item
+            name, slots = turn.pool
+            heappush(self._parked.setdefault(name, {}).setdefault(slots, []), turn)
         return None
 
-    def _first_of(self, queue: deque[Item]) -> Item | None:
-        """Take out the first whose pool has room; those before it let others by."""
-        while queue:
-            item = queue.popleft()
-            if not isinstance(item, StepState) or item.kind == "map":
-                return item
-            pool = item.options.get("pool")
-            if pool is None or len(self._taken.get(pool[0], ())) < pool[1]:
-                return item
-            self._parked.setdefault(pool[0], []).append((queue, item))
-            self.size -= 1
-        return None
+    def _has_room(self, pool: str, slots: int) -> bool:
+        return len(self._taken.get(pool, ())) < slots
+
+    def _unpark(self, pool: str) -> None:
+        """Have the next one that waits for a pool look for itself: the others come after it."""
+        for parked in self._parked.get(pool, {}).values():
+            if parked:
+                heappush(self._turns, heappop(parked))
+                self.size += 1
 
     def ahead_of(self, step: StepState) -> tuple[int, int]:
         """Return how many are served before a step that waits, and how many are of higher rank."""
-        higher = 0
-        for queue in self._by_priority.values():
-            if step in queue:
-                return higher + queue.index(step), higher
-            higher += len(queue)
-        return 0, 0
+        self._rank_plain()
+        own = next((turn for turn in self._turns if turn.item is step), None)
+        if own is None:
+            return 0, 0
+        ahead = [turn.rank for turn in self._turns if turn.needs_slot and turn < own]
+        return len(ahead), sum(rank < own.rank for rank in ahead)
 
     def taken(self) -> Mapping[str, int]:
         """Return how many slots of each pool are taken, by its name."""
@@ -116,15 +134,18 @@ class Turns:
 
     def forget(self, vect: VectState) -> None:
         """Let go of the steps of a Vect that nothing shall start of, for now or for good."""
-        for queue in self._queues:
-            kept = [x for x in queue if not isinstance(x, StepState) or x.vect is not vect]
-            self._known.difference_update(set(queue).difference(kept))
-            self.size -= len(queue) - len(kept)
-            queue.clear()
-            queue.extend(kept)
-        for pool, parked in self._parked.items():
-            self._known.difference_update(step for _, step in parked if step.vect is vect)
-            self._parked[pool] = [each for each in parked if each[1].vect is not vect]
+        self._rank_plain()
+        parked = [heap for of_size in self._parked.values() for heap in of_size.values()]
+        for turns in (self._turns, *parked):
+            kept = [
+                x for x in turns if not isinstance(x.item, StepState) or x.item.vect is not vect
+            ]
+            self._known.difference_update({x.item for x in turns}.difference(x.item for x in kept))
+            turns[:] = kept
+            heapify(turns)
+        self.size = len(self._turns)
+        for pool in self._parked:  # it may have been the one that was to look for itself
+            self._unpark(pool)
 
     def hear(self, step: StepState, event: Event) -> None:
         """Count the slots of a pool: a step of a flow with pools has made this event."""
@@ -147,8 +168,6 @@ class Turns:
         self._taken.setdefault(pool, set()).add(holder)
 
     def free_slot(self, pool: str, holder: Hashable) -> None:
-        """Take note that somebody has a slot no more, and let those have a turn who wait for it."""
+        """Take note that somebody has a slot no more, and let one have a turn who waits for it."""
         self._taken.get(pool, set()).discard(holder)  # it has none if a dead program ran it
-        for queue, parked in reversed(self._parked.pop(pool, [])):
-            queue.appendleft(parked)
-            self.size += 1
+        self._unpark(pool)

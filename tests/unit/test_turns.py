@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from oautom.events.fold import VectState
 from oautom.graph import Graph
 from oautom.turns import Turns
@@ -34,3 +36,71 @@ def test_who_is_forgotten_can_wait_again() -> None:
         turns.add(vect.steps["d"])
         turns.forget(vect)
         assert turns.size == 0
+
+
+def test_who_came_first_has_a_turn_first_whichever_pool_has_had_room_first() -> None:
+    vect, turns = vect_of(a={"pool": ["p", 1]}, b={"pool": ["q", 1]}, c={"priority": 0}), Turns()
+    turns.take_slot("p", "another")
+    turns.take_slot("q", "another")
+    turns.add(vect.steps["a"])
+    turns.add(vect.steps["b"])
+    assert turns.take(has_slot=True) is None
+    turns.add(vect.steps["c"])
+    turns.free_slot("p", "another")
+    turns.free_slot("q", "another")
+
+    assert [turns.take(has_slot=True) for _ in range(3)] == [vect.steps[name] for name in "abc"]
+
+
+def test_where_the_first_does_not_start_after_all_the_next_of_its_pool_does() -> None:
+    vect, turns = vect_of(**{name: {"pool": ["p", 1]} for name in "abcd"}), Turns()  # type: ignore[arg-type]
+    other = vect_of(a={"pool": ["p", 1]})
+    turns.take_slot("p", "another")
+    for step in (other.steps["a"], *vect.steps.values()):
+        turns.add(step)
+    assert turns.take(has_slot=True) is None
+
+    turns.free_slot("p", "another")
+    turns.forget(other)
+
+    assert [turns.take(has_slot=True) for _ in range(4)] == list(vect.steps.values())
+
+
+def test_pools_of_one_name_and_two_sizes_do_not_keep_each_other_waiting() -> None:
+    """As when a program makes its pool smaller while Vects of the old one are open."""
+    vect, turns = vect_of(a={"pool": ["p", 1]}, b={"pool": ["p", 2]}), Turns()
+    for holder in "xy":
+        turns.take_slot("p", holder)
+    turns.add(vect.steps["a"])
+    turns.add(vect.steps["b"])
+    assert turns.take(has_slot=True) is None
+
+    turns.free_slot("p", "x")
+
+    assert [turns.take(has_slot=True) for _ in range(2)] == [vect.steps["b"], None]
+
+
+def test_many_that_wait_for_one_pool_are_not_all_asked_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    size, asked = 1000, 0
+    names = [str(number) for number in range(size)]
+    options = {name: {"pool": ["p", 1]} for name in names}
+    vect = VectState("f", "v", Graph(dict.fromkeys(names, ())), {}, options)
+    turns, has_room = Turns(), Turns._has_room
+
+    def ask(self: Turns, pool: str, slots: int) -> bool:
+        nonlocal asked
+        asked += 1
+        return has_room(self, pool, slots)
+
+    monkeypatch.setattr(Turns, "_has_room", ask)
+    for step in vect.steps.values():
+        turns.add(step)
+    for step in vect.steps.values():
+        assert turns.take(has_slot=True) is step
+        turns.take_slot("p", step)
+        assert turns.take(has_slot=True) is None
+        turns.free_slot("p", step)
+
+    assert asked <= 3 * size
