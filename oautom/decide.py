@@ -41,6 +41,7 @@ _TO_RETRY = frozenset({"failed", "upstream_failed", "cancelled"})
 _GO_ON = frozenset({"vect.recovered", "vect.resumed", "vect.reopened"})
 _TOLD_AT_START = {"wait": ("delay", "until"), "approval": ("prompt", "timeout")}
 _NO_ITEM: Mapping[str, Any] = MappingProxyType({"reason": "the list of its map is shorter now"})
+_NO_LIST: Mapping[str, Any] = MappingProxyType({"reason": "its map does not run this time"})
 _NO_OUTPUT: Mapping[str, Any] = MappingProxyType({"output": None})  # shared: 230 bytes a step
 
 
@@ -192,7 +193,7 @@ def affects(vect: VectState, event: Event) -> list[StepState | VectState]:
 
 def _of_map(step: StepState, event: Event) -> list[StepState | VectState]:
     """Return the instances of a map that are worth a look, and the map when all have ended."""
-    if step.mapped is not None and event.name == "step.started":
+    if step.mapped is not None and event.source == "pending":  # it starts, or it never will
         return [*step.mapped.instances, step]
     if step.parent is None or step.parent.mapped is None or event.source != "running":
         return []
@@ -210,28 +211,16 @@ def due(model: StepState | VectState) -> Trigger | None:
     vect = model.vect
     if model.state != "pending" or vect.state != "running":
         return _due_map(model) if model.mapped is not None else None
-    if not vect.options:  # nothing is otherwise than usual
-        verdict = all_success(model.upstreams, model.tally)
-    elif model.parent is not None:
-        return _due_instance(model, model.parent)
-    else:
-        verdict = model.verdict
+    is_usual = not vect.options
+    verdict = all_success(model.upstreams, model.tally) if is_usual else model.verdict
     if verdict == "start":
+        if model.parent is not None and model.parent.mapped and not model.parent.mapped.has_room:
+            return None
         told = _first_facts(model) if model.kind else NO_DATA
         return Trigger(model, "start", model.attempt + 1, told)
     if verdict == "block":
         return Trigger(model, "block", data=_why_blocked(model))
     return Trigger(model, "skip", data=_why_skipped(model)) if verdict == "skip" else None
-
-
-def _due_instance(instance: StepState, step: StepState) -> Trigger | None:
-    """Return what is due for a pending instance of a map."""
-    mapped = step.mapped
-    if step.state != "running" or mapped is None:
-        return None
-    if instance.index >= len(mapped.items):
-        return Trigger(instance, "skip", data=_NO_ITEM)
-    return Trigger(instance, "start", instance.attempt + 1) if mapped.has_room else None
 
 
 def _due_map(step: StepState) -> Trigger | None:
@@ -262,7 +251,12 @@ def _first_facts(step: StepState) -> Mapping[str, Any]:
 
 
 def _why_skipped(step: StepState) -> Mapping[str, Any]:
-    """Return the rule that cannot be met any more, and how the upstreams have ended."""
+    """Return the rule that cannot be met any more, and how the upstreams have ended.
+
+    Of an instance, why its map has nothing for it that it had before a retry.
+    """
+    if step.parent is not None:
+        return _NO_ITEM if step.parent.state == "running" else _NO_LIST
     if step.shunned_by is not None:
         names = chosen(step.vect.steps[step.shunned_by].output)
         said = ", ".join(f"'{name}'" for name in names) or "nothing"

@@ -127,9 +127,9 @@ class _View(NamedTuple):
         return _View(self.step.vect.steps[name], self.now, facts)
 
     def open_upstreams(self) -> list[str]:
-        """Return the names of the upstreams that have not ended."""
-        vect = self.step.vect
-        ups = vect.graph.upstreams[self.step.name]
+        """Return the names of the upstreams, or of its map, that have not ended."""
+        vect, parent = self.step.vect, self.step.parent
+        ups = vect.graph.upstreams[self.step.name] if parent is None else [parent.name]
         return [name for name in ups if vect.steps[name].state not in STEP_ENDS]
 
     def at(self, time: datetime | None) -> str:
@@ -179,7 +179,7 @@ def _pending(view: _View) -> str:
             return past + _due(view)
         case ended:
             branch = view.step.shunned_by
-            why = f"its trigger rule '{view.step.rule}'"
+            why = f"its trigger rule '{view.step.rule}'" if view.step.parent is None else "its map"
             if branch is not None:
                 why = f"branch {quoted(branch)}, which does not follow it"
             how = "blocked" if ended == "block" else "skipped"

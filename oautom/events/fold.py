@@ -87,9 +87,13 @@ class StepState:
 
     @property
     def verdict(self) -> Verdict | None:
-        """What its trigger rule, or a branch, has become of it while it is pending."""
+        """What its trigger rule, a branch, or its map has become of it while it is pending."""
         if self.shunned_by is not None:
             return "skip"
+        if self.parent is not None and self.parent.mapped is not None:
+            if self.parent.state == "running":
+                return "start" if self.index < len(self.parent.mapped.items) else "skip"
+            return "skip" if self.parent.state in STEP_ENDS else None
         return verdict(self.rule, self.upstreams, self.tally)
 
 

@@ -221,7 +221,7 @@ class Past:
                 dependant.tally[step.state] = dependant.tally.get(step.state, 0) + 1
             if step.kind == "branch" and event.name == "step.succeeded":
                 self._shun(step, event.data.get("output"))
-            self._look_at(step.dependants)
+            self._look_at([*step.dependants, *step.instances])
 
     def _expand(self, step: StepPast, event: Event) -> None:
         """Take note of the instances of a map; some may be there from an attempt before."""
@@ -272,7 +272,7 @@ class Past:
         """Return what is due for a step that has not started."""
         if step.parent is not None:
             if step.parent.state != "running":
-                return None
+                return None if step.parent.state in _OPEN else "skip"
             return "start" if step.index < step.parent.count else "skip"
         if step.shunned_by is not None:
             return "skip"
@@ -289,7 +289,7 @@ class Past:
         for each in before:  # it grows while it is walked
             if each.state in (*BAD, "cancelled") or (each is not step and each.state == "pending"):
                 return True
-            for upstream in each.upstreams.values():
+            for upstream in (each.parent or each).upstreams.values():
                 if id(upstream) not in seen:
                     seen.add(id(upstream))
                     before.append(upstream)

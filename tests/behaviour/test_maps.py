@@ -259,31 +259,105 @@ def test_only_what_has_failed_of_a_map_is_retried(inline: OAutom) -> None:
     check(inline, flow)
 
 
-def test_a_list_that_is_made_anew_may_be_longer_or_shorter(inline: OAutom) -> None:
-    lists = iter([[1, 2, 3], None, [4, 5], [6, 7, 8, 9]])
+def test_a_list_stays_where_only_what_comes_after_its_map_is_retried(inline: OAutom) -> None:
     calls: list[int] = []
 
-    def make() -> list[int]:
-        if (made := next(lists)) is None:
-            raise ValueError("none")
+    flow = Flow("flow", inline)
+    mapped = MapExecution("map", flow, calls.append, items_of(flow, [1, 2, 3]))
+    mapped >> PythonExecution("gate", flow, lambda: vect.cancel())
+    vect = inline.start(flow)
+    assert (vect.wait(), calls) == ("cancelled", [1, 2, 3])
+    vect.retry()
+
+    vect.wait()
+    assert calls == [1, 2, 3]
+
+
+class Renewed:
+    """A flow whose map has a list that is made anew when its Vect is retried."""
+
+    def __init__(self, app: OAutom, *lists: list[int] | Exception) -> None:
+        self.lists, self.calls = iter(lists), list[int]()
+        self.flow = Flow("flow", app)
+        before = PythonExecution("before", self.flow, self.fail_at_first)
+        items = PythonExecution("items", self.flow, self.make, trigger_rule="all_done")
+        items.depends(before)
+        MapExecution("map", self.flow, self.work, items)
+        self.attempts = 0
+
+    def fail_at_first(self) -> None:
+        self.attempts += 1
+        if self.attempts == 1:
+            raise ValueError("not yet")
+
+    def make(self) -> list[int]:
+        if isinstance(made := next(self.lists), Exception):
+            raise made
         return made
 
-    def work(n: int) -> int:
-        calls.append(n)
-        return n
+    def work(self, item: int) -> int:
+        self.calls.append(item)
+        return item
 
-    flow = Flow("flow", inline)
-    items = PythonExecution("items", flow, make)
-    mapped = MapExecution("map", flow, work, items)
-    mapped >> PythonExecution("gate", flow, lambda: vect.cancel() if len(calls) < 6 else None)
-    vect = inline.start(flow)
+
+@pytest.mark.parametrize("second", [[4, 5], [6, 7, 8, 9], []], ids=str)
+def test_a_list_that_is_made_anew_may_be_longer_or_shorter(
+    inline: OAutom, second: list[int]
+) -> None:
+    made = Renewed(inline, [1, 2, 3], second)
+    vect = inline.run(made.flow)
+    assert (vect.state, made.calls) == ("failed", [1, 2, 3])
+    vect.retry()
+
+    assert (vect.wait(), vect.result("map")) == ("success", second)
+    assert made.calls == [1, 2, 3, *second]
+    states = [vect.steps[f"map[{each}]"].state for each in range(max(3, len(second)))]
+    assert states == ["success"] * len(second) + ["skipped"] * (3 - len(second))
+    check(inline, made.flow)
+
+
+@pytest.mark.parametrize(
+    ("second", "state"), [(ValueError("no list"), "upstream_failed"), (Skip("none"), "skipped")]
+)
+def test_what_a_map_had_is_skipped_where_it_does_not_run_again(
+    inline: OAutom, second: Exception, state: str
+) -> None:
+    """Or its Vect would be open for ever."""
+    made = Renewed(inline, [1, 2], second)
+    vect = inline.run(made.flow)
+    assert (vect.state, made.calls) == ("failed", [1, 2])
+    vect.retry()
+
     vect.wait()
-    assert vect.state == "cancelled"
-    check_history(inline.log.read(), flow)
-    assert calls == [1, 2, 3]
-    vect.retry()  # only the gate: the list stays
-    vect.wait()
-    assert calls == [1, 2, 3]
+    states = [vect.steps[name].state for name in ("map", "map[0]", "map[1]")]
+    assert (states, made.calls) == ([state, "skipped", "skipped"], [1, 2])
+    assert vect.explain("map[1]").endswith(": its map does not run this time")
+    check(inline, made.flow)
+
+
+def test_what_a_map_had_is_skipped_where_its_vect_was_paused_before(
+    inline: OAutom, connect: Any
+) -> None:
+    made = Renewed(inline, [1, 2], ValueError("no list"))
+    vect = inline.run(made.flow)
+
+    def pause(sender: Flow, event: Any) -> None:
+        vect.pause()
+
+    connect(pause, "vect.reopened", sender=made.flow)
+    vect.retry()
+    with pytest.raises(TimeoutError):
+        vect.wait(timeout=0.01)
+    states = [vect.steps[name].state for name in ("before", "map", "map[0]")]
+    assert (vect.state, states) == ("paused", ["success", "pending", "pending"])
+    assert vect.explain("map[1]").startswith(
+        "`map[1]` was reset by a retry of its vect, and waits for `map`, which itself waits for "
+        "`items`; its vect is paused"
+    )
+    vect.resume()
+
+    assert vect.wait() == "failed"
+    check(inline, made.flow)
 
 
 def test_a_map_is_cancelled_with_its_instances(any_app: OAutom, connect: Any) -> None:

@@ -58,7 +58,7 @@ def is_consistent(step: StepState, said: str) -> bool:
     is_told = said.startswith(start) and any(each in rest for each in WORDS[step.state])
     if step.state != "pending" or "waits for `" not in rest:
         return is_told
-    ups = step.vect.graph.upstreams[step.name]
+    ups = [step.parent.name] if step.parent else step.vect.graph.upstreams[step.name]
     return is_told and any(
         step.vect.steps[up].state not in STEP_ENDS and f"`{up}`" in rest for up in ups
     )
