@@ -178,7 +178,7 @@ def affects(vect: VectState, event: Event) -> list[StepState | VectState]:
     if event.dest not in STEP_ENDS or event.source in STEP_ENDS:
         if event.name == "step.released":
             return [steps[event.step]]
-        if not event.data or event.name not in ("step.started", "step.retried"):
+        if not vect.options or event.name not in ("step.started", "step.retried"):
             return []
         return _of_map(steps[event.step], event)
     looks: list[StepState | VectState] = [
@@ -195,12 +195,13 @@ def _of_map(step: StepState, event: Event) -> list[StepState | VectState]:
     """Return the instances of a map that are worth a look, and the map when all have ended."""
     if step.mapped is not None and event.source == "pending":  # it starts, or it never will
         return [*step.mapped.instances, step]
-    if step.parent is None or step.parent.mapped is None or event.source != "running":
+    if step.parent is None or step.parent.mapped is None:
         return []
     mapped = step.parent.mapped
     if mapped.is_over:
         return [step.parent]
-    # Without a limit all wait for their turn since the map has started.
+    # Without a limit all wait for their turn since the map has started. With one, several may have
+    # made room at once: so whoever starts has the next one looked at, as whoever ends has.
     return [] if mapped.limit is None else [*mapped.first_pending()]
 
 

@@ -359,6 +359,20 @@ def test_limits_hold_and_keep_nobody_waiting_for_nothing(plan: Plan) -> None:
     check_history(check(plan), max_workers=plan.workers)
 
 
+def test_a_map_whose_items_end_at_once_has_as_many_begin() -> None:
+    """Though others are served meanwhile, so that the next items have to wait for a worker."""
+    drawn, other = Flow("flow", OAutom()), Flow("other", OAutom())
+    items = PythonExecution("a", drawn, nothing)
+    MapExecution("b", drawn, nothing, items, max_parallel=2)
+    for name in "xyz":
+        PythonExecution(name, other, nothing, priority=1)
+    plans = [
+        FlowPlan(drawn, {"a": 1, **{f"b[{i}]": 2 for i in range(4)}}, {"a": [[1, 2, 3, 4]]}, 1),
+        FlowPlan(other, dict.fromkeys("xyz", 5), {}, 1),
+    ]
+    check(Plan(plans, 3, [Doing(0, "start", 0), Doing(2, "start", 1)]))
+
+
 def pop_lowest(waiting: list[Any]) -> Any:
     """Take out who is served last by its priority."""
     lowest = min(waiting, key=lambda turn: (turn.needs_slot, -turn.rank, turn.ticket))
