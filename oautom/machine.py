@@ -15,7 +15,7 @@ from transitions import Event as TriggerTable
 from transitions import EventData, Machine, MachineError, Transition
 
 from oautom.events.event import Event
-from oautom.states import INITIAL, Row
+from oautom.states import INITIAL, STEP_EVENTS, STEP_TABLE, VECT_EVENTS, VECT_TABLE, Row
 
 
 class Wire(Signal):
@@ -121,3 +121,11 @@ class LoggedMachine(Machine):
             MachineError: The trigger is not allowed in this state; nothing has changed.
         """
         self.events[trigger].trigger(model, attempt=attempt, data=data)
+
+
+def machines(record: Record, emitted: Wire, appended: Wire) -> tuple[LoggedMachine, LoggedMachine]:
+    """Return the machine of all steps, and that of all Vects; arguments as of `LoggedMachine`."""
+    return (
+        LoggedMachine(STEP_TABLE, STEP_EVENTS, record, emitted, appended),
+        LoggedMachine(VECT_TABLE, VECT_EVENTS, record, emitted, appended),
+    )

@@ -39,7 +39,7 @@ class Roster:
 
     def __init__(self) -> None:
         self.runs: dict[str, Run] = {}
-        self.open: set[str] = set()
+        self.open: dict[str, None] = {}  # a set that keeps its order, as histories are compared
         self.absent: frozenset[str] = frozenset()
         self.recall: Callable[[str], Run | None] = lambda _: None
         self._reopening: set[str] = set()  # those that shall go on, and are not yet seen to
@@ -63,13 +63,13 @@ class Roster:
         run.is_told = False
         self._reopening.discard(run.id)
         self.runs[run.id] = run
-        self.open.add(run.id)
+        self.open[run.id] = None
 
     def close(self, run: Run) -> None:
         """Take note that the end of a run has been told; unless it shall go on again by now."""
         if run.id not in self._reopening:
             run.is_told = True
-            self.open.discard(run.id)
+            self.open.pop(run.id, None)
 
     def readmit(self, run: Run) -> None:
         """Take in a run that has failed or was cancelled, to go on with it.

@@ -25,21 +25,24 @@ from oautom.events.signals import publish
 from oautom.executors.base import Workers
 from oautom.flow import Flow
 from oautom.keeping import kept
-from oautom.machine import LoggedMachine, Wire
-from oautom.messages import Answer, Asked, Halt, Message, Note, Nudge, Poll, TakeOver, TimeUp
+from oautom.machine import Wire, machines
+from oautom.messages import (
+    Answer,
+    Asked,
+    CancelAll,
+    Halt,
+    Message,
+    Note,
+    Nudge,
+    Poll,
+    TakeOver,
+    TimeUp,
+)
 from oautom.outlook import Outlook
 from oautom.roster import Roster
 from oautom.run import Run
 from oautom.runner import Runner
-from oautom.states import (
-    HELD,
-    STEP_EVENTS,
-    STEP_TABLE,
-    VECT_CREATED,
-    VECT_ENDS,
-    VECT_EVENTS,
-    VECT_TABLE,
-)
+from oautom.states import HELD, VECT_CREATED, VECT_ENDS
 from oautom.turns import Turns
 
 _logger = logging.getLogger("oautom.scheduler")
@@ -91,13 +94,9 @@ class Scheduler(Driver[Message]):
         self._is_look_due = False
         self._notes: dict[int, Flow] = {}  # events of plans in this tick, by number
         self._emitted, self._appended = Wire(), Wire()
-        self._steps = self._machine(STEP_TABLE, STEP_EVENTS)
-        self._vects = self._machine(VECT_TABLE, VECT_EVENTS)
+        self._steps, self._vects = machines(self._record, self._emitted, self._appended)
         self._emitted.connect(self._log.append, weak=False)
         self._appended.connect(self._release, weak=False)
-
-    def _machine(self, table: Any, names: Mapping[str, str]) -> LoggedMachine:
-        return LoggedMachine(table, names, self._record, self._emitted, self._appended)
 
     # Any thread
 
@@ -141,10 +140,9 @@ class Scheduler(Driver[Message]):
         self.is_on_duty = False  # no plan starts what nobody would end
         if self._log.id is not None:
             self.put(Halt(reason))
-            self.runner.interrupt()
-            return
-        for run in self.roster.open_runs():
-            self.cancel(run, reason)
+        elif self.roster.open:
+            self.put(CancelAll(reason))
+        self.runner.interrupt()
 
     def let_go(self, older_than: datetime) -> set[str]:
         """Let go of the runs that ended before an instant; return the ids of those still held.
@@ -256,9 +254,8 @@ class Scheduler(Driver[Message]):
                 self._take_requests()
             case TakeOver():
                 self._take_over(message.runs)
-            case Halt():
-                self.halted = message.reason
-                self.turns.is_held = self._is_ending_all = True
+            case Halt() | CancelAll():
+                self._end_all(message)
             case _:
                 self._obey(message)
 
@@ -277,6 +274,18 @@ class Scheduler(Driver[Message]):
         for trigger in handle(run.state, command):
             self._fire(trigger)
 
+    def _end_all(self, message: Halt | CancelAll) -> None:
+        """End all work: nothing of one Vect may start because another one makes room."""
+        self.turns.is_held = True
+        if isinstance(message, Halt):
+            self.halted = message.reason
+            self._is_ending_all = True
+            return
+        for run in self.roster.open_runs():
+            self._obey(Cancel(run.id, message.reason))
+            self._settle()
+        self.turns.is_held = False
+
     def _take_requests(self) -> None:
         for request in self._log.requests(self.roster.absent):
             if (command := self.roster.command_of(request)) is not None:
@@ -288,7 +297,7 @@ class Scheduler(Driver[Message]):
         self.turns.is_held = True
         for run in runs:
             if run.state.state in VECT_ENDS:  # it was cancelled just before
-                self.roster.open.discard(run.id)
+                self.roster.open.pop(run.id, None)
                 continue
             lost = run.lost_steps()
             run.is_inherited = False

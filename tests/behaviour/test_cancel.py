@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from oautom import Context, Execution, Flow, OAutom, PythonExecution
+from oautom import Context, Execution, Flow, OAutom, Pool, PythonExecution
 
 from .conftest import SECONDS, Gate, NewApp, flow_step, runs_well, told
 
@@ -420,3 +420,23 @@ def test_a_step_that_is_cancelled_during_a_check_is_not_asked_again(mode_app: OA
     assert runs_well(mode_app)
     assert step.asked == ["once"]
     assert vect.steps["a"].state == "cancelled"
+
+
+def test_at_the_close_nothing_starts_because_another_vect_makes_room(new_app: NewApp) -> None:
+    app, has_begun = new_app("background", max_workers=4), threading.Event()
+    flow = Flow("f", app, max_active_vects=3)
+
+    def work(context: Context) -> None:
+        has_begun.set()
+        context.cancelled.wait(SECONDS)
+
+    PythonExecution("a", flow, work, pool=Pool("p", 1))
+    vects = [app.start(flow) for _ in range(3)]
+    assert has_begun.wait(SECONDS)
+    app.close()
+
+    assert [vect.state for vect in vects] == ["cancelled"] * 3
+    assert [event.vect for event in app.log.read() if event.name == "step.started"] == [vects[0].id]
+    assert [event.vect for event in app.log.read() if event.name == "vect.cancelled"] == [
+        vect.id for vect in vects
+    ]
