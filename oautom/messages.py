@@ -58,12 +58,6 @@ class Halt(NamedTuple):
     reason: str
 
 
-class CancelAll(NamedTuple):
-    """Message: end all work, and cancel all Vects: they have no other life."""
-
-    reason: str
-
-
 class Note(NamedTuple):
     """Message: a plan has something to tell; it is of no Vect, and moves nothing.
 
@@ -103,4 +97,4 @@ def command_of(request: Request) -> Command:
     return Cancel(vect, data.get("reason", ""))
 
 
-Message = Command | Answer | Poll | TimeUp | Nudge | Asked | TakeOver | Halt | CancelAll | Note
+Message = Command | Answer | Poll | TimeUp | Nudge | Asked | TakeOver | Halt | Note

@@ -39,7 +39,7 @@ class Roster:
 
     def __init__(self) -> None:
         self.runs: dict[str, Run] = {}
-        self.open: dict[str, None] = {}  # a set that keeps its order, as histories are compared
+        self.open: dict[str, None] = {}  # a set that keeps its order: cancels come in it
         self.absent: frozenset[str] = frozenset()
         self.recall: Callable[[str], Run | None] = lambda _: None
         self._reopening: set[str] = set()  # those that shall go on, and are not yet seen to

@@ -26,18 +26,7 @@ from oautom.executors.base import Workers
 from oautom.flow import Flow
 from oautom.keeping import kept
 from oautom.machine import Wire, machines
-from oautom.messages import (
-    Answer,
-    Asked,
-    CancelAll,
-    Halt,
-    Message,
-    Note,
-    Nudge,
-    Poll,
-    TakeOver,
-    TimeUp,
-)
+from oautom.messages import Answer, Asked, Halt, Message, Note, Nudge, Poll, TakeOver, TimeUp
 from oautom.outlook import Outlook
 from oautom.roster import Roster
 from oautom.run import Run
@@ -140,9 +129,10 @@ class Scheduler(Driver[Message]):
         self.is_on_duty = False  # no plan starts what nobody would end
         if self._log.id is not None:
             self.put(Halt(reason))
-        elif self.roster.open:
-            self.put(CancelAll(reason))
-        self.runner.interrupt()
+            self.runner.interrupt()
+            return
+        for run in self.roster.open_runs():
+            self.cancel(run, reason)
 
     def let_go(self, older_than: datetime) -> set[str]:
         """Let go of the runs that ended before an instant; return the ids of those still held.
@@ -254,8 +244,9 @@ class Scheduler(Driver[Message]):
                 self._take_requests()
             case TakeOver():
                 self._take_over(message.runs)
-            case Halt() | CancelAll():
-                self._end_all(message)
+            case Halt():
+                self.halted = message.reason
+                self.turns.is_held = self._is_ending_all = True
             case _:
                 self._obey(message)
 
@@ -273,18 +264,6 @@ class Scheduler(Driver[Message]):
                 self._obey(Begin(run.id))
         for trigger in handle(run.state, command):
             self._fire(trigger)
-
-    def _end_all(self, message: Halt | CancelAll) -> None:
-        """End all work: nothing of one Vect may start because another one makes room."""
-        self.turns.is_held = True
-        if isinstance(message, Halt):
-            self.halted = message.reason
-            self._is_ending_all = True
-            return
-        for run in self.roster.open_runs():
-            self._obey(Cancel(run.id, message.reason))
-            self._settle()
-        self.turns.is_held = False
 
     def _take_requests(self) -> None:
         for request in self._log.requests(self.roster.absent):
