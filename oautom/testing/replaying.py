@@ -202,7 +202,10 @@ class _Replay(MemoryEventLog):
     def _hear_others(self) -> None:
         """Have the steps of other Vects take and free slots, up to the next event of this one."""
         turns = self._scheduler.turns
-        next_seq = self._history[self._at].seq if self._at < len(self._history) else 0
+        then = self._history[self._at] if self._at < len(self._history) else None
+        next_seq = 0 if then is None else then.seq
+        if then is not None and then.name == "vect.recovered":
+            turns.is_held = True  # until then nobody is there to start anything
         while self._others and self._others[0][0].seq < next_seq:
             event, pool, outlives = self._others.popleft()
             place = (event.vect, event.step)

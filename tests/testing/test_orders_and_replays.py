@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from oautom import (
     Event,
     Flow,
+    FlowExecution,
     InvalidHistoryError,
     LogError,
     MemoryEventLog,
@@ -148,6 +149,11 @@ def events_of_a_shared_pool(crash_at: Moment | None = None) -> tuple[list[Event]
     """Run two Vects whose first steps need the one slot of a pool."""
     flow = flow_of("", "ab")
     flow.steps["a"].pool = Pool("one", 1)
+    return events_of_two(flow, crash_at), flow
+
+
+def events_of_two(flow: Flow, crash_at: Moment | None) -> list[Event]:
+    """Run two Vects at once, on more workers than they need."""
     flow.validate()
     clock, log = SimulatedClock(), MortalLog([crash_at] if crash_at else [])
     script = Script(flow, {"a": 2, "b": 1}, {})
@@ -155,7 +161,19 @@ def events_of_a_shared_pool(crash_at: Moment | None = None) -> tuple[list[Event]
     lives.begin("first")
     lives.begin("second")
     lives.drive(lambda: all(lives.scheduler.is_over(run) for run in lives.runs.values()))
-    return list(log.read()), flow
+    return list(log.read())
+
+
+@pytest.mark.parametrize("crash_at", [("after", 1), ("after", 2), ("after", 3)])
+def test_who_needs_no_worker_starts_in_no_time_between_two_programs(crash_at: Moment) -> None:
+    """Though the death of the first one has made room in the pool."""
+    flow, pool = flow_of("", "ab"), Pool("one", 1)
+    flow.steps["a"].pool = pool
+    work = Flow("work", flow.app)
+    PythonExecution("c", work, int)
+    FlowExecution("c", flow, work, pool=pool).depends(flow.steps["b"])
+
+    assert_replays(events_of_two(flow, crash_at), flow)
 
 
 @pytest.mark.parametrize("crash_at", [None, ("after", 1), ("after", 2)])
