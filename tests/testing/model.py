@@ -121,6 +121,11 @@ class Model:
         assert isinstance(made.over, OutputReference)
         return made.over.name if not self.kind(made.over.name) else None
 
+    def items(self, vect: str, step: str) -> list[Any]:
+        """Return the items of a map that has started."""
+        count = self.counts[vect, step]
+        return [*range(count)] if self.source_of(step) else self.params[vect]["days"]
+
     def taken_by(self, step: str) -> tuple[str, ...]:
         """Return whose outputs a step is given."""
         is_given = bool(self.made[step].references) and not self.kind(step)

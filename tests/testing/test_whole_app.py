@@ -200,8 +200,7 @@ class WholeApp(RuleBasedStateMachine):
 
     def work_on(self, item: Any, context: Context) -> Any:
         name, _, index = context.step.rstrip("]").partition("[")
-        days = self.model.params[context.vect_id]["days"]
-        assert item == (int(index) if self.model.source_of(name) else days[int(index)])
+        assert item == self.model.items(context.vect_id, name)[int(index)]
         self.end_as_told()
         return item
 
@@ -392,6 +391,18 @@ class WholeApp(RuleBasedStateMachine):
         assert live == self.model.steps
         for vect in self.vects:
             assert vect.state == self.model.state(vect.id)
+
+    @invariant()
+    def maps_have_what_their_items_came_to_in_order(self) -> None:
+        for vect in self.vects:
+            maps = [name for name in vect.flow.steps if self.model.kind(name) == "map"]
+            for name in (each for each in maps if vect.steps[each].state == "success"):
+                items = self.model.items(vect.id, name)
+                states = [vect.steps[f"{name}[{index}]"].state for index in range(len(items))]
+                assert vect.result(name) == [
+                    item if state == "success" else None
+                    for item, state in zip(items, states, strict=True)
+                ]
 
     @invariant()
     def nobody_waits_for_nothing(self) -> None:
