@@ -121,7 +121,8 @@ class WholeApp(RuleBasedStateMachine):
             limits=True,
             maps=True,
             children=True,
-        ),
+        )
+        | flows(min_steps=2, max_steps=4, trigger_rules=True, limits=True, maps=True),
         workers=st.integers(1, 3),
         at_once=st.integers(1, 3),
     )
