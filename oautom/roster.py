@@ -108,6 +108,8 @@ class Roster:
         Raises:
             VectAlreadyRunningException: As many of them are open as may be.
         """
+        if at is None and len(self.open) < flow.max_active_vects:
+            return  # of no flow are as many open: thousands of starts need not look at each other
         runs = self.open_runs() if at is None else list(self.runs.values())
         active = [run.id for run in runs if run.flow is flow and self._is_active(run, at)]
         if len(active) >= flow.max_active_vects:
