@@ -17,10 +17,27 @@ from oautom.references import OutputReference
 from oautom.rules import verdict
 
 OPEN = ("pending", "running", "up_for_retry")
+END_WORDS = {
+    "success": "succeeded",
+    "failed": "failed",
+    "upstream_failed": "was blocked",
+    "cancelled": "was cancelled",
+}
 NO_WORKER = ("wait", "approval", "map", "flow")
 """The kinds of steps at which no worker is at work."""
 AT_ONCE = ("wait", "approval", "map")
 """Those of them that need no slot of a pool either, and are not tried again."""
+
+
+SAID = (
+    *("succeeded at ", "failed at ", "was blocked at ", "was skipped at ", "skipped itself at "),
+    *("was cancelled at ", "failed attempt ", "runs again at ", "has been running since "),
+    *("waits until ", "waits for an approval", "items have ended", ", which is running"),
+    *(", which is paused", "which begins when that flow has room", "waits for a slot"),
+    *("waits for a worker", "which is its limit", "is about to ", "is due to start"),
+    "its vect is paused",
+)
+"""What may be said of a step, and is true of some only."""
 
 
 class Alarm(NamedTuple):
@@ -79,6 +96,8 @@ class Model:
         self.waiting: list[str] = []  # children for which there is no room yet
         self.open: set[str] = set()  # children that have begun, and of which no end is known
         self.late: set[str] = set()  # children whose time is up
+        self.own_skips: set[tuple[str, str]] = set()  # steps that have skipped themselves
+        self.released: set[tuple[str, str]] = set()  # steps that wait to run again
 
     # What there is
 
@@ -179,6 +198,8 @@ class Model:
                 self._move(vect, step, "up_for_retry")
                 self._set_alarm(delay, "release", vect, step)
                 return
+        if state == "skipped":
+            self.own_skips.add((vect, step))
         self._move(vect, step, state)
 
     def has_outputs(self, vect: str, step: str) -> bool:
@@ -216,6 +237,8 @@ class Model:
         for step in again:
             states[step] = "pending"
             self.failures[vect, step] = 0
+            self.released.discard((vect, step))
+            self.own_skips.discard((vect, step))
             if self.kind(step) == "branch":
                 self.shunned -= {(vect, name) for name in self.dependants_of(vect, step)}
         self.cancelled.discard(vect)
@@ -288,6 +311,7 @@ class Model:
         elif alarm.kind == "release":
             if state == "up_for_retry" and self.attempts[place] == alarm.attempt:
                 self.steps[alarm.vect][alarm.step] = "pending"
+                self.released.add(place)
                 self.looks.append(place)
         elif self.kind(alarm.step) != "flow":
             self.answer(*place, alarm.attempt, "failed", TimeoutError())
@@ -342,10 +366,10 @@ class Model:
             case "start" if (vect, step) not in self.due and self.has_room(vect, step):
                 self.due.append((vect, step))
 
-    def verdict(self, vect: str, step: str) -> str | None:
+    def verdict(self, vect: str, step: str, *, of_paused: bool = False) -> str | None:
         """Return what is due for a step: to start, to be blocked or skipped, or nothing."""
-        states = self.steps[vect]
-        if states[step] != "pending" or vect in self.paused or vect in self.cancelled:
+        states, is_paused = self.steps[vect], vect in self.paused and not of_paused
+        if states[step] != "pending" or is_paused or vect in self.cancelled:
             return None
         if (over := declared(step)) != step:
             if states[over] == "running":
@@ -400,8 +424,66 @@ class Model:
             if self.kind(step) in NO_WORKER or self.busy < self.workers
         ]
 
+    def reasons(self, vect: str, step: str) -> list[str]:
+        """Return what of `SAID` should be said of a step while nothing moves."""
+        match self.steps[vect][step]:
+            case "pending":
+                told = self._why_pending(vect, step)
+            case "skipped":
+                is_own = (vect, step) in self.own_skips
+                told = {"skipped itself at " if is_own else "was skipped at "}
+            case "running" | "up_for_retry":
+                told = self._meanwhile(vect, step)
+                if self.kind(step) == "flow":
+                    told |= self._of_child(child_of(vect, step, self.attempts[vect, step]))
+            case ended:
+                told = {f"{END_WORDS[ended]} at "}
+        if vect in self.paused and self.steps[vect][step] in ("pending", "up_for_retry"):
+            told.add("its vect is paused")
+        return [each for each in SAID if each in told]
+
+    def _why_pending(self, vect: str, step: str) -> set[str]:
+        told = {"failed attempt "} if (vect, step) in self.released else set[str]()
+        is_paused = vect in self.paused
+        match self.verdict(vect, step, of_paused=True):
+            case None:
+                over = declared(step)
+                before = self.upstreams(vect, step) if step == over else (over,)
+                is_open = [each for each in before if self.steps[vect][each] in OPEN]
+                assert is_open
+                return told.union(*(self._meanwhile(vect, each) for each in is_open))
+            case "start" if is_paused:
+                return told | {"is due to start"}
+            case "start" if not self.has_room(vect, step):
+                return told | {"which is its limit"}
+            case "start":
+                return told | {"waits for a worker" if self.has_slot(step) else "waits for a slot"}
+        return told | {"is about to "}
+
+    def _of_child(self, child: str) -> set[str]:
+        if child in self.waiting:
+            return {"which begins when that flow has room"}
+        return {f", which is {self.state(child)}"} if child in self.open else set()
+
+    def _meanwhile(self, vect: str, step: str) -> set[str]:
+        """Return what of `SAID` should be said of a step for which another one waits."""
+        match self.steps[vect][step], self.kind(step):
+            case "up_for_retry", _:
+                return {"failed attempt ", "runs again at "}
+            case "running", "wait":
+                return {"waits until "}
+            case "running", "approval":
+                return {"waits for an approval"}
+            case "running", "map":
+                return {"has been running since ", "items have ended"}
+            case "running", _:
+                return {"has been running since "}
+        is_due = vect not in self.paused and self.verdict(vect, step) == "start"
+        return {"waits for a worker"} if is_due and self.has_slot(step) else set()
+
     def _start_step(self, vect: str, step: str) -> None:
         self.attempts[vect, step] += 1
+        self.released.discard((vect, step))
         kind, timeout = self.kind(step), self.made[declared(step)].timeout
         if kind == "map":
             self._expand(vect, step)

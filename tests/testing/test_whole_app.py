@@ -56,10 +56,11 @@ from oautom.executions.work import Work
 from oautom.rules import verdict
 from oautom.testing import SimulatedClock, assert_replays, check_history, flows
 
-from .model import NO_WORKER, Model
+from .model import NO_WORKER, SAID, Model
 
 CHILDREN = 2
 """How many children may be open at once."""
+UNDRIVEN = "; nothing drives the engine until somebody calls wait()"
 DAY = date(2026, 11, 24)
 PLANNED = {"number": 7, "days": [DAY]}
 
@@ -404,6 +405,14 @@ class WholeApp(RuleBasedStateMachine):
                     item if state == "success" else None
                     for item, state in zip(items, states, strict=True)
                 ]
+
+    @invariant()
+    def what_is_said_of_a_step_is_true(self) -> None:
+        for vect in self.vects:
+            for step in vect.steps:
+                said = vect.explain(step).removesuffix(UNDRIVEN)
+                wanted = self.model.reasons(vect.id, step)
+                assert [each for each in SAID if each in said] == wanted, said
 
     @invariant()
     def nobody_waits_for_nothing(self) -> None:
