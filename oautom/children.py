@@ -40,7 +40,7 @@ class Children:
     def __init__(self, scheduler: Scheduler, vects: Vects) -> None:
         self._scheduler = scheduler
         self._vects = vects
-        self._answers: dict[str, Done] = {}  # by the id of the child: who waits for its end
+        self._answers: dict[Run, Done] = {}  # by the child, not its id: who waits for its end
         self._waiting: dict[str, deque[Run]] = {}  # by a flow that is at its limit
         self._lock = threading.RLock()  # of those that wait: a cancel comes on any thread
         scheduler.on_end = self._ended
@@ -63,7 +63,7 @@ class Children:
         if child.shown in VECT_ENDS:
             done(_outcome_of(child), None)
             return
-        self._answers[child.id] = done
+        self._answers[child] = done
         if found is None:
             self._waiting.setdefault(child.flow.name, deque()).append(child)
             self._begin_waiting(child.flow.name)
@@ -108,6 +108,8 @@ class Children:
                 except VectAlreadyRunningException:
                     queue.appendleft(run)
                     return
+                except OAutomError as error:  # its id was taken while it waited
+                    self._answers.pop(run)(Outcome(error=str(error), cause=error), None)
             self._waiting.pop(flow, None)
 
     def _cancel(self, child: Run, reason: str) -> None:
@@ -116,13 +118,13 @@ class Children:
             queue = self._waiting.get(child.flow.name)
             if queue is not None and child in queue:
                 queue.remove(child)
-                self._answers.pop(child.id)(Outcome(error="it was cancelled before it began"), None)
+                self._answers.pop(child)(Outcome(error="it was cancelled before it began"), None)
                 return
         self._scheduler.cancel(child, reason)
 
     def _ended(self, run: Run) -> None:
         """Tell the step of a Vect that has ended, and let another one have its room."""
-        if (done := self._answers.pop(run.id, None)) is not None:
+        if (done := self._answers.pop(run, None)) is not None:
             done(_outcome_of(run), None)
         if self._waiting:
             self._begin_waiting(run.flow.name)

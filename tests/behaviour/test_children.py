@@ -425,6 +425,29 @@ def test_a_vect_of_the_id_of_a_child_fails_the_step(inline: OAutom) -> None:
 # Limits
 
 
+def test_a_vect_that_takes_the_id_of_a_child_that_waits_fails_the_step(
+    inline: OAutom, connect: Any
+) -> None:
+    inner, main = Flow("inner", inline), Flow("main", inline)
+    PythonExecution("work", inner, nothing)
+    FlowExecution("one", main, inner)
+    FlowExecution("two", main, inner)
+
+    def take(sender: Flow, event: Event) -> None:
+        if event.vect == "v/one/1":
+            inline.start(inner, vect_id="v/two/1")
+
+    connect(take, "vect.succeeded", sender=inner)
+    vect = inline.run(main, vect_id="v")
+
+    assert {step.name: step.state for step in vect.steps.values()} == {
+        "one": "success",
+        "two": "failed",
+    }
+    assert "there is a vect 'v/two/1' already" in str(vect.steps["two"].error)
+    assert inline.vect("v/two/1").wait() == "success"
+
+
 def test_children_wait_for_room_in_their_flow_and_begin_in_order(mode_app: OAutom) -> None:
     gate = Gate()
     inner, main = Flow("inner", mode_app, max_active_vects=2), Flow("main", mode_app)
