@@ -1,10 +1,18 @@
-"""SIGINT (Ctrl-C) and SIGTERM, while the scheduler has the main thread: they end all work."""
+"""SIGINT (Ctrl-C) and SIGTERM, while the scheduler has the main thread: they end all work.
+
+Python runs their handlers on the main thread, between two of its instructions. There a handler may
+do little: the main thread may hold any lock. And the system may deliver a signal to another thread:
+then nothing wakes a main thread that waits. So the handler only puts messages in the inbox, and
+what is left to do is done by a thread that reads the pipe into which the interpreter writes at
+every signal.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -12,16 +20,20 @@ from functools import cache
 from oautom.messages import Nudge
 from oautom.scheduler import Scheduler
 
+_ENDING = frozenset({signal.SIGINT, signal.SIGTERM})
+_ROUSING = signal.SIGURG  # unless somebody handles it, the system ignores it
+_MARK = b"\0"  # no signal has this number
+
 _listening: list[Scheduler] = []
+_marks: deque[threading.Event] = deque()  # each is set when all signals before it have been heard
 
 
 @contextmanager
 def system_signals(scheduler: Scheduler) -> Iterator[list[int]]:
     """Have SIGINT and SIGTERM end all work, as `stop_all` does; yield the list of those received.
 
-    The handler only puts messages in the inbox; whoever drives looks at the list, and does not wait
-    any more after a second signal. Only a step that has the main thread and does not listen to its
-    cancellation is interrupted.
+    Whoever drives looks at the list, and does not wait any more after a second signal. Only a step
+    that has the main thread and does not listen to its cancellation is interrupted.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -30,46 +42,76 @@ def system_signals(scheduler: Scheduler) -> Iterator[list[int]]:
 
     def handle(number: int, frame: object) -> None:
         received.append(number)
-        scheduler.stop_all(signal.Signals(number).name)
+        scheduler.ask_for_end(signal.Signals(number).name)
         scheduler.put(Nudge())  # who waits looks at `received`
         if scheduler.runner.is_in_deaf_step:
             raise KeyboardInterrupt  # in the code of a step: never in the middle of a tick
 
     before = {
         number: handler
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in (*_ENDING, _ROUSING)
         if (handler := signal.getsignal(number)) not in (None, signal.SIG_IGN)
     }
+    if before.get(_ROUSING) != signal.SIG_DFL:
+        before.pop(_ROUSING, None)  # it is the program's own
     wakeup_before = signal.set_wakeup_fd(_wakeup_pipe(), warn_on_full_buffer=False)
     _listening.append(scheduler)
     try:
         for number in before:
-            signal.signal(number, handle)
+            signal.signal(number, handle if number in _ENDING else _do_nothing)
         yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _listening.remove(scheduler)
         signal.set_wakeup_fd(wakeup_before)
+        _listening.remove(scheduler)
+        if received:
+            _wait_until_heard()
+
+
+def _do_nothing(number: int, frame: object) -> None:
+    """Have the main thread come out of whatever it waits in, to run the handlers that are due."""
 
 
 @cache
 def _wakeup_pipe() -> int:
-    """Return the end of a pipe into which the interpreter writes at every signal.
-
-    Python runs a handler on the main thread, but the system may deliver the signal to another one:
-    then nothing wakes a main thread that waits for its inbox. What reads the pipe does.
-    """
+    """Return the end of the pipe into which the interpreter writes."""
     read, write = os.pipe()
     os.set_blocking(write, False)
-    threading.Thread(target=_nudge, args=(read,), name="oautom-signals", daemon=True).start()
+    threading.Thread(target=_hear, args=(read,), name="oautom-signals", daemon=True).start()
     return write
 
 
-def _nudge(read: int) -> None:
-    while os.read(read, 64):
-        for scheduler in _listening:
-            scheduler.put(Nudge())
+def _hear(read: int) -> None:
+    """Do after each signal what its handler may not do, or cannot."""
+    main = threading.main_thread().ident
+    while heard := os.read(read, 64):
+        if not _ENDING.isdisjoint(heard):
+            for scheduler in _listening:
+                scheduler.runner.interrupt()  # it sets events: the main thread may wait for one
+                scheduler.put(Nudge())
+            if main is not None:
+                signal.pthread_kill(main, _ROUSING)
+        for _ in range(heard.count(_MARK)):
+            _marks.popleft().set()
+
+
+def _wait_until_heard() -> None:
+    """Wait until the signals so far have been heard: they are not meant for what begins next."""
+    mark = threading.Event()
+    _marks.append(mark)
+    os.write(_wakeup_pipe(), _MARK)
+    mark.wait()
+
+
+def _forget() -> None:
+    """Have a forked process begin anew: the pipe, and who reads it, are its parent's."""
+    _wakeup_pipe.cache_clear()
+    _listening.clear()
+    _marks.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 def follow(number: int) -> None:

@@ -122,17 +122,24 @@ class Scheduler(Driver[Message]):
         self.runner.interrupt(run.id)
 
     def stop_all(self, reason: str) -> None:
-        """Ask for the end of all work: Vects of a durable log go on in another life.
+        """Have all work end: Vects of a durable log go on in another life.
 
         Those of any other log are cancelled, since they have no other life.
+        """
+        self.ask_for_end(reason)
+        self.runner.interrupt()
+
+    def ask_for_end(self, reason: str) -> None:
+        """Only put the messages of `stop_all`: it takes no lock, as handlers of signals must not.
+
+        A step that has the scheduler's own thread is not told.
         """
         self.is_on_duty = False  # no plan starts what nobody would end
         if self._log.id is not None:
             self.put(Halt(reason))
-            self.runner.interrupt()
             return
         for run in self.roster.open_runs():
-            self.cancel(run, reason)
+            self.ask(run, Cancel(run.id, reason))
 
     def let_go(self, older_than: datetime) -> set[str]:
         """Let go of the runs that ended before an instant; return the ids of those still held.

@@ -221,17 +221,19 @@ class Context:
     def mark_cancelled(self) -> bool:
         """Tell the step that it is not wanted any more. The runner calls this, on any thread.
 
+        It may do so several times; stoppers are called once.
+
         Returns:
             Whether somebody promised to end the work, and is to be waited for.
         """
         with _lock:
-            self._is_cancelled = True
+            is_first, self._is_cancelled = not self._is_cancelled, True
             stoppers = list(self._stoppers)
             if self._call_stopper is not None:
                 stoppers.append(self._call_stopper)
             if self._cancelled is not None:
                 self._cancelled.set()
-        for stopper in stoppers:
+        for stopper in stoppers if is_first else ():
             try:
                 stopper()
             except Exception:  # it is the user's; the others, and the engine, must hear of it

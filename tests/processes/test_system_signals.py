@@ -226,6 +226,110 @@ app.run(flow)
     assert running.end().returncode == 143
 
 
+STEPS = {
+    "bash": 'BashExecution("step", flow, "echo $$ >&2; sleep 1000")',
+    "listens": 'PythonExecution("step", flow, lambda context: context.cancelled.wait(1000))',
+    "deaf": 'PythonExecution("step", flow, lambda: time.sleep(1000))',
+}
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+def test_a_signal_that_another_thread_receives_ends_a_step_that_has_the_main_thread(
+    program: Start, marked: Marked, step: str
+) -> None:
+    """As when it comes while a process is started, during which Python blocks all signals."""
+    running = program(
+        BODY
+        + f"""
+import signal, threading
+def signal_this_thread():
+    time.sleep(0.3)  # until the main thread waits for the step
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    time.sleep(1000)
+app = OAutom(executor="inline")
+flow = Flow("flow", app)
+{step}
+threading.Thread(target=signal_this_thread, daemon=True).start()
+vect = app.start(flow)
+try: vect.wait()
+finally: report(app, vect)
+"""
+    )
+    returncode, stdout, _ = outcome(running)
+    assert returncode == 143
+    assert '"state": "cancelled", "fold": "cancelled"' in stdout
+    assert marked.alive() == []
+
+
+def test_a_handler_does_not_wait_for_what_the_main_thread_holds(program: Start) -> None:
+    """As the lock of the event, in the moment in which a step begins to wait for it."""
+    running = program(
+        BODY
+        + """
+import signal
+def work(context):
+    with context.cancelled._cond:
+        signal.raise_signal(signal.SIGINT)
+        print("handled", flush=True)
+    context.cancelled.wait(1000)
+app = OAutom(executor="inline")
+flow = Flow("flow", app)
+PythonExecution("step", flow, work)
+vect = app.start(flow)
+try:
+    vect.wait()
+except KeyboardInterrupt:
+    report(app, vect)
+"""
+    )
+    returncode, stdout, stderr = outcome(running)
+    assert (returncode, stderr) == (0, "")
+    assert stdout.startswith("handled")
+    assert '"state": "cancelled"' in stdout
+
+
+def test_a_signal_is_not_meant_for_what_is_begun_after_it(program: Start) -> None:
+    running = program(
+        BODY
+        + """
+import signal
+app = OAutom(executor="inline")
+flow, other = Flow("flow", app), Flow("other", app)
+PythonExecution("step", flow, lambda context: signal.raise_signal(signal.SIGINT))
+PythonExecution("step", other, lambda context: context.cancelled.wait(0.01))
+for _ in range(100):
+    try:
+        app.run(flow)
+    except KeyboardInterrupt:
+        print(app.run(other).result("step"), flush=True)
+"""
+    )
+    assert outcome(running) == (0, "False\n" * 100, "")
+
+
+def test_a_forked_process_hears_its_own_signals(program: Start) -> None:
+    running = program(
+        BODY
+        + """
+import os, signal, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
+def run():
+    app = OAutom(executor="inline")
+    flow = Flow("flow", app)
+    PythonExecution("step", flow, lambda context: signal.raise_signal(signal.SIGTERM))
+    app.run(flow)
+try:
+    run()
+except SystemExit:
+    pid = os.fork()
+    if not pid:
+        run()
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    )
+    assert outcome(running) == (0, "143\n", "")
+
+
 def test_two_signals_in_the_middle_of_a_tick_do_not_break_it(
     program: Start, marked: Marked
 ) -> None:
