@@ -87,7 +87,7 @@ def _hear(read: int) -> None:
     main = threading.main_thread().ident
     while heard := os.read(read, 64):
         if not _ENDING.isdisjoint(heard):
-            for scheduler in _listening:
+            for scheduler in tuple(_listening):
                 scheduler.runner.interrupt()  # it sets events: the main thread may wait for one
                 scheduler.put(Nudge())
             if main is not None:

@@ -308,7 +308,7 @@ class Runner:
             vect: Id of the Vect that it shall be of; None for any.
         """
         if self._workers.place == "inline":
-            for key, task in list(self._tasks.items()):
+            for key, task in self._tasks.copy().items():  # in one instruction
                 if vect in (None, key[0]):
                     task.context.mark_cancelled()
 

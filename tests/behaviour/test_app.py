@@ -564,10 +564,11 @@ def test_in_the_background_no_thread_is_left_when_all_is_over(background: OAutom
 
 def test_in_the_background_one_thread_drives_however_much_comes_in(background: OAutom) -> None:
     flow, counts = Flow("f", background, max_active_vects=20), []
+    before = threading.enumerate()  # that of an app that has just been closed may still end
 
     def count() -> None:
-        schedulers = [t for t in threading.enumerate() if t.name == "oautom-scheduler"]
-        counts.append(len(schedulers))
+        names = [thread.name for thread in threading.enumerate() if thread not in before]
+        counts.append(names.count("oautom-scheduler"))
 
     PythonExecution("a", flow, count) >> PythonExecution("b", flow, count)
     gate = Gate()  # something is always open, so that the thread has no reason to end in between
@@ -583,15 +584,17 @@ def test_in_the_background_one_thread_drives_however_much_comes_in(background: O
 
 def test_a_program_waits_for_what_a_daemon_thread_has_started(background: OAutom) -> None:
     gate = Gate()
+    before = threading.enumerate()
     PythonExecution("a", Flow("f", background), gate)
     starter = threading.Thread(target=background.start, args=("f",), daemon=True)
     starter.start()
     starter.join(SECONDS)
     assert gate.reached.wait(SECONDS)
 
-    schedulers = [t for t in threading.enumerate() if t.name == "oautom-scheduler"]
+    begun = [thread for thread in threading.enumerate() if thread not in before]
     gate.opened.set()
 
+    schedulers = [thread for thread in begun if thread.name == "oautom-scheduler"]
     assert [thread.daemon for thread in schedulers] == [False]
 
 
