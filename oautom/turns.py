@@ -48,8 +48,8 @@ class Turns:
     def __init__(self) -> None:
         self.size = 0
         self.is_held = False
-        self._plain: deque[Item] = deque()  # as others of no priority, but later than all of them
-        self._turns: list[_Turn] = []  # a heap
+        self._plain: deque[tuple[int, Item]] = deque()  # with tickets: of no priority, and no pool
+        self._turns: list[_Turn] = []  # all others: a heap
         self._tickets = count()
         self._known: set[Item] = set()  # who waits, but for the plain: each only once
         self._parked: dict[str, dict[int, list[_Turn]]] = {}  # heaps, by the full pool and its size
@@ -58,7 +58,7 @@ class Turns:
     def add_poll(self, poll: Poll) -> None:
         """Have a poll wait for its turn."""
         self.size += 1
-        self._plain.append(poll)
+        self._plain.append((next(self._tickets), poll))
 
     def add(self, step: StepState) -> None:
         """Have a step wait for its turn."""
@@ -66,22 +66,19 @@ class Turns:
         if step.vect.options:
             self._add(step, step.options)
         else:
-            self._plain.append(step)
+            self._plain.append((next(self._tickets), step))
 
     def _add(self, step: StepState, options: Mapping[str, Any]) -> None:
         if step in self._known:  # more of its upstreams have ended since
             self.size -= 1
             return
         self._known.add(step)
-        self._rank_plain()
-        rank = -options.get("priority", 0)
-        needs_slot = step.kind not in HELD
-        turn = _Turn(needs_slot, rank if needs_slot else 0, next(self._tickets), step)
-        heappush(self._turns, turn)
-
-    def _rank_plain(self) -> None:
-        while self._plain:
-            heappush(self._turns, _Turn(True, 0, next(self._tickets), self._plain.popleft()))
+        needs_slot, ticket = step.kind not in HELD, next(self._tickets)
+        if needs_slot and "pool" not in options and "priority" not in options:
+            self._plain.append((ticket, step))
+            return
+        rank = -options.get("priority", 0) if needs_slot else 0
+        heappush(self._turns, _Turn(needs_slot, rank, ticket, step))
 
     def take(self, *, has_slot: bool) -> Item | None:
         """Take out whose turn it is, or None if nobody can have one now.
@@ -91,13 +88,9 @@ class Turns:
         Args:
             has_slot: Whether a worker is free, which nearly all need.
         """
-        if not self._turns:
-            if not has_slot or not self._plain:
-                return None
-            self.size -= 1
-            return self._plain.popleft()
-        self._rank_plain()
         while self._turns and (has_slot or not self._turns[0].needs_slot):
+            if self._plain and self._turns[0] > (True, 0, self._plain[0][0]):
+                break
             turn = heappop(self._turns)
             self.size -= 1
             if turn.pool is None or self._has_room(*turn.pool):
@@ -107,7 +100,13 @@ class Turns:
                 return turn.item
             name, slots = turn.pool
             heappush(self._parked.setdefault(name, {}).setdefault(slots, []), turn)
-        return None
+        if not has_slot or not self._plain:
+            return None
+        self.size -= 1
+        item = self._plain.popleft()[1]
+        if self._known:
+            self._known.discard(item)
+        return item
 
     def _has_room(self, pool: str, slots: int) -> bool:
         return len(self._taken.get(pool, ())) < slots
@@ -121,11 +120,11 @@ class Turns:
 
     def ahead_of(self, step: StepState) -> tuple[int, int]:
         """Return how many are served before a step that waits, and how many are of higher rank."""
-        self._rank_plain()
-        own = next((turn for turn in self._turns if turn.item is step), None)
+        turns = [*self._turns, *(_Turn(True, 0, *each) for each in self._plain)]
+        own = next((turn for turn in turns if turn.item is step), None)
         if own is None:
             return 0, 0
-        ahead = [turn.rank for turn in self._turns if turn.needs_slot and turn < own]
+        ahead = [turn.rank for turn in turns if turn.needs_slot and turn < own]
         return len(ahead), sum(rank < own.rank for rank in ahead)
 
     def taken(self) -> Mapping[str, int]:
@@ -134,16 +133,13 @@ class Turns:
 
     def forget(self, vect: VectState) -> None:
         """Let go of the steps of a Vect that nothing shall start of, for now or for good."""
-        self._rank_plain()
         parked = [heap for of_size in self._parked.values() for heap in of_size.values()]
         for turns in (self._turns, *parked):
-            kept = [
-                x for x in turns if not isinstance(x.item, StepState) or x.item.vect is not vect
-            ]
-            self._known.difference_update({x.item for x in turns}.difference(x.item for x in kept))
-            turns[:] = kept
+            turns[:] = [turn for turn in turns if _is_kept(turn.item, vect)]
             heapify(turns)
-        self.size = len(self._turns)
+        self._plain = deque(each for each in self._plain if _is_kept(each[1], vect))
+        self._known = {item for item in self._known if _is_kept(item, vect)}
+        self.size = len(self._turns) + len(self._plain)
         for pool in self._parked:  # it may have been the one that was to look for itself
             self._unpark(pool)
 
@@ -171,3 +167,7 @@ class Turns:
         """Take note that somebody has a slot no more, and let one have a turn who waits for it."""
         self._taken.get(pool, set()).discard(holder)  # it has none if a dead program ran it
         self._unpark(pool)
+
+
+def _is_kept(item: Item, vect: VectState) -> bool:
+    return not isinstance(item, StepState) or item.vect is not vect
