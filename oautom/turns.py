@@ -155,7 +155,7 @@ class Turns:
 
     def inherit(self, vect: VectState) -> None:
         """Count the slots that the steps of a Vect have had since a life before."""
-        for step in vect.steps.values() if vect.has_pools else ():
+        for step in vect.steps.values():
             if step.state == "running" and step.kind == "flow" and "pool" in step.options:
                 self.take_slot(step.options["pool"][0], step)
 

@@ -12,7 +12,8 @@ from oautom.events import signals
 
 # Each line traced, as the explain phase does, makes a failing case too slow to be made smaller.
 settings.register_profile("oautom", phases=[each for each in Phase if each is not Phase.explain])
-settings.load_profile("oautom")
+if settings.get_current_profile_name() == "default":
+    settings.load_profile("oautom")
 
 
 class _Kept(logging.Handler):

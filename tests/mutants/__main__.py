@@ -26,7 +26,9 @@ from .trial import ROOT, Lane, Tests, measure, prepare
 PATHS = [
     *(
         f"oautom/{name}.py"
-        for name in ("scheduler", "driver", "decide", "machine", "states", "rules", "schedule")
+        for name in (
+            *("scheduler", "driver", "decide", "machine", "states", "rules", "schedule", "turns"),
+        )
     ),
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "oautom/events").glob("*.py")),
 ]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from oautom.events.fold import VectState
+from oautom.events.event import Event
+from oautom.events.fold import StepState, VectState
 from oautom.graph import Graph
 from oautom.turns import Turns
+
+from .hand_made import event
 
 
 def vect_of(**options: dict[str, object]) -> VectState:
@@ -49,6 +52,7 @@ def test_who_came_first_has_a_turn_first_whichever_pool_has_had_room_first() -> 
     turns.free_slot("p", "another")
     turns.free_slot("q", "another")
 
+    assert turns.size == 3
     assert [turns.take(has_slot=True) for _ in range(3)] == [vect.steps[name] for name in "abc"]
 
 
@@ -104,3 +108,53 @@ def test_many_that_wait_for_one_pool_are_not_all_asked_each_time(
         turns.free_slot("p", step)
 
     assert asked <= 3 * size
+
+
+def started(step: StepState, source: str = "pending", dest: str = "running") -> Event:
+    return event(1, "step.started", source, dest, step=step.name, attempt=1)
+
+
+def test_a_step_that_runs_has_a_slot_of_its_pool_and_no_other_has() -> None:
+    options = {
+        "a": {"pool": ["p", 1]},
+        "b": {"pool": ["p", 1], "kind": "map"},
+        "c": {"priority": 1},
+    }
+    vect, turns = vect_of(**options), Turns()  # type: ignore[arg-type]
+    for step in vect.steps.values():
+        turns.hear(step, started(step))
+    assert turns.taken() == {"p": 1}
+
+    turns.hear(vect.steps["a"], started(vect.steps["a"], "running", "running"))  # a late result
+    turns.hear(vect.steps["b"], started(vect.steps["b"], "running", "success"))
+    assert turns.taken() == {"p": 1}
+
+    turns.hear(vect.steps["a"], started(vect.steps["a"], "running", "up_for_retry"))
+    assert turns.taken() == {"p": 0}
+
+
+def test_who_has_a_turn_before_a_step_is_counted() -> None:
+    options = {"a": {"priority": 1}, "b": {"kind": "wait"}, "c": {"priority": -1}}
+    vect, turns = vect_of(**options), Turns()  # type: ignore[arg-type]
+    for name in "cbda":
+        turns.add(vect.steps[name])
+
+    ahead = {name: turns.ahead_of(vect.steps[name]) for name in "acd"}
+    assert ahead == {"a": (0, 0), "d": (1, 1), "c": (2, 2)}
+    assert turns.take(has_slot=True) is vect.steps["b"]
+    assert turns.take(has_slot=True) is vect.steps["a"]
+    assert turns.ahead_of(vect.steps["a"]) == (0, 0)
+    assert turns.ahead_of(vect.steps["c"]) == (1, 1)
+
+
+def test_who_is_left_when_a_vect_is_forgotten_is_served_in_order() -> None:
+    options = {name: {"priority": of} for name, of in {"a": 10, "b": 9, "c": 1, "d": 8}.items()}
+    gone, vect, turns = vect_of(**options), vect_of(**options), Turns()  # type: ignore[arg-type]
+    for step in (gone.steps["a"], gone.steps["b"], vect.steps["c"], vect.steps["d"]):
+        turns.add(step)
+    turns.forget(gone)
+
+    assert [turns.take(has_slot=True) for _ in range(3)] == [
+        *(vect.steps[name] for name in "dc"),
+        None,
+    ]
