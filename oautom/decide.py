@@ -104,12 +104,12 @@ def _release(step: StepState, attempt: int) -> list[Trigger]:
         return []
     if step.state == "up_for_retry":
         return [Trigger(step, "release")]
-    if step.state == "running" and step.kind == "wait":
+    if step.state != "running":
+        return []
+    if step.kind == "wait":
         return [Trigger(step, "succeed", attempt, _NO_OUTPUT)]
-    if step.state == "running" and step.kind == "approval":
-        error = {"error": "nobody has decided in time"}
-        return [Trigger(step, "fail", attempt, MappingProxyType(error))]
-    return []
+    error = {"error": "nobody has decided in time"}  # else it is an approval
+    return [Trigger(step, "fail", attempt, MappingProxyType(error))]
 
 
 def _decide(step: StepState, decision: Decide) -> list[Trigger]:

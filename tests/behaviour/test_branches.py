@@ -145,6 +145,15 @@ def test_a_choice_that_is_none_fails_the_branch(inline: OAutom, choice: Any, err
     assert_replays(inline.log, flow)
 
 
+def test_a_branch_on_which_nothing_depends_can_choose_nothing(inline: OAutom) -> None:
+    flow = Flow("flow", inline)
+    BranchExecution("choose", flow, lambda: "a")
+
+    assert inline.run(flow).steps["choose"].error == (
+        "it chose 'a', which does not directly depend on it; its dependants: there are none"
+    )
+
+
 def test_a_branch_chooses_anew_when_it_is_retried(inline: OAutom) -> None:
     choices = iter(["c", "a"])
     flow = Flow("flow", inline)

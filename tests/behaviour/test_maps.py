@@ -313,6 +313,8 @@ def test_a_list_that_is_made_anew_may_be_longer_or_shorter(
     assert made.calls == [1, 2, 3, *second]
     states = [vect.steps[f"map[{each}]"].state for each in range(max(3, len(second)))]
     assert states == ["success"] * len(second) + ["skipped"] * (3 - len(second))
+    if len(second) < 3:
+        assert vect.steps["map[2]"].error == "the list of its map is shorter now"
     check(inline, made.flow)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -96,6 +97,8 @@ class Model:
         self.waiting: list[str] = []  # children for which there is no room yet
         self.open: set[str] = set()  # children that have begun, and of which no end is known
         self.late: set[str] = set()  # children whose time is up
+        self.timetable: Timetable | None = None
+        self.is_look_due = False  # at what the timetable says
         self.own_skips: set[tuple[str, str]] = set()  # steps that have skipped themselves
         self.released: set[tuple[str, str]] = set()  # steps that wait to run again
 
@@ -264,6 +267,8 @@ class Model:
         self.looks += places
 
     def _is_kept(self, alarm: Alarm) -> bool:
+        if alarm.kind == "plan":
+            return False
         is_held = alarm.kind != "release" and self.kind(alarm.step) in NO_WORKER
         state = self.steps[alarm.vect][alarm.step]
         is_its = self.attempts[alarm.vect, alarm.step] == alarm.attempt
@@ -272,8 +277,8 @@ class Model:
     # Time
 
     def let_time_pass(self, until: float) -> None:
-        """Have all happen that comes up to a time."""
-        is_first = True  # something has been done to it
+        """Have all happen that comes before a time; or at it, if that is now."""
+        is_first = self.is_look_due = True  # something has been done to it
         while True:
             due = sorted((a for a in self.alarms if a.when <= self.now), key=lambda a: a.when)
             self.alarms = [alarm for alarm in self.alarms if alarm.when > self.now]
@@ -283,7 +288,7 @@ class Model:
                 is_first = False
                 self._tick(messages)
                 continue
-            times = [alarm.when for alarm in self.alarms if alarm.when <= until]
+            times = [alarm.when for alarm in self.alarms if alarm.when < until]
             if not times:
                 self.now = until
                 return
@@ -294,16 +299,31 @@ class Model:
         for message in messages:
             message()
             self._settle()
+        for each in self._take_asked():
+            each()
+        if self.is_look_due and self.timetable is not None:
+            self.timetable.look()
+        self.is_look_due = False
         while self.asked:
-            asked, self.asked = self.asked, []
-            for each in asked:
+            for each in self._take_asked():
                 each()
+
+    def _take_asked(self) -> list[Callable[[], object]]:
+        asked, self.asked = self.asked, []
+        return asked
+
+    def nudge(self) -> None:
+        """Have the tick look at the timetable."""
+        self.is_look_due = True
 
     def _set_alarm(self, seconds: float, kind: str, vect: str, step: str) -> None:
         attempt = self.attempts[vect, step]
         self.alarms.append(Alarm(self.now + seconds, kind, vect, step, attempt))
 
     def _ring(self, alarm: Alarm) -> None:
+        if alarm.kind == "plan":
+            self.nudge()
+            return
         place = (alarm.vect, alarm.step)
         state = self.steps[alarm.vect][alarm.step]
         if alarm.kind == "waited":
@@ -535,17 +555,20 @@ class Model:
             self.inbox.append(partial(self.cancel, child))
 
     def _note_end(self, vect: str) -> None:
-        """Take note of a child that has ended just now: its end is known when the tick ends."""
-        if vect in self.parents and self.state(vect) in ("success", "failed", "cancelled"):
-            self.asked.append(partial(self._end_child, vect, self.state(vect)))
+        """Take note of a Vect that has ended just now: that is known when the tick ends."""
+        if self.state(vect) in ("success", "failed", "cancelled"):
+            self.asked.append(partial(self._end_vect, vect, self.state(vect)))
 
-    def _end_child(self, child: str, state: str) -> None:
-        self.open.discard(child)
-        self.asked.append(partial(self._hand_on, child, state))
+    def _end_vect(self, vect: str, state: str) -> None:
+        self.open.discard(vect)
+        self.asked.append(partial(self._hand_on, vect, state))
 
-    def _hand_on(self, child: str, state: str) -> None:
-        self.inbox.append(partial(self._tell, child, state))
+    def _hand_on(self, vect: str, state: str) -> None:
+        if vect in self.parents:
+            self.inbox.append(partial(self._tell, vect, state))
         self.let_children_begin()
+        if self.timetable is not None and self.timetable.is_waiting:
+            self.inbox.append(self.nudge)
 
     def _tell(self, child: str, state: str) -> None:
         """Tell the step of a child that has ended."""
@@ -554,3 +577,48 @@ class Model:
         if child in self.late:
             state, cause = "failed", TimeoutError()
         self.answer(vect, step, int(attempt), "failed" if state != "success" else state, cause)
+
+
+class Timetable:
+    """What a plan should do: when it is due, and whether a time that finds no room waits.
+
+    Args:
+        model: Of the app.
+        start: The time at which the seconds of the model begin.
+        every: After how many seconds it is due again.
+        params: What it starts a Vect with.
+        at_once: How many Vects of the flow may be open.
+        waits: Whether every time counts.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        start: datetime,
+        every: float,
+        params: dict[str, Any],
+        at_once: int,
+        *,
+        waits: bool,
+    ) -> None:
+        self.model, self.start, self.params, self.at_once = model, start, params, at_once
+        self.every, self.waits = every, waits
+        self.next = model.now + every
+        self.is_waiting = False
+
+    def look(self) -> None:
+        """Start a Vect for each time that has come, if there is room for it."""
+        self.is_waiting = False
+        while self.next <= self.model.now:
+            if self._has_room():
+                time = (self.start + timedelta(seconds=self.next)).isoformat()
+                self.model.start(f"flow@{time.replace('+00:00', 'Z')}", **self.params)
+            elif self.waits:
+                self.is_waiting = True
+                return
+            self.next += self.every
+        self.model.alarms.append(Alarm(self.next, "plan", "", "", 0))
+
+    def _has_room(self) -> bool:
+        states = [self.model.state(vect) for vect in self.model.steps if "/" not in vect]
+        return states.count("running") + states.count("paused") < self.at_once

@@ -12,9 +12,9 @@ To have another capability tested: teach it to the model, and add a rule that as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from functools import partial
 from typing import Any
 
@@ -56,37 +56,13 @@ from oautom.executions.work import Work
 from oautom.rules import verdict
 from oautom.testing import SimulatedClock, assert_replays, check_history, flows
 
-from .model import NO_WORKER, SAID, Model
+from .model import NO_WORKER, SAID, Model, Timetable
 
 CHILDREN = 2
 """How many children may be open at once."""
 UNDRIVEN = "; nothing drives the engine until somebody calls wait()"
 DAY = date(2026, 11, 24)
 PLANNED = {"number": 7, "days": [DAY]}
-
-
-class Timetable:
-    """What a plan should do: when it is due, and whether a time that finds no room waits.
-
-    Args:
-        now: When it is made.
-        every: How often it is due.
-        waits: Whether every time counts.
-    """
-
-    def __init__(self, now: datetime, every: timedelta, *, waits: bool) -> None:
-        self.every, self.waits = every, waits
-        self.next = now + every
-
-    def due(self, until: datetime, has_room: Callable[[], bool]) -> Iterator[datetime]:
-        """Yield the times up to `until` for which there is room."""
-        while self.next <= until:
-            is_start = has_room()
-            if not is_start and self.waits:
-                return
-            self.next += self.every
-            if is_start:
-                yield self.next - self.every
 
 
 class Hands(Executor):
@@ -128,16 +104,12 @@ class WholeApp(RuleBasedStateMachine):
         at_once=st.integers(1, 3),
     )
     def begin(self, drawn: Flow, workers: int, at_once: int) -> None:
-        self.set_up(drawn, workers, at_once)
-
-    def set_up(self, drawn: Flow, workers: int, at_once: int) -> None:
         self.at_once = at_once
         self.drawn, self.model = drawn, Model(drawn, workers, CHILDREN)
         self.ending = "success"
         self.told: Any = None
         self.heard: list[Event] = []
         self.clock = SimulatedClock()
-        self.timetable: Timetable | None = None
         self.live(MemoryEventLog())
 
     def live(self, log: MemoryEventLog) -> None:
@@ -164,12 +136,9 @@ class WholeApp(RuleBasedStateMachine):
             step.depends(*(self.flow.steps[upstream] for upstream in upstreams))
         for flow in (self.flow, self.inner):
             signals.event.connect(self.hear, sender=flow)
-        if self.timetable is not None:
+        if (timetable := self.model.timetable) is not None:
             self.app.plan(
-                self.flow,
-                seconds=self.timetable.every.total_seconds(),
-                params=PLANNED,
-                catch_up=self.timetable.waits,
+                self.flow, seconds=timetable.every, params=PLANNED, catch_up=timetable.waits
             )
 
     def step_like(self, like: Execution, name: str, options: dict[str, Any]) -> Execution:
@@ -231,21 +200,9 @@ class WholeApp(RuleBasedStateMachine):
     def go(self, seconds: float = 0) -> None:
         """Have the app do all that there is to do, for so long; and the model."""
         for pause in (seconds, 0):  # what comes at the end of that time is of that time
-            begun = self.clock.now()
             self.clock.call_later(pause, self.app.stop)
             self.app.run()
             self.model.let_time_pass(self.clock.monotonic())
-            if self.timetable is not None:
-                # What is due in the moment when it is stopped waits for the next time.
-                last = max(begun, self.clock.now() - timedelta(microseconds=1))
-                for time in self.timetable.due(last, self.has_room):
-                    vect = f"flow@{time.isoformat().replace('+00:00', 'Z')}"
-                    self.model.start(vect, **PLANNED)
-                    self.model.let_time_pass(self.clock.monotonic())
-
-    def has_room(self) -> bool:
-        states = [self.model.state(vect) for vect in self.model.steps if "/" not in vect]
-        return states.count("running") + states.count("paused") < self.at_once
 
     def end(self, which: int, state: str) -> None:
         """Have one of the jobs end; it may be that of a step that has been cancelled."""
@@ -362,7 +319,17 @@ class WholeApp(RuleBasedStateMachine):
             if step.state == "running" and self.model.kind(step.name) == "approval"
         ]
 
-    @rule(seconds=st.integers(1, 86_400))
+    @precondition(lambda self: self.model.timetable is None)
+    @rule(minutes=st.integers(1, 300), waits=st.booleans())
+    def plan(self, minutes: int, waits: bool) -> None:
+        plan = self.app.plan(self.flow, minutes=minutes, params=PLANNED, catch_up=waits)
+        start = self.clock.now() - timedelta(seconds=self.clock.monotonic())
+        timetable = Timetable(self.model, start, 60.0 * minutes, PLANNED, self.at_once, waits=waits)
+        assert plan.next_time() == start + timedelta(seconds=timetable.next)
+        self.model.timetable = timetable
+        self.go()
+
+    @rule(seconds=st.integers(1, 20) | st.integers(1, 20_000))
     def let_time_pass(self, seconds: int) -> None:
         before = self.clock.now()
         self.go(seconds)
@@ -443,6 +410,7 @@ class WholeApp(RuleBasedStateMachine):
         were_open = {vect.id for vect in self.vects if not vect.ended}
         last_seq = self.app.log.last_seq
         self.app.close()
+        self.model.timetable = None
         signals.event.disconnect(self.hear)
         cancelled = [
             event.vect
@@ -457,31 +425,8 @@ class WholeApp(RuleBasedStateMachine):
             assert_replays(self.app.log, self.flow)
 
 
-class PlannedApp(WholeApp):
-    """One whose flow a plan starts too; no steps that time itself would move meanwhile."""
-
-    @initialize(
-        drawn=flows(min_steps=1, max_steps=5, trigger_rules=True, branches=True, limits=True),
-        workers=st.integers(1, 3),
-        at_once=st.integers(1, 3),
-    )
-    def begin(self, drawn: Flow, workers: int, at_once: int) -> None:
-        self.set_up(drawn, workers, at_once)
-
-    @precondition(lambda self: self.timetable is None)
-    @rule(minutes=st.integers(30, 1000), waits=st.booleans())
-    def plan(self, minutes: int, waits: bool) -> None:
-        every = timedelta(minutes=minutes)
-        self.timetable = Timetable(self.clock.now(), every, waits=waits)
-        plan = self.app.plan(self.flow, minutes=minutes, params=PLANNED, catch_up=waits)
-        assert plan.next_time() == self.timetable.next
-        self.go()
-
-
 TestWholeApp = WholeApp.TestCase
-TestPlannedApp = PlannedApp.TestCase
 TestWholeApp.settings = settings(deadline=None, max_examples=80, stateful_step_count=30)
-TestPlannedApp.settings = settings(TestWholeApp.settings, max_examples=20, stateful_step_count=15)
 
 
 def never_block(upstreams: int, tally: dict[str, int]) -> str | None:
