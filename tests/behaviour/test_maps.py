@@ -259,6 +259,24 @@ def test_only_what_has_failed_of_a_map_is_retried(inline: OAutom) -> None:
     check(inline, flow)
 
 
+def test_all_that_has_failed_is_retried_where_one_runs_at_a_time(new_app: Any) -> None:
+    app, calls = new_app(max_workers=4), list[int]()
+
+    def work(n: int) -> None:
+        calls.append(n)
+        if len(calls) <= 3:
+            raise ValueError("not yet")
+
+    flow = Flow("flow", app)
+    MapExecution("map", flow, work, items_of(flow, [1, 2, 3]), max_parallel=1)
+    vect = app.run(flow)
+    assert (vect.state, calls) == ("failed", [1, 2, 3])
+    vect.retry()
+
+    assert (vect.wait(SECONDS), calls) == ("success", [1, 2, 3] * 2)
+    check(app, flow)
+
+
 def test_a_list_stays_where_only_what_comes_after_its_map_is_retried(inline: OAutom) -> None:
     calls: list[int] = []
 

@@ -20,6 +20,7 @@ from oautom import (
     OAutomMode,
     Pool,
     PythonExecution,
+    RetryPolicy,
     SettingError,
     SqliteEventLog,
     StepFailedError,
@@ -301,7 +302,6 @@ def test_to_pause_or_resume_what_is_over_changes_nothing(any_app: OAutom) -> Non
 def test_a_step_that_waits_for_its_next_attempt_does_not_have_it_in_a_pause(
     clock: SimulatedClock,
 ) -> None:
-    from oautom import RetryPolicy
 
     attempts: list[int] = []
 
@@ -385,6 +385,24 @@ def test_it_may_fail_again_and_be_retried_again(inline: OAutom) -> None:
     vect.retry()
 
     assert (vect.wait(), vect.steps["b"].attempt) == ("success", 5)
+    check(inline, flow)
+
+
+def test_a_retried_step_has_all_its_attempts_and_its_vect_no_end_meanwhile(inline: OAutom) -> None:
+    ends: list[str | None] = []
+
+    def fail() -> None:
+        ends.append(vect.status()["end_date"])
+        raise ValueError("as ever")
+
+    flow = Flow("flow", inline)
+    PythonExecution("a", flow, fail, retry=RetryPolicy(max_attempts=2, delay=0))
+    vect = inline.start(flow)
+    assert (vect.wait(), len(ends)) == ("failed", 2)
+    vect.retry()
+
+    assert (vect.wait(), ends) == ("failed", [None] * 4)
+    assert vect.status()["end_date"] is not None
     check(inline, flow)
 
 

@@ -43,7 +43,7 @@ from .mutate import Mutant
 ROOT = Path(__file__).parents[2]
 TESTS = [
     *(f"tests/{name}" for name in ("unit", "golden", "behaviour", "property")),
-    *(f"tests/testing/test_{name}.py" for name in ("lines_of_json", "log_format")),
+    *(f"tests/testing/test_{name}.py" for name in ("lines_of_json", "log_format", "whole_app")),
     "tests/corpus/test_trigger_rules.py",
 ]
 # Their child processes would import oautom as it is on the disk.

@@ -12,6 +12,7 @@ To have another capability tested: teach it to the model, and add a rule that as
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from datetime import date, timedelta
@@ -426,7 +427,11 @@ class WholeApp(RuleBasedStateMachine):
 
 
 TestWholeApp = WholeApp.TestCase
-TestWholeApp.settings = settings(deadline=None, max_examples=80, stateful_step_count=30)
+TestWholeApp.settings = settings(
+    deadline=None,
+    max_examples=int(os.environ.get("OAUTOM_EXAMPLES", "80")),
+    stateful_step_count=30,
+)
 
 
 def never_block(upstreams: int, tally: dict[str, int]) -> str | None:
