@@ -13,7 +13,7 @@ holds_itself: list[Any] = []
 holds_itself.append({"again": holds_itself})
 
 deep: list[Any] = []
-for _ in range(5000):
+for _ in range(100_000):  # Python 3.13 looks into 5,000
     deep = [deep]
 
 
