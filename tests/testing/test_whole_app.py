@@ -57,7 +57,9 @@ from oautom.executions.work import Work
 from oautom.rules import verdict
 from oautom.testing import SimulatedClock, assert_replays, check_history, flows
 
-from .model import NO_WORKER, SAID, Model, Timetable
+from .known import NO_WORKER
+from .model import Model, Timetable
+from .reasons import SAID, reasons_of
 
 CHILDREN = 2
 """How many children may be open at once."""
@@ -379,7 +381,7 @@ class WholeApp(RuleBasedStateMachine):
         for vect in self.vects:
             for step in vect.steps:
                 said = vect.explain(step).removesuffix(UNDRIVEN)
-                wanted = self.model.reasons(vect.id, step)
+                wanted = reasons_of(self.model, vect.id, step)
                 assert [each for each in SAID if each in said] == wanted, said
 
     @invariant()

@@ -1,0 +1,197 @@
+"""What a model of an app knows: the states of all steps, and what follows from them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from oautom import Execution, Flow, FlowExecution
+from oautom.executions.map import MapExecution
+from oautom.references import OutputReference
+from oautom.rules import verdict
+
+if TYPE_CHECKING:
+    from .model import Timetable
+
+
+OPEN = ("pending", "running", "up_for_retry")
+NO_WORKER = ("wait", "approval", "map", "flow")
+"""The kinds of steps at which no worker is at work."""
+AT_ONCE = ("wait", "approval", "map")
+"""Those of them that need no slot of a pool either, and are not tried again."""
+
+
+class Alarm(NamedTuple):
+    """What happens to an attempt when its time has come."""
+
+    when: float
+    kind: str
+    vect: str
+    step: str
+    attempt: int
+
+
+def declared(step: str) -> str:
+    """Return the step of the flow: of an instance `b[0]` its map, `b`."""
+    return step.partition("[")[0]
+
+
+def child_of(vect: str, step: str, attempt: int) -> str:
+    """Return the id of the Vect that an attempt of a step runs."""
+    return f"{vect}/{step}/{attempt}"
+
+
+class Known:
+    """What there is, and nothing that changes it.
+
+    Args:
+        drawn: A flow; its steps wait for such as are declared before them. Steps may run another
+            flow of its app.
+        workers: How many steps run at once.
+        children: How many Vects of the other flow are open at once.
+    """
+
+    def __init__(self, drawn: Flow, workers: int, children: int) -> None:
+        inner = next((s.runs for s in drawn.steps.values() if isinstance(s, FlowExecution)), None)
+        self.graph = dict(drawn.graph.upstreams)
+        self.inner = {} if inner is None else dict(inner.graph.upstreams)
+        self.made: dict[str, Execution] = {**drawn.steps, **(inner.steps if inner else {})}
+        self.workers, self.children = workers, children
+        self.params: dict[str, dict[str, Any]] = {}
+        self.steps: dict[str, dict[str, str]] = {}  # the states, by Vect and step
+        self.inbox: list[Callable[[], object]] = []  # what the next tick begins with
+        self.asked: list[Callable[[], object]] = []  # what this tick ends with
+        self.looks: list[tuple[str, str]] = []  # steps of which something may be due
+        self.due: list[tuple[str, str]] = []  # first come, first served
+        self.busy = 0
+        self.cancelled: set[str] = set()
+        self.paused: set[str] = set()
+        self.shunned: set[tuple[str, str]] = set()  # not followed by a branch before them
+        self.now = 0.0
+        self.alarms: list[Alarm] = []  # what comes by itself
+        self.attempts: Counter[tuple[str, str]] = Counter()
+        self.failures: Counter[tuple[str, str]] = Counter()
+        self.lists: dict[tuple[str, str], int | None] = {}  # how long what a step returned is
+        self.counts: dict[tuple[str, str], int] = {}  # how many items a map has
+        self.parents: dict[str, tuple[str, str, int]] = {}  # by a child, which attempt waits for it
+        self.waiting: list[str] = []  # children for which there is no room yet
+        self.open: set[str] = set()  # children that have begun, and of which no end is known
+        self.late: set[str] = set()  # children whose time is up
+        self.timetable: Timetable | None = None
+        self.is_look_due = False  # at what the timetable says
+        self.own_skips: set[tuple[str, str]] = set()  # steps that have skipped themselves
+        self.released: set[tuple[str, str]] = set()  # steps that wait to run again
+
+    # What there is
+
+    def graph_of(self, vect: str) -> dict[str, tuple[str, ...]]:
+        return self.inner if "/" in vect else self.graph
+
+    def upstreams(self, vect: str, step: str) -> tuple[str, ...]:
+        return self.graph_of(vect).get(step, ())
+
+    def dependants_of(self, vect: str, step: str) -> list[str]:
+        return [name for name, before in self.graph_of(vect).items() if step in before]
+
+    def kind(self, step: str) -> str:
+        return "" if "[" in step else self.made[step].kind
+
+    def limit(self, step: str) -> int | None:
+        made = self.made[declared(step)]
+        return made.max_parallel if isinstance(made, MapExecution) else None
+
+    def instances(self, vect: str, step: str) -> list[str]:
+        return [name for name in self.steps[vect] if name.startswith(f"{step}[")]
+
+    def state(self, vect: str) -> str:
+        states = self.steps[vect]
+        if vect in self.cancelled:
+            return "cancelled"
+        if any(state in OPEN for state in states.values()):
+            return "paused" if vect in self.paused else "running"
+        blamed: set[str] = set()
+        for step, upstreams in self.graph_of(vect).items():
+            is_first = states[step] == "failed" and not self.made[step].allow_failure
+            if is_first or (states[step] == "upstream_failed" and blamed.intersection(upstreams)):
+                blamed.add(step)
+        return "failed" if blamed else "success"
+
+    def source_of(self, step: str) -> str | None:
+        """Return the step whose list a map is over; None if it is over a parameter."""
+        made = self.made[step]
+        assert isinstance(made, MapExecution)
+        assert isinstance(made.over, OutputReference)
+        return made.over.name if not self.kind(made.over.name) else None
+
+    def items(self, vect: str, step: str) -> list[Any]:
+        """Return the items of a map that has started."""
+        count = self.counts[vect, step]
+        return [*range(count)] if self.source_of(step) else self.params[vect]["days"]
+
+    def taken_by(self, step: str) -> tuple[str, ...]:
+        """Return whose outputs a step is given."""
+        is_given = bool(self.made[step].references) and not self.kind(step)
+        return tuple(name for name in self.graph[step] if is_given and not self.kind(name))
+
+    def has_outputs(self, vect: str, step: str) -> bool:
+        taken = self.taken_by(step) if step in self.graph else ()
+        return all(self.steps[vect][upstream] == "success" for upstream in taken)
+
+    def verdict(self, vect: str, step: str, *, of_paused: bool = False) -> str | None:
+        """Return what is due for a step: to start, to be blocked or skipped, or nothing."""
+        states, is_paused = self.steps[vect], vect in self.paused and not of_paused
+        if states[step] != "pending" or is_paused or vect in self.cancelled:
+            return None
+        if (over := declared(step)) != step:
+            if states[over] == "running":
+                index = int(step[len(over) + 1 : -1])
+                return "start" if index < self.counts.get((vect, over), 0) else "skip"
+            return None if states[over] in OPEN else "skip"
+        if (vect, step) in self.shunned:
+            return "skip"
+        before = self.upstreams(vect, step)
+        tally = Counter(states[upstream] for upstream in before)
+        return verdict(str(self.made[step].trigger_rule), len(before), tally)
+
+    def has_room(self, vect: str, step: str) -> bool:
+        """Whether one more instance of a map may run."""
+        if step == declared(step) or (limit := self.limit(step)) is None:
+            return True
+        states = [self.steps[vect][name] for name in self.instances(vect, declared(step))]
+        return states.count("running") < limit
+
+    def _next_turn(self) -> tuple[str, str] | None:
+        """Return the first of the highest priority whose pool has room; or who needs no worker."""
+        with_slot = [place for place in self.due if self.has_slot(place[1])]
+        first = [place for place in with_slot if self.kind(place[1]) in NO_WORKER]
+        if first:
+            return first[0]
+        if self.busy == self.workers:
+            return None
+        return max(with_slot, key=lambda p: self.made[declared(p[1])].priority, default=None)
+
+    def has_slot(self, step: str) -> bool:
+        """Whether the pool of a step, if it needs one, has a slot that is free."""
+        pool = self.made[declared(step)].pool
+        if pool is None or self.kind(step) in AT_ONCE:
+            return True
+        taken = [
+            name
+            for states in self.steps.values()
+            for name, state in states.items()
+            if state == "running" and self.kind(name) not in AT_ONCE
+            if self.made[declared(name)].pool == pool
+        ]
+        return len(taken) < pool.slots
+
+    def waits_for_nothing(self) -> list[tuple[str, str]]:
+        """Return the steps that could run, but do not."""
+        places = [(vect, step) for vect, states in self.steps.items() for step in states]
+        return [
+            (vect, step)
+            for vect, step in places
+            if self.verdict(vect, step) is not None
+            if self.has_room(vect, step) and self.has_slot(step)
+            if self.kind(step) in NO_WORKER or self.busy < self.workers
+        ]
