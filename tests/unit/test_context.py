@@ -207,6 +207,15 @@ def test_a_stopper_is_called_by_the_cancel_and_is_a_promise() -> None:
     assert called == ["first", "second"]
 
 
+def test_a_stopper_is_called_once_and_stays_a_promise() -> None:
+    """As when Ctrl-C tells an inline step, and the cancel of its Vect does so again."""
+    here, called = context(), []
+    here.on_cancel(lambda: called.append("stop"))
+
+    assert [here.mark_cancelled() for _ in range(3)] == [True] * 3
+    assert called == ["stop"]
+
+
 def test_without_a_stopper_nobody_has_promised_to_end() -> None:
     assert context().mark_cancelled() is False
 
