@@ -49,11 +49,11 @@ def system_signals(scheduler: Scheduler) -> Iterator[list[int]]:
 
     before = {
         number: handler
-        for number in (*_ENDING, _ROUSING)
+        for number in _ENDING
         if (handler := signal.getsignal(number)) not in (None, signal.SIG_IGN)
     }
-    if before.get(_ROUSING) != signal.SIG_DFL:
-        before.pop(_ROUSING, None)  # it is the program's own
+    if signal.getsignal(_ROUSING) == signal.SIG_DFL:  # else it is the program's own
+        before[_ROUSING] = signal.SIG_DFL
     wakeup_before = signal.set_wakeup_fd(_wakeup_pipe(), warn_on_full_buffer=False)
     _listening.append(scheduler)
     try:

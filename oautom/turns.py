@@ -29,13 +29,6 @@ class _Turn(NamedTuple):
     ticket: int
     item: Item
 
-    @property
-    def pool(self) -> tuple[str, int] | None:
-        """The pool of which it needs a slot, and how many this has."""
-        if not isinstance(self.item, StepState) or self.item.kind == "map":
-            return None
-        return self.item.options.get("pool")
-
 
 class Turns:
     """What waits for a slot.
@@ -62,16 +55,16 @@ class Turns:
 
     def add(self, step: StepState) -> None:
         """Have a step wait for its turn."""
-        self.size += 1
         if step.vect.options:
             self._add(step, step.options)
         else:
+            self.size += 1
             self._plain.append((next(self._tickets), step))
 
     def _add(self, step: StepState, options: Mapping[str, Any]) -> None:
         if step in self._known:  # more of its upstreams have ended since
-            self.size -= 1
             return
+        self.size += 1
         self._known.add(step)
         needs_slot, ticket = step.kind not in HELD, next(self._tickets)
         if needs_slot and "pool" not in options and "priority" not in options:
@@ -93,13 +86,13 @@ class Turns:
                 break
             turn = heappop(self._turns)
             self.size -= 1
-            if turn.pool is None or self._has_room(*turn.pool):
-                if turn.pool is not None:
-                    self._unpark(turn.pool[0])  # should this one not start after all
-                self._known.discard(turn.item)
-                return turn.item
-            name, slots = turn.pool
-            heappush(self._parked.setdefault(name, {}).setdefault(slots, []), turn)
+            if (pool := _pool_of(turn.item)) is not None:
+                if not self._has_room(*pool):
+                    heappush(self._parked.setdefault(pool[0], {}).setdefault(pool[1], []), turn)
+                    continue
+                self._unpark(pool[0])  # should this one not start after all
+            self._known.discard(turn.item)
+            return turn.item
         if not has_slot or not self._plain:
             return None
         self.size -= 1
@@ -145,8 +138,8 @@ class Turns:
 
     def hear(self, step: StepState, event: Event) -> None:
         """Count the slots of a pool: a step of a flow with pools has made this event."""
-        pool = step.options.get("pool")
-        if pool is None or event.source == event.dest or step.kind == "map":
+        pool = _pool_of(step)
+        if pool is None or event.source == event.dest:
             return
         if event.dest == "running":
             self.take_slot(pool[0], step)
@@ -156,8 +149,9 @@ class Turns:
     def inherit(self, vect: VectState) -> None:
         """Count the slots that the steps of a Vect have had since a life before."""
         for step in vect.steps.values():
-            if step.state == "running" and step.kind == "flow" and "pool" in step.options:
-                self.take_slot(step.options["pool"][0], step)
+            pool = _pool_of(step)
+            if pool is not None and step.state == "running" and step.kind == "flow":
+                self.take_slot(pool[0], step)
 
     def take_slot(self, pool: str, holder: Hashable) -> None:
         """Take note that somebody has a slot of a pool."""
@@ -167,6 +161,13 @@ class Turns:
         """Take note that somebody has a slot no more, and let one have a turn who waits for it."""
         self._taken.get(pool, set()).discard(holder)  # it has none if a dead program ran it
         self._unpark(pool)
+
+
+def _pool_of(item: Item) -> tuple[str, int] | None:
+    """Return the pool of which somebody needs a slot, and how many this has; a map needs none."""
+    if not isinstance(item, StepState) or item.kind == "map":
+        return None
+    return item.options.get("pool")
 
 
 def _is_kept(item: Item, vect: VectState) -> bool:

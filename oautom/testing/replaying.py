@@ -193,16 +193,21 @@ class _Replay(MemoryEventLog):
     def append(self, sender: object, event: Event) -> None:
         """Take the event, and hold it against the one that the log has here."""
         super().append(sender, event)
-        then = self._history[self._at] if self._at < len(self._history) else None
+        then = self._then
         if self._differs is None and (then is None or _decision(then) != _decision(event)):
             self._differs = self._difference(_told(event))
         self._at += 1
         self._hear_others()
 
+    @property
+    def _then(self) -> Event | None:
+        """The event that the log has here; None behind its end."""
+        return self._history[self._at] if self._at < len(self._history) else None
+
     def _hear_others(self) -> None:
         """Have the steps of other Vects take and free slots, up to the next event of this one."""
         turns = self._scheduler.turns
-        then = self._history[self._at] if self._at < len(self._history) else None
+        then = self._then
         next_seq = 0 if then is None else then.seq
         if then is not None and then.name == "vect.recovered":
             turns.is_held = True  # until then nobody is there to start anything
@@ -219,17 +224,17 @@ class _Replay(MemoryEventLog):
                 turns.free_slot(pool, place)
 
     def _difference(self, now: str) -> ReplayDiffersError:
-        then, seq = "nothing", self._history[-1].seq + 1
-        if self._at < len(self._history):
-            then, seq = _told(self._history[self._at]), self._history[self._at].seq
-        return ReplayDiffersError(self._flow.name, self._vect, seq, then, now)
+        told, seq = "nothing", self._history[-1].seq + 1
+        if (then := self._then) is not None:
+            told, seq = _told(then), then.seq
+        return ReplayDiffersError(self._flow.name, self._vect, seq, told, now)
 
     @property
     def slots(self) -> int:  # as workers: one is free when a step started, or surely could have
         """How many steps may run now."""
-        if self._at >= len(self._history):
+        then = self._then
+        if then is None:
             return 0
-        then = self._history[self._at]
         is_free = then.name == "step.started" or then.seq in self._surely_free
         return sys.maxsize if is_free else 0
 

@@ -562,13 +562,18 @@ def test_in_the_background_no_thread_is_left_when_all_is_over(background: OAutom
         assert [t for t in threading.enumerate() if t.name == "oautom-scheduler"] == []
 
 
+def schedulers_beside(before: list[threading.Thread]) -> list[threading.Thread]:
+    """Return the threads that drive, but for those before."""
+    threads = [thread for thread in threading.enumerate() if thread not in before]
+    return [thread for thread in threads if thread.name == "oautom-scheduler"]
+
+
 def test_in_the_background_one_thread_drives_however_much_comes_in(background: OAutom) -> None:
     flow, counts = Flow("f", background, max_active_vects=20), []
     before = threading.enumerate()  # that of an app that has just been closed may still end
 
     def count() -> None:
-        names = [thread.name for thread in threading.enumerate() if thread not in before]
-        counts.append(names.count("oautom-scheduler"))
+        counts.append(len(schedulers_beside(before)))
 
     PythonExecution("a", flow, count) >> PythonExecution("b", flow, count)
     gate = Gate()  # something is always open, so that the thread has no reason to end in between
@@ -591,10 +596,9 @@ def test_a_program_waits_for_what_a_daemon_thread_has_started(background: OAutom
     starter.join(SECONDS)
     assert gate.reached.wait(SECONDS)
 
-    begun = [thread for thread in threading.enumerate() if thread not in before]
+    schedulers = schedulers_beside(before)
     gate.opened.set()
 
-    schedulers = [thread for thread in begun if thread.name == "oautom-scheduler"]
     assert [thread.daemon for thread in schedulers] == [False]
 
 

@@ -302,7 +302,6 @@ def test_to_pause_or_resume_what_is_over_changes_nothing(any_app: OAutom) -> Non
 def test_a_step_that_waits_for_its_next_attempt_does_not_have_it_in_a_pause(
     clock: SimulatedClock,
 ) -> None:
-
     attempts: list[int] = []
 
     def work(context: Any) -> None:

@@ -24,12 +24,8 @@ from .mutate import Mutant, mutants
 from .trial import ROOT, Lane, Tests, measure, prepare
 
 PATHS = [
-    *(
-        f"oautom/{name}.py"
-        for name in (
-            *("scheduler", "driver", "decide", "machine", "states", "rules", "schedule", "turns"),
-        )
-    ),
+    *(f"oautom/{name}.py" for name in ("scheduler", "driver", "decide", "machine", "states")),
+    *(f"oautom/{name}.py" for name in ("rules", "schedule", "turns")),
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "oautom/events").glob("*.py")),
 ]
 EXPLAINED = Path(__file__).with_name("explained.toml")

@@ -42,6 +42,11 @@ def child_of(vect: str, step: str, attempt: int) -> str:
     return f"{vect}/{step}/{attempt}"
 
 
+def is_child(vect: str) -> bool:
+    """Whether a step runs a Vect, by its id."""
+    return "/" in vect
+
+
 class Known:
     """What there is, and nothing that changes it.
 
@@ -74,7 +79,6 @@ class Known:
         self.failures: Counter[tuple[str, str]] = Counter()
         self.lists: dict[tuple[str, str], int | None] = {}  # how long what a step returned is
         self.counts: dict[tuple[str, str], int] = {}  # how many items a map has
-        self.parents: dict[str, tuple[str, str, int]] = {}  # by a child, which attempt waits for it
         self.waiting: list[str] = []  # children for which there is no room yet
         self.open: set[str] = set()  # children that have begun, and of which no end is known
         self.late: set[str] = set()  # children whose time is up
@@ -86,7 +90,7 @@ class Known:
     # What there is
 
     def graph_of(self, vect: str) -> dict[str, tuple[str, ...]]:
-        return self.inner if "/" in vect else self.graph
+        return self.inner if is_child(vect) else self.graph
 
     def upstreams(self, vect: str, step: str) -> tuple[str, ...]:
         return self.graph_of(vect).get(step, ())
@@ -161,7 +165,7 @@ class Known:
         states = [self.steps[vect][name] for name in self.instances(vect, declared(step))]
         return states.count("running") < limit
 
-    def _next_turn(self) -> tuple[str, str] | None:
+    def next_turn(self) -> tuple[str, str] | None:
         """Return the first of the highest priority whose pool has room; or who needs no worker."""
         with_slot = [place for place in self.due if self.has_slot(place[1])]
         first = [place for place in with_slot if self.kind(place[1]) in NO_WORKER]

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from .known import AT_ONCE, NO_WORKER, OPEN, Alarm, Known, child_of, declared
+from .known import AT_ONCE, NO_WORKER, OPEN, Alarm, Known, child_of, declared, is_child
 
 
 class Model(Known):
@@ -106,7 +106,7 @@ class Model(Known):
                 self.shunned -= {(vect, name) for name in self.dependants_of(vect, step)}
         self.cancelled.discard(vect)
         self.paused.discard(vect)
-        if vect in self.parents:
+        if is_child(vect):
             self.open.add(vect)
         self.looks += [(vect, step) for step in states]
 
@@ -224,7 +224,7 @@ class Model(Known):
         while True:
             while self.looks:
                 self._look(*self.looks.pop(0))
-            place = self._next_turn()
+            place = self.next_turn()
             if place is None:
                 return
             self.due.remove(place)
@@ -279,14 +279,12 @@ class Model(Known):
     def _run_child(self, vect: str, step: str, attempt: int) -> None:
         child = child_of(vect, step, attempt)
         self.waiting.append(child)
-        self.let_children_begin()
+        self._let_children_begin()
 
-    def let_children_begin(self) -> None:
+    def _let_children_begin(self) -> None:
         """Have children begin that wait, as long as there is room."""
         while self.waiting and len(self.open) < self.children:
             child = self.waiting.pop(0)
-            vect, step, attempt = child.rsplit("/", 2)
-            self.parents[child] = (vect, step, int(attempt))
             self.open.add(child)
             self.start(child)
 
@@ -309,9 +307,9 @@ class Model(Known):
         self.asked.append(partial(self._hand_on, vect, state))
 
     def _hand_on(self, vect: str, state: str) -> None:
-        if vect in self.parents:
+        if is_child(vect):
             self.inbox.append(partial(self._tell, vect, state))
-        self.let_children_begin()
+        self._let_children_begin()
         if self.timetable is not None and self.timetable.is_waiting:
             self.inbox.append(self.nudge)
 
@@ -365,5 +363,5 @@ class Timetable:
         self.model.alarms.append(Alarm(self.next, "plan", "", "", 0))
 
     def _has_room(self) -> bool:
-        states = [self.model.state(vect) for vect in self.model.steps if "/" not in vect]
+        states = [self.model.state(vect) for vect in self.model.steps if not is_child(vect)]
         return states.count("running") + states.count("paused") < self.at_once

@@ -191,7 +191,7 @@ class WholeApp(RuleBasedStateMachine):
     @property
     def vects(self) -> list[Vect]:
         """All that there are, those too that steps run."""
-        return list(self.app.vects())
+        return self.app.vects()
 
     def is_full(self, flow: Flow) -> bool:
         active = [vect for vect in self.vects if vect.flow is flow and not vect.ended]
