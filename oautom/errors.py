@@ -299,6 +299,13 @@ class LogError(OAutomError, RuntimeError):
     """The event log cannot be written or read; the engine stops rather than go on without it."""
 
 
+class EventRefusedError(LogError):
+    """One event cannot be kept as it is; nothing has changed in the log, which takes others.
+
+    Raised by `EventLog.append`, so for the engine: what users give is checked before.
+    """
+
+
 class LogLockedError(LogError):
     """Another engine writes the log: one at a time may.
 

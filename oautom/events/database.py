@@ -16,8 +16,8 @@ from typing import Final, Literal
 
 from oautom.errors import LogCorruptError, LogError, LogVersionError, SettingError
 
-BUSY_SECONDS: Final = 5.0
-"""How long a write waits for one of another process: these are short."""
+BUSY_SECONDS = 5.0
+"""How long a write waits for one of another process: these are short. Tests make it shorter."""
 
 _PAGE_BYTES_MAX: Final = 65_536
 _JOURNAL_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")  # sqlite.org/fileformat2.html, 3
@@ -144,6 +144,8 @@ class Database:
             # What SQLite does not know in the header makes it take a file as one to be read only.
             return LogCorruptError(str(self.path), "its header does not let it be written")
         remedy = _REMEDIES.get(primary or 0, "see that the disk is there, and start again")
+        if primary == sqlite3.SQLITE_BUSY:
+            remedy = f"another program has kept it locked for {BUSY_SECONDS:g} s: end that program"
         return LogError(f"log '{self.path}' cannot be {doing}: {error}; {remedy}")
 
     def check_is_there(self) -> None:
@@ -203,15 +205,25 @@ _REMEDIES: Final = {
         "the disk may be full or gone, or the file larger than this process may make it: make "
         "room and start again"
     ),
-    sqlite3.SQLITE_BUSY: (
-        f"another program has kept it locked for {BUSY_SECONDS:.0f} seconds: end that program"
-    ),
     sqlite3.SQLITE_READONLY: (
         "this process may not write it: change its permissions, or open it with read_only=True"
     ),
     sqlite3.SQLITE_CANTOPEN: "see that it is a file, and that this process may use its folder",
     sqlite3.SQLITE_CONSTRAINT: "another program has written to it: see that only one engine does",
 }
+
+
+def is_busy(error: Exception) -> bool:
+    """Whether another program is writing: it can be tried again, and nothing has been done."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def checkpoint(connection: sqlite3.Connection) -> None:
+    """Bring the write-ahead log into the file, unless somebody reads: then it is done later."""
+    connection.execute("PRAGMA busy_timeout=0")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000:.0f}")
 
 
 def real_path(path: object) -> Path:

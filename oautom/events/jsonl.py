@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from oautom.errors import LogError, NotJsonError
+from oautom.errors import EventRefusedError, LogError, NotJsonError
 from oautom.events.event import NO_DATA, Event
 from oautom.states import VECT_CREATED
 from oautom.values import to_json
@@ -49,11 +49,11 @@ def line_of(event: Event) -> Line:
     """Return an event as the parts of a line.
 
     Raises:
-        LogError: Its data hold something that JSON cannot keep; names step and part.
+        EventRefusedError: Its data hold something that JSON cannot keep; names step and part.
     """
     try:
         data = to_json(_plain(event)) if event.data else b"{}"
-    except NotJsonError as error:
+    except (NotJsonError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise _not_written(event, error) from error
     return Line(
         event.seq,
@@ -73,7 +73,7 @@ def to_line(event: Event) -> str:
     """Return an event as one line of JSON, without the line break.
 
     Raises:
-        LogError: It holds something that JSON cannot keep; names step and part.
+        EventRefusedError: It holds something that JSON cannot keep; names step and part.
     """
     return encoded(event, line_of(event)).decode()
 
@@ -82,7 +82,7 @@ def encoded(event: Event, line: Line) -> bytes:
     """Return the line of an event in UTF-8.
 
     Raises:
-        LogError: A name in it cannot be written.
+        EventRefusedError: A name in it cannot be written.
     """
     try:
         return line.encode()
@@ -90,8 +90,8 @@ def encoded(event: Event, line: Line) -> bytes:
         raise _not_written(event, error) from error
 
 
-def _not_written(event: Event, error: Exception) -> LogError:
-    return LogError(
+def _not_written(event: Event, error: Exception) -> EventRefusedError:
+    return EventRefusedError(
         f"event {event.seq} ({event.name} of {event.step or 'the vect'}) cannot be written as "
         f"JSON: {error}",
         flow=event.flow,

@@ -83,6 +83,13 @@ class EventLog(Protocol):
     def commit(self) -> Sequence[Event]:
         """Make all that was appended since the last commit last, and return it."""
 
+    def discard(self) -> None:
+        """Drop what was appended, and give back what was requested, since the last commit.
+
+        Raises:
+            LogError: The log takes no more.
+        """
+
     def check_value(self, value: object) -> None:
         """Refuse what cannot be kept, before it is part of an event.
 
@@ -220,6 +227,18 @@ class MemoryEventLog:
             self._events += committed
             self.committed_seq = self.last_seq
             return committed
+
+    def discard(self) -> None:
+        """Drop what was appended since the last commit. Scheduler's thread only.
+
+        Raises:
+            LogError: The log is closed.
+        """
+        with self._lock:
+            if self._is_closed:
+                raise LogError("the log is closed")
+            self._appended = []
+            self.last_seq = self.committed_seq
 
     def check_value(self, value: object) -> None:
         """Accept every value: what is in memory stays as it is."""

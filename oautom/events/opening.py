@@ -9,6 +9,8 @@ from oautom.errors import LogLockedError, SettingError
 from oautom.events.log import EventLog, MemoryEventLog
 from oautom.values import has_members
 
+_OPTIONAL = frozenset({"discard"})
+
 
 def open_log(log: EventLog | str | os.PathLike[str] | None) -> tuple[EventLog, bool]:
     """Return the log that an app is given, and whether it is the app's to close.
@@ -32,7 +34,8 @@ def open_log(log: EventLog | str | os.PathLike[str] | None) -> tuple[EventLog, b
             if not _is_parent(error.pid):
                 raise
             return SqliteEventLog(log, read_only=True), True
-    if not has_members(log, *(name for name in vars(EventLog) if name[0] != "_")):
+    needed = (name for name in vars(EventLog) if name[0] != "_" and name not in _OPTIONAL)
+    if not has_members(log, *needed):
         raise SettingError(f"log must be None, a path or an EventLog, not {log!r}")
     return log, False
 

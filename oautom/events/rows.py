@@ -16,7 +16,7 @@ from zlib import crc32
 
 import msgspec
 
-from oautom.errors import LogCorruptError, LogError
+from oautom.errors import EventRefusedError, LogCorruptError, LogError
 from oautom.events.event import Event, planned_time
 from oautom.events.jsonl import Line, encoded, from_line, line_of
 from oautom.events.log import VectEntry
@@ -77,6 +77,7 @@ WHERE first_seq > 1 AND first_seq - 1 NOT IN (SELECT seq FROM events) LIMIT 1
 _BATCH: Final = 500
 _ROWS_CHECKED_MIN: Final = 1000
 _SEQ_MAX: Final = 2**63 - 1
+_DATA_BYTES_MAX: Final = 900_000_000  # of SQLite's SQLITE_MAX_LENGTH, a thousand million for a row
 
 
 class Head(NamedTuple):
@@ -90,13 +91,15 @@ def to_row(event: Event, before: int) -> Row:
     """Return an event as a row behind one with the checksum `before`.
 
     Raises:
-        LogError: It cannot be kept as it is: its data as JSON, its time in UTC.
+        EventRefusedError: It cannot be kept as it is: its data as JSON, its time in UTC.
     """
-    if event.time.tzinfo is not UTC:
-        if event.time.tzinfo is None:
-            raise LogError(f"event {event.seq} has a time without time zone: {event.time}")
-        event = msgspec.structs.replace(event, time=event.time.astimezone(UTC))
-    line = line_of(event)
+    line = line_of(_in_utc(event))
+    checksum = crc32(encoded(event, line), before)
+    if len(line.data) > _DATA_BYTES_MAX or (line.attempt or 0) > _SEQ_MAX:
+        raise EventRefusedError(
+            f"event {event.seq} ({event.name}) does not fit into a row: its data take "
+            f"{len(line.data)} bytes, its attempt is {event.attempt}"
+        )
     return (
         line.seq,
         line.time,
@@ -108,8 +111,20 @@ def to_row(event: Event, before: int) -> Row:
         line.source,
         line.dest,
         bytes(line.data).decode(),
-        crc32(encoded(event, line), before),
+        checksum,
     )
+
+
+def _in_utc(event: Event) -> Event:
+    if event.time.tzinfo is UTC:
+        return event
+    if event.time.tzinfo is None:
+        raise EventRefusedError(f"event {event.seq} has a time without time zone: {event.time}")
+    try:
+        time = event.time.astimezone(UTC)
+    except OverflowError as error:
+        raise EventRefusedError(f"event {event.seq} has a time beyond all: {event.time}") from error
+    return msgspec.structs.replace(event, time=time)
 
 
 class Rows:

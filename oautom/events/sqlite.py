@@ -7,23 +7,27 @@ rows are held against damage in `rows`.
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
+from math import inf
+from time import monotonic, sleep
 from typing import Final, Literal
 
 import msgspec
 
 from oautom.errors import (
+    EventRefusedError,
     LogCorruptError,
     LogError,
     SettingError,
     ValueTooLargeError,
 )
-from oautom.events.database import BUSY_SECONDS, FAULTS, check_journal
+from oautom.events.database import FAULTS, check_journal, checkpoint, is_busy
 from oautom.events.event import Event
 from oautom.events.filelock import FileLock
 from oautom.events.log import (
@@ -44,6 +48,9 @@ Synchronous = Literal["FULL", "NORMAL"]
 _LEVELS: Final = ("FULL", "NORMAL")
 _PAGES_GIVEN_BACK: Final = 1000  # at once; the engine may commit in between
 _MODE_OF_NEW: Final = 0o644
+_BUSY_PAUSE: Final = 0.02  # seconds in which others of this program can write
+_BUSY_TOLD_EACH: Final = 10.0  # seconds
+_logger = logging.getLogger("oautom.log")
 
 
 class SqliteEventLog(LogFile):
@@ -87,6 +94,7 @@ class SqliteEventLog(LogFile):
         self._rows: list[Row] = []
         self._appended: list[Event] = []
         self._gone: set[str] = set()  # what this log has pruned
+        self._again: set[str] = set()  # what of it has begun anew since the last commit
         self._taken: list[int] = []  # numbers of the requests that the next commit does away with
         self._writer: sqlite3.Connection | None = None
         self._side_writer: sqlite3.Connection | None = None
@@ -109,7 +117,7 @@ class SqliteEventLog(LogFile):
 
     def _open_to_write(self, synchronous: Synchronous) -> None:
         self._last_seq, self._crc = self._open(read_only=False)
-        self._committed_seq = self._last_seq
+        self._committed_seq, self._committed_crc = self._last_seq, self._crc
         with self._database.told("opened"):
             self._writer = self._database.writing(synchronous)
             self._writer.execute("PRAGMA temp_store=MEMORY")
@@ -138,8 +146,9 @@ class SqliteEventLog(LogFile):
         """Write `event` behind the others, with the next commit. Scheduler's thread only.
 
         Raises:
-            LogError: The log is closed or takes no more, `event.seq` is not the next number, or the
-                event holds what JSON cannot keep as it is.
+            EventRefusedError: The event holds what JSON cannot keep as it is, or its Vect has been
+                pruned. The log takes others.
+            LogError: The log is closed or takes no more, or `event.seq` is not the next number.
         """
         if self._refusal is not None:
             raise LogError(f"event {event.seq} is not taken: {self._refusal}")
@@ -155,25 +164,44 @@ class SqliteEventLog(LogFile):
 
     def _check_not_gone(self, event: Event) -> None:
         if event.source is not None:
-            raise LogError(
+            raise EventRefusedError(
                 f"event {event.seq} ({event.name}) comes after its vect {event.vect} was pruned"
             )
         self._gone.discard(event.vect)  # another one of the same id begins
+        self._again.add(event.vect)
 
     def commit(self) -> Sequence[Event]:
         """Write what was appended since the last commit to the disk, and return it.
 
-        What `requests` has returned is done away with in the same transaction. Scheduler's thread.
+        What `requests` has returned is done away with in the same transaction. As long as another
+        program keeps the file locked, it is tried again, and a warning logged: that passes, and
+        who is told that the log cannot be written stops for good. Scheduler's thread.
 
         Raises:
             LogError: It cannot be written; nothing of it is, and no event is taken any more.
         """
         if not self._rows and not self._taken:
             return []
+        told_at = -inf
+        while (committed := self._try_to_write()) is None:
+            if (now := monotonic()) - told_at >= _BUSY_TOLD_EACH:
+                told_at = now
+                _logger.warning(
+                    "log '%s' is kept locked by another program, so that %d events cannot be "
+                    "written; nothing goes on until they are: end that program",
+                    *(self._path, len(self._rows)),
+                )
+            sleep(_BUSY_PAUSE)
+        return committed
+
+    def _try_to_write(self) -> Sequence[Event] | None:
+        """Write all, and return the events; None if another program keeps the file locked."""
         with self._lock:
             try:
                 self._write()
             except FAULTS as error:
+                if is_busy(error) and self._roll_back():
+                    return None
                 failure = self._database.error("written", error)
                 self._stop(str(failure))
                 raise failure from error
@@ -181,9 +209,33 @@ class SqliteEventLog(LogFile):
                 self._stop(str(error) or "a commit was broken off; open it again")
                 raise
             committed, self._appended, self._rows = self._appended, [], []
-            self._committed_seq = self._last_seq
+            self._committed_seq, self._committed_crc = self._last_seq, self._crc
             self._taken = []
+            self._again.clear()
         return committed
+
+    def _roll_back(self) -> bool:
+        """Take back what a transaction has done so far; False if it is not known what is there."""
+        assert self._writer is not None
+        with suppress(sqlite3.Error):
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+        return not self._writer.in_transaction
+
+    def discard(self) -> None:
+        """Drop what was appended since the last commit, as if it had never been.
+
+        What `requests` has returned since then is returned again. Scheduler's thread.
+
+        Raises:
+            LogError: The log is closed, read only, or has failed.
+        """
+        with self._lock:
+            self._check_writes()
+            self._rows, self._appended, self._taken = [], [], []
+            self._last_seq, self._crc = self._committed_seq, self._committed_crc
+            self._gone |= self._again
+            self._again.clear()
 
     def _write(self) -> None:
         self._check_writes()
@@ -347,12 +399,7 @@ class SqliteEventLog(LogFile):
                 self._writer.executescript(f"PRAGMA incremental_vacuum({_PAGES_GIVEN_BACK})")
                 ((left,),) = self._writer.execute("PRAGMA freelist_count").fetchall()
                 if not left:
-                    self._checkpoint(self._writer)
-
-    def _checkpoint(self, connection: sqlite3.Connection) -> None:
-        connection.execute("PRAGMA busy_timeout=0")  # readers may go on: then it is done later
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000:.0f}")
+                    checkpoint(self._writer)
 
     def close(self) -> None:
         """Take no more events, and let another process write the log; reading goes on."""
@@ -365,7 +412,7 @@ class SqliteEventLog(LogFile):
             if self._writer is not None and self._refusal is None:
                 with suppress(sqlite3.Error):  # what was committed is safe without this as well
                     self._keep_head(self._writer)
-                    self._checkpoint(self._writer)
+                    checkpoint(self._writer)
         self._let_go()
 
     def _keep_head(self, connection: sqlite3.Connection) -> None:

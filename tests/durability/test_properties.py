@@ -79,6 +79,34 @@ def test_what_is_read_is_what_was_written(folder: Path, history: Any, data: st.D
 
 
 @moderate
+@given(history=histories(max_vects=3), data=st.data())
+def test_what_is_discarded_leaves_no_trace(folder: Path, history: Any, data: st.DataObject) -> None:
+    logs = log, memory = new(folder), MemoryEventLog()
+    kept: list[Event] = []
+    for part in parts(list(history), data.draw):
+        for each in part:
+            again = msgspec.structs.replace(each, seq=len(kept) + 1 + part.index(each))
+            for one in logs:
+                one.append(None, again)
+        if data.draw(st.booleans()):
+            assert list(log.commit()) == list(memory.commit())
+            kept += [msgspec.structs.replace(e, seq=len(kept) + i) for i, e in enumerate(part, 1)]
+        else:
+            for one in logs:
+                one.discard()
+        if data.draw(st.booleans()):
+            log.discard()
+            log.close()
+            log = SqliteEventLog(log.path, synchronous="NORMAL")
+            logs = log, memory
+        for one in logs:
+            assert one.last_seq == one.committed_seq == len(kept)
+            assert list(one.read()) == kept
+    log.verify()
+    log.close()
+
+
+@moderate
 @given(histories(max_vects=3))
 def test_the_state_of_a_vect_is_that_of_its_own_events(folder: Path, history: Any) -> None:
     log = new(folder)

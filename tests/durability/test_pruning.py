@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from oautom import LogCorruptError, LogError, SqliteEventLog
+from oautom.errors import EventRefusedError
 from oautom.events import sqlite
 
 from .logs import at, begin, event, make, reader, run_of, runs, said, write
@@ -157,6 +158,10 @@ def test_nothing_may_follow_on_a_vect_that_was_pruned(path: Path) -> None:
     log.prune(at(99))
     late = event(6, "v", "step.late_result", "success", "success", "s0")
     with pytest.raises(LogError, match=r"event 6 \(step.late_result\) comes after its vect v was"):
+        log.append(None, late)
+    log.append(None, run_of("v", 6)[0])
+    log.discard()  # then it has not begun anew
+    with pytest.raises(EventRefusedError, match="comes after its vect v was pruned"):
         log.append(None, late)
     write(log, run_of("v", 6))
     write(log, [event(11, "v", "step.late_result", "success", "success", "s0")])

@@ -103,6 +103,17 @@ def test_requests_are_returned_once_and_gone_with_the_next_commit(
         assert again.last_seq == 10
 
 
+def test_what_was_requested_is_given_back_by_a_discard(log: SqliteEventLog, path: Path) -> None:
+    log.ask("v", "cancel", reason="first")
+    taken = log.requests()
+    log.append(None, run_of("w", 6)[0])
+    log.discard()
+
+    assert log.requests() == taken
+    assert list(log.commit()) == []
+    assert log.requests() == []
+
+
 CARRY_OUT = """
 log = SqliteEventLog(path)
 (request,) = log.requests()

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from oautom import Flow, LogError, OAutom, PythonExecution, SqliteEventLog
-from oautom.events import database, replay
+from oautom.errors import EventRefusedError
+from oautom.events import database, replay, rows, sqlite
 
-from .logs import at, files_of, in_fork, make, reader, run, run_of, runs, write
+from .logs import NOON, at, files_of, in_fork, make, reader, run, run_of, runs, write
 
 
 @pytest.fixture
@@ -141,11 +146,119 @@ def test_a_file_that_another_program_keeps_locked_is_told(path: Path, monkeypatc
             log.prune(at(99))
         with pytest.raises(LogError, match="another program has kept it locked for"):
             log.ask("v", "cancel")
-        with pytest.raises(LogError, match="another program has kept it locked for"):
+        connection.execute("ROLLBACK")
+    log.close()
+
+
+def test_a_commit_waits_for_another_program_and_says_so(
+    path: Path, monkeypatch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.01)
+    log, written = SqliteEventLog(path), threading.Event()
+
+    def commit() -> None:
+        write(log, run_of("w", 6))
+        written.set()
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        thread = threading.Thread(target=commit)
+        thread.start()
+        assert not written.wait(0.2)
+        assert (log.committed_seq, log.last_seq) == (5, 10)
+        connection.execute("ROLLBACK")
+        assert written.wait(10)
+    thread.join()
+
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"log '{path}' is kept locked by another program, so that 5 events cannot be written; "
+        "nothing goes on until they are: end that program"
+    )
+    write(log, run_of("x", 11))
+    log.verify()
+    assert list(log.read()) == runs("v", "w", "x")
+    log.close()
+
+
+def test_it_is_told_again_and_again_that_another_program_keeps_a_file_locked(
+    path: Path, monkeypatch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.001)
+    seconds = itertools.count(0, 4)
+    monkeypatch.setattr(sqlite, "monotonic", lambda: float(next(seconds)))
+    waits = itertools.count(1)
+    log = SqliteEventLog(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+
+        def wait(pause: float) -> None:
+            if next(waits) == 10:
+                connection.execute("ROLLBACK")
+
+        monkeypatch.setattr(sqlite, "sleep", wait)
+        write(log, run_of("w", 6))
+
+    assert len(caplog.records) == 4
+    log.close()
+
+
+def test_a_log_that_is_closed_while_its_commit_waits_takes_no_more(
+    path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.001)
+    log = SqliteEventLog(path)
+    monkeypatch.setattr(sqlite, "sleep", lambda pause: log.close())
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LogError, match="is closed; open it again"):
             write(log, run_of("w", 6))
         connection.execute("ROLLBACK")
-    with pytest.raises(LogError, match="event 6 is not taken"):
-        write(log, run_of("w", 6))
+
+    log = SqliteEventLog(path)
+    assert list(log.read()) == runs("v")
+    log.close()
+
+
+UNKEPT = {
+    "data": {"data": {"output": {1, 2}}},
+    "half a character": {"flow": "\ud800"},
+    "an attempt without end": {"attempt": 2**70},
+    "an attempt that no row takes": {"attempt": 2**63},
+    "no time zone": {"time": NOON.replace(tzinfo=None)},
+    "a time beyond all": {
+        "time": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5))),
+    },
+    "no graph": {"name": "vect.created", "data": {"params": {}}},
+}
+
+
+@pytest.mark.parametrize("change", UNKEPT.values(), ids=UNKEPT)
+def test_an_event_that_cannot_be_kept_is_refused_and_changes_nothing(
+    path: Path, change: dict[str, Any]
+) -> None:
+    log = SqliteEventLog(path)
+    good = run_of("w", 6)
+    log.append(None, good[0])
+    with pytest.raises(EventRefusedError, match="event 7 "):
+        log.append(None, msgspec.structs.replace(good[1], **change))
+    assert (log.last_seq, log.committed_seq) == (6, 5)
+    for each in good[1:]:
+        log.append(None, each)
+    log.commit()
+    log.verify()
+
+    assert list(log.read()) == runs("v", "w")
+    log.close()
+
+
+def test_an_event_that_is_larger_than_a_row_is_refused(path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(rows, "_DATA_BYTES_MAX", 100)
+    log = SqliteEventLog(path)
+    for each in run_of("w", 6, output="x" * 80):
+        log.append(None, each)
+    with pytest.raises(EventRefusedError, match=r"^event 14 \(.*\) does not fit into a row"):
+        write(log, run_of("x", 11, output="x" * 99))
     log.close()
 
     log = SqliteEventLog(path)

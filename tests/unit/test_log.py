@@ -83,6 +83,35 @@ def test_a_commit_returns_what_was_appended_since_the_last_one(log: Log) -> None
     assert seqs(log.read()) == [1, 2, 3, 4, 5]
 
 
+def test_what_is_discarded_has_never_been(log: Log) -> None:
+    fill(log, committed=2, appended=3)
+    log.discard()
+
+    assert (log.last_seq, log.committed_seq) == (2, 2)
+    assert list(log.commit()) == []
+    log.append(None, started(3, vect="x"))
+    assert seqs(log.commit()) == [3]
+    assert [event.vect for event in log.read()] == ["w", "v", "x"]
+    if isinstance(log, SqliteEventLog):
+        log.verify()
+
+
+def test_there_need_not_be_anything_to_discard(log: Log) -> None:
+    log.discard()
+    fill(log, committed=2)
+    log.discard()
+
+    assert (log.last_seq, seqs(log.read())) == (2, [1, 2])
+
+
+def test_a_closed_log_discards_nothing(log: Log) -> None:
+    fill(log, committed=1)
+    log.close()
+
+    with pytest.raises(LogError, match="is closed"):
+        log.discard()
+
+
 def test_what_a_commit_has_returned_does_not_grow(log: Log) -> None:
     fill(log, committed=0, appended=2)
     committed = log.commit()
