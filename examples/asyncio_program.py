@@ -13,7 +13,7 @@ shop = Flow("shop", app, params={"fruit": str}, max_active_vects=10)
 
 @shop.step
 async def fetch(fruit: str) -> str:
-    """Fetch something; an `async` step is run on an event loop of its own."""
+    """Fetch something; an `async` step takes no worker."""
     await asyncio.sleep(0.05)
     if fruit == "kumquat":
         raise RuntimeError("no kumquat today")

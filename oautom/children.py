@@ -35,6 +35,7 @@ class Children:
     """
 
     place: Place = "threads"
+    has_loop = False
     slots = sys.maxsize
 
     def __init__(self, scheduler: Scheduler, vects: Vects) -> None:

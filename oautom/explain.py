@@ -12,15 +12,15 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from oautom.events.fold import StepState
+from oautom.events.fold import Group, StepState
 from oautom.rules import ALL_SUCCESS
-from oautom.states import ANSWERLESS, HELD, STEP_ENDS, VECT_ENDS
+from oautom.states import ANSWERLESS, STEP_ENDS, VECT_ENDS
 from oautom.wording import in_line, listed, quoted, seconds_of
 
 LENGTH_MAX: Final = 1500
 """No explanation has more characters."""
 
-_NOTHING_TAKEN: Final[Mapping[str, int]] = MappingProxyType({})
+_NOTHING_TAKEN: Final[Mapping[Group, int]] = MappingProxyType({})
 
 
 class Facts(NamedTuple):
@@ -33,7 +33,8 @@ class Facts(NamedTuple):
         is_inherited: The Vect was left by an earlier program, and is not taken over yet.
         is_undriven: Nothing moves until somebody waits for a Vect.
         workers: How many workers there are, if all of them are taken; else 0.
-        taken: How many slots of each pool are taken, by its name.
+        taken: How many slots of each pool are taken, by its name, and how many async steps of a
+            flow run.
         ahead: How many others wait for a worker, and are served before the step.
         higher: How many of these are of a higher priority.
         poll_interval: Seconds between two calls of its `check`, if the step is polled; else 0.
@@ -46,7 +47,7 @@ class Facts(NamedTuple):
     is_inherited: bool = False
     is_undriven: bool = False
     workers: int = 0
-    taken: Mapping[str, int] = _NOTHING_TAKEN
+    taken: Mapping[Group, int] = _NOTHING_TAKEN
     ahead: int = 0
     higher: int = 0
     poll_interval: float = 0.0
@@ -120,6 +121,15 @@ class _View(NamedTuple):
             return ""
         slots = "only slot" if pool[1] == 1 else f"{pool[1]} slots"
         return f"the {slots} of pool {quoted(pool[0])}"
+
+    @property
+    def full_flow(self) -> str:
+        """That as many async steps of the flow run as may, if that is so for an async step."""
+        most = self.step.options.get("async")
+        if most is None or self.facts.taken.get(("async", self.step.vect.flow), 0) < most:
+            return ""
+        what = "only one async step" if most == 1 else f"only {most} async steps"
+        return f"{what} of flow {quoted(self.step.vect.flow)} may run at once"
 
     def of(self, name: str) -> _View:
         """Return another step of the same Vect; what is known of one step only is left out."""
@@ -214,7 +224,9 @@ def _due(view: _View) -> str:
     if view.full_pool:
         verb = "is" if view.full_pool.startswith("the only") else "are"
         return f"waits for a slot: {view.full_pool} {verb} taken"
-    if not facts.workers or view.step.kind in HELD:
+    if view.full_flow:
+        return f"waits, since {view.full_flow}"
+    if not facts.workers or not view.step.needs_worker:
         return "is about to start"
     who = "the only worker is" if facts.workers == 1 else f"all {facts.workers} workers are"
     others = ""
@@ -255,7 +267,9 @@ def _meanwhile(view: _View) -> str:
         return "has not started yet"
     if step.kind not in ANSWERLESS and view.full_pool:
         return f"waits for {view.full_pool}"
-    if step.kind not in HELD and view.facts.workers:
+    if step.kind not in ANSWERLESS and view.full_flow:
+        return "waits for other async steps of its flow"
+    if step.needs_worker and view.facts.workers:
         return "waits for a worker"
     return "is about to start"
 

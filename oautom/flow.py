@@ -45,13 +45,14 @@ class Flow:
         max_active_vects: How many Vects of the flow may be open at once.
         retry: When its steps are tried again after they have failed, unless they say otherwise.
         timeout: Seconds that an attempt of each of its steps may take, unless they say otherwise.
+        max_async: How many of its `async` steps run at once, in all its Vects together.
         description: What the flow is for, in a sentence.
 
     Attributes:
         app: The `OAutom` that runs it.
         params: Its parameters, by name.
         steps: The steps by name, in the order of declaration; read-only.
-        retry, timeout: See above.
+        retry, timeout, max_async: See above.
 
     Raises:
         FlowError: An argument cannot be used.
@@ -67,6 +68,7 @@ class Flow:
         max_active_vects: int = 1,
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
+        max_async: int = 1000,
         description: str = "",
     ) -> None:
         check_name("flow", name)
@@ -76,6 +78,10 @@ class Flow:
             raise FlowError(
                 f"flow '{name}': max_active_vects must be a positive int, not {max_active_vects!r}",
                 flow=name,
+            )
+        if type(max_async) is not int or max_async < 1:
+            raise FlowError(
+                f"flow '{name}': max_async must be a positive int, not {max_async!r}", flow=name
             )
         if not isinstance(description, str):
             raise FlowError(
@@ -88,6 +94,7 @@ class Flow:
         self.max_active_vects = max_active_vects
         self.retry = retry
         self.timeout = timeout
+        self.max_async = max_async
         self.description = description
         self.params = Params(name, params)
         self._steps: dict[str, Execution] = {}

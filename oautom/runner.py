@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from oautom.clock import Clock, Timers
 from oautom.commands import Effect, Finished, Release, Submit, Wake
@@ -19,11 +19,13 @@ from oautom.events.fold import StepState
 from oautom.executions.base import Execution, wrong_interval
 from oautom.executions.context import Context
 from oautom.executions.work import Outcome, Work, unpack
-from oautom.executors.base import Workers
+from oautom.executors.base import GRACE_PERIOD, Workers
 from oautom.executors.inline import InlineWorkers
 from oautom.executors.threads import ThreadWorkers
 from oautom.messages import Answer, Key, Poll, TimeUp
 from oautom.run import Run
+
+_DEAF = "does not listen to context.cancelled"
 
 _logger = logging.getLogger("oautom.runner")
 
@@ -58,7 +60,8 @@ class _Task:
         self.alarm: int | None = None  # the timer of its timeout
         self.is_late = False  # it was killed because its time was up
         self.is_told = False  # it has failed already, whatever it answers in the end
-        self.has_no_slot = execution.kind == "flow"  # or the worker that it keeps was replaced
+        # Or the worker that it keeps was replaced.
+        self.has_no_slot = not run.state.steps[key[1]].needs_worker
 
 
 class Runner:
@@ -74,6 +77,7 @@ class Runner:
     Attributes:
         busy: How many of the workers' slots are taken.
         children: Who runs the flows that steps run; None where the workers play that they do.
+        has_loop: Whether async steps take no slot.
     """
 
     def __init__(
@@ -86,6 +90,8 @@ class Runner:
     ) -> None:
         self.busy = 0
         self.children: Workers | None = None
+        self.has_loop = workers.has_loop
+        self._loop: Workers | None = None
         self._workers = workers
         self._workers_here: Workers | None = None
         self._clock = clock
@@ -186,7 +192,7 @@ class Runner:
         task = self._tasks[key]
         task.alarm = None
         if task.is_killed:
-            return None
+            return self._abandon(task) if task.is_promised else None
         task.is_late = True
         was_submitted = task.is_submitted
         self._kill(task)
@@ -194,16 +200,35 @@ class Runner:
         if task.is_promised or (was_submitted and workers.place == "inline"):
             return None
         task.is_told = True
-        if was_submitted and workers.replace():
+        if was_submitted and not task.has_no_slot and workers.replace():
             task.has_no_slot = True
             self.busy -= 1
         return self._failed(task, _timed_out(task, is_abandoned=was_submitted))
 
+    def _abandon(self, task: _Task) -> Finished:
+        """Wait no more for a coroutine that was cancelled and goes on; return what it counts as."""
+        error = f"it did not end within {GRACE_PERIOD:g} seconds after it was cancelled"
+        error += ", and what it does was abandoned"
+        finished = _finished(task.key, Outcome(error=error, details={"abandoned": True}))
+        if task.is_late:
+            task.is_told = True
+            finished = self._failed(task, _timed_out(task, is_abandoned=True))
+        else:
+            _logger.warning("vect '%s', step '%s', attempt %d: %s", *task.key, error)
+        task.is_promised = False
+        self._end_promise(task.key[0])
+        return finished
+
+    def has_slot(self, key: Key) -> bool:
+        """Whether an attempt has a worker, or needs one to be asked whether it is done."""
+        task = self._tasks.get(key)
+        return task is not None and not task.has_no_slot
+
     def poll(self, key: Key) -> None:
         """Ask a step whether it is done, unless it has been killed meanwhile. Takes a slot."""
-        if key in self._tasks:
-            self.busy += 1
-            self._submit(self._tasks[key], "check")
+        if (task := self._tasks.get(key)) is not None:
+            self.busy += not task.has_no_slot
+            self._submit(task, "check")
 
     def _submit(self, task: _Task, method: Literal["run", "check"]) -> None:
         task.is_submitted = True
@@ -213,11 +238,21 @@ class Runner:
     def _workers_for(self, execution: Execution) -> Workers:
         if execution.kind == "flow" and self.children is not None:
             return self.children
+        if execution.is_async and isinstance(self._workers, ThreadWorkers):
+            return self._loop_workers()
         if not execution.runs_here or self._workers.place != "elsewhere":
             return self._workers
         if self._workers_here is None:
             self._workers_here = ThreadWorkers(self._workers.slots)
         return self._workers_here
+
+    def _loop_workers(self) -> Workers:
+        if self._loop is None:
+            # asyncio takes 30 ms to import, and many programs never ask for it.
+            from oautom.executors.loop import LoopWorkers  # noqa: PLC0415
+
+            self._loop = cast("Workers", LoopWorkers())  # it takes `Work`, which can be awaited
+        return self._loop
 
     def _answered(self, key: Key, answer: object, failure: BaseException | None) -> None:
         self._put(Answer(key, answer, failure))
@@ -293,6 +328,15 @@ class Runner:
         elif promised:
             task.is_promised = True
             self._ending[task.key[0]] = self._ending.get(task.key[0], 0) + 1
+            if task.execution.is_async and self.has_loop:
+                self._set_grace(task)
+
+    def _set_grace(self, task: _Task) -> None:
+        """Wait for the end of a coroutine only so long: it may go on all the same."""
+        if task.alarm is not None:
+            self._timers.cancel(task.alarm)
+        when = self._clock.monotonic() + GRACE_PERIOD
+        task.alarm = self._timers.add(when, TimeUp(task.key))
 
     def _end_promise(self, vect: str) -> None:
         self._ending[vect] -= 1
@@ -326,8 +370,9 @@ class Runner:
     def close(self) -> None:
         """End the workers that are ours."""
         self._workers.close()
-        if self._workers_here is not None:
-            self._workers_here.close()
+        for workers in (self._workers_here, self._loop):
+            if workers is not None:
+                workers.close()
 
     def _context(self, run: Run, execution: Execution, step: StepState, attempt: int) -> Context:
         state = run.state
@@ -364,7 +409,8 @@ def _timed_out(task: _Task, *, is_abandoned: bool = False) -> Outcome:
     error = f"it took longer than its timeout of {seconds:g} seconds"
     details: dict[str, Any] = {"timeout": seconds}
     if is_abandoned:
-        error += "; it does not listen to context.cancelled, and what it does was abandoned"
+        how = "did not end when it was cancelled" if task.execution.is_async else _DEAF
+        error += f"; it {how}, and what it does was abandoned"
         details["abandoned"] = True
         _logger.warning("vect '%s', step '%s', attempt %d: %s", *task.key, error)
     return Outcome(error=error, details=details, cause=TimeoutError(error))

@@ -26,12 +26,22 @@ from oautom.executors.base import Workers
 from oautom.flow import Flow
 from oautom.keeping import kept
 from oautom.machine import Wire, machines
-from oautom.messages import Answer, Asked, Halt, Message, Note, Nudge, Poll, TakeOver, TimeUp
+from oautom.messages import (
+    Answer,
+    Asked,
+    Halt,
+    Message,
+    Note,
+    Nudge,
+    Poll,
+    TakeOver,
+    TimeUp,
+)
 from oautom.outlook import Outlook
 from oautom.roster import Roster
 from oautom.run import Run
 from oautom.runner import Runner
-from oautom.states import HELD, VECT_CREATED, VECT_ENDS
+from oautom.states import VECT_CREATED, VECT_ENDS
 from oautom.turns import Turns
 
 _logger = logging.getLogger("oautom.scheduler")
@@ -235,12 +245,12 @@ class Scheduler(Driver[Message]):
             case Answer():
                 self._has_news |= message.key[0] not in self.roster.open
                 self._take_end(self.runner.settle(message))
+            case TimeUp():  # also of those that were told to stop, and do not
+                self._take_end(self.runner.time_up(message.key))
             case _ if self.halted:
                 return
             case Poll():
-                self.turns.add_poll(message)
-            case TimeUp():
-                self._take_end(self.runner.time_up(message.key))
+                self._take_poll(message)
             case Nudge():
                 self._is_look_due = True
             case Note():
@@ -256,6 +266,12 @@ class Scheduler(Driver[Message]):
                 self.turns.is_held = self._is_ending_all = True
             case _:
                 self._obey(message)
+
+    def _take_poll(self, poll: Poll) -> None:
+        if self.runner.has_slot(poll.key):
+            self.turns.add_poll(poll)
+        else:
+            self.runner.poll(poll.key)
 
     def _take_end(self, finished: Finished | None) -> None:
         if finished is not None and not self.halted:
@@ -329,13 +345,15 @@ class Scheduler(Driver[Message]):
         self._ends_first = False
 
     def _start(self, trigger: Trigger) -> None:
-        if trigger.model.kind not in HELD:
+        if trigger.model.needs_worker:  # type: ignore[union-attr] # only steps are due to start
             self.runner.busy += 1  # the work itself is submitted after the commit
         self._fire(trigger)
 
     def _create(self, run: Run) -> None:
         state = run.state
         told = {**state.first_facts(), **run.origin} if run.origin else state.first_facts()
+        if self.runner.has_loop and any("async" in given for given in state.options.values()):
+            told = {**told, "loop": True}
         event = self._record(state, VECT_CREATED, None, state.state, None, told)
         self._emitted.send(state, event=event)
         self._appended.send(state, event=event)
@@ -364,7 +382,7 @@ class Scheduler(Driver[Message]):
         vect = sender.vect
         vect.apply(event)
         if sender is not vect:
-            if vect.has_pools:
+            if vect.has_limits:
                 self.turns.hear(sender, event)  # type: ignore[arg-type] # it is a step
         elif event.name in ("vect.paused", "vect.cancelled"):
             self.turns.forget(vect)
@@ -375,8 +393,10 @@ class Scheduler(Driver[Message]):
     def close(self) -> None:
         """Wait for what has been killed, and end the workers. When nobody drives any more."""
         while self.runner.is_ending_any:
-            message = self._inbox.get()
-            if isinstance(message, Answer):
-                self.runner.settle(message)
+            for message in self._collect(None):
+                if isinstance(message, Answer):
+                    self.runner.settle(message)
+                elif isinstance(message, TimeUp):
+                    self.runner.time_up(message.key)
         self._is_closed = True
         self.runner.close()

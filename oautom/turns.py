@@ -1,24 +1,26 @@
 """Whose turn it is: starts that are due, and polls, wait here for a free slot.
 
 First come, first served, but for steps of a higher priority, which are served first, and for those
-whose pool is full: they let others by, and have their place again when it has room.
+whose pool is full, or of whose flow as many async steps run as may: they let others by, and have
+their place again when there is room.
 Used on the scheduler's thread only.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any, NamedTuple
 
 from oautom.events.event import Event
-from oautom.events.fold import StepState, VectState
+from oautom.events.fold import Group, Limit, StepState, VectState, limits_of
 from oautom.messages import Poll
 from oautom.states import HELD
 
 Item = StepState | Poll
+_RANKED = frozenset({"pool", "priority", "async"})
 
 
 class _Turn(NamedTuple):
@@ -45,8 +47,10 @@ class Turns:
         self._turns: list[_Turn] = []  # all others: a heap
         self._tickets = count()
         self._known: set[Item] = set()  # who waits, but for the plain: each only once
-        self._parked: dict[str, dict[int, list[_Turn]]] = {}  # heaps, by the full pool and its size
-        self._taken: dict[str, set[Hashable]] = {}  # by the pool, who has its slots
+        self._parked: dict[
+            Group, dict[int, list[_Turn]]
+        ] = {}  # heaps, by what is full and its size
+        self._taken: dict[Group, set[Hashable]] = {}  # by the pool, who has its slots
 
     def add_poll(self, poll: Poll) -> None:
         """Have a poll wait for its turn."""
@@ -66,11 +70,11 @@ class Turns:
             return
         self.size += 1
         self._known.add(step)
-        needs_slot, ticket = step.kind not in HELD, next(self._tickets)
-        if needs_slot and "pool" not in options and "priority" not in options:
+        needs_slot, ticket = step.needs_worker, next(self._tickets)
+        if needs_slot and options.keys().isdisjoint(_RANKED):
             self._plain.append((ticket, step))
             return
-        rank = -options.get("priority", 0) if needs_slot else 0
+        rank = 0 if step.kind in HELD else -options.get("priority", 0)
         heappush(self._turns, _Turn(needs_slot, rank, ticket, step))
 
     def take(self, *, has_slot: bool) -> Item | None:
@@ -86,11 +90,8 @@ class Turns:
                 break
             turn = heappop(self._turns)
             self.size -= 1
-            if (pool := _pool_of(turn.item)) is not None:
-                if not self._has_room(*pool):
-                    heappush(self._parked.setdefault(pool[0], {}).setdefault(pool[1], []), turn)
-                    continue
-                self._unpark(pool[0])  # should this one not start after all
+            if (limits := _limits_of(turn.item)) and self._park(turn, limits):
+                continue
             self._known.discard(turn.item)
             return turn.item
         if not has_slot or not self._plain:
@@ -101,10 +102,24 @@ class Turns:
             self._known.discard(item)
         return item
 
-    def _has_room(self, pool: str, slots: int) -> bool:
+    def _park(self, turn: _Turn, limits: Sequence[Limit]) -> bool:
+        """Have a turn wait where there is no room for it; False if there is room everywhere."""
+        for group, slots in limits:
+            if not self._has_room(group, slots):
+                heappush(self._parked.setdefault(group, {}).setdefault(slots, []), turn)
+                full: Group | None = group
+                break
+        else:
+            full = None
+        for group, _ in limits:
+            if group != full:
+                self._unpark(group)  # the next may use what this one does not, or not after all
+        return full is not None
+
+    def _has_room(self, pool: Group, slots: int) -> bool:
         return len(self._taken.get(pool, ())) < slots
 
-    def _unpark(self, pool: str) -> None:
+    def _unpark(self, pool: Group) -> None:
         """Have the next one that waits for a pool look for itself: the others come after it."""
         for parked in self._parked.get(pool, {}).values():
             if parked:
@@ -120,8 +135,8 @@ class Turns:
         ahead = [turn.rank for turn in turns if turn.needs_slot and turn < own]
         return len(ahead), sum(rank < own.rank for rank in ahead)
 
-    def taken(self) -> Mapping[str, int]:
-        """Return how many slots of each pool are taken, by its name."""
+    def taken(self) -> Mapping[Group, int]:
+        """Return how many slots of each pool are taken, and how many async steps of a flow run."""
         return {pool: len(steps) for pool, steps in self._taken.items()}
 
     def forget(self, vect: VectState) -> None:
@@ -137,37 +152,37 @@ class Turns:
             self._unpark(pool)
 
     def hear(self, step: StepState, event: Event) -> None:
-        """Count the slots of a pool: a step of a flow with pools has made this event."""
-        pool = _pool_of(step)
-        if pool is None or event.source == event.dest:
+        """Count the slots of a pool: a step of a flow with limits has made this event."""
+        if event.source == event.dest:
             return
-        if event.dest == "running":
-            self.take_slot(pool[0], step)
-        elif event.source == "running":
-            self.free_slot(pool[0], step)
+        for group, _ in _limits_of(step):
+            if event.dest == "running":
+                self.take_slot(group, step)
+            elif event.source == "running":
+                self.free_slot(group, step)
 
     def inherit(self, vect: VectState) -> None:
         """Count the slots that the steps of a Vect have had since a life before."""
         for step in vect.steps.values():
-            pool = _pool_of(step)
-            if pool is not None and step.state == "running" and step.kind == "flow":
-                self.take_slot(pool[0], step)
+            if step.state == "running" and step.kind == "flow":
+                for group, _ in _limits_of(step):
+                    self.take_slot(group, step)
 
-    def take_slot(self, pool: str, holder: Hashable) -> None:
+    def take_slot(self, pool: Group, holder: Hashable) -> None:
         """Take note that somebody has a slot of a pool."""
         self._taken.setdefault(pool, set()).add(holder)
 
-    def free_slot(self, pool: str, holder: Hashable) -> None:
+    def free_slot(self, pool: Group, holder: Hashable) -> None:
         """Take note that somebody has a slot no more, and let one have a turn who waits for it."""
         self._taken.get(pool, set()).discard(holder)  # it has none if a dead program ran it
         self._unpark(pool)
 
 
-def _pool_of(item: Item) -> tuple[str, int] | None:
-    """Return the pool of which somebody needs a slot, and how many this has; a map needs none."""
+def _limits_of(item: Item) -> Sequence[Limit]:
+    """Return where somebody needs a slot, and how many there are; a map needs none."""
     if not isinstance(item, StepState) or item.kind == "map":
-        return None
-    return item.options.get("pool")
+        return ()
+    return limits_of(item.vect.flow, item.options)
 
 
 def _is_kept(item: Item, vect: VectState) -> bool:

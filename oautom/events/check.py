@@ -378,23 +378,23 @@ class _Claims(Past):
 
     @_invariant("step.started")
     def steps_fit_the_workers(self, event: Event) -> bool:
-        """At most max_workers steps run, without those that the flow given polls."""
+        """At most max_workers steps run, without async ones and those that the flow polls."""
         return not self.max_workers or self.step.has_no_worker or self.running < self.max_workers
 
     @_invariant("step.started")
     def pools_hold(self, event: Event) -> bool:
-        """At most as many run of a pool as it has slots, and of a map as max_parallel says."""
-        return self.has_room_in_pool(self.step)
+        """At most as many run as a pool has slots, and as max_parallel and max_async say."""
+        return self.has_room(self.step)
 
     @_invariant(VECT_CREATED, "step.late_result", *_STEP_ENDS)
     def due_steps_start(self, event: Event) -> bool:
-        """A step that may start waits only while all workers are taken."""
+        """A step that may start waits only while all workers are taken, if it needs one."""
         # A recovery starts nothing before it has closed all; and who is pruned had workers too.
         # Nor does a map that has nothing to do keep anybody waiting: it ends at once.
         # The slots that a cancel frees have no takers before it is whole.
         is_cancel = self.last.name == "step.cancelled"
         if self.step in self.to_close or self.gaps or self.step.kind == "map" or is_cancel:
             return True
-        if not self.due or len(self.busy) >= (self.max_workers or 1):
-            return True
-        return not any(self.has_room_in_pool(step) for step in self.due)
+        is_full = len(self.busy) >= (self.max_workers or 1)
+        able = (step for step in self.due if step.is_on_loop or not is_full)
+        return not any(self.has_room(step) for step in able)

@@ -40,6 +40,7 @@ _OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "timeout": lambda seconds: _is_number(seconds) and seconds > 0,
     "pool": _is_pool,
     "priority": lambda priority: type(priority) is int,
+    "async": _is_count,
     "kind": lambda kind: kind in _STARTS,
     "delay": _is_number,
     "until": lambda until: isinstance(until, str),
@@ -104,9 +105,11 @@ def data_fit(event: Event, kind: str) -> bool:
     is_wanted = all(isinstance(data.get(key), type_) for key, type_ in wanted.items())
     if "plan" in data or "planned" in data:
         is_wanted = is_wanted and planned_time(event) is not None
+    if "loop" in data:
+        is_wanted = is_wanted and data["loop"] is True
     if "parent" in data:
         is_wanted = is_wanted and _is_attempt(data["parent"])
-    may_be = {"options", "parent", *_OF_PLAN} if event.name == VECT_CREATED else set()
+    may_be = {"options", "parent", "loop", *_OF_PLAN} if event.name == VECT_CREATED else set()
     return is_wanted and wanted.keys() <= data.keys() <= wanted.keys() | may_be
 
 

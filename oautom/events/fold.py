@@ -16,10 +16,15 @@ from oautom.events.event import NO_DATA, Event
 from oautom.events.mapped import Mapped, instance_name, items_of
 from oautom.graph import Graph
 from oautom.rules import ALL_SUCCESS, Verdict, verdict
-from oautom.states import INITIAL, STEP_ENDS, STEP_MOVES, VECT_CREATED, VECT_ENDS, VECT_MOVES
+from oautom.states import HELD, INITIAL, STEP_ENDS, STEP_MOVES, VECT_CREATED, VECT_ENDS, VECT_MOVES
 
 Options = Mapping[str, Mapping[str, Any]]
 """By the name of the step what is otherwise than usual: `trigger_rule`, `max_attempts`, ..."""
+
+Group = str | tuple[str, str]
+"""Steps of which so many run at once: those of a pool, by its name, or `('async', flow)`."""
+
+Limit = tuple[Group, int]
 
 NO_OPTIONS: Options = MappingProxyType({})
 
@@ -39,6 +44,7 @@ class StepState:
         "kind",
         "mapped",
         "name",
+        "needs_worker",
         "options",
         "output",
         "parent",
@@ -64,6 +70,7 @@ class StepState:
         self.index = 0
         self.shunned_by: str | None = None  # the branch that does not follow it
         self.kind = ""  # what it does, where that is not work for a worker; as in its options
+        self.needs_worker = True  # while it runs
         self.output: Any = None
         self.error: str | None = None
         self.start_date: datetime | None = None
@@ -105,7 +112,8 @@ class VectState:
         "end_date",
         "flow",
         "graph",
-        "has_pools",
+        "has_limits",
+        "has_loop",
         "id",
         "open_steps",
         "options",
@@ -138,11 +146,13 @@ class VectState:
         self.steps = {name: StepState(self, name, len(u)) for name, u in graph.upstreams.items()}
         self.open_steps = len(self.steps)
         self.options = options
-        self.has_pools = any("pool" in given for given in options.values())
+        self.has_limits = any("pool" in given or "async" in given for given in options.values())
+        self.has_loop = False  # its async steps run on an event loop, and take no worker
         for name, given in options.items():
             self.steps[name].options = given
             self.steps[name].rule = given.get("trigger_rule", ALL_SUCCESS)
             self.steps[name].kind = given.get("kind", "")
+            self.steps[name].needs_worker = self.steps[name].kind not in HELD
             if self.steps[name].kind == "map":
                 self.steps[name].mapped = Mapped(given.get("max_parallel"))
 
@@ -168,6 +178,10 @@ class VectState:
         elif event.name == VECT_CREATED:
             self.created_date = event.time
             self.parent = event.data.get("parent")
+            self.has_loop = event.data.get("loop", False)
+            for name, given in self.options.items() if self.has_loop else ():
+                if "async" in given:
+                    self.steps[name].needs_worker = False
         elif event.dest in VECT_ENDS:
             self.end_date = event.time
         elif event.source == INITIAL:
@@ -223,6 +237,7 @@ class VectState:
         for index in range(len(mapped.instances), event.data["count"]):
             instance = StepState(self, instance_name(step.name, index), 0)
             instance.parent, instance.index, instance.options = step, index, step.options
+            instance.needs_worker = not (self.has_loop and "async" in step.options)
             mapped.instances.append(instance)
             self.steps[instance.name] = instance
             self.open_steps += 1
@@ -271,6 +286,16 @@ class VectState:
             ],
             "maps": [step.mapped.facts() for step in self.steps.values() if step.mapped],
         }
+
+
+def limits_of(flow: str, options: Mapping[str, Any]) -> list[Limit]:
+    """Return what limits how many run at once, of steps of a flow with these options."""
+    limits: list[Limit] = []
+    if "pool" in options:
+        limits.append((options["pool"][0], options["pool"][1]))
+    if "async" in options:
+        limits.append((("async", flow), options["async"]))
+    return limits
 
 
 def child_id(vect: str, step: str, attempt: int) -> str:

@@ -38,7 +38,8 @@ class StepPast(msgspec.Struct, eq=False):
     is_polled: bool = False
     kind: str = ""
     runs: str = ""  # the flow that it runs
-    pool: tuple[str, int] | None = None
+    is_on_loop: bool = False  # it runs on an event loop
+    limits: list[tuple[str | tuple[str, str], int]] = []  # its pool, and max_async of its flow
     shunned_by: StepPast | None = None
     state: str = INITIAL
     starts: int = 0
@@ -58,9 +59,14 @@ class StepPast(msgspec.Struct, eq=False):
     limit: int | None = None
 
     @property
+    def needs_none(self) -> bool:
+        """Whether no worker is at work while it runs."""
+        return self.is_on_loop or self.kind in HELD
+
+    @property
     def has_no_worker(self) -> bool:
         """Whether it need not hold a worker while it runs."""
-        return self.is_polled or self.kind in HELD
+        return self.is_polled or self.needs_none
 
 
 class VectPast:
@@ -72,6 +78,8 @@ class VectPast:
         graph: Mapping[str, Iterable[str]],
         polled: set[str],
         options: Options = NO_OPTIONS,
+        *,
+        has_loop: bool = False,
     ) -> None:
         self.flow = flow
         self.state: str = INITIAL
@@ -84,7 +92,11 @@ class VectPast:
             self.steps[name].kind = given.get("kind", "")
             self.steps[name].runs = given.get("runs", "")
             self.steps[name].limit = given.get("max_parallel")
-            self.steps[name].pool = tuple(given["pool"]) if "pool" in given else None
+            if "pool" in given:
+                self.steps[name].limits.append(tuple(given["pool"]))
+            if "async" in given:
+                self.steps[name].limits.append((("async", flow), given["async"]))
+                self.steps[name].is_on_loop = has_loop
         for name, step in self.steps.items():
             step.upstreams = {upstream: self.steps[upstream] for upstream in graph[name]}
             for upstream in step.upstreams.values():
@@ -128,7 +140,7 @@ class Past:
         self.running = 0  # steps, but for those that are polled
         # Attempts that may hold a worker: they run, or were cancelled or abandoned unheard.
         self.busy: set[tuple[StepPast, int | None]] = set()
-        self.in_pools: Counter[str] = Counter()  # how many of their steps run
+        self.in_limits: Counter[str | tuple[str, str]] = Counter()  # how many of their steps run
         self.due: set[StepPast] = set()  # may start: their trigger rules say so
         self.to_end: dict[StepPast, str] = {}  # what must be blocked or skipped next, by the event
         self.to_close: set[StepPast] = set()  # ran when their program died
@@ -162,7 +174,10 @@ class Past:
             flow = self.flow if self.flow and self.flow.name == event.flow else None
             polled = {name for name, each in flow.steps.items() if each.is_polled} if flow else ()
             options = event.data.get("options", NO_OPTIONS)
-            self.vect = VectPast(event.flow, event.data["graph"], set(polled), options)
+            has_loop = event.data.get("loop", False)
+            self.vect = VectPast(
+                event.flow, event.data["graph"], set(polled), options, has_loop=has_loop
+            )
             self.vects[event.vect] = self.vect
         elif event.step is not None:
             self._take_step(self.step, event)
@@ -188,12 +203,12 @@ class Past:
             self.running += begins_or_ends
         if step.parent is not None:
             step.parent.active += begins_or_ends
-        if step.pool is not None and step.kind != "map":
-            self.in_pools[step.pool[0]] += begins_or_ends
+        for limit, _ in step.limits if step.kind != "map" else ():
+            self.in_limits[limit] += begins_or_ends
         self.vect.open_steps += (event.dest in _OPEN) - (step.state in _OPEN)
         if event.name == "step.started":
             step.starts += 1
-            if step.kind not in HELD:
+            if not step.needs_none:
                 self.busy.add((step, event.attempt))
         elif event.name != "step.cancelled" and "abandoned" not in event.data:
             self.busy.discard((step, event.attempt))
@@ -228,7 +243,8 @@ class Past:
         step.count = event.data.get("count", 0)
         for index in range(len(step.instances), step.count):
             one = StepPast(
-                pool=step.pool,
+                limits=step.limits,
+                is_on_loop=step.is_on_loop,
                 max_attempts=step.max_attempts,
                 allow_failure=step.allow_failure,
                 parent=step,
@@ -295,14 +311,14 @@ class Past:
                     before.append(upstream)
         return False
 
-    def has_room_in_pool(self, step: StepPast) -> bool:
-        """Whether the pool of a step, if it has one, has a free slot, and so its map."""
+    def has_room(self, step: StepPast) -> bool:
+        """Whether one more may run: of its pool, of its map, of the async steps of its flow."""
         if step.kind == "map":
             return True
         limit = None if step.parent is None else step.parent.limit
         if limit is not None and step.parent is not None and step.parent.active >= limit:
             return False
-        return step.pool is None or self.in_pools[step.pool[0]] < step.pool[1]
+        return all(self.in_limits[limit] < count for limit, count in step.limits)
 
     def is_child_of(self, told: Any, event: Event) -> bool:
         """Whether a Vect that is created is the one that an attempt, as it is told, was to run."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -98,6 +99,7 @@ class Execution:
         kind: What the engine does with it, where that is more than its work; empty otherwise.
         runs_here: The work stays in this process, whatever the executor of the app is.
         is_polled: It is done only when its `check` says so.
+        is_async: All that it does is `async`: it runs on an event loop, and needs no worker there.
         references: What it is given of the outputs of other steps, and of the parameters.
 
     Raises:
@@ -118,11 +120,19 @@ class Execution:
     kind: ClassVar[str] = ""
     references: Sequence[Used] = ()
     is_polled: ClassVar[bool] = False
+    is_async: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Look whether the class has a `check`: once, since to see that it has none is slow."""
         super().__init_subclass__(**kwargs)
         cls.is_polled = hasattr(cls, "check")
+        is_work = cls.kind not in WAITS and cls.kind != "flow"
+        cls.is_async = is_work and is_async(cls.run) and cls._is_check_async()
+
+    @classmethod
+    def _is_check_async(cls) -> bool:
+        """Whether its `check`, if it has one, may be asked on an event loop."""
+        return not cls.is_polled or is_async(getattr(cls, "check", None))
 
     def __init__(
         self,
@@ -199,6 +209,8 @@ class Execution:
             told["pool"] = [self.pool.name, self.pool.slots]
         if self.priority:
             told["priority"] = self.priority
+        if self.is_async:
+            told["async"] = self.flow.max_async
         return told
 
     @property
@@ -289,6 +301,14 @@ class Execution:
     def __repr__(self) -> str:
         """Return the kind and the name of the step."""
         return f"<{type(self).__name__} '{self.name}'>"
+
+
+def is_async(function: object) -> bool:
+    """Whether a call of something returns a coroutine, as far as its declaration tells."""
+    while isinstance(function, partial):
+        function = function.func
+    called = getattr(type(function), "__call__", None)  # noqa: B004 - an object whose __call__ is async
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
 
 
 def _first(*given: T | None) -> T | None:

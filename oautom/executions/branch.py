@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Awaitable, Iterable
 from functools import cached_property
 from typing import Any
 
@@ -30,9 +31,16 @@ class BranchExecution(PythonExecution):
         """The names of those to follow, whatever the function itself returns."""
         return list[str]
 
-    def run(self, context: Context) -> list[str]:
+    def run(self, context: Context) -> Any:
         """Call the function, and return the names of those to follow."""
-        return [self._name_of(each) for each in _listed(super().run(context))]
+        chosen = super().run(context)
+        return self._awaited(chosen) if inspect.iscoroutine(chosen) else self._names(chosen)
+
+    async def _awaited(self, chosen: Awaitable[Any]) -> list[str]:
+        return self._names(await chosen)
+
+    def _names(self, chosen: Any) -> list[str]:
+        return [self._name_of(each) for each in _listed(chosen)]
 
     def _name_of(self, chosen: Any) -> str:
         if isinstance(chosen, Execution):

@@ -177,8 +177,9 @@ class Context:
 
     @property
     def is_listening(self) -> bool:
-        """Whether the step has asked for `cancelled`, or for `on_cancel`."""
-        return self._cancelled is not None or bool(self._stoppers)
+        """Whether the step has asked for `cancelled`, or for `on_cancel`, or is a coroutine."""
+        has_stopper = bool(self._stoppers) or self._call_stopper is not None
+        return self._cancelled is not None or has_stopper
 
     def progress(self, fraction: float, message: str = "") -> None:
         """Write how far the step has come to its log.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from oautom.annotations import MISSING, UNKNOWN, hints_of, part_type, return_type
 from oautom.errors import FlowError
 from oautom.executions.arguments import hold_references, resolved, uses_in, wired
-from oautom.executions.base import Execution, StepOptions
+from oautom.executions.base import Execution, StepOptions, is_async
 from oautom.executions.context import Context
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ class PythonExecution(Execution):
     """A step that calls `function(*args, **kwargs)`; what it returns is the output of the step.
 
     A parameter of the function named `context` that is not given otherwise receives the `Context`.
-    An `async` function is run to its end on an event loop of its own. Outputs of other steps and
-    parameters of the flow may stand anywhere in the arguments, also in lists, tuples and
-    dictionaries there: `a.output`, `a.output['key']`, `flow.param('day')`, or a step `a`, which
-    stands for its output. The step waits for those whose outputs it is given.
+    An `async` function is awaited on an event loop. Outputs of other steps and parameters of the
+    flow may stand anywhere in the arguments, also in lists, tuples and dictionaries there:
+    `a.output`, `a.output['key']`, `flow.param('day')`, or a step `a`, which stands for its output.
+    The step waits for those whose outputs it is given.
 
     Args:
         name: Name of the step, unique in its flow.
@@ -64,6 +64,8 @@ class PythonExecution(Execution):
         if kwargs is not None and not isinstance(kwargs, Mapping):
             raise self.wrong(flow, name, f"kwargs must be a mapping, not {kwargs!r}")
         self.function = plain_function(function)
+        if is_async(self.function) and self._is_check_async():
+            self.is_async = True
         self.args = tuple(args)
         self.kwargs = dict(kwargs or {})
         self._is_wired = hold_references(*self.args, *self.kwargs.values())

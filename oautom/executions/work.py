@@ -11,13 +11,14 @@ import inspect
 import pickle
 import traceback
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
 from oautom.executions.base import Execution
 from oautom.executions.context import Context
+from oautom.executors.kept_loop import run_to_its_end
 
-T = TypeVar("T")
 NO_DETAILS: Mapping[str, Any] = {}
+_NOT_BEGUN = "the step was cancelled before it began"
 
 
 class StepError(Exception):
@@ -115,19 +116,65 @@ class Work:
     def __call__(self) -> Outcome:
         """Make the call, unless it is not wanted any more."""
         if self.context.is_unwanted:
-            return Outcome(error="the step was cancelled before it began")
+            return Outcome(error=_NOT_BEGUN)
         try:
             output = getattr(self.execution, self.method)(self.context)
             if inspect.iscoroutine(output):
-                output = _to_its_end(output)
+                output = self._to_its_end(output)
             if self.method == "check":
                 output = bool(output)
         except BaseException as error:  # whatever a step raises fails that step only
-            outcome = Outcome.failure(error)
-            if (policy := self.execution.retry) is not None:  # here: the error may not travel
-                outcome.is_retriable = policy.covers(error)
-            return outcome
+            return self._failure(error)
         return Outcome(output)
+
+    async def awaited(self) -> Outcome:
+        """Make the call as a task of an event loop, in a context of its own."""
+        if self.context.is_unwanted:
+            return Outcome(error=_NOT_BEGUN)
+        try:
+            output = getattr(self.execution, self.method)(self.context)
+            if inspect.iscoroutine(output):
+                output = await output
+            if self.method == "check":
+                output = bool(output)
+        except BaseException as error:  # whatever a step raises fails that step only
+            return self._failure(self._seen_through(error))
+        return Outcome(output)
+
+    def _to_its_end(self, coroutine: Coroutine[Any, Any, object]) -> object:
+        try:
+            return run_to_its_end(coroutine, self.on_cancel)
+        except BaseException as error:  # CancelledError is no Exception
+            if (meant := self._seen_through(error)) is not error:
+                raise meant from error
+            raise
+
+    def _seen_through(self, error: BaseException) -> BaseException:
+        """Return what is meant by what a coroutine has raised: a cancel is ours, or an accident."""
+        from asyncio import CancelledError  # noqa: PLC0415 - slow to import, see `kept_loop`
+
+        if not isinstance(error, CancelledError):
+            return error
+        if self.context.is_unwanted:
+            return StepError("it was cancelled")
+        return StepError(
+            "it raised asyncio.CancelledError, but nobody has cancelled it; something that it "
+            "awaited was cancelled: catch that where it is awaited",
+            error_type="CancelledError",
+            traceback=_traceback(error),
+        )
+
+    def _failure(self, error: BaseException) -> Outcome:
+        outcome = Outcome.failure(error)
+        if (policy := self.execution.retry) is not None:  # here: the error may not travel
+            outcome.is_retriable = policy.covers(error)
+        return outcome
+
+    @property
+    def told(self) -> str:
+        """Which attempt of which step it is, for people."""
+        context = self.context
+        return f"vect '{context.vect_id}', step '{context.step}', attempt {context.attempt}"
 
     def on_cancel(self, stopper: Callable[[], None]) -> bool:
         """Have `stopper` called when this call is not wanted any more; False if that is so now."""
@@ -143,19 +190,6 @@ class Work:
                 "functions of a module, and values that pickle can send"
             ) from error
         return _Parcel, (content, self.context.environment)
-
-
-def _to_its_end(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on an event loop of its own; where this thread has one, on another thread."""
-    import asyncio  # noqa: PLC0415 - takes a third of the time of `import oautom`
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - seldom needed
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(coroutine)
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, coroutine).result()
 
 
 class _Parcel:

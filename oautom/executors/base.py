@@ -7,6 +7,9 @@ from typing import Literal, Protocol
 
 Place = Literal["inline", "threads", "elsewhere"]
 
+GRACE_PERIOD = 3.0
+"""Seconds that work has to end by itself when it was told to, before it is ended or given up."""
+
 Done = Callable[[object, BaseException | None], None]
 """Called once with what the work returned, or with why it could not be done. On any thread."""
 
@@ -31,6 +34,10 @@ class Workers(Protocol):
     @property
     def place(self) -> Place:
         """On the scheduler's thread, on threads of this process, or in other processes."""
+
+    @property
+    def has_loop(self) -> bool:
+        """Whether async work takes none of the slots."""
 
     def submit(self, work: Work, done: Done) -> None:
         """Have `work` done, and `done` called afterwards."""

@@ -16,6 +16,8 @@ class FutureWorkers:
         slots: How much it does at once.
     """
 
+    has_loop = False
+
     def __init__(self, executor: Executor, slots: int) -> None:
         self.slots = slots
         self.place: Place = "threads" if isinstance(executor, ThreadPoolExecutor) else "elsewhere"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from oautom.executors.base import Done, Place, Work
+from oautom.executors.kept_loop import close_kept_loop
 
 
 class InlineWorkers:
@@ -12,6 +13,7 @@ class InlineWorkers:
 
     slots = 1
     place: Place = "inline"
+    has_loop = False
 
     def __init__(self) -> None:
         self._jobs: deque[tuple[Work, Done]] = deque()
@@ -43,3 +45,4 @@ class InlineWorkers:
     def close(self) -> None:
         """Forget what is kept."""
         self._jobs.clear()
+        close_kept_loop()

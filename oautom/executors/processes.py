@@ -23,13 +23,10 @@ from queue import SimpleQueue
 from typing import Any
 
 from oautom.errors import WorkerDiedError
-from oautom.executors.base import Done, Place, Work
+from oautom.executors.base import GRACE_PERIOD, Done, Place, Work
 from oautom.executors.group import signal_group, signal_name, wait_for_group
 from oautom.executors.leftovers import marks
 from oautom.executors.threads import ThreadWorkers
-
-GRACE_PERIOD = 3.0
-"""Seconds that a cancelled step has to end by itself, if it listens to `context.cancelled`."""
 
 _NUMBER_BYTES = 8
 
@@ -38,6 +35,7 @@ class ProcessWorkers:
     """At most `slots` processes, each started when it is first needed and used again and again."""
 
     place: Place = "elsewhere"
+    has_loop = False
 
     def __init__(self, slots: int, log_id: str | None = None) -> None:
         self.slots = slots

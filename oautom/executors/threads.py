@@ -8,6 +8,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from oautom.executors.base import Done, Place
+from oautom.executors.kept_loop import close_kept_loop
 
 _Job = tuple[Callable[[], object], Done]
 
@@ -22,6 +23,7 @@ class ThreadWorkers:
     """
 
     place: Place = "threads"
+    has_loop = True
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
@@ -68,6 +70,7 @@ class ThreadWorkers:
                 self._idle += 1
             done(answer, failure)
             del job, work, done, answer, failure  # an idle thread keeps nothing alive
+        close_kept_loop()
 
     def run_next(self) -> None:
         """Do nothing: the threads do it."""

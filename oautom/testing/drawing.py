@@ -87,6 +87,7 @@ def flows(
     limits: bool = False,
     maps: bool = False,
     children: bool = False,
+    asyncs: bool = False,
 ) -> Flow:
     """Draw a flow, in an app of its own: in memory, `executor='inline'`, with a simulated clock.
 
@@ -110,11 +111,13 @@ def flows(
         maps: Whether some steps have an instance for each item of what one of those that they wait
             for returns, instead of what `steps` draws.
         children: Whether some steps run another flow, `inner`, whose one step is `work`, instead.
+        asyncs: Whether some steps are `async`, and the flow has a `max_async` of a few.
     """
     plan = draw(_plans(min_steps, max_steps))
     drawn_names = _names(draw, len(plan), names)
     app = OAutom(executor="inline", clock=SimulatedClock())
-    flow = DrawnFlow("flow", app)
+    max_async = draw(st.sampled_from([2, 1, 1000])) if asyncs else 1000
+    flow = DrawnFlow("flow", app, max_async=max_async)
     if children:
         _do_nothing("work", Flow("inner", app))
     declared: dict[int, Execution] = {}
@@ -132,6 +135,9 @@ def flows(
             made = make(name, flow)
             made.depends(*before)
         _draw_options(draw, made, trigger_rules=trigger_rules, retries=retries, limits=limits)
+        is_plain = isinstance(made, PythonExecution) and made.function is _nothing
+        if asyncs and is_plain and draw(st.booleans()):
+            made.function, made.is_async = _nothing_later, True  # type: ignore[attr-defined] # it has
         if maps and isinstance(made, MapExecution):
             made.max_parallel = draw(st.none() | st.integers(1, 2))
         declared[own_label] = made
@@ -214,3 +220,7 @@ def _run(name: str, flow: Flow) -> FlowExecution:
 
 def _nothing(*given: Any) -> Any:
     """Do what the steps of drawn flows do."""
+
+
+async def _nothing_later(*given: Any) -> Any:
+    """Do what the async steps of drawn flows do."""

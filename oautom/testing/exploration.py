@@ -148,6 +148,7 @@ class _Walk:
     """One Vect whose steps end when they are told to."""
 
     place: Place = "threads"
+    has_loop = True
     slots = sys.maxsize
 
     def __init__(self, flow: Flow, script: Script, schedule: tuple[str, ...]) -> None:

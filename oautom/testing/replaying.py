@@ -14,7 +14,7 @@ from msgspec import structs
 from oautom.commands import Cancel, Command, Finished, Pause, Release, Resume, Retry
 from oautom.errors import OAutomError, SettingError
 from oautom.events.event import NO_DATA, Event, is_answer, is_of_plan
-from oautom.events.fold import NO_OPTIONS, Options
+from oautom.events.fold import NO_OPTIONS, Group, Options, limits_of
 from oautom.events.log import EventLog, MemoryEventLog
 from oautom.events.mapped import map_of
 from oautom.events.replay import replay
@@ -113,7 +113,7 @@ class _Replay(MemoryEventLog):
         vect: str,
         history: list[Event],
         surely_free: frozenset[int],
-        others: list[tuple[Event, str, bool]],
+        others: list[tuple[Event, Group, bool]],
     ) -> None:
         super().__init__()
         self._flow = flow
@@ -121,7 +121,9 @@ class _Replay(MemoryEventLog):
         self._history = history
         self._surely_free = surely_free
         self._others = deque(others)  # what the steps of other Vects do that have a pool
-        self._slots: dict[tuple[str, str | None], tuple[str, bool]] = {}  # that they have, by step
+        # Slots that they have, each by the step and what it is of; and whether it outlives them.
+        self._slots: dict[tuple[str, str | None, Group], bool] = {}
+        self.has_loop: bool = history[0].data.get("loop", False)
         self._seconds = 0.0
         self._at = 0  # the next event to hold against
         self._differs: ReplayDiffersError | None = None
@@ -152,9 +154,9 @@ class _Replay(MemoryEventLog):
         self._run = Run(self._flow, self._vect)
         self._run.state = replay(self.read())[self._vect]
         self._scheduler = Scheduler(self, self, self, tell=tell_nobody)
-        for place, (pool, outlives) in self._slots.items():
+        for place, outlives in self._slots.items():
             if outlives:
-                self._scheduler.turns.take_slot(pool, place)
+                self._scheduler.turns.take_slot(place[2], place)
         self._scheduler.take_over([self._run])
 
     def _asked_by(self, event: Event) -> Command | None:
@@ -212,16 +214,17 @@ class _Replay(MemoryEventLog):
         if then is not None and then.name == "vect.recovered":
             turns.is_held = True  # until then nobody is there to start anything
         while self._others and self._others[0][0].seq < next_seq:
-            event, pool, outlives = self._others.popleft()
-            place = (event.vect, event.step)
+            event, group, outlives = self._others.popleft()
+            place = (event.vect, event.step, group)
             if event.name == "vect.recovered":  # with the program most of its steps have gone
-                for other in [each for each, slot in self._slots.items() if not slot[1]]:
-                    turns.free_slot(self._slots.pop(other)[0], other)
+                for other in [each for each, is_kept in self._slots.items() if not is_kept]:
+                    del self._slots[other]
+                    turns.free_slot(other[2], other)
             elif event.dest == "running":
-                self._slots[place] = (pool, outlives)
-                turns.take_slot(pool, place)
-            elif self._slots.pop(place, None):
-                turns.free_slot(pool, place)
+                self._slots[place] = outlives
+                turns.take_slot(group, place)
+            elif self._slots.pop(place, None) is not None:
+                turns.free_slot(group, place)
 
     def _difference(self, now: str) -> ReplayDiffersError:
         told, seq = "nothing", self._history[-1].seq + 1
@@ -283,7 +286,7 @@ def _surely_free(events: list[Event], flow: Flow, workers: int) -> frozenset[int
         if event.name == "step.started":
             under_way.add(key)
             step = flow.steps.get(event.step or "")
-            needs_none = step is None or step.is_polled or step.kind in HELD
+            needs_none = step is None or step.is_polled or step.is_async or step.kind in HELD
             if event.flow == flow.name and not needs_none:
                 certain.add(key)
         elif _is_told(event):
@@ -299,13 +302,13 @@ def _surely_free(events: list[Event], flow: Flow, workers: int) -> frozenset[int
     return frozenset(seq for seq, count in counts.items() if count < workers)
 
 
-def _in_pools(events: list[Event]) -> list[tuple[Event, str, bool]]:
-    """Return the events that take or free a slot of a pool.
+def _in_pools(events: list[Event]) -> list[tuple[Event, Group, bool]]:
+    """Return the events that take or free a slot of a pool, or of the async steps of a flow.
 
-    Each with its pool, and whether the step keeps the slot when its program dies.
+    Each with what it is of, and whether the step keeps the slot when its program dies.
     """
     options: dict[str, Options] = {}
-    found: list[tuple[Event, str, bool]] = []
+    found: list[tuple[Event, Group, bool]] = []
     for event in events:
         if event.name == VECT_CREATED:
             options[event.vect] = event.data.get("options", NO_OPTIONS)
@@ -313,8 +316,9 @@ def _in_pools(events: list[Event]) -> list[tuple[Event, str, bool]]:
         is_map = of_step.get("kind") == "map" and event.step == map_of(event.step or "")
         if event.name == "vect.recovered":
             found.append((event, "", False))
-        elif event.source != event.dest and "pool" in of_step and not is_map:
-            found.append((event, of_step["pool"][0], of_step.get("kind") == "flow"))
+        elif event.source != event.dest and not is_map:
+            is_kept = of_step.get("kind") == "flow"
+            found += [(event, group, is_kept) for group, _ in limits_of(event.flow, of_step)]
     return found
 
 

@@ -200,6 +200,7 @@ class ScriptedWorkers:
     """Workers that do nothing, and answer on the clock as the script has it."""
 
     place: Place = "threads"
+    has_loop = True
 
     def __init__(self, script: Script, clock: SimulatedClock, slots: int) -> None:
         self.slots = slots

@@ -175,6 +175,7 @@ def histories(
             limits=True,
             maps=True,
             children=True,
+            asyncs=True,
         )
     drawn = flow if isinstance(flow, Flow) else draw(flow)
     drawn.validate()

@@ -188,10 +188,13 @@ def test_an_async_function_fails_as_any_other(any_app: OAutom) -> None:
 
 
 def test_two_async_steps_run_at_the_same_time(mode_app: OAutom) -> None:
-    flow, together = Flow("f", mode_app), threading.Barrier(2, timeout=SECONDS)
+    flow, arrived = Flow("f", mode_app), []
 
-    async def step() -> None:
-        together.wait()
+    async def step(context: Context) -> None:
+        arrived.append(context.step)
+        async with asyncio.timeout(SECONDS):
+            while len(arrived) < 2:
+                await asyncio.sleep(0.001)
 
     PythonExecution("a", flow, step)
     PythonExecution("b", flow, step)

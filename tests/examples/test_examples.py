@@ -17,6 +17,12 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 REPORT = ROOT / "examples" / "stdlib_report.py"
 
 KEY_LINES = {
+    "async_steps.py": [
+        "hung up",
+        "success: the warmest has 6 degrees",
+        "the moon: it took longer than its timeout of 0.5 seconds",
+        "all at once: True",
+    ],
     "asyncio_program.py": [
         "pear: success, 4 letters",
         "apricot: success, 7 letters",

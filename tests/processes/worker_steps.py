@@ -1,5 +1,6 @@
 """Functions that worker processes import by name; pytest's own modules cannot be imported there."""
 
+import asyncio
 import os
 import subprocess
 from pathlib import Path
@@ -21,3 +22,31 @@ def listen(context: Context) -> str:
 
 def give(value: object) -> object:
     return value
+
+
+async def sleep_and_tidy_up(folder: str) -> None:
+    (Path(folder) / "begun").touch()
+    try:
+        await asyncio.sleep(1000)
+    finally:
+        await asyncio.sleep(0.01)
+        (Path(folder) / "tidied up").touch()
+
+
+async def sleep_deaf(folder: str) -> None:
+    (Path(folder) / "begun").touch()
+    while True:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            continue
+
+
+_loops: list[asyncio.AbstractEventLoop] = []
+
+
+async def count_loops() -> int:
+    loop = asyncio.get_running_loop()
+    if loop not in _loops:
+        _loops.append(loop)
+    return len(_loops)

@@ -96,6 +96,7 @@ class HandWorkers:
     """Workers that do nothing before they are told to."""
 
     place: Place = "threads"
+    has_loop = False
 
     def __init__(self, slots: int, log: TickLog) -> None:
         self.slots = slots

@@ -122,6 +122,7 @@ LIMITED: dict[str, tuple[Callable[[Flow], Any], str]] = {
                    "a (priority 1)"),
     "a low priority": (lambda flow: any(step.priority < 0 for step in flow.steps.values()),
                        "a (priority -1)"),
+    "async": (lambda flow: any(step.is_async for step in flow.steps.values()), "a (async)"),
     "a map": (is_mapped, "a; b << [a] (map, over a)"),
     "a limited map": (lambda flow: is_mapped(flow) and "max_parallel" in flow.options.get("b", {}),
                       "a; b << [a] (map, over a, max_parallel 1)"),
@@ -132,7 +133,7 @@ LIMITED: dict[str, tuple[Callable[[Flow], Any], str]] = {
 def test_the_smallest_flow_with_a_limit_is_left(
     is_wanted: Callable[[Flow], Any], steps: str
 ) -> None:
-    drawn = smallest(flows(limits=True, maps=True), is_wanted)
+    drawn = smallest(flows(limits=True, maps=True, asyncs=True), is_wanted)
 
     assert repr(drawn) == f"<Flow 'flow': {steps}>"
 
@@ -151,7 +152,15 @@ def kinds(flow: Flow) -> set[str]:
 @given(st.data())
 def test_every_kind_of_step_that_is_drawn_may_stand_before_a_map(data: st.DataObject) -> None:
     flow = data.draw(
-        flows(waits=True, branches=True, forwarding=True, limits=True, maps=True, children=True)
+        flows(
+            waits=True,
+            branches=True,
+            forwarding=True,
+            limits=True,
+            maps=True,
+            children=True,
+            asyncs=True,
+        )
     )
 
     flow.validate()

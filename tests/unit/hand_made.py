@@ -88,6 +88,7 @@ class HandWorkers:
     """Workers that keep what they are given until the test says how it went."""
 
     place: Place = "threads"
+    has_loop = False
 
     def __init__(self, slots: int = 2) -> None:
         self.slots = slots
