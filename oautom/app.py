@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from datetime import datetime, timedelta, tzinfo
-from typing import Any, Self, overload
+from typing import Any, NoReturn, Self, overload
 
 from oautom.children import Children
 from oautom.clock import Clock, SystemClock
@@ -21,6 +21,7 @@ from oautom.errors import (
 from oautom.events.log import EventLog, PrunedVect, check_instant
 from oautom.events.opening import open_log
 from oautom.events.subscribers.subscription import Subscription, Subscriptions
+from oautom.executions.context import CALLED
 from oautom.executors import ExecutorName, make_workers
 from oautom.flow import Flow, check_name
 from oautom.lifetime import check_free, check_process, closed, opened
@@ -65,6 +66,7 @@ class OAutom:
         clock: Clock | None = None,
     ) -> None:
         self.mode = OAutomMode.of(mode)
+        self._is_made_by_step = CALLED.get() is not None
         if clock is not None and not has_members(clock, "now", "monotonic", "take", "chance"):
             raise SettingError(f"clock must be None or a Clock, not {clock!r}")
         check_max_workers(max_workers)
@@ -173,7 +175,7 @@ class OAutom:
             VectAlreadyRunningException: `max_active_vects` Vects of the flow are open already.
             EngineError: The app is closed.
         """
-        check_process()
+        check_process(is_made_by_step=self._is_made_by_step)
         declared = self.flow(flow)
         if vect_id is not None:
             check_name("vect", vect_id)
@@ -220,7 +222,7 @@ class OAutom:
             CycleError: The steps of the flow wait for each other in a circle.
             EngineError: The app is closed.
         """
-        check_process()
+        check_process(is_made_by_step=self._is_made_by_step)
         declared = self.flow(flow)
         units = {"days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
         schedule = schedule_of(declared.name, cron, timezone, units)
@@ -349,7 +351,7 @@ class OAutom:
             SettingError: An argument cannot be used, or the name is taken.
             EngineError: The app is closed.
         """
-        check_process()
+        check_process(is_made_by_step=self._is_made_by_step)
         with self._lock:
             self._check_open()
             return self._subscriptions.open(function, name, events, after)
@@ -382,6 +384,14 @@ class OAutom:
         if self._owns_log:
             self.log.close()
         closed(self)
+
+    def __getstate__(self) -> NoReturn:
+        """Refuse to travel to another process.
+
+        Raises:
+            EngineError: Always.
+        """
+        raise EngineError("an OAutom stays in its process; a step elsewhere cannot be given it")
 
     def __repr__(self) -> str:
         """Return mode and size."""

@@ -55,6 +55,10 @@ class ForegroundEngine:
         self._scheduler = scheduler
         self._log = log
         self._awaiting = Awaiting(scheduler, self._drive)
+        self._waits = scheduler.waits
+        self._waits.drive = self._drive
+        self._waits.look_again = self._awaiting.look_again
+        self._waits.is_over = scheduler.has_stopped
 
     def begin(self, run: Run) -> None:
         """Take in a new run.
@@ -172,7 +176,14 @@ class ForegroundEngine:
         self._scheduler.put(Nudge())
 
     def wait(self, run: Run, timeout: float | None) -> bool:
-        """Drive until a run is over; False at the timeout."""
+        """Wait until a run is over; False at the timeout. A step lends its slot meanwhile."""
+        if self._is_done(run):
+            return self._has_ended(run)
+        self.check_thread()
+        with self._waits.waited_for(run, timeout):
+            return self._wait(run, timeout)
+
+    def _wait(self, run: Run, timeout: float | None) -> bool:
         with system_signals(self._scheduler) as received:
             self._drive(lambda: self._is_done(run) or bool(received), timeout)
             if received:
@@ -183,9 +194,13 @@ class ForegroundEngine:
 
     async def ended(self, run: Run) -> None:
         """Wait until a run is over, while the event loop goes on; errors as of `wait`."""
-        while not self._drive(lambda: self._is_done(run), 0):  # 0: it only looks
-            await self._awaiting.look_again(lambda: self._is_done(run))
+        if not self._drive(lambda: self._is_done(run), 0):  # 0: it only looks
+            await self._waits.awaited(run, self._end_of)
         self._has_ended(run)
+
+    async def _end_of(self, run: Run) -> None:
+        while not self._drive(lambda: self._is_done(run), 0):
+            await self._awaiting.look_again(lambda: self._is_done(run))
 
     def _is_done(self, run: Run) -> bool:
         return self._scheduler.is_over(run) or bool(self._scheduler.halted)
@@ -257,8 +272,7 @@ class BackgroundEngine(ForegroundEngine):
     def _is_undriven(self) -> bool:
         return False  # its thread comes when there is something to do
 
-    def wait(self, run: Run, timeout: float | None) -> bool:
-        """Wait until a run is over; False at the timeout."""
+    def _wait(self, run: Run, timeout: float | None) -> bool:
         self._drive(lambda: self._is_done(run), timeout)
         return self._has_ended(run)
 

@@ -7,7 +7,7 @@ not just a worker is at work has its own in `_BY_KIND`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -39,6 +39,8 @@ class Facts(NamedTuple):
         higher: How many of these are of a higher priority.
         poll_interval: Seconds between two calls of its `check`, if the step is polled; else 0.
         child: The state of the Vect that the step runs, if it does; `waiting` before it begins.
+        awaited: The Vects for which the code of the step waits, by their ids.
+        is_returning: The code of the step has waited for a Vect, and needs a worker to go on.
     """
 
     failure: str = ""
@@ -52,6 +54,8 @@ class Facts(NamedTuple):
     higher: int = 0
     poll_interval: float = 0.0
     child: str = ""
+    awaited: Sequence[str] = ()
+    is_returning: bool = False
 
 
 NO_FACTS: Final = Facts()
@@ -133,7 +137,9 @@ class _View(NamedTuple):
 
     def of(self, name: str) -> _View:
         """Return another step of the same Vect; what is known of one step only is left out."""
-        facts = self.facts._replace(ahead=0, higher=0, poll_interval=0.0, child="")
+        facts = self.facts._replace(
+            ahead=0, higher=0, poll_interval=0.0, child="", awaited=(), is_returning=False
+        )
         return _View(self.step.vect.steps[name], self.now, facts)
 
     def open_upstreams(self) -> list[str]:
@@ -290,6 +296,11 @@ def _running(view: _View) -> str:
         end = step.start_date + timedelta(seconds=timeout)
         is_over = end <= view.now
         told += f" and {'had' if is_over else 'has'} until {view.at(end)}"
+    if view.facts.awaited:
+        vects = listed([f"vect {quoted(vect)}" for vect in view.facts.awaited], " and ")
+        told += f"; it waits for {vects}"
+    elif view.facts.is_returning:
+        told += "; it has waited for a vect, and waits for a worker to go on"
     if view.facts.poll_interval:
         every = seconds_of(view.facts.poll_interval)
         told += f"; once its run() has returned, its check() is asked every {every}"

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from oautom.errors import EngineError, OAutomError, SettingError
 from oautom.events.log import EventLog
+from oautom.executions.context import CALLED
 
 
 class App(Protocol):
@@ -58,12 +59,24 @@ def _close_all() -> None:
             _logger.exception("an app could not be closed at the end of the program")
 
 
-def check_process() -> None:
-    """Refuse to begin anything while a worker process imports the main module.
+def check_process(*, is_made_by_step: bool) -> None:
+    """Refuse to begin anything in a worker process: the app is not there, but a copy may be.
+
+    Args:
+        is_made_by_step: The app is one that a step has made for itself, which is fine.
 
     Raises:
-        EngineError: That is so.
+        EngineError: It imports the main module, or does the work of a step of another app.
     """
+    called = CALLED.get()
+    if called is not None and called.home is None and not is_made_by_step:
+        raise EngineError(
+            f"step '{called.step}' of flow '{called.flow}' runs in a worker process, and its app "
+            "is not there: it cannot start or await vects; use executor='threads', or a "
+            "FlowExecution, which needs no worker",
+            flow=called.flow,
+            step=called.step,
+        )
     # A spawned worker imports the main module; `_inheriting` is how multiprocessing itself
     # notices that this would start workers of workers.
     process = sys.modules.get("multiprocessing.process")

@@ -38,6 +38,41 @@ class TimeUp(NamedTuple):
     key: Key
 
 
+class Loan:
+    """The slot of a step that waits for a Vect: others have it meanwhile.
+
+    Args:
+        key: The attempt.
+
+    Attributes:
+        is_back: The step has its slot again, or had none to lend: it may go on.
+    """
+
+    __slots__ = ("is_back", "key")
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self.is_back = False
+
+
+class Lend(NamedTuple):
+    """Message: a step waits for a Vect, and lends its slot."""
+
+    loan: Loan
+
+
+class TakeBack(NamedTuple):
+    """Message: a step waits no more, and needs its slot again.
+
+    Attributes:
+        loan: What it has lent.
+        at_once: It goes on whether one is free or not.
+    """
+
+    loan: Loan
+    at_once: bool
+
+
 class Nudge:
     """Message: nothing has happened, but look again: whether you are done, which plans are due."""
 
@@ -97,4 +132,6 @@ def command_of(request: Request) -> Command:
     return Cancel(vect, data.get("reason", ""))
 
 
-Message = Command | Answer | Poll | TimeUp | Nudge | Asked | TakeOver | Halt | Note
+Message = (
+    Command | Answer | Poll | TimeUp | Lend | TakeBack | Nudge | Asked | TakeOver | Halt | Note
+)

@@ -8,6 +8,7 @@ from oautom.roster import Roster
 from oautom.run import Run
 from oautom.runner import Runner
 from oautom.turns import Turns
+from oautom.waiting import Waits
 
 
 class Outlook:
@@ -17,15 +18,18 @@ class Outlook:
         runner: Who has the work done.
         turns: Whose turn it is.
         roster: The runs that there are.
+        waits: Which steps wait for Vects.
     """
 
-    def __init__(self, runner: Runner, turns: Turns, roster: Roster) -> None:
+    def __init__(self, runner: Runner, turns: Turns, roster: Roster, waits: Waits) -> None:
         self._runner = runner
         self._turns = turns
         self._roster = roster
+        self._waits = waits
 
     def facts(self, run: Run, step: str) -> Facts:
         """Return what is known of a step of a run."""
+        key = (run.id, step, run.state.steps[step].attempt)
         ahead, higher = self._turns.ahead_of(run.state.steps[step])
         return Facts(
             held_up="" if run.held_up is None else str(run.held_up),
@@ -36,6 +40,8 @@ class Outlook:
             higher=higher,
             poll_interval=_poll_interval(run, step),
             child=self._state_of_child(run, step),
+            awaited=self._waits.vects_of(key),
+            is_returning=self._runner.is_returning(key),
         )
 
     def _state_of_child(self, run: Run, step: str) -> str:

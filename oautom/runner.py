@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -22,7 +23,7 @@ from oautom.executions.work import Outcome, Work, unpack
 from oautom.executors.base import GRACE_PERIOD, Workers
 from oautom.executors.inline import InlineWorkers
 from oautom.executors.threads import ThreadWorkers
-from oautom.messages import Answer, Key, Poll, TimeUp
+from oautom.messages import Answer, Key, Loan, Poll, TimeUp
 from oautom.run import Run
 
 _DEAF = "does not listen to context.cancelled"
@@ -60,7 +61,7 @@ class _Task:
         self.alarm: int | None = None  # the timer of its timeout
         self.is_late = False  # it was killed because its time was up
         self.is_told = False  # it has failed already, whatever it answers in the end
-        # Or the worker that it keeps was replaced.
+        # Or the worker that it keeps was replaced, or has its slot lent.
         self.has_no_slot = not run.state.steps[key[1]].needs_worker
 
 
@@ -77,7 +78,12 @@ class Runner:
     Attributes:
         busy: How many of the workers' slots are taken.
         children: Who runs the flows that steps run; None where the workers play that they do.
+        home: What steps are told of where they are called: the `Waits` of the engine.
+        returning: Those that have lent their slots, and want them back; soonest first.
         has_loop: Whether async steps take no slot.
+        may_lend: Whether a step that waits can lend its slot: there are more threads to be had.
+        is_inline: Whether steps run on the scheduler's own thread.
+        slots: How many workers there are.
     """
 
     def __init__(
@@ -90,7 +96,12 @@ class Runner:
     ) -> None:
         self.busy = 0
         self.children: Workers | None = None
+        self.home: object = None
+        self.returning: deque[Loan] = deque()
         self.has_loop = workers.has_loop
+        self.may_lend = isinstance(workers, ThreadWorkers)
+        self.is_inline = workers.place == "inline"
+        self.slots = workers.slots
         self._loop: Workers | None = None
         self._workers = workers
         self._workers_here: Workers | None = None
@@ -149,6 +160,7 @@ class Runner:
             step = run.state.steps[effect.step]
             execution = run.flow.steps[step.name] if step.parent is None else run.execution(step)
             task = _Task(key, run, execution, self._context(run, execution, step, effect.attempt))
+            task.context.home = self.home
             self._tasks[key] = task
             if step.state != "running":  # cancelled in this very tick
                 task.context.mark_cancelled()  # so that the workers do not begin with it
@@ -223,6 +235,54 @@ class Runner:
         """Whether an attempt has a worker, or needs one to be asked whether it is done."""
         task = self._tasks.get(key)
         return task is not None and not task.has_no_slot
+
+    def is_at_work(self, key: Key) -> bool:
+        """Whether an attempt is under way. Any thread."""
+        return key in self._tasks
+
+    def is_on_loop(self, key: Key) -> bool:
+        """Whether an attempt runs on the event loop of the async steps. Any thread."""
+        task = self._tasks.get(key)
+        return task is not None and task.execution.is_async and self.may_lend
+
+    def lend(self, loan: Loan) -> None:
+        """Let others have the slot of a step that waits for a Vect."""
+        task = self._tasks.get(loan.key)
+        if task is None or task.has_no_slot or not self._workers_for(task.execution).replace():
+            loan.is_back = True
+            return
+        task.has_no_slot = True
+        self.busy -= 1
+
+    def take_back(self, loan: Loan, *, at_once: bool) -> None:
+        """Have a step wait for its slot, before all others; or go on without waiting for one."""
+        if loan.is_back:
+            return
+        if at_once:
+            if loan in self.returning:
+                self.returning.remove(loan)
+            self._give_back(loan)
+        else:
+            self.returning.append(loan)
+
+    def give_back(self) -> bool:
+        """Give free slots back to those who have lent theirs; return whether any was given."""
+        given = 0
+        while self.returning and self.has_room:
+            self._give_back(self.returning.popleft())
+            given += 1
+        return given > 0
+
+    def _give_back(self, loan: Loan) -> None:
+        task = self._tasks.get(loan.key)
+        if task is not None and not task.is_told:  # else it was abandoned: it needs none any more
+            task.has_no_slot = False
+            self.busy += 1
+        loan.is_back = True
+
+    def is_returning(self, key: Key) -> bool:
+        """Whether a step waits for its slot."""
+        return any(loan.key == key for loan in self.returning)
 
     def poll(self, key: Key) -> None:
         """Ask a step whether it is done, unless it has been killed meanwhile. Takes a slot."""

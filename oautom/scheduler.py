@@ -30,10 +30,12 @@ from oautom.messages import (
     Answer,
     Asked,
     Halt,
+    Lend,
     Message,
     Note,
     Nudge,
     Poll,
+    TakeBack,
     TakeOver,
     TimeUp,
 )
@@ -43,6 +45,7 @@ from oautom.run import Run
 from oautom.runner import Runner
 from oautom.states import VECT_CREATED, VECT_ENDS
 from oautom.turns import Turns
+from oautom.waiting import Waits
 
 _logger = logging.getLogger("oautom.scheduler")
 
@@ -63,6 +66,7 @@ class Scheduler(Driver[Message]):
         is_awaited: A plan waits for the end of a Vect.
         runner: Who has the work done. Its `interrupt` is for any thread, as what it tells is.
         turns: Whose turn it is, of the steps that are due.
+        waits: Which steps wait for Vects.
     """
 
     def __init__(
@@ -83,7 +87,8 @@ class Scheduler(Driver[Message]):
         self.roster = Roster()
         self._ready: deque[StepState | VectState] = deque()
         self.turns = Turns()
-        self.outlook = Outlook(self.runner, self.turns, self.roster)
+        self.waits = Waits(self.put, self.roster, self.runner)
+        self.outlook = Outlook(self.runner, self.turns, self.roster, self.waits)
         self._ends_first = False
         self._has_news = False
         self._ended: deque[Run] = deque()  # those whose end is about to be told
@@ -158,6 +163,10 @@ class Scheduler(Driver[Message]):
         """
         with self.lock:
             return self.roster.let_go(older_than, self.runner.vects())
+
+    def has_stopped(self) -> bool:
+        """Whether nothing goes on any more."""
+        return bool(self.halted) or self._is_closed or self.failure is not None
 
     def is_over(self, run: Run) -> bool:
         """Whether a run has ended and nothing of it is still being ended."""
@@ -249,8 +258,8 @@ class Scheduler(Driver[Message]):
                 self._take_end(self.runner.time_up(message.key))
             case _ if self.halted:
                 return
-            case Poll():
-                self._take_poll(message)
+            case Poll() | Lend() | TakeBack():
+                self._take_slot(message)
             case Nudge():
                 self._is_look_due = True
             case Note():
@@ -267,11 +276,17 @@ class Scheduler(Driver[Message]):
             case _:
                 self._obey(message)
 
-    def _take_poll(self, poll: Poll) -> None:
-        if self.runner.has_slot(poll.key):
-            self.turns.add_poll(poll)
-        else:
-            self.runner.poll(poll.key)
+    def _take_slot(self, message: Poll | Lend | TakeBack) -> None:
+        """Have a slot taken, lent or taken back, as a step under way needs it."""
+        match message:
+            case Lend():
+                self.runner.lend(message.loan)
+            case TakeBack():
+                self.runner.take_back(message.loan, at_once=message.at_once)
+            case Poll() if self.runner.has_slot(message.key):
+                self.turns.add_poll(message)
+            case Poll():
+                self.runner.poll(message.key)
 
     def _take_end(self, finished: Finished | None) -> None:
         if finished is not None and not self.halted:
@@ -315,6 +330,8 @@ class Scheduler(Driver[Message]):
     def _settle(self) -> None:
         """Fire all that is due; starts wait for their turn, and for a free slot."""
         turns = self.turns
+        if self.runner.returning:  # they go before all others
+            self._has_news |= self.runner.give_back()
         self._look()
         while turns.size and not turns.is_held:
             turn = turns.take(has_slot=self.runner.has_room)
@@ -399,4 +416,6 @@ class Scheduler(Driver[Message]):
                 elif isinstance(message, TimeUp):
                     self.runner.time_up(message.key)
         self._is_closed = True
+        self._inbox.put(Nudge())  # a step may drive by now, and wait for its slot
+        self.have_all_look()
         self.runner.close()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from oautom.commands import Command, Decide, Pause, Resume
 from oautom.errors import (
+    EngineError,
     NotFinishedError,
     SettingError,
     StepFailedError,
@@ -242,6 +243,17 @@ class Vect:
         for text in texts:
             if not isinstance(text, str) or not is_unicode(text):
                 raise SettingError(f"step '{step}': by and reason must be text, not {text!r}")
+
+    def __getstate__(self) -> NoReturn:
+        """Refuse to travel to another process.
+
+        Raises:
+            EngineError: Always.
+        """
+        raise EngineError(
+            f"vect '{self.id}' stays in the process of its app; give a step elsewhere its id, or "
+            "what it has come to"
+        )
 
     def __repr__(self) -> str:
         """Return id, flow and state."""

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
+from contextvars import ContextVar
 from typing import Any
 
 from oautom.errors import SettingError, UnknownInputError
@@ -86,6 +87,7 @@ class Context:
         params: The parameters of the Vect, read-only.
         output: In `check`: what `run` has returned. None in `run`.
         log_id: The identity of the log if that is durable, else None.
+        home: The `Waits` of the engine that has the step called; None in another process.
     """
 
     def __init__(  # made in one place only
@@ -102,6 +104,7 @@ class Context:
         item: Callable[[], Any] | None = None,
     ) -> None:
         self.log_id = log_id
+        self.home: Any = None
         self.flow = flow
         self.vect_id = vect_id
         self.step = step
@@ -246,6 +249,11 @@ class Context:
         place = (self.flow, self.vect_id, self.step, self.attempt, dict(self.params))
         told = (self._log_limit_bytes, self.log_id, self.output, self.item)
         return _revive, (place, dict(self.inputs), *told)
+
+
+CALLED: ContextVar[Context | None] = ContextVar("oautom_called", default=None)
+"""What the step was given whose code calls, if it is one: also in its tasks, in what it has done by
+`asyncio.to_thread`, and in threads that it starts with a copy of its context."""
 
 
 def _revive(

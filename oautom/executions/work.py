@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Literal, cast
 
 from oautom.executions.base import Execution
-from oautom.executions.context import Context
+from oautom.executions.context import CALLED, Context
 from oautom.executors.kept_loop import run_to_its_end
 
 NO_DETAILS: Mapping[str, Any] = {}
@@ -117,6 +117,7 @@ class Work:
         """Make the call, unless it is not wanted any more."""
         if self.context.is_unwanted:
             return Outcome(error=_NOT_BEGUN)
+        token = CALLED.set(self.context)
         try:
             output = getattr(self.execution, self.method)(self.context)
             if inspect.iscoroutine(output):
@@ -125,12 +126,15 @@ class Work:
                 output = bool(output)
         except BaseException as error:  # whatever a step raises fails that step only
             return self._failure(error)
+        finally:
+            CALLED.reset(token)
         return Outcome(output)
 
     async def awaited(self) -> Outcome:
         """Make the call as a task of an event loop, in a context of its own."""
         if self.context.is_unwanted:
             return Outcome(error=_NOT_BEGUN)
+        CALLED.set(self.context)
         try:
             output = getattr(self.execution, self.method)(self.context)
             if inspect.iscoroutine(output):

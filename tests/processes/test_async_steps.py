@@ -1,4 +1,4 @@
-"""Async steps where they run in worker processes."""
+"""Async steps, and steps that wait, where they run in worker processes."""
 
 from __future__ import annotations
 
@@ -64,3 +64,28 @@ def test_a_worker_keeps_its_loop(app: OAutom, steps: ModuleType) -> None:
 
     assert [vect.result(name) for name in flow.steps] == [1, 1, 1]
     check_history(app.log.read(), flow, max_workers=1)
+
+
+def test_a_step_there_cannot_run_flows_of_its_app(app: OAutom, steps: ModuleType) -> None:
+    flow = Flow("f", app)
+    PythonExecution("a", flow, steps.run_there)
+    PythonExecution("b", flow, steps.run_with_an_app_of_its_own)
+    vect = app.run(flow)
+
+    assert vect.steps["a"].error == (
+        "EngineError: step 'a' of flow 'f' runs in a worker process, and its app is not there: it "
+        "cannot start or await vects; use executor='threads', or a FlowExecution, which needs no "
+        "worker"
+    )
+    assert vect.result("b") == "success"
+
+
+def test_neither_app_nor_vect_can_be_given_to_a_step_there(app: OAutom, steps: ModuleType) -> None:
+    empty = app.run(Flow("empty", app), vect_id="v")
+    flow = Flow("f", app)
+    PythonExecution("a", flow, steps.take, (app,))
+    PythonExecution("b", flow, steps.take, (empty,))
+    vect = app.run(flow)
+
+    assert "EngineError: an OAutom stays in its process" in (vect.steps["a"].error or "")
+    assert "EngineError: vect 'v' stays in the process of its app" in (vect.steps["b"].error or "")

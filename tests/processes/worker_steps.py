@@ -5,7 +5,10 @@ import os
 import subprocess
 from pathlib import Path
 
-from oautom import Context
+from oautom import Context, Flow, OAutom, PythonExecution
+
+app = OAutom()  # a worker that imports this module has one too: a copy, which nobody looks at
+PythonExecution("a", Flow("inner", app), len, ("text",))
 
 
 def sleep_with_a_child(mark: str, value: str) -> None:
@@ -50,3 +53,17 @@ async def count_loops() -> int:
     if loop not in _loops:
         _loops.append(loop)
     return len(_loops)
+
+
+def run_there() -> str:
+    return app.run("inner").state
+
+
+def run_with_an_app_of_its_own() -> str:
+    with OAutom(executor="inline") as own:
+        PythonExecution("a", Flow("f", own), len, ("text",))
+        return own.run("f").state
+
+
+def take(value: object) -> None:
+    """Do nothing with it."""
