@@ -7,10 +7,12 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from datetime import datetime, timedelta, tzinfo
+from functools import partial
 from typing import Any, Self, overload
 
 from oautom.children import Children
 from oautom.clock import Clock, SystemClock
+from oautom.driver import CALL_SECONDS
 from oautom.engine import OAutomMode, make_engine
 from oautom.errors import (
     DuplicateFlowError,
@@ -87,6 +89,7 @@ class OAutom:
         self._engine = make_engine(self.mode, scheduler, self.log)
         self._vects = Vects(self.log, self._engine, self._flows)
         scheduler.roster.recall = self._vects.run_of
+        self._engine.prepare = self._recover_once
         Children(scheduler, self._vects)
         self._plans = Plans(scheduler, self._clock, self.log, self._vects, self._lock, self.mode)
         opened(self)
@@ -142,7 +145,8 @@ class OAutom:
                 self._engine.serve(lambda: self._is_stopped)
             return None
         self._engine.check_thread()
-        vect = self.start(flow, params, vect_id=vect_id)
+        vect = self._admit(flow, params, vect_id)
+        self._vects.begin_soon(vect)  # with the first commit of those that `wait` makes
         vect.wait()
         return vect
 
@@ -152,10 +156,19 @@ class OAutom:
         self._plans.stop()
         self._engine.nudge()
 
-    def start(self, flow: str | Flow, params: Given = None, *, vect_id: Id = None) -> Vect:
-        """Start a flow and return its Vect at once.
+    def start(
+        self,
+        flow: str | Flow,
+        params: Given = None,
+        *,
+        vect_id: Id = None,
+        timeout: float = CALL_SECONDS,
+    ) -> Vect:
+        """Start a flow, and return its Vect when the log has it: then it is never lost.
 
-        In foreground mode nothing moves until `run` or `Vect.wait` is called.
+        In background mode the engine's own thread drives it from then on. In foreground mode it
+        is `pending`, and nothing more happens, until `run` or `Vect.wait` is called. On the
+        scheduler's own thread, in a receiver or an inline step, it is part of the next commit.
 
         Args:
             flow: A flow or its name.
@@ -163,6 +176,8 @@ class OAutom:
             vect_id: An id of your own. If the log has this Vect already, from this program or an
                 earlier one, it is returned, and nothing is started: saying it twice is the same as
                 saying it once.
+            timeout: Seconds to wait while a step or receiver has the scheduler's thread; then
+                nothing is started.
 
         Raises:
             UnknownFlowError: The app has no such flow.
@@ -171,8 +186,34 @@ class OAutom:
                 changed since.
             FlowError: `flow.validate()` refuses the flow.
             VectAlreadyRunningException: `max_active_vects` Vects of the flow are open already.
-            EngineError: The app is closed.
+            UnknownVectError: The Vect of this id has been pruned.
+            EngineError: The app is closed, or the time was up.
+            LogError: The engine has stopped, since its log could not be written.
         """
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout < 0:
+            raise SettingError(f"timeout must be seconds, from 0, not {timeout!r}")
+        vect = self._admit(flow, params, vect_id)
+        self._vects.create(vect, timeout)
+        return vect
+
+    async def astart(
+        self,
+        flow: str | Flow,
+        params: Given = None,
+        *,
+        vect_id: Id = None,
+        timeout: float = CALL_SECONDS,
+    ) -> Vect:
+        """Start a flow as `start` does, while the event loop goes on."""
+        import asyncio  # noqa: PLC0415 - takes a third of the time of `import oautom`
+
+        start = partial(self.start, flow, params, vect_id=vect_id, timeout=timeout)
+        if self._engine.is_here:  # another thread would wait for this one
+            return start()
+        return await asyncio.to_thread(start)
+
+    def _admit(self, flow: str | Flow, params: Given, vect_id: Id) -> Vect:
+        """Return the Vect of this id, or a new one, which is still to begin."""
         check_process()
         declared = self.flow(flow)
         if vect_id is not None:
@@ -252,6 +293,11 @@ class OAutom:
             self._check_open()
             return self._vects.recover()
 
+    def _recover_once(self) -> None:
+        with self._lock:
+            if not self._is_closed:
+                self._vects.recover_once()
+
     def vects(self, flow: str | Flow | None = None, state: str | None = None) -> list[Vect]:
         """Return the Vects, oldest first: all, or those of one flow or in one state.
 
@@ -305,7 +351,7 @@ class OAutom:
         check_instant(older_than)
         with self._lock:
             self._check_open()
-            return self._vects.prune(older_than)
+        return self._vects.prune(older_than)
 
     def logs(self) -> list[dict[str, Any]]:
         """Return the status of every Vect, newest first, as JSON would have it."""

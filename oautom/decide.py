@@ -113,8 +113,12 @@ def _release(step: StepState, attempt: int) -> list[Trigger]:
 
 
 def _decide(step: StepState, decision: Decide) -> list[Trigger]:
-    if step.state != "running" or step.kind != "approval":
-        return []  # somebody else was quicker
+    if step.kind != "approval" or not step.attempt or step.state == "pending":
+        return []  # it has not been asked
+    if step.state != "running":  # somebody or something else was quicker
+        what = "approved" if decision.objection is None else "rejected"
+        late = MappingProxyType({"decision": what, "by": decision.by})
+        return [Trigger(step, "late_result", step.attempt, late)]
     told: dict[str, Any] = {"output": {"by": decision.by, "data": decision.data}}
     if decision.objection is not None:
         why = f": {decision.objection}" if decision.objection else ""

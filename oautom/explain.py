@@ -38,6 +38,7 @@ class Facts(NamedTuple):
         higher: How many of these are of a higher priority.
         poll_interval: Seconds between two calls of its `check`, if the step is polled; else 0.
         child: The state of the Vect that the step runs, if it does; `waiting` before it begins.
+        is_at_work: An earlier attempt of the step was told to stop, and has not ended yet.
     """
 
     failure: str = ""
@@ -51,6 +52,7 @@ class Facts(NamedTuple):
     higher: int = 0
     poll_interval: float = 0.0
     child: str = ""
+    is_at_work: bool = False
 
 
 NO_FACTS: Final = Facts()
@@ -124,6 +126,7 @@ class _View(NamedTuple):
     def of(self, name: str) -> _View:
         """Return another step of the same Vect; what is known of one step only is left out."""
         facts = self.facts._replace(ahead=0, higher=0, poll_interval=0.0, child="")
+        facts = facts._replace(is_at_work=False)
         return _View(self.step.vect.steps[name], self.now, facts)
 
     def open_upstreams(self) -> list[str]:
@@ -204,6 +207,8 @@ def _due(view: _View) -> str:
     facts = view.facts
     if view.hindrance:
         return f"is due to start, but {view.hindrance}"
+    if facts.is_at_work:
+        return f"waits for the end of its attempt {view.step.attempt}, which is at work still"
     if view.step.kind in ANSWERLESS:
         return "is about to start"
     parent = view.step.parent

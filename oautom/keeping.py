@@ -1,41 +1,30 @@
-"""How the answer of a step is kept: what becomes part of an event. On the scheduler's thread."""
+"""How the answer of a step is kept: what becomes part of an event. On the worker's thread."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from msgspec import structs
-
 from oautom.annotations import UNKNOWN
-from oautom.commands import Finished
 from oautom.conversion import keep
 from oautom.errors import OAutomError
 from oautom.events.log import EventLog
-from oautom.run import Run
+from oautom.executions.work import Outcome
 from oautom.values import readable
 
 
-def kept(answer: Finished, runs: Mapping[str, Run], log: EventLog) -> Finished:
-    """Return an answer as the log can keep it: an output that it cannot fails the step.
+def kept(outcome: Outcome, annotation: Any, log: EventLog) -> Outcome:
+    """Return an outcome as the log can keep it: an output that it cannot fails the step.
 
     In a durable log an output is as JSON has it, from which its type can be had back.
     """
-    if answer.error is not None:
-        data = {key: readable(value) for key, value in answer.data.items()}
-        return structs.replace(answer, error=readable(answer.error), data=data)
-    if answer.output is None and log.id is None:
-        return answer
+    if outcome.error is not None:
+        outcome.error = readable(outcome.error)
+        outcome.details = {key: readable(value) for key, value in outcome.details.items()}
+        return outcome
     try:
-        output = answer.output if log.id is None else _plain(answer, runs.get(answer.vect))
-        log.check_value(output)
+        if log.id is not None and annotation is not UNKNOWN:
+            outcome.output = keep(outcome.output, annotation)
+        log.check_value(outcome.output)
     except OAutomError as error:
-        return structs.replace(answer, output=None, error=f"its output cannot be kept: {error}")
-    return answer if output is answer.output else structs.replace(answer, output=output)
-
-
-def _plain(answer: Finished, run: Run | None) -> Any:
-    kind = UNKNOWN if run is None else run.output_type(run.state.steps[answer.step])
-    if kind is UNKNOWN:  # the log looks at it by itself
-        return answer.output
-    return keep(answer.output, kind)
+        return Outcome(error=f"its output cannot be kept: {error}")
+    return outcome

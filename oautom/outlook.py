@@ -36,6 +36,7 @@ class Outlook:
             higher=higher,
             poll_interval=_poll_interval(run, step),
             child=self._state_of_child(run, step),
+            is_at_work=self._runner.lingers(run.state.steps[step]),
         )
 
     def _state_of_child(self, run: Run, step: str) -> str:

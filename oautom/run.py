@@ -9,7 +9,7 @@ from typing import Any
 from oautom.conversion import NotConvertibleError, restore
 from oautom.errors import FlowError, OAutomError, shown
 from oautom.events.event import NO_DATA
-from oautom.events.fold import StepState, VectState
+from oautom.events.fold import ABSENT, StepState, VectState, committed
 from oautom.executions.base import Execution
 from oautom.executions.context import LogBuffer
 from oautom.executions.map import MapExecution
@@ -28,7 +28,8 @@ class Run:
         state: What the events add up to, those included that are not committed yet.
         shown: The name of the state of the Vect, as committed.
         is_told: The Vect has ended, and the receivers of signals have been told so.
-        held_up: Why the Vect does not go on though the log has it open, or None.
+        held_up: Why the Vect does not go on though the log has it open, or None: its flow has
+            changed, its events make no sense, or the engine itself has failed with it.
         is_inherited: An earlier program has left it open, and it was not taken over yet.
         buffers: What the steps have written, by the name of the step.
         causes: The exceptions that failed steps have raised, by the name of the step.
@@ -74,6 +75,16 @@ class Run:
         self.causes: dict[str, BaseException] = {}
         self.origin = origin
 
+    @property
+    def is_unread(self) -> bool:
+        """Whether its events have not been read yet, or cannot be."""
+        return False
+
+    @property
+    def is_created(self) -> bool:
+        """Whether its first event is committed."""
+        return self.state.created_date is not None and self.state.before is None
+
     def first_state(self) -> VectState:
         """Return the state before all events."""
         return VectState(
@@ -117,15 +128,21 @@ class Run:
         return self._restored(item, execution.item_type, "item", step)
 
     def output(self, step: StepState) -> Any:
-        """Return the output of a step as a value of its type.
+        """Return the output of a step, as committed, as a value of its type. Any thread.
 
         Raises:
             FlowError: It was written when the flow had another type there.
         """
+        state, _, output, *_ = committed(step)
         is_known = step.declared in self.flow.steps  # else the flow has changed
-        if not self.is_durable or step.state != "success" or not is_known:
-            return step.output
-        return self._restored(step.output, self.output_type(step), "output", step)
+        if not self.is_durable or state != "success" or not is_known:
+            return output
+        return self._restored(output, self.output_type(step), "output", step)
+
+    def visible(self) -> list[StepState]:
+        """Return the steps that readers see: an instance of a map, when its start is committed."""
+        steps = list(self.state.steps.values())  # in one C call: a map may be making instances
+        return [step for step in steps if step.before is not ABSENT]
 
     def _restored(self, plain: object, annotation: Any, what: str, step: StepState) -> Any:
         try:
@@ -145,27 +162,31 @@ class Run:
         return self.is_told and end is not None and end < instant
 
 
-def status_of(state: VectState) -> dict[str, Any]:
-    """Return the state of a Vect and its steps as JSON would have it."""
+def status_of(run: Run) -> dict[str, Any]:
+    """Return how a Vect and its steps stand, as committed, as JSON would have it."""
+    state = run.state
+    _, _, _, _, start_date, end_date = committed(state)
     return {
         "id": state.id,
         "name": state.flow,
-        "state": state.state,
-        "ended": state.state in VECT_ENDS,
-        "start_date": _iso(state.start_date),
-        "end_date": _iso(state.end_date),
+        "state": run.shown,
+        "ended": run.shown in VECT_ENDS,
+        "start_date": _iso(start_date),
+        "end_date": _iso(end_date),
         "params": dict(state.params),
-        "executions": [
-            {
-                "name": step.name,
-                "state": step.state,
-                "attempt": step.attempt,
-                "start_date": _iso(step.start_date),
-                "end_date": _iso(step.end_date),
-                "error": step.error,
-            }
-            for step in state.steps.values()
-        ],
+        "executions": [_status_of_step(step) for step in run.visible()],
+    }
+
+
+def _status_of_step(step: StepState) -> dict[str, Any]:
+    state, attempt, _, error, start_date, end_date = committed(step)
+    return {
+        "name": step.name,
+        "state": state,
+        "attempt": attempt,
+        "start_date": _iso(start_date),
+        "end_date": _iso(end_date),
+        "error": error,
     }
 
 

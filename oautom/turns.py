@@ -8,7 +8,7 @@ Used on the scheduler's thread only.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from oautom.messages import Poll
 from oautom.states import HELD
 
 Item = StepState | Poll
+Place = tuple[str, str, int]
 
 
 class _Turn(NamedTuple):
@@ -136,22 +137,50 @@ class Turns:
         for pool in self._parked:  # it may have been the one that was to look for itself
             self._unpark(pool)
 
-    def hear(self, step: StepState, event: Event) -> None:
-        """Count the slots of a pool: a step of a flow with pools has made this event."""
+    def hear(self, step: StepState, event: Event, *, is_at_work: bool) -> None:
+        """Count the slots of a pool: a step of a flow with pools has made this event.
+
+        Args:
+            step: The step.
+            event: What has happened to it.
+            is_at_work: Its attempt is at work still, though it may be over: it keeps its slot.
+        """
         pool = _pool_of(step)
         if pool is None or event.source == event.dest:
             return
         if event.dest == "running":
-            self.take_slot(pool[0], step)
-        elif event.source == "running":
-            self.free_slot(pool[0], step)
+            self.take_slot(pool[0], _place_of(step))
+        elif event.source == "running" and not is_at_work:
+            self.free_slot(pool[0], _place_of(step))
+
+    def set_free(self, step: StepState) -> None:
+        """Take the slot of a step whose attempt is not at work any more."""
+        pool = _pool_of(step)
+        if pool is not None and step.state != "running":
+            self.free_slot(pool[0], _place_of(step))
+
+    def recount(self, vect: VectState, holds: Callable[[Place], bool]) -> None:
+        """Count the slots that the steps of a Vect have anew: some events were taken back.
+
+        Args:
+            vect: The Vect, as it stands now.
+            holds: Whether an attempt is at work: Vect, step and number.
+        """
+        for step in vect.steps.values() if vect.has_pools else ():
+            pool = _pool_of(step)
+            if pool is None:
+                continue
+            if step.state == "running" or holds((*_place_of(step), step.attempt)):
+                self.take_slot(pool[0], _place_of(step))
+            else:
+                self.free_slot(pool[0], _place_of(step))
 
     def inherit(self, vect: VectState) -> None:
         """Count the slots that the steps of a Vect have had since a life before."""
         for step in vect.steps.values():
             pool = _pool_of(step)
             if pool is not None and step.state == "running" and step.kind == "flow":
-                self.take_slot(pool[0], step)
+                self.take_slot(pool[0], _place_of(step))
 
     def take_slot(self, pool: str, holder: Hashable) -> None:
         """Take note that somebody has a slot of a pool."""
@@ -168,6 +197,10 @@ def _pool_of(item: Item) -> tuple[str, int] | None:
     if not isinstance(item, StepState) or item.kind == "map":
         return None
     return item.options.get("pool")
+
+
+def _place_of(step: StepState) -> tuple[str, str]:
+    return step.vect.id, step.name
 
 
 def _is_kept(item: Item, vect: VectState) -> bool:

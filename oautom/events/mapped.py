@@ -7,6 +7,7 @@ started, and moves on as they start.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from oautom.errors import shown
@@ -62,6 +63,14 @@ class Mapped:
     def first_pending(self) -> list[StepState]:
         """Return the first that has not started, if there is a limit and such a one."""
         return self.instances[self.cursor : self.cursor + 1]
+
+    def pending_after(self, instance: StepState) -> list[StepState]:
+        """Return the next one behind an instance that has not started, if there is a limit."""
+        if self.limit is None:
+            return []
+        behind = range(instance.index + 1, len(self.instances))
+        found = (self.instances[i] for i in behind if self.instances[i].state == "pending")
+        return list(islice(found, 1))
 
     def hear(self, instance: StepState, event: Event) -> None:
         """Take in what has happened to an instance, whose state has moved."""

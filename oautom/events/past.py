@@ -74,6 +74,8 @@ class VectPast:
         options: Options = NO_OPTIONS,
     ) -> None:
         self.flow = flow
+        self.parent: tuple[str, str, int] | None = None  # the attempt that has it run
+        self.is_reopened = False
         self.state: str = INITIAL
         self.steps = {name: StepPast(name in polled) for name in graph}
         self.open_steps = len(self.steps)
@@ -128,6 +130,8 @@ class Past:
         self.running = 0  # steps, but for those that are polled
         # Attempts that may hold a worker: they run, or were cancelled or abandoned unheard.
         self.busy: set[tuple[StepPast, int | None]] = set()
+        # Attempts that are over, and may be at work still: nobody has heard of their end.
+        self.unheard: set[tuple[StepPast, int | None]] = set()
         self.in_pools: Counter[str] = Counter()  # how many of their steps run
         self.due: set[StepPast] = set()  # may start: their trigger rules say so
         self.to_end: dict[StepPast, str] = {}  # what must be blocked or skipped next, by the event
@@ -163,6 +167,9 @@ class Past:
             polled = {name for name, each in flow.steps.items() if each.is_polled} if flow else ()
             options = event.data.get("options", NO_OPTIONS)
             self.vect = VectPast(event.flow, event.data["graph"], set(polled), options)
+            match event.data.get("parent"):
+                case [str(vect), str(step), int(attempt)]:
+                    self.vect.parent = (vect, step, attempt)
             self.vects[event.vect] = self.vect
         elif event.step is not None:
             self._take_step(self.step, event)
@@ -173,10 +180,12 @@ class Past:
     def _take_vect(self, event: Event) -> None:
         self.vect.state = event.dest
         steps = self.vect.steps.values()
+        self.vect.is_reopened |= event.name == "vect.reopened"
         if event.name in ("vect.started", "vect.resumed", "vect.reopened"):
             self._look_at(steps)
         elif event.name == "vect.recovered":  # with the program its workers have gone
             self.busy = {each for each in self.busy if each[0].state == "running"}
+            self.unheard.clear()
             self.to_close = {s for s in steps if s.state == "running" and s.kind not in HELD}
         elif event.name == "vect.paused":
             self.due.difference_update(steps)
@@ -197,6 +206,12 @@ class Past:
                 self.busy.add((step, event.attempt))
         elif event.name != "step.cancelled" and "abandoned" not in event.data:
             self.busy.discard((step, event.attempt))
+        is_cut = event.name in ("step.cancelled", "step.interrupted") and step.state == "running"
+        if is_cut or "abandoned" in event.data:  # a function may outlive its app, too
+            self.unheard.add((step, event.attempt))
+        elif event.name in ("step.late_result", "step.started"):
+            self.unheard.discard((step, event.attempt))
+            self.unheard.discard((step, step.starts - 1))
 
     def _take_step(self, step: StepPast, event: Event) -> None:
         self._count(step, event)
@@ -303,6 +318,20 @@ class Past:
         if limit is not None and step.parent is not None and step.parent.active >= limit:
             return False
         return step.pool is None or self.in_pools[step.pool[0]] < step.pool[1]
+
+    def must_start(self, step: StepPast) -> bool:
+        """Whether nothing can be in the way of a step that may start, but for a worker."""
+        if any(each is step for each, _ in self.unheard) or not self.has_room_in_pool(step):
+            return False
+        if step.pool is None or step.kind == "map":
+            return True
+        may_hold = sum(each.pool == step.pool for each, _ in self.unheard)
+        return self.in_pools[step.pool[0]] + may_hold < step.pool[1]
+
+    def is_wanted(self, vect: str, step: str, attempt: int) -> bool:
+        """Whether an attempt runs, or is not known."""
+        known = self.vects.get(vect, _NO_VECT).steps.get(step, NO_STEP)
+        return known is NO_STEP or (known.state == "running" and known.starts == attempt)
 
     def is_child_of(self, told: Any, event: Event) -> bool:
         """Whether a Vect that is created is the one that an attempt, as it is told, was to run."""

@@ -86,6 +86,7 @@ class Context:
         params: The parameters of the Vect, read-only.
         output: In `check`: what `run` has returned. None in `run`.
         log_id: The identity of the log if that is durable, else None.
+        has_begun: The code of the step has been called, in this process.
     """
 
     def __init__(  # made in one place only
@@ -113,6 +114,7 @@ class Context:
         self._buffers = {} if buffers is None else buffers
         self._log_limit_bytes = log_limit_bytes
         self._log: logging.Logger | None = None
+        self.has_begun = False
         self._is_cancelled = False
         self._cancelled: threading.Event | None = None
         self._stoppers: list[Callable[[], None]] = []

@@ -116,6 +116,7 @@ class Work:
         """Make the call, unless it is not wanted any more."""
         if self.context.is_unwanted:
             return Outcome(error="the step was cancelled before it began")
+        self.context.has_begun = True
         try:
             output = getattr(self.execution, self.method)(self.context)
             if inspect.iscoroutine(output):
