@@ -31,6 +31,10 @@ from oautom.values import check_max_workers
 from oautom.vect import Vect
 
 
+_AGES = 1e12
+"""Seconds: more than any program was down."""
+
+
 class ReplayDiffersError(OAutomError, AssertionError):
     """The code or the flow of today decides otherwise than the log says.
 
@@ -262,8 +266,11 @@ class _Replay(MemoryEventLog):
         return self._history[min(self._at, len(self._history) - 1)].time
 
     def monotonic(self) -> float:
-        """Return less each time, so that no timer comes due: what it has led to is in the log."""
-        self._seconds -= 1.0
+        """Return far less each time, so that no timer comes due, not even one that is late.
+
+        What it has led to is in the log.
+        """
+        self._seconds -= _AGES
         return self._seconds
 
     def chance(self) -> float:
