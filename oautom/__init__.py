@@ -38,7 +38,7 @@ from oautom.errors import (
     VectStateError,
     WorkerDiedError,
 )
-from oautom.events import Event, EventLog, MemoryEventLog
+from oautom.events import Event, EventLog, GivenUp, MemoryEventLog
 from oautom.events.subscribers import Subscription
 from oautom.executions import (
     ApprovalExecution,
@@ -86,6 +86,7 @@ __all__ = [
     "FlowError",
     "FlowExecution",
     "FlowFrozenError",
+    "GivenUp",
     "InvalidHistoryError",
     "InvariantError",
     "LogCorruptError",
