@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import NamedTuple, Protocol, Self
 
 from oautom.errors import LogError, SettingError
-from oautom.events.event import Event, is_of_plan, planned_time
+from oautom.events.event import Event, is_of_plan, own_copy, planned_time
 from oautom.events.jsonl import read_jsonl, write_jsonl
 from oautom.events.requests import Request
 from oautom.schedule import instant_of
@@ -297,7 +297,11 @@ def merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 class MemoryEventLog(EventLog):
-    """A log that lives as long as the program; it can still be read when it is closed."""
+    """A log that lives as long as the program; it can still be read when it is closed.
+
+    Lists and dictionaries in events are copied when they are written and when they are read, so
+    that nobody changes what has happened. Other objects are those that were given.
+    """
 
     id = None
     last_seq = 0
@@ -321,7 +325,7 @@ class MemoryEventLog(EventLog):
         """
         if self._is_closed or event.seq != self.last_seq + 1:
             raise not_next(event, self.last_seq, is_closed=self._is_closed)
-        self._appended.append(event)
+        self._appended.append(own_copy(event) if event.data else event)
         self.last_seq = event.seq
 
     def commit(self) -> Sequence[Event]:
@@ -350,7 +354,7 @@ class MemoryEventLog(EventLog):
     def read(
         self, after: int = 0, upto: int | None = None, vect: str | None = None
     ) -> Iterator[Event]:
-        """Yield committed events in order. Any thread.
+        """Yield committed events in order, each with data of its own. Any thread.
 
         Args:
             after: Number of the event before the first one wanted.
@@ -363,7 +367,7 @@ class MemoryEventLog(EventLog):
         for index in range(start, end):  # not `islice`, which walks over all before `start`
             event = events[index]
             if vect is None or (event.vect == vect and not is_of_plan(event)):
-                yield event
+                yield own_copy(event)
 
     def vects(self, flow: str | None = None) -> list[VectEntry]:
         """Return the Vects, oldest first: all, or those of one flow. Any thread."""

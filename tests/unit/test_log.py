@@ -371,12 +371,24 @@ def test_a_closed_log_takes_no_more_and_can_still_be_read(log: Log) -> None:
     assert [entry.id for entry in log.vects()] == ["w", "v"]
 
 
-def test_the_very_events_are_returned(log: Log) -> None:
+def test_equal_events_are_returned(log: Log) -> None:
     first = created(1, {"a": ()})
     log.append("whoever sends it", first)
 
-    assert log.commit()[0] is first
+    assert log.commit()[0] == first
     assert next(log.read()) == first
+
+
+def test_what_a_reader_does_is_not_done_to_the_log(log: Log) -> None:
+    output = {"rows": [1]}
+    log.append(None, started(1))
+    log.append(None, step_succeeded(2, "a", output))
+    output["rows"].append(2)  # as a step may whose output is in use
+    log.commit()
+    next(log.read(after=1)).data["output"]["rows"].clear()
+    next(log.read(after=1)).data["output"].clear()
+
+    assert next(log.read(after=1)).data["output"] == {"rows": [1]}
 
 
 def test_what_is_read_cannot_be_changed(log: Log) -> None:
