@@ -35,6 +35,7 @@ from oautom import (
     SubscriptionFailingError,
 )
 from oautom.events.subscribers import delivery
+from oautom.events.subscribers.bookmark import Bookmark
 from oautom.events.subscribers.subscription import Subscriptions
 from oautom.testing import SimulatedClock
 from oautom.wording import raised
@@ -1128,6 +1129,20 @@ def test_a_log_that_breaks_off_again_and_again_but_goes_on_is_no_failing(new_app
     assert heard.seqs == list(range(1, 8))
 
 
+def test_a_mistake_of_ours_ends_a_subscription_not_unheard(
+    inline: OAutom, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(bookmark: Bookmark) -> float:
+        raise AssertionError
+
+    monkeypatch.setattr(Bookmark, "seconds_left", fail)
+    subscription = inline.subscribe(Recorder(), name="a")
+    join_subscriptions()
+
+    assert not subscription.is_open
+    assert messages(caplog) == ["subscription 'a' has ended after event 0; this is a bug in oautom"]
+
+
 @pytest.mark.usefixtures("fast")
 def test_a_position_that_could_not_be_kept_is_kept_later_though_nothing_happens(
     new_app: Any, caplog: pytest.LogCaptureFixture
@@ -1577,8 +1592,8 @@ def test_one_that_closes_itself_has_heard_the_event_in_the_next_life(tmp_path: P
             heard(flow, event)
             subscription.close()
 
+        subscription = app.subscribe(close, name="a")
         app.run(chain(app))
-        subscription = app.subscribe(close, name="a", after=0)
         join_subscriptions()
     with OAutom(log=tmp_path / "runs.db") as next_app:
         next_app.subscribe(again, name="a").wait(SECONDS)
