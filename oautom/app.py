@@ -377,11 +377,14 @@ class OAutom:
         name: str,
         events: Iterable[str] | None = None,
         after: int | None = None,
+        give_up_after: int | None = None,
     ) -> Subscription:
         """Have `function(flow, event=event)` called for each event, on a thread of its own.
 
-        In the order of the log, at least once; where it raises, it is called again with the same
-        event, a few times. A slow function delays nobody. It may start, cancel and wait for Vects.
+        In the order of the log, at least once. Where it raises, it is called again with the same
+        event, after one second, two, four, at last every five minutes, for as long as it takes, and
+        hears no other event meanwhile. A slow or failing function delays nobody else. It may start,
+        cancel and wait for Vects.
 
         Args:
             function: Any callable but a coroutine function, as for a signal. `flow` is None where
@@ -390,15 +393,19 @@ class OAutom:
             events: Names of the events to hear, as `['step.failed']`; None for all.
             after: Number of the event after which to begin: 0 for all. None to go on where the
                 last subscription of this name has stopped; a new name hears what comes from now on.
+            give_up_after: How often it is called with one event at most, by this subscription;
+                then the event is put aside, for `given_up` and `redeliver`, and the next one
+                follows. None for no limit.
 
         Raises:
             SettingError: An argument cannot be used, or the name is taken.
+            LogError: The log cannot keep a position.
             EngineError: The app is closed.
         """
         check_process()
         with self._lock:
             self._check_open()
-            return self._subscriptions.open(function, name, events, after)
+            return self._subscriptions.open(function, name, events, after, give_up_after)
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -410,7 +417,9 @@ class OAutom:
 
         Vects that are open are cancelled, but for those of a durable log: they go on when the
         program is run again. Subscriptions are told what has happened until then, within five
-        seconds. Vects and their events can still be read.
+        seconds; one that raises is asked once more, and goes on there next time. A subscription's
+        function may call this: it has heard its event when it returns. Vects and their events can
+        still be read.
 
         Raises:
             EngineError: Called by a step or receiver on the scheduler's own thread.
@@ -420,14 +429,18 @@ class OAutom:
         with self._lock:
             was_closed, self._is_closed = self._is_closed, True
         if was_closed:
+            self._subscriptions.wait_for_close()
             return
         self._is_stopped = True  # for who serves on another thread
-        self._plans.stop()
-        self._engine.close()
-        self._subscriptions.close()
-        if self._owns_log:
-            self.log.close()
-        closed(self)
+        try:
+            self._plans.stop()
+            self._engine.close()
+            self._subscriptions.close()
+            if self._owns_log:
+                self.log.close()
+            closed(self)
+        finally:
+            self._subscriptions.is_over.set()
 
     def __repr__(self) -> str:
         """Return mode and size."""

@@ -288,6 +288,30 @@ class ValueTooLargeError(OAutomError, ValueError):
         self.limit_bytes = limit_bytes
 
 
+class SubscriptionFailingError(OAutomError, RuntimeError):
+    """A subscription tries one event again and again; its `__cause__` is what was raised last.
+
+    Attributes:
+        name: The name of the subscription.
+        seq: Number of the event.
+        attempts: How often it was tried by now.
+    """
+
+    def __init__(self, name: str, seq: int, attempts: int, *, is_of_log: bool = False) -> None:
+        what = (
+            f"the log could not be read for subscription {name!r} {attempts} times, from event "
+            f"{seq} on, and is tried"
+            if is_of_log
+            else f"the function of subscription {name!r} has raised {attempts} times on event "
+            f"{seq}, and is called"
+        )
+        remedy = "" if is_of_log else ", or subscribe with give_up_after=n"
+        super().__init__(f"{what} again and again; remove the cause{remedy}")
+        self.name = name
+        self.seq = seq
+        self.attempts = attempts
+
+
 class WorkerDiedError(OAutomError, RuntimeError):
     """The process that did the work of a step ended before it answered."""
 
