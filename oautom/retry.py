@@ -54,8 +54,14 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
             raise _wrong("retry_on", "a tuple of exception classes", self.retry_on)
 
     def covers(self, cause: BaseException) -> bool:
-        """Whether it is worth trying again after `cause`."""
-        return issubclass(type(cause), self.retry_on)  # isinstance() may ask the exception itself
+        """Whether it is worth trying again after `cause`.
+
+        A class that raises when it is asked covers nothing.
+        """
+        try:
+            return issubclass(type(cause), self.retry_on)  # isinstance() asks the exception itself
+        except BaseException:  # a metaclass is the user's, it may do anything
+            return False
 
     def delay_after(self, failures: int, chance: float) -> float:
         """Return how long to wait before the next attempt.
