@@ -349,9 +349,7 @@ def _inputs(run: Run, step: StepState) -> dict[str, Any]:
     steps = step.vect.steps
     names = step.vect.graph.upstreams[step.declared]
     good = (steps[name] for name in names if steps[name].state == "success")
-    if run.is_durable:
-        return {each.name: run.output(each) for each in good}
-    return {each.name: each.output for each in good}
+    return {each.name: run.output(each) for each in good}
 
 
 def _finished(key: Key, outcome: Outcome, retry_after: float | None = None) -> Finished:

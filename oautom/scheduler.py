@@ -24,7 +24,7 @@ from oautom.events.log import EventLog
 from oautom.events.signals import publish
 from oautom.executors.base import Workers
 from oautom.flow import Flow
-from oautom.keeping import kept
+from oautom.keeping import kept_answer
 from oautom.machine import Wire, machines
 from oautom.messages import Answer, Asked, Halt, Message, Note, Nudge, Poll, TakeOver, TimeUp
 from oautom.outlook import Outlook
@@ -259,7 +259,7 @@ class Scheduler(Driver[Message]):
 
     def _take_end(self, finished: Finished | None) -> None:
         if finished is not None and not self.halted:
-            self._obey(kept(finished, self.roster.runs, self._log))
+            self._obey(kept_answer(finished, self.roster.runs, self._log))
 
     def _obey(self, command: Command) -> None:
         run = self.roster.runs.get(command.vect)
