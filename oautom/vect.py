@@ -155,9 +155,11 @@ class Vect:
             return view.output
         if view.state not in STEP_ENDS:
             raise NotFinishedError(self.flow.name, name, view.state)
-        raise StepFailedError(
-            self.flow.name, name, view.state, view.error
-        ) from self._run.causes.get(name)
+        blamed = self._run.to_blame(self._run.state.steps[name])
+        error = view.error if blamed.name == name else f"{view.error}: {blamed.error}"
+        raise StepFailedError(self.flow.name, name, view.state, error) from self._run.causes.get(
+            blamed.name
+        )
 
     def explain(self, step: str | Execution) -> str:
         """Return why a step is, or is not, running: one sentence, from the log and the scheduler.
