@@ -67,7 +67,7 @@ class OAutom:
         self.mode = OAutomMode.of(mode)
         if clock is not None and not has_members(clock, "now", "monotonic", "take", "chance"):
             raise SettingError(f"clock must be None or a Clock, not {clock!r}")
-        check_max_workers(max_workers)
+        max_workers = check_max_workers(max_workers)
         self.log: EventLog
         check_free(log)
         self.log, self._owns_log = open_log(log)
@@ -176,7 +176,7 @@ class OAutom:
         check_process()
         declared = self.flow(flow)
         if vect_id is not None:
-            check_name("vect", vect_id)
+            vect_id = check_name("vect", vect_id)
         with self._lock:
             self._check_open()
             return self._vects.start(declared, params, vect_id)

@@ -251,7 +251,7 @@ class Plans:
             CycleError: The flow has a cycle.
         """
         name = flow.name if name is None else name
-        check_name(f"flow '{flow.name}': plan", name, flow=flow.name)
+        name = check_name(f"flow '{flow.name}': plan", name, flow=flow.name)
         if not isinstance(catch_up, bool):
             raise SettingError(f"catch_up must be True or False, not {catch_up!r}", flow=flow.name)
         if name in self._standings:

@@ -287,6 +287,11 @@ def plain_seconds(value: object) -> int | float | None:
     return seconds if seconds is not None and 0 <= seconds <= SECONDS_MAX else None
 
 
+def too_long(seconds: float) -> str:
+    """Return what is wrong with a duration that is longer than `SECONDS_MAX`."""
+    return f"may be at most {SECONDS_MAX:.0f} seconds, a hundred years, not {shown(seconds)}"
+
+
 def check_max_workers(max_workers: object) -> int | None:
     """Return a number of workers as an exact `int`; None stays.
 

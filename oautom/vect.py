@@ -17,9 +17,10 @@ from oautom.errors import (
 from oautom.events.event import Event
 from oautom.events.fold import StepState
 from oautom.executions.base import Execution
-from oautom.flow import Flow, is_unicode
+from oautom.flow import Flow
 from oautom.run import Run
 from oautom.states import STEP_ENDS, VECT_ENDS
+from oautom.values import is_unicode
 
 
 class Engine(Protocol):

@@ -19,7 +19,7 @@ from oautom.executions.work import Skip, StepError
 from oautom.executors.group import signal_name
 from oautom.executors.leftovers import marks
 from oautom.references import Reference
-from oautom.values import from_json, to_json
+from oautom.values import at_heart, from_json, plain_count, plain_seconds, to_json
 
 if TYPE_CHECKING:
     from oautom.flow import Flow
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Output = Literal["last_line", "text", "json"]
 Env = str | Reference | Execution
 _LAST_LINES_SHOWN = 5
+_EXIT_CODE_MAX = 255
 
 
 class BashExecution(Execution):
@@ -78,14 +79,15 @@ class BashExecution(Execution):
             raise self.wrong(flow, name, f"cwd must be a path, not {cwd!r}")
         if env is not None and not isinstance(env, Mapping):
             raise self.wrong(flow, name, f"env must be a mapping, not {env!r}")
-        self.command = command
-        self.env: dict[str, Any] = wired(flow, name, dict(env or {}))
+        self.command: str = at_heart(command)
+        given = {at_heart(key): at_heart(value) for key, value in (env or {}).items()}
+        self.env: dict[str, Any] = wired(flow, name, given)
         self._is_wired = any(isinstance(value, Reference) for value in self.env.values())
         self._check_env(flow, name)
-        self.cwd = cwd
-        self.output_form = output
-        self.skip_exit_code = skip_exit_code
-        self.grace_period = grace_period
+        self.cwd = at_heart(cwd)
+        self.output_form: str = at_heart(output)
+        self.skip_exit_code = None if skip_exit_code is None else plain_count(skip_exit_code)
+        self.grace_period = plain_seconds(grace_period) or 0
         super().__init__(name, flow, **options)
         if self._is_wired:
             self.follow([Used(("env", *used.place), used.reference) for used in uses_in(self.env)])
@@ -104,17 +106,18 @@ class BashExecution(Execution):
     def _check_settings(
         self, flow: Flow, name: str, output: str, grace_period: float, skip_exit_code: int | None
     ) -> None:
-        if output not in get_args(Output):
+        if at_heart(output) not in get_args(Output):
             known = ", ".join(repr(each) for each in get_args(Output))
-            raise self.wrong(flow, name, f"output must be one of {known}, not {output!r}")
-        if not isinstance(grace_period, int | float) or not 0 <= grace_period < float("inf"):
+            raise self.wrong(flow, name, f"output must be one of {known}, not {shown(output)}")
+        if plain_seconds(grace_period) is None:
             raise self.wrong(
-                flow, name, f"grace_period must be seconds, from 0, not {grace_period!r}"
+                flow, name, f"grace_period must be seconds, from 0, not {shown(grace_period)}"
             )
-        is_code = isinstance(skip_exit_code, int) and not isinstance(skip_exit_code, bool)
-        if skip_exit_code is not None and not (is_code and 0 < skip_exit_code < 256):
+        code = plain_count(skip_exit_code)
+        if skip_exit_code is not None and (code is None or code > _EXIT_CODE_MAX):
+            given = shown(skip_exit_code)
             raise self.wrong(
-                flow, name, f"skip_exit_code must be from 1 to 255 or None, not {skip_exit_code!r}"
+                flow, name, f"skip_exit_code must be from 1 to 255 or None, not {given}"
             )
 
     def _check_env(self, flow: Flow, name: str) -> None:
