@@ -44,6 +44,12 @@ class LogBuffer:
                 self._size_bytes -= dropped
                 self.dropped_bytes += dropped
 
+    @property
+    def written_bytes(self) -> int:
+        """How many bytes were written in all."""
+        with self._lock:
+            return self._size_bytes + self.dropped_bytes
+
     def text(self) -> str:
         """Return what is kept, decoded; a character cut in two at the start is left out."""
         with self._lock:
