@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import (
     TYPE_CHECKING,
     Any,
     ClassVar,
+    Final,
     Literal,
     NamedTuple,
     TypedDict,
@@ -108,6 +110,7 @@ class Execution:
         kind: What the engine does with it, where that is more than its work; empty otherwise.
         runs_here: The work stays in this process, whatever the executor of the app is.
         is_polled: It is done only when its `check` says so.
+        yields: Its `run` or `check` is a generator, of which a call runs nothing.
         references: What it is given of the outputs of other steps, and of the parameters.
 
     Raises:
@@ -128,11 +131,13 @@ class Execution:
     kind: ClassVar[str] = ""
     references: Sequence[Used] = ()
     is_polled: ClassVar[bool] = False
+    yields: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Look whether the class has a `check`: once, since to see that it has none is slow."""
         super().__init_subclass__(**kwargs)
         cls.is_polled = hasattr(cls, "check")
+        cls.yields = generates(cls.run) or generates(getattr(cls, "check", None))
 
     def __init__(
         self,
@@ -156,6 +161,8 @@ class Execution:
             )
         if self.is_polled and (problem := wrong_interval(self.poll_interval)):
             raise self.wrong(flow, name, problem)
+        if self.yields:
+            raise self.wrong(flow, name, f"{type(self).__name__} {YIELDS}")
         if type(self).run is Execution.run:
             raise self.wrong(
                 flow, name, f"{type(self).__name__} has no run(self, context); define it"
@@ -178,7 +185,7 @@ class Execution:
         self, on_crash: object, trigger_rule: object, allow_failure: bool | None
     ) -> None:
         on_crash = at_heart(_first(on_crash, self.on_crash))
-        if on_crash not in get_args(OnCrash):
+        if type(on_crash) is not str or on_crash not in get_args(OnCrash):
             known = " or ".join(repr(each) for each in get_args(OnCrash))
             raise SettingError(f"on_crash must be {known}, not {shown(on_crash)}")
         if on_crash != self.on_crash:
@@ -194,7 +201,9 @@ class Execution:
 
     def _set_turn(self, pool: object, priority: object) -> None:
         if pool is not None and not issubclass(type(pool), Pool):
-            raise SettingError(f"pool must be a Pool or None, not {shown(pool)}; Pool('name', 2)")
+            raise SettingError(
+                f"pool must be a Pool or None, not {shown(pool)}; Pool('name', slots=2)"
+            )
         if (whole := plain_count(0 if priority is None else priority, -(2**63))) is None:
             raise SettingError(f"priority must be an int, not {shown(priority)}")
         self.pool = cast("Pool | None", pool)
@@ -314,6 +323,20 @@ def _first(*given: T | None) -> T | None:
         if each is not None:
             return each
     return None
+
+
+YIELDS: Final = (
+    "is a generator, of which a call runs nothing; return a list instead of yielding its items"
+)
+
+
+def generates(function: Any) -> bool:
+    """Whether a call of a function runs nothing of it, and makes a generator."""
+    while isinstance(function, partial):
+        function = function.func
+    if not inspect.isroutine(function) and not isinstance(function, type):
+        function = getattr(type(function), "__call__", None)  # noqa: B004 - the very function
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def wrong_interval(seconds: object) -> str | None:
