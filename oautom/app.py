@@ -25,6 +25,7 @@ from oautom.executors import ExecutorName, make_workers
 from oautom.flow import Flow, check_name
 from oautom.lifetime import check_free, check_process, closed, opened
 from oautom.plans import Plan, Plans, schedule_of
+from oautom.pool import Pool
 from oautom.registry import Vects, flow_of
 from oautom.scheduler import Scheduler
 from oautom.states import VECT_STATES
@@ -42,8 +43,8 @@ class OAutom:
 
     Args:
         mode: Whether Vects are driven by whoever waits, or by a thread of the engine's own.
-        log: Where events are kept: None for memory; the path of a file, which is made if need be,
-            for a durable `SqliteEventLog`; or any `EventLog`.
+        log: Where events are kept: None (or `':memory:'`) for memory; the path of a file, which is
+            made if need be, for a durable `SqliteEventLog`; or any `EventLog`.
         executor: Where the work of steps runs: `'threads'`, `'inline'` (the scheduler's own thread:
             deterministic, fastest for steps that do little), `'processes'` (spawned; functions and
             values must be picklable), or any `concurrent.futures.Executor`.
@@ -79,6 +80,7 @@ class OAutom:
             raise
         self._lock = threading.Lock()
         self._flows: dict[str, Flow] = {}
+        self.pools: dict[str, tuple[Pool, str]] = {}  # by name, and who has named it first
         self._is_closed = False
         self._is_stopped = False
         self._subscriptions = Subscriptions(self.log, self._flows.get)

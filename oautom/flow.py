@@ -13,12 +13,14 @@ from oautom.errors import (
     FlowError,
     FlowFrozenError,
     SettingError,
+    UnknownStepError,
     shown,
 )
 from oautom.executions.base import Execution, StepOptions, retry_of, timeout_of
 from oautom.executions.function import StepFunction
 from oautom.graph import Graph
 from oautom.params import Params
+from oautom.pool import Pool
 from oautom.references import ParamReference
 from oautom.retry import RetryPolicy
 from oautom.values import at_heart, is_unicode, plain_count, plain_text
@@ -90,7 +92,7 @@ class Flow:
         except SettingError as error:
             raise FlowError(f"flow '{name}': {error}", flow=name) from None
         self.params = Params(name, params)
-        self._steps: dict[str, Execution] = {}
+        self._steps = _Steps(name)
         self.steps: Mapping[str, Execution] = MappingProxyType(self._steps)
         self._edges: dict[str, list[str]] = {}
         self._graph: Graph | None = None
@@ -178,8 +180,24 @@ class Flow:
         if step.name in self._steps:
             raise DuplicateStepError(self.name, step.name)
         self._check_open(step.name)
+        self._check_pool(step)
         self._steps[step.name] = step
         self._graph = None
+
+    def _check_pool(self, step: Execution) -> None:
+        """Refuse a pool that the app knows with another number of slots."""
+        known: dict[str, tuple[Pool, str]] | None = getattr(self.app, "pools", None)
+        if step.pool is None or known is None:
+            return
+        who = f"step '{step.name}' of flow '{self.name}'"
+        other, first = known.setdefault(step.pool.name, (step.pool, who))
+        if other.slots != step.pool.slots:
+            raise FlowError(
+                f"{who}: pool '{other.name}' has {step.pool.slots} slots here, and "
+                f"{other.slots} for {first}; pools of one name are one pool, make it once",
+                flow=self.name,
+                step=step.name,
+            )
 
     def add_edges(self, step: Execution, upstreams: Iterable[Execution]) -> None:
         """Have `step` wait for `upstreams`; `depends` and `>>` do so. All of them, or none.
@@ -211,13 +229,18 @@ class Flow:
             raise FlowFrozenError(self.name, step)
 
     def validate(self) -> None:
-        """Check the whole flow. The first start does so by itself.
+        """Check the whole flow, and those that its steps run. The first start does so by itself.
 
         Raises:
             CycleError: Steps wait for each other in a circle; names the circle.
             FlowError: What a step is given surely cannot be what its function takes, as both are
-                annotated; or a function of `@flow.step` is never called.
+                annotated; a function of `@flow.step` is never called; flows run each other in a
+                circle; or a step that runs a flow keeps the slots of a pool that this needs.
         """
+        check_wiring(self)
+
+    def check_steps(self) -> None:
+        """Check the steps by themselves; errors as of `validate`, which calls it."""
         if (cycle := self.graph.find_cycle()) is not None:
             raise CycleError(self.name, cycle)
         for function in self._step_functions:
@@ -228,7 +251,6 @@ class Flow:
                     flow=self.name,
                     step=function.name,
                 )
-        check_wiring(self)
 
     def freeze(self) -> None:
         """Check the flow and take no more changes; the first start does so.
@@ -269,6 +291,17 @@ class Flow:
         return f"<Flow '{self.name}' of {len(self._steps)} steps>"
 
 
+class _Steps(dict[str, Execution]):
+    """Steps by name; of a name that is none, the error tells which there are."""
+
+    def __init__(self, flow: str) -> None:
+        super().__init__()
+        self._flow = flow
+
+    def __missing__(self, name: object) -> Execution:
+        raise UnknownStepError(self._flow, str(name), self)
+
+
 _BLANKS = " \t\n\r\f\v"
 NAME_MAX: Final = 4096
 """How many characters the name of a flow, step, Vect or plan may have."""
@@ -282,7 +315,7 @@ def check_name(what: str, name: object, *, flow: str | None = None) -> str:
     """
     given, name = name, at_heart(name)
     problem = None
-    if not isinstance(name, str):
+    if type(name) is not str:
         problem = "must be text"
     elif len(name) > NAME_MAX:
         problem = f"must have at most {NAME_MAX} characters"
