@@ -127,11 +127,18 @@ def _convert(value: object, annotation: Any, *, strict: bool) -> Any:
 
 def is_supported(annotation: Any) -> bool:
     """Whether values can be made ones of a type."""
+    return why_unsupported(annotation) is None
+
+
+def why_unsupported(annotation: Any) -> str | None:
+    """Return why values cannot be made ones of a type, None where they can."""
+    if isinstance(annotation, str):
+        return "it is text, not a type"
     try:
         msgspec.json.Decoder(annotation, dec_hook=_from_plain)
-    except Exception:  # of many kinds, as `annotation` may be anything
-        return False
-    return not isinstance(annotation, str)
+    except Exception as error:  # of many kinds, as `annotation` may be anything
+        return str(error)
+    return None
 
 
 def _encoded(value: object) -> bytes:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from oautom.annotations import UNKNOWN, shown_type
-from oautom.conversion import NotConvertibleError, converted, is_supported, keep, restore
+from oautom.conversion import NotConvertibleError, converted, keep, restore, why_unsupported
 from oautom.errors import FlowError, NotJsonError, ParamError, UnknownParamError, shown
 from oautom.values import at_heart, copy_of_plain
 
@@ -84,7 +84,13 @@ class Params(Mapping[str, Param]):
             )
         param = given if isinstance(given, Param) else Param(given)
         what = f"flow '{self._flow}': parameter '{name}'"
-        if not is_supported(param.annotation):
+        if (why := why_unsupported(param.annotation)) is not None:
+            if why.startswith("Enums"):
+                raise FlowError(
+                    f"{what} cannot be of type {shown_type(param.annotation)}: {why}; give all "
+                    "members of the enum values of one type",
+                    flow=self._flow,
+                )
             raise FlowError(
                 f"{what} must be declared with a type or a Param, not {param.annotation!r}",
                 flow=self._flow,

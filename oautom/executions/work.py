@@ -11,7 +11,7 @@ import inspect
 import pickle
 from collections.abc import Callable, Coroutine, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Final, Literal, TypeVar, cast
 
 from oautom.executions.base import Execution
 from oautom.executions.context import Context
@@ -165,6 +165,12 @@ def _to_its_end(coroutine: Coroutine[Any, Any, T]) -> T:
         return thread.submit(asyncio.run, coroutine).result()
 
 
+_UNGUARDED: Final = (
+    "a worker process does not find what the step is made of, since it imports the program without "
+    "what stands under `if __name__ == '__main__':`; define functions and classes above that"
+)
+
+
 class _Parcel:
     """A `Work` in another process: bytes in, bytes out.
 
@@ -188,7 +194,10 @@ class _Parcel:
         try:
             execution, context, method = pickle.loads(self._content)  # noqa: S301 - packed by ourselves
         except BaseException as error:  # unpacking runs the user's code
-            return _pack(Outcome.failure(error))
+            outcome = Outcome.failure(error)
+            if issubclass(type(error), AttributeError) and "__mp_main__" in str(outcome.error):
+                outcome.error = f"{_UNGUARDED} ({outcome.error})"
+            return _pack(outcome)
         self._context = context
         outcome = Work(execution, context, method)()
         outcome.log = context.buffer.text().encode()
