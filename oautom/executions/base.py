@@ -110,7 +110,6 @@ class Execution:
         kind: What the engine does with it, where that is more than its work; empty otherwise.
         runs_here: The work stays in this process, whatever the executor of the app is.
         is_polled: It is done only when its `check` says so.
-        yields: Its `run` or `check` is a generator, of which a call runs nothing.
         references: What it is given of the outputs of other steps, and of the parameters.
 
     Raises:
@@ -131,13 +130,13 @@ class Execution:
     kind: ClassVar[str] = ""
     references: Sequence[Used] = ()
     is_polled: ClassVar[bool] = False
-    yields: ClassVar[bool] = False
+    _yields: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Look whether the class has a `check`: once, since to see that it has none is slow."""
         super().__init_subclass__(**kwargs)
         cls.is_polled = hasattr(cls, "check")
-        cls.yields = generates(cls.run) or generates(getattr(cls, "check", None))
+        cls._yields = generates(cls.run) or generates(getattr(cls, "check", None))
 
     def __init__(
         self,
@@ -161,7 +160,7 @@ class Execution:
             )
         if self.is_polled and (problem := wrong_interval(self.poll_interval)):
             raise self.wrong(flow, name, problem)
-        if self.yields:
+        if self._yields:
             raise self.wrong(flow, name, f"{type(self).__name__} {YIELDS}")
         if type(self).run is Execution.run:
             raise self.wrong(
