@@ -7,7 +7,7 @@ and do not wait for slots of a pool that the step itself keeps.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oautom.annotations import MISSING, UNKNOWN, fits, part_type, shown_type
 from oautom.errors import FlowError, OAutomError
@@ -94,12 +94,15 @@ def _check_child(flow: Flow, step: FlowExecution) -> None:
         raise _error(flow, step, f"cannot run flow '{child.name}': {error}") from error
 
 
+_KEEPERS_MAX: Final = 200
+
+
 class Need(NamedTuple):
-    """How many slots of a pool one line of steps needs at once, each running the next one.
+    """How many slots of a pool a flow needs at once, so that one of its steps can go on.
 
     Attributes:
         slots: How many.
-        line: The steps, as `flow.step`.
+        line: Steps that run each other's flows, as `flow.step`, the last of which needs a slot.
     """
 
     slots: int
@@ -107,32 +110,74 @@ class Need(NamedTuple):
 
 
 def _needs_of(flow: Flow, known: Mapping[Flow, Mapping[str, Need]]) -> Mapping[str, Need]:
-    """Return what a flow needs of each pool at the most, by the name of the pool.
-
-    A step that runs a flow keeps its slot until that flow has ended.
+    """Return what a flow needs of each pool, by the name of the pool.
 
     Raises:
         FlowError: A pool has fewer slots.
     """
     needs: dict[str, Need] = {}
+    keepers: dict[str, list[tuple[FlowExecution, Need]]] = {}
     for step in flow.steps.values():
-        below = dict(known[step.runs]) if isinstance(step, FlowExecution) else {}
-        pool = step.pool if step.kind not in WAITS else None
-        if pool is not None:
-            inner = below.get(pool.name, Need(0, ()))
-            mine = Need(inner.slots + 1, (f"{flow.name}.{step.name}", *inner.line))
-            if mine.slots > pool.slots and inner.slots:
-                what = (
-                    f"keeps a slot of pool '{pool.name}' while the flow that it runs waits for "
-                    f"one: {' -> '.join(mine.line)} need {mine.slots}, and there are "
-                    f"{pool.slots}; leave its pool out, or give that more slots"
-                )
-                raise _error(flow, step, what)
-            below[pool.name] = mine
+        below = known[step.runs] if isinstance(step, FlowExecution) else {}
         for name, need in below.items():
-            if name not in needs or needs[name].slots < need.slots:
-                needs[name] = need
+            _raise_to(needs, name, need)
+        if step.pool is None or step.kind in WAITS:
+            continue
+        name = step.pool.name
+        if isinstance(step, FlowExecution) and name in below:
+            keepers.setdefault(name, []).append((step, below[name]))
+        else:
+            _raise_to(needs, name, Need(1, (f"{flow.name}.{step.name}",)))
+    for name, steps in keepers.items():
+        _raise_to(needs, name, _need_of_keepers(flow, steps))
     return needs
+
+
+def _raise_to(needs: dict[str, Need], pool: str, need: Need) -> None:
+    if pool not in needs or needs[pool].slots < need.slots:
+        needs[pool] = need
+
+
+def _need_of_keepers(flow: Flow, keepers: list[tuple[FlowExecution, Need]]) -> Need:
+    """Return what steps need that keep a slot each until the flow that they run has had one, too.
+
+    Raises:
+        FlowError: All slots may be kept, so that none of these flows gets one.
+    """
+    at_once = _at_once(flow, [step.name for step, _ in keepers])
+    step, inner = max(keepers, key=lambda each: each[1].slots)
+    need = Need(at_once + inner.slots, (f"{flow.name}.{step.name}", *inner.line))
+    assert step.pool is not None
+    if need.slots > step.pool.slots:
+        others = f" beside {at_once - 1} more at once" if at_once > 1 else ""
+        what = (
+            f"keeps a slot of pool '{step.pool.name}' while the flow that it runs waits for one: "
+            f"{' -> '.join(need.line)}{others} need {need.slots}, and there are "
+            f"{step.pool.slots}; leave its pool out, or give that more slots"
+        )
+        raise _error(flow, step, what)
+    return need
+
+
+def _at_once(flow: Flow, names: list[str]) -> int:
+    """Return how many steps can be under way at once: the most of which none waits for another.
+
+    Source: Dilworth, "A Decomposition Theorem for Partially Ordered Sets", 1950; by a matching.
+    """
+    if len(names) > _KEEPERS_MAX:
+        return 1  # as many as there surely are
+    after = {name: flow.graph.reach([name]).intersection(names) - {name} for name in names}
+    before: dict[str, str] = {}
+
+    def is_matched(name: str, tried: set[str]) -> bool:
+        for later in after[name] - tried:
+            tried.add(later)
+            if later not in before or is_matched(before[later], tried):
+                before[later] = name
+                return True
+        return False
+
+    return len(names) - sum(is_matched(name, set()) for name in names)
 
 
 def _check_names(flow: Flow) -> None:

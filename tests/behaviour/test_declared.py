@@ -381,6 +381,24 @@ def test_a_pool_with_enough_slots_serves_a_step_and_its_flow(app: OAutom) -> Non
     assert app.run(flow).state == "success"
 
 
+def test_steps_that_keep_all_slots_at_once_are_refused_and_one_after_the_other_are_not(
+    app: OAutom,
+) -> None:
+    pool = Pool("db", 2)
+    inner = Flow("inner", app, max_active_vects=9)
+    PythonExecution("load", inner, int, pool=pool)
+    for name in ("at once", "in turn"):
+        flow = Flow(name, app)
+        one, other = (FlowExecution(each, flow, inner, pool=pool) for each in "xy")
+        if name == "in turn":
+            one >> PythonExecution("between", flow, int) >> other
+            assert app.run(flow).state == "success"
+        else:
+            told = "at once.x -> inner.load beside 1 more at once need 3, and there are 2"
+            with pytest.raises(FlowError, match=told):
+                flow.validate()
+
+
 def test_flows_that_run_flows_are_looked_at_once_each(app: OAutom) -> None:
     """Two steps a layer that run the flow below would be 2**200 otherwise."""
     below = Flow("f0", app)
