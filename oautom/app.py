@@ -27,6 +27,7 @@ from oautom.executors import ExecutorName, make_workers
 from oautom.flow import Flow, check_name
 from oautom.lifetime import check_free, check_process, closed, opened
 from oautom.plans import Plan, Plans, schedule_of
+from oautom.pool import Pool
 from oautom.registry import Vects, flow_of
 from oautom.scheduler import Scheduler
 from oautom.states import VECT_STATES
@@ -44,8 +45,8 @@ class OAutom:
 
     Args:
         mode: Whether Vects are driven by whoever waits, or by a thread of the engine's own.
-        log: Where events are kept: None for memory; the path of a file, which is made if need be,
-            for a durable `SqliteEventLog`; or any `EventLog`.
+        log: Where events are kept: None (or `':memory:'`) for memory; the path of a file, which is
+            made if need be, for a durable `SqliteEventLog`; or any `EventLog`.
         executor: Where the work of steps runs: `'threads'`, `'inline'` (the scheduler's own thread:
             deterministic, fastest for steps that do little), `'processes'` (spawned; functions and
             values must be picklable), or any `concurrent.futures.Executor`.
@@ -69,7 +70,7 @@ class OAutom:
         self.mode = OAutomMode.of(mode)
         if clock is not None and not has_members(clock, "now", "monotonic", "take", "chance"):
             raise SettingError(f"clock must be None or a Clock, not {clock!r}")
-        check_max_workers(max_workers)
+        max_workers = check_max_workers(max_workers)
         self.log: EventLog
         check_free(log)
         self.log, self._owns_log = open_log(log)
@@ -81,6 +82,7 @@ class OAutom:
             raise
         self._lock = threading.Lock()
         self._flows: dict[str, Flow] = {}
+        self.pools: dict[str, tuple[Pool, str]] = {}  # by name, and who has named it first
         self._is_closed = False
         self._is_stopped = False
         self._subscriptions = Subscriptions(self.log, self._flows.get)
@@ -217,7 +219,7 @@ class OAutom:
         check_process()
         declared = self.flow(flow)
         if vect_id is not None:
-            check_name("vect", vect_id)
+            vect_id = check_name("vect", vect_id)
         with self._lock:
             self._check_open()
             return self._vects.start(declared, params, vect_id)

@@ -272,12 +272,15 @@ def _why_skipped(step: StepState) -> Mapping[str, Any]:
 
 
 def _why_blocked(step: StepState) -> Mapping[str, Any]:
-    """Return which upstream is to blame, and what failed in the first place."""
+    """Return which upstream is to blame, and the name of what failed in the first place.
+
+    Its error stands in its own event: a large one before many dependants is kept once.
+    """
     upstreams = [step.vect.steps[name] for name in step.vect.graph.upstreams[step.name]]
     culprit = next(each for each in upstreams if each.state in _BAD_ENDS)
     error = culprit.error
     if culprit.state == "failed":
-        error = f"upstream '{culprit.name}' failed: {error}"
+        error = f"upstream '{culprit.name}' failed"
     return MappingProxyType({"upstream": culprit.name, "error": error})
 
 

@@ -1,4 +1,4 @@
-"""How the answer of a step is kept: what becomes part of an event. On the worker's thread."""
+"""How the answer of a step is kept: what becomes part of an event. On the thread of its worker."""
 
 from __future__ import annotations
 
@@ -8,23 +8,48 @@ from oautom.annotations import UNKNOWN
 from oautom.conversion import keep
 from oautom.errors import OAutomError
 from oautom.events.log import EventLog
-from oautom.executions.work import Outcome
-from oautom.values import readable
+from oautom.executions.work import NO_DETAILS, Outcome
+from oautom.texts import ERROR_BYTES_MAX, bounded, details_of, error_of
+from oautom.values import own_copy
 
 
 def kept(outcome: Outcome, annotation: Any, log: EventLog) -> Outcome:
     """Return an outcome as the log can keep it: an output that it cannot fails the step.
 
-    In a durable log an output is as JSON has it, from which its type can be had back.
+    In a durable log an output is as JSON has it, from which its type can be had back. With a log in
+    memory `outcome.live` is handed on as it is, and the engine has a copy of its own. Never raises.
+
+    Args:
+        outcome: It may be anything that a step has returned or raised. Is changed.
+        annotation: The type of the output.
+        log: Where it is to be kept.
     """
-    if outcome.error is not None:
-        outcome.error = readable(outcome.error)
-        outcome.details = {key: readable(value) for key, value in outcome.details.items()}
-        return outcome
     try:
-        if log.id is not None and annotation is not UNKNOWN:
-            outcome.output = keep(outcome.output, annotation)
-        log.check_value(outcome.output)
+        if outcome.error is not None:
+            _bound(outcome)
+        elif log.id is None:
+            outcome.live = outcome.output
+            outcome.output = own_copy(outcome.output)
+        elif outcome.output is not None or annotation is not UNKNOWN:
+            outcome.output = outcome.live = keep(outcome.output, annotation)
+            log.check_value(outcome.output)
     except OAutomError as error:
-        return Outcome(error=f"its output cannot be kept: {error}")
+        return _unkept(outcome, str(error))
+    except BaseException as error:  # what a step returns is the user's, it may do anything
+        return _unkept(outcome, error_of(error))
     return outcome
+
+
+def _bound(outcome: Outcome) -> None:
+    outcome.output = outcome.live = None
+    outcome.error = bounded(str(outcome.error), ERROR_BYTES_MAX)
+    if outcome.details is not NO_DETAILS:
+        outcome.details = details_of(outcome.details)
+
+
+def _unkept(outcome: Outcome, why: str) -> Outcome:
+    """Return the failure that says why an output cannot be kept; it would be so again."""
+    error = bounded(f"its output cannot be kept: {why}", ERROR_BYTES_MAX)
+    failed = Outcome(error=error, is_retriable=False)
+    failed.log = outcome.log
+    return failed

@@ -324,7 +324,10 @@ class Runner:
         if self._log_id is not None and outcome.error is None:
             execution: Any = task.execution
             kind = execution.instance_type if task.is_instance else execution.output_type
-        return kept(outcome, kind, self._log)
+        outcome = kept(outcome, kind, self._log)
+        if outcome.error is None:
+            task.run.hand_on(task.key[1], task.key[2], outcome.live)
+        return outcome
 
     def run_next(self) -> None:
         """Do work that is kept for the scheduler's own thread."""

@@ -16,9 +16,10 @@ from oautom.errors import (
 from oautom.events.event import Event
 from oautom.events.fold import ABSENT, StepState, View, child_id, committed
 from oautom.executions.base import Execution
-from oautom.flow import Flow, is_unicode
+from oautom.flow import Flow
 from oautom.run import Run
 from oautom.states import STEP_ENDS, VECT_ENDS
+from oautom.values import is_unicode
 
 
 class Engine(Protocol):
@@ -152,7 +153,11 @@ class Vect:
             return self._run.output(model)
         if state not in STEP_ENDS:
             raise NotFinishedError(self.flow.name, name, state)
-        raise StepFailedError(self.flow.name, name, state, error) from self._run.causes.get(name)
+        blamed = self._run.to_blame(model)
+        if blamed.name != name:
+            error = f"{error}: {blamed.error}"
+        cause = self._run.causes.get(blamed.name)
+        raise StepFailedError(self.flow.name, name, state, error) from cause
 
     def explain(self, step: str | Execution) -> str:
         """Return why a step is, or is not, running: one sentence, from the log and the scheduler.

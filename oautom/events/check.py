@@ -280,11 +280,14 @@ class _Claims(Past):
 
     @_invariant("step.blocked")
     def blocked_by_an_upstream(self, event: Event) -> bool:
-        """A blocked step names an upstream that failed or was blocked, and tells its error."""
+        """A blocked step names an upstream that failed or was blocked, and what failed first."""
         if not self.data_fit_the_event(event):
             return True
-        upstream = self.step.upstreams.get(event.data["upstream"], NO_STEP)
-        return upstream.state in BAD and bool(event.data["error"].endswith(upstream.error))
+        name, error = event.data["upstream"], event.data["error"]
+        upstream = self.step.upstreams.get(name, NO_STEP)
+        names_it = upstream.state == "failed" and error == f"upstream '{name}' failed"
+        # Before 2.0.0 the error itself was told once more.
+        return upstream.state in BAD and bool(names_it or error.endswith(upstream.error))
 
     @_invariant()
     def blocks_at_once(self, event: Event) -> bool:

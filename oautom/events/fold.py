@@ -18,6 +18,7 @@ from oautom.events.mapped import Mapped, instance_name, items_of
 from oautom.graph import Graph
 from oautom.rules import ALL_SUCCESS, Verdict, verdict
 from oautom.states import INITIAL, STEP_ENDS, STEP_MOVES, VECT_CREATED, VECT_ENDS, VECT_MOVES
+from oautom.values import own_copy
 
 Options = Mapping[str, Mapping[str, Any]]
 """By the name of the step what is otherwise than usual: `trigger_rule`, `max_attempts`, ..."""
@@ -255,7 +256,8 @@ class VectState:
     def _expand(self, step: StepState, mapped: Mapped, event: Event) -> None:
         """Have an instance for each item; those that there are from an earlier attempt stay."""
         mapped.problem = event.data.get("problem")
-        mapped.items = () if mapped.problem else items_of(step)[0]
+        # Of its own: somebody else may have what stands in an object, and change it.
+        mapped.items = () if mapped.problem else own_copy(items_of(step)[0])
         for index in range(len(mapped.instances), event.data["count"]):
             instance = StepState(self, instance_name(step.name, index), 0)
             instance.parent, instance.index, instance.options = step, index, step.options

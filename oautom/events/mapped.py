@@ -98,7 +98,14 @@ class Mapped:
 def items_of(step: StepState) -> tuple[Sequence[Any], str | None]:
     """Return the items of a map, and why there are none, as things stand."""
     kind, name, *path = step.options["over"]
-    value = step.vect.params[name] if kind == "param" else step.vect.steps[name].output
+    if kind == "param":
+        value = step.vect.params[name]
+    elif (source := step.vect.steps[name]).state == "success":
+        value = source.output
+    else:
+        how = {"skipped": "was skipped"}.get(source.state, f"is '{source.state}'")
+        why = f": {source.error}" if source.state == "skipped" and source.error else ""
+        return (), f"step '{name}' {how}{why}; so it has no output, and there is no list"
     where = f"param('{name}')" if kind == "param" else f"{name}.output"
     try:
         for key in path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Final
 
 from oautom.errors import LogLockedError, SettingError
 from oautom.events.log import EventLog, MemoryEventLog
@@ -12,19 +13,21 @@ from oautom.values import has_members
 _ESSENTIAL = ("last_seq", "committed_seq", "append", "commit", "read")
 _LATER = frozenset({"discard", "given_up", "keep_given_up", "forget_given_up"})
 """What logs that were written for an earlier oautom, and inherit from nothing, may lack."""
+IN_MEMORY: Final = ":memory:"
+"""The path that means a log in memory, as it does to SQLite."""
 
 
 def open_log(log: EventLog | str | os.PathLike[str] | None) -> tuple[EventLog, bool]:
     """Return the log that an app is given, and whether it is the app's to close.
 
     Args:
-        log: None for memory, the path of a file, or a log.
+        log: None or `':memory:'` for memory, the path of a file, or a log.
 
     Raises:
         SettingError: It is none of these.
         LogError: The file cannot be opened.
     """
-    if log is None:
+    if log is None or (isinstance(log, str) and log == IN_MEMORY):
         return MemoryEventLog(), True
     if isinstance(log, str | os.PathLike):
         # sqlite3 takes some milliseconds to import, and not every program has a durable log

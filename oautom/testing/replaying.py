@@ -30,7 +30,6 @@ from oautom.testing.simulation import tell_nobody
 from oautom.values import check_max_workers
 from oautom.vect import Vect
 
-
 _AGES = 1e12
 """Seconds: more than any program was down."""
 

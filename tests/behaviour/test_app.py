@@ -323,7 +323,7 @@ def test_the_status_is_json_with_all_that_was_promised(any_app: OAutom) -> None:
             "name": "blocked",
             "state": "upstream_failed",
             "attempt": 0,
-            "error": "upstream 'bad' failed: ZeroDivisionError: division by zero",
+            "error": "upstream 'bad' failed",
         },
     ]
     assert dates[6] is None  # what never began has no beginning

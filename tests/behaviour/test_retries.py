@@ -108,7 +108,7 @@ def test_a_step_says_otherwise_than_its_flow_and_a_class_than_the_flow(inline: O
 
 def test_the_delays_are_kept_on_any_clock() -> None:
     clock = SimulatedClock()
-    policy = RetryPolicy(max_attempts=4, delay=3600, jitter=0)
+    policy = RetryPolicy(max_attempts=4, delay=3600, max_delay=300, jitter=0)
     with OAutom(executor="inline", clock=clock) as app:
         flow = Flow("flow", app)
         PythonExecution("a", flow, flaky(3), retry=policy)
