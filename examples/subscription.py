@@ -38,11 +38,15 @@ def order(vect_id: str, *, is_billed: bool) -> None:
         pack = PythonExecution("pack", flow, lambda: "a parcel")
         send = PythonExecution("send", flow, lambda: "sent")
         pack >> send
+        billing = None
         if is_billed:
-            app.subscribe(bill, name="billing", events=["vect.succeeded"])
+            billing = app.subscribe(bill, name="billing", events=["vect.succeeded"])
         vect = app.run(flow, vect_id=vect_id)
         print(f"{vect.id} is over: {vect.state}")
-    # To leave the block closes the app, and that delivers what has happened.
+        if billing is not None:
+            billing.wait(timeout=10)
+    # To leave the block closes the app, and that delivers what has happened; but it does not wait
+    # for the delay after which one that fails is called again: that is left to the next life.
 
 
 order("monday", is_billed=True)

@@ -28,6 +28,7 @@ from oautom.errors import (
     ParamError,
     SettingError,
     StepFailedError,
+    SubscriptionFailingError,
     UnknownFlowError,
     UnknownInputError,
     UnknownParamError,
@@ -38,7 +39,7 @@ from oautom.errors import (
     VectStateError,
     WorkerDiedError,
 )
-from oautom.events import Event, EventLog, MemoryEventLog
+from oautom.events import Event, EventLog, GivenUp, MemoryEventLog
 from oautom.events.subscribers import Subscription
 from oautom.executions import (
     ApprovalExecution,
@@ -86,6 +87,7 @@ __all__ = [
     "FlowError",
     "FlowExecution",
     "FlowFrozenError",
+    "GivenUp",
     "InvalidHistoryError",
     "InvariantError",
     "LogCorruptError",
@@ -114,6 +116,7 @@ __all__ = [
     "StepFailedError",
     "StepFunction",
     "Subscription",
+    "SubscriptionFailingError",
     "SystemClock",
     "TriggerRule",
     "UnknownFlowError",

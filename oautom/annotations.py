@@ -177,6 +177,11 @@ def fits(produced: Any, wanted: Any) -> bool:
     )
 
 
+def members_of(annotation: Any) -> tuple[Any, ...]:
+    """Return the types of which a value of a type may be one, without what wraps them."""
+    return _members(annotation)
+
+
 def _members(annotation: Any) -> tuple[Any, ...]:
     """Return the members of a union, and of any other type itself, without what wraps it."""
     annotation = _bare(annotation)

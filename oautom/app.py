@@ -7,10 +7,12 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from datetime import datetime, timedelta, tzinfo
+from functools import partial
 from typing import Any, NoReturn, Self, overload
 
 from oautom.children import Children
 from oautom.clock import Clock, SystemClock
+from oautom.driver import CALL_SECONDS
 from oautom.engine import OAutomMode, make_engine
 from oautom.errors import (
     DuplicateFlowError,
@@ -26,6 +28,7 @@ from oautom.executors import ExecutorName, make_workers
 from oautom.flow import Flow, check_name
 from oautom.lifetime import check_free, check_process, closed, opened
 from oautom.plans import Plan, Plans, schedule_of
+from oautom.pool import Pool
 from oautom.registry import Vects, flow_of
 from oautom.scheduler import Scheduler
 from oautom.states import VECT_STATES
@@ -43,8 +46,8 @@ class OAutom:
 
     Args:
         mode: Whether Vects are driven by whoever waits, or by a thread of the engine's own.
-        log: Where events are kept: None for memory; the path of a file, which is made if need be,
-            for a durable `SqliteEventLog`; or any `EventLog`.
+        log: Where events are kept: None (or `':memory:'`) for memory; the path of a file, which is
+            made if need be, for a durable `SqliteEventLog`; or any `EventLog`.
         executor: Where the work of steps runs: `'threads'`, `'inline'` (the scheduler's own thread:
             deterministic, fastest for steps that do little), `'processes'` (spawned; functions and
             values must be picklable), or any `concurrent.futures.Executor`.
@@ -69,7 +72,7 @@ class OAutom:
         self._is_made_by_step = CALLED.get() is not None
         if clock is not None and not has_members(clock, "now", "monotonic", "take", "chance"):
             raise SettingError(f"clock must be None or a Clock, not {clock!r}")
-        check_max_workers(max_workers)
+        max_workers = check_max_workers(max_workers)
         self.log: EventLog
         check_free(log)
         self.log, self._owns_log = open_log(log)
@@ -81,6 +84,7 @@ class OAutom:
             raise
         self._lock = threading.Lock()
         self._flows: dict[str, Flow] = {}
+        self.pools: dict[str, tuple[Pool, str]] = {}  # by name, and who has named it first
         self._is_closed = False
         self._is_stopped = False
         self._subscriptions = Subscriptions(self.log, self._flows.get)
@@ -89,6 +93,7 @@ class OAutom:
         self._engine = make_engine(self.mode, scheduler, self.log)
         self._vects = Vects(self.log, self._engine, self._flows)
         scheduler.roster.recall = self._vects.run_of
+        self._engine.prepare = self._recover_once
         Children(scheduler, self._vects)
         self._plans = Plans(scheduler, self._clock, self.log, self._vects, self._lock, self.mode)
         opened(self)
@@ -144,7 +149,8 @@ class OAutom:
                 self._engine.serve(lambda: self._is_stopped)
             return None
         self._engine.check_thread()
-        vect = self.start(flow, params, vect_id=vect_id)
+        vect = self._admit(flow, params, vect_id)
+        self._vects.begin_soon(vect)  # with the first commit of those that `wait` makes
         vect.wait()
         return vect
 
@@ -154,10 +160,19 @@ class OAutom:
         self._plans.stop()
         self._engine.nudge()
 
-    def start(self, flow: str | Flow, params: Given = None, *, vect_id: Id = None) -> Vect:
-        """Start a flow and return its Vect at once.
+    def start(
+        self,
+        flow: str | Flow,
+        params: Given = None,
+        *,
+        vect_id: Id = None,
+        timeout: float = CALL_SECONDS,
+    ) -> Vect:
+        """Start a flow, and return its Vect when the log has it: then it is never lost.
 
-        In foreground mode nothing moves until `run` or `Vect.wait` is called.
+        In background mode the engine's own thread drives it from then on. In foreground mode it
+        is `pending`, and nothing more happens, until `run` or `Vect.wait` is called. On the
+        scheduler's own thread, in a receiver or an inline step, it is part of the next commit.
 
         Args:
             flow: A flow or its name.
@@ -165,6 +180,8 @@ class OAutom:
             vect_id: An id of your own. If the log has this Vect already, from this program or an
                 earlier one, it is returned, and nothing is started: saying it twice is the same as
                 saying it once.
+            timeout: Seconds to wait while a step or receiver has the scheduler's thread; then
+                nothing is started.
 
         Raises:
             UnknownFlowError: The app has no such flow.
@@ -173,12 +190,38 @@ class OAutom:
                 changed since.
             FlowError: `flow.validate()` refuses the flow.
             VectAlreadyRunningException: `max_active_vects` Vects of the flow are open already.
-            EngineError: The app is closed.
+            UnknownVectError: The Vect of this id has been pruned.
+            EngineError: The app is closed, or the time was up.
+            LogError: The engine has stopped, since its log could not be written.
         """
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout < 0:
+            raise SettingError(f"timeout must be seconds, from 0, not {timeout!r}")
+        vect = self._admit(flow, params, vect_id)
+        self._vects.create(vect, timeout)
+        return vect
+
+    async def astart(
+        self,
+        flow: str | Flow,
+        params: Given = None,
+        *,
+        vect_id: Id = None,
+        timeout: float = CALL_SECONDS,
+    ) -> Vect:
+        """Start a flow as `start` does, while the event loop goes on."""
+        import asyncio  # noqa: PLC0415 - takes a third of the time of `import oautom`
+
+        start = partial(self.start, flow, params, vect_id=vect_id, timeout=timeout)
+        if self._engine.is_here:  # another thread would wait for this one
+            return start()
+        return await asyncio.to_thread(start)
+
+    def _admit(self, flow: str | Flow, params: Given, vect_id: Id) -> Vect:
+        """Return the Vect of this id, or a new one, which is still to begin."""
         check_process(is_made_by_step=self._is_made_by_step)
         declared = self.flow(flow)
         if vect_id is not None:
-            check_name("vect", vect_id)
+            vect_id = check_name("vect", vect_id)
         with self._lock:
             self._check_open()
             return self._vects.start(declared, params, vect_id)
@@ -254,6 +297,11 @@ class OAutom:
             self._check_open()
             return self._vects.recover()
 
+    def _recover_once(self) -> None:
+        with self._lock:
+            if not self._is_closed:
+                self._vects.recover_once()
+
     def vects(self, flow: str | Flow | None = None, state: str | None = None) -> list[Vect]:
         """Return the Vects, oldest first: all, or those of one flow or in one state.
 
@@ -307,7 +355,7 @@ class OAutom:
         check_instant(older_than)
         with self._lock:
             self._check_open()
-            return self._vects.prune(older_than)
+        return self._vects.prune(older_than)
 
     def logs(self) -> list[dict[str, Any]]:
         """Return the status of every Vect, newest first, as JSON would have it."""
@@ -333,11 +381,14 @@ class OAutom:
         name: str,
         events: Iterable[str] | None = None,
         after: int | None = None,
+        give_up_after: int | None = None,
     ) -> Subscription:
         """Have `function(flow, event=event)` called for each event, on a thread of its own.
 
-        In the order of the log, at least once; where it raises, it is called again with the same
-        event, a few times. A slow function delays nobody. It may start, cancel and wait for Vects.
+        In the order of the log, at least once. Where it raises, it is called again with the same
+        event, after one second, two, four, at last every five minutes, for as long as it takes, and
+        hears no other event meanwhile. A slow or failing function delays nobody else. It may start,
+        cancel and wait for Vects.
 
         Args:
             function: Any callable but a coroutine function, as for a signal. `flow` is None where
@@ -346,15 +397,19 @@ class OAutom:
             events: Names of the events to hear, as `['step.failed']`; None for all.
             after: Number of the event after which to begin: 0 for all. None to go on where the
                 last subscription of this name has stopped; a new name hears what comes from now on.
+            give_up_after: How often it is called with one event at most, by this subscription;
+                then the event is put aside, for `given_up` and `redeliver`, and the next one
+                follows. None for no limit.
 
         Raises:
             SettingError: An argument cannot be used, or the name is taken.
+            LogError: The log cannot keep a position.
             EngineError: The app is closed.
         """
         check_process(is_made_by_step=self._is_made_by_step)
         with self._lock:
             self._check_open()
-            return self._subscriptions.open(function, name, events, after)
+            return self._subscriptions.open(function, name, events, after, give_up_after)
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -366,7 +421,9 @@ class OAutom:
 
         Vects that are open are cancelled, but for those of a durable log: they go on when the
         program is run again. Subscriptions are told what has happened until then, within five
-        seconds. Vects and their events can still be read.
+        seconds; one that raises is asked once more, and goes on there next time. A subscription's
+        function may call this: it has heard its event when it returns. Vects and their events can
+        still be read.
 
         Raises:
             EngineError: Called by a step or receiver on the scheduler's own thread.
@@ -376,14 +433,18 @@ class OAutom:
         with self._lock:
             was_closed, self._is_closed = self._is_closed, True
         if was_closed:
+            self._subscriptions.wait_for_close()
             return
         self._is_stopped = True  # for who serves on another thread
-        self._plans.stop()
-        self._engine.close()
-        self._subscriptions.close()
-        if self._owns_log:
-            self.log.close()
-        closed(self)
+        try:
+            self._plans.stop()
+            self._engine.close()
+            self._subscriptions.close()
+            if self._owns_log:
+                self.log.close()
+            closed(self)
+        finally:
+            self._subscriptions.is_over.set()
 
     def __getstate__(self) -> NoReturn:
         """Refuse to travel to another process.

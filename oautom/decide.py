@@ -113,8 +113,12 @@ def _release(step: StepState, attempt: int) -> list[Trigger]:
 
 
 def _decide(step: StepState, decision: Decide) -> list[Trigger]:
-    if step.state != "running" or step.kind != "approval":
-        return []  # somebody else was quicker
+    if step.kind != "approval" or not step.attempt or step.state == "pending":
+        return []  # it has not been asked
+    if step.state != "running":  # somebody or something else was quicker
+        what = "approved" if decision.objection is None else "rejected"
+        late = MappingProxyType({"decision": what, "by": decision.by})
+        return [Trigger(step, "late_result", step.attempt, late)]
     told: dict[str, Any] = {"output": {"by": decision.by, "data": decision.data}}
     if decision.objection is not None:
         why = f": {decision.objection}" if decision.objection else ""
@@ -268,12 +272,15 @@ def _why_skipped(step: StepState) -> Mapping[str, Any]:
 
 
 def _why_blocked(step: StepState) -> Mapping[str, Any]:
-    """Return which upstream is to blame, and what failed in the first place."""
+    """Return which upstream is to blame, and the name of what failed in the first place.
+
+    Its error stands in its own event: a large one before many dependants is kept once.
+    """
     upstreams = [step.vect.steps[name] for name in step.vect.graph.upstreams[step.name]]
     culprit = next(each for each in upstreams if each.state in _BAD_ENDS)
     error = culprit.error
     if culprit.state == "failed":
-        error = f"upstream '{culprit.name}' failed: {error}"
+        error = f"upstream '{culprit.name}' failed"
     return MappingProxyType({"upstream": culprit.name, "error": error})
 
 

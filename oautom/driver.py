@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import datetime
 from queue import SimpleQueue
-from typing import Generic, TypeVar
-
-from transitions import MachineError
+from time import monotonic
+from typing import Any, Generic, TypeVar
 
 from oautom.clock import A_DAY, Clock, Timers
 from oautom.errors import EngineError, LogError
+from oautom.messages import Call
 
 T = TypeVar("T")
+
+CALL_SECONDS = 30.0
+"""How long a call waits for whoever drives, if it is not told otherwise."""
 
 
 class Driver(ABC, Generic[T]):
@@ -45,10 +50,15 @@ class Driver(ABC, Generic[T]):
         self._changed = threading.Condition()
         self._driver: int | None = None
         self._is_closed = False
+        self._calls: deque[Call] = deque()  # those that are not claimed yet, and some that are
 
     @abstractmethod
     def tick(self, messages: list[T]) -> None:
         """Let all that `messages` ask for, and all that follows from it, happen."""
+
+    @abstractmethod
+    def carry_out(self, calls: list[Call]) -> None:
+        """Do what calls ask for, in a tick that takes nothing else."""
 
     @abstractmethod
     def is_idle(self) -> bool:
@@ -111,13 +121,98 @@ class Driver(ABC, Generic[T]):
                 self._wait_for_others(until, deadline, may_drive)
         return True
 
+    def call(self, call: Call, timeout: float = CALL_SECONDS, *, may_drive: bool = True) -> Any:
+        """Have a call done, and return its result when the log has what came of it.
+
+        While another thread drives, that one does it. If nobody drives, this thread does: with all
+        other calls that wait, in one commit, and nothing else. On the thread that drives itself, in
+        a step or receiver, the call is part of the next commit, and None is returned at once.
+
+        Args:
+            call: The call.
+            timeout: Seconds to wait for the thread that drives, while a step or receiver has it.
+            may_drive: Whether this thread may do it.
+
+        Raises:
+            EngineError: The time was up, or the app is closed; nothing was done.
+            LogError: The engine has stopped.
+            OAutomError: What is asked was refused.
+        """
+        self._raise_failure()
+        if self.is_here:
+            self.put(call)  # type: ignore[arg-type] # a call is a message of all
+            return None
+        self._calls.append(call)
+        self.put(call)  # type: ignore[arg-type] # as above
+        try:
+            self._wait_for_answer(call, timeout, may_drive=may_drive)
+        finally:
+            with suppress(ValueError):  # whoever has done it may have taken it out
+                self._calls.remove(call)
+        if call.error is not None:
+            raise call.error
+        return call.result
+
+    def _wait_for_answer(self, call: Call, timeout: float, *, may_drive: bool) -> None:
+        deadline = monotonic() + timeout  # of the world: the clock of a simulation may stand still
+        while not call.is_answered:
+            if may_drive and self._take_wheel():
+                try:
+                    self._do_calls()
+                finally:
+                    self._leave_wheel()
+                continue
+            is_in_time = self._wait_for_news(call, deadline, may_drive)
+            if not call.is_answered and (self.failure or self._is_closed or not is_in_time):
+                if call.claim():
+                    self._refuse_call(timeout)
+                deadline = monotonic() + A_DAY  # it is being committed
+
+    def _do_calls(self) -> None:
+        calls = []
+        while self._calls:
+            calls.append(self._calls.popleft())
+        self.carry_out(calls)
+
+    def _wait_for_news(self, call: Call, deadline: float, may_drive: bool) -> bool:
+        """Wait until a call is answered, or this thread may do it; False at the timeout."""
+
+        def is_news() -> bool:
+            wheel_is_free = may_drive and self._driver is None
+            is_over = self.failure is not None or self._is_closed
+            return call.is_answered or wheel_is_free or is_over
+
+        with self._changed:
+            return self._changed.wait_for(is_news, max(0.0, deadline - monotonic()))
+
+    def _refuse_call(self, timeout: float) -> None:
+        self._raise_failure()
+        if self._is_closed:
+            raise EngineError("the app is closed; make a new OAutom")
+        raise EngineError(
+            f"a step or receiver has had the thread of the engine for {timeout:g} seconds; nothing "
+            "was done: try again, or use executor='threads'"
+        )
+
+    def answer(self, calls: Iterable[Call]) -> None:
+        """Tell those who wait that their calls have been done, and what came of them."""
+        with self._changed:
+            for call in calls:
+                call.is_answered = True
+            self._changed.notify_all()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this thread drives, in a step or a receiver."""
+        return self._driver == threading.get_ident()
+
     def check_thread(self, what: str = "wait for a Vect") -> None:
         """Refuse a call that would wait for the very thread that it is on.
 
         Raises:
             EngineError: This thread drives, in a step or a receiver.
         """
-        if self._driver == threading.get_ident():
+        if self.is_here:
             raise EngineError(
                 f"a step or receiver on the scheduler's own thread cannot {what}, it would wait "
                 "for itself; use another thread or executor='threads'"
@@ -140,13 +235,17 @@ class Driver(ABC, Generic[T]):
                 self._leave_wheel()
 
     def _raise_failure(self) -> None:
-        if isinstance(self.failure, MachineError):
-            raise EngineError(f"this is a bug in oautom: {self.failure}") from self.failure
         if self.failure is not None:
-            raise LogError(
-                f"the engine has stopped, its log cannot be written: {self.failure}; nothing has "
-                "been started that is not in the log"
-            ) from self.failure
+            raise self.failure_error()
+
+    def failure_error(self) -> LogError:
+        """Return the error that says why nothing moves any more."""
+        error = LogError(
+            f"the engine has stopped, its log cannot be written: {self.failure}; nothing has been "
+            "started that is not in the log"
+        )
+        error.__cause__ = self.failure
+        return error
 
     def _take_wheel(self) -> bool:
         with self._changed:

@@ -7,19 +7,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from oautom.awaiting import Awaiting
-from oautom.commands import Command
-from oautom.errors import EngineError, LogError, SettingError
+from oautom.commands import Begin, Cancel, Command, Retry
+from oautom.driver import CALL_SECONDS
+from oautom.errors import EngineError, LogError, OAutomError, SettingError
 from oautom.events.event import Event
-from oautom.events.log import EventLog, PrunedVect
-from oautom.explain import explain
+from oautom.events.log import EventLog, PrunedVect, old_vects
+from oautom.events.replay import replay
+from oautom.explain import NO_FACTS, Facts, explain
 from oautom.flow import Flow
 from oautom.interrupts import follow, system_signals
-from oautom.messages import Asked, Nudge
+from oautom.messages import Asked, Call, Nudge
 from oautom.run import Run, status_of
 from oautom.scheduler import Scheduler
+from oautom.states import VECT_ENDS
 
 
 class OAutomMode(StrEnum):
@@ -44,6 +48,10 @@ class OAutomMode(StrEnum):
             raise SettingError(f"mode must be one of {known}, not {mode!r}") from None
 
 
+LOCK_SECONDS = 0.05
+"""How long `explain` waits for a tick to end."""
+
+
 class ForegroundEngine:
     """Nothing moves until somebody waits, and it moves on the thread that waits.
 
@@ -51,9 +59,13 @@ class ForegroundEngine:
     signal takes its usual course.
     """
 
+    _may_drive = True
+
     def __init__(self, scheduler: Scheduler, log: EventLog) -> None:
         self._scheduler = scheduler
         self._log = log
+        self._pruning = threading.Lock()
+        self.prepare: Callable[[], object] = bool  # ends what a dead program has left at work
         self._awaiting = Awaiting(scheduler, self._drive)
         self._waits = scheduler.waits
         self._waits.drive = self._drive
@@ -61,13 +73,57 @@ class ForegroundEngine:
         self._waits.is_over = scheduler.has_stopped
 
     def begin(self, run: Run) -> None:
-        """Take in a new run.
+        """Take in a new run, which is created with the next tick; it is waited for by nobody.
 
         Raises:
             VectAlreadyRunningException: As many of its flow are open as may be.
         """
         self._scheduler.roster.admit(run)
-        self._scheduler.begin(run)
+        self._scheduler.put(Begin(run.id))
+
+    def create(self, vect: str, timeout: float) -> None:
+        """Return when the log has that a Vect was begun.
+
+        Args:
+            vect: The id of one that was taken in, by `admit`, here or by another thread.
+            timeout: Seconds to wait while a step or receiver has the thread of the engine.
+
+        Raises:
+            EngineError: The time was up, or the app is closed: the start was withdrawn.
+            LogError: The engine has stopped.
+        """
+        run = self._scheduler.roster.runs.get(vect)
+        if run is None or run.is_created:
+            return
+        try:
+            self._call(run, partial(self._scheduler.create, run), timeout)
+        except OAutomError:
+            if not run.is_created:
+                self._scheduler.roster.drop(run)
+            raise
+
+    def begin_soon(self, vect: str) -> None:
+        """Have a Vect begin with the next tick, if it has not."""
+        run = self._scheduler.roster.runs.get(vect)
+        if run is not None and not run.is_created:
+            self._scheduler.put(Begin(vect))
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this thread is the one that drives."""
+        return self._scheduler.is_here
+
+    def knows(self, vect: str) -> bool:
+        """Whether a Vect moves, or has moved, in this engine."""
+        return vect in self._scheduler.roster.runs
+
+    def admit(self, run: Run) -> None:
+        """Take in a new run, for `create`; errors as of `begin`."""
+        self._scheduler.roster.admit(run)
+
+    def _call(self, run: Run, do: Callable[[], Any], timeout: float = CALL_SECONDS) -> None:
+        """Have something done in a tick, and return when the log has what came of it."""
+        self._scheduler.call(Call(run.id, do), timeout, may_drive=self._may_drive)
 
     def check_room(self, flow: Flow, at: datetime | None) -> None:
         """Refuse one more Vect of a flow where it is one too many; as `Roster.check_room`."""
@@ -119,21 +175,51 @@ class ForegroundEngine:
                         self._scheduler.runner.interrupt(request.vect)
 
     def prune(self, older_than: datetime) -> list[PrunedVect]:
-        """Take the Vects that ended before an instant out of the log and of memory."""
-        held = self._scheduler.let_go(older_than)
-        return self._log.prune(older_than, keep=held)
+        """Take the Vects that ended before an instant out of the log and of memory.
+
+        First the thread that drives lets go of them, so that nothing begins with them any more;
+        where the log cannot be pruned then, it has them back.
+        """
+        scheduler = self._scheduler
+        with self._pruning:
+            entries = self._log.vects()
+            old = [vect.id for vect in old_vects(entries, older_than, ())]
+            parents = {vect.id for vect in entries if vect.state not in VECT_ENDS}
+            do = partial(scheduler.let_go, old, parents, older_than)
+            call = Call("", do)
+            left = do() if scheduler.is_here else scheduler.call(call, may_drive=self._may_drive)
+            try:
+                kept = {*old, *list(scheduler.roster.runs)} - left.keys()
+                gone = self._log.prune(older_than, keep=kept)
+            except BaseException:
+                scheduler.roster.keep(left)
+                raise
+            scheduler.roster.gone(left)
+            return gone
 
     def cancel(self, run: Run, reason: str) -> None:
-        """Ask for the end of a run."""
-        self._scheduler.cancel(run, reason)
+        """End a run; return when the log has it."""
+        self._scheduler.runner.interrupt(run.id)
+        self.obey(run, Cancel(run.id, reason))
 
-    def ask(self, run: Run, command: Command) -> None:
-        """Have a command obeyed that concerns a run."""
-        self._scheduler.ask(run, command)
+    def obey(self, run: Run, command: Command) -> None:
+        """Do what a person asks of a run, and return when the log has what came of it.
 
-    def retry(self, run: Run) -> None:
-        """Have a run go on that has failed or was cancelled; errors as of the scheduler."""
-        self._scheduler.retry(run)
+        Raises:
+            OAutomError: It makes no sense now.
+            EngineError: The engine did not come to it in time, or the app is closed.
+            LogError: The engine has stopped.
+        """
+        scheduler = self._scheduler
+        if isinstance(command, Retry) and not scheduler.is_here:
+            self.prepare()
+        if not scheduler.is_here:
+            self._call(run, partial(scheduler.obey, run, command))
+            return
+        scheduler.check(run, command)  # what is wrong by now is told now
+        if isinstance(command, Retry):
+            scheduler.roster.readmit(run)  # so that nobody takes it for ended in between
+        scheduler.ask(run, command)
 
     def check_value(self, value: object) -> None:
         """Refuse a value that the log cannot keep; errors as of the log."""
@@ -144,21 +230,31 @@ class ForegroundEngine:
         return self._log.read(vect=run.id)
 
     def status(self, run: Run) -> dict[str, Any]:
-        """Return the state of a run between two ticks."""
-        with self._scheduler.lock:
-            return status_of(run.state)
+        """Return the state of a run as of its last commit."""
+        run.state  # noqa: B018 - one that is read on demand is read before the lock is taken
+        with self._scheduler.showing:
+            return status_of(run)
 
     def explain(self, run: Run, step: str) -> str:
-        """Return why a step of a run is, or is not, running, as of between two ticks."""
+        """Return why a step of a run is, or is not, running, as of its last commit."""
         scheduler = self._scheduler
-        failure = scheduler.failure
-        with scheduler.lock:
-            facts = scheduler.outlook.facts(run, step)._replace(
-                failure="" if failure is None else str(failure) or type(failure).__name__,
-                halted=scheduler.halted,
-                is_undriven=self._is_undriven(),
-            )
+        if not scheduler.lock.acquire(timeout=LOCK_SECONDS):
+            # A tick is being committed, which may take a while: the log tells how it was before.
+            state = replay(self._log.read(vect=run.id)).get(run.id) or run.first_state()
+            return explain(state.steps[step], scheduler.now(), self._facts(NO_FACTS))
+        try:
+            facts = self._facts(scheduler.outlook.facts(run, step))
             return explain(run.state.steps[step], scheduler.now(), facts)
+        finally:
+            scheduler.lock.release()
+
+    def _facts(self, facts: Facts) -> Facts:
+        failure = self._scheduler.failure
+        return facts._replace(
+            failure="" if failure is None else str(failure) or type(failure).__name__,
+            halted=self._scheduler.halted,
+            is_undriven=self._is_undriven(),
+        )
 
     def _is_undriven(self) -> bool:
         return not self._scheduler.is_driven
@@ -203,7 +299,8 @@ class ForegroundEngine:
             await self._awaiting.look_again(lambda: self._is_done(run))
 
     def _is_done(self, run: Run) -> bool:
-        return self._scheduler.is_over(run) or bool(self._scheduler.halted)
+        is_held_up = run.held_up is not None
+        return self._scheduler.is_over(run) or is_held_up or bool(self._scheduler.halted)
 
     def _has_ended(self, run: Run) -> bool:
         """Whether a run is over; nobody can wait for it in an engine that was halted.
@@ -211,6 +308,8 @@ class ForegroundEngine:
         Raises:
             EngineError: It goes on in another life only.
         """
+        if run.held_up is not None:
+            raise run.held_up
         if self._scheduler.halted and not self._scheduler.is_over(run):
             raise EngineError(
                 f"the engine was stopped ({self._scheduler.halted}); vect '{run.id}' is open in "
@@ -245,6 +344,8 @@ class ForegroundEngine:
 
 class BackgroundEngine(ForegroundEngine):
     """A thread of its own drives while there is something to do; the program waits for its end."""
+
+    _may_drive = False
 
     def __init__(self, scheduler: Scheduler, log: EventLog) -> None:
         super().__init__(scheduler, log)

@@ -5,7 +5,7 @@ All derive from `OAutomError`; the facts of a message are attributes too. Import
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Self
 
@@ -267,6 +267,9 @@ class NotJsonError(OAutomError, ValueError):
         what = f"its part {where}" if where else "the value"
         is_why = f"is a {type(part).__name__} that JSON cannot keep as it is: {shown(part)}"
         remedy = "; use text, finite numbers, lists, and dictionaries of these"
+        if isinstance(part, Mapping | tuple | set | frozenset):
+            kind = "dict" if isinstance(part, Mapping) else "list"
+            remedy = f"; make it {kind}(...){remedy}"
         super().__init__(f"{what}, {shown(part)}, {why}" if why else f"{what} {is_why}{remedy}")
         self.where = where
 
@@ -286,6 +289,30 @@ class ValueTooLargeError(OAutomError, ValueError):
         )
         self.size_bytes = size_bytes
         self.limit_bytes = limit_bytes
+
+
+class SubscriptionFailingError(OAutomError, RuntimeError):
+    """A subscription tries one event again and again; its `__cause__` is what was raised last.
+
+    Attributes:
+        name: The name of the subscription.
+        seq: Number of the event.
+        attempts: How often it was tried by now.
+    """
+
+    def __init__(self, name: str, seq: int, attempts: int, *, is_of_log: bool = False) -> None:
+        what = (
+            f"the log could not be read for subscription {name!r} {attempts} times, from event "
+            f"{seq} on, and is tried"
+            if is_of_log
+            else f"the function of subscription {name!r} has raised {attempts} times on event "
+            f"{seq}, and is called"
+        )
+        remedy = "" if is_of_log else ", or subscribe with give_up_after=n"
+        super().__init__(f"{what} again and again; remove the cause{remedy}")
+        self.name = name
+        self.seq = seq
+        self.attempts = attempts
 
 
 class WorkerDiedError(OAutomError, RuntimeError):
@@ -387,6 +414,8 @@ class InvariantError(InvalidHistoryError):
 
 def shown(value: object, characters_max: int = _REPR_SHOWN) -> str:
     """Return the `repr()` of a value, cut short; it is the user's, and may raise."""
+    if type(value) is str or type(value) is bytes:
+        value = value[: characters_max + 1]  # it may be as large as the memory
     try:
         text = repr(value)
     except Exception as error:  # see above

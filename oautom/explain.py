@@ -41,6 +41,7 @@ class Facts(NamedTuple):
         child: The state of the Vect that the step runs, if it does; `waiting` before it begins.
         awaited: The Vects for which the code of the step waits, by their ids.
         is_returning: The code of the step has waited for a Vect, and needs a worker to go on.
+        is_at_work: An earlier attempt of the step was told to stop, and has not ended yet.
     """
 
     failure: str = ""
@@ -56,6 +57,7 @@ class Facts(NamedTuple):
     child: str = ""
     awaited: Sequence[str] = ()
     is_returning: bool = False
+    is_at_work: bool = False
 
 
 NO_FACTS: Final = Facts()
@@ -137,9 +139,8 @@ class _View(NamedTuple):
 
     def of(self, name: str) -> _View:
         """Return another step of the same Vect; what is known of one step only is left out."""
-        facts = self.facts._replace(
-            ahead=0, higher=0, poll_interval=0.0, child="", awaited=(), is_returning=False
-        )
+        facts = self.facts._replace(ahead=0, higher=0, poll_interval=0.0, child="")
+        facts = facts._replace(awaited=(), is_returning=False, is_at_work=False)
         return _View(self.step.vect.steps[name], self.now, facts)
 
     def open_upstreams(self) -> list[str]:
@@ -220,6 +221,8 @@ def _due(view: _View) -> str:
     facts = view.facts
     if view.hindrance:
         return f"is due to start, but {view.hindrance}"
+    if facts.is_at_work:
+        return f"waits for the end of its attempt {view.step.attempt}, which is at work still"
     if view.step.kind in ANSWERLESS:
         return "is about to start"
     parent = view.step.parent

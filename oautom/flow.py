@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Protocol, Unpack, overload
+from typing import Any, Final, Protocol, Unpack, cast, overload
 
 from oautom.errors import (
     CrossFlowDependencyError,
@@ -12,13 +12,18 @@ from oautom.errors import (
     DuplicateStepError,
     FlowError,
     FlowFrozenError,
+    SettingError,
+    UnknownStepError,
+    shown,
 )
-from oautom.executions.base import Execution, StepOptions, wrong_retry, wrong_timeout
+from oautom.executions.base import Execution, StepOptions, retry_of, timeout_of
 from oautom.executions.function import StepFunction
 from oautom.graph import Graph
 from oautom.params import Params
+from oautom.pool import Pool
 from oautom.references import ParamReference
 from oautom.retry import RetryPolicy
+from oautom.values import at_heart, is_unicode, plain_count, plain_text
 from oautom.wiring import check_wiring
 
 
@@ -71,33 +76,31 @@ class Flow:
         max_async: int = 1000,
         description: str = "",
     ) -> None:
-        check_name("flow", name)
+        name = check_name("flow", name)
         if not callable(getattr(app, "add", None)) or hasattr(app, "add_edges"):
             raise FlowError(f"flow '{name}': app must be an OAutom, not {app!r}", flow=name)
-        if not isinstance(max_active_vects, int) or max_active_vects < 1:
+        if (limit := plain_count(max_active_vects)) is None:
+            given = shown(max_active_vects)
             raise FlowError(
-                f"flow '{name}': max_active_vects must be a positive int, not {max_active_vects!r}",
-                flow=name,
+                f"flow '{name}': max_active_vects must be a positive int, not {given}", flow=name
             )
-        if type(max_async) is not int or max_async < 1:
+        if (most_async := plain_count(max_async)) is None:
+            given = shown(max_async)
             raise FlowError(
-                f"flow '{name}': max_async must be a positive int, not {max_async!r}", flow=name
-            )
-        if not isinstance(description, str):
-            raise FlowError(
-                f"flow '{name}': description must be text, not {description!r}", flow=name
+                f"flow '{name}': max_async must be a positive int, not {given}", flow=name
             )
         self.name = name
         self.app = app
-        if problem := wrong_retry(retry) or wrong_timeout(timeout):
-            raise FlowError(f"flow '{name}': {problem}", flow=name)
-        self.max_active_vects = max_active_vects
-        self.retry = retry
-        self.timeout = timeout
-        self.max_async = max_async
-        self.description = description
+        self.max_active_vects = limit
+        self.max_async = most_async
+        try:
+            self.description = plain_text(description, "description")
+            self.retry = retry_of(retry)
+            self.timeout = timeout_of(timeout)
+        except SettingError as error:
+            raise FlowError(f"flow '{name}': {error}", flow=name) from None
         self.params = Params(name, params)
-        self._steps: dict[str, Execution] = {}
+        self._steps = _Steps(name)
         self.steps: Mapping[str, Execution] = MappingProxyType(self._steps)
         self._edges: dict[str, list[str]] = {}
         self._graph: Graph | None = None
@@ -130,7 +133,7 @@ class Flow:
             ParamError: The flow has no such parameter.
         """
         self.params[name]
-        return ParamReference(self, name)
+        return ParamReference(self, at_heart(name))
 
     @overload
     def step(self, function: Callable[..., Any], /) -> StepFunction: ...
@@ -181,12 +184,28 @@ class Flow:
             DuplicateStepError: There is a step of this name.
             FlowFrozenError: The flow has been started.
         """
-        check_name(f"flow '{self.name}': step", step.name, flow=self.name)
+        step.name = check_name(f"flow '{self.name}': step", step.name, flow=self.name)
         if step.name in self._steps:
             raise DuplicateStepError(self.name, step.name)
         self._check_open(step.name)
+        self._check_pool(step)
         self._steps[step.name] = step
         self._graph = None
+
+    def _check_pool(self, step: Execution) -> None:
+        """Refuse a pool that the app knows with another number of slots."""
+        known: dict[str, tuple[Pool, str]] | None = getattr(self.app, "pools", None)
+        if step.pool is None or known is None:
+            return
+        who = f"step '{step.name}' of flow '{self.name}'"
+        other, first = known.setdefault(step.pool.name, (step.pool, who))
+        if other.slots != step.pool.slots:
+            raise FlowError(
+                f"{who}: pool '{other.name}' has {step.pool.slots} slots here, and "
+                f"{other.slots} for {first}; pools of one name are one pool, make it once",
+                flow=self.name,
+                step=step.name,
+            )
 
     def add_edges(self, step: Execution, upstreams: Iterable[Execution]) -> None:
         """Have `step` wait for `upstreams`; `depends` and `>>` do so. All of them, or none.
@@ -218,13 +237,18 @@ class Flow:
             raise FlowFrozenError(self.name, step)
 
     def validate(self) -> None:
-        """Check the whole flow. The first start does so by itself.
+        """Check the whole flow, and those that its steps run. The first start does so by itself.
 
         Raises:
             CycleError: Steps wait for each other in a circle; names the circle.
             FlowError: What a step is given surely cannot be what its function takes, as both are
-                annotated; or a function of `@flow.step` is never called.
+                annotated; a function of `@flow.step` is never called; flows run each other in a
+                circle; or a step that runs a flow keeps the slots of a pool that this needs.
         """
+        check_wiring(self)
+
+    def check_steps(self) -> None:
+        """Check the steps by themselves; errors as of `validate`, which calls it."""
         if (cycle := self.graph.find_cycle()) is not None:
             raise CycleError(self.name, cycle)
         for function in self._step_functions:
@@ -235,7 +259,6 @@ class Flow:
                     flow=self.name,
                     step=function.name,
                 )
-        check_wiring(self)
 
     def freeze(self) -> None:
         """Check the flow and take no more changes; the first start does so.
@@ -276,18 +299,34 @@ class Flow:
         return f"<Flow '{self.name}' of {len(self._steps)} steps>"
 
 
+class _Steps(dict[str, Execution]):
+    """Steps by name; of a name that is none, the error tells which there are."""
+
+    def __init__(self, flow: str) -> None:
+        super().__init__()
+        self._flow = flow
+
+    def __missing__(self, name: object) -> Execution:
+        raise UnknownStepError(self._flow, str(name), self)
+
+
 _BLANKS = " \t\n\r\f\v"
+NAME_MAX: Final = 4096
+"""How many characters the name of a flow, step, Vect or plan may have."""
 
 
-def check_name(what: str, name: object, *, flow: str | None = None) -> None:
-    """Refuse what cannot name a flow, step or Vect in a log, an environment and a terminal.
+def check_name(what: str, name: object, *, flow: str | None = None) -> str:
+    """Return as an exact `str` what names a flow, step or Vect in a log and an environment.
 
     Raises:
-        FlowError: The name is no text, is blank, holds a NUL, or is not valid Unicode.
+        FlowError: The name is no text, is blank, holds a NUL, is not valid Unicode, or too long.
     """
+    given, name = name, at_heart(name)
     problem = None
-    if not isinstance(name, str):
+    if type(name) is not str:
         problem = "must be text"
+    elif len(name) > NAME_MAX:
+        problem = f"must have at most {NAME_MAX} characters"
     elif not name.strip(_BLANKS):
         problem = "must not be blank"
     elif "\0" in name:
@@ -295,16 +334,8 @@ def check_name(what: str, name: object, *, flow: str | None = None) -> None:
     elif not is_unicode(name):
         problem = "must be valid Unicode, without lone surrogates"
     if problem:
-        raise FlowError(f"{what} name {problem}, not {name!r}", flow=flow)
-
-
-def is_unicode(name: str) -> bool:
-    """Whether a text can be written as UTF-8: it has no lone surrogates."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        raise FlowError(f"{what} name {problem}, not {shown(given)}", flow=flow)
+    return cast("str", name)
 
 
 def _quoted(text: str, quote: str) -> str:

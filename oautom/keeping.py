@@ -1,41 +1,55 @@
-"""How the answer of a step is kept: what becomes part of an event. On the scheduler's thread."""
+"""How the answer of a step is kept: what becomes part of an event. On the thread of its worker."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from msgspec import structs
-
 from oautom.annotations import UNKNOWN
-from oautom.commands import Finished
 from oautom.conversion import keep
 from oautom.errors import OAutomError
 from oautom.events.log import EventLog
-from oautom.run import Run
-from oautom.values import readable
+from oautom.executions.work import NO_DETAILS, Outcome
+from oautom.texts import ERROR_BYTES_MAX, bounded, details_of, error_of
+from oautom.values import own_copy
 
 
-def kept(answer: Finished, runs: Mapping[str, Run], log: EventLog) -> Finished:
-    """Return an answer as the log can keep it: an output that it cannot fails the step.
+def kept(outcome: Outcome, annotation: Any, log: EventLog) -> Outcome:
+    """Return an outcome as the log can keep it: an output that it cannot fails the step.
 
-    In a durable log an output is as JSON has it, from which its type can be had back.
+    In a durable log an output is as JSON has it, from which its type can be had back. With a log in
+    memory `outcome.live` is handed on as it is, and the engine has a copy of its own. Never raises.
+
+    Args:
+        outcome: It may be anything that a step has returned or raised. Is changed.
+        annotation: The type of the output.
+        log: Where it is to be kept.
     """
-    if answer.error is not None:
-        data = {key: readable(value) for key, value in answer.data.items()}
-        return structs.replace(answer, error=readable(answer.error), data=data)
-    if answer.output is None and log.id is None:
-        return answer
     try:
-        output = answer.output if log.id is None else _plain(answer, runs.get(answer.vect))
-        log.check_value(output)
+        if outcome.error is not None:
+            _bound(outcome)
+        elif log.id is None:
+            outcome.live = outcome.output
+            outcome.output = own_copy(outcome.output)
+        elif outcome.output is not None or annotation is not UNKNOWN:
+            outcome.output = outcome.live = keep(outcome.output, annotation)
+            log.check_value(outcome.output)
     except OAutomError as error:
-        return structs.replace(answer, output=None, error=f"its output cannot be kept: {error}")
-    return answer if output is answer.output else structs.replace(answer, output=output)
+        return _unkept(outcome, str(error))
+    except BaseException as error:  # what a step returns is the user's, it may do anything
+        return _unkept(outcome, error_of(error))
+    return outcome
 
 
-def _plain(answer: Finished, run: Run | None) -> Any:
-    kind = UNKNOWN if run is None else run.output_type(run.state.steps[answer.step])
-    if kind is UNKNOWN:  # the log looks at it by itself
-        return answer.output
-    return keep(answer.output, kind)
+def _bound(outcome: Outcome) -> None:
+    outcome.output = outcome.live = None
+    outcome.error = bounded(str(outcome.error), ERROR_BYTES_MAX)
+    if outcome.details is not NO_DETAILS:
+        outcome.details = details_of(outcome.details)
+
+
+def _unkept(outcome: Outcome, why: str) -> Outcome:
+    """Return the failure that says why an output cannot be kept; it would be so again."""
+    error = bounded(f"its output cannot be kept: {why}", ERROR_BYTES_MAX)
+    failed = Outcome(error=error, is_retriable=False)
+    failed.log = outcome.log
+    return failed

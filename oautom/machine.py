@@ -35,6 +35,10 @@ Record = Callable[[Any, str, str, str, int | None, Mapping[str, Any]], Event]
 """Makes the event of a transition: (model, event name, source, dest, attempt, data)."""
 
 
+class NotAppendedError(Exception):
+    """The log has refused an event: its `__cause__` says why. Never leaves oautom."""
+
+
 class LoggedTransition(Transition):
     """A transition that is written to the log before the state moves.
 
@@ -49,7 +53,10 @@ class LoggedTransition(Transition):
         told = event_data.kwargs
         name = machine.event_names[event_data.event.name]
         event = machine.record(model, name, self.source, self.dest, told["attempt"], told["data"])
-        machine.emitted.send(model, event=event)
+        try:
+            machine.emitted.send(model, event=event)
+        except Exception as error:
+            raise NotAppendedError from error
         model.state = self.dest
         machine.appended.send(model, event=event)
         return True

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from oautom.commands import Cancel, Command, Decide, Pause, Resume, Retry
+from oautom.commands import Cancel, Command, Decide, Finished, Pause, Resume, Retry
 from oautom.events.event import Event
 from oautom.events.requests import Request
+from oautom.executions.work import Outcome
 from oautom.flow import Flow
 from oautom.run import Run
 from oautom.states import PLAN_EVENTS
@@ -19,11 +20,16 @@ Key = tuple[str, str, int]
 
 
 class Answer(NamedTuple):
-    """Message: the workers have done a piece of work."""
+    """Message: the workers have done a piece of work; what came of it is plain already."""
 
     key: Key
-    answer: object
-    failure: BaseException | None
+    outcome: Outcome
+
+
+class Heard(NamedTuple):
+    """Message: what has become of an attempt, as the runner has it; None if that is nothing yet."""
+
+    command: Finished | None
 
 
 class Poll(NamedTuple):
@@ -45,13 +51,15 @@ class Loan:
         key: The attempt.
 
     Attributes:
+        is_lent: The slot was lent. A message may be taken twice, where a tick was taken back.
         is_back: The step has its slot again, or had none to lend: it may go on.
     """
 
-    __slots__ = ("is_back", "key")
+    __slots__ = ("is_back", "is_lent", "key")
 
     def __init__(self, key: Key) -> None:
         self.key = key
+        self.is_lent = False
         self.is_back = False
 
 
@@ -73,6 +81,57 @@ class TakeBack(NamedTuple):
     at_once: bool
 
 
+class GraceOver(NamedTuple):
+    """Message: a function that was told to stop has had its time to tidy up."""
+
+    key: Key
+
+
+class Over(NamedTuple):
+    """Message: an attempt that was at work under another app of this program has ended."""
+
+    vect: str
+    step: str
+
+
+class Call:
+    """Message: somebody waits for what comes of it.
+
+    What it does is done once, by whatever thread drives; that thread answers when the log has it.
+
+    Args:
+        vect: Id of the Vect concerned; empty for none.
+        do: What to do, in a tick; an `OAutomError` that it raises is the answer.
+
+    Attributes:
+        result: What `do` has returned.
+        error: Why it was refused, or could not be done, or None.
+        is_answered: Result and error are there, and the log has what came of it.
+    """
+
+    __slots__ = ("_claim", "do", "error", "is_answered", "result", "vect")
+
+    def __init__(self, vect: str, do: Callable[[], Any]) -> None:
+        self.vect = vect
+        self.do = do
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.is_answered = False
+        self._claim = [None]
+
+    def claim(self) -> bool:
+        """Take it for good, to do it or to withdraw it; False for all but the first. Any thread."""
+        try:
+            self._claim.pop()
+        except IndexError:
+            return False
+        return True
+
+    def give_back(self) -> None:
+        """Have it claimed again: what has come of it was taken back."""
+        self._claim.append(None)
+
+
 class Nudge:
     """Message: nothing has happened, but look again: whether you are done, which plans are due."""
 
@@ -82,9 +141,15 @@ class Asked:
 
 
 class TakeOver(NamedTuple):
-    """Message: Vects that a dead program has left open shall go on."""
+    """Message: Vects that a dead program has left open shall go on.
+
+    Attributes:
+        runs: Those Vects.
+        is_last: All are taken over with these: steps may start.
+    """
 
     runs: tuple[Run, ...]
+    is_last: bool = True
 
 
 class Halt(NamedTuple):
@@ -133,5 +198,19 @@ def command_of(request: Request) -> Command:
 
 
 Message = (
-    Command | Answer | Poll | TimeUp | Lend | TakeBack | Nudge | Asked | TakeOver | Halt | Note
+    Command
+    | Answer
+    | Heard
+    | Poll
+    | TimeUp
+    | GraceOver
+    | Over
+    | Lend
+    | TakeBack
+    | Call
+    | Nudge
+    | Asked
+    | TakeOver
+    | Halt
+    | Note
 )

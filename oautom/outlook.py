@@ -42,6 +42,7 @@ class Outlook:
             child=self._state_of_child(run, step),
             awaited=self._waits.vects_of(key),
             is_returning=self._runner.is_returning(key),
+            is_at_work=self._runner.lingers(run.state.steps[step]),
         )
 
     def _state_of_child(self, run: Run, step: str) -> str:

@@ -11,9 +11,9 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from oautom.annotations import UNKNOWN, shown_type
-from oautom.conversion import NotConvertibleError, converted, is_supported, keep, restore
+from oautom.conversion import NotConvertibleError, converted, keep, restore, why_unsupported
 from oautom.errors import FlowError, NotJsonError, ParamError, UnknownParamError, shown
-from oautom.values import from_json, to_json
+from oautom.values import at_heart, copy_of_plain
 
 _REQUIRED: Final = object()
 NO_PARAMS: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -70,26 +70,34 @@ class Params(Mapping[str, Param]):
                 f"flow '{flow}': params must be a dictionary from names to types, not {declared!r}",
                 flow=flow,
             )
+        self._defaults: dict[str, Any] = {}  # plain
         self._by_name = {
-            name: self._checked(name, given) for name, given in (declared or {}).items()
+            at_heart(name): self._checked(at_heart(name), given)
+            for name, given in (declared or {}).items()
         }
 
     def _checked(self, name: object, given: object) -> Param:
-        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        if type(name) is not str or not name.strip() or not name.isprintable():
             raise FlowError(
                 f"flow '{self._flow}': a parameter must have a name that is text, not {name!r}",
                 flow=self._flow,
             )
         param = given if isinstance(given, Param) else Param(given)
         what = f"flow '{self._flow}': parameter '{name}'"
-        if not is_supported(param.annotation):
+        if (why := why_unsupported(param.annotation)) is not None:
+            if why.startswith("Enums"):
+                raise FlowError(
+                    f"{what} cannot be of type {shown_type(param.annotation)}: {why}; give all "
+                    "members of the enum values of one type",
+                    flow=self._flow,
+                )
             raise FlowError(
                 f"{what} must be declared with a type or a Param, not {param.annotation!r}",
                 flow=self._flow,
             )
         if not param.is_required:
             try:
-                self._kept(param, param.default)
+                self._defaults[name] = self._kept(param, param.default)
             except (NotConvertibleError, NotJsonError) as error:
                 raise FlowError(
                     f"{what} has a default that is no {shown_type(param.annotation)}, "
@@ -100,8 +108,7 @@ class Params(Mapping[str, Param]):
 
     @staticmethod
     def _kept(param: Param, value: object) -> Any:
-        plain = keep(converted(value, param.annotation), param.annotation)
-        return from_json(to_json(plain))  # a copy, so that whoever has given it may change it
+        return keep(converted(value, param.annotation), param.annotation)
 
     @property
     def told(self) -> str:
@@ -122,9 +129,9 @@ class Params(Mapping[str, Param]):
         """
         plain = self.plain_of_given(given)
         self.check_names(plain)
-        for name, param in self._by_name.items():
+        for name in self._by_name:
             if name not in plain:
-                plain[name] = self._plain_of(name, param, param.default)
+                plain[name] = copy_of_plain(self._defaults[name])
         return MappingProxyType({name: plain[name] for name in self}) if plain else NO_PARAMS
 
     def check_names(self, names: Collection[str]) -> None:
@@ -151,7 +158,7 @@ class Params(Mapping[str, Param]):
             raise self.error(f"params must be a dictionary, not {shown(given)}")
         plain = {}
         for name, value in given.items():
-            plain[name] = self._plain_of(name, self[name], value)
+            plain[at_heart(name)] = self._plain_of(at_heart(name), self[name], value)
         return plain
 
     def _plain_of(self, name: str, param: Param, value: object) -> Any:
@@ -211,7 +218,7 @@ class Params(Mapping[str, Param]):
             raise UnknownParamError(self._flow, name, self._by_name, self._listed)
         annotation = self._by_name[name].annotation if name in self else UNKNOWN
         try:
-            return restore(from_json(to_json(plain[name])), annotation)  # all of it made anew
+            return restore(plain[name], annotation)  # all of it made anew
         except NotConvertibleError as error:
             what = f"parameter '{name}' was {shown(plain[name])}, which is no longer its type"
             raise self.error(f"{what}: {error}", name) from error

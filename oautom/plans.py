@@ -20,6 +20,7 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from types import MappingProxyType
 from typing import Any, Final
 
+from oautom.annotations import UNKNOWN, members_of
 from oautom.clock import Clock
 from oautom.engine import OAutomMode
 from oautom.errors import (
@@ -103,7 +104,8 @@ class Standing:
 
     Attributes:
         next: The time that it deals with next.
-        is_waiting: That is due, and waits until its flow has room.
+        is_waiting: That is due, and waits until its flow has room, or the program is mended.
+        stuck_at: The time of which it was told that it cannot start at it.
     """
 
     def __init__(
@@ -123,6 +125,7 @@ class Standing:
         self.catch_up = catch_up
         self.next = schedule.next_time(after)
         self.is_waiting = False
+        self.stuck_at: datetime | None = None
 
     def params_at(self, time: datetime) -> Mapping[str, Any] | None:
         """Return the parameters for a time: it stands where `...` does, by its own clock."""
@@ -136,10 +139,12 @@ class Standing:
 
     def _time_for(self, name: str, local: datetime) -> object:
         declared = self.flow.params
-        wanted = declared[name].annotation if name in declared else None
-        if wanted is date:
+        wanted = members_of(declared[name].annotation) if name in declared else ()
+        if datetime in wanted:
+            return local
+        if date in wanted:
             return local.date()
-        return local.isoformat() if wanted is str else local
+        return local.isoformat() if str in wanted or UNKNOWN in wanted else local
 
     def pass_over(self, now: datetime) -> None:
         """Let the times go that have passed while nobody served."""
@@ -251,7 +256,7 @@ class Plans:
             CycleError: The flow has a cycle.
         """
         name = flow.name if name is None else name
-        check_name(f"flow '{flow.name}': plan", name, flow=flow.name)
+        name = check_name(f"flow '{flow.name}': plan", name, flow=flow.name)
         if not isinstance(catch_up, bool):
             raise SettingError(f"catch_up must be True or False, not {catch_up!r}", flow=flow.name)
         if name in self._standings:
@@ -356,9 +361,24 @@ class Plans:
         except LogError:
             raise
         except OAutomError as error:  # it could not start at any other time either
+            if standing.catch_up:  # nothing is lost: a program that is mended goes on with it
+                self._wait(standing, told, error)
+                return
             _logger.exception("plan %r cannot start at %s", standing.name, told["planned"])
             self._put(standing.flow, PLAN_SKIPPED, told | {"reason": str(error)})
         self._dealt[standing.name], standing.next = time, after
+
+    def _wait(self, standing: Standing, told: Mapping[str, str], error: OAutomError) -> None:
+        """Have a plan wait at a time at which it cannot start, and say so once."""
+        standing.is_waiting = True
+        if standing.stuck_at != standing.next:
+            standing.stuck_at = standing.next
+            _logger.error(
+                "plan %r cannot start at %s, and waits there: %s",
+                standing.name,
+                told["planned"],
+                error,
+            )
 
     def _is_known(self, flow: Flow, vect_id: str) -> bool:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from oautom.errors import SettingError, shown
+from oautom.values import at_heart, plain_count, plain_text
 
 
 class Pool(msgspec.Struct, frozen=True):
@@ -25,9 +26,12 @@ class Pool(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
-        if not isinstance(self.name, str) or not self.name.strip():
+        name = at_heart(self.name)
+        if type(name) is not str or not name.strip():
             raise SettingError(f"Pool: name must be text, and not blank, not {shown(self.name)}")
-        if not isinstance(self.slots, int) or self.slots < 1:
+        msgspec.structs.force_setattr(self, "name", plain_text(name, "Pool: name"))
+        if (slots := plain_count(self.slots)) is None:
             raise SettingError(
                 f"Pool '{self.name}': slots must be an int from 1, not {shown(self.slots)}"
             )
+        msgspec.structs.force_setattr(self, "slots", slots)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Container, Mapping
 from weakref import WeakValueDictionary
 
@@ -24,9 +25,10 @@ _logger = logging.getLogger("oautom.recovery")
 class Recalled(Run):
     """A run of an earlier program; its events are read when its state is first asked for."""
 
-    __slots__ = ("_log", "_state")
+    __slots__ = ("_loading", "_log", "_state")
 
     def __init__(self, flow: Flow, entry: VectEntry, log: EventLog) -> None:
+        self._loading = threading.Lock()
         super().__init__(flow, entry.id, is_durable=log.id is not None)
         self._log = log
         self._state: VectState | None = None
@@ -41,18 +43,38 @@ class Recalled(Run):
             )
 
     @property
+    def is_unread(self) -> bool:
+        """Whether its events have not been read yet, or cannot be."""
+        return self._state is None
+
+    @property
     def state(self) -> VectState:
-        """What the events add up to."""
+        """What the events add up to; of several threads that ask first, one reads them for all.
+
+        Raises:
+            LogError: They cannot be read, or make no sense.
+        """
         if self._state is None:
-            found = replay(self._log.read(vect=self.id)).get(self.id)
-            if found is None:
-                raise LogError(f"the log has lost the events of vect '{self.id}'")
-            self._state = found
+            with self._loading:
+                if self._state is None:
+                    self._state = self._load()
         return self._state
 
     @state.setter
     def state(self, state: VectState) -> None:
         self._state = state
+
+    def _load(self) -> VectState:
+        try:
+            found = replay(self._log.read(vect=self.id)).get(self.id)
+        except LogError:
+            raise
+        except Exception as error:  # whatever comes of data that no version of ours has written
+            what = f"the events of vect '{self.id}' make no sense: {type(error).__name__}: {error}"
+            raise LogError(what) from error
+        if found is None:
+            raise LogError(f"the log has lost the events of vect '{self.id}'")
+        return found
 
 
 class Archive:
@@ -71,6 +93,7 @@ class Archive:
         self._pruned: dict[str, PrunedVect] | None = None
         self._vects: WeakValueDictionary[str, Vect] = WeakValueDictionary()
         self._runs: WeakValueDictionary[str, Recalled] = WeakValueDictionary()
+        self._lock = threading.Lock()  # of what is held weakly: there is one run of a Vect
         self._unfit: list[Recalled] = []
 
     def entries(self) -> Mapping[str, VectEntry]:
@@ -83,14 +106,17 @@ class Archive:
 
     def vect(self, entry: VectEntry, flow: Flow) -> Vect:
         """Return the Vect of an entry; the same one as long as anybody has it."""
-        vect = self._vects.get(entry.id)
-        if vect is None:
-            vect = self._vects[entry.id] = Vect(self.run(entry, flow), self._engine)
-        return vect
+        run = self.run(entry, flow)
+        with self._lock:
+            vect = self._vects.get(entry.id)
+            if vect is None:
+                vect = self._vects[entry.id] = Vect(run, self._engine)
+            return vect
 
     def run(self, entry: VectEntry, flow: Flow) -> Recalled:
         """Return the run of an entry; the same one as long as anybody has it."""
-        return self._runs.setdefault(entry.id, Recalled(flow, entry, self._log))
+        with self._lock:
+            return self._runs.setdefault(entry.id, Recalled(flow, entry, self._log))
 
     def resume(self, flows: Mapping[str, Flow], known: Container[str]) -> list[Vect]:
         """Have the open Vects go on whose flow is as it was, and return them.
@@ -116,10 +142,16 @@ class Archive:
         return resumed
 
     def _is_fit(self, run: Recalled) -> bool:
-        if run.state.state in VECT_ENDS:  # cancelled meanwhile
+        try:
+            state = run.state
+        except LogError as error:  # all others go on
+            run.held_up = error
+            self._unfit.append(run)
             return False
-        differences = run.state.graph.differences(run.flow.graph)
-        differences += run.flow.params.differences(run.state.params)
+        if state.state in VECT_ENDS:  # cancelled meanwhile
+            return False
+        differences = state.graph.differences(run.flow.graph)
+        differences += run.flow.params.differences(state.params)
         if differences:
             run.held_up = FlowChangedError(run.flow.name, run.id, differences)
         else:
@@ -128,9 +160,9 @@ class Archive:
             self._unfit.append(run)
         return run.held_up is None
 
-    def unfit(self) -> list[OAutomError]:
+    def unfit(self) -> list[tuple[Run, OAutomError]]:
         """Return why Vects could not be resumed, of those that have not been given up."""
-        return [run.held_up for run in self._unfit if run.held_up is not None]
+        return [(run, run.held_up) for run in self._unfit if run.held_up is not None]
 
     def pruned(self) -> Mapping[str, PrunedVect]:
         """Return the Vects whose events are gone, by their ids."""
@@ -151,11 +183,17 @@ class Archive:
             _logger.warning("process %d, left by a dead program, was ended", pid)
 
     def _has_answered(self, environment: Mapping[str, str]) -> bool:
-        """Whether the attempt that a process belongs to is over: it was left behind on purpose."""
+        """Whether the attempt that a process belongs to has ended by itself.
+
+        Then it was left behind on purpose; not so one that was cancelled, or abandoned.
+        """
         vect, step = environment.get("OAUTOM_VECT"), environment.get("OAUTOM_STEP")
         attempt = environment.get("OAUTOM_ATTEMPT")
         return vect is not None and any(
-            event.step == step and str(event.attempt) == attempt and is_answer(event)
+            event.step == step
+            and str(event.attempt) == attempt
+            and is_answer(event)
+            and "abandoned" not in event.data
             for event in self._log.read(vect=vect)
         )
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from oautom.annotations import field_names
 from oautom.errors import FlowError, shown
+from oautom.values import at_heart
 
 if TYPE_CHECKING:
     from oautom.flow import Flow
@@ -47,9 +48,10 @@ class Reference(ABC):
         Raises:
             FlowError: The key is neither text nor a whole number.
         """
-        if not isinstance(key, str | int) or isinstance(key, bool):
+        given, key = key, at_heart(key)
+        if type(key) is not str and type(key) is not int:
             raise FlowError(
-                f"{self!r} has no part [{key!r}]; a key must be text or a whole number",
+                f"{self!r} has no part [{shown(given)}]; a key must be text or a whole number",
                 flow=getattr(self.flow, "name", None),
             )
         return type(self)(self.flow, self.name, (*self.path, key))

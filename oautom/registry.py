@@ -14,7 +14,13 @@ from datetime import datetime
 from typing import Any
 
 from oautom.engine import ForegroundEngine
-from oautom.errors import FlowError, UnknownFlowError, UnknownVectError, ValueTooLargeError
+from oautom.errors import (
+    FlowError,
+    OAutomError,
+    UnknownFlowError,
+    UnknownVectError,
+    ValueTooLargeError,
+)
 from oautom.events.event import NO_DATA
 from oautom.events.log import EventLog, PrunedVect, VectEntry
 from oautom.flow import Flow
@@ -58,7 +64,9 @@ class Vects:
                 yield vect
 
     def start(self, flow: Flow, params: object, vect_id: str | None) -> Vect:
-        """Return the Vect of this id, or start a new one; recover before, if that was not done.
+        """Return the Vect of this id, or take in a new one; recover before, if that was not done.
+
+        `create` has it begin.
 
         Raises:
             VectAlreadyRunningException: `max_active_vects` of the flow are open.
@@ -71,7 +79,26 @@ class Vects:
             if params is not None:
                 flow.params.check_same(known.id, known.status()["params"], params)
             return known
-        return self.begin(self.new(flow, vect_id or os.urandom(8).hex(), params))
+        run = self.new(flow, vect_id or os.urandom(8).hex(), params)
+        self._engine.admit(run)
+        return self._known(run)
+
+    def create(self, vect: Vect, timeout: float) -> None:
+        """Return when the log has that a Vect was begun; errors as of `ForegroundEngine.create`."""
+        try:
+            self._engine.create(vect.id, timeout)
+        except OAutomError:
+            if not self._engine.knows(vect.id):  # it was withdrawn
+                self._moving.pop(vect.id, None)
+            raise
+
+    def begin_soon(self, vect: Vect) -> None:
+        """Have a Vect begin with the next tick, if it has not."""
+        self._engine.begin_soon(vect.id)
+
+    def _known(self, run: Run) -> Vect:
+        vect = self._moving[run.id] = Vect(run, self._engine)
+        return vect
 
     def new(
         self, flow: Flow, vect_id: str, params: object, origin: Mapping[str, Any] = NO_DATA
@@ -102,8 +129,7 @@ class Vects:
             VectAlreadyRunningException: `max_active_vects` of its flow are open.
         """
         self._engine.begin(run)
-        vect = self._moving[run.id] = Vect(run, self._engine)
-        return vect
+        return self._known(run)
 
     def _check_kept(self, flow: Flow, plain: Mapping[str, Any]) -> None:
         try:
@@ -172,8 +198,8 @@ class Vects:
         Raises:
             FlowChangedError: One is left from an earlier program, and the flow has changed.
         """
-        for error in self._archive.unfit():
-            if error.flow == flow.name:
+        for run, error in self._archive.unfit():
+            if run.flow is flow and isinstance(error, FlowError):
                 raise error
 
     def recover(self) -> list[Vect]:
@@ -183,15 +209,17 @@ class Vects:
             FlowChangedError: A Vect does not go on, since its flow has changed; all others do.
         """
         resumed = self._recover()
-        for error in self._archive.unfit():
-            raise error
+        for _, error in self._archive.unfit():
+            if isinstance(error, FlowError):
+                raise error
+            _logger.error("%s", error)
         return resumed
 
     def recover_once(self) -> None:
-        """Recover if that was not done yet; tell the logger whose flow has changed."""
+        """Recover if that was not done yet; tell the logger which Vects do not go on."""
         if not self._is_recovered:
             self._recover()
-            for error in self._archive.unfit():
+            for _, error in self._archive.unfit():
                 _logger.error("%s", error)
 
     def _recover(self) -> list[Vect]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import math
+from typing import Final, cast
 
 import msgspec
 
 from oautom.errors import SettingError, shown
+from oautom.values import SECONDS_MAX, plain_count, plain_number, too_long
+
+MAX_DELAY: Final = 300.0
+"""How long a delay is at the most, in seconds, where neither `delay` nor `max_delay` say more."""
+
+_set = msgspec.structs.force_setattr
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,7 +26,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         max_attempts: How many attempts there are in all, from 1.
         delay: Seconds before the second attempt.
         backoff: What the delay is multiplied by from attempt to attempt, from 1.
-        max_delay: Seconds: no delay is longer.
+        max_delay: Seconds: no delay is longer. Unless said 300, or `delay` where that is more.
         jitter: The part of the delay by which chance changes it, from 0 to 1.
         retry_on: The classes of exceptions after which it is worth trying again. A command that
             exits with another code than 0 raises `StepError`, an attempt that takes longer than
@@ -35,27 +41,38 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: int = 3
     delay: float = 1.0
     backoff: float = 2.0
-    max_delay: float = 300.0
+    max_delay: float = cast("float", None)  # it is a number once the policy is made
     jitter: float = 0.1
     retry_on: tuple[type[BaseException], ...] = (Exception,)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
-        if not isinstance(self.max_attempts, int) or self.max_attempts < 1:
+        if (max_attempts := plain_count(self.max_attempts)) is None:
             raise _wrong("max_attempts", "an int from 1", self.max_attempts)
-        for name, lowest in (("delay", 0.0), ("backoff", 1.0), ("max_delay", 0.0)):
-            given = getattr(self, name)
-            if not isinstance(given, int | float) or not lowest <= given < math.inf:
-                raise _wrong(name, f"a number from {lowest:g}", given)
-        if not isinstance(self.jitter, int | float) or not 0 <= self.jitter <= 1:
+        _set(self, "max_attempts", max_attempts)
+        _set(self, "delay", _seconds("delay", self.delay))
+        given: object = self.max_delay
+        longest = max(MAX_DELAY, self.delay) if given is None else _seconds("max_delay", given)
+        _set(self, "max_delay", longest)
+        if (backoff := plain_number(self.backoff)) is None or backoff < 1:
+            raise _wrong("backoff", "a number from 1", self.backoff)
+        _set(self, "backoff", backoff)
+        if (jitter := plain_number(self.jitter)) is None or not 0 <= jitter <= 1:
             raise _wrong("jitter", "a number from 0 to 1", self.jitter)
-        is_tuple = isinstance(self.retry_on, tuple) and bool(self.retry_on)
+        _set(self, "jitter", jitter)
+        is_tuple = issubclass(type(self.retry_on), tuple) and bool(self.retry_on)
         if not is_tuple or not all(_is_exception(each) for each in self.retry_on):
             raise _wrong("retry_on", "a tuple of exception classes", self.retry_on)
 
     def covers(self, cause: BaseException) -> bool:
-        """Whether it is worth trying again after `cause`."""
-        return issubclass(type(cause), self.retry_on)  # isinstance() may ask the exception itself
+        """Whether it is worth trying again after `cause`.
+
+        A class that raises when it is asked covers nothing.
+        """
+        try:
+            return issubclass(type(cause), self.retry_on)  # isinstance() asks the exception itself
+        except BaseException:  # a metaclass is the user's, it may do anything
+            return False
 
     def delay_after(self, failures: int, chance: float) -> float:
         """Return how long to wait before the next attempt.
@@ -68,15 +85,24 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
             Seconds, from 0 to `max_delay`.
         """
         try:
-            longer = self.delay * self.backoff ** (failures - 1)
+            longer = self.delay * float(self.backoff) ** (failures - 1)
         except OverflowError:
             longer = self.max_delay
         stretched = min(self.max_delay, longer) * (1 + self.jitter * (2 * chance - 1))
         return min(self.max_delay, round(stretched, 6))  # the log tells microseconds
 
 
+def _seconds(name: str, given: object) -> float:
+    number = plain_number(given)
+    if number is None or number < 0:
+        raise _wrong(name, "a number from 0", given)
+    if number > SECONDS_MAX:
+        raise SettingError(f"RetryPolicy: {name} {too_long(number)}")
+    return number
+
+
 def _is_exception(given: object) -> bool:
-    return isinstance(given, type) and issubclass(given, BaseException)
+    return issubclass(type(given), type) and issubclass(cast("type", given), BaseException)
 
 
 def _wrong(name: str, wanted: str, given: object) -> SettingError:

@@ -1,26 +1,26 @@
-"""The roster: the runs that the scheduler knows, and which of them are open. Any thread."""
+"""The roster: the runs that the scheduler knows, and which of them are open.
+
+Taking in and letting go is guarded by one lock, for any thread; nothing here is ever rebound.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
-from oautom.commands import Cancel, Command, Decide, Retry
 from oautom.errors import (
+    EngineError,
     FlowChangedError,
     FlowError,
-    OAutomError,
-    UnknownStepError,
     VectAlreadyRunningException,
     VectStateError,
 )
+from oautom.events.fold import VectState
 from oautom.events.log import EventLog
 from oautom.events.replay import replay
-from oautom.events.requests import Request
 from oautom.flow import Flow
-from oautom.messages import command_of
 from oautom.run import Run
 from oautom.states import VECT_ENDS
 
@@ -34,6 +34,7 @@ class Roster:
         runs: All that are known.
         open: The ids of those that have not ended, or whose end has not been told yet.
         absent: The ids of those that are open in the log, of flows that nobody has declared yet.
+        leaving: The ids of those that are being pruned: nothing begins with them.
         recall: Finds the run of a Vect of an earlier program, by its id.
     """
 
@@ -41,6 +42,7 @@ class Roster:
         self.runs: dict[str, Run] = {}
         self.open: dict[str, None] = {}  # a set that keeps its order: cancels come in it
         self.absent: frozenset[str] = frozenset()
+        self.leaving: set[str] = set()
         self.recall: Callable[[str], Run | None] = lambda _: None
         self._reopening: set[str] = set()  # those that shall go on, and are not yet seen to
         self._admission = threading.Lock()  # held while it is decided whether one more may be open
@@ -53,13 +55,30 @@ class Roster:
             FlowError: Another thread has just taken in one of its id.
         """
         with self._admission:
+            self._check_staying(run)
             self.check_room(run.flow)
             if run.id in self.runs:
                 raise FlowError(f"there is a vect '{run.id}' already", flow=run.flow.name)
             self.take(run)
 
+    def drop(self, run: Run) -> None:
+        """Let go of a new run that nothing came of."""
+        with self._admission:
+            self.open.pop(run.id, None)
+            if self.runs.get(run.id) is run:
+                del self.runs[run.id]
+
+    def _check_staying(self, run: Run) -> None:
+        if run.id in self.leaving:
+            raise EngineError(
+                f"vect '{run.id}' of flow '{run.flow.name}' is just being pruned; start a new one "
+                "under another vect_id",
+                flow=run.flow.name,
+            )
+
     def take(self, run: Run) -> None:
         """Take in a run that is open."""
+        run.state.is_live = True
         run.is_told = False
         self._reopening.discard(run.id)
         self.runs[run.id] = run
@@ -85,8 +104,16 @@ class Roster:
             self.take(run)
             self._reopening.add(run.id)
 
+    def take_back(self, run: Run) -> None:
+        """Take note that a run does not go on after all: what reopened it was not committed."""
+        self._reopening.discard(run.id)
+        if run.state.state in VECT_ENDS:
+            run.is_told = True
+            self.open.pop(run.id, None)
+
     def check_reopening(self, run: Run) -> None:
         """Refuse to go on with a run, for the reasons that `readmit` has."""
+        self._check_staying(run)
         if run.shown not in ("failed", "cancelled"):
             raise VectStateError(
                 f"vect '{run.id}' of flow '{run.flow.name}'",
@@ -121,55 +148,60 @@ class Roster:
         end = None if at is None else run.state.end_date
         return at is not None and end is not None and end > at
 
-    def know(self, run: Run) -> None:
-        """Take note of a run, whatever its state is."""
-        self.runs.setdefault(run.id, run)
+    def know(self, run: Run) -> Run:
+        """Take note of a run, whatever its state is; return the one that is known of its id."""
+        return self.runs.setdefault(run.id, run)
 
-    def command_of(self, request: Request) -> Command | None:
-        """Return what another process asks for, or None where that makes no sense: it is logged."""
-        run = self.runs.get(request.vect) or self.recall(request.vect)
-        if run is None:
-            return None
-        command = command_of(request)
-        try:
-            if isinstance(command, Retry):
-                self.check_reopening(run)
-            elif isinstance(command, Decide) and command.step not in run.state.steps:
-                raise UnknownStepError(run.flow.name, command.step, run.state.steps)
-            elif isinstance(command, Cancel):
-                run.held_up = None  # to cancel it is one way out
-            elif run.held_up is not None:
-                raise run.held_up
-        except OAutomError as error:
-            _logger.warning("what another process asks for is left undone: %s", error)
-            return None
-        self.know(run)
-        return command
-
-    def let_go(self, older_than: datetime, at_work: Collection[str]) -> set[str]:
-        """Let go of the runs that ended before an instant; return the ids of those still held.
+    def let_go(
+        self, vects: Iterable[str], is_held: Callable[[str], bool], older_than: datetime
+    ) -> dict[str, Run | None]:
+        """Let go of the runs of Vects that are about to be pruned. On the thread that drives.
 
         Args:
-            older_than: The instant.
-            at_work: The ids of the Vects of which work is under way: their runs are held.
+            vects: The ids of Vects that have ended.
+            is_held: Whether a Vect is still needed, though it has ended.
+            older_than: The instant before which they must have ended.
+
+        Returns:
+            Those that may be pruned, each with its run, if there is one: for `keep` or `gone`.
         """
-        self.runs = {
-            vect: run
-            for vect, run in self.runs.items()
-            if vect in at_work or not run.has_ended_before(older_than)
-        }
-        return set(self.runs)
+        with self._admission:
+            left: dict[str, Run | None] = {}
+            for vect in vects:
+                run = self.runs.get(vect)
+                is_over = run is None or run.has_ended_before(older_than)
+                if is_over and vect not in self.open and not is_held(vect):
+                    left[vect] = self.runs.pop(vect, None)
+            self.leaving.update(left)
+            return left
+
+    def gone(self, left: Iterable[str]) -> None:
+        """Take note that Vects have been pruned."""
+        with self._admission:
+            self.leaving.difference_update(left)
+
+    def keep(self, left: dict[str, Run | None]) -> None:
+        """Have runs back whose Vects could not be pruned."""
+        with self._admission:
+            self.leaving.difference_update(left)
+            for vect, run in left.items():
+                if run is not None:
+                    self.runs.setdefault(vect, run)
 
     def open_runs(self) -> Iterable[Run]:
         """Return the runs that are open."""
         return [self.runs[vect] for vect in list(self.open)]
 
-    def go_back(self, log: EventLog) -> None:
-        """Show open runs as the log has them: what could not be committed has not happened."""
-        for run in self.open_runs():
+    def go_back(self, log: EventLog, runs: Iterable[Run]) -> None:
+        """Have runs stand as the log has them: what could not be committed has not happened."""
+        for run in runs:
             try:
-                vects = replay(log.read(vect=run.id))
+                run.state = self._as_logged(run, log)
             except Exception:  # the log cannot even be read: nothing better is known
                 _logger.exception("the log of vect %s cannot be read", run.id)
-                continue
-            run.state = vects.get(run.id) or run.first_state()
+
+    @staticmethod
+    def _as_logged(run: Run, log: EventLog) -> VectState:
+        state = replay(log.read(vect=run.id)).get(run.id) or run.first_state()
+        state.is_live = True
+        return state

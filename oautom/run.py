@@ -9,13 +9,16 @@ from typing import Any
 from oautom.conversion import NotConvertibleError, restore
 from oautom.errors import FlowError, OAutomError, shown
 from oautom.events.event import NO_DATA
-from oautom.events.fold import StepState, VectState
+from oautom.events.fold import ABSENT, StepState, VectState, committed
 from oautom.executions.base import Execution
 from oautom.executions.context import LogBuffer
 from oautom.executions.map import MapExecution
 from oautom.flow import Flow
 from oautom.params import NO_PARAMS
 from oautom.states import HELD, VECT_ENDS
+from oautom.values import copy_of_plain, is_changeable, own_copy
+
+_BAD_ENDS = frozenset({"failed", "upstream_failed"})
 
 
 class Run:
@@ -28,10 +31,13 @@ class Run:
         state: What the events add up to, those included that are not committed yet.
         shown: The name of the state of the Vect, as committed.
         is_told: The Vect has ended, and the receivers of signals have been told so.
-        held_up: Why the Vect does not go on though the log has it open, or None.
+        held_up: Why the Vect does not go on though the log has it open, or None: its flow has
+            changed, its events make no sense, or the engine itself has failed with it.
         is_inherited: An earlier program has left it open, and it was not taken over yet.
         buffers: What the steps have written, by the name of the step.
         causes: The exceptions that failed steps have raised, by the name of the step.
+        live: The very objects that steps have returned, by the name of the step and the attempt;
+            only where the log is in memory, and of what the engine has a copy of its own.
         origin: What has started it, as `vect.created` tells it: a plan and for which time, or an
             attempt of a step of another Vect; empty where somebody has.
     """
@@ -47,6 +53,7 @@ class Run:
         "is_durable",
         "is_inherited",
         "is_told",
+        "live",
         "origin",
         "shown",
         "state",
@@ -72,7 +79,18 @@ class Run:
         self.held_up: OAutomError | None = None
         self.buffers: dict[str, LogBuffer] = {}
         self.causes: dict[str, BaseException] = {}
+        self.live: dict[tuple[str, int], Any] = {}
         self.origin = origin
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether its events have not been read yet, or cannot be."""
+        return False
+
+    @property
+    def is_created(self) -> bool:
+        """Whether its first event is committed."""
+        return self.state.created_date is not None and self.state.before is None
 
     def first_state(self) -> VectState:
         """Return the state before all events."""
@@ -106,26 +124,64 @@ class Run:
         return execution.output_type
 
     def item(self, step: StepState) -> Any:
-        """Return the item of an instance as a value of its type; errors as of `output`."""
+        """Return the item of an instance as a value of its type, made anew; errors as of `output`.
+
+        With a log in memory it is a copy too, since the engine walks the list that it is of.
+        """
         assert step.parent is not None
         assert step.parent.mapped is not None
         item = step.parent.mapped.items[step.index]
         if not self.is_durable and step.options["over"][0] == "step":
-            return item
+            return own_copy(item)
         execution = self.execution(step)
         assert isinstance(execution, MapExecution)
         return self._restored(item, execution.item_type, "item", step)
 
     def output(self, step: StepState) -> Any:
-        """Return the output of a step as a value of its type.
+        """Return the output of a step, as committed, as a value of its type. Any thread.
+
+        From a durable log it is made anew for each who asks, so nobody changes it for others. With
+        a log in memory it is the very object that the step has returned.
 
         Raises:
             FlowError: It was written when the flow had another type there.
         """
-        is_known = step.declared in self.flow.steps  # else the flow has changed
-        if not self.is_durable or step.state != "success" or not is_known:
-            return step.output
-        return self._restored(step.output, self.output_type(step), "output", step)
+        state, attempt, output, *_ = committed(step)
+        if state != "success":
+            return output
+        if not self.is_durable:
+            return self._live(step, attempt, output)
+        if step.declared not in self.flow.steps:  # the flow has changed
+            return copy_of_plain(output)
+        return self._restored(output, self.output_type(step), "output", step)
+
+    def visible(self) -> list[StepState]:
+        """Return the steps that readers see: an instance of a map, when its start is committed."""
+        steps = list(self.state.steps.values())  # in one C call: a map may be making instances
+        return [step for step in steps if step.before is not ABSENT]
+
+    def hand_on(self, step: str, attempt: int, live: Any) -> None:
+        """Take in what an attempt of a step has returned, where the log is in memory."""
+        if not self.is_durable and is_changeable(live):
+            self.live[step, attempt] = live
+
+    def _live(self, step: StepState, attempt: int, output: Any) -> Any:
+        if step.mapped is not None:
+            instances = step.mapped.instances[: len(step.mapped.items)]
+            return [self.output(instance) for instance in instances]
+        key = step.name, attempt
+        return self.live[key] if key in self.live else own_copy(output)
+
+    def to_blame(self, step: StepState) -> StepState:
+        """Return the step that failed in the first place, of one that was blocked; else itself."""
+        steps = self.state.steps
+        while step.state == "upstream_failed":
+            names = self.state.graph.upstreams.get(step.name, ())
+            bad = (steps[name] for name in names if steps[name].state in _BAD_ENDS)
+            if (found := next(bad, None)) is None:
+                break
+            step = found
+        return step
 
     def _restored(self, plain: object, annotation: Any, what: str, step: StepState) -> Any:
         try:
@@ -145,27 +201,31 @@ class Run:
         return self.is_told and end is not None and end < instant
 
 
-def status_of(state: VectState) -> dict[str, Any]:
-    """Return the state of a Vect and its steps as JSON would have it."""
+def status_of(run: Run) -> dict[str, Any]:
+    """Return how a Vect and its steps stand, as committed, as JSON would have it."""
+    state = run.state
+    _, _, _, _, start_date, end_date = committed(state)
     return {
         "id": state.id,
         "name": state.flow,
-        "state": state.state,
-        "ended": state.state in VECT_ENDS,
-        "start_date": _iso(state.start_date),
-        "end_date": _iso(state.end_date),
+        "state": run.shown,
+        "ended": run.shown in VECT_ENDS,
+        "start_date": _iso(start_date),
+        "end_date": _iso(end_date),
         "params": dict(state.params),
-        "executions": [
-            {
-                "name": step.name,
-                "state": step.state,
-                "attempt": step.attempt,
-                "start_date": _iso(step.start_date),
-                "end_date": _iso(step.end_date),
-                "error": step.error,
-            }
-            for step in state.steps.values()
-        ],
+        "executions": [_status_of_step(step) for step in run.visible()],
+    }
+
+
+def _status_of_step(step: StepState) -> dict[str, Any]:
+    state, attempt, _, error, start_date, end_date = committed(step)
+    return {
+        "name": step.name,
+        "state": state,
+        "attempt": attempt,
+        "start_date": _iso(start_date),
+        "end_date": _iso(end_date),
+        "error": error,
     }
 
 

@@ -1,7 +1,11 @@
 """The runner: the edge, where effects become work and work becomes answers.
 
 It hands the work of steps to the workers, and their answers to the inbox. Its methods are called on
-the scheduler's thread; only `_answered` runs wherever a worker ends.
+the scheduler's thread; only `_answered` runs wherever a worker ends, and makes there of what a step
+has answered what the log can keep.
+
+An attempt that was told to stop lingers until it has answered: meanwhile the step does not start
+again, and keeps its slot of a pool.
 """
 
 from __future__ import annotations
@@ -14,21 +18,31 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Literal, cast
 
+from oautom.annotations import UNKNOWN
 from oautom.clock import Clock, Timers
 from oautom.commands import Effect, Finished, Release, Submit, Wake
-from oautom.events.fold import StepState
+from oautom.events.fold import StepState, committed
+from oautom.events.log import EventLog
 from oautom.executions.base import Execution, wrong_interval
 from oautom.executions.context import Context
 from oautom.executions.work import Outcome, Work, unpack
-from oautom.executors.base import GRACE_PERIOD, Workers
+from oautom.executors.base import GRACE_PERIOD as COROUTINE_GRACE_PERIOD
+from oautom.executors.base import Workers
 from oautom.executors.inline import InlineWorkers
 from oautom.executors.threads import ThreadWorkers
-from oautom.messages import Answer, Key, Loan, Poll, TimeUp
+from oautom.keeping import kept
+from oautom.messages import Answer, GraceOver, Key, Loan, Over, Poll, TimeUp
 from oautom.run import Run
+
+GRACE_PERIOD = 10.0
+"""Seconds that a function which listens to `context.cancelled` has to tidy up in."""
 
 _DEAF = "does not listen to context.cancelled"
 
 _logger = logging.getLogger("oautom.runner")
+_left: dict[tuple[str, str, str], list[Callable[[], None]]] = {}
+"""Functions that go on though their app was closed: log, Vect and step; whom to tell at the end."""
+_left_lock = threading.Lock()
 
 
 class _Task:
@@ -38,7 +52,10 @@ class _Task:
         "alarm",
         "context",
         "execution",
+        "has_answered",
         "has_no_slot",
+        "is_done",
+        "is_instance",
         "is_killed",
         "is_late",
         "is_launched",
@@ -49,11 +66,16 @@ class _Task:
         "run",
     )
 
-    def __init__(self, key: Key, run: Run, execution: Execution, context: Context) -> None:
+    def __init__(
+        self, key: Key, run: Run, execution: Execution, context: Context, *, is_instance: bool
+    ) -> None:
         self.key = key
         self.run = run
         self.execution = execution
         self.context = context
+        self.is_instance = is_instance  # of a map
+        self.is_done = False  # it is polled, and its `check` has said so
+        self.has_answered = False  # the workers are done with it
         self.is_submitted = False  # the workers have it; a polled step waits without them
         self.is_launched = False  # `run` has returned, it is `check` that is asked from now on
         self.is_killed = False
@@ -73,7 +95,7 @@ class Runner:
         clock: Tells when a step is to be asked again.
         timers: Where `Poll` messages wait for their time.
         put: Puts a message in the inbox; any thread.
-        log_id: The identity of a durable log; commands carry it in their environment.
+        log: Where what steps answer is kept; commands carry its identity in their environment.
 
     Attributes:
         busy: How many of the workers' slots are taken.
@@ -84,6 +106,9 @@ class Runner:
         may_lend: Whether a step that waits can lend its slot: there are more threads to be had.
         is_inline: Whether steps run on the scheduler's own thread.
         slots: How many workers there are.
+        lingering: How many attempts of a step were told to stop and have not answered yet, by the
+            id of the Vect and the name of the step.
+        on_over: Called when the last of them has.
     """
 
     def __init__(
@@ -92,7 +117,7 @@ class Runner:
         clock: Clock,
         timers: Timers[Any],
         put: Callable[[Any], None],
-        log_id: str | None = None,
+        log: EventLog,
     ) -> None:
         self.busy = 0
         self.children: Workers | None = None
@@ -103,12 +128,16 @@ class Runner:
         self.is_inline = workers.place == "inline"
         self.slots = workers.slots
         self._loop: Workers | None = None
+        self.lingering: dict[tuple[str, str], int] = {}
+        self.on_over: Callable[[str, str], None] = _tell_nobody
         self._workers = workers
         self._workers_here: Workers | None = None
         self._clock = clock
         self._timers = timers
         self._put = put
-        self._log_id = log_id
+        self._log = log
+        self._log_id = log.id
+        self._is_closed = False
         self._tasks: dict[Key, _Task] = {}
         self._ending: dict[str, int] = {}  # per Vect: killed attempts whose end is promised
 
@@ -135,6 +164,37 @@ class Runner:
         """Return the ids of the Vects of which work is under way."""
         return {key[0] for key in self._tasks}
 
+    def is_at_work(self, step: StepState) -> bool:
+        """Whether an earlier attempt still is; `on_over` or an `Over` tells of its end."""
+        place = (step.vect.id, step.name)
+        if step.attempt and self.holds((*place, step.attempt)):
+            return True
+        return place in self.lingering or (bool(_left) and self._is_left(place))
+
+    def lingers(self, step: StepState) -> bool:
+        """Whether an earlier attempt of a step that waits is at work still."""
+        if step.state == "running":
+            return False
+        place = (step.vect.id, step.name)
+        return place in self.lingering or (self._log_id or "", *place) in _left
+
+    def _is_left(self, place: tuple[str, str]) -> bool:
+        with _left_lock:
+            wakes = _left.get((self._log_id or "", *place))
+            if wakes is not None:
+                wakes.append(partial(self._put, Over(*place)))
+            return wakes is not None
+
+    def holds(self, key: Key) -> bool:
+        """Whether somebody is at work on an attempt."""
+        task = self._tasks.get(key)
+        return task is not None and task.is_submitted
+
+    def count_busy(self) -> None:
+        """Count the slots that are taken anew: starts were taken back."""
+        holders = (task for task in self._tasks.values() if task.is_submitted)
+        self.busy = sum(not task.has_no_slot for task in holders)
+
     @property
     def is_in_step(self) -> bool:
         """Whether the code of a step has the scheduler's own thread."""
@@ -159,8 +219,9 @@ class Runner:
         if isinstance(effect, Submit):
             step = run.state.steps[effect.step]
             execution = run.flow.steps[step.name] if step.parent is None else run.execution(step)
-            task = _Task(key, run, execution, self._context(run, execution, step, effect.attempt))
-            task.context.home = self.home
+            context = self._context(run, execution, step, effect.attempt)
+            context.home = self.home
+            task = _Task(key, run, execution, context, is_instance=step.parent is not None)
             self._tasks[key] = task
             if step.state != "running":  # cancelled in this very tick
                 task.context.mark_cancelled()  # so that the workers do not begin with it
@@ -175,12 +236,14 @@ class Runner:
     def rearm(self, run: Run, now: datetime) -> None:
         """Have the steps go on that waited for a time, or ran another flow, when they were left."""
         for step in run.state.steps.values():
-            if step.state == "running" and step.child is not None and step.start_date is not None:
+            key = (run.id, step.name, step.attempt)
+            is_child = step.state == "running" and step.child is not None
+            if is_child and step.start_date is not None and key not in self._tasks:
                 passed = (now - step.start_date).total_seconds()
-                self.perform(run, Submit(run.id, step.name, step.attempt), passed)
+                self.perform(run, Submit(*key), passed)
             if step.until is not None and step.state in ("up_for_retry", "running"):
                 seconds = max(0.0, (step.until - now).total_seconds())
-                self.perform(run, Wake(run.id, step.name, step.attempt, seconds))
+                self.perform(run, Wake(*key, seconds))
 
     def _set_alarm(self, task: _Task, seconds: float) -> None:
         when = self._clock.monotonic() + seconds
@@ -201,42 +264,49 @@ class Runner:
         Where somebody sees to it that it ends, it has failed when it has ended: then its answer
         says so, and None is returned.
         """
-        task = self._tasks[key]
+        task = self._tasks.get(key)
+        if task is None:
+            return None
         task.alarm = None
         if task.is_killed:
-            return self._abandon(task) if task.is_promised else None
+            return None
         task.is_late = True
         was_submitted = task.is_submitted
         self._kill(task)
-        workers = self._workers_for(task.execution)
-        if task.is_promised or (was_submitted and workers.place == "inline"):
+        if task.is_promised or (was_submitted and self._place_of(task) == "inline"):
             return None
+        return self._give_up(task, is_abandoned=was_submitted)
+
+    def grace_over(self, key: Key) -> Finished | None:
+        """Wait no longer for a function that has had its time; return what that means, if much."""
+        task = self._tasks.get(key)
+        if task is None or not task.is_promised:
+            return None
+        task.is_promised = False
+        self._end_promise(key[0])
+        if task.is_late:
+            return self._give_up(task, is_abandoned=True)
+        told = "vect '%s', step '%s', attempt %d: it was cancelled and goes on all the same"
+        _logger.warning(told, *key)
+        return None
+
+    def _give_up(self, task: _Task, *, is_abandoned: bool) -> Finished:
+        """Return that an attempt has failed by its timeout, before it has answered."""
         task.is_told = True
-        if was_submitted and not task.has_no_slot and workers.replace():
+        if is_abandoned and not task.has_no_slot and self._workers_for(task.execution).replace():
             task.has_no_slot = True
             self.busy -= 1
-        return self._failed(task, _timed_out(task, is_abandoned=was_submitted))
+        return self._failed(task, _timed_out(task, is_abandoned=is_abandoned))
 
-    def _abandon(self, task: _Task) -> Finished:
-        """Wait no more for a coroutine that was cancelled and goes on; return what it counts as."""
-        error = f"it did not end within {GRACE_PERIOD:g} seconds after it was cancelled"
-        error += ", and what it does was abandoned"
-        finished = _finished(task.key, Outcome(error=error, details={"abandoned": True}))
-        if task.is_late:
-            task.is_told = True
-            finished = self._failed(task, _timed_out(task, is_abandoned=True))
-        else:
-            _logger.warning("vect '%s', step '%s', attempt %d: %s", *task.key, error)
-        task.is_promised = False
-        self._end_promise(task.key[0])
-        return finished
+    def _place_of(self, task: _Task) -> str:
+        return self._workers_for(task.execution).place
 
     def has_slot(self, key: Key) -> bool:
         """Whether an attempt has a worker, or needs one to be asked whether it is done."""
         task = self._tasks.get(key)
         return task is not None and not task.has_no_slot
 
-    def is_at_work(self, key: Key) -> bool:
+    def is_under_way(self, key: Key) -> bool:
         """Whether an attempt is under way. Any thread."""
         return key in self._tasks
 
@@ -247,10 +317,13 @@ class Runner:
 
     def lend(self, loan: Loan) -> None:
         """Let others have the slot of a step that waits for a Vect."""
+        if loan.is_lent or loan.is_back:
+            return
         task = self._tasks.get(loan.key)
         if task is None or task.has_no_slot or not self._workers_for(task.execution).replace():
             loan.is_back = True
             return
+        loan.is_lent = True
         task.has_no_slot = True
         self.busy -= 1
 
@@ -262,7 +335,7 @@ class Runner:
             if loan in self.returning:
                 self.returning.remove(loan)
             self._give_back(loan)
-        else:
+        elif loan not in self.returning:
             self.returning.append(loan)
 
     def give_back(self) -> bool:
@@ -286,14 +359,16 @@ class Runner:
 
     def poll(self, key: Key) -> None:
         """Ask a step whether it is done, unless it has been killed meanwhile. Takes a slot."""
-        if (task := self._tasks.get(key)) is not None:
+        task = self._tasks.get(key)
+        if task is not None and not task.is_submitted:  # else a tick that asked it was taken back
             self.busy += not task.has_no_slot
             self._submit(task, "check")
 
     def _submit(self, task: _Task, method: Literal["run", "check"]) -> None:
         task.is_submitted = True
+        task.has_answered = False
         work = Work(task.execution, task.context, method)
-        self._workers_for(task.execution).submit(work, partial(self._answered, task.key))
+        self._workers_for(task.execution).submit(work, partial(self._answered, task))
 
     def _workers_for(self, execution: Execution) -> Workers:
         if execution.kind == "flow" and self.children is not None:
@@ -314,8 +389,31 @@ class Runner:
             self._loop = cast("Workers", LoopWorkers())  # it takes `Work`, which can be awaited
         return self._loop
 
-    def _answered(self, key: Key, answer: object, failure: BaseException | None) -> None:
-        self._put(Answer(key, answer, failure))
+    def _answered(self, task: _Task, answer: object, failure: BaseException | None) -> None:
+        """Pass on what the work has come to, as the log can keep it. On the worker's thread."""
+        outcome = unpack(answer, failure)
+        if outcome.log:
+            task.context.buffer.write(outcome.log)
+        if task.execution.is_polled and outcome.error is None:
+            task.is_done = task.is_launched and outcome.output is True
+            if task.is_done:
+                outcome = self._kept(task, Outcome(task.context.output))
+        elif outcome.output is not None or outcome.error is not None or self._log_id is not None:
+            outcome = self._kept(task, outcome)
+        task.has_answered = True
+        self._put(Answer(task.key, outcome))
+        if self._is_closed:
+            self._tell_left(task)
+
+    def _kept(self, task: _Task, outcome: Outcome) -> Outcome:
+        kind = UNKNOWN
+        if self._log_id is not None and outcome.error is None:
+            execution: Any = task.execution
+            kind = execution.instance_type if task.is_instance else execution.output_type
+        outcome = kept(outcome, kind, self._log)
+        if outcome.error is None:
+            task.run.hand_on(task.key[1], task.key[2], outcome.live)
+        return outcome
 
     def run_next(self) -> None:
         """Do work that is kept for the scheduler's own thread."""
@@ -323,31 +421,46 @@ class Runner:
 
     def settle(self, message: Answer) -> Finished | None:
         """Free the slot of an answer, and return it as a command if the attempt is over."""
-        outcome = unpack(message.answer, message.failure)
+        outcome = message.outcome
         task = self._tasks.get(message.key)
         if task is None:  # workers that are not ours may answer twice
             return _finished(message.key, outcome)
         if not task.has_no_slot:
             self.busy -= 1
         task.is_submitted = False
-        if outcome.log:
-            task.context.buffer.write(outcome.log)
-        if task.execution.is_polled and outcome.error is None and not task.is_killed:
-            if problem := wrong_interval(task.execution.poll_interval):  # it has changed since
+        if task.execution.is_polled and outcome.error is None and not task.is_done:
+            if task.is_killed:
+                outcome = Outcome(error="it was cancelled before it was done")
+            elif problem := wrong_interval(task.execution.poll_interval):  # it has changed since
                 outcome = Outcome(error=problem)
-            elif self._is_done(task, outcome):
-                outcome = Outcome(task.context.output)
             else:
+                self._poll_later(task, outcome)
                 return None
-        del self._tasks[task.key]
-        if task.alarm is not None:
-            self._timers.cancel(task.alarm)
-        if task.is_promised:
-            self._end_promise(task.key[0])
+        self._forget(task)
         if task.is_late and not task.is_told:
             outcome = _timed_out(task)
         is_good = outcome.error is None
         return Finished(*task.key, outcome.output) if is_good else self._failed(task, outcome)
+
+    def forget(self, key: Key) -> None:
+        """Let go of an attempt whose end was told in another way than by an answer."""
+        if (task := self._tasks.get(key)) is not None:
+            self._forget(task)
+
+    def _forget(self, task: _Task) -> None:
+        del self._tasks[task.key]
+        if task.alarm is not None:
+            self._timers.cancel(task.alarm)
+            task.alarm = None
+        if task.is_promised:
+            task.is_promised = False
+            self._end_promise(task.key[0])
+        place = task.key[:2]
+        if place in self.lingering and task.is_killed:
+            self.lingering[place] -= 1
+            if not self.lingering[place]:
+                del self.lingering[place]
+                self.on_over(*place)
 
     def _failed(self, task: _Task, outcome: Outcome) -> Finished:
         """Return a failure as a command: whether the step is tried again is decided here."""
@@ -366,37 +479,37 @@ class Runner:
             is_covered = outcome.cause is None or policy.covers(outcome.cause)
         return policy.delay_after(failures, self._clock.chance()) if is_covered else None
 
-    def _is_done(self, task: _Task, outcome: Outcome) -> bool:
+    def _poll_later(self, task: _Task, outcome: Outcome) -> None:
         if not task.is_launched:
             task.is_launched = True
             task.context.output = outcome.output
-        elif outcome.output is True:
-            return True
         when = self._clock.monotonic() + task.execution.poll_interval
         self._timers.add(when, Poll(task.key))
-        return False
 
     def _kill(self, task: _Task) -> None:
         if task.is_killed:
             return
         task.is_killed = True
-        promised = task.context.mark_cancelled()
+        is_promised = task.context.mark_cancelled()
         if not task.is_submitted:
-            if task.alarm is not None:
-                self._timers.cancel(task.alarm)
-            del self._tasks[task.key]  # it waited to be asked again: no answer will come
-        elif promised:
+            self._forget(task)  # it waited to be asked again: no answer will come
+            return
+        place = task.key[:2]
+        self.lingering[place] = self.lingering.get(place, 0) + 1
+        if is_promised or (task.context.is_listening and self._place_of(task) != "inline"):
             task.is_promised = True
             self._ending[task.key[0]] = self._ending.get(task.key[0], 0) + 1
-            if task.execution.is_async and self.has_loop:
-                self._set_grace(task)
+        if task.is_promised:
+            is_on_loop = task.execution.is_async and self.has_loop
+            if is_on_loop or not is_promised:  # a coroutine may go on, though it was cancelled
+                seconds = COROUTINE_GRACE_PERIOD if is_on_loop else GRACE_PERIOD
+                self._timers.add(self._clock.monotonic() + seconds, GraceOver(task.key))
 
-    def _set_grace(self, task: _Task) -> None:
-        """Wait for the end of a coroutine only so long: it may go on all the same."""
-        if task.alarm is not None:
-            self._timers.cancel(task.alarm)
-        when = self._clock.monotonic() + GRACE_PERIOD
-        task.alarm = self._timers.add(when, TimeUp(task.key))
+    def kill(self, vect: str) -> None:
+        """Tell all work of a Vect to stop."""
+        for task in list(self._tasks.values()):
+            if task.key[0] == vect:
+                self._kill(task)
 
     def _end_promise(self, vect: str) -> None:
         self._ending[vect] -= 1
@@ -423,16 +536,29 @@ class Runner:
         """
         for task in list(self._tasks.values()):
             if task.execution.kind == "flow":
-                del self._tasks[task.key]
+                self._forget(task)
             else:
                 self._kill(task)
 
     def close(self) -> None:
-        """End the workers that are ours."""
+        """End the workers that are ours; functions that do not listen may go on for a while."""
+        with _left_lock:
+            self._is_closed = True
+            for task in self._tasks.values():
+                is_at_it = task.context.has_begun and not task.has_answered
+                if self._log_id is not None and task.is_submitted and is_at_it:
+                    _left.setdefault((self._log_id, *task.key[:2]), [])
         self._workers.close()
         for workers in (self._workers_here, self._loop):
             if workers is not None:
                 workers.close()
+
+    def _tell_left(self, task: _Task) -> None:
+        """Tell the apps of this program that a function has ended that outlived this one."""
+        with _left_lock:
+            wakes = _left.pop((self._log_id or "", *task.key[:2]), [])
+        for wake in wakes:
+            wake()
 
     def _context(self, run: Run, execution: Execution, step: StepState, attempt: int) -> Context:
         state = run.state
@@ -453,10 +579,12 @@ class Runner:
 def _inputs(run: Run, step: StepState) -> dict[str, Any]:
     steps = step.vect.steps
     names = step.vect.graph.upstreams[step.declared]
-    good = (steps[name] for name in names if steps[name].state == "success")
-    if run.is_durable:
-        return {each.name: run.output(each) for each in good}
-    return {each.name: each.output for each in good}
+    good = (steps[name] for name in names if committed(steps[name])[0] == "success")
+    return {each.name: run.output(each) for each in good}
+
+
+def _tell_nobody(vect: str, step: str) -> None:
+    """Tell nobody that an attempt is over."""
 
 
 def _finished(key: Key, outcome: Outcome, retry_after: float | None = None) -> Finished:

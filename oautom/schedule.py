@@ -6,12 +6,12 @@ after an instant. Both are aware, and a time is always given in UTC.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final, Protocol
 
 from oautom.errors import SettingError, shown
+from oautom.values import at_heart, plain_number
 
 INTERVAL_MIN: Final = timedelta(milliseconds=1)
 INTERVAL_MAX: Final = timedelta(days=36_525)
@@ -39,10 +39,13 @@ def interval_of(units: Mapping[str, float]) -> Interval | None:
     Raises:
         SettingError: One is no number, or negative, or it is too short or too long.
     """
+    exact: dict[str, float] = {}
     for unit, amount in units.items():
-        is_number = isinstance(amount, int | float) and not isinstance(amount, bool)
-        if not is_number or not 0 <= amount < math.inf:
-            raise SettingError(f"{unit} must be a number, from 0, not {amount!r}")
+        number = plain_number(amount)
+        if number is None or number < 0:
+            raise SettingError(f"{unit} must be a number, from 0, not {shown(amount)}")
+        exact[unit] = number
+    units = exact
     if not any(units.values()):
         return None
     try:
@@ -109,9 +112,10 @@ class Cron:
     """
 
     def __init__(self, expression: str, zone: tzinfo = UTC) -> None:
+        expression = at_heart(expression)
         self.expression = expression
         self.zone = zone
-        if not isinstance(expression, str) or len(expression.split()) != 5:
+        if type(expression) is not str or len(expression.split()) != 5:
             raise SettingError(
                 f"{shown(expression)} is no cron expression; it has five fields: {_CRON_FIELDS}"
             )

@@ -2,7 +2,13 @@
 
 A tick takes what the inbox holds, fires the triggers that this asks for and all that become due,
 commits the log once, has the effects done, and tells the public signals. Whatever any thread may
-call only puts a message in the inbox; whatever changes state runs on the one thread that drives.
+call only puts a message in the inbox; whatever changes state runs on the one thread that drives,
+and asserts it.
+
+A tick that raises is taken back: the log drops what it was told, each Vect that was touched is made
+anew from its committed events, and each message is taken again in a tick of its own. One that
+raises again is dropped, and the Vect that it concerns is stranded: it stays as it is until the
+program is run again, and all others go on. Only a log that cannot be written stops the engine.
 """
 
 from __future__ import annotations
@@ -10,34 +16,59 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NoReturn
 
 from oautom.clock import Clock
-from oautom.commands import LOST, Begin, Cancel, Command, Finished, Recover, Retry, Trigger
+from oautom.commands import (
+    LOST,
+    Begin,
+    Cancel,
+    Command,
+    Decide,
+    Finished,
+    Recover,
+    Retry,
+    Trigger,
+)
 from oautom.decide import affects, due, effects, handle
 from oautom.driver import Driver
+from oautom.errors import (
+    EngineError,
+    EventRefusedError,
+    LogError,
+    OAutomError,
+    UnknownStepError,
+    VectStateError,
+)
 from oautom.events.event import Event
-from oautom.events.fold import StepState, VectState
+from oautom.events.fold import ABSENT, StepState, VectState, child_id, moved
 from oautom.events.log import EventLog
+from oautom.events.replay import replay
+from oautom.events.requests import Request
 from oautom.events.signals import publish
 from oautom.executors.base import Workers
 from oautom.flow import Flow
-from oautom.keeping import kept
-from oautom.machine import Wire, machines
+from oautom.machine import NotAppendedError, Wire, machines
 from oautom.messages import (
     Answer,
     Asked,
+    Call,
+    GraceOver,
     Halt,
+    Heard,
     Lend,
     Message,
     Note,
     Nudge,
+    Over,
     Poll,
     TakeBack,
     TakeOver,
     TimeUp,
+    command_of,
 )
 from oautom.outlook import Outlook
 from oautom.roster import Roster
@@ -48,6 +79,16 @@ from oautom.turns import Turns
 from oautom.waiting import Waits
 
 _logger = logging.getLogger("oautom.scheduler")
+
+_HEARD: frozenset[type] = frozenset({Answer, TimeUp, GraceOver})
+"""Messages that say what has become of an attempt: heard once, whatever becomes of the tick."""
+
+LOOK_AGAIN = 5.0
+"""Seconds until what could not be read is looked at again."""
+
+
+class _LogFailedError(Exception):
+    """The log cannot be written: its `__cause__` says why. Never leaves this module."""
 
 
 class Scheduler(Driver[Message]):
@@ -66,6 +107,8 @@ class Scheduler(Driver[Message]):
         is_awaited: A plan waits for the end of a Vect.
         runner: Who has the work done. Its `interrupt` is for any thread, as what it tells is.
         turns: Whose turn it is, of the steps that are due.
+        lock: Held in a tick, until it is committed.
+        showing: Held while what is committed is shown: whoever reads many parts takes it.
         waits: Which steps wait for Vects.
     """
 
@@ -78,14 +121,17 @@ class Scheduler(Driver[Message]):
     ) -> None:
         super().__init__(clock)
         self._tell = tell
-        self.lock = threading.RLock()  # held while state changes: whoever reads many parts takes it
+        self.lock = threading.RLock()
+        self.showing = threading.Lock()
         self._log = log
         self._now: datetime = clock.now()
         self.halted: str = ""  # why all work was ended and none is begun any more
         self._is_ending_all = False  # halted, and the work that there was has not been told yet
-        self.runner = Runner(workers, clock, self._timers, self.put, log.id)
+        self.runner = Runner(workers, clock, self._timers, self.put, log)
+        self.runner.on_over = self._look_again
         self.roster = Roster()
         self._ready: deque[StepState | VectState] = deque()
+        self._orphans: deque[Cancel] = deque()  # children whose step needs them no more
         self.turns = Turns()
         self.waits = Waits(self.put, self.roster, self.runner)
         self.outlook = Outlook(self.runner, self.turns, self.roster, self.waits)
@@ -96,32 +142,37 @@ class Scheduler(Driver[Message]):
         self.on_end: Callable[[Run], object] = bool
         self.is_awaited = False
         self._is_look_due = False
-        self._notes: dict[int, Flow] = {}  # events of plans in this tick, by number
+        # Of the tick in progress:
+        self._is_telling = False  # it is committed, and receivers are called
+        self._is_lent = False  # nobody drives: whoever calls has the thread for this tick only
+        self._touched: set[VectState] = set()
+        self._model: StepState | VectState | None = None  # the one that is being dealt with
+        self._in_hand: list[Call] = []  # answered when the tick is committed
+        self._taken_over: list[Run] = []
+        self._rearmed: list[Run] = []  # taken over: their waits go on when it is committed
+        self._notes: dict[int, Flow] = {}  # events of plans, by number
+        self._refused: set[int] = set()  # numbers of requests that have raised
         self._emitted, self._appended = Wire(), Wire()
         self._steps, self._vects = machines(self._record, self._emitted, self._appended)
         self._emitted.connect(self._log.append, weak=False)
         self._appended.connect(self._release, weak=False)
 
-    # Any thread
+    # Any thread: messages
 
     def begin(self, run: Run) -> None:
-        """Take in a new run."""
+        """Take in a new run, which starts with the next tick."""
         self.roster.take(run)
         self.put(Begin(run.id))
 
     def ask(self, run: Run, command: Command) -> None:
-        """Have a command obeyed that concerns a run."""
+        """Have a command obeyed that concerns a run, with the next tick."""
         self.roster.know(run)
         self.put(command)
-
-    def retry(self, run: Run) -> None:
-        """Have a run go on that has failed or was cancelled; errors as of `Roster.readmit`."""
-        self.roster.readmit(run)
-        self.put(Retry(run.id))
 
     def take_over(self, runs: Sequence[Run]) -> None:
         """Have runs go on that the log has open; what ran when their program ended runs again."""
         for run in runs:
+            run.is_inherited = True
             self.roster.take(run)
         self.put(TakeOver(tuple(runs)))
 
@@ -132,7 +183,7 @@ class Scheduler(Driver[Message]):
         self.roster.absent = frozenset(absent)
 
     def cancel(self, run: Run, reason: str) -> None:
-        """Ask for the end of a run; it may be one that is open in the log, and does not go on."""
+        """Ask for the end of a run, with the next tick."""
         self.ask(run, Cancel(run.id, reason))
         self.runner.interrupt(run.id)
 
@@ -156,14 +207,6 @@ class Scheduler(Driver[Message]):
         for run in self.roster.open_runs():
             self.ask(run, Cancel(run.id, reason))
 
-    def let_go(self, older_than: datetime) -> set[str]:
-        """Let go of the runs that ended before an instant; return the ids of those still held.
-
-        What answers later all the same is not heard any more. Runs with work under way are held.
-        """
-        with self.lock:
-            return self.roster.let_go(older_than, self.runner.vects())
-
     def has_stopped(self) -> bool:
         """Whether nothing goes on any more."""
         return bool(self.halted) or self._is_closed or self.failure is not None
@@ -178,46 +221,299 @@ class Scheduler(Driver[Message]):
             is_open = self.roster.open and (not self.halted or self._is_ending_all)
             return self._inbox.empty() and not is_open and not self.runner.is_ending_any
 
+    # In a tick: what a call does
+
+    def create(self, run: Run) -> None:
+        """Have a new run begin; where nobody drives it is created, and starts when somebody does.
+
+        Raises:
+            EngineError: It has been withdrawn meanwhile.
+        """
+        if self.roster.runs.get(run.id) is not run:
+            raise EngineError(
+                f"the start of vect '{run.id}' was withdrawn, nothing was done; start it again",
+                flow=run.flow.name,
+            )
+        if not self._is_lent:
+            self._obey(Begin(run.id))
+            return
+        self.create_alone(run)
+        self.put(Begin(run.id))
+
+    def create_alone(self, run: Run) -> None:
+        """Have a new run be created, and not begin yet."""
+        if run.state.created_date is None:
+            self._model = run.state
+            self._create(run)
+
+    def obey(self, run: Run, command: Command) -> None:
+        """Do what a person asks of a run.
+
+        Raises:
+            VectStateError: It makes no sense in the state that the Vect, or its step, is in.
+            UnknownStepError: The flow has no such step.
+            OAutomError: The Vect does not go on, and why.
+        """
+        self._assert_here()
+        if isinstance(command, Cancel):
+            self._cancel(run, command)
+            return
+        late = self._refusal(run, command)
+        self.roster.know(run)
+        if run.is_inherited:  # it goes on with all that the old life has left, or not yet at all
+            self._take_over(TakeOver(tuple(self.roster.open_runs())))
+        if isinstance(command, Retry):
+            self.roster.readmit(run)
+        self._obey(command)
+        if late is not None:
+            raise late
+
+    def check(self, run: Run, command: Command) -> None:
+        """Refuse what makes no sense by now; errors as of `obey`."""
+        if (late := self._refusal(run, command)) is not None:
+            raise late
+
+    def _refusal(self, run: Run, command: Command) -> VectStateError | None:
+        """Return why a decision comes too late: that is written down, and then told."""
+        if isinstance(command, Retry):
+            self.roster.check_reopening(run)
+        elif run.held_up is not None and not isinstance(command, Cancel):
+            raise run.held_up
+        return _too_late(run, command) if isinstance(command, Decide) else None
+
+    def _cancel(self, run: Run, command: Cancel) -> None:
+        """Cancel a run: one way out for those, too, that do not go on otherwise."""
+        run = self.roster.know(run)
+        run.held_up = None
+        try:
+            state = run.state
+        except LogError:  # its events make no sense: no more is known of it than its state
+            self._end_unread(run, command)
+            return
+        state.is_live = True
+        self._obey(command)
+
+    def _end_unread(self, run: Run, command: Cancel) -> None:
+        if run.shown in VECT_ENDS:
+            return
+        told = MappingProxyType({"reason": command.reason})
+        what = ("vect.cancelled", run.shown, "cancelled", told)
+        seq = self._log.last_seq + 1
+        self._append(None, Event(seq, self._now, run.flow.name, run.id, None, None, *what))
+
+    def let_go(
+        self, vects: Iterable[str], parents: Collection[str], older_than: datetime
+    ) -> dict[str, Run | None]:
+        """Let go of the runs of Vects that are about to be pruned; as `Roster.let_go`.
+
+        Args:
+            vects: The ids of Vects that have ended.
+            parents: The ids of Vects that the log has open: their children are still needed.
+            older_than: The instant before which they must have ended.
+        """
+        self._assert_here()
+        at_work = self.runner.vects()
+
+        def is_held(vect: str) -> bool:
+            return vect in at_work or _is_child_of(vect, parents)
+
+        return self.roster.let_go(vects, is_held, older_than)
+
     # The thread that drives
 
     def run_next(self) -> None:
         """Do work that is kept for the thread that drives."""
         self.runner.run_next()
 
+    def carry_out(self, calls: list[Call]) -> None:
+        """Do what calls ask for, in a tick that takes nothing else."""
+        self._is_lent = True
+        try:
+            if self.failure is None and not self._is_closed:
+                self.tick(list(calls))
+        finally:
+            self._is_lent = False
+
     def tick(self, messages: list[Message]) -> None:
         """Let all that `messages` ask for, and all that follows from it, happen."""
+        self._assert_here()
+        try:
+            if not self._attempt(messages):
+                for message in _apart(messages):
+                    self._attempt_alone(message)
+        except _LogFailedError as failure:
+            self._stop(failure.__cause__ or failure)
+        except BaseException as error:
+            if not self._is_telling:  # else all that the tick asks for has been done
+                self._stop(error)
+            raise
+
+    def _assert_here(self) -> None:
+        """Hold that state changes on one thread only, that which drives; by hand, none does."""
+        assert self._driver in (None, threading.get_ident()), "this is a bug in oautom: the thread"
+
+    def _attempt(self, messages: list[Message]) -> bool:
+        """Do a tick; False if it has raised, and was taken back.
+
+        Raises:
+            _LogFailedError: The log cannot be written.
+        """
+        self._is_telling = False
         try:
             with self.lock:
                 self._now = self._clock.now()
-                for message in messages:
-                    self._take(message)
-                    self._settle()
-                events = self._log.commit()
-            self._perform(events)
-            if self.halted:
-                self.runner.kill_all()
-                self._is_ending_all = False
-            if self._is_look_due:
-                self._is_look_due = False
-                self.on_look()
-        except BaseException as error:
-            self._stop(error)
-            if not isinstance(error, Exception):
-                raise
-            return
+                self._take_all(messages)
+                events = self._log_call(self._log.commit)
+        except _LogFailedError:
+            raise
+        except Exception as error:
+            self._take_back(error)
+            return False
+        self._touched.clear()
+        self._taken_over.clear()
+        self._model = None
+        self._show_all(events)
+        self._perform(events)
+        if self.halted:
+            self.runner.kill_all()
+            self._is_ending_all = False
+        self._answer_calls()
+        if self._is_look_due:
+            self._is_look_due = False
+            self._contain(self.on_look)
+        self._is_telling = True
         try:
-            for event in events:
-                note = None if event.step is not None else self._notes.pop(event.seq, None)
-                self._tell(note or self.roster.runs[event.vect].flow, event)
+            self._tell_all(events)
         finally:  # also when Ctrl-C comes while a receiver is called
             self._close_ended()
+        self._is_telling = False
+        return True
+
+    def _take_all(self, messages: list[Message]) -> None:
+        for index in range(len(messages)):
+            if type(messages[index]) in _HEARD:
+                messages[index] = self._hear(messages[index])
+            self._take(messages[index])
+            self._settle()
+
+    def _log_call(self, call: Callable[[], Any]) -> Any:
+        """Have the log do what it must.
+
+        Raises:
+            _LogFailedError: It cannot.
+        """
+        try:
+            return call()
+        except Exception as error:
+            raise _LogFailedError from error
+
+    def _append(self, sender: object, event: Event) -> None:
+        """Write an event that no transition makes."""
+        try:
+            self._emitted.send(sender, event=event)
+        except Exception as error:
+            raise NotAppendedError from error
+
+    def _take_back(self, error: Exception) -> None:
+        """Go back to the last commit: nothing of this tick has happened.
+
+        Raises:
+            _LogFailedError: It is the log that failed, or it cannot go back.
+        """
+        cause = error.__cause__ if isinstance(error, NotAppendedError) else error
+        if cause is not error and not isinstance(cause, EventRefusedError):
+            raise _LogFailedError from cause
+        discard = getattr(self._log, "discard", None)
+        if discard is None:
+            raise _LogFailedError from cause
+        _logger.warning("a tick was taken back: %r", cause, exc_info=cause)
+        with self.lock:
+            self._log_call(discard)
+            self._ready.clear()
+            self._orphans.clear()
+            self._notes.clear()
+            self._rearmed.clear()
+            for run in self._taken_over:
+                run.is_inherited = True
+            self._taken_over.clear()
+            self._give_calls_back()
+            self._go_back()
+            self.runner.count_busy()
+
+    def _give_calls_back(self) -> None:
+        for call in self._in_hand:
+            call.result = call.error = None
+            call.give_back()
+        self._in_hand.clear()
+
+    def _go_back(self) -> None:
+        """Make each Vect that was touched anew from what is committed of it."""
+        touched = [run for vect in self._touched if (run := self.roster.runs.get(vect.id))]
+        self._touched.clear()
+        for run in touched:
+            self.turns.forget(run.state)
+        self.roster.go_back(self._log, touched)
+        for run in touched:
+            self.roster.take_back(run)
+            self.turns.recount(run.state, self.runner.holds)
+            self._ready.extend([*run.state.steps.values(), run.state])
+
+    def _attempt_alone(self, message: Message) -> None:
+        """Take one message again; if it raises again, do without it, and strand its Vect."""
+        while not self._attempt([message]):
+            run = None if self._model is None else self.roster.runs.get(self._model.vect.id)
+            is_other = run is not None and run.id != _vect_of(message) and not _is_stranded(run)
+            if run is not None:
+                self._strand(run)
+            if not is_other:  # else it only came along, and this message is not to blame
+                self._drop(message)
+                return
+
+    def _drop(self, message: Message) -> None:
+        match message:
+            case Call() if message.claim():
+                message.error = _bug(f"what was asked of vect '{message.vect}' was not done")
+                self.answer([message])
+            case TakeOver() if message.is_last:
+                self.turns.is_held = bool(self.halted)
+
+    def _strand(self, run: Run) -> None:
+        """Leave a run as it is until the program is run again: this engine cannot go on with it."""
+        run.held_up = _bug(
+            f"vect '{run.id}' of flow '{run.flow.name}' does not go on in this program; the others "
+            "do, and this one is tried again when the program is run again",
+            run.flow.name,
+        )
+        _logger.error("%s", run.held_up)
+        self.runner.kill(run.id)
+        self.turns.forget(run.state)
+        self.roster.open.pop(run.id, None)
+        self._has_news = True
+
+    def _contain(self, hook: Callable[..., object], *args: object) -> None:
+        """Call what follows a commit; what it raises must not harm what follows."""
+        try:
+            hook(*args)
+        except Exception:
+            _logger.exception("%r has raised; it is called again in %g s", hook, LOOK_AGAIN)
+            self.put_at(self._clock.monotonic() + LOOK_AGAIN, Nudge())
+
+    def _tell_all(self, events: Sequence[Event]) -> None:
+        for event in events:
+            note = None if event.step is not None else self._notes.pop(event.seq, None)
+            self._tell(note or self.roster.runs[event.vect].flow, event)
+
+    def _answer_calls(self) -> None:
+        if self._in_hand:
+            calls, self._in_hand = self._in_hand, []
+            self.answer(calls)
 
     def _close_ended(self) -> None:
         """Let go of the Vects that have ended, and have those who wait look again."""
         while self._ended:
             run = self._ended.popleft()
             self.roster.close(run)
-            self.on_end(run)
+            self._contain(self.on_end, run)
             self._has_news = True
             if self.is_awaited:
                 self.put(Nudge())
@@ -225,56 +521,105 @@ class Scheduler(Driver[Message]):
             self._has_news = False
             self.have_all_look()
 
-    def _perform(self, events: Sequence[Event]) -> None:
-        """Have done what committed events ask for, and show the Vects to those who look."""
-        for event in events:
-            if event.step is not None:
-                for effect in effects(event):
-                    self.runner.perform(self.roster.runs[event.vect], effect)
-            elif event.seq not in self._notes:
-                self._show(self.roster.runs[event.vect], event)
+    def _show_all(self, events: Sequence[Event]) -> None:
+        """Let readers see what is committed."""
+        with self.showing:
+            for event in events:
+                if event.seq in self._notes:
+                    continue
+                run = self.roster.runs[event.vect]
+                if event.step is None:
+                    self._show(run, event)
+                else:
+                    _show_step(run.state.steps[event.step])
 
     def _show(self, run: Run, event: Event) -> None:
         run.shown = event.dest
         if event.name == "vect.reopened":
             self.roster.take(run)
-        elif event.dest in VECT_ENDS:
+        elif event.dest in VECT_ENDS and event.source not in VECT_ENDS:
             self._ended.append(run)
+        if not run.is_unread:
+            run.state.before = None
+
+    def _perform(self, events: Sequence[Event]) -> None:
+        """Have done what committed events ask for, one by one."""
+        for event in events:
+            if event.step is not None and (asked := effects(event)):
+                run = self.roster.runs[event.vect]
+                try:
+                    for effect in asked:
+                        self.runner.perform(run, effect)
+                except Exception:
+                    _logger.exception("an effect of event %d has raised", event.seq)
+                    self._strand(run)
+        while self._rearmed:
+            run = self._rearmed.pop()
+            try:
+                self.runner.rearm(run, self._now)
+            except Exception:
+                _logger.exception("vect '%s' cannot wait on", run.id)
+                self._strand(run)
 
     def _stop(self, error: BaseException) -> None:
         """Take no further step: what is not in the log must not happen."""
         if isinstance(error, Exception):  # any other goes on to whoever drives
             _logger.error("the engine has stopped: %s", error)
         self.runner.kill_all()
-        self.roster.go_back(self._log)
+        self.roster.go_back(self._log, self.roster.open_runs())
         self.failure = error
+        for call in self._in_hand:
+            call.error = self.failure_error()
+        self._answer_calls()
 
-    def _take(self, message: Message) -> None:
+    def _hear(self, message: Message) -> Heard:
+        """Take note of what has become of an attempt; return what is to be done about it."""
         match message:
             case Answer():
                 self._has_news |= message.key[0] not in self.roster.open
-                self._take_end(self.runner.settle(message))
-            case TimeUp():  # also of those that were told to stop, and do not
-                self._take_end(self.runner.time_up(message.key))
+                return Heard(self.runner.settle(message))
+            case TimeUp() if not self.halted:
+                return Heard(self.runner.time_up(message.key))
+            case GraceOver():
+                self._has_news = True
+                return Heard(self.runner.grace_over(message.key))
+        return Heard(None)
+
+    def _take(self, message: Message) -> None:
+        match message:
+            case Call():
+                self._take_call(message)
             case _ if self.halted:
                 return
+            case Heard():
+                if message.command is not None:
+                    self._obey(message.command)
+            case Finished():
+                self._obey(message)
             case Poll() | Lend() | TakeBack():
                 self._take_slot(message)
+            case _:
+                self._take_rarely(message)
+
+    def _take_rarely(self, message: Message) -> None:
+        match message:
             case Nudge():
                 self._is_look_due = True
+            case Over():
+                self._look_again(message.vect, message.step)
             case Note():
                 event = message.event(self._log.last_seq + 1, self._now)
                 self._notes[event.seq] = message.flow
-                self._emitted.send(None, event=event)
+                self._append(None, event)
             case Asked():
                 self._take_requests()
             case TakeOver():
-                self._take_over(message.runs)
+                self._take_over(message)
             case Halt():
                 self.halted = message.reason
                 self.turns.is_held = self._is_ending_all = True
             case _:
-                self._obey(message)
+                self._obey(message)  # type: ignore[arg-type] # all others are commands
 
     def _take_slot(self, message: Poll | Lend | TakeBack) -> None:
         """Have a slot taken, lent or taken back, as a step under way needs it."""
@@ -288,44 +633,112 @@ class Scheduler(Driver[Message]):
             case Poll():
                 self.runner.poll(message.key)
 
-    def _take_end(self, finished: Finished | None) -> None:
-        if finished is not None and not self.halted:
-            self._obey(kept(finished, self.roster.runs, self._log))
+    def _take_call(self, call: Call) -> None:
+        if not call.claim():  # it was withdrawn, or done on another thread
+            return
+        self._in_hand.append(call)
+        try:
+            if self.halted:
+                self._refuse_halted()
+            call.result = call.do()
+        except OAutomError as error:
+            call.error = error
+
+    def _refuse_halted(self) -> NoReturn:
+        raise EngineError(
+            f"the engine was stopped ({self.halted}), and its vects go on when the program is run "
+            "again; close this app and make a new OAutom"
+        )
+
+    def _look_again(self, vect: str, step: str) -> None:
+        """Look at a step whose earlier attempt is over: it may have its slot, and start again."""
+        run = self.roster.runs.get(vect)
+        if run is not None and not run.is_unread and step in run.state.steps:
+            state = run.state.steps[step]
+            self.turns.set_free(state)
+            self._ready.append(state)
 
     def _obey(self, command: Command) -> None:
         run = self.roster.runs.get(command.vect)
-        if run is None:  # it was let go
+        if run is None or run.held_up is not None:  # it was let go, or is stranded
             return
-        if run.state.created_date is None:
+        state = run.state
+        self._model = state
+        if state.created_date is None:
             self._create(run)
             if not isinstance(command, Begin):  # a cancel on another thread was quicker
                 self._obey(Begin(run.id))
-        for trigger in handle(run.state, command):
+        for trigger in handle(state, command):
             self._fire(trigger)
 
     def _take_requests(self) -> None:
-        for request in self._log.requests(self.roster.absent):
-            if (command := self.roster.command_of(request)) is not None:
-                self._obey(command)
+        try:
+            requests = self._log.requests(self.roster.absent)
+        except LogError as error:  # it is there when it can be read again
+            _logger.warning("what other processes ask for cannot be read now: %s", error)
+            self.put_at(self._clock.monotonic() + LOOK_AGAIN, Asked())
+            return
+        for request in requests:
+            if request.id not in self._refused:
+                self._refused.add(request.id)  # where it raises, it is not taken again
+                self._take_request(request)
                 self._settle()
+                self._refused.discard(request.id)
 
-    def _take_over(self, runs: Sequence[Run]) -> None:
+    def _take_request(self, request: Request) -> None:
+        run = self.roster.runs.get(request.vect) or self.roster.recall(request.vect)
+        if run is None:
+            return
+        try:
+            self.obey(run, command_of(request))
+        except OAutomError as error:
+            _logger.warning("what another process asks for is left undone: %s", error)
+
+    def _take_over(self, message: TakeOver) -> None:
         """Close what ran in the old life, of all Vects, before anything starts in the new one."""
         self.turns.is_held = True
-        for run in runs:
-            if run.state.state in VECT_ENDS:  # it was cancelled just before
-                self.roster.open.pop(run.id, None)
-                continue
-            lost = run.lost_steps()
-            run.is_inherited = False
-            self._obey(Recover(run.id, frozenset(step.name for step in lost)))
+        try:
+            for run in message.runs:
+                if run.is_inherited:
+                    self._take_over_one(run)
+                    self._settle()
+        finally:
+            self.turns.is_held = not message.is_last
+
+    def _take_over_one(self, run: Run) -> None:
+        self._model = run.state
+        run.held_up = None
+        run.is_inherited = False
+        self._taken_over.append(run)
+        if run.state.state in VECT_ENDS:  # it was cancelled just before
+            self.roster.open.pop(run.id, None)
+            return
+        if not self._is_wanted(run):
+            self._obey(Cancel(run.id, "the step that had it run needs it no more"))
+            return
+        lost = run.lost_steps()
+        self._obey(Recover(run.id, frozenset(step.name for step in lost)))
+        self._settle()
+        for step in lost:
+            self._obey(Finished(run.id, step.name, step.attempt, error=LOST))
             self._settle()
-            for step in lost:
-                self._obey(Finished(run.id, step.name, step.attempt, error=LOST))
-                self._settle()
-            self.runner.rearm(run, self._now)
-            self.turns.inherit(run.state)
-        self.turns.is_held = False
+        self._rearmed.append(run)
+        self.turns.inherit(run.state)
+
+    def _is_wanted(self, run: Run) -> bool:
+        """Whether the attempt goes on that has a Vect run, if one has.
+
+        A child that was retried by itself has a life of its own.
+        """
+        if run.state.parent is None or run.state.is_reopened:
+            return True
+        vect, step, attempt = run.state.parent
+        known = self.roster.runs.get(vect)  # its flow may not be declared, but its events are there
+        parent = replay(self._log.read(vect=vect)).get(vect) if known is None else known.state
+        if parent is None or parent.state in VECT_ENDS or step not in parent.steps:
+            return False
+        state = parent.steps[step]
+        return state.state == "running" and state.attempt == attempt
 
     def _settle(self) -> None:
         """Fire all that is due; starts wait for their turn, and for a free slot."""
@@ -339,7 +752,9 @@ class Scheduler(Driver[Message]):
                 return
             if isinstance(turn, Poll):
                 self.runner.poll(turn.key)
-            elif (trigger := due(turn)) is not None:
+                continue
+            self._model = turn
+            if (trigger := due(turn)) is not None:
                 self._start(trigger)
                 if self._ready:  # a map has made its instances
                     self._look()
@@ -347,8 +762,12 @@ class Scheduler(Driver[Message]):
     def _look(self) -> None:
         """Fire all that is due, but for starts that have to wait."""
         turns = self.turns
-        while self._ready:
-            trigger = due(self._ready.popleft())
+        while self._ready or self._orphans:
+            if not self._ready:
+                self._obey(self._orphans.popleft())
+                continue
+            self._model = model = self._ready.popleft()
+            trigger = due(model)
             if trigger is None:
                 continue
             # Where some steps start and others are blocked, as after a pause, these go first.
@@ -362,7 +781,12 @@ class Scheduler(Driver[Message]):
         self._ends_first = False
 
     def _start(self, trigger: Trigger) -> None:
-        if trigger.model.needs_worker:  # type: ignore[union-attr] # only steps are due to start
+        step: Any = trigger.model
+        if self.runner.is_at_work(step):  # it is looked at again when that has ended
+            if step.parent is not None and step.parent.mapped is not None:
+                self._ready.extend(step.parent.mapped.pending_after(step))
+            return
+        if step.needs_worker:
             self.runner.busy += 1  # the work itself is submitted after the commit
         self._fire(trigger)
 
@@ -372,7 +796,7 @@ class Scheduler(Driver[Message]):
         if self.runner.has_loop and any("async" in given for given in state.options.values()):
             told = {**told, "loop": True}
         event = self._record(state, VECT_CREATED, None, state.state, None, told)
-        self._emitted.send(state, event=event)
+        self._append(state, event)
         self._appended.send(state, event=event)
 
     def _fire(self, trigger: Trigger) -> None:
@@ -388,6 +812,8 @@ class Scheduler(Driver[Message]):
         attempt: int | None,
         data: Mapping[str, Any],
     ) -> Event:
+        if model.before is None:
+            model.before = moved(model)  # readers see this until the tick is committed
         vect = model.vect
         seq = self._log.last_seq + 1  # dense even where a tick is refused: a gap means damage
         return Event(
@@ -397,25 +823,110 @@ class Scheduler(Driver[Message]):
     def _release(self, sender: StepState | VectState, *, event: Event) -> None:
         """React to an event in the log: note which models are worth a look. Fires nothing."""
         vect = sender.vect
+        self._touched.add(vect)
         vect.apply(event)
         if sender is not vect:
-            if vect.has_limits:
-                self.turns.hear(sender, event)  # type: ignore[arg-type] # it is a step
+            if vect.options:
+                self._release_more(sender, event)  # type: ignore[arg-type] # it is a step
         elif event.name in ("vect.paused", "vect.cancelled"):
             self.turns.forget(vect)
         elif event.name in ("vect.resumed", "vect.reopened"):
             self._ends_first = True
         self._ready.extend(affects(vect, event))
 
+    def _release_more(self, step: StepState, event: Event) -> None:
+        """React to an event of a step of a flow with limits, or with other flows as steps."""
+        vect = step.vect
+        if vect.has_limits:
+            key = (vect.id, step.name, step.attempt)
+            self.turns.hear(step, event, is_at_work=self.runner.holds(key))
+        if step.kind == "flow" and event.source == "running" != event.dest:
+            reason = f"step '{step.name}' of vect '{vect.id}' needs it no more"
+            child = child_id(vect.id, step.name, event.attempt or step.attempt)
+            self._orphans.append(Cancel(child, reason))
+
     def close(self) -> None:
         """Wait for what has been killed, and end the workers. When nobody drives any more."""
         while self.runner.is_ending_any:
             for message in self._collect(None):
-                if isinstance(message, Answer):
-                    self.runner.settle(message)
-                elif isinstance(message, TimeUp):
-                    self.runner.time_up(message.key)
+                self._hear(message)
         self._is_closed = True
         self._inbox.put(Nudge())  # a step may drive by now, and wait for its slot
         self.have_all_look()
         self.runner.close()
+        self.answer(())  # those who still call look, and find it closed
+
+
+def _show_step(step: StepState) -> None:
+    """Let readers see a step as it is committed, and the instances that it has made."""
+    step.before = None
+    if step.mapped is not None:
+        for instance in step.mapped.instances:
+            if instance.before is ABSENT:
+                instance.before = None
+
+
+def _apart(messages: Iterable[Message]) -> Iterator[Message]:
+    """Yield messages so that each concerns one Vect only, if any."""
+    for message in messages:
+        if isinstance(message, TakeOver):
+            last = len(message.runs) - 1
+            for number, run in enumerate(message.runs):
+                yield TakeOver((run,), is_last=number == last)
+        else:
+            yield message
+
+
+def _vect_of(message: Message) -> str | None:
+    """Return the id of the Vect that a message concerns."""
+    if isinstance(message, TakeOver):
+        return message.runs[0].id
+    if isinstance(message, Answer | TimeUp | GraceOver | Poll):
+        return message.key[0]
+    return getattr(message.command if isinstance(message, Heard) else message, "vect", None)
+
+
+def _is_stranded(run: Run) -> bool:
+    return run.held_up is not None
+
+
+def _is_child_of(vect: str, parents: Collection[str]) -> bool:
+    """Whether an id is that of a child of one of some Vects: `vect/step/attempt`."""
+    place = vect.find("/")
+    while place >= 0:
+        if vect[:place] in parents:
+            return True
+        place = vect.find("/", place + 1)
+    return False
+
+
+def _bug(what: str, flow: str | None = None) -> EngineError:
+    told = "the traceback is in the log 'oautom.scheduler' of the program"
+    return EngineError(f"this is a bug in oautom: {what}; {told}", flow=flow)
+
+
+def _too_late(run: Run, decision: Decide) -> VectStateError | None:
+    """Return why a decision comes too late, or None.
+
+    Raises:
+        UnknownStepError: The flow has no such step.
+        VectStateError: The step has not been asked.
+    """
+    steps = run.state.steps
+    if decision.step not in steps:
+        raise UnknownStepError(run.flow.name, decision.step, steps)
+    step = steps[decision.step]
+    what = f"step '{step.name}' of vect '{run.id}'"
+    if step.kind != "approval" or step.state == "pending" or not step.attempt:
+        remedy = "only an ApprovalExecution that is running waits for a decision"
+        raise VectStateError(what, step.state, remedy, run.flow.name, step.name)
+    if step.state == "running":
+        return None
+    return VectStateError(what, step.state, f"too late, {_decided(step)}", run.flow.name, step.name)
+
+
+def _decided(step: StepState) -> str:
+    """Return who, or what, has ended an approval."""
+    if step.state == "success" and isinstance(step.output, Mapping):
+        return f"{step.output.get('by')} has approved it"
+    return f"it was ended before: {step.error}" if step.error else "it was ended before"

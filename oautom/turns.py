@@ -9,7 +9,7 @@ Used on the scheduler's thread only.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from oautom.states import HELD
 
 Item = StepState | Poll
 _RANKED = frozenset({"pool", "priority", "async"})
+Place = tuple[str, str, int]
 
 
 class _Turn(NamedTuple):
@@ -151,22 +152,52 @@ class Turns:
         for pool in self._parked:  # it may have been the one that was to look for itself
             self._unpark(pool)
 
-    def hear(self, step: StepState, event: Event) -> None:
-        """Count the slots of a pool: a step of a flow with limits has made this event."""
+    def hear(self, step: StepState, event: Event, *, is_at_work: bool) -> None:
+        """Count the slots of a pool: a step of a flow with limits has made this event.
+
+        Args:
+            step: The step.
+            event: What has happened to it.
+            is_at_work: Its attempt is at work still, though it may be over: it keeps its slot.
+        """
         if event.source == event.dest:
             return
+        if event.dest == "running":
+            self._take_slots(step)
+        elif event.source == "running" and not is_at_work:
+            self._free_slots(step)
+
+    def set_free(self, step: StepState) -> None:
+        """Take the slots of a step whose attempt is not at work any more."""
+        if step.state != "running":
+            self._free_slots(step)
+
+    def recount(self, vect: VectState, holds: Callable[[Place], bool]) -> None:
+        """Count the slots that the steps of a Vect have anew: some events were taken back.
+
+        Args:
+            vect: The Vect, as it stands now.
+            holds: Whether an attempt is at work: Vect, step and number.
+        """
+        for step in vect.steps.values() if vect.has_limits else ():
+            if step.state == "running" or holds((*_place_of(step), step.attempt)):
+                self._take_slots(step)
+            else:
+                self._free_slots(step)
+
+    def _take_slots(self, step: StepState) -> None:
         for group, _ in _limits_of(step):
-            if event.dest == "running":
-                self.take_slot(group, step)
-            elif event.source == "running":
-                self.free_slot(group, step)
+            self.take_slot(group, _place_of(step))
+
+    def _free_slots(self, step: StepState) -> None:
+        for group, _ in _limits_of(step):
+            self.free_slot(group, _place_of(step))
 
     def inherit(self, vect: VectState) -> None:
         """Count the slots that the steps of a Vect have had since a life before."""
         for step in vect.steps.values():
             if step.state == "running" and step.kind == "flow":
-                for group, _ in _limits_of(step):
-                    self.take_slot(group, step)
+                self._take_slots(step)
 
     def take_slot(self, pool: Group, holder: Hashable) -> None:
         """Take note that somebody has a slot of a pool."""
@@ -183,6 +214,10 @@ def _limits_of(item: Item) -> Sequence[Limit]:
     if not isinstance(item, StepState) or item.kind == "map":
         return ()
     return limits_of(item.vect.flow, item.options)
+
+
+def _place_of(step: StepState) -> tuple[str, str]:
+    return step.vect.id, step.name
 
 
 def _is_kept(item: Item, vect: VectState) -> bool:

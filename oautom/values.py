@@ -1,42 +1,162 @@
-"""Values: as JSON, strictly, so that what is read back is what was written; and checked. Pure."""
+"""Values: plain, as JSON has them, and our own: what is read back is what was written. Pure.
+
+A value is *plain* if it is made of text, finite numbers, truth values, None, and of lists and
+dictionaries of these with text as keys, each of exactly that type. `plain_value` is the one place
+where a value is made so: what is of a subclass of `str`, `int` or `float` becomes what it is at
+heart, a container of any other type is refused, since another one would come back. What it returns
+is always a copy, which nobody else can change.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from marshal import dumps
+from typing import Any, Final, cast
 
 import msgspec
 
-from oautom.errors import NotJsonError, SettingError
+from oautom.errors import NotJsonError, SettingError, shown
+
+DEPTH_MAX: Final = 200
+"""How many levels of lists and dictionaries a value may have."""
+_AROUND: Final = 10
+"""How many levels an event may have around it."""
+TEXT_MAX: Final = 16_384
+"""How many characters a text may have that a person gives for others to read."""
+SECONDS_MAX: Final = 100 * 365.25 * 86_400
+"""A hundred years: no duration may be longer, and no date that comes of it too late to be one."""
+
+SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+_MARSHAL: Final = 2  # its version that writes equal values alike, as it knows no references
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
-def to_json(value: object) -> bytes:
-    """Return a value as JSON in UTF-8, without line breaks.
+# Plain values
+
+
+def plain_value(value: object) -> Any:
+    """Return a copy of a value that is plain: of the very types that JSON gives back.
 
     Raises:
         NotJsonError: Reading it back would give another value: it holds a tuple, a set, a date, a
-            NaN, a key that is no text, ... Names the part that is to blame.
+            NaN, a key that is no text, or has too many levels. Names the part that is to blame.
     """
-    encoded = _kept(value)
-    if encoded is None:
-        try:
-            where, part = _culprit(value, "")
-        except RecursionError:  # it holds itself, or is nested too deeply to look into
-            where, part = "", value
-        raise NotJsonError(where, part)
-    return encoded
+    return plain_json(value)[1]
 
 
-def _kept(value: object) -> bytes | None:
-    """Return a value as JSON, or None where reading it back would give another value."""
+def to_json(value: object) -> bytes:
+    """Return a value as JSON in UTF-8, without line breaks; errors as of `plain_value`.
+
+    It may have a few levels more, so that an event can hold any plain value.
+    """
+    return plain_json(value, DEPTH_MAX + _AROUND)[0]
+
+
+def plain_json(value: object, depth_max: int = DEPTH_MAX) -> tuple[bytes, Any]:
+    """Return a value as JSON, and the plain copy that is read from it.
+
+    Raises:
+        NotJsonError: See `plain_value`.
+    """
     try:
         encoded = _encode(value)
-        is_kept = _decode(encoded) == value
-    except Exception:  # whatever `==` of a user's class raises
-        return None
-    return encoded if is_kept else None
+        copy = _decode(encoded)
+        is_plain = is_exactly(value, copy)
+    except Exception:  # whatever a user's class raises
+        is_plain = False
+    if not is_plain:
+        encoded = _encode(_made_plain(value, "", 0))
+        copy = _decode(encoded)
+    if is_deep(encoded, copy, depth_max):
+        raise too_deep(value)
+    return encoded, copy
+
+
+def is_exactly(value: Any, copy: Any) -> bool:
+    """Whether two values have the same parts, all of the same types, and of Python's own only.
+
+    False may also mean that this cannot be told at the speed of C, which this has.
+    """
+    try:
+        return dumps(value, _MARSHAL) == dumps(copy, _MARSHAL)
+    except ValueError:  # one has a part of another type, or thousands of levels
+        return False
+
+
+def is_deep(encoded: bytes, copy: Any, depth_max: int = DEPTH_MAX) -> bool:
+    """Whether a plain value has too many levels; its JSON tells of most that they have not."""
+    if encoded.count(b"[") + encoded.count(b"{") <= depth_max or type(copy) is str:
+        return False
+    level: list[Any] = [copy]
+    for _ in range(depth_max):
+        level = [
+            part
+            for each in level
+            for part in (each.values() if isinstance(each, dict) else each)
+            if type(part) is list or type(part) is dict
+        ]
+        if not level:
+            return False
+    return True
+
+
+def too_deep(value: object) -> NotJsonError:
+    """Return the error of a value with too many levels."""
+    why = f"has more than {DEPTH_MAX} levels, or holds itself"
+    return NotJsonError("", value, f"{why}; make it flatter, or write it to a file")
+
+
+def _made_plain(value: object, where: str, depth: int) -> Any:
+    """Return a plain copy of a value, part by part.
+
+    Raises:
+        NotJsonError: See `plain_value`.
+    """
+    kind = type(value)
+    if kind is not list and kind is not dict:
+        return _plain_scalar(value, where)
+    if depth > DEPTH_MAX + _AROUND:
+        raise too_deep(value)
+    if kind is list:
+        parts: list[object] = value  # type: ignore[assignment] # just asked
+        return [_made_plain(part, f"{where}[{i}]", depth + 1) for i, part in enumerate(parts)]
+    plain: dict[str, Any] = {}
+    items: dict[object, object] = value  # type: ignore[assignment] # just asked
+    for key, part in items.items():
+        if not issubclass(type(key), str):
+            why = f"has {shown(key)} as a key, a {type(key).__name__}; make it text: str(...)"
+            raise NotJsonError(where, value, why)
+        name = _plain_scalar(key, where)
+        if name in plain:
+            raise NotJsonError(where, value, f"has two keys that are {shown(name)} at heart")
+        plain[name] = _made_plain(part, f"{where}[{name!r}]", depth + 1)
+    return plain
+
+
+def _plain_scalar(value: object, where: str) -> Any:
+    plain = at_heart(value)
+    try:
+        if type(plain) in SCALARS and _decode(_encode(plain)) == plain:
+            return plain
+    except Exception:  # noqa: S110 - half a character, or a number of too many digits
+        pass
+    raise NotJsonError(where, value)
+
+
+def at_heart(value: object) -> Any:
+    """Return what an instance of a subclass of `str`, `int` or `float` is at heart; else itself."""
+    kind = type(value)
+    if kind in SCALARS:
+        return value
+    if issubclass(kind, str):
+        return str.__str__(cast("str", value))
+    if issubclass(kind, int):
+        return int.__int__(cast("int", value))
+    if issubclass(kind, float):
+        return float.__float__(cast("float", value))
+    return value
 
 
 def from_json(text: bytes | str) -> Any:
@@ -49,25 +169,88 @@ def from_json(text: bytes | str) -> Any:
 
 
 def is_json(value: object) -> bool:
-    """Whether JSON keeps a value as it is."""
+    """Whether JSON keeps a value."""
     try:
-        to_json(value)
+        plain_json(value)
     except NotJsonError:
         return False
     return True
 
 
-def _culprit(value: object, where: str) -> tuple[str, object]:
-    """Return where in a value the first part stands that JSON cannot keep, and the part."""
-    parts: list[tuple[str, object]] = []
-    if type(value) is dict and all(isinstance(key, str) for key in value):
-        parts = [(f"{where}[{key!r}]", part) for key, part in value.items()]
-    elif type(value) is list:
-        parts = [(f"{where}[{i}]", part) for i, part in enumerate(value)]
-    for place, part in parts:
-        if _kept(part) is None:
-            return _culprit(part, place)
-    return where, value
+def copy_of_plain(plain: Any) -> Any:
+    """Return a copy of a plain value that shares nothing with it which could be changed."""
+    return plain if type(plain) in SCALARS else _decode(_encode(plain))
+
+
+# Values that stay in memory
+
+
+_CONTAINERS: Final = frozenset({list, dict, tuple})
+
+
+def own_copy(value: Any) -> Any:
+    """Return a value with new lists, dictionaries and tuples; all else in it stays what it is.
+
+    A value without anything of these that could be changed is returned itself. One that holds
+    itself does so in the copy. What lies deeper than `DEPTH_MAX` levels stays as well.
+    """
+    return _copied(value, {}, 0) if type(value) in _CONTAINERS else value
+
+
+def is_changeable(value: object) -> bool:
+    """Whether a value may be one of those of which `own_copy` makes another one."""
+    return type(value) in _CONTAINERS
+
+
+def _copied(value: Any, copies: dict[int, tuple[Any, Any]], depth: int) -> Any:
+    """Return the copy of a container; `copies` holds the originals too: their ids stay theirs."""
+    kind = type(value)
+    if depth > DEPTH_MAX:
+        return value
+    if id(value) in copies:
+        return copies[id(value)][1]
+    if kind is tuple:
+        new = tuple(_part(part, copies, depth) for part in value)
+        is_same = all(one is other for one, other in zip(new, value, strict=True))
+        # Where a list in it holds the tuple, that has had its copy made meanwhile.
+        return copies.setdefault(id(value), (value, value if is_same else new))[1]
+    copy: Any = kind()
+    copies[id(value)] = (value, copy)
+    if kind is list:
+        copy += [_part(part, copies, depth) for part in value.copy()]  # other threads may change it
+    else:
+        for key, part in value.copy().items():
+            copy[key] = _part(part, copies, depth)
+    return copy
+
+
+def _part(part: Any, copies: dict[int, tuple[Any, Any]], depth: int) -> Any:
+    return _copied(part, copies, depth + 1) if type(part) in _CONTAINERS else part
+
+
+# What people give
+
+
+def plain_text(value: object, what: str, limit_chars: int = TEXT_MAX) -> str:
+    """Return a text that a person gives, as an exact `str`.
+
+    Args:
+        value: What is given.
+        what: What it is, for the error: `reason of cancel()`.
+        limit_chars: How many characters it may have.
+
+    Raises:
+        SettingError: It is no text, not valid Unicode, or too long.
+    """
+    text = at_heart(value)
+    if type(text) is str and len(text) > limit_chars:
+        raise SettingError(
+            f"{what} has {len(text)} characters, and may have {limit_chars}; write it to a file, "
+            "and give its path"
+        )
+    if type(text) is not str or not is_unicode(text):
+        raise SettingError(f"{what} must be text, not {shown(value)}")
+    return text
 
 
 def readable(value: Any) -> Any:
@@ -75,14 +258,51 @@ def readable(value: Any) -> Any:
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
-def check_max_workers(max_workers: object) -> None:
-    """Refuse what is no number of workers.
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8: it has no half characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def plain_number(value: object) -> int | float | None:
+    """Return a finite number as an exact `int` or `float`, or None: a truth value is no number."""
+    number = at_heart(value)
+    if type(number) is int:
+        return number
+    return number if type(number) is float and math.isfinite(number) else None
+
+
+def plain_count(value: object, lowest: int = 1) -> int | None:
+    """Return a whole number as an exact `int`, or None if it is none or below the lowest."""
+    number = at_heart(value)
+    return number if type(number) is int and lowest <= number < 2**63 else None
+
+
+def plain_seconds(value: object) -> int | float | None:
+    """Return a duration as an exact number, or None if it is none from 0 to `SECONDS_MAX`."""
+    seconds = plain_number(value)
+    return seconds if seconds is not None and 0 <= seconds <= SECONDS_MAX else None
+
+
+def too_long(seconds: float) -> str:
+    """Return what is wrong with a duration that is longer than `SECONDS_MAX`."""
+    return f"may be at most {SECONDS_MAX:.0f} seconds, a hundred years, not {shown(seconds)}"
+
+
+def check_max_workers(max_workers: object) -> int | None:
+    """Return a number of workers as an exact `int`; None stays.
 
     Raises:
         SettingError: It is neither None nor a positive int.
     """
-    if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
-        raise SettingError(f"max_workers must be a positive int or None, not {max_workers!r}")
+    if max_workers is None:
+        return None
+    if (count := plain_count(max_workers)) is None:
+        raise SettingError(f"max_workers must be a positive int or None, not {shown(max_workers)}")
+    return count
 
 
 def has_members(given: object, *names: str) -> bool:

@@ -6,21 +6,21 @@ from collections.abc import Generator, Iterator, Mapping
 from datetime import datetime
 from typing import Any, NoReturn, Protocol
 
-from oautom.commands import Command, Decide, Pause, Resume
+from oautom.commands import Command, Decide, Pause, Resume, Retry
 from oautom.errors import (
     EngineError,
     NotFinishedError,
     SettingError,
     StepFailedError,
     UnknownStepError,
-    VectStateError,
 )
 from oautom.events.event import Event
-from oautom.events.fold import StepState
+from oautom.events.fold import ABSENT, StepState, View, child_id, committed
 from oautom.executions.base import Execution
-from oautom.flow import Flow, is_unicode
+from oautom.flow import Flow
 from oautom.run import Run
 from oautom.states import STEP_ENDS, VECT_ENDS
+from oautom.values import is_unicode
 
 
 class Engine(Protocol):
@@ -33,13 +33,10 @@ class Engine(Protocol):
         """Wait for the end of a run, while the event loop goes on; errors as of `wait`."""
 
     def cancel(self, run: Run, reason: str) -> None:
-        """Ask for the end of a run."""
+        """End a run."""
 
-    def ask(self, run: Run, command: Command) -> None:
-        """Have a command obeyed that concerns a run."""
-
-    def retry(self, run: Run) -> None:
-        """Have a run go on that has failed or was cancelled."""
+    def obey(self, run: Run, command: Command) -> None:
+        """Do what a person asks of a run, and return when the log has it."""
 
     def check_value(self, value: object) -> None:
         """Refuse a value that the log cannot keep."""
@@ -150,15 +147,18 @@ class Vect:
             StepFailedError: It has ended without an output; raised from the step's own exception
                 where there was one in this process.
         """
-        view = self._step(step)
-        name = view.name
-        if view.state == "success":
-            return view.output
-        if view.state not in STEP_ENDS:
-            raise NotFinishedError(self.flow.name, name, view.state)
-        raise StepFailedError(
-            self.flow.name, name, view.state, view.error
-        ) from self._run.causes.get(name)
+        name = self._step(step).name
+        model = self._run.state.steps[name]
+        state, _, _, error, *_ = committed(model)
+        if state == "success":
+            return self._run.output(model)
+        if state not in STEP_ENDS:
+            raise NotFinishedError(self.flow.name, name, state)
+        blamed = self._run.to_blame(model)
+        if blamed.name != name:
+            error = f"{error}: {blamed.error}"
+        cause = self._run.causes.get(blamed.name)
+        raise StepFailedError(self.flow.name, name, state, error) from cause
 
     def explain(self, step: str | Execution) -> str:
         """Return why a step is, or is not, running: one sentence, from the log and the scheduler.
@@ -176,44 +176,57 @@ class Vect:
         return self.steps[step.name if isinstance(step, Execution) else step]
 
     def cancel(self, reason: str = "") -> None:
-        """Ask for the end of the Vect: steps that run are ended, others are never started.
+        """End the Vect: steps that run are ended, others are never started.
 
-        Returns at once; `wait` tells when it is over. Of a Vect that has ended, nothing changes.
+        Returns when the log has it; `wait` tells when all that ran has ended. Of a Vect that has
+        ended, nothing changes. In foreground mode, while nobody drives, this and the other methods
+        that change a Vect do what they ask for on the calling thread, and no more. On the
+        scheduler's own thread, in a receiver or an inline step, it is part of the next commit.
 
         Args:
             reason: Why, for the log.
+
+        Raises:
+            EngineError: A step or receiver has had the scheduler's thread for 30 seconds; nothing
+                was done. Or the app is closed.
+            LogError: The engine has stopped, since its log could not be written.
         """
         if not isinstance(reason, str) or not is_unicode(reason):
             raise SettingError(f"reason must be text, not {reason!r}")
-        self._run.held_up = None  # to cancel it is one way out
         self._engine.cancel(self._run, reason)
 
     def pause(self) -> None:
         """Have nothing more of the Vect start; what runs goes on to its end.
 
-        Returns at once. Of a Vect that has ended, nothing changes.
+        Returns when the log has it. Of a Vect that has ended, nothing changes. Errors are those of
+        `cancel`, and that of a Vect that does not go on.
         """
-        self._engine.ask(self._run, Pause(self.id))
+        self._engine.obey(self._run, Pause(self.id))
 
     def resume(self) -> None:
-        """Have a Vect go on that was paused; of any other, nothing changes."""
-        self._engine.ask(self._run, Resume(self.id))
+        """Have a Vect go on that was paused; of any other, nothing changes. Else as `pause`."""
+        self._engine.obey(self._run, Resume(self.id))
 
     def retry(self) -> None:
         """Have run again what has failed or was cancelled, and all that depends on it.
 
-        In the same Vect: what has succeeded, and depends on nothing of that, stays as it is.
-        Returns at once; `wait` tells when it is over.
+        In the same Vect: what has succeeded, and depends on nothing of that, stays as it is. A step
+        of which an attempt is still being ended runs again when that is gone. Returns when the log
+        has it; `wait` tells when it is over.
 
         Raises:
             VectStateError: The Vect has neither failed nor been cancelled.
             FlowChangedError: It is one of an earlier program, and its flow has changed since.
             VectAlreadyRunningException: `max_active_vects` Vects of the flow are open already.
+            Whatever `cancel` raises.
         """
-        self._engine.retry(self._run)
+        self._engine.obey(self._run, Retry(self.id))
 
     def approve(self, step: str, by: str, data: Any = None) -> None:
         """Approve what a step waits for: its output is `{'by': by, 'data': data}`.
+
+        Returns when the log has it. Of two who decide, one is the first; the decision of the other
+        is a `step.late_result`, and they are told who was quicker.
 
         Args:
             step: The name of an `ApprovalExecution`.
@@ -222,24 +235,21 @@ class Vect:
 
         Raises:
             UnknownStepError: The flow has no such step.
-            VectStateError: The step does not wait for this.
+            VectStateError: The step does not wait for this, or not any more.
             NotJsonError: JSON cannot keep `data`, and the log is durable.
+            Whatever `cancel` raises.
         """
         self._check_decision(step, by)
         self._engine.check_value(data)
-        self._engine.ask(self._run, Decide(self.id, step, by, data))
+        self._engine.obey(self._run, Decide(self.id, step, by, data))
 
     def reject(self, step: str, by: str, reason: str = "") -> None:
         """Reject what a step waits for: it fails. Arguments and errors are those of `approve`."""
         self._check_decision(step, by, reason)
-        self._engine.ask(self._run, Decide(self.id, step, by, objection=reason))
+        self._engine.obey(self._run, Decide(self.id, step, by, objection=reason))
 
     def _check_decision(self, step: str, *texts: str) -> None:
-        state = self.steps[step].state
-        if state != "running" or self._run.state.steps[step].kind != "approval":
-            what = f"step '{step}' of vect '{self.id}'"
-            remedy = "only an ApprovalExecution that is running waits for a decision"
-            raise VectStateError(what, state, remedy, self.flow.name, step)
+        self.steps[step]
         for text in texts:
             if not isinstance(text, str) or not is_unicode(text):
                 raise SettingError(f"step '{step}': by and reason must be text, not {text!r}")
@@ -261,18 +271,26 @@ class Vect:
 
 
 class Step:
-    """What one step has done in one Vect. A view: it shows how things stand when it is asked."""
+    """What one step has done in one Vect. A view: it shows what is committed when it is asked."""
 
-    __slots__ = ("_run", "_state")
+    __slots__ = ("_name", "_run")
 
-    def __init__(self, run: Run, state: StepState) -> None:
+    def __init__(self, run: Run, name: str) -> None:
         self._run = run
-        self._state = state
+        self._name = name
+
+    @property
+    def _state(self) -> StepState:
+        return self._run.state.steps[self._name]
+
+    @property
+    def _view(self) -> View:
+        return committed(self._state)
 
     @property
     def name(self) -> str:
         """The name of the step."""
-        return self._state.name
+        return self._name
 
     @property
     def state(self) -> str:
@@ -281,12 +299,12 @@ class Step:
         `pending`, `running`, `success`, `failed`, `skipped`, `upstream_failed`, `up_for_retry` or
         `cancelled`.
         """
-        return self._state.state
+        return self._view[0]
 
     @property
     def attempt(self) -> int:
         """Number of the newest attempt, from 1; 0 before the first."""
-        return self._state.attempt
+        return self._view[1]
 
     @property
     def output(self) -> Any:
@@ -296,27 +314,30 @@ class Step:
     @property
     def error(self) -> str | None:
         """What went wrong, in a line, or None."""
-        return self._state.error
+        return self._view[3]
 
     @property
     def start_date(self) -> datetime | None:
         """When the newest attempt began: aware, UTC."""
-        return self._state.start_date
+        return self._view[4]
 
     @property
     def end_date(self) -> datetime | None:
         """When the step ended: aware, UTC."""
-        return self._state.end_date
+        return self._view[5]
 
     @property
     def child(self) -> str | None:
         """The id of the Vect that the newest attempt runs, of a `FlowExecution`; else None."""
-        return self._state.child
+        attempt = self.attempt
+        if self._state.kind != "flow" or not attempt:
+            return None
+        return child_id(self._run.id, self._name, attempt)
 
     @property
     def log_text(self) -> str:
         """What the step has written so far, the newest `log_limit_bytes` of it."""
-        buffer = self._run.buffers.get(self._state.name)
+        buffer = self._run.buffers.get(self._name)
         return buffer.text() if buffer else ""
 
     def __repr__(self) -> str:
@@ -332,13 +353,20 @@ class _Steps(Mapping[str, Step]):
         self._run = run
 
     def __getitem__(self, name: str) -> Step:
+        steps = self._run.state.steps
         try:
-            return Step(self._run, self._run.state.steps[name])
+            is_visible = steps[name].before is not ABSENT
         except (KeyError, TypeError):
-            raise UnknownStepError(self._run.flow.name, name, self._run.state.steps) from None
+            is_visible = False
+        if not is_visible:
+            raise UnknownStepError(self._run.flow.name, name, [each.name for each in self._known()])
+        return Step(self._run, name)
+
+    def _known(self) -> list[StepState]:
+        return self._run.visible()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._run.state.steps)
+        return iter([step.name for step in self._known()])
 
     def __len__(self) -> int:
-        return len(self._run.state.steps)
+        return len(self._known())

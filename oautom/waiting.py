@@ -101,7 +101,7 @@ class Waits:
         if context is None or not isinstance(context.home, Waits):
             return None
         home, key = context.home, (context.vect_id, context.step, context.attempt)
-        if not home.runner.is_at_work(key):
+        if not home.runner.is_under_way(key):
             return None  # the step is over; what it has left behind waits on its own account
         if home is self and self.runner.is_inline:
             raise _error(context, "the engine goes on only when the step has ended", _THREADS)

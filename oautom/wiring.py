@@ -1,12 +1,13 @@
 """The wiring of a flow: whether what one step returns can be what another one takes.
 
-And whether the flows that its steps run can be run by them.
+And whether the flows that its steps run can be run by them: which are there, take the parameters,
+and do not wait for slots of a pool that the step itself keeps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oautom.annotations import MISSING, UNKNOWN, fits, part_type, shown_type
 from oautom.errors import FlowError, OAutomError
@@ -16,23 +17,167 @@ from oautom.executions.base import Execution, Used
 from oautom.executions.flow import FlowExecution
 from oautom.params import Param
 from oautom.references import OutputReference, Reference
+from oautom.states import WAITS
 
 if TYPE_CHECKING:
     from oautom.flow import Flow
 
 
 def check_wiring(flow: Flow) -> None:
-    """Refuse references whose values surely cannot be what the steps take that they are given to.
+    """Refuse a flow, or one that it runs, whose steps surely cannot work together.
+
+    Each flow is looked at once, however many steps run it.
 
     Raises:
-        FlowError: A part is surely not there, or is surely of a wrong type; or a flow cannot be run
-            by a step.
+        CycleError: Steps wait for each other in a circle.
+        FlowError: A part is surely not there, or is surely of a wrong type; a flow cannot be run by
+            a step; or a pool cannot have slots for a step and for the flow that it runs.
     """
-    _check_names(flow)
-    _check_children(flow)
+    needs: dict[Flow, Mapping[str, Need]] = {}
+    for each in _with_children(flow):
+        each.check_steps()
+        _check_names(each)
+        for step in _runs_of(each):
+            _check_child(each, step)
+        for any_step in each.steps.values():
+            for used in any_step.references:
+                _check(each, any_step, used)
+        needs[each] = _needs_of(each, needs)
+
+
+def _with_children(home: Flow) -> list[Flow]:
+    """Return a flow and all that it runs, those that are run before those that run them.
+
+    Raises:
+        FlowError: One cannot be found, belongs to another app, or they run each other in a circle.
+    """
+    done: dict[Flow, None] = {}
+    path: dict[Flow, Iterator[FlowExecution]] = {home: iter(_runs_of(home))}
+    while path:
+        flow = next(reversed(path))
+        step = next(path[flow], None)
+        if step is None:
+            del path[flow]
+            done[flow] = None
+            continue
+        try:
+            child = step.runs
+        except OAutomError as error:
+            raise _error(flow, step, f"cannot run its flow: {error}") from error
+        if child in path:
+            raise _circle([*path][[*path].index(child) :])
+        if child.app is not flow.app:
+            what = f"runs flow '{child.name}', which belongs to another app; declare it in this one"
+            raise _error(flow, step, what)
+        if child not in done:
+            path[child] = iter(_runs_of(child))
+    return list(done)
+
+
+def _circle(flows: list[Flow]) -> FlowError:
+    """Return the error of flows that run each other, each the next one, and the last the first."""
+    second = flows[1] if len(flows) > 1 else flows[0]
+    step = next(step for step in _runs_of(flows[0]) if step.runs is second)
+    names = " -> ".join(each.name for each in (*flows, flows[0]))
+    what = f"makes flows run each other in a circle: {names}; take one of these steps away"
+    return _error(flows[0], step, what)
+
+
+def _check_child(flow: Flow, step: FlowExecution) -> None:
+    """Refuse parameters that the flow of a step does not take."""
+    child = step.runs
+    try:
+        child.params.check_names(step.params)
+        given = step.params.items()
+        child.params.plain_of_given({n: v for n, v in given if not hold_references(v)})
+    except OAutomError as error:
+        raise _error(flow, step, f"cannot run flow '{child.name}': {error}") from error
+
+
+_KEEPERS_MAX: Final = 200
+
+
+class Need(NamedTuple):
+    """How many slots of a pool a flow needs at once, so that one of its steps can go on.
+
+    Attributes:
+        slots: How many.
+        line: Steps that run each other's flows, as `flow.step`, the last of which needs a slot.
+    """
+
+    slots: int
+    line: tuple[str, ...]
+
+
+def _needs_of(flow: Flow, known: Mapping[Flow, Mapping[str, Need]]) -> Mapping[str, Need]:
+    """Return what a flow needs of each pool, by the name of the pool.
+
+    Raises:
+        FlowError: A pool has fewer slots.
+    """
+    needs: dict[str, Need] = {}
+    keepers: dict[str, list[tuple[FlowExecution, Need]]] = {}
     for step in flow.steps.values():
-        for used in step.references:
-            _check(flow, step, used)
+        below = known[step.runs] if isinstance(step, FlowExecution) else {}
+        for name, need in below.items():
+            _raise_to(needs, name, need)
+        if step.pool is None or step.kind in WAITS:
+            continue
+        name = step.pool.name
+        if isinstance(step, FlowExecution) and name in below:
+            keepers.setdefault(name, []).append((step, below[name]))
+        else:
+            _raise_to(needs, name, Need(1, (f"{flow.name}.{step.name}",)))
+    for name, steps in keepers.items():
+        _raise_to(needs, name, _need_of_keepers(flow, steps))
+    return needs
+
+
+def _raise_to(needs: dict[str, Need], pool: str, need: Need) -> None:
+    if pool not in needs or needs[pool].slots < need.slots:
+        needs[pool] = need
+
+
+def _need_of_keepers(flow: Flow, keepers: list[tuple[FlowExecution, Need]]) -> Need:
+    """Return what steps need that keep a slot each until the flow that they run has had one, too.
+
+    Raises:
+        FlowError: All slots may be kept, so that none of these flows gets one.
+    """
+    at_once = _at_once(flow, [step.name for step, _ in keepers])
+    step, inner = max(keepers, key=lambda each: each[1].slots)
+    need = Need(at_once + inner.slots, (f"{flow.name}.{step.name}", *inner.line))
+    assert step.pool is not None
+    if need.slots > step.pool.slots:
+        others = f" beside {at_once - 1} more at once" if at_once > 1 else ""
+        what = (
+            f"keeps a slot of pool '{step.pool.name}' while the flow that it runs waits for one: "
+            f"{' -> '.join(need.line)}{others} need {need.slots}, and there are "
+            f"{step.pool.slots}; leave its pool out, or give that more slots"
+        )
+        raise _error(flow, step, what)
+    return need
+
+
+def _at_once(flow: Flow, names: list[str]) -> int:
+    """Return how many steps can be under way at once: the most of which none waits for another.
+
+    Source: Dilworth, "A Decomposition Theorem for Partially Ordered Sets", 1950; by a matching.
+    """
+    if len(names) > _KEEPERS_MAX:
+        return 1  # as many as there surely are
+    after = {name: flow.graph.reach([name]).intersection(names) - {name} for name in names}
+    before: dict[str, str] = {}
+
+    def is_matched(name: str, tried: set[str]) -> bool:
+        for later in after[name] - tried:
+            tried.add(later)
+            if later not in before or is_matched(before[later], tried):
+                before[later] = name
+                return True
+        return False
+
+    return len(names) - sum(is_matched(name, set()) for name in names)
 
 
 def _check_names(flow: Flow) -> None:
@@ -44,42 +189,8 @@ def _check_names(flow: Flow) -> None:
             raise _error(flow, flow.steps[base], what)
 
 
-def _check_children(flow: Flow) -> None:
-    """Refuse flows that run each other in a circle, are of other apps, or take other parameters."""
-    for step in _runs_of(flow):
-        try:
-            path = [flow, *_path_back(step.runs, flow, ())]
-            child = step.runs
-        except OAutomError as error:
-            raise _error(flow, step, f"cannot run its flow: {error}") from error
-        if len(path) > 1:
-            names = " -> ".join(each.name for each in path)
-            what = f"makes flows run each other in a circle: {names}; take one of these steps away"
-            raise _error(flow, step, what)
-        if child.app is not flow.app:
-            what = f"runs flow '{child.name}', which belongs to another app; declare it in this one"
-            raise _error(flow, step, what)
-        child.validate()
-        try:
-            child.params.check_names(step.params)
-            given = step.params.items()
-            child.params.plain_of_given({n: v for n, v in given if not hold_references(v)})
-        except OAutomError as error:
-            raise _error(flow, step, f"cannot run flow '{child.name}': {error}") from error
-
-
 def _runs_of(flow: Flow) -> list[FlowExecution]:
     return [step for step in flow.steps.values() if isinstance(step, FlowExecution)]
-
-
-def _path_back(flow: Flow, home: Flow, seen: tuple[Flow, ...]) -> list[Flow]:
-    """Return the flows by which a flow comes to run another one, both with it; else none."""
-    if flow is home:
-        return [home]
-    for step in _runs_of(flow):
-        if flow not in seen and (path := _path_back(step.runs, home, (*seen, flow))):
-            return [flow, *path]
-    return []
 
 
 def _check(flow: Flow, step: Execution, used: Used) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from traceback import format_exception_only
 from typing import Final
 
 NAMES_MAX: Final = 3
 NAME_MAX: Final = 60
 TEXT_MAX: Final = 200
+ERROR_MAX: Final = 500
 
 
 def seconds_of(seconds: float) -> str:
@@ -20,6 +22,11 @@ def listed(items: Iterable[str], link: str, items_max: int = NAMES_MAX) -> str:
     items = list(items)
     left = len(items) - items_max
     return link.join(items[:items_max]) + (f", and {left} more" if left > 0 else "")
+
+
+def raised(error: BaseException) -> str:
+    """Return an error as one line, cut short."""
+    return in_line("".join(format_exception_only(error)), ERROR_MAX)
 
 
 def quoted(name: str) -> str:

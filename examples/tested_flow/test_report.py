@@ -57,7 +57,8 @@ def test_without_the_warehouse_there_is_no_mail_but_the_orders_are_kept(flow: Fl
     assert vect.state == "failed"
     assert vect.steps["mail"].state == "upstream_failed"
     assert vect.steps["archive"].state == "success"
-    assert "the warehouse does not answer" in str(vect.steps["mail"].error)
+    assert vect.steps["mail"].error == "upstream 'stock' failed"
+    assert "the warehouse does not answer" in str(vect.steps["stock"].error)
 
 
 # In every order: no race

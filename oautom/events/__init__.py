@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from oautom.events import signals
 from oautom.events.event import Event
-from oautom.events.log import EventLog, MemoryEventLog, PrunedVect, VectEntry
+from oautom.events.log import EventLog, GivenUp, MemoryEventLog, PrunedVect, VectEntry
 from oautom.events.replay import replay
 from oautom.events.requests import Request
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Event",
     "EventLog",
+    "GivenUp",
     "MemoryEventLog",
     "PrunedVect",
     "Request",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from oautom.errors import InvariantError, SettingError
 from oautom.events.event import Event, is_of_plan, planned_time
 from oautom.events.fits import data_fit, options_fit
+from oautom.events.fold import child_id
 from oautom.events.past import BAD, NO_STEP, Past
 from oautom.graph import Graph
 from oautom.schedule import stamp
@@ -112,8 +113,8 @@ INVARIANTS: Final[dict[str, Invariant]] = {}  # by name, in order
 _VECT_ENDS: Final = ("vect.succeeded", "vect.failed", "vect.cancelled")
 _STEP_ENDS: Final = ("step.succeeded", "step.failed", "step.cancelled")
 _CONSEQUENCES: Final = (
-    *("vect.started", "step.blocked", "step.skipped", "step.cancelled", "step.interrupted"),
-    *("step.reset", "vect.reopened", *_VECT_ENDS),
+    *("step.blocked", "step.skipped", "step.cancelled", "step.interrupted", "step.reset"),
+    *("vect.reopened", *_VECT_ENDS),
 )
 _MOVES: Final = STEP_MOVES | VECT_MOVES | PLAN_MOVES | {(VECT_CREATED, None, INITIAL)}
 _PLANNED: Final = (VECT_CREATED, *PLAN_EVENTS)
@@ -260,6 +261,17 @@ class _Claims(Past):
         is_known = told is not None and self.data_fit_the_event(event) and not self.gaps
         return not is_known or self.is_child_of(told, event)
 
+    @_invariant("step.started")
+    def children_are_wanted(self, event: Event) -> bool:
+        """A step of a child starts only while the attempt runs that has the child run.
+
+        A child that was retried by itself has a life of its own.
+        """
+        parent = self.vect.parent
+        if parent is None or self.vect.is_reopened or self.gaps or event.vect != child_id(*parent):
+            return True
+        return self.is_wanted(*parent)
+
     @_invariant("step.succeeded")
     def children_succeed_first(self, event: Event) -> bool:
         """A step that runs a Vect succeeds only if that has, where the log has one."""
@@ -268,17 +280,14 @@ class _Claims(Past):
 
     @_invariant("step.blocked")
     def blocked_by_an_upstream(self, event: Event) -> bool:
-        """A blocked step names an upstream that failed or was blocked, and tells its error."""
+        """A blocked step names an upstream that failed or was blocked, and what failed first."""
         if not self.data_fit_the_event(event):
             return True
-        upstream = self.step.upstreams.get(event.data["upstream"], NO_STEP)
-        return upstream.state in BAD and bool(event.data["error"].endswith(upstream.error))
-
-    @_invariant()
-    def vects_start_at_once(self, event: Event) -> bool:
-        """Right behind the creation of a Vect stands its start."""
-        starts = (event.name, event.vect) == ("vect.started", self.last.vect)
-        return self.last.name != VECT_CREATED or starts
+        name, error = event.data["upstream"], event.data["error"]
+        upstream = self.step.upstreams.get(name, NO_STEP)
+        names_it = upstream.state == "failed" and error == f"upstream '{name}' failed"
+        # Before 2.0.0 the error itself was told once more.
+        return upstream.state in BAD and bool(names_it or error.endswith(upstream.error))
 
     @_invariant()
     def blocks_at_once(self, event: Event) -> bool:
@@ -388,7 +397,7 @@ class _Claims(Past):
 
     @_invariant(VECT_CREATED, "step.late_result", *_STEP_ENDS)
     def due_steps_start(self, event: Event) -> bool:
-        """A step that may start waits only while all workers are taken, if it needs one."""
+        """A step that may start waits only for a worker, a slot, or its earlier attempt."""
         # A recovery starts nothing before it has closed all; and who is pruned had workers too.
         # Nor does a map that has nothing to do keep anybody waiting: it ends at once.
         # The slots that a cancel frees have no takers before it is whole.
@@ -397,4 +406,4 @@ class _Claims(Past):
             return True
         is_full = len(self.busy) >= (self.max_workers or 1)
         able = (step for step in self.due if step.is_on_loop or not is_full)
-        return not any(self.has_room(step) for step in able)
+        return not any(self.must_start(step) for step in able)

@@ -77,6 +77,15 @@ _GAPS: Final = """CREATE TABLE gaps (
     crc INTEGER NOT NULL
 )"""
 
+_GIVEN_UP: Final = """CREATE TABLE given_up (
+    name TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    error TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    time TEXT NOT NULL,
+    PRIMARY KEY (name, seq)
+) WITHOUT ROWID"""
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (
         "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -88,6 +97,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         _PRUNED,
         _GAPS,
     ),
+    (_GIVEN_UP,),
 )
 """Each leads from one version to the next: the first from 0, that of a file without tables."""
 

@@ -62,6 +62,7 @@ _STARTS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = {
 }
 """By the kind of a step: what its start tells, and what it may tell besides."""
 
+_DECISION: Final = frozenset({"decision", "by"})
 _OF_PLAN: Final = {"plan": str, "planned": str}
 _DATA: Final[Mapping[str, Mapping[str, type]]] = {
     VECT_CREATED: {"params": Mapping, "graph": Mapping},
@@ -102,6 +103,8 @@ def data_fit(event: Event, kind: str) -> bool:
         return _is_failure(event)
     if event.name == "step.late_result" and "reason" in data:
         wanted = _DATA["step.skipped"]
+    if event.name == "step.late_result" and kind == "approval" and "decision" in data:
+        return data.get("decision") in ("approved", "rejected") and data.keys() == _DECISION
     is_wanted = all(isinstance(data.get(key), type_) for key, type_ in wanted.items())
     if "plan" in data or "planned" in data:
         is_wanted = is_wanted and planned_time(event) is not None

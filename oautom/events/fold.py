@@ -6,8 +6,9 @@ in a replay `advance` does so itself, after it has held the event against the ta
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +18,7 @@ from oautom.events.mapped import Mapped, instance_name, items_of
 from oautom.graph import Graph
 from oautom.rules import ALL_SUCCESS, Verdict, verdict
 from oautom.states import HELD, INITIAL, STEP_ENDS, STEP_MOVES, VECT_CREATED, VECT_ENDS, VECT_MOVES
+from oautom.values import own_copy
 
 Options = Mapping[str, Mapping[str, Any]]
 """By the name of the step what is otherwise than usual: `trigger_rule`, `max_attempts`, ..."""
@@ -29,6 +31,30 @@ Limit = tuple[Group, int]
 NO_OPTIONS: Options = MappingProxyType({})
 
 
+View = tuple[str, int, Any, str | None, datetime | None, datetime | None]
+"""What readers see of a step: state, attempt, output, error, start_date, end_date."""
+
+ABSENT: View = ("absent", 0, None, None, None, None)
+"""What readers see of an instance of a map before the event that makes it is committed."""
+
+moved: Callable[[Any], View] = attrgetter(
+    "state", "attempt", "output", "error", "start_date", "end_date"
+)
+"""Return how a step or Vect stands, events included that are not committed yet; in one C call."""
+
+
+def committed(model: StepState | VectState) -> View:
+    """Return how a step or Vect stands by what is committed. Any thread, without a lock.
+
+    Before the first event of a tick moves a model, the scheduler keeps in `model.before` how it
+    stood, and takes that away when the tick is committed. So what was read just before nothing was
+    kept is committed. Source: the order of a sequence lock; Linux, include/linux/seqlock.h.
+    """
+    view = moved(model)
+    before = model.before
+    return view if before is None else before
+
+
 class StepState:
     """One step of one Vect: the model of its state machine, and what its events have told.
 
@@ -37,6 +63,7 @@ class StepState:
 
     __slots__ = (
         "attempt",
+        "before",
         "end_date",
         "error",
         "failures",
@@ -60,6 +87,7 @@ class StepState:
 
     def __init__(self, vect: VectState, name: str, upstreams: int) -> None:
         self.vect = vect
+        self.before: View | None = None  # the last commit, while a tick moves it; see `committed`
         self.name = name
         self.state: str = INITIAL
         self.attempt = 0
@@ -108,6 +136,7 @@ class VectState:
     """One Vect: the model of its state machine, its steps, and what its events have told."""
 
     __slots__ = (
+        "before",
         "created_date",
         "end_date",
         "flow",
@@ -115,6 +144,8 @@ class VectState:
         "has_limits",
         "has_loop",
         "id",
+        "is_live",
+        "is_reopened",
         "open_steps",
         "options",
         "params",
@@ -125,6 +156,8 @@ class VectState:
     )
     name = None  # a Vect is no step: its events name none
     kind = ""
+    attempt = 0
+    output = error = None
 
     def __init__(
         self,
@@ -138,6 +171,9 @@ class VectState:
         self.id = id
         self.graph = graph
         self.params = params
+        self.before: View | None = None  # as of a step
+        self.is_reopened = False  # it was retried: a child then has a life of its own
+        self.is_live = False  # the engine moves it, and readers see only what is committed
         self.parent: Sequence[Any] | None = None  # vect, step and attempt that have it run
         self.state: str = INITIAL
         self.created_date: datetime | None = None
@@ -188,6 +224,7 @@ class VectState:
             self.start_date = event.time
         elif event.name == "vect.reopened":
             self.end_date = None
+            self.is_reopened = True
 
     def _apply_to_step(self, step: StepState, event: Event) -> None:
         dest = event.dest
@@ -233,11 +270,14 @@ class VectState:
     def _expand(self, step: StepState, mapped: Mapped, event: Event) -> None:
         """Have an instance for each item; those that there are from an earlier attempt stay."""
         mapped.problem = event.data.get("problem")
-        mapped.items = () if mapped.problem else items_of(step)[0]
+        # Of its own: somebody else may have what stands in an object, and change it.
+        mapped.items = () if mapped.problem else own_copy(items_of(step)[0])
         for index in range(len(mapped.instances), event.data["count"]):
             instance = StepState(self, instance_name(step.name, index), 0)
             instance.parent, instance.index, instance.options = step, index, step.options
             instance.needs_worker = not (self.has_loop and "async" in step.options)
+            if self.is_live:
+                instance.before = ABSENT
             mapped.instances.append(instance)
             self.steps[instance.name] = instance
             self.open_steps += 1
@@ -318,4 +358,4 @@ def waits_until(event: Event) -> datetime | None:
     return None if seconds is None else event.time + timedelta(seconds=seconds)
 
 
-_NOT_FACTS = frozenset({"vect", "graph", "steps", "mapped", "parent"})
+_NOT_FACTS = frozenset({"vect", "graph", "steps", "mapped", "parent", "before", "is_live"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -11,11 +12,12 @@ from operator import attrgetter
 from typing import NamedTuple, Protocol, Self
 
 from oautom.errors import LogError, SettingError
-from oautom.events.event import Event, is_of_plan, planned_time
+from oautom.events.event import Event, is_of_plan, own_copy, planned_time
 from oautom.events.jsonl import read_jsonl, write_jsonl
 from oautom.events.requests import Request
 from oautom.schedule import instant_of
 from oautom.states import VECT_ENDS
+from oautom.values import to_json
 
 
 class VectEntry(NamedTuple):
@@ -62,26 +64,66 @@ class PrunedVect(NamedTuple):
     pruned: datetime
 
 
+class GivenUp(NamedTuple):
+    """One event that a subscription has given up, since its function raised too often.
+
+    Attributes:
+        seq: Number of the event.
+        error: What the function raised last, cut short.
+        attempts: How often it was called with the event.
+        time: When that was, the last time.
+    """
+
+    seq: int
+    error: str
+    attempts: int
+    time: datetime
+
+
 class EventLog(Protocol):
-    """What the engine asks of a log. One engine writes; any thread may read what is committed."""
+    """What the engine asks of a log. One engine writes; any thread may read what is committed.
+
+    A class of a user's own that inherits from this one needs `last_seq`, `committed_seq`, `append`,
+    `commit` and `read`, and an `id` if it outlives the program. The rest is here: what can be made
+    of these, and otherwise a refusal that names what is missing, when it is asked for.
+    """
+
+    # What a log must have
 
     @property
+    @abstractmethod
     def last_seq(self) -> int:
         """Number of the newest event appended, 0 in a new log."""
 
     @property
+    @abstractmethod
     def committed_seq(self) -> int:
         """Number of the newest event committed; `last_seq` may be ahead in the middle of a tick."""
+
+    @abstractmethod
+    def append(self, sender: object, event: Event) -> None:
+        """Write `event` behind the others; whoever raises here refuses the transition.
+
+        Raises:
+            EventRefusedError: This one cannot be kept. Nothing has changed, and others can.
+        """
+
+    @abstractmethod
+    def commit(self) -> Sequence[Event]:
+        """Make all that was appended since the last commit last, and return it."""
+
+    @abstractmethod
+    def read(
+        self, after: int = 0, upto: int | None = None, vect: str | None = None
+    ) -> Iterator[Event]:
+        """Yield committed events in order: those with `after < seq <= upto`, of one Vect or all."""
+
+    # What a log may have
 
     @property
     def id(self) -> str | None:
         """What tells it from all other logs, for good; None if it does not outlive the program."""
-
-    def append(self, sender: object, event: Event) -> None:
-        """Write `event` behind the others; whoever raises here refuses the transition."""
-
-    def commit(self) -> Sequence[Event]:
-        """Make all that was appended since the last commit last, and return it."""
+        return None
 
     def discard(self) -> None:
         """Drop what was appended, and give back what was requested, since the last commit.
@@ -89,6 +131,7 @@ class EventLog(Protocol):
         Raises:
             LogError: The log takes no more.
         """
+        raise _missing(self, "discard")
 
     def check_value(self, value: object) -> None:
         """Refuse what cannot be kept, before it is part of an event.
@@ -97,50 +140,86 @@ class EventLog(Protocol):
             NotJsonError: The value would be another one when it is read.
             ValueTooLargeError: It takes too much room.
         """
-
-    def read(
-        self, after: int = 0, upto: int | None = None, vect: str | None = None
-    ) -> Iterator[Event]:
-        """Yield committed events in order: those with `after < seq <= upto`, of one Vect or all."""
+        if self.id is not None:
+            to_json(value)
 
     def vects(self, flow: str | None = None) -> list[VectEntry]:
         """Return the Vects, oldest first: all, or those of one flow."""
+        return vects_of(self.read(), flow)
 
     def planned(self, plan: str) -> datetime | None:
         """Return the newest time that a plan has dealt with; None of a plan that it has not."""
+        return planned_of(list(self.read()), plan, self.pruned())
 
     def listen(self, wake: Callable[[], None]) -> None:
         """Have `wake()` called, on any thread, when another process has asked for something."""
+        return
 
     def asked(self) -> list[Request]:
         """Return all that was asked for and is not done away with. Changes nothing. Any thread."""
+        return []
 
     def requests(self, absent: Collection[str] = ()) -> list[Request]:
         """Return what was asked for and not returned yet; the next commit does away with it.
 
         What concerns Vects whose ids are `absent` stays: nobody can do it yet.
         """
+        return []
 
     def position(self, name: str) -> int | None:
         """Return what `keep_position` was told last, None if nothing. Any thread."""
+        return None
 
     def keep_position(self, name: str, seq: int) -> None:
-        """Remember up to which event the subscriber `name` has come. Any thread."""
+        """Remember up to which event the subscriber `name` has come. Any thread.
+
+        Also when the log is closed: a function may return after that.
+        """
+        raise _missing(self, "keep_position")
+
+    def given_up(self, name: str) -> list[GivenUp]:
+        """Return what the subscriber `name` has given up, in the order of the log. Any thread."""
+        return []
+
+    def keep_given_up(self, name: str, given_up: GivenUp) -> None:
+        """Remember what a subscriber has given up; once for each event. Any thread, as above."""
+        raise _missing(self, "keep_given_up")
+
+    def forget_given_up(self, name: str, seq: int) -> None:
+        """Forget what a subscriber had given up: it was delivered. Any thread, as above."""
+        raise _missing(self, "forget_given_up")
 
     def prune(self, older_than: datetime, *, keep: Collection[str] = ()) -> list[PrunedVect]:
-        """Take out all events of the Vects that ended before an instant, and return these Vects."""
+        """Take out all events of the Vects that ended before an instant, and return these Vects.
+
+        With them goes what subscribers have given up of these events.
+        """
+        raise _missing(self, "prune")
 
     def pruned(self) -> list[PrunedVect]:
         """Return all Vects that have been taken out, oldest first."""
+        return []
 
     def gaps(self) -> list[tuple[int, int]]:
         """Return the first and last numbers of the events that have been taken out."""
+        return []
 
     def to_jsonl(self, path: str | os.PathLike[str]) -> None:
-        """Write all committed events to a file, a line of JSON each."""
+        """Write all committed events to a file, a line of JSON each. Any thread.
+
+        Raises:
+            LogError: An event holds something that JSON cannot keep as it is; nothing is written.
+            OSError: The file cannot be written.
+        """
+        write_jsonl(self.read(), path)
 
     def close(self) -> None:
         """Take no more events. May be called twice."""
+        return
+
+
+def _missing(log: EventLog, method: str) -> LogError:
+    return LogError(f"{type(log).__name__} has no {method}(); write that method of the log")
 
 
 def not_next(event: Event, last_seq: int, *, is_closed: bool) -> LogError:
@@ -174,6 +253,30 @@ def old_vects(
     ]
 
 
+def vects_of(events: Iterable[Event], flow: str | None) -> list[VectEntry]:
+    """Return the Vects of all events of a log, oldest first: all, or those of one flow."""
+    entries: dict[str, VectEntry] = {}
+    for event in events:
+        if event.step is None and flow in (None, event.flow) and not is_of_plan(event):
+            first = entries.get(event.vect)
+            entries[event.vect] = VectEntry(
+                event.vect,
+                event.flow,
+                event.dest,
+                first.first_seq if first else event.seq,
+                first.created if first else event.time,
+                event.time,
+            )
+    return list(entries.values())
+
+
+def planned_of(events: Sequence[Event], plan: str, pruned: Iterable[PrunedVect]) -> datetime | None:
+    """Return the newest time that a plan has dealt with, by all that a log has."""
+    told = filter(None, map(planned_time, reversed(events)))
+    newest = next((time for name, time in told if name == plan), None)
+    return newest_of(plan, newest, (vect.id for vect in pruned))
+
+
 def newest_of(plan: str, newest: datetime | None, ids: Iterable[str]) -> datetime | None:
     """Return the newest time that a plan has dealt with: what is pruned tells it by the id."""
     times = (
@@ -193,10 +296,16 @@ def merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
-class MemoryEventLog:
-    """A log that lives as long as the program; it can still be read when it is closed."""
+class MemoryEventLog(EventLog):
+    """A log that lives as long as the program; it can still be read when it is closed.
+
+    Lists and dictionaries in events are copied when they are written and when they are read, so
+    that nobody changes what has happened. Other objects are those that were given.
+    """
 
     id = None
+    last_seq = 0
+    committed_seq = 0
 
     def __init__(self) -> None:
         self._events: list[Event] = []
@@ -204,10 +313,9 @@ class MemoryEventLog:
         self._is_closed = False
         self._lock = threading.Lock()  # a commit and a prune must not come at once
         self._positions: dict[str, int] = {}
+        self._given_up: dict[tuple[str, int], GivenUp] = {}
         self._pruned: list[PrunedVect] = []
         self._gaps: list[tuple[int, int]] = []
-        self.last_seq = 0
-        self.committed_seq = 0
 
     def append(self, sender: object, event: Event) -> None:  # a receiver of `emitted`
         """Write `event` behind the others. Scheduler's thread only.
@@ -217,7 +325,7 @@ class MemoryEventLog:
         """
         if self._is_closed or event.seq != self.last_seq + 1:
             raise not_next(event, self.last_seq, is_closed=self._is_closed)
-        self._appended.append(event)
+        self._appended.append(own_copy(event) if event.data else event)
         self.last_seq = event.seq
 
     def commit(self) -> Sequence[Event]:
@@ -246,7 +354,7 @@ class MemoryEventLog:
     def read(
         self, after: int = 0, upto: int | None = None, vect: str | None = None
     ) -> Iterator[Event]:
-        """Yield committed events in order. Any thread.
+        """Yield committed events in order, each with data of its own. Any thread.
 
         Args:
             after: Number of the event before the first one wanted.
@@ -259,43 +367,18 @@ class MemoryEventLog:
         for index in range(start, end):  # not `islice`, which walks over all before `start`
             event = events[index]
             if vect is None or (event.vect == vect and not is_of_plan(event)):
-                yield event
+                yield own_copy(event)
 
     def vects(self, flow: str | None = None) -> list[VectEntry]:
         """Return the Vects, oldest first: all, or those of one flow. Any thread."""
-        entries: dict[str, VectEntry] = {}
-        for event in self.read():
-            if event.step is None and flow in (None, event.flow) and not is_of_plan(event):
-                first = entries.get(event.vect)
-                entries[event.vect] = VectEntry(
-                    event.vect,
-                    event.flow,
-                    event.dest,
-                    first.first_seq if first else event.seq,
-                    first.created if first else event.time,
-                    event.time,
-                )
-        return list(entries.values())
+        return vects_of(list(self._events), flow)
 
     def planned(self, plan: str) -> datetime | None:
         """Return the newest time that a plan has dealt with. Any thread.
 
         Also where the Vect of that time has been pruned. None for a plan that the log has not.
         """
-        told = (planned_time(event) for event in reversed(self._events))
-        newest = next((time for name, time in filter(None, told) if name == plan), None)
-        return newest_of(plan, newest, (vect.id for vect in self._pruned))
-
-    def listen(self, wake: Callable[[], None]) -> None:
-        """Do nothing: no other process can ask."""
-
-    def asked(self) -> list[Request]:
-        """Return nothing: no other process can ask."""
-        return []
-
-    def requests(self, absent: Collection[str] = ()) -> list[Request]:
-        """Return nothing: no other process can ask."""
-        return []
+        return planned_of(list(self._events), plan, list(self._pruned))
 
     def position(self, name: str) -> int | None:
         """Return what `keep_position` was told last, None if nothing. Any thread."""
@@ -304,6 +387,21 @@ class MemoryEventLog:
     def keep_position(self, name: str, seq: int) -> None:
         """Remember up to which event the subscriber `name` has come. Any thread."""
         self._positions[name] = seq
+
+    def given_up(self, name: str) -> list[GivenUp]:
+        """Return what the subscriber `name` has given up, in the order of the log. Any thread."""
+        with self._lock:
+            return [self._given_up[key] for key in sorted(self._given_up) if key[0] == name]
+
+    def keep_given_up(self, name: str, given_up: GivenUp) -> None:
+        """Remember what a subscriber has given up; once for each event. Any thread."""
+        with self._lock:
+            self._given_up[name, given_up.seq] = given_up
+
+    def forget_given_up(self, name: str, seq: int) -> None:
+        """Forget an event that a subscriber had given up: it was delivered. Any thread."""
+        with self._lock:
+            self._given_up.pop((name, seq), None)
 
     def prune(self, older_than: datetime, *, keep: Collection[str] = ()) -> list[PrunedVect]:
         """Take out all events of the Vects that ended before an instant. Any thread.
@@ -322,7 +420,8 @@ class MemoryEventLog:
         now = datetime.now(UTC)
         with self._lock:
             wanted = {event.vect for event in self._appended}.union(keep)
-            old = {vect.id: vect for vect in old_vects(self.vects(), older_than, wanted)}
+            entries = vects_of(self._events, None)
+            old = {vect.id: vect for vect in old_vects(entries, older_than, wanted)}
             seqs: dict[str, list[int]] = {name: [] for name in old}
             kept: list[Event] = []
             for event in self._events:
@@ -333,6 +432,8 @@ class MemoryEventLog:
             ranges = [(seq, seq) for each in seqs.values() for seq in each]
             self._gaps = merged([*self._gaps, *ranges])
             self._events = kept
+            pruned = {seq for each in seqs.values() for seq in each}
+            self._given_up = {k: v for k, v in self._given_up.items() if k[1] not in pruned}
             gone = [
                 PrunedVect(*vect[:3], each[0], each[-1], len(each), vect.changed, now)
                 for vect, each in zip(old.values(), seqs.values(), strict=True)
@@ -347,15 +448,6 @@ class MemoryEventLog:
     def gaps(self) -> list[tuple[int, int]]:
         """Return the first and last numbers of the events that have been taken out. Any thread."""
         return list(self._gaps)
-
-    def to_jsonl(self, path: str | os.PathLike[str]) -> None:
-        """Write all committed events to a file, a line of JSON each. Any thread.
-
-        Raises:
-            LogError: An event holds something that JSON cannot keep as it is; nothing is written.
-            OSError: The file cannot be written.
-        """
-        write_jsonl(self.read(), path)
 
     @classmethod
     def from_jsonl(cls, path: str | os.PathLike[str]) -> Self:

@@ -7,6 +7,7 @@ started, and moves on as they start.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from oautom.errors import shown
@@ -63,6 +64,14 @@ class Mapped:
         """Return the first that has not started, if there is a limit and such a one."""
         return self.instances[self.cursor : self.cursor + 1]
 
+    def pending_after(self, instance: StepState) -> list[StepState]:
+        """Return the next one behind an instance that has not started, if there is a limit."""
+        if self.limit is None:
+            return []
+        behind = range(instance.index + 1, len(self.instances))
+        found = (self.instances[i] for i in behind if self.instances[i].state == "pending")
+        return list(islice(found, 1))
+
     def hear(self, instance: StepState, event: Event) -> None:
         """Take in what has happened to an instance, whose state has moved."""
         self.ended += (event.dest in STEP_ENDS) - (event.source in STEP_ENDS)
@@ -89,7 +98,14 @@ class Mapped:
 def items_of(step: StepState) -> tuple[Sequence[Any], str | None]:
     """Return the items of a map, and why there are none, as things stand."""
     kind, name, *path = step.options["over"]
-    value = step.vect.params[name] if kind == "param" else step.vect.steps[name].output
+    if kind == "param":
+        value = step.vect.params[name]
+    elif (source := step.vect.steps[name]).state == "success":
+        value = source.output
+    else:
+        how = {"skipped": "was skipped"}.get(source.state, f"is '{source.state}'")
+        why = f": {source.error}" if source.state == "skipped" and source.error else ""
+        return (), f"step '{name}' {how}{why}; so it has no output, and there is no list"
     where = f"param('{name}')" if kind == "param" else f"{name}.output"
     try:
         for key in path:

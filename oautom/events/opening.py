@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Final
 
 from oautom.errors import LogLockedError, SettingError
 from oautom.events.log import EventLog, MemoryEventLog
 from oautom.values import has_members
 
-_OPTIONAL = frozenset({"discard"})
+_ESSENTIAL = ("last_seq", "committed_seq", "append", "commit", "read")
+_LATER = frozenset({"discard", "given_up", "keep_given_up", "forget_given_up"})
+"""What logs that were written for an earlier oautom, and inherit from nothing, may lack."""
+IN_MEMORY: Final = ":memory:"
+"""The path that means a log in memory, as it does to SQLite."""
 
 
 def open_log(log: EventLog | str | os.PathLike[str] | None) -> tuple[EventLog, bool]:
     """Return the log that an app is given, and whether it is the app's to close.
 
     Args:
-        log: None for memory, the path of a file, or a log.
+        log: None or `':memory:'` for memory, the path of a file, or a log.
 
     Raises:
         SettingError: It is none of these.
         LogError: The file cannot be opened.
     """
-    if log is None:
+    if log is None or (isinstance(log, str) and log == IN_MEMORY):
         return MemoryEventLog(), True
     if isinstance(log, str | os.PathLike):
         # sqlite3 takes some milliseconds to import, and not every program has a durable log
@@ -34,10 +39,24 @@ def open_log(log: EventLog | str | os.PathLike[str] | None) -> tuple[EventLog, b
             if not _is_parent(error.pid):
                 raise
             return SqliteEventLog(log, read_only=True), True
-    needed = (name for name in vars(EventLog) if name[0] != "_" and name not in _OPTIONAL)
-    if not has_members(log, *needed):
-        raise SettingError(f"log must be None, a path or an EventLog, not {log!r}")
+    _check_is_log(log)
     return log, False
+
+
+def _check_is_log(log: object) -> None:
+    """Refuse what is no log, or lacks something; who inherits from `EventLog` lacks nothing.
+
+    Raises:
+        SettingError: That is so.
+    """
+    if isinstance(log, type) or not has_members(log, *_ESSENTIAL):
+        raise SettingError(f"log must be None, a path or an EventLog, not {log!r}")
+    needed = (name for name in vars(EventLog) if name[0] != "_" and name not in _LATER)
+    if missing := [name for name in needed if not hasattr(log, name)]:
+        raise SettingError(
+            f"the log {log!r} has no {', '.join(missing)}; have its class inherit from EventLog, "
+            "which has what a log need not write itself"
+        )
 
 
 def _is_parent(pid: int | None) -> bool:

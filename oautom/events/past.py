@@ -82,6 +82,8 @@ class VectPast:
         has_loop: bool = False,
     ) -> None:
         self.flow = flow
+        self.parent: tuple[str, str, int] | None = None  # the attempt that has it run
+        self.is_reopened = False
         self.state: str = INITIAL
         self.steps = {name: StepPast(name in polled) for name in graph}
         self.open_steps = len(self.steps)
@@ -140,6 +142,8 @@ class Past:
         self.running = 0  # steps, but for those that are polled
         # Attempts that may hold a worker: they run, or were cancelled or abandoned unheard.
         self.busy: set[tuple[StepPast, int | None]] = set()
+        # Attempts that are over, and may be at work still: nobody has heard of their end.
+        self.unheard: set[tuple[StepPast, int | None]] = set()
         self.in_limits: Counter[str | tuple[str, str]] = Counter()  # how many of their steps run
         self.due: set[StepPast] = set()  # may start: their trigger rules say so
         self.to_end: dict[StepPast, str] = {}  # what must be blocked or skipped next, by the event
@@ -178,6 +182,9 @@ class Past:
             self.vect = VectPast(
                 event.flow, event.data["graph"], set(polled), options, has_loop=has_loop
             )
+            match event.data.get("parent"):
+                case [str(vect), str(step), int(attempt)]:
+                    self.vect.parent = (vect, step, attempt)
             self.vects[event.vect] = self.vect
         elif event.step is not None:
             self._take_step(self.step, event)
@@ -188,10 +195,12 @@ class Past:
     def _take_vect(self, event: Event) -> None:
         self.vect.state = event.dest
         steps = self.vect.steps.values()
+        self.vect.is_reopened |= event.name == "vect.reopened"
         if event.name in ("vect.started", "vect.resumed", "vect.reopened"):
             self._look_at(steps)
         elif event.name == "vect.recovered":  # with the program its workers have gone
             self.busy = {each for each in self.busy if each[0].state == "running"}
+            self.unheard.clear()
             self.to_close = {s for s in steps if s.state == "running" and s.kind not in HELD}
         elif event.name == "vect.paused":
             self.due.difference_update(steps)
@@ -212,6 +221,12 @@ class Past:
                 self.busy.add((step, event.attempt))
         elif event.name != "step.cancelled" and "abandoned" not in event.data:
             self.busy.discard((step, event.attempt))
+        is_cut = event.name in ("step.cancelled", "step.interrupted") and step.state == "running"
+        if is_cut or "abandoned" in event.data:  # a function may outlive its app, too
+            self.unheard.add((step, event.attempt))
+        elif event.name in ("step.late_result", "step.started"):
+            self.unheard.discard((step, event.attempt))
+            self.unheard.discard((step, step.starts - 1))
 
     def _take_step(self, step: StepPast, event: Event) -> None:
         self._count(step, event)
@@ -319,6 +334,21 @@ class Past:
         if limit is not None and step.parent is not None and step.parent.active >= limit:
             return False
         return all(self.in_limits[limit] < count for limit, count in step.limits)
+
+    def must_start(self, step: StepPast) -> bool:
+        """Whether nothing can be in the way of a step that may start, but for a worker."""
+        if any(each is step for each, _ in self.unheard) or not self.has_room(step):
+            return False
+        limits = step.limits if step.kind != "map" else ()
+        return all(self.in_limits[limit] + self._unheard_of(limit) < n for limit, n in limits)
+
+    def _unheard_of(self, limit: str | tuple[str, str]) -> int:
+        return sum(limit in dict(each.limits) for each, _ in self.unheard)
+
+    def is_wanted(self, vect: str, step: str, attempt: int) -> bool:
+        """Whether an attempt runs, or is not known."""
+        known = self.vects.get(vect, _NO_VECT).steps.get(step, NO_STEP)
+        return known is NO_STEP or (known.state == "running" and known.starts == attempt)
 
     def is_child_of(self, told: Any, event: Event) -> bool:
         """Whether a Vect that is created is the one that an attempt, as it is told, was to run."""

@@ -53,6 +53,7 @@ def take_out(
         (last, last - count + 1, crc) for last, count, crc in connection.execute(_RUNS).fetchall()
     ]
     connection.execute("DELETE FROM events WHERE seq IN (SELECT seq FROM temp.gone)")
+    connection.execute("DELETE FROM given_up WHERE seq IN (SELECT seq FROM temp.gone)")
     connection.execute("DELETE FROM gaps")
     connection.executemany("INSERT INTO gaps VALUES (?, ?, ?)", _merged(gaps))
     connection.executemany("INSERT INTO pruned VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(_to_row, gone))

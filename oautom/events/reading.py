@@ -13,7 +13,7 @@ from oautom.errors import LogCorruptError, UnknownVectError
 from oautom.events.database import Database, real_path
 from oautom.events.event import Event
 from oautom.events.jsonl import write_jsonl
-from oautom.events.log import PrunedVect, VectEntry, newest_of
+from oautom.events.log import GivenUp, PrunedVect, VectEntry, newest_of
 from oautom.events.pruning import pruned
 from oautom.events.requests import check_request
 from oautom.events.rows import Head, Rows
@@ -122,6 +122,20 @@ class LogFile:
             sql = "SELECT seq FROM positions WHERE name = ?"
             row = connection.execute(sql, (name,)).fetchone()
         return None if row is None else int(row[0])
+
+    def given_up(self, name: str) -> list[GivenUp]:
+        """Return what the subscriber `name` has given up, in the order of the log.
+
+        Raises:
+            LogError: The file cannot be read.
+        """
+        sql = "SELECT seq, error, attempts, time FROM given_up WHERE name = ? ORDER BY seq"
+        with self._database.reading() as connection:
+            rows = connection.execute(sql, (name,)).fetchall()
+        return [
+            GivenUp(seq, error, attempts, datetime.fromisoformat(time))
+            for seq, error, attempts, time in rows
+        ]
 
     def pruned(self) -> list[PrunedVect]:
         """Return all Vects that have been taken out, oldest first.

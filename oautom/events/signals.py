@@ -5,7 +5,8 @@
 
 The sender is the `Flow`, so `connect(f, sender=flow)` hears one flow only. Receivers are called on
 the scheduler's thread, after the commit, in the order of the log, and for one event in the order in
-which they were connected. One that raises is logged and harms nobody.
+which they were connected. One that raises is logged and harms nobody. Each is given an event of its
+own: what it does to the data of it, no one else sees.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any, Final, TypeVar, cast
 from blinker import ANY, Signal
 
 from oautom.errors import SettingError
-from oautom.events.event import Event
+from oautom.events.event import Event, own_copy
 
 _logger = logging.getLogger("oautom.signals")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -148,7 +149,7 @@ def publish(flow: object, happened: Event) -> None:
     for signal in (_by_name[happened.name], event):
         if signal.receivers:
             for receiver in signal.heard_by(flow):
-                _call(receiver, flow, happened)
+                _call(receiver, flow, own_copy(happened))
 
 
 def _call(receiver: Callable[..., Any], flow: object, happened: Event) -> None:

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime
 from math import inf
 from time import monotonic, sleep
@@ -31,6 +31,7 @@ from oautom.events.database import FAULTS, check_journal, checkpoint, is_busy
 from oautom.events.event import Event
 from oautom.events.filelock import FileLock
 from oautom.events.log import (
+    GivenUp,
     PrunedVect,
     check_instant,
     not_next,
@@ -48,6 +49,11 @@ Synchronous = Literal["FULL", "NORMAL"]
 _LEVELS: Final = ("FULL", "NORMAL")
 _PAGES_GIVEN_BACK: Final = 1000  # at once; the engine may commit in between
 _MODE_OF_NEW: Final = 0o644
+_KEEP: Final = "INSERT OR REPLACE INTO positions VALUES (?, ?)"
+_KEEP_MAX: Final = (
+    "INSERT INTO positions VALUES (?, ?) "
+    "ON CONFLICT (name) DO UPDATE SET seq = max(seq, excluded.seq)"
+)
 _BUSY_PAUSE: Final = 0.02  # seconds in which others of this program can write
 _BUSY_TOLD_EACH: Final = 10.0  # seconds
 _logger = logging.getLogger("oautom.log")
@@ -258,6 +264,9 @@ class SqliteEventLog(LogFile):
             raise LogError(self._refusal)
         if self._is_closed:
             raise LogError(f"log '{self._path}' is closed; open it again")
+        self._check_process()
+
+    def _check_process(self) -> None:
         if os.getpid() != self._pid:
             raise LogError(
                 f"log '{self._path}' was opened by process {self._pid}, of which this is a fork; "
@@ -343,16 +352,46 @@ class SqliteEventLog(LogFile):
     def keep_position(self, name: str, seq: int) -> None:
         """Remember up to which event the subscriber `name` has come.
 
-        A power cut may bring an older position back: better twice than never.
+        A power cut may bring an older position back: better twice than never. Also when the log is
+        closed, since a function may return after that; then another engine may write it, and a
+        position that is further on stays.
 
         Raises:
-            LogError: The file cannot be written, or the log is closed or read only.
+            LogError: The file cannot be written, or the log is read only.
         """
+        self._write_aside(_KEEP_MAX if self._is_closed else _KEEP, (name, seq))
+
+    def keep_given_up(self, name: str, given_up: GivenUp) -> None:
+        """Remember what a subscriber has given up; once for each event. Also when it is closed.
+
+        Raises:
+            LogError: The file cannot be written, or the log is read only.
+        """
+        row = (name, *given_up[:3], given_up.time.isoformat())
+        self._write_aside("INSERT OR REPLACE INTO given_up VALUES (?, ?, ?, ?, ?)", row)
+
+    def forget_given_up(self, name: str, seq: int) -> None:
+        """Forget an event that a subscriber had given up. Also when the log is closed.
+
+        Raises:
+            LogError: The file cannot be written, or the log is read only.
+        """
+        self._write_aside("DELETE FROM given_up WHERE name = ? AND seq = ?", (name, seq))
+
+    def _write_aside(self, sql: str, values: tuple[object, ...]) -> None:
+        """Write something besides the events, for a subscriber."""
+        if self._is_read_only:
+            raise LogError(str(self._refusal))
+        self._check_process()
         with self._lock, self._database.told("written"):
-            self._check_writes()
+            self._database.check_is_there()
+            if self._is_closed:
+                with closing(self._database.writing("NORMAL")) as connection:
+                    connection.execute(sql, values)
+                return
             if self._side_writer is None:
                 self._side_writer = self._database.writing("NORMAL")
-            self._side_writer.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", (name, seq))
+            self._side_writer.execute(sql, values)
 
     def prune(self, older_than: datetime, *, keep: Collection[str] = ()) -> list[PrunedVect]:
         """Take out all events of the Vects that ended before an instant, and give back their room.

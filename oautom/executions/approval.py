@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Unpack
 
-from oautom.errors import shown
+from oautom.errors import SettingError
 from oautom.executions.base import Execution, StepOptions
 from oautom.executions.context import Context
+from oautom.values import plain_text
 
 if TYPE_CHECKING:
     from oautom.flow import Flow
@@ -25,7 +26,8 @@ class ApprovalExecution(Execution):
         flow: The flow that it belongs to.
         prompt: What the person is asked.
         options: As of every `Execution`; `timeout` is how many seconds it waits at the longest,
-            after which it has failed, and `retry` has no meaning here.
+            after which it has failed: that of its flow does not hold for it. `retry` has no meaning
+            here.
 
     Raises:
         FlowError: An argument cannot be used.
@@ -34,9 +36,10 @@ class ApprovalExecution(Execution):
     kind = "approval"
 
     def __init__(self, name: str, flow: Flow, prompt: str, **options: Unpack[StepOptions]) -> None:
-        if not isinstance(prompt, str):
-            raise self.wrong(flow, name, f"prompt must be text, not {shown(prompt)}")
-        self.prompt = prompt
+        try:
+            self.prompt = plain_text(prompt, "prompt")
+        except SettingError as error:
+            raise self.wrong(flow, name, str(error)) from None
         super().__init__(name, flow, **options)
 
     def options(self) -> Mapping[str, Any]:

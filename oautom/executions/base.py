@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import (
     TYPE_CHECKING,
     Any,
     ClassVar,
+    Final,
     Literal,
     NamedTuple,
     TypedDict,
     TypeVar,
+    cast,
     get_args,
 )
 
 from oautom.annotations import UNKNOWN, return_type
-from oautom.errors import FlowError, shown
+from oautom.errors import FlowError, SettingError, shown
 from oautom.executions.context import Context
 from oautom.pool import Pool
 from oautom.references import OutputReference, Reference
 from oautom.retry import RetryPolicy
 from oautom.rules import ALL_SUCCESS, TriggerRule
 from oautom.states import WAITS
+from oautom.values import (
+    SECONDS_MAX,
+    at_heart,
+    plain_count,
+    plain_number,
+    plain_seconds,
+    too_long,
+)
 
 if TYPE_CHECKING:
     from oautom.flow import Flow
@@ -89,7 +100,7 @@ class Execution:
         allow_failure: The Vect need not fail when this step does; nor for what that blocks.
         retry: When the step is tried again after it has failed; None for what its flow says.
         timeout: Seconds that an attempt may take; then it is ended, and has failed. None for what
-            its flow says.
+            its flow says, `math.inf` for no limit.
         pool: A `Pool` that limits how many of its steps run at once; None for no such limit.
         priority: Of the steps that wait for a worker those of the highest are the next.
 
@@ -121,11 +132,13 @@ class Execution:
     references: Sequence[Used] = ()
     is_polled: ClassVar[bool] = False
     is_async: bool = False
+    _yields: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Look whether the class has a `check`: once, since to see that it has none is slow."""
         super().__init_subclass__(**kwargs)
         cls.is_polled = hasattr(cls, "check")
+        cls._yields = generates(cls.run) or generates(getattr(cls, "check", None))
         is_work = cls.kind not in WAITS and cls.kind != "flow"
         cls.is_async = is_work and is_async(cls.run) and cls._is_check_async()
 
@@ -150,47 +163,59 @@ class Execution:
     ) -> None:
         if not hasattr(flow, "add_edges"):
             raise FlowError(f"step {name!r}: flow must be a Flow, not {flow!r}")
-        if not isinstance(log_limit_bytes, int) or log_limit_bytes < 1:
+        if (limit_bytes := plain_count(log_limit_bytes)) is None:
             raise self.wrong(
-                flow, name, f"log_limit_bytes must be a positive int, not {log_limit_bytes!r}"
+                flow, name, f"log_limit_bytes must be a positive int, not {shown(log_limit_bytes)}"
             )
         if self.is_polled and (problem := wrong_interval(self.poll_interval)):
             raise self.wrong(flow, name, problem)
+        if self._yields:
+            raise self.wrong(flow, name, f"{type(self).__name__} {YIELDS}")
         if type(self).run is Execution.run:
             raise self.wrong(
                 flow, name, f"{type(self).__name__} has no run(self, context); define it"
             )
-        if on_crash is not None:
-            self.on_crash = on_crash
-        if self.on_crash not in get_args(OnCrash):
-            known = " or ".join(repr(each) for each in get_args(OnCrash))
-            raise self.wrong(flow, name, f"on_crash must be {known}, not {self.on_crash!r}")
-        if trigger_rule is not None:
-            self.trigger_rule = self._known_rule(flow, name, trigger_rule)
-        if allow_failure is not None:
-            self.allow_failure = bool(allow_failure)
-        self.retry = _first(retry, self.retry, flow.retry)
-        self.timeout = _first(timeout, self.timeout, flow.timeout)
-        self.pool = _first(pool, self.pool)
-        self.priority = _first(priority, self.priority) or 0
-        if problem := (
-            wrong_retry(self.retry)
-            or wrong_timeout(self.timeout)
-            or _wrong_turn(self.pool, self.priority)
-        ):
-            raise self.wrong(flow, name, problem)
-        self.name = name
+        try:
+            self._set_rules(on_crash, trigger_rule, allow_failure)
+            self.retry = retry_of(_first(retry, self.retry, flow.retry))
+            # How long an attempt may work says nothing of how long a person may think.
+            inherited = None if self.kind == "approval" else flow.timeout
+            self.timeout = timeout_of(_first(timeout, self.timeout, inherited))
+            self._set_turn(_first(pool, self.pool), _first(priority, self.priority))
+        except SettingError as error:
+            raise self.wrong(flow, name, str(error)) from None
+        self.name: str = at_heart(name)
         self.flow = flow
-        self.log_limit_bytes = log_limit_bytes
+        self.log_limit_bytes = limit_bytes
         flow.add(self)
 
-    def _known_rule(self, flow: Flow, name: str, rule: TriggerRule | str) -> TriggerRule:
-        try:
-            return TriggerRule(rule)
-        except ValueError:
-            known = ", ".join(f"TriggerRule.{each.name}" for each in TriggerRule)
-            message = f"trigger_rule must be one of {known}, not {rule!r}"
-            raise self.wrong(flow, name, message) from None
+    def _set_rules(
+        self, on_crash: object, trigger_rule: object, allow_failure: bool | None
+    ) -> None:
+        on_crash = at_heart(_first(on_crash, self.on_crash))
+        if type(on_crash) is not str or on_crash not in get_args(OnCrash):
+            known = " or ".join(repr(each) for each in get_args(OnCrash))
+            raise SettingError(f"on_crash must be {known}, not {shown(on_crash)}")
+        if on_crash != self.on_crash:
+            self.on_crash = cast("OnCrash", on_crash)
+        if trigger_rule is not None or type(self.trigger_rule) is not TriggerRule:
+            self.trigger_rule = _known_rule(_first(trigger_rule, self.trigger_rule))
+        if allow_failure is not None:
+            if type(allow_failure) is not bool:
+                raise SettingError(
+                    f"allow_failure must be True or False, not {shown(allow_failure)}"
+                )
+            self.allow_failure = allow_failure
+
+    def _set_turn(self, pool: object, priority: object) -> None:
+        if pool is not None and not issubclass(type(pool), Pool):
+            raise SettingError(
+                f"pool must be a Pool or None, not {shown(pool)}; Pool('name', slots=2)"
+            )
+        if (whole := plain_count(0 if priority is None else priority, -(2**63))) is None:
+            raise SettingError(f"priority must be an int, not {shown(priority)}")
+        self.pool = cast("Pool | None", pool)
+        self.priority = whole
 
     def options(self) -> Mapping[str, Any]:
         """Return what is otherwise than usual with the step, as `vect.created` tells it."""
@@ -318,30 +343,60 @@ def _first(*given: T | None) -> T | None:
     return None
 
 
+YIELDS: Final = (
+    "is a generator, of which a call runs nothing; return a list instead of yielding its items"
+)
+
+
+def generates(function: Any) -> bool:
+    """Whether a call of a function runs nothing of it, and makes a generator."""
+    while isinstance(function, partial):
+        function = function.func
+    if not inspect.isroutine(function) and not isinstance(function, type):
+        function = getattr(type(function), "__call__", None)  # noqa: B004 - the very function
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
 def wrong_interval(seconds: object) -> str | None:
     """Return what is wrong with a `poll_interval`, or None."""
-    if isinstance(seconds, int | float) and 0 <= seconds < float("inf"):
+    if plain_seconds(seconds) is not None:
         return None
-    return f"poll_interval must be seconds, from 0, not {seconds!r}"
+    return f"poll_interval must be seconds, from 0, not {shown(seconds)}"
 
 
-def wrong_timeout(seconds: object) -> str | None:
-    """Return what is wrong with a `timeout`, or None."""
-    if seconds is None or (isinstance(seconds, int | float) and 0 < seconds < float("inf")):
+def timeout_of(seconds: object) -> float | None:
+    """Return a `timeout` as an exact number; None where there is none, as `math.inf` says too.
+
+    Raises:
+        SettingError: It is no duration.
+    """
+    number = at_heart(seconds)
+    if number is None or (type(number) is float and number == math.inf):
         return None
-    return f"timeout must be seconds, more than 0, or None, not {shown(seconds)}"
+    number = plain_number(number)
+    if number is None or number <= 0:
+        raise SettingError(f"timeout must be seconds, more than 0, or None, not {shown(seconds)}")
+    if number > SECONDS_MAX:
+        raise SettingError(f"timeout {too_long(number)}; None is for no limit")
+    return number
 
 
-def _wrong_turn(pool: object, priority: object) -> str | None:
-    if pool is not None and not isinstance(pool, Pool):
-        return f"pool must be a Pool or None, not {shown(pool)}; Pool('name', slots=2)"
-    if not isinstance(priority, int):
-        return f"priority must be an int, not {shown(priority)}"
-    return None
+def retry_of(policy: object) -> RetryPolicy | None:
+    """Return a `retry` that can be used.
+
+    Raises:
+        SettingError: It is neither a policy nor None.
+    """
+    if policy is None or issubclass(type(policy), RetryPolicy):
+        return cast("RetryPolicy | None", policy)
+    raise SettingError(
+        f"retry must be a RetryPolicy or None, not {shown(policy)}; RetryPolicy(max_attempts=3)"
+    )
 
 
-def wrong_retry(policy: object) -> str | None:
-    """Return what is wrong with a `retry`, or None."""
-    if policy is None or isinstance(policy, RetryPolicy):
-        return None
-    return f"retry must be a RetryPolicy or None, not {shown(policy)}; RetryPolicy(max_attempts=3)"
+def _known_rule(rule: object) -> TriggerRule:
+    heart = at_heart(rule)
+    if type(heart) is str and heart in set(TriggerRule):
+        return TriggerRule(heart)
+    known = ", ".join(f"TriggerRule.{each.name}" for each in TriggerRule)
+    raise SettingError(f"trigger_rule must be one of {known}, not {shown(rule)}")

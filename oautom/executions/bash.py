@@ -6,7 +6,7 @@ import errno
 import os
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Unpack, get_args
 
 from oautom.annotations import UNKNOWN
 from oautom.conversion import plain_of
@@ -19,7 +19,7 @@ from oautom.executions.work import Skip, StepError
 from oautom.executors.group import signal_name
 from oautom.executors.leftovers import marks
 from oautom.references import Reference
-from oautom.values import from_json, to_json
+from oautom.values import at_heart, from_json, plain_count, plain_seconds, to_json
 
 if TYPE_CHECKING:
     from oautom.flow import Flow
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 Output = Literal["last_line", "text", "json"]
 Env = str | Reference | Execution
 _LAST_LINES_SHOWN = 5
+_EXIT_CODE_MAX = 255
+_SAID_BYTES_MAX = 2**16
+ARGUMENT_BYTES_MAX: Final = 2**17
+"""What Linux takes for one argument of a program, the NUL at its end included."""
 
 
 class BashExecution(Execution):
@@ -78,14 +82,15 @@ class BashExecution(Execution):
             raise self.wrong(flow, name, f"cwd must be a path, not {cwd!r}")
         if env is not None and not isinstance(env, Mapping):
             raise self.wrong(flow, name, f"env must be a mapping, not {env!r}")
-        self.command = command
-        self.env: dict[str, Any] = wired(flow, name, dict(env or {}))
+        self.command: str = at_heart(command)
+        given = {at_heart(key): at_heart(value) for key, value in (env or {}).items()}
+        self.env: dict[str, Any] = wired(flow, name, given)
         self._is_wired = any(isinstance(value, Reference) for value in self.env.values())
         self._check_env(flow, name)
-        self.cwd = cwd
-        self.output_form = output
-        self.skip_exit_code = skip_exit_code
-        self.grace_period = grace_period
+        self.cwd = at_heart(cwd)
+        self.output_form: str = at_heart(output)
+        self.skip_exit_code = None if skip_exit_code is None else plain_count(skip_exit_code)
+        self.grace_period = plain_seconds(grace_period) or 0
         super().__init__(name, flow, **options)
         if self._is_wired:
             self.follow([Used(("env", *used.place), used.reference) for used in uses_in(self.env)])
@@ -104,17 +109,18 @@ class BashExecution(Execution):
     def _check_settings(
         self, flow: Flow, name: str, output: str, grace_period: float, skip_exit_code: int | None
     ) -> None:
-        if output not in get_args(Output):
+        if at_heart(output) not in get_args(Output):
             known = ", ".join(repr(each) for each in get_args(Output))
-            raise self.wrong(flow, name, f"output must be one of {known}, not {output!r}")
-        if not isinstance(grace_period, int | float) or not 0 <= grace_period < float("inf"):
+            raise self.wrong(flow, name, f"output must be one of {known}, not {shown(output)}")
+        if plain_seconds(grace_period) is None:
             raise self.wrong(
-                flow, name, f"grace_period must be seconds, from 0, not {grace_period!r}"
+                flow, name, f"grace_period must be seconds, from 0, not {shown(grace_period)}"
             )
-        is_code = isinstance(skip_exit_code, int) and not isinstance(skip_exit_code, bool)
-        if skip_exit_code is not None and not (is_code and 0 < skip_exit_code < 256):
+        code = plain_count(skip_exit_code)
+        if skip_exit_code is not None and (code is None or code > _EXIT_CODE_MAX):
+            given = shown(skip_exit_code)
             raise self.wrong(
-                flow, name, f"skip_exit_code must be from 1 to 255 or None, not {skip_exit_code!r}"
+                flow, name, f"skip_exit_code must be from 1 to 255 or None, not {given}"
             )
 
     def _check_env(self, flow: Flow, name: str) -> None:
@@ -152,11 +158,17 @@ class BashExecution(Execution):
             StepError: It exited with another code than 0, was ended by a signal, or its output is
                 no JSON where it should be.
         """
-        log, stdout = context.buffer, LogBuffer(self.log_limit_bytes)
+        log, said = context.buffer, LogBuffer(_SAID_BYTES_MAX)  # said in this attempt
+        # One byte more, so that of a last line which is there as a whole the break before it is.
+        stdout = LogBuffer(self.log_limit_bytes + 1)
 
         def on_output(chunk: bytes) -> None:
-            log.write(chunk)
+            on_error(chunk)
             stdout.write(chunk)
+
+        def on_error(chunk: bytes) -> None:
+            log.write(chunk)
+            said.write(chunk)
 
         group = ProcessGroup(
             ["bash", "-c", self.command],
@@ -164,7 +176,7 @@ class BashExecution(Execution):
             cwd=self.cwd,
             grace_period=self.grace_period,
             on_output=on_output,
-            on_error=log.write,
+            on_error=on_error,
         )
         if not context.on_cancel(group.cancel):
             raise StepError("the step was cancelled before its command began")
@@ -173,22 +185,37 @@ class BashExecution(Execution):
         except (FileNotFoundError, NotADirectoryError) as error:
             raise StepError(self._what_is_missing()) from error
         except OSError as error:
-            if error.errno != errno.E2BIG or not self._is_wired:
+            if error.errno != errno.E2BIG:
                 raise
-            raise StepError(
-                "its env is larger than the system allows; have a step write the value to a file, "
-                "and give the command its path"
-            ) from error
+            raise StepError(self._what_is_too_large()) from error
         if returncode and returncode == self.skip_exit_code:
             raise Skip(f"the command exited with code {returncode}")
         if returncode:
-            raise _failure(returncode, log)
+            raise _failure(returncode, said)
         return self._read_output(stdout)
 
     def _what_is_missing(self) -> str:
         if self.cwd is not None and not os.path.isdir(self.cwd):
             return f"cwd '{os.fspath(self.cwd)}' is no folder; make it, or name another"
         return "there is no 'bash' on the PATH; install it"
+
+    def _what_is_too_large(self) -> str:
+        size_bytes = len(os.fsencode(self.command))
+        if size_bytes >= ARGUMENT_BYTES_MAX:
+            return (
+                f"its command has {size_bytes} bytes, and the system takes fewer than "
+                f"{ARGUMENT_BYTES_MAX} for one; write it to a script file, and run that: "
+                "bash script.sh"
+            )
+        if not self._is_wired:
+            return (
+                "its command and its env are larger than the system allows; write them to a "
+                "script file, and run that: bash script.sh"
+            )
+        return (
+            "its env is larger than the system allows; have a step write the value to a file, "
+            "and give the command its path"
+        )
 
     @staticmethod
     def _place(context: Context) -> dict[str, str]:
@@ -197,18 +224,29 @@ class BashExecution(Execution):
 
     def _read_output(self, stdout: LogBuffer) -> Any:
         text = stdout.text()
+        if self.output_form == "last_line":
+            lines = _lines(text)
+            last = lines[-1] if lines else None
+            begins_in_what_is_gone = stdout.dropped_bytes and len(_lines(f"-{text}")) <= 1
+            if begins_in_what_is_gone or len((last or "").encode()) > self.log_limit_bytes:
+                raise self._cut(stdout)
+            return last
+        if stdout.written_bytes > self.log_limit_bytes:
+            raise self._cut(stdout)
         if self.output_form == "text":
             return text
-        if self.output_form == "json":
-            try:
-                return from_json(text)
-            except ValueError as error:
-                cut = ""
-                if stdout.dropped_bytes:
-                    cut = f"; {stdout.dropped_bytes} bytes were too many, raise log_limit_bytes"
-                raise StepError(f"the command's output is not JSON: {error}{cut}") from error
-        lines = _lines(text)
-        return lines[-1] if lines else None
+        try:
+            return from_json(text)
+        except ValueError as error:
+            raise StepError(f"the command's output is not JSON: {error}") from error
+
+    def _cut(self, stdout: LogBuffer) -> StepError:
+        what = "last line" if self.output_form == "last_line" else "output"
+        return StepError(
+            f"the command's {what} is longer than log_limit_bytes, which is "
+            f"{self.log_limit_bytes}, and it has written {stdout.written_bytes}; raise that, or "
+            "have it write to a file and print its path"
+        )
 
 
 def _as_text(key: str, value: object) -> str:

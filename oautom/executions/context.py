@@ -6,10 +6,12 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
-from oautom.errors import SettingError, UnknownInputError
+from oautom.errors import SettingError, UnknownInputError, shown
+from oautom.texts import shortened, traceback_of
 
 _CONTINUATION_BYTES_MAX = 3  # that follow the first byte of a character of UTF-8
 
@@ -42,6 +44,12 @@ class LogBuffer:
                 dropped = min(len(oldest), excess)
                 self._size_bytes -= dropped
                 self.dropped_bytes += dropped
+
+    @property
+    def written_bytes(self) -> int:
+        """How many bytes were written in all."""
+        with self._lock:
+            return self._size_bytes + self.dropped_bytes
 
     def text(self) -> str:
         """Return what is kept, decoded; a character cut in two at the start is left out."""
@@ -88,6 +96,7 @@ class Context:
         output: In `check`: what `run` has returned. None in `run`.
         log_id: The identity of the log if that is durable, else None.
         home: The `Waits` of the engine that has the step called; None in another process.
+        has_begun: The code of the step has been called, in this process.
     """
 
     def __init__(  # made in one place only
@@ -116,6 +125,7 @@ class Context:
         self._buffers = {} if buffers is None else buffers
         self._log_limit_bytes = log_limit_bytes
         self._log: logging.Logger | None = None
+        self.has_begun = False
         self._is_cancelled = False
         self._cancelled: threading.Event | None = None
         self._stoppers: list[Callable[[], None]] = []
@@ -209,7 +219,12 @@ class Context:
 
         Returns:
             False if it is cancelled already: `stopper` is not kept, and nothing should be begun.
+
+        Raises:
+            SettingError: `stopper` cannot be called.
         """
+        if not callable(stopper):
+            raise SettingError(f"on_cancel() takes what can be called, not {shown(stopper)}")
         with _lock:
             if not self._is_cancelled:
                 self._stoppers.append(stopper)
@@ -240,9 +255,14 @@ class Context:
         for stopper in stoppers if is_first else ():
             try:
                 stopper()
-            except Exception:  # it is the user's; the others, and the engine, must hear of it
-                _logger.exception("on_cancel() of step '%s': %r raised", self.step, stopper)
+            except BaseException as error:  # it is the user's; the others must hear of it
+                self._tell_of(stopper, error)
         return bool(stoppers)
+
+    def _tell_of(self, stopper: object, error: BaseException) -> None:
+        told = shortened(stopper), traceback_of(error)
+        with suppress(BaseException):  # so are the handlers of `logging`
+            _logger.error("on_cancel() of step '%s': %s raised\n%s", self.step, *told)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Travel to another process: by value, and there nobody can cancel it any more."""

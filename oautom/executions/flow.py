@@ -13,6 +13,7 @@ from oautom.errors import shown
 from oautom.executions.arguments import resolved, uses_in, wired
 from oautom.executions.base import Execution, StepOptions
 from oautom.executions.context import Context
+from oautom.values import at_heart
 
 if TYPE_CHECKING:
     from oautom.flow import Flow
@@ -52,7 +53,8 @@ class FlowExecution(Execution):
         params: Mapping[str, Any] | None = None,
         **options: Unpack[StepOptions],
     ) -> None:
-        if not isinstance(runs, str) and not hasattr(runs, "add_edges"):
+        runs = at_heart(runs)
+        if type(runs) is not str and not hasattr(runs, "add_edges"):
             raise self.wrong(flow, name, f"runs must be a flow or its name, not {shown(runs)}")
         if params is not None and not isinstance(params, Mapping):
             raise self.wrong(

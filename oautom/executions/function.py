@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any
 
-from oautom.errors import FlowError
-from oautom.executions.base import StepOptions
+from oautom.errors import FlowError, shown
+from oautom.executions.base import YIELDS, StepOptions, generates
 from oautom.executions.python import OverFunction, PythonExecution
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ class StepFunction(OverFunction):
                 "options have names: @flow.step(name='...')",
                 flow=flow.name,
             )
+        if generates(function):
+            called = getattr(function, "__name__", shown(function))
+            raise FlowError(f"flow '{flow.name}': function {called} {YIELDS}", flow=flow.name)
         update_wrapper(self, function)
         self.function = function
         self.flow = flow

@@ -13,6 +13,7 @@ from oautom.executions.base import Execution, StepOptions
 from oautom.executions.context import Context
 from oautom.executions.python import PythonExecution
 from oautom.references import OutputReference, Reference
+from oautom.values import plain_count
 
 if TYPE_CHECKING:
     from oautom.flow import Flow
@@ -55,10 +56,11 @@ class MapExecution(PythonExecution):
         if not isinstance(self.over, Reference):
             wanted = "over must be a step, a part of its output, or a parameter of the flow"
             raise self.wrong(flow, name, f"{wanted}, not {shown(over)}")
-        if max_parallel is not None and (not isinstance(max_parallel, int) or max_parallel < 1):
+        limit = None if max_parallel is None else plain_count(max_parallel)
+        if limit is None and max_parallel is not None:
             wanted = "max_parallel must be a positive int or None"
             raise self.wrong(flow, name, f"{wanted}, not {shown(max_parallel)}")
-        self.max_parallel = max_parallel
+        self.max_parallel = limit
         super().__init__(name, flow, function, (self.over[0],), kwargs, **options)
         self._has_wired_kwargs = hold_references(self.kwargs)
 

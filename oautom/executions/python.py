@@ -10,9 +10,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Unpack
 
 from oautom.annotations import MISSING, UNKNOWN, hints_of, part_type, return_type
-from oautom.errors import FlowError
+from oautom.errors import FlowError, shown
 from oautom.executions.arguments import hold_references, resolved, uses_in, wired
-from oautom.executions.base import Execution, StepOptions, is_async
+from oautom.executions.base import YIELDS, Execution, StepOptions, generates, is_async
 from oautom.executions.context import Context
 
 if TYPE_CHECKING:
@@ -59,6 +59,9 @@ class PythonExecution(Execution):
     ) -> None:
         if not callable(function):
             raise self.wrong(flow, name, f"function must be callable, not {function!r}")
+        if generates(plain_function(function)):
+            called = getattr(function, "__name__", shown(function))
+            raise self.wrong(flow, name, f"function {called} {YIELDS}")
         if isinstance(args, str | bytes) or not isinstance(args, Sequence):
             raise self.wrong(flow, name, f"args must be a tuple or list, not {args!r}")
         if kwargs is not None and not isinstance(kwargs, Mapping):

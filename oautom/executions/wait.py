@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
-from oautom.errors import shown
+from oautom.errors import SettingError, shown
 from oautom.executions.base import Execution, StepOptions
 from oautom.executions.context import Context
+from oautom.values import SECONDS_MAX, plain_number, too_long
 
 if TYPE_CHECKING:
     from oautom.flow import Flow
@@ -22,7 +23,7 @@ class WaitExecution(Execution):
     Args:
         name: Name of the step, unique in its flow.
         flow: The flow that it belongs to.
-        seconds: How long it waits, from its start.
+        seconds: How long it waits, from its start: a hundred years at the longest.
         until: Until when it waits: aware. What is past is waited for no longer.
         options: As of every `Execution`; `retry` and `timeout` have no meaning here.
 
@@ -43,22 +44,44 @@ class WaitExecution(Execution):
     ) -> None:
         if (seconds is None) == (until is None):
             raise self.wrong(flow, name, "give either seconds or until")
-        if seconds is not None and not (
-            isinstance(seconds, int | float) and 0 <= seconds < float("inf")
-        ):
-            raise self.wrong(flow, name, f"seconds must be a number from 0, not {shown(seconds)}")
-        if until is not None and not (isinstance(until, datetime) and until.tzinfo is not None):
-            wanted = "until must be a datetime with a time zone"
-            raise self.wrong(flow, name, f"{wanted}, not {shown(until)}")
-        self.seconds = seconds
-        self.until = until
+        try:
+            self.seconds = None if seconds is None else _seconds(seconds)
+            self.until = None if until is None else _instant(until)
+        except SettingError as error:
+            raise self.wrong(flow, name, str(error)) from None
         super().__init__(name, flow, **options)
 
     def options(self) -> Mapping[str, Any]:
         """Return what is otherwise than usual: for what it waits."""
         if self.until is not None:
-            return {**super().options(), "until": self.until.astimezone(UTC).isoformat()}
+            return {**super().options(), "until": self.until.isoformat()}
         return {**super().options(), "delay": self.seconds}
 
     def run(self, context: Context) -> None:
         """Do nothing: the engine itself waits."""
+
+
+def _seconds(given: object) -> float:
+    seconds = plain_number(given)
+    if seconds is None or seconds < 0:
+        raise SettingError(f"seconds must be a number from 0, not {shown(given)}")
+    if seconds > SECONDS_MAX:
+        raise SettingError(f"seconds {too_long(seconds)}")
+    return seconds
+
+
+def _instant(given: datetime) -> datetime:
+    """Return a time as an exact datetime in UTC, whatever class and time zone it is of."""
+    try:
+        offset = given.utcoffset()
+        if offset is not None:
+            day = given.year, given.month, given.day
+            time = given.hour, given.minute, given.second, given.microsecond
+            return datetime(*day, *time, tzinfo=UTC) - offset
+    except Exception as error:  # it may be anything, and a time zone is code of somebody's
+        why = f": {error}" if isinstance(error, OverflowError) else ""
+        raise SettingError(f"{_UNTIL}, not {shown(given)}{why}") from error
+    raise SettingError(f"{_UNTIL}, not {shown(given)}")
+
+
+_UNTIL: Final = "until must be a datetime with a time zone"

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import inspect
 import pickle
-import traceback
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Literal, cast
+from types import MappingProxyType
+from typing import Any, Final, Literal, cast
 
 from oautom.executions.base import Execution
 from oautom.executions.context import CALLED, Context
 from oautom.executors.kept_loop import run_to_its_end
+from oautom.texts import details_of, error_of, message_of, name_of, traceback_of
 
-NO_DETAILS: Mapping[str, Any] = {}
-_NOT_BEGUN = "the step was cancelled before it began"
+NO_DETAILS: Mapping[str, Any] = MappingProxyType({})
+_NOT_BEGUN: Final = "the step was cancelled before it began"
 
 
 class StepError(Exception):
@@ -27,6 +28,8 @@ class StepError(Exception):
     Attributes:
         details: More about it: `exit_code`, `signal`.
     """
+
+    details: Mapping[str, Any] = NO_DETAILS  # of a subclass whose `__init__` does not call this one
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
@@ -42,6 +45,8 @@ class Outcome:
 
     Attributes:
         output: What it returned.
+        live: Where the log is in memory, the very object that it returned: `output` is then a copy
+            of the engine's own.
         error: What went wrong, in one line, or None.
         is_skip: Nothing went wrong: the step skips itself, and `error` is why.
         details: More about the error.
@@ -50,7 +55,7 @@ class Outcome:
         log: What the step logged, where it could not be seen here.
     """
 
-    __slots__ = ("cause", "details", "error", "is_retriable", "is_skip", "log", "output")
+    __slots__ = ("cause", "details", "error", "is_retriable", "is_skip", "live", "log", "output")
 
     def __init__(
         self,
@@ -61,7 +66,7 @@ class Outcome:
         is_skip: bool = False,
         is_retriable: bool | None = None,
     ) -> None:
-        self.output = output
+        self.output = self.live = output
         self.error = error
         self.details = details
         self.cause = cause
@@ -71,34 +76,31 @@ class Outcome:
 
     @classmethod
     def failure(cls, cause: BaseException) -> Outcome:
-        """Return the outcome of a call that raised `cause`, whatever that is."""
-        if issubclass(type(cause), Skip):
-            return cls(error=_message(cause) or "the step skipped itself", is_skip=True)
-        if issubclass(type(cause), StepError):  # isinstance() may ask the exception itself
-            return cls(error=str(cause), details=cast("StepError", cause).details, cause=cause)
-        details = {"error_type": type(cause).__name__, "traceback": _traceback(cause)}
-        return cls(error=_in_one_line(cause), details=details, cause=cause)
+        """Return the outcome of a call that raised `cause`, whatever that is. Never raises."""
+        try:
+            return cls._failure(cause)
+        except BaseException as error:  # the memory is full, or somebody has pressed Ctrl-C
+            return cls(
+                error=f"{name_of(type(cause))} (to tell more of it raises {error_of(error)})"
+            )
+
+    @classmethod
+    def _failure(cls, cause: BaseException) -> Outcome:
+        kind = type(cause)  # isinstance() may ask the exception itself
+        if issubclass(kind, Skip):
+            return cls(error=message_of(cause) or "the step skipped itself", is_skip=True)
+        if issubclass(kind, StepError):
+            error = message_of(cause) or name_of(kind)
+            return cls(error=error, details=details_of(_given_details(cause)), cause=cause)
+        details = {"error_type": name_of(kind), "traceback": traceback_of(cause)}
+        return cls(error=error_of(cause), details=details, cause=cause)
 
 
-def _in_one_line(error: BaseException) -> str:
-    """Return type and message of an exception, even of one that cannot be printed."""
-    kind, message = type(error).__name__, _message(error)
-    return f"{kind}: {message}" if message else kind
-
-
-def _message(error: BaseException) -> str:
+def _given_details(error: BaseException) -> object:
     try:
-        message = str(error)
-    except BaseException as unprintable:  # __str__ is the user's, it may do anything
-        return f"(its message cannot be printed: {type(unprintable).__name__})"
-    return " ".join(message.splitlines())
-
-
-def _traceback(error: BaseException) -> str:
-    try:
-        return "".join(traceback.format_exception(error))
-    except BaseException:  # __str__ is the user's, it may do anything
-        return "(its traceback cannot be printed)\n"
+        return cast("StepError", error).details
+    except BaseException as refusal:  # a property of the user's may do anything
+        return {"details": f"(to ask for them raises {name_of(type(refusal))})"}
 
 
 class Work:
@@ -115,10 +117,11 @@ class Work:
 
     def __call__(self) -> Outcome:
         """Make the call, unless it is not wanted any more."""
-        if self.context.is_unwanted:
-            return Outcome(error=_NOT_BEGUN)
         token = CALLED.set(self.context)
         try:
+            if self.context.is_unwanted:
+                return Outcome(error=_NOT_BEGUN)
+            self.context.has_begun = True
             output = getattr(self.execution, self.method)(self.context)
             if inspect.iscoroutine(output):
                 output = self._to_its_end(output)
@@ -132,10 +135,11 @@ class Work:
 
     async def awaited(self) -> Outcome:
         """Make the call as a task of an event loop, in a context of its own."""
-        if self.context.is_unwanted:
-            return Outcome(error=_NOT_BEGUN)
         CALLED.set(self.context)
         try:
+            if self.context.is_unwanted:
+                return Outcome(error=_NOT_BEGUN)
+            self.context.has_begun = True
             output = getattr(self.execution, self.method)(self.context)
             if inspect.iscoroutine(output):
                 output = await output
@@ -157,7 +161,7 @@ class Work:
         """Return what is meant by what a coroutine has raised: a cancel is ours, or an accident."""
         from asyncio import CancelledError  # noqa: PLC0415 - slow to import, see `kept_loop`
 
-        if not isinstance(error, CancelledError):
+        if not issubclass(type(error), CancelledError):  # isinstance() may ask the error itself
             return error
         if self.context.is_unwanted:
             return StepError("it was cancelled")
@@ -165,14 +169,19 @@ class Work:
             "it raised asyncio.CancelledError, but nobody has cancelled it; something that it "
             "awaited was cancelled: catch that where it is awaited",
             error_type="CancelledError",
-            traceback=_traceback(error),
+            traceback=traceback_of(error),
         )
 
     def _failure(self, error: BaseException) -> Outcome:
         outcome = Outcome.failure(error)
-        if (policy := self.execution.retry) is not None:  # here: the error may not travel
-            outcome.is_retriable = policy.covers(error)
+        outcome.is_retriable = self._is_retriable(error)  # here: the error may not travel
         return outcome
+
+    def _is_retriable(self, error: BaseException) -> bool | None:
+        try:
+            return None if (policy := self.execution.retry) is None else policy.covers(error)
+        except BaseException:  # the attributes of a step are the user's, they may do anything
+            return False
 
     @property
     def told(self) -> str:
@@ -190,10 +199,16 @@ class Work:
             content = pickle.dumps((self.execution, self.context, self.method))
         except BaseException as error:  # pickling runs the user's code
             raise StepError(
-                f"the step cannot be sent to another process: {_in_one_line(error)}; give it "
+                f"the step cannot be sent to another process: {error_of(error)}; give it "
                 "functions of a module, and values that pickle can send"
             ) from error
         return _Parcel, (content, self.context.environment)
+
+
+_UNGUARDED: Final = (
+    "a worker process does not find what the step is made of, since it imports the program without "
+    "what stands under `if __name__ == '__main__':`; define functions and classes above that"
+)
 
 
 class _Parcel:
@@ -219,7 +234,10 @@ class _Parcel:
         try:
             execution, context, method = pickle.loads(self._content)  # noqa: S301 - packed by ourselves
         except BaseException as error:  # unpacking runs the user's code
-            return _pack(Outcome.failure(error))
+            outcome = Outcome.failure(error)
+            if issubclass(type(error), AttributeError) and "__mp_main__" in str(outcome.error):
+                outcome.error = f"{_UNGUARDED} ({outcome.error})"
+            return _pack(outcome)
         self._context = context
         outcome = Work(execution, context, method)()
         outcome.log = context.buffer.text().encode()
@@ -233,7 +251,7 @@ def _pack(outcome: Outcome) -> bytes:
     except BaseException:  # pickling runs the user's code
         cause = None
     try:
-        told = (outcome.output, outcome.error, outcome.details, cause, outcome.is_skip)
+        told = (outcome.output, outcome.error, dict(outcome.details), cause, outcome.is_skip)
         return pickle.dumps((*told, outcome.is_retriable, outcome.log))
     except BaseException as error:  # pickling runs the user's code
         failed = Outcome.failure(error)
@@ -254,8 +272,8 @@ def unpack(answer: object, failure: BaseException | None = None) -> Outcome:
         return answer
     try:
         *told, log = pickle.loads(cast("bytes", answer))  # noqa: S301 - packed by our own worker
+        outcome = Outcome(*told)
+        outcome.log = log
     except BaseException as error:  # unpacking runs the user's code
         return Outcome.failure(error)
-    outcome = Outcome(*told)
-    outcome.log = log
     return outcome

@@ -29,7 +29,7 @@ def make_workers(
     Raises:
         SettingError: There is no such executor, or not with so many workers.
     """
-    check_max_workers(max_workers)
+    max_workers = check_max_workers(max_workers)
     if executor == "threads":
         return ThreadWorkers(max_workers or _default_slots())
     if executor == "inline":

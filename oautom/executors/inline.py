@@ -32,7 +32,7 @@ class InlineWorkers:
         try:
             self.is_running = True
             answer = work()
-        except KeyboardInterrupt as error:  # Ctrl-C just before or after the step's own code
+        except BaseException as error:  # Ctrl-C just before or after the step's own code
             failure = error
         finally:
             self.is_running = False

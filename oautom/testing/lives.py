@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Literal, get_args
 
-from oautom.commands import Finished, Pause, Resume
+from oautom.commands import Finished, Pause, Resume, Retry
 from oautom.errors import SettingError, VectAlreadyRunningException, VectStateError
 from oautom.events.event import Event
 from oautom.events.log import MemoryEventLog
 from oautom.executors.base import Workers
 from oautom.flow import Flow
-from oautom.messages import Nudge
+from oautom.messages import Call, Nudge
 from oautom.params import NO_PARAMS
 from oautom.recovery import Recalled
 from oautom.run import Run
@@ -146,7 +147,9 @@ class Lives:
             self.scheduler.ask(run, Resume(vect))
         elif run.is_told:
             with suppress(VectStateError, VectAlreadyRunningException):
-                self.scheduler.retry(run)
+                self.scheduler.check(run, Retry(vect))
+                do = partial(self.scheduler.obey, run, Retry(vect))
+                self.scheduler.put(Call(vect, do))
         self.scheduler.put(Nudge())  # whoever drives looks again, also where nothing was done
 
     def drive(self, until: Callable[[], bool]) -> None:

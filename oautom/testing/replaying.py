@@ -6,12 +6,13 @@ import sys
 from collections import deque
 from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
 from msgspec import structs
 
-from oautom.commands import Cancel, Command, Finished, Pause, Release, Resume, Retry
+from oautom.commands import Begin, Cancel, Command, Finished, Pause, Release, Resume, Retry
 from oautom.errors import OAutomError, SettingError
 from oautom.events.event import NO_DATA, Event, is_answer, is_of_plan
 from oautom.events.fold import NO_OPTIONS, Group, Options, limits_of
@@ -20,7 +21,7 @@ from oautom.events.mapped import map_of
 from oautom.events.replay import replay
 from oautom.executors.base import Done, Place, Work
 from oautom.flow import Flow
-from oautom.messages import Nudge
+from oautom.messages import Call, Nudge
 from oautom.params import NO_PARAMS
 from oautom.run import Run
 from oautom.scheduler import Scheduler
@@ -28,6 +29,9 @@ from oautom.states import ANSWERLESS, HELD, VECT_CREATED
 from oautom.testing.simulation import tell_nobody
 from oautom.values import check_max_workers
 from oautom.vect import Vect
+
+_AGES = 1e12
+"""Seconds: more than any program was down."""
 
 
 class ReplayDiffersError(OAutomError, AssertionError):
@@ -131,7 +135,8 @@ class _Replay(MemoryEventLog):
         self._scheduler = Scheduler(self, self, self, tell=tell_nobody)
         self._params = history[0].data.get("params", NO_PARAMS)
         self._run = Run(flow, vect, self._params)
-        self._scheduler.begin(self._run)
+        self._scheduler.roster.take(self._run)
+        self._scheduler.put(Call(vect, partial(self._scheduler.create_alone, self._run)))
         self._hear_others()
 
     def run(self) -> None:
@@ -144,7 +149,11 @@ class _Replay(MemoryEventLog):
             event = self._history[self._at]
             if event.name == "vect.recovered":
                 self._go_on()
-            self._scheduler.put(self._asked_by(event) or Nudge())
+            command = self._asked_by(event)
+            if isinstance(command, Finished):  # no worker is there to tell that it is at work
+                key = (command.vect, command.step, command.attempt)
+                self._scheduler.runner.forget(key)
+            self._scheduler.put(command or Nudge())
             self._catch_up()
             if self._at == before:
                 raise self._difference("nothing")
@@ -213,6 +222,9 @@ class _Replay(MemoryEventLog):
         next_seq = 0 if then is None else then.seq
         if then is not None and then.name == "vect.recovered":
             turns.is_held = True  # until then nobody is there to start anything
+        if then is not None and then.name == "step.started":  # so the one before is over by then
+            before = (then.vect, then.step or "", (then.attempt or 1) - 1)
+            self._scheduler.runner.forget(before)
         while self._others and self._others[0][0].seq < next_seq:
             event, group, outlives = self._others.popleft()
             place = (event.vect, event.step, group)
@@ -256,8 +268,11 @@ class _Replay(MemoryEventLog):
         return self._history[min(self._at, len(self._history) - 1)].time
 
     def monotonic(self) -> float:
-        """Return less each time, so that no timer comes due: what it has led to is in the log."""
-        self._seconds -= 1.0
+        """Return far less each time, so that no timer comes due, not even one that is late.
+
+        What it has led to is in the log.
+        """
+        self._seconds -= _AGES
         return self._seconds
 
     def chance(self) -> float:
@@ -342,6 +357,8 @@ def _asked_by(event: Event) -> Command | None:
     match event.name:
         case "step.cancelled" | "vect.cancelled":
             return Cancel(event.vect, data.get("reason", ""))
+        case "vect.started":
+            return Begin(event.vect)
         case "vect.paused":
             return Pause(event.vect)
         case "vect.resumed":

@@ -221,9 +221,9 @@ class ScriptedWorkers:
                 outcome = Outcome(self._clock.monotonic() >= begun + seconds)
             seconds = 0.0
         answer = _Once(done)
-        if work.execution.timeout is not None:  # it is ended at once, as a command would be
-            ended = partial(answer, Outcome(error="it was ended"), None)
-            work.on_cancel(partial(self._clock.call_later, 0.0, ended))
+        # What is not wanted any more ends at once, as a command would.
+        ended = partial(answer, Outcome(error="it was ended"), None)
+        work.on_cancel(partial(self._clock.call_later, 0.0, ended))
         self._clock.call_later(seconds, partial(answer, outcome, None))
 
     def run_next(self) -> None:

@@ -323,7 +323,7 @@ def test_the_status_is_json_with_all_that_was_promised(any_app: OAutom) -> None:
             "name": "blocked",
             "state": "upstream_failed",
             "attempt": 0,
-            "error": "upstream 'bad' failed: ZeroDivisionError: division by zero",
+            "error": "upstream 'bad' failed",
         },
     ]
     assert dates[6] is None  # what never began has no beginning
@@ -424,12 +424,8 @@ def test_in_the_foreground_nothing_moves_before_somebody_waits(new_app: NewApp) 
     PythonExecution("a", flow, lambda: calls.append(threading.get_ident()))
     vect = app.start("f")
 
-    assert (vect.state, vect.steps["a"].state, vect.events(), calls) == (
-        "pending",
-        "pending",
-        [],
-        [],
-    )
+    assert (vect.state, vect.steps["a"].state, calls) == ("pending", "pending", [])
+    assert [event.name for event in vect.events()] == ["vect.created"]
     with pytest.raises(NotFinishedError):
         vect.result("a")
 

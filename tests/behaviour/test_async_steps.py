@@ -99,7 +99,7 @@ class Deaf:
 
 @pytest.fixture
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oautom.runner.GRACE_PERIOD", 0.05)
+    monkeypatch.setattr("oautom.runner.COROUTINE_GRACE_PERIOD", 0.05)
     monkeypatch.setattr(kept_loop, "GRACE_PERIOD", 0.05)
 
 

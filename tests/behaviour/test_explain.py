@@ -17,6 +17,7 @@ from oautom import (
     Context,
     Execution,
     Flow,
+    LogError,
     MapExecution,
     OAutom,
     OAutomMode,
@@ -74,8 +75,7 @@ def test_the_example_of_the_design(new_app: Any, clock: SimulatedClock) -> None:
         "`extract` failed at 03:00:45 in attempt 5 of 5: ConnectionError: refused"
     )
     assert vect.explain(load) == (
-        "`load` was blocked at 03:00:45 and did not run: "
-        "upstream 'extract' failed: ConnectionError: refused"
+        "`load` was blocked at 03:00:45 and did not run: upstream 'extract' failed"
     )
 
 
@@ -257,9 +257,8 @@ def test_an_engine_that_has_stopped_says_why(new_app: Any, monkeypatch: Any) -> 
         raise OSError("no space left on device")
 
     monkeypatch.setattr(app.log, "commit", full)
-    vect.approve("gate", by="Ada")
-    with suppress(Exception):
-        vect.wait()
+    with pytest.raises(LogError, match="no space left on device"):
+        vect.approve("gate", by="Ada")
 
     assert vect.explain("gate") == (
         "`gate` waits for an approval ('go?'); the engine has stopped: no space left on device"

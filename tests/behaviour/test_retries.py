@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from oautom import (
     FlowError,
     OAutom,
     OAutomMode,
+    Pool,
     PythonExecution,
     RetryPolicy,
     StepFailedError,
@@ -106,7 +108,7 @@ def test_a_step_says_otherwise_than_its_flow_and_a_class_than_the_flow(inline: O
 
 def test_the_delays_are_kept_on_any_clock() -> None:
     clock = SimulatedClock()
-    policy = RetryPolicy(max_attempts=4, delay=3600, jitter=0)
+    policy = RetryPolicy(max_attempts=4, delay=3600, max_delay=300, jitter=0)
     with OAutom(executor="inline", clock=clock) as app:
         flow = Flow("flow", app)
         PythonExecution("a", flow, flaky(3), retry=policy)
@@ -251,66 +253,71 @@ def test_inline_a_function_that_listens_is_told_too(inline: OAutom) -> None:
     assert vect.steps["slow"].error == "it took longer than its timeout of 0.05 seconds"
 
 
-def test_a_thread_that_does_not_listen_is_abandoned_and_its_late_result_changes_nothing(
+def test_a_thread_that_does_not_listen_is_abandoned_and_awaited_by_the_next_attempt(
     new_app: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its worker is replaced: with one worker, the second attempt is made beside the first."""
-    go_on = threading.Event()
+    """Its worker is replaced, so that others go on; but no two attempts of a step run at once."""
+    go_on, at_work = threading.Event(), []
 
     def deaf(context: Context) -> str:
+        at_work.append(context.attempt)
         if context.attempt == 1:
             go_on.wait(SECONDS)
-        return f"attempt {context.attempt}"
+        at_work.remove(context.attempt)
+        return f"attempt {context.attempt}, beside {at_work}"
 
     app = new_app(OAutomMode.background, max_workers=1)
-    flow = Flow("flow", app, max_active_vects=2)
-    PythonExecution("deaf", flow, deaf, timeout=0.1, retry=SOON)
+    flow, other = Flow("flow", app), Flow("other", app)
+    PythonExecution("deaf", flow, deaf, timeout=0.1, retry=RetryPolicy(delay=0, max_attempts=2))
+    PythonExecution("nothing", other, nothing)
     with caplog.at_level(logging.WARNING, logger="oautom.runner"):
-        vect = app.run(flow)
-    assert (vect.state, vect.result("deaf")) == ("success", "attempt 2")
+        vect = app.start(flow)
+        while vect.steps["deaf"].state == "running" or not vect.steps["deaf"].error:
+            time.sleep(0.01)
+        assert app.run(other).state == "success"
+        assert vect.steps["deaf"].state == "pending"
+        assert vect.explain("deaf") == (
+            "`deaf` failed attempt 1 of 2, and waits for the end of its attempt 1, which is at "
+            "work still"
+        )
+        go_on.set()
+        assert vect.wait(SECONDS) == "success"
+
+    assert vect.result("deaf") == "attempt 2, beside []"
     retried = next(event for event in vect.events() if event.name == "step.retried")
     assert retried.data["abandoned"] is True
     assert "does not listen to context.cancelled, and what it does was abandoned" in caplog.text
-
-    heard = threading.Event()
-    app.subscribe(
-        lambda flow, event: heard.set(), name="late", events=["step.late_result"], after=0
-    )
-    go_on.set()
-    assert heard.wait(SECONDS)
-    late = vect.events()[-1]
-    assert (late.name, late.attempt, late.data) == ("step.late_result", 1, {"output": "attempt 1"})
-    assert vect.result("deaf") == "attempt 2"
-    check_history(app.log.read(), flow)
-    assert_replays(app.log, flow)
-
-
-def test_a_late_result_may_come_while_the_next_attempt_runs(new_app: Any) -> None:
-    second_runs, first_is_over = threading.Event(), threading.Event()
-
-    def deaf(context: Context) -> str:
-        if context.attempt == 1:
-            second_runs.wait(SECONDS)
-        else:
-            second_runs.set()
-            first_is_over.wait(SECONDS)
-        return f"attempt {context.attempt}"
-
-    app = new_app(OAutomMode.background)
-    flow = Flow("flow", app)
-    PythonExecution("deaf", flow, deaf, timeout=0.3, retry=RetryPolicy(delay=0, max_attempts=2))
-    app.subscribe(
-        lambda flow, event: first_is_over.set(), name="l", events=["step.late_result"], after=0
-    )
-    vect = app.run(flow)
-
-    assert vect.result("deaf") == "attempt 2"
-    assert vect.steps["deaf"].attempt == 2
+    late = next(event for event in vect.events() if event.name == "step.late_result")
+    assert (late.attempt, late.data) == (1, {"output": "attempt 1, beside []"})
     assert names(vect, "deaf") == [
-        *("started", "retried", "released", "started", "late_result", "succeeded")
+        *("started", "retried", "released", "late_result", "started", "succeeded")
     ]
     check_history(app.log.read(), flow)
     assert_replays(app.log, flow)
+
+
+def test_a_function_that_tidies_up_when_its_time_is_up_is_awaited(new_app: Any) -> None:
+    at_work, most = [], []
+
+    def tidy(context: Context) -> None:
+        at_work.append(context.attempt)
+        most.append(len(at_work))
+        context.cancelled.wait(SECONDS)
+        time.sleep(0.1)  # it tidies up
+        at_work.remove(context.attempt)
+        if context.attempt < 3:
+            raise RuntimeError("it was cut short")
+
+    app = new_app(OAutomMode.background, max_workers=3)
+    flow = Flow("flow", app)
+    policy = RetryPolicy(delay=0, max_attempts=3)
+    PythonExecution("tidy", flow, tidy, timeout=0.05, retry=policy, pool=Pool("p", 1))
+    vect = app.run(flow)
+
+    assert (vect.state, most) == ("failed", [1, 1, 1])
+    assert [event.data.get("abandoned") for event in vect.events() if "error" in event.data] == [
+        *(None, None, None)
+    ]
 
 
 def test_a_step_that_is_polled_for_too_long_has_failed(inline: OAutom) -> None:

@@ -5,12 +5,23 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from oautom import EngineError, Event, Flow, OAutom, OAutomMode, PythonExecution
-from oautom.events import signals
+from oautom import (
+    EngineError,
+    Event,
+    Flow,
+    MapExecution,
+    OAutom,
+    OAutomMode,
+    PythonExecution,
+    RetryPolicy,
+)
+from oautom.events import replay, signals
 
 from .conftest import SECONDS, Gate, flow_step, join_threads, run_and_tell, runs_well, told
 
@@ -40,6 +51,46 @@ def test_a_receiver_hears_every_event_of_the_log_in_order(any_app: OAutom, conne
 
     assert told(heard) == CHAIN_EVENTS
     assert heard == vect.events()
+
+
+def spoil(value: Any) -> None:
+    """Empty all lists and dictionaries in a value, as one might who masks secrets."""
+    parts = value.values() if isinstance(value, Mapping) else value
+    for part in parts:
+        if isinstance(part, Mapping | list | tuple):
+            spoil(part)
+    if isinstance(value, dict | list):
+        value.clear()
+
+
+@pytest.mark.parametrize("is_durable", [False, True])
+def test_what_a_receiver_does_to_an_event_nobody_else_sees(
+    new_app: Any, connect: Any, tmp_path: Path, is_durable: bool
+) -> None:
+    log = tmp_path / "runs.db" if is_durable else None
+    app = new_app(log=log, executor="inline")
+    flow = Flow("f", app, params={"tags": list[str]})
+    first = PythonExecution("a", flow, lambda: {"rows": [1, [2]]})
+    PythonExecution("b", flow, repr, [first])
+    first >> PythonExecution(
+        "c", flow, repr, [flow.param("tags")], retry=RetryPolicy(max_attempts=2)
+    )
+    each = MapExecution("m", flow, repr, over=PythonExecution("l", flow, lambda: [[1], [2]]))
+    each >> flow_step(flow, "end")
+    heard: list[str] = []
+    connect(lambda flow, event: spoil(event.data))
+    connect(lambda flow, event: heard.append(repr(event)))
+    vect = app.run(flow, {"tags": ["x", "y"]})
+
+    assert vect.state == "success"
+    assert (vect.result("b"), vect.result("c")) == ("{'rows': [1, [2]]}", "['x', 'y']")
+    assert vect.result("m") == ["[1]", "[2]"]
+    assert dict(vect.params) == {"tags": ["x", "y"]}
+    assert heard == [repr(event) for event in vect.events()]
+    spoil([event.data for event in vect.events()])
+    assert heard == [repr(event) for event in app.log.read()]
+    again = replay(app.log.read())[vect.id]
+    assert again.steps["a"].output == {"rows": [1, [2]]}
 
 
 def test_wait_returns_when_the_receivers_have_heard_of_the_end(

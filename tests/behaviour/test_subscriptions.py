@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import logging
 import signal
 import subprocess
 import sys
@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from oautom import (
@@ -21,6 +22,8 @@ from oautom import (
     Event,
     EventLog,
     Flow,
+    GivenUp,
+    LogCorruptError,
     LogError,
     MemoryEventLog,
     OAutom,
@@ -29,9 +32,13 @@ from oautom import (
     SettingError,
     SqliteEventLog,
     Subscription,
+    SubscriptionFailingError,
 )
+from oautom.events.subscribers import delivery
+from oautom.events.subscribers.bookmark import Bookmark
 from oautom.events.subscribers.subscription import Subscriptions
 from oautom.testing import SimulatedClock
+from oautom.wording import raised
 
 from .conftest import SECONDS, Gate, flow_step, run_and_tell, runs_well, told
 from .test_subscribers import CHAIN_EVENTS, chain, take_too_little
@@ -325,70 +332,510 @@ def break_(flow: Any, event: Event) -> None:
     raise ValueError("mine")
 
 
+class Failing(Recorder):
+    """Records events, but raises when it is called for some of them, as often as it is told to."""
+
+    def __init__(self, *failing: int, times: int = 10**9, raises: Any = break_) -> None:
+        super().__init__()
+        self.failing = failing
+        self.times = times
+        self.raises = raises
+        self.calls: list[int] = []
+        self.news = threading.Condition()
+
+    def __call__(self, flow: Any, event: Event) -> None:
+        with self.news:
+            self.calls.append(event.seq)
+            self.news.notify_all()
+        if event.seq in self.failing and self.calls.count(event.seq) <= self.times:
+            self.raises(flow, event)
+        super().__call__(flow, event)
+
+    def wait_for_calls(self, seq: int, times: int) -> None:
+        with self.news:
+            assert self.news.wait_for(lambda: self.calls.count(seq) >= times, SECONDS)
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what has failed tried again almost at once."""
+    monkeypatch.setattr(delivery, "RETRY_DELAYS", (0.001, 0.002))
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have nothing tried again that has failed."""
+    monkeypatch.setattr(delivery, "RETRY_DELAYS", (3600,))
+
+
+def test_the_delays_grow_from_one_second_to_five_minutes() -> None:
+    assert delivery.RETRY_DELAYS == (1, 2, 4, 8, 16, 32, 64, 128, 256, 300)
+
+
+@pytest.mark.usefixtures("fast")
 @pytest.mark.parametrize("function", [leave, break_])
-def test_one_that_raises_is_called_again_then_logged_and_harms_nobody(
+def test_one_that_raises_is_called_again_until_it_returns_and_harms_nobody(
     mode_app: OAutom, caplog: pytest.LogCaptureFixture, function: Any
 ) -> None:
-    calls: list[int] = []
-    flow, heard = chain(mode_app), Recorder()
-
-    def fail(flow: Flow, event: Event) -> None:
-        calls.append(event.seq)
-        if event.seq == 3:
-            function(flow, event)
-
-    failing = mode_app.subscribe(fail, name="failing")
-    other = mode_app.subscribe(heard, name="other")
+    flow, failing, other = chain(mode_app), Failing(3, times=4, raises=function), Recorder()
+    subscription = mode_app.subscribe(failing, name="failing")
+    neighbour = mode_app.subscribe(other, name="other")
     vect = mode_app.run(flow)
 
-    assert failing.wait(SECONDS)
-    assert other.wait(SECONDS)
     assert vect.state == "success"
-    assert told(heard.events) == CHAIN_EVENTS
-    assert calls == [1, 2, 3, 3, 3, 4, 5, 6, 7]
+    assert neighbour.wait(SECONDS)
+    failing.wait_for_calls(7, 1)
+    assert subscription.wait(SECONDS)
+    assert told(other.events) == CHAIN_EVENTS
+    assert failing.calls == [1, 2, 3, 3, 3, 3, 3, 4, 5, 6, 7]
+    error = "SystemExit: 3" if function is leave else "ValueError: mine"
+    assert messages(caplog) == [
+        f"subscription 'failing' raised on event 3 (step.started), attempt {attempt}; it is tried "
+        f"again in {'0.001' if attempt == 1 else '0.002'} s: {error}"
+        for attempt in (1, 2, 3, 4)
+    ]
     records = [record for record in caplog.records if record.name == "oautom.subscribers"]
-    assert [record.levelno for record in records] == [logging.WARNING] * 2 + [logging.ERROR]
-    assert records[0].getMessage() == (
-        "subscription 'failing' raised on event 3 (step.started), and is called again in 0.1 s: "
-        + ("SystemExit: 3" if function is leave else "ValueError: mine")
-    )
-    assert records[2].getMessage() == (
-        "subscription 'failing' raised on event 3 (step.started) each of 3 times; it goes on with "
-        "the next"
-    )
-    assert records[2].exc_info is not None
+    assert [record.levelname for record in records] == ["WARNING", "ERROR", "WARNING", "WARNING"]
+    assert [record.exc_info is not None for record in records] == [False, True, False, False]
     assert runs_well(mode_app)
 
 
+@pytest.mark.usefixtures("fast")
 def test_one_that_raises_once_misses_nothing(
     inline: OAutom, caplog: pytest.LogCaptureFixture
 ) -> None:
-    calls: list[int] = []
-
-    def fail_once(flow: Flow, event: Event) -> None:
-        calls.append(event.seq)
-        if calls == [1, 2]:
-            raise ConnectionError("away")
-
-    subscription = inline.subscribe(fail_once, name="a")
+    failing = Failing(2, times=1)
+    subscription = inline.subscribe(failing, name="a")
     inline.run(chain(inline))
 
     assert subscription.wait(SECONDS)
-    assert calls == [1, 2, 2, 3, 4, 5, 6, 7]
+    assert failing.calls == [1, 2, 2, 3, 4, 5, 6, 7]
     assert len(messages(caplog)) == 1
 
 
-def test_one_that_always_raises_does_not_hold_up_the_close(
-    new_app: Any, caplog: pytest.LogCaptureFixture
+@pytest.mark.usefixtures("fast")
+def test_each_call_is_given_an_event_of_its_own(inline: OAutom) -> None:
+    outputs: list[Any] = []
+
+    def spoil(flow: Flow, event: Event) -> None:
+        outputs.append(list(event.data["output"]))
+        event.data["output"].clear()
+        if len(outputs) == 1:
+            raise ConnectionError("away")
+
+    PythonExecution("a", Flow("f", inline), lambda: [1, 2])
+    subscription = inline.subscribe(spoil, name="a", events=["step.succeeded"])
+    inline.run("f")
+
+    assert subscription.wait(SECONDS)
+    assert outputs == [[1, 2], [1, 2]]
+
+
+@pytest.mark.usefixtures("slow")
+def test_events_that_were_delivered_before_a_failure_are_kept_at_once(
+    inline: OAutom, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = new_app(executor="inline")
-    app.subscribe(break_, name="a")
+    failing = Failing(5)
+    subscription = inline.subscribe(failing, name="a")
+    inline.run(chain(inline))
+    failing.wait_for_calls(5, 1)
+    subscription.close()
+
+    assert failing.calls == [1, 2, 3, 4, 5]
+    assert inline.log.position("a") == 4
+
+
+@pytest.mark.usefixtures("slow")
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_close_of_an_app_asks_one_that_fails_once_more_and_loses_nothing(
+    new_app: Any, log: EventLog, caplog: pytest.LogCaptureFixture, times: int
+) -> None:
+    app, failing, again = new_app(log=log, executor="inline"), Failing(3, times=times), Recorder()
+    app.subscribe(failing, name="mail")
     app.run(chain(app))
-    began = time.monotonic()
+    failing.wait_for_calls(3, 1)
     app.close()
 
-    assert time.monotonic() - began < 3
-    assert sum("goes on with the next" in message for message in messages(caplog)) == 7
+    heard = [1, 2] if times == 2 else list(range(1, 8))
+    assert failing.calls.count(3) == 2
+    assert failing.seqs == heard
+    assert log.position("mail") == heard[-1]
+    assert len(messages(caplog)) == times
+    assert times == 1 or messages(caplog)[-1] == (
+        "subscription 'mail' raised on event 3 (step.started), attempt 2; closed, the next one of "
+        "its name begins there: ValueError: mine"
+    )
+    with new_app(log=log) as next_app:
+        chain(next_app)
+        assert next_app.subscribe(again, name="mail").wait(SECONDS)
+    assert again.seqs == list(range(heard[-1] + 1, 8))
+
+
+@pytest.mark.usefixtures("slow")
+def test_one_that_begins_to_fail_during_the_close_of_an_app_is_not_asked_again(
+    new_app: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate, calls = Gate(), []
+
+    def fail(flow: Flow, event: Event) -> None:
+        calls.append(event.seq)
+        gate()
+        raise ValueError("mine")
+
+    app = new_app(executor="inline")
+    subscription = app.subscribe(fail, name="a")
+    app.run(chain(app))
+    assert gate.reached.wait(SECONDS)
+    closing = threading.Thread(target=app.close)
+    closing.start()
+    while not app._subscriptions._deliveries["a"]._is_finishing:
+        threading.Event().wait(0.001)
+    gate.opened.set()
+    closing.join(SECONDS)
+
+    assert (calls, app.log.position("a"), subscription.is_open) == ([1], 0, False)
+
+
+@pytest.mark.usefixtures("slow")
+def test_the_close_of_a_subscription_asks_one_that_fails_no_more(inline: OAutom) -> None:
+    failing, again = Failing(3), Recorder()
+    subscription = inline.subscribe(failing, name="a")
+    inline.run(chain(inline))
+    failing.wait_for_calls(3, 1)
+    subscription.close()
+
+    assert failing.calls == [1, 2, 3]
+    assert inline.subscribe(again, name="a").wait(SECONDS)
+    assert again.seqs == [3, 4, 5, 6, 7]
+
+
+def test_a_huge_and_unprintable_error_is_told_in_a_line(
+    inline: OAutom, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(flow: Flow, event: Event) -> None:
+        raise ValueError("no\n\x1b[1m\ud800 " + "x" * 10**6)
+
+    subscription = inline.subscribe(fail, name="a", give_up_after=1)
+    inline.run(chain(inline))
+
+    assert subscription.wait(SECONDS)
+    (error, *_) = {given_up.error for given_up in subscription.given_up()}
+    assert error.startswith("ValueError: no [1m xxx")
+    assert len(error) < 600
+    assert error.isprintable()
+
+
+# To wait for one that fails
+
+
+@pytest.mark.usefixtures("fast")
+def test_wait_tells_that_a_retry_has_failed(mode_app: OAutom) -> None:
+    failing = Failing(3)
+    subscription = mode_app.subscribe(failing, name="mail")
+    mode_app.run(chain(mode_app))
+    with pytest.raises(SubscriptionFailingError) as failed:
+        subscription.wait()
+
+    error = failed.value
+    assert (error.name, error.seq, subscription.position) == ("mail", 3, 2)
+    assert error.attempts >= 2
+    assert str(error) == (
+        f"the function of subscription 'mail' has raised {error.attempts} times on event 3, and is "
+        "called again and again; remove the cause, or subscribe with give_up_after=n"
+    )
+    assert isinstance(error.__cause__, ValueError)
+    failing.failing = ()
+    failing.wait_for_calls(7, 1)
+    assert subscription.wait(SECONDS)
+    assert failing.seqs == list(range(1, 8))
+
+
+@pytest.mark.usefixtures("slow")
+def test_wait_does_not_tell_of_the_first_failure(inline: OAutom) -> None:
+    failing = Failing(3)
+    subscription = inline.subscribe(failing, name="mail")
+    inline.run(chain(inline))
+    failing.wait_for_calls(3, 1)
+
+    assert subscription.wait(0.02) is False
+
+
+# What is given up
+
+
+@pytest.mark.usefixtures("fast")
+def test_what_is_given_up_is_kept_and_the_next_event_follows(
+    mode_app: OAutom, caplog: pytest.LogCaptureFixture
+) -> None:
+    failing = Failing(3, 5)
+    subscription = mode_app.subscribe(failing, name="mail", give_up_after=3)
+    before = datetime.now(UTC)
+    mode_app.run(chain(mode_app))
+
+    assert subscription.wait(SECONDS)
+    assert failing.calls == [1, 2, 3, 3, 3, 4, 5, 5, 5, 6, 7]
+    assert [given_up[:3] for given_up in subscription.given_up()] == [
+        (3, "ValueError: mine", 3),
+        (5, "ValueError: mine", 3),
+    ]
+    assert all(before <= given_up.time <= datetime.now(UTC) for given_up in subscription.given_up())
+    assert subscription.position == 7
+    assert (
+        "subscription 'mail' raised on event 3 (step.started) each of 3 times, and gives it up; "
+        "redeliver(3) delivers it again" in messages(caplog)
+    )
+    assert mode_app.subscribe(Recorder(), name="other").given_up() == []
+    assert [event.name for event in mode_app.log.read()][-1] == "vect.succeeded"
+
+
+def test_once_may_be_enough(inline: OAutom) -> None:
+    failing = Failing(1, 2, 3, 4, 5, 6, 7)
+    subscription = inline.subscribe(failing, name="a", give_up_after=1)
+    inline.run(chain(inline))
+
+    assert subscription.wait(SECONDS)
+    assert failing.calls == [given_up.seq for given_up in subscription.given_up()]
+
+
+def test_what_was_given_up_can_be_delivered_again_in_any_order(
+    inline: OAutom, log: EventLog, new_app: Any
+) -> None:
+    app, failing = new_app(log=log, executor="inline"), Failing(3, 5, 6)
+    app.subscribe(failing, name="mail", give_up_after=1)
+    app.run(chain(app))
+    app.close()
+    threads: list[str] = []
+
+    def hear(flow: Any, event: Event) -> None:
+        threads.append(threading.current_thread().name)
+        failing(flow, event)
+
+    with new_app(log=log) as next_app:
+        flow = chain(next_app)
+        subscription = next_app.subscribe(hear, name="mail")
+        assert [given_up.seq for given_up in subscription.given_up()] == [3, 5, 6]
+        failing.failing = (5,)
+        assert subscription.redeliver(6) is True
+        assert subscription.redeliver(5, timeout=SECONDS) is False
+        assert subscription.redeliver(5) is False
+        assert [given_up[:3] for given_up in subscription.given_up()] == [
+            (3, "ValueError: mine", 1),
+            (5, "ValueError: mine", 3),
+        ]
+        assert subscription.position == 7
+        failing.failing = ()
+        assert subscription.redeliver(3) is True
+        assert subscription.redeliver(5) is True
+        assert subscription.given_up() == []
+        next_app.run(flow)
+        assert subscription.wait(SECONDS)
+    assert failing.seqs[4:8] == [6, 3, 5, 8]
+    assert set(threads) == {"oautom-subscription-mail"}
+    assert log.given_up("mail") == []
+
+
+def test_a_redelivery_does_not_wait_for_a_delay(inline: OAutom, monkeypatch: Any) -> None:
+    monkeypatch.setattr(delivery, "RETRY_DELAYS", (3600,))
+    with OAutom(executor="inline") as app:
+        failing = Failing(1)
+        subscription = app.subscribe(failing, name="a", give_up_after=1)
+        app.run(chain(app))
+        assert subscription.wait(SECONDS)
+        subscription.close()
+        failing.failing = (8,)
+        again = app.subscribe(failing, name="a")
+        app.run("f")
+        failing.wait_for_calls(8, 1)
+
+        assert again.redeliver(1) is True
+        assert failing.calls[-2:] == [8, 1]
+        assert (again.position, again.is_open) == (7, True)
+
+
+def test_a_redelivery_waits_for_the_function_and_not_for_ever(inline: OAutom) -> None:
+    stuck = Stuck(at=2)
+
+    def hear(flow: Any, event: Event) -> None:
+        if event.seq == 1 and not stuck.events:
+            stuck.at = 2
+            stuck.events.append(event)
+            raise ValueError("mine")
+        stuck(flow, event)
+
+    subscription = inline.subscribe(hear, name="a", give_up_after=1)
+    inline.run(chain(inline))
+    assert stuck.reached.wait(SECONDS)
+    assert subscription.redeliver(1, timeout=0.01) is False
+    stuck.opened.set()
+    assert subscription.redeliver(1) is True
+    assert subscription.given_up() == []
+
+
+@pytest.mark.parametrize("seq", [2, 99, 0, -1, True, "3", None, 3.5])
+def test_an_event_that_was_not_given_up_is_not_delivered_again(inline: OAutom, seq: Any) -> None:
+    subscription = inline.subscribe(Failing(1, 3), name="mail", give_up_after=1)
+    inline.run(chain(inline))
+    assert subscription.wait(SECONDS)
+    with pytest.raises(SettingError) as refused:
+        subscription.redeliver(seq)
+
+    assert str(refused.value) == (
+        f"subscription 'mail' has not given up event {seq!r}; it has given up 1, 3"
+    )
+    with pytest.raises(SettingError, match="it has given up none"):
+        inline.subscribe(Recorder(), name="other").redeliver(1)
+
+
+def test_a_long_list_of_what_was_given_up_is_cut_short(inline: OAutom) -> None:
+    subscription = inline.subscribe(break_, name="a", give_up_after=1)
+    for _ in range(4):
+        inline.run(chain(inline) if "f" not in inline.flows() else "f")
+    assert subscription.wait(SECONDS)
+    with pytest.raises(SettingError, match=r"it has given up 1, 2, .*, 20, \.\.\. \(28 events\)$"):
+        subscription.redeliver(99)
+
+
+def test_a_closed_subscription_delivers_nothing_again(inline: OAutom) -> None:
+    subscription = inline.subscribe(Failing(1), name="mail", give_up_after=1)
+    inline.run(chain(inline))
+    assert subscription.wait(SECONDS)
+    subscription.close()
+
+    assert [given_up.seq for given_up in subscription.given_up()] == [1]
+    with pytest.raises(EngineError, match="subscription 'mail' is closed; subscribe again"):
+        subscription.redeliver(1)
+
+
+def test_who_waits_for_a_redelivery_is_told_of_the_close(inline: OAutom) -> None:
+    stuck, errors = Stuck(at=2), []
+
+    def hear(flow: Any, event: Event) -> None:
+        if event.seq == 1:
+            raise ValueError("mine")
+        stuck(flow, event)
+
+    subscription = inline.subscribe(hear, name="a", give_up_after=1)
+    inline.run(chain(inline))
+    assert stuck.reached.wait(SECONDS)
+
+    def ask() -> None:
+        try:
+            subscription.redeliver(1)
+        except EngineError as error:
+            errors.append(str(error))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    while not inline._subscriptions._deliveries["a"]._asked:
+        threading.Event().wait(0.001)
+    subscription.close(timeout=0)
+    stuck.opened.set()
+    asking.join(SECONDS)
+
+    assert errors == ["subscription 'a' is closed; subscribe again, and redeliver by that"]
+
+
+def test_a_subscriber_cannot_redeliver_by_itself(inline: OAutom) -> None:
+    errors: list[str] = []
+
+    def hear(flow: Flow, event: Event) -> None:
+        try:
+            subscription.redeliver(1)
+        except EngineError as error:
+            errors.append(str(error))
+
+    subscription = inline.subscribe(hear, name="a", events=["vect.created"])
+    inline.run(chain(inline))
+    assert subscription.wait(SECONDS)
+    (error,) = errors
+    assert error == (
+        "the function of subscription 'a' cannot redeliver by its own subscription; use another "
+        "thread"
+    )
+
+
+class Ungiving(MemoryEventLog):
+    """Cannot keep what is given up, for a while."""
+
+    refusals = 2
+
+    def keep_given_up(self, name: str, given_up: GivenUp) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError("no space left")
+        super().keep_given_up(name, given_up)
+
+
+@pytest.mark.usefixtures("fast")
+def test_what_cannot_be_kept_as_given_up_is_not_given_up(
+    new_app: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    log, failing = Ungiving(), Failing(2)
+    app = new_app(log=log, executor="inline")
+    subscription = app.subscribe(failing, name="a", give_up_after=1)
+    app.run(chain(app))
+
+    assert subscription.wait(SECONDS)
+    assert failing.calls.count(2) == 3
+    assert [given_up[:3] for given_up in subscription.given_up()] == [(2, "ValueError: mine", 3)]
+    assert messages(caplog)[0] == (
+        "subscription 'a' cannot give up event 2, the log does not keep it: OSError: no space left"
+    )
+    log.refusals = 1
+    with pytest.raises(OSError, match="no space left"):
+        subscription.redeliver(2)
+    assert subscription.is_open
+
+
+def test_what_two_ask_for_is_delivered_once(inline: OAutom) -> None:
+    stuck, answers = Stuck(at=2), []
+    failing = Failing(1, times=1)
+
+    def hear(flow: Any, event: Event) -> None:
+        failing(flow, event)
+        if event.seq == 2:
+            stuck(flow, event)
+
+    subscription = inline.subscribe(hear, name="a", give_up_after=1)
+    inline.run(chain(inline))
+    assert stuck.reached.wait(SECONDS)
+    asking = [
+        threading.Thread(target=lambda: answers.append(subscription.redeliver(1))) for _ in "ab"
+    ]
+    for thread in asking:
+        thread.start()
+    while len(inline._subscriptions._deliveries["a"]._asked) < 2:
+        threading.Event().wait(0.001)
+    stuck.opened.set()
+    for thread in asking:
+        thread.join(SECONDS)
+
+    assert answers == [True, True]
+    assert failing.calls.count(1) == 2
+
+
+def test_what_was_given_up_and_is_lost_cannot_be_delivered_again(inline: OAutom) -> None:
+    subscription = inline.subscribe(Recorder(), name="a")
+    inline.log.keep_given_up("a", GivenUp(99, "away", 1, datetime.now(UTC)))
+    with pytest.raises(SettingError, match="event 99 is not in the log any more"):
+        subscription.redeliver(99)
+
+
+@pytest.mark.parametrize("give_up_after", [0, -1, True, 2.0, "3", float("inf")])
+def test_a_number_of_attempts_that_cannot_be_is_refused(inline: OAutom, give_up_after: Any) -> None:
+    with pytest.raises(SettingError, match="give_up_after must be None or how often to call"):
+        inline.subscribe(Recorder(), name="a", give_up_after=give_up_after)
+
+
+def test_a_log_that_keeps_nothing_of_that_is_told_to_who_would_give_up(new_app: Any) -> None:
+    class Plain(MemoryEventLog):
+        given_up = EventLog.given_up
+        keep_given_up = EventLog.keep_given_up
+
+    app = new_app(log=Plain())
+    with pytest.raises(SettingError, match=r"Plain has no given_up, keep_given_up$"):
+        app.subscribe(Recorder(), name="a", give_up_after=1)
+    assert app.subscribe(Recorder(), name="a").given_up() == []
 
 
 # Positions
@@ -546,7 +993,7 @@ def test_the_position_is_kept_when_there_are_no_more_events(new_app: Any) -> Non
 def test_the_position_of_a_slow_subscriber_is_kept_event_by_event(
     new_app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oautom.events.subscribers.delivery.KEEP_INTERVAL", 0)
+    monkeypatch.setattr("oautom.events.subscribers.bookmark.KEEP_INTERVAL", 0)
     log, stuck = Keeping(2), Stuck(at=3)
     app = new_app(log=log, executor="inline")
     app.run(chain(app))
@@ -586,32 +1033,166 @@ def test_a_position_that_cannot_be_kept_is_logged_and_the_delivery_goes_on(
     assert "events after 0 are delivered again" in messages(caplog)[0]
 
 
-def test_a_log_that_cannot_be_read_ends_the_subscription_and_says_so(
-    new_app: Any, caplog: pytest.LogCaptureFixture
+class Torn(MemoryEventLog):
+    """Cannot be read, while it is torn."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+        self.is_torn = False
+        self.tries = 0
+
+    def read(self, *args: Any, **settings: Any) -> Any:
+        if self.is_torn:
+            self.tries += 1
+            raise self.error
+        return super().read(*args, **settings)
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("no file descriptor is free"),
+        LogCorruptError("runs.db", "event 8 is not what was written", 8),
+        SystemExit(3),
+    ],
+)
+def test_a_log_that_cannot_be_read_for_a_while_is_tried_again(
+    new_app: Any, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
-    class Torn(MemoryEventLog):
-        is_torn = False
-
-        def read(self, *args: Any, **settings: Any) -> Any:
-            if self.is_torn:
-                raise OSError("bad sector")
-            return super().read(*args, **settings)
-
-    log, stuck = Torn(), Stuck(at=7)
+    log, stuck = Torn(error), Stuck(at=7)
     app = new_app(log=log, executor="inline")
     subscription = app.subscribe(stuck, name="a")
     app.run(chain(app))
     assert stuck.reached.wait(SECONDS)
     log.is_torn = True
     stuck.opened.set()
-    for thread in subscription_threads():
-        thread.join(SECONDS)
+    while log.tries < 3:
+        threading.Event().wait(0.001)
+    log.append(None, msgspec.structs.replace(stuck.events[-1], seq=8))
+    log.commit()
+    with pytest.raises(SubscriptionFailingError) as failing:
+        subscription.wait(SECONDS)
+
+    assert (failing.value.seq, failing.value.name) == (8, "a")
+    assert failing.value.__cause__ is error
+    assert "the log could not be read for subscription 'a'" in str(failing.value)
+    assert subscription.is_open
+    assert messages(caplog)[0] == (
+        "subscription 'a' cannot read the log after event 7, attempt 1; it is tried again in "
+        f"0.001 s: {raised(error)}"
+    )
+    log.is_torn = False
+    while subscription.position < 8:
+        threading.Event().wait(0.001)
+    assert subscription.wait(SECONDS)
+    assert stuck.seqs == list(range(1, 9))
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_log_that_cannot_be_read_at_the_close_is_tried_once_more(
+    new_app: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    log, stuck = Torn(OSError("bad sector")), Stuck(at=7)
+    app = new_app(log=log, executor="inline")
+    subscription = app.subscribe(stuck, name="a")
+    app.run(chain(app))
+    assert stuck.reached.wait(SECONDS)
+    log.is_torn = True
+    stuck.opened.set()
+    while not messages(caplog):
+        threading.Event().wait(0.001)
+    app.close()
+
+    assert (log.tries, log.position("a"), subscription.is_open) == (2, 7, False)
+    assert messages(caplog)[-1] == (
+        "subscription 'a' cannot read the log after event 7, attempt 2; closed, the next one of "
+        "its name begins there: OSError: bad sector"
+    )
+
+
+@pytest.mark.usefixtures("fast")
+def test_a_log_that_breaks_off_again_and_again_but_goes_on_is_no_failing(new_app: Any) -> None:
+    class Rough(MemoryEventLog):
+        def read(self, *args: Any, **settings: Any) -> Any:
+            for number, event in enumerate(super().read(*args, **settings)):
+                if number == 2:
+                    raise OSError("away")
+                yield event
+
+    app, heard = new_app(log=Rough(), executor="inline"), Recorder()
+    subscription = app.subscribe(heard, name="a")
+    app.run(chain(app))
+
+    assert subscription.wait(SECONDS)
+    assert heard.seqs == list(range(1, 8))
+
+
+def test_a_mistake_of_ours_ends_a_subscription_not_unheard(
+    inline: OAutom, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(bookmark: Bookmark) -> float:
+        raise AssertionError
+
+    monkeypatch.setattr(Bookmark, "seconds_left", fail)
+    subscription = inline.subscribe(Recorder(), name="a")
+    join_subscriptions()
 
     assert not subscription.is_open
-    assert log.position("a") == subscription.position == 7
-    assert messages(caplog) == ["subscription 'a' has ended after event 7: it cannot read the log"]
-    log.is_torn = False
-    assert app.subscribe(Recorder(), name="a").wait(SECONDS)
+    assert messages(caplog) == ["subscription 'a' has ended after event 0; this is a bug in oautom"]
+
+
+@pytest.mark.usefixtures("fast")
+def test_a_position_that_could_not_be_kept_is_kept_later_though_nothing_happens(
+    new_app: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = Keeping(7, refusals=5)
+    app = new_app(log=log, executor="inline")
+    app.run(chain(app))
+    app.subscribe(Recorder(), name="a", after=0)
+
+    assert log.is_kept.wait(SECONDS)
+    assert len(messages(caplog)) == 5
+    assert messages(caplog)[0] == (
+        "subscription 'a': position 7 could not be kept, which is tried again in 0.001 s; events "
+        "after 0 are delivered again if the program ends now: OSError: no space left"
+    )
+
+
+def test_a_position_behind_the_end_of_the_log_is_not_believed(
+    new_app: Any, log: EventLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    log.keep_position("a", 500)  # as where the file has been replaced by an older copy
+    app, heard = new_app(log=log, executor="inline"), Recorder()
+    flow = chain(app)
+    app.run(flow)
+    subscription = app.subscribe(heard, name="a")
+    assert (subscription.position, log.position("a")) == (7, 7)
+    (message,) = messages(caplog)
+    assert message == (
+        "subscription 'a' has been at event 500, but the log ends with event 7: it goes on from "
+        "there; is the log an older copy?"
+    )
+    app.run(flow)
+    assert subscription.wait(SECONDS)
+    app.close()
+
+    assert heard.seqs == list(range(8, 15))
+    assert log.position("a") == 14
+
+
+def test_a_start_that_is_named_does_not_believe_such_a_position_either(
+    new_app: Any, log: EventLog
+) -> None:
+    log.keep_position("a", 500)
+    app, heard = new_app(log=log, executor="inline"), Recorder()
+    app.run(chain(app))
+    with app.subscribe(heard, name="a", after=2) as subscription:
+        assert subscription.wait(SECONDS)
+
+    assert heard.seqs == [3, 4, 5, 6, 7]
+    assert log.position("a") == 7
 
 
 # Logs in a file
@@ -870,29 +1451,6 @@ def test_a_subscriber_may_close_its_own_subscription(inline: OAutom) -> None:
     assert inline.log.position("a") == 2  # type: ignore[attr-defined]
 
 
-def test_a_close_during_the_delays_of_one_that_raises_leaves_its_event_for_later(
-    inline: OAutom,
-) -> None:
-    has_failed_twice, calls, heard = threading.Event(), [], Recorder()
-
-    def fail(flow: Flow, event: Event) -> None:
-        calls.append(event.seq)
-        if len(calls) == 2:
-            has_failed_twice.set()
-        raise ConnectionError("away")
-
-    subscription = inline.subscribe(fail, name="a", events=["step.started"])
-    inline.run(chain(inline))
-    assert has_failed_twice.wait(SECONDS)
-    began = time.monotonic()
-    subscription.close()
-
-    assert time.monotonic() - began < 0.9  # the second delay is one second
-    inline.subscribe(heard, name="a").wait(SECONDS)
-    assert calls == [3, 3]
-    assert heard.seqs == list(range(3, 8))
-
-
 def test_the_close_of_an_app_delivers_what_is_committed(new_app: Any) -> None:
     app, heard = new_app(OAutomMode.background), Recorder()
     subscription = app.subscribe(heard, name="a")
@@ -952,6 +1510,213 @@ def test_a_subscriber_may_close_the_app(background: OAutom) -> None:
     assert heard.seqs == list(range(1, background.log.last_seq + 1))
 
 
+def closing(app: OAutom, calls: list[int]) -> Any:
+    """A function that closes the app that it is called by."""
+
+    def close(flow: Flow, event: Event) -> None:
+        calls.append(event.seq)
+        app.close()
+
+    return close
+
+
+def join_subscriptions() -> None:
+    for thread in subscription_threads():
+        thread.join(SECONDS)
+
+
+def test_one_that_closes_the_app_has_heard_the_event_in_the_next_life(tmp_path: Path) -> None:
+    calls: list[list[int]] = []
+    for life in range(3):
+        app = OAutom(OAutomMode.background, log=tmp_path / "runs.db")
+        flow = chain(app)
+        calls.append([])
+        app.subscribe(closing(app, calls[-1]), name="stop", events=["vect.succeeded"])
+        if life == 0:
+            app.start(flow, vect_id="one")
+            join_subscriptions()
+        app.close()  # waits for the function that has closed it
+        with contextlib.closing(SqliteEventLog(tmp_path / "runs.db", read_only=True)) as log:
+            assert log.position("stop") == 7
+
+    assert calls == [[7], [], []]
+
+
+def test_the_next_life_can_begin_when_a_second_close_returns(tmp_path: Path) -> None:
+    path, is_closing, go_on = tmp_path / "runs.db", threading.Event(), threading.Event()
+    app = OAutom(OAutomMode.background, log=path)
+
+    def close(flow: Flow, event: Event) -> None:
+        is_closing.set()
+        app.close()
+        assert go_on.wait(SECONDS)
+
+    app.subscribe(close, name="stop", events=["vect.created"])
+    app.start(chain(app))
+    assert is_closing.wait(SECONDS)
+    threading.Timer(0.05, go_on.set).start()
+    app.close()
+    assert go_on.is_set()
+    heard = Recorder()
+    with OAutom(log=path) as next_app:
+        chain(next_app)
+        next_app.subscribe(heard, name="stop", events=["vect.created"]).wait(SECONDS)
+
+    assert heard.events == []
+
+
+def test_one_that_raises_after_it_has_closed_the_app_has_not_heard_the_event(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, heard = OAutom(OAutomMode.background, log=tmp_path / "runs.db"), Recorder()
+
+    def close(flow: Flow, event: Event) -> None:
+        app.close()
+        raise ValueError("mine")
+
+    app.subscribe(close, name="stop", events=["vect.succeeded"])
+    app.start(chain(app))
+    join_subscriptions()
+    with OAutom(log=tmp_path / "runs.db") as next_app:
+        next_app.subscribe(heard, name="stop", events=["vect.succeeded"]).wait(SECONDS)
+
+    assert heard.seqs == [7]
+    assert "closed, the next one of its name begins there" in messages(caplog)[-1]
+
+
+def test_one_that_closes_itself_has_heard_the_event_in_the_next_life(tmp_path: Path) -> None:
+    heard, again = Recorder(), Recorder()
+    with OAutom(log=tmp_path / "runs.db", executor="inline") as app:
+
+        def close(flow: Flow, event: Event) -> None:
+            heard(flow, event)
+            subscription.close()
+
+        subscription = app.subscribe(close, name="a")
+        app.run(chain(app))
+        join_subscriptions()
+    with OAutom(log=tmp_path / "runs.db") as next_app:
+        next_app.subscribe(again, name="a").wait(SECONDS)
+
+    assert (heard.seqs, again.seqs) == ([1], [2, 3, 4, 5, 6, 7])
+
+
+def test_one_that_was_cut_off_and_returns_later_has_heard_the_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Subscriptions.close, "__defaults__", (0.01,))
+    app, stuck = OAutom(log=tmp_path / "runs.db", executor="inline"), Stuck(at=3)
+    app.subscribe(stuck, name="a")
+    app.run(chain(app))
+    assert stuck.reached.wait(SECONDS)
+    app.close()
+    with contextlib.closing(SqliteEventLog(tmp_path / "runs.db", read_only=True)) as log:
+        assert log.position("a") == 2
+        stuck.opened.set()
+        join_subscriptions()
+        assert log.position("a") == 3
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_several_subscribers_may_close_the_app_at_once(tmp_path: Path, count: int) -> None:
+    app = OAutom(OAutomMode.background, log=tmp_path / "runs.db")
+    together, calls = threading.Barrier(count + 1), []
+
+    def close(flow: Flow, event: Event) -> None:
+        together.wait(SECONDS)
+        app.close()
+        calls.append(event.seq)
+
+    for number in range(count):
+        app.subscribe(close, name=f"{number}", events=["vect.created"])
+    app.start(chain(app))
+    together.wait(SECONDS)
+    began = time.monotonic()
+    app.close()
+    join_subscriptions()
+
+    assert time.monotonic() - began < 3
+    assert calls == [1] * count
+    with contextlib.closing(SqliteEventLog(tmp_path / "runs.db", read_only=True)) as log:
+        assert {log.position(f"{number}") for number in range(count)} == {log.last_seq}
+
+
+def test_subscribers_may_close_each_other(inline: OAutom) -> None:
+    together, others = threading.Barrier(2), {}
+
+    def close(name: str) -> Any:
+        def hear(flow: Flow, event: Event) -> None:
+            together.wait(SECONDS)
+            others[name].close(timeout=0.05)
+
+        return hear
+
+    others["a"] = inline.subscribe(close("a"), name="b", events=["vect.created"])
+    others["b"] = inline.subscribe(close("b"), name="a", events=["vect.created"])
+    inline.run(chain(inline))
+    join_subscriptions()
+
+    assert (inline.log.position("a"), inline.log.position("b")) == (1, 1)
+
+
+def test_a_position_is_kept_though_the_program_ends_at_once(tmp_path: Path) -> None:
+    program = f"""
+import threading
+from oautom import *
+app = OAutom(OAutomMode.background, log={str(tmp_path / "runs.db")!r})
+flow = Flow("f", app)
+PythonExecution("a", flow, int)
+is_closed = threading.Event()
+def stop(flow, event):
+    app.close()
+    is_closed.set()
+    threading.Event().wait(0.1)
+app.subscribe(stop, name="stop", events=["vect.succeeded"])
+app.start(flow)
+is_closed.wait()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=SECONDS)
+    with contextlib.closing(SqliteEventLog(tmp_path / "runs.db", read_only=True)) as log:
+        assert log.position("stop") == log.last_seq == 5
+
+
+def test_a_program_that_is_killed_while_a_subscriber_fails_has_lost_nothing(
+    new_app: Any, tmp_path: Path
+) -> None:
+    path, again = tmp_path / "runs.db", Recorder()
+    program = f"""
+import os, signal
+from oautom import *
+from oautom.events.subscribers import delivery
+delivery.RETRY_DELAYS = (0.001,)
+app = OAutom(log={str(path)!r})
+flow = Flow("f", app)
+PythonExecution("a", flow, int) >> PythonExecution("b", flow, int)
+calls = []
+def hear(flow, event):
+    calls.append(event.seq)
+    if len(calls) > 9:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if event.seq == 3:
+        raise ConnectionError("away")
+    if event.seq == 2 and calls.count(2) < 3:
+        raise ConnectionError("away")
+app.subscribe(hear, name="mail")
+app.run(flow)
+while True:
+    signal.pause()
+"""
+    killed = subprocess.run(
+        [sys.executable, "-c", program], check=False, timeout=SECONDS, stderr=subprocess.DEVNULL
+    )
+    with new_app(log=path) as app:
+        chain(app)
+        app.subscribe(again, name="mail").wait(SECONDS)
+
+    assert killed.returncode == -signal.SIGKILL
+    assert again.seqs == [3, 4, 5, 6, 7]
+
+
 @pytest.mark.parametrize("mode", ["foreground", "background"])
 def test_the_end_of_the_program_delivers_what_is_committed(program: Any, mode: str) -> None:
     ended = program(f"""
@@ -977,6 +1742,7 @@ import threading
 from oautom import *
 from oautom.events.subscribers.subscription import Subscriptions
 from oautom.testing import SimulatedClock
+from oautom.wording import raised
 
 Subscriptions.close.__defaults__ = (0.2,)
 app = OAutom()

@@ -33,8 +33,8 @@ def in_thread(target: Any) -> threading.Thread:
 def test_of_all_who_wait_only_one_drives(new_app: NewApp, connect: Any) -> None:
     app, drivers, ended = new_app(), set(), []
     gate = gated_chain(app, steps=30)
-    connect(lambda flow, **_: drivers.add(threading.get_ident()))
     vect = app.start("f")
+    connect(lambda flow, **_: drivers.add(threading.get_ident()))
 
     threads = [in_thread(lambda: ended.append(vect.wait(timeout=SECONDS)))]
     assert gate.reached.wait(SECONDS)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from oautom import (
+    GivenUp,
     LogError,
     LogVersionError,
     NotJsonError,
@@ -21,7 +22,10 @@ from oautom import (
 from oautom.events import database
 from oautom.events.jsonl import to_line
 
-from .logs import event, files_of, in_fork, make, reader, run_of, runs, write
+from .logs import NOON, event, files_of, in_fork, make, reader, run_of, runs, write
+
+VERSION_1 = Path(__file__).parents[1] / "golden" / "files" / "version_1.sql"
+"""A file as oautom 0.1.0 made it, written out as SQL: it must be opened for ever."""
 
 
 @pytest.fixture
@@ -241,16 +245,16 @@ def set_version(path: Path, version: int) -> bytes:
 
 @pytest.mark.parametrize("read_only", [True, False])
 def test_a_newer_version_is_refused_and_left_as_it_was(path: Path, read_only: bool) -> None:
-    before = set_version(make(path, runs("v")), 2)
+    before = set_version(make(path, runs("v")), 3)
 
-    with pytest.raises(LogVersionError, match="has version 2, this oautom knows version 1; use a"):
+    with pytest.raises(LogVersionError, match="has version 3, this oautom knows version 2; use a"):
         SqliteEventLog(path, read_only=read_only)
     assert path.read_bytes() == before
     assert files_of(path) == {"runs.db"}
 
 
 @pytest.fixture
-def _version_2(monkeypatch: pytest.MonkeyPatch) -> Any:
+def _version_3(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let this oautom know one version more."""
     step = ("ALTER TABLE positions ADD COLUMN note TEXT", "CREATE TABLE more (seq INTEGER)")
     monkeypatch.setattr(database, "MIGRATIONS", (*database.MIGRATIONS, step))
@@ -261,7 +265,7 @@ def _version_2(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_an_older_version_is_brought_up_to_date(path: Path, request: Any) -> None:
     make(path, runs("v"))
-    request.getfixturevalue("_version_2")
+    request.getfixturevalue("_version_3")
 
     log = SqliteEventLog(path)
     assert list(log.read()) == runs("v")
@@ -269,17 +273,40 @@ def test_an_older_version_is_brought_up_to_date(path: Path, request: Any) -> Non
     log.verify()
     log.close()
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
     assert reader(path).last_seq == 10
 
 
 def test_an_older_version_is_not_brought_up_to_date_by_a_reader(path: Path, request: Any) -> None:
     before = make(path, runs("v")).read_bytes()
-    request.getfixturevalue("_version_2")
+    request.getfixturevalue("_version_3")
 
+    with pytest.raises(LogVersionError, match=r"has version 2, .* open it once without read_only"):
+        reader(path)
+    assert path.read_bytes() == before
+
+
+def test_a_file_of_version_1_is_brought_up_to_date(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(VERSION_1.read_text(encoding="utf-8"))
+    before = path.read_bytes()
     with pytest.raises(LogVersionError, match=r"has version 1, .* open it once without read_only"):
         reader(path)
     assert path.read_bytes() == before
+
+    log = SqliteEventLog(path)
+    log.verify()
+    assert [(vect.id, vect.state) for vect in log.vects()] == [
+        ("tuesday", "success"),
+        ("wednesday", "success"),
+    ]
+    assert (log.position("billing"), log.gaps(), log.given_up("billing")) == (12, [(1, 7)], [])
+    assert [request.vect for request in log.requests()] == ["wednesday"]
+    log.keep_given_up("billing", GivenUp(13, "away", 3, NOON))
+    write(log, run_of("w", 22))
+    log.close()
+    assert reader(path).given_up("billing") == [GivenUp(13, "away", 3, NOON)]
+    assert reader(path).last_seq == 26
 
 
 def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: Any) -> None:

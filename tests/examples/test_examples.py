@@ -125,7 +125,7 @@ KEY_LINES = {
     "subscription.py": [
         "INFO    vect monday: step 'pack' succeeded",
         "monday is over: success",
-        r"WARNING subscription 'billing' raised on event 7 \(vect\.succeeded\), and is called .*",
+        r"WARNING subscription 'billing' raised on event 7 \(vect\.succeeded\), attempt 1; .*",
         "billed monday",
         "tuesday is over: success",
         "billed tuesday",

@@ -142,6 +142,32 @@ def test_a_program_without_main_guard_is_told_so(program: Callable[[str], Progra
     assert done.returncode == 0
 
 
+UNDER_GUARD = """
+from oautom import Flow, OAutom, PythonExecution
+
+if __name__ == "__main__":
+
+    def under():
+        return 1
+
+    with OAutom(executor="processes", max_workers=1) as app:
+        flow = Flow("flow", app)
+        PythonExecution("a", flow, under)
+        print(app.run(flow).steps["a"].error)
+"""
+
+
+def test_a_function_under_the_main_guard_is_told_where_it_belongs(
+    program: Callable[[str], Program],
+) -> None:
+    done = program(UNDER_GUARD).end(60)
+
+    assert done.stdout.startswith(
+        "a worker process does not find what the step is made of, since it imports the program "
+        "without what stands under `if __name__ == '__main__':`; define functions and classes above"
+    )
+
+
 def test_an_engine_after_another_on_one_log_lets_the_tracker_of_the_program_live(
     program: Callable[[str], Program],
 ) -> None:

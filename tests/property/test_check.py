@@ -446,7 +446,7 @@ def move_to_another_zone(events: Events, at: int, chance: random.Random) -> Even
     return replace(events[at], time=events[at].time.astimezone(zone))
 
 
-@mutation_of("vect.started", "step.blocked", "step.interrupted", *VECT_ENDS)
+@mutation_of("step.blocked", "step.interrupted", *VECT_ENDS)
 def change_the_time(events: Events, at: int, chance: random.Random) -> Event:
     """When the first event of a tick came is nobody's business; clocks may go back."""
     seconds = chance.choice([-3600, -1, 1e-6, 1, 3600])

@@ -205,7 +205,10 @@ class Books:
         if self.needs_no_worker(place):
             return True
         running, step, over = self.running(), self.execution(place), self.map_of(place)
-        pools = [self.execution(each).pool for each in running]
+        at_work = {*running, *(attempt[:2] for attempt in self.busy)}  # some are being ended
+        pools = [self.execution(each).pool for each in at_work]
+        if place in at_work:
+            return False
         if step.pool is not None and pools.count(step.pool) >= step.pool.slots:
             return False
         limit = step.max_parallel if isinstance(step, MapExecution) else None

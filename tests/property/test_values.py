@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
+import math
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
@@ -14,13 +17,13 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oautom import Flow, OAutom, PythonExecution
+from oautom import Flow, NotJsonError, OAutom, PythonExecution
 from oautom.annotations import MISSING, UNKNOWN, fits, part_type
 from oautom.conversion import converted, keep, restore
 from oautom.events.sqlite import SqliteEventLog
 from oautom.params import Params
 from oautom.references import Key, OutputReference
-from oautom.values import to_json
+from oautom.values import DEPTH_MAX, to_json
 
 from .cases import few, moderate
 
@@ -214,3 +217,148 @@ def is_of(value: Any, annotation: Any) -> bool:
         is_tuple = isinstance(value, tuple) and len(value) == len(args)
         return is_tuple and all(is_of(each, arg) for each, arg in zip(value, args, strict=True))
     return any(is_of(value, arg) for arg in args)
+
+
+# Hostile values
+
+
+class Loud(str):
+    """A text that raises at whatever it is asked."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("never compare")
+
+    __hash__ = str.__hash__
+
+    def __str__(self) -> str:
+        raise RuntimeError("never ask")
+
+
+class Quiet(str):
+    """Another text, which is no `str`."""
+
+    __slots__ = ()
+
+
+class Number(enum.IntEnum):
+    one = 1
+
+
+class Ratio(float):
+    __slots__ = ()
+
+
+good_leaves = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), texts
+)
+at_heart_leaves = st.one_of(
+    st.builds(Loud, texts),
+    st.just(Number.one),
+    st.builds(Ratio, st.floats(allow_nan=False, allow_infinity=False)),
+)
+bad_leaves = st.sampled_from(
+    [math.nan, math.inf, b"x", date(2026, 1, 1), object(), 1j, "\ud800", Loud("\ud800"), ..., int]
+)
+keys = texts | st.builds(Quiet, texts)
+bad_keys = st.sampled_from([1, None, b"k", "\ud800"])
+
+
+def plain_containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3)
+
+
+def any_containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.one_of(
+        plain_containers(inner),
+        st.lists(inner, max_size=3).map(tuple),
+        st.lists(inner, max_size=3).map(deque),
+        st.dictionaries(keys | bad_keys, inner, max_size=2),
+        st.dictionaries(texts, inner, max_size=2).map(OrderedDict),
+        st.dictionaries(texts, inner, max_size=2).map(lambda each: defaultdict(list, each)),
+        st.builds(Pair, inner, inner),
+        st.just(Counter("a")),
+    )
+
+
+def at_heart_of(value: Any) -> Any:
+    """Return what must come back, with the types of all parts; None where nothing may."""
+    if type(value) is dict:
+        parts = [(at_heart_of(key), at_heart_of(part)) for key, part in value.items()]
+        is_kept = all(key and key[0] is str and part for key, part in parts)
+        return (dict, parts) if is_kept else None
+    if type(value) is list:
+        items = [at_heart_of(part) for part in value]
+        return (list, items) if all(items) else None
+    for kind in (bool, str, int, float):
+        if isinstance(value, kind):
+            try:
+                plain = value if kind is bool else kind.__new__(kind, kind.__add__(value, kind()))
+                return (kind, json.loads(to_json(plain))) if plain == plain else None
+            except NotJsonError:
+                return None
+    return (type(None), None) if value is None else None
+
+
+def exact(value: Any) -> Any:
+    if isinstance(value, dict):
+        return dict, [(exact(key), exact(part)) for key, part in value.items()]
+    if isinstance(value, list):
+        return list, [exact(part) for part in value]
+    return type(value), value
+
+
+def lists_in(value: Any) -> set[int]:
+    if not isinstance(value, list | dict):
+        return set()
+    inner = value.values() if isinstance(value, dict) else value
+    return {id(value)}.union(*map(lists_in, inner))
+
+
+@moderate
+@given(
+    st.recursive(good_leaves | at_heart_leaves, plain_containers, max_leaves=8)
+    | st.recursive(good_leaves | at_heart_leaves | bad_leaves, any_containers, max_leaves=8),
+    st.sampled_from([UNKNOWN, object, "no type"]),
+)
+def test_a_value_is_refused_or_comes_back_as_it_is_at_heart_and_shares_nothing(
+    value: Any, annotation: Any
+) -> None:
+    wanted = at_heart_of(value)
+    try:
+        plain = keep(value, annotation)
+    except NotJsonError:
+        assert wanted is None
+        return
+    before = lists_in(value)
+    one, other = restore(plain, annotation), restore(plain, annotation)
+
+    assert exact(plain) == exact(one) == exact(other) == wanted
+    assert not before & lists_in(plain)
+    assert not lists_in(plain) & lists_in(one)
+    assert not lists_in(one) & lists_in(other)
+
+
+@moderate
+@given(st.integers(1, DEPTH_MAX * 2), st.data())
+def test_a_value_has_so_many_levels_and_no_more(depth: int, data: st.DataObject) -> None:
+    value: Any = data.draw(st.sampled_from([[], {}]))
+    for _ in range(depth - 1):
+        value = data.draw(st.sampled_from([[value], {"a": value}, [0, [], value, {}]]))
+    try:
+        keep(value)
+        is_kept = True
+    except NotJsonError:
+        is_kept = False
+    levels, level = 0, [value]
+    while level:
+        levels += 1
+        level = [
+            part
+            for each in level
+            for part in (each.values() if isinstance(each, dict) else each)
+            if isinstance(part, list | dict)
+        ]
+
+    assert is_kept is (levels <= DEPTH_MAX)

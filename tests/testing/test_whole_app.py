@@ -382,7 +382,9 @@ class WholeApp(RuleBasedStateMachine):
             for step in vect.steps:
                 said = vect.explain(step).removesuffix(UNDRIVEN)
                 wanted = reasons_of(self.model, vect.id, step)
-                assert [each for each in SAID if each in said] == wanted, said
+                found = [each for each in SAID if each in said]
+                is_cut = said.endswith(" more")  # of many reasons it tells the first ones
+                assert set(found) <= set(wanted) if is_cut else found == wanted, said
 
     @invariant()
     def nobody_waits_for_nothing(self) -> None:

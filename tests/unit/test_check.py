@@ -283,18 +283,6 @@ def late(events: Events, state: str, **fields: Any) -> Events:
     return add(events, A_SUCCEEDED, **told)
 
 
-def both_created_first() -> Events:
-    events = two()
-    second = next(i for i, event in enumerate(events) if event.vect == "second")
-    return move(events, second, 1)
-
-
-def noted_too_early() -> Events:
-    """What a plan tells stands between the two first events of a Vect."""
-    events = chain()
-    return numbered([events[0], planned()[0], *events[1:]])
-
-
 def end_of_the_first_delayed() -> Events:
     events = two()
     end = at(events, *SUCCEEDED)
@@ -422,6 +410,19 @@ def of_parent(parent: list[Any], child: str) -> Events:
 def of_another_flow() -> Events:
     """A child that is of another flow than the one that its step runs."""
     return [replace(e, flow="h") if e.vect == SECOND_CHILD else e for e in family()]
+
+
+def started_too_late() -> Events:
+    """The step that has the child run is cancelled before the child starts."""
+    events = family()
+    place = next(
+        i for i, e in enumerate(events) if (e.vect, e.name) == (FIRST_CHILD, "vect.started")
+    )
+    of_parent = {"vect": "v", "flow": "f", "source": "running", "dest": "cancelled"}
+    told = of_parent | {"data": {"reason": ""}}
+    step = replace(events[place], step="r", name="step.cancelled", attempt=1, **told)
+    vect = replace(events[place], name="vect.cancelled", **told)
+    return numbered([*events[:place], step, vect, *events[place : place + 2]])
 
 
 def told_too_early() -> Events:
@@ -570,12 +571,11 @@ def witnesses() -> list[Witness]:
         Witness("children-are-of-a-step", of_parent(["v", "s", 1], FIRST_CHILD)),
         Witness("children-are-of-a-step", of_parent(["w", "r", 1], FIRST_CHILD)),
         Witness("children-are-of-a-step", of_another_flow()),
+        Witness("children-are-wanted", started_too_late()),
         Witness("children-succeed-first", told_too_early()),
         Witness("blocked-by-an-upstream", tell(fork(), B_BLOCKED, upstream="c")),
         Witness("blocked-by-an-upstream", tell(fork(), B_BLOCKED, upstream="z")),
         Witness("blocked-by-an-upstream", tell(fork(), B_BLOCKED, error="something else")),
-        Witness("vects-start-at-once", both_created_first()),
-        Witness("vects-start-at-once", noted_too_early()),
         Witness("blocks-at-once", swap(fork(), ("step.blocked", "c"), ("step.succeeded", "x"))),
         Witness("blocks-at-once", without_skip_of_c()),
         Witness("skipped-by-its-rule", skipped_for_no_reason()),
@@ -584,7 +584,6 @@ def witnesses() -> list[Witness]:
         Witness("cancels-have-one-reason", tell(cancelled(), CANCELLED, reason="another")),
         Witness("cancels-have-one-reason", tell(cancelled(), ("step.cancelled", "b"), reason="")),
         Witness("consequences-share-the-time", later(chain(), SUCCEEDED)),
-        Witness("consequences-share-the-time", later(chain()[:2], ("vect.started", None))),
         Witness("consequences-share-the-time", later(fork(), ("step.blocked", "c"))),
         Witness("consequences-share-the-time", later(cancelled(), CANCELLED)),
         Witness("consequences-share-the-time", later(crashed(), ("step.interrupted", "a"))),
@@ -820,7 +819,7 @@ def test_the_steps_of_a_cancel_share_its_time() -> None:
     history = [*begun({"a": (), "b": ()}, "a", "b"), step_cancelled(5, "a"), step_cancelled(6, "b")]
     places = [(each.invariant, each.seq) for each in violations(history)]
 
-    assert places == [("consequences-share-the-time", 2), ("consequences-share-the-time", 6)]
+    assert places == [("consequences-share-the-time", 6)]
 
 
 def test_all_that_run_at_once_are_counted() -> None:
@@ -905,8 +904,9 @@ def test_a_slot_that_a_cancel_frees_is_taken_when_the_cancel_is_whole() -> None:
     lives.drive(lambda: all(map(lives.scheduler.is_over, lives.runs.values())))
     events = list(log.read())
 
-    cancels = ["step.cancelled", "step.cancelled", "vect.cancelled", "step.started"]
-    assert [event.name for event in events[7:11]] == cancels
+    cancels = ["step.cancelled", "step.cancelled", "vect.cancelled"]
+    ends = ["step.late_result", "step.late_result", "step.started"]  # only now a slot is free
+    assert [event.name for event in events[7:13]] == cancels + ends
     check_history(events, flow, max_workers=9)
 
 

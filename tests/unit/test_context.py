@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import threading
 from types import MappingProxyType
 from typing import Any
@@ -266,3 +267,29 @@ def test_a_context_travels_by_value() -> None:
     assert not there.cancelled.is_set()
     there.buffer.write(b"0123456789")
     assert there.buffer.text() == "56789"
+
+
+def test_a_stopper_may_raise_anything_and_the_others_are_called_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Unshown:
+        def __call__(self) -> None:
+            raise KeyboardInterrupt
+
+        def __repr__(self) -> str:
+            raise SystemExit
+
+    here, told = context(), []
+    for stopper in (sys.exit, Unshown(), lambda: told.append("told")):
+        here.on_cancel(stopper)
+
+    assert here.mark_cancelled()
+
+    assert told == ["told"]
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+    assert "SystemExit" in caplog.text
+
+
+def test_what_cannot_be_called_is_refused() -> None:
+    with pytest.raises(SettingError, match="on_cancel\\(\\) takes what can be called, not 3"):
+        context().on_cancel(3)  # type: ignore[arg-type]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import enum
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple, TypedDict
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -183,7 +185,7 @@ def test_a_value_that_holds_itself_is_refused() -> None:
     holds_itself: list[Any] = []
     holds_itself.append({"again": holds_itself})
     for annotation in (list, Any, list[dict[str, Any]]):
-        with pytest.raises(NotJsonError, match=r"is a (list|dict) that JSON cannot keep as it is"):
+        with pytest.raises(NotJsonError, match="has more than 200 levels, or holds itself"):
             keep(holds_itself, annotation)
 
 
@@ -253,3 +255,160 @@ def test_what_cannot_be_made_one_is_refused(value: Any, annotation: Any) -> None
 def test_a_type_is_one_that_msgspec_knows_or_a_class() -> None:
     assert all(is_supported(kind) for _, kind, _ in GIVEN)
     assert not any(is_supported(kind) for kind in ("date", 3, Order | Record, [int]))
+
+
+# What comes back is the same, and shares nothing with what is in the log
+
+
+PARIS = ZoneInfo("Europe/Paris")
+TWICE = [datetime(2026, 10, 25, 2, 30, tzinfo=PARIS, fold=fold) for fold in (0, 1)]
+SKIPPED = datetime(2026, 3, 29, 2, 30, tzinfo=PARIS)
+
+
+@dataclass
+class Shift:
+    begin: datetime
+    breaks: list[datetime] = field(default_factory=list)
+
+
+@pytest.mark.parametrize("time", [*TWICE, SKIPPED], ids=str)
+def test_a_time_of_the_hour_that_a_clock_has_twice_is_the_same_instant(time: datetime) -> None:
+    """Such a time never equals one of another time zone, not even that of the same instant."""
+    for value, annotation in [
+        (time, datetime),
+        ([time], list[datetime]),
+        ({"a": time}, dict[str, datetime]),
+        ({time: 1}, dict[datetime, int]),
+        ((time, 1), tuple[datetime, int]),
+        ({time}, set[datetime]),
+        ({(time, 1)}, set[tuple[datetime, int]]),
+        (Shift(time, [time]), Shift),
+        ({"a": [Shift(time)]}, dict[str, list[Shift]]),
+    ]:
+        restore(keep(value, annotation), annotation)
+    assert restore(keep(time, datetime), datetime).astimezone(UTC) == time.astimezone(UTC)
+
+
+def test_two_instants_of_that_hour_are_not_taken_for_one() -> None:
+    one, other = (keep(time, datetime) for time in TWICE)
+
+    assert one != other
+
+
+class Level(enum.IntEnum):
+    low = 1
+
+
+class Text(str):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "back"),
+    [
+        ([Level.low], list[int], [1]),
+        ([Level.low], list[Level], [Level.low]),
+        ({Text("a"): Text("b")}, dict[str, str], {"a": "b"}),
+        ([Text("a"), 1], list[Any], ["a", 1]),
+        (Text("a"), Any, "a"),
+        (Text("a"), str | None, "a"),
+        (Movie(title=Text("x")), Movie, {"title": "x"}),
+        (Order(UUID(int=1), [Pair(Text("a"), DAY)]), Order, Order(UUID(int=1), [Pair("a", DAY)])),
+        ([1, 2.5], list[float], [1.0, 2.5]),
+    ],
+)
+def test_what_is_of_a_subclass_comes_back_as_it_is_at_heart(
+    value: Any, annotation: Any, back: Any
+) -> None:
+    restored = restore(keep(value, annotation), annotation)
+
+    assert exact(restored) == exact(back)
+
+
+def exact(value: Any) -> Any:
+    """Return a value with the types of all its parts."""
+    if isinstance(value, dict):
+        return dict, [(exact(key), exact(part)) for key, part in value.items()]
+    if isinstance(value, list | tuple):
+        return type(value), [exact(part) for part in value]
+    if isinstance(value, Order):
+        return Order, [exact(part) for part in (value.id, value.lines, value.to)]
+    return type(value), value
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "kind"),
+    [
+        (Counter("a"), dict[str, int], "Counter"),
+        (Counter("a"), Counter, "Counter"),
+        ([Counter("a")], list[dict[str, int]], "Counter"),
+        (OrderedDict(a=1), dict[str, int], "OrderedDict"),
+        ({"a": (1, 2)}, dict[str, Any], "tuple"),
+        ((1, 2), Iterable[int], "tuple"),
+        (Order(UUID(int=1), (Pair("a", DAY),)), Order, "tuple"),  # type: ignore[arg-type]
+        ([Level.low], list[bool], "is not of its type"),
+    ],
+)
+def test_a_value_of_which_another_type_would_come_back_is_refused(
+    value: Any, annotation: Any, kind: str
+) -> None:
+    with pytest.raises(NotJsonError, match=kind):
+        keep(value, annotation)
+
+
+class Ignoring(msgspec.Struct):
+    """Equals any other one."""
+
+    number: Any
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+
+def test_what_says_that_it_is_equal_is_looked_into_all_the_same() -> None:
+    with pytest.raises(NotJsonError, match="tuple"):
+        keep(Ignoring((1, 2)), Ignoring)
+    assert keep(Ignoring([1]), Ignoring) == {"number": [1]}
+
+
+SHARED: list[tuple[Any, Any]] = [
+    ([[1]], list),
+    ([[1]], list[Any]),
+    ([[1]], Any),
+    ([[1]], object),
+    ([[1]], "no type"),
+    ({"rows": [1]}, dict),
+    ({"rows": [1]}, dict[str, Any]),
+    ({"rows": [1]}, dict[str, list]),
+    ({"rows": {"a": [1]}}, dict[str, dict[str, Any]]),
+    ({"number": [1]}, Ignoring),
+    ({"x": [1]}, Order | Record),
+]
+
+
+@pytest.mark.parametrize(("plain", "annotation"), SHARED)
+def test_what_is_restored_shares_nothing_with_what_is_in_the_log(
+    plain: Any, annotation: Any
+) -> None:
+    ids = {id(part) for part in parts_of(plain)}
+
+    assert not ids & {id(part) for part in parts_of(restore(plain, annotation))}
+
+
+def parts_of(value: Any) -> list[Any]:
+    """Return all lists and dictionaries in a value."""
+    if isinstance(value, Ignoring):
+        return parts_of(value.number)
+    if not isinstance(value, list | dict):
+        return []
+    inner = value.values() if isinstance(value, dict) else value
+    return [value, *(found for part in inner for found in parts_of(part))]
+
+
+@pytest.mark.parametrize("annotation", [Any, list, list[Any], list[list[int]]])
+def test_what_is_kept_shares_nothing_with_what_was_given(annotation: Any) -> None:
+    value = [[1]]
+    plain = keep(value, annotation)
+    value[0].append(2)
+
+    assert plain == [[1]]

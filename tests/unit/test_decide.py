@@ -200,12 +200,12 @@ def test_a_step_is_blocked_by_the_first_upstream_that_fails_and_names_it() -> No
     trigger = due(vect.steps["c"])
 
     assert trigger is not None
-    why = {"upstream": "b", "error": "upstream 'b' failed: it broke"}
+    why = {"upstream": "b", "error": "upstream 'b' failed"}
     assert told([trigger]) == [("c", "block", None, why)]
 
 
 def test_a_step_that_is_blocked_blocks_the_next_and_says_what_failed_first() -> None:
-    why = {"upstream": "b", "error": "upstream 'b' failed: it broke"}
+    why = {"upstream": "b", "error": "upstream 'b' failed"}
     blocked = event(6, "step.blocked", "pending", "upstream_failed", step="c", **why)
     vect = vect_after(*BEGUN, step_failed(5, "b"), blocked)
 

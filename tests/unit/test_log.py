@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,19 @@ import msgspec
 import pytest
 
 import oautom
-from oautom import LogError, MemoryEventLog, SettingError, SqliteEventLog
+from oautom import (
+    Event,
+    EventLog,
+    Flow,
+    GivenUp,
+    LogError,
+    MemoryEventLog,
+    NotJsonError,
+    OAutom,
+    PythonExecution,
+    SettingError,
+    SqliteEventLog,
+)
 from oautom.events import PrunedVect, VectEntry
 
 from .hand_made import NOON, created, event, started, step_started, step_succeeded
@@ -81,6 +94,183 @@ def test_a_commit_returns_what_was_appended_since_the_last_one(log: Log) -> None
     assert seqs(log.commit()) == [3, 4, 5]
     assert seqs(log.commit()) == []
     assert seqs(log.read()) == [1, 2, 3, 4, 5]
+
+
+def test_what_a_subscriber_has_given_up_is_kept_once_for_each_event(log: Log) -> None:
+    fill(log, committed=5)
+    for given_up in (
+        GivenUp(4, "a", 3, NOON),
+        GivenUp(2, "b\n", 1, NOON),
+        GivenUp(4, "c", 4, NOON),
+    ):
+        log.keep_given_up("mail", given_up)
+    log.keep_given_up("bill", GivenUp(1, "d", 1, NOON))
+
+    assert log.given_up("mail") == [GivenUp(2, "b\n", 1, NOON), GivenUp(4, "c", 4, NOON)]
+    log.forget_given_up("mail", 4)
+    log.forget_given_up("mail", 1)
+    assert log.given_up("mail") == [GivenUp(2, "b\n", 1, NOON)]
+    assert log.given_up("bill") == [GivenUp(1, "d", 1, NOON)]
+    assert log.given_up("nobody") == []
+
+
+def test_what_is_given_up_goes_with_the_events_that_are_pruned(log: Log) -> None:
+    for each in (
+        created(1, {}, "old"), started(2, "old"), event(3, "vect.succeeded", "running", "success",
+        vect="old"), created(4, {}, "new"),
+    ):  # fmt: skip
+        log.append(None, each)
+    log.commit()
+    for seq in (2, 3, 4):
+        log.keep_given_up("mail", GivenUp(seq, "away", 1, NOON))
+    log.prune(NOON + timedelta(days=1))
+
+    assert [given_up.seq for given_up in log.given_up("mail")] == [4]
+
+
+def test_positions_and_what_is_given_up_are_kept_in_a_closed_log(log: Log) -> None:
+    fill(log, committed=3)
+    log.keep_position("mail", 1)
+    log.close()
+    log.keep_position("mail", 2)
+    log.keep_position("new", 1)
+    log.keep_given_up("mail", GivenUp(2, "away", 1, NOON))
+    log.keep_given_up("mail", GivenUp(3, "away", 1, NOON))
+    log.forget_given_up("mail", 3)
+
+    assert (log.position("mail"), log.position("new")) == (2, 1)
+    assert log.given_up("mail") == [GivenUp(2, "away", 1, NOON)]
+    if isinstance(log, SqliteEventLog):
+        with closing(SqliteEventLog(log.path)) as next_life:
+            next_life.verify()
+            next_life.keep_position("mail", 3)
+            log.keep_position("mail", 2)
+            assert next_life.position("mail") == 3
+            with pytest.raises(LogError, match="open for reading only"):
+                SqliteEventLog(log.path, read_only=True).keep_given_up(
+                    "mail", GivenUp(2, "away", 1, NOON)
+                )
+
+
+class Smallest(EventLog):
+    """What a log of a user's own must have, and no more."""
+
+    id = "mine"
+    last_seq = 0
+    committed_seq = 0
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def append(self, sender: object, event: Event) -> None:
+        self.events.append(event)
+        self.last_seq = event.seq
+
+    def commit(self) -> list[Event]:
+        new = self.events[self.committed_seq :]
+        self.committed_seq = self.last_seq
+        return new
+
+    def read(
+        self, after: int = 0, upto: int | None = None, vect: str | None = None
+    ) -> Iterator[Event]:
+        for each in self.events[after : self.committed_seq if upto is None else upto]:
+            if vect in (None, each.vect):
+                yield each
+
+
+def test_a_log_of_a_users_own_needs_five_members_and_an_id(tmp_path: Path) -> None:
+    log = Smallest()
+    with OAutom(log=log, executor="inline") as app:
+        flow = Flow("f", app)
+        PythonExecution("a", flow, lambda: 42) >> PythonExecution("b", flow, lambda: {1})
+        vect = app.run(flow)
+        app.plan(flow, days=1, name="daily")
+        app.run(flow)
+
+    assert (vect.state, vect.result("a"), len(vect.events())) == ("failed", 42, 7)
+    assert "cannot be kept" in str(vect.steps["b"].error)
+    assert [entry.state for entry in log.vects()] == ["failed", "failed"]
+    assert log.planned("daily") is not None
+    assert (log.asked(), log.requests(), log.pruned(), log.gaps()) == ([], [], [], [])
+    assert (log.position("a"), log.given_up("a")) == (None, [])
+    log.listen(lambda: None)
+    log.to_jsonl(tmp_path / "all.jsonl")
+    assert list(MemoryEventLog.from_jsonl(tmp_path / "all.jsonl").read()) == log.events
+
+
+@pytest.mark.parametrize(
+    ("method", "use"),
+    [
+        ("discard", lambda log: log.discard()),
+        ("keep_position", lambda log: log.keep_position("a", 1)),
+        ("keep_given_up", lambda log: log.keep_given_up("a", GivenUp(1, "", 1, NOON))),
+        ("forget_given_up", lambda log: log.forget_given_up("a", 1)),
+        ("prune", lambda log: log.prune(NOON)),
+    ],
+)
+def test_a_log_says_what_it_lacks_when_it_is_asked_for(method: str, use: Any) -> None:
+    with pytest.raises(LogError, match=rf"^Smallest has no {method}\(\); write that method"):
+        use(Smallest())
+
+
+def test_a_log_in_memory_of_a_users_own_keeps_every_value() -> None:
+    log = Smallest()
+    log.check_value([1])
+    with pytest.raises(NotJsonError):
+        log.check_value({1})
+    log.id = None  # type: ignore[assignment]
+    log.check_value({1})
+
+
+def test_a_class_that_lacks_what_a_log_must_have_makes_none() -> None:
+    class Half(EventLog):
+        def commit(self) -> list[Event]:
+            return []
+
+    with pytest.raises(TypeError, match="append, committed_seq, last_seq, read"):
+        Half()  # type: ignore[abstract]
+
+
+OLD_MEMBERS = """
+last_seq committed_seq id append commit check_value read vects planned listen asked requests
+position keep_position prune pruned gaps to_jsonl close
+"""
+
+
+def old_log(*missing: str) -> Any:
+    """A log that inherits from nothing, and has what was needed once."""
+    memory = MemoryEventLog()
+
+    class Old:
+        def __getattr__(self, name: str) -> Any:
+            if name in OLD_MEMBERS.split() and name not in missing:
+                return getattr(memory, name)
+            raise AttributeError(name)
+
+        def __repr__(self) -> str:
+            return "<old>"
+
+    return Old()
+
+
+def test_a_log_that_inherits_from_nothing_is_taken_as_before() -> None:
+    log = old_log()
+    with OAutom(log=log, executor="inline") as app:
+        PythonExecution("a", Flow("f", app), lambda: 42)
+        assert app.run("f").state == "success"
+        with app.subscribe(lambda flow, event: None, name="s", after=0) as subscription:
+            assert subscription.wait(10)
+    assert log.position("s") == log.last_seq
+
+
+def test_what_is_missing_in_a_log_that_inherits_from_nothing_is_named() -> None:
+    with pytest.raises(SettingError) as refused:
+        OAutom(log=old_log("planned", "listen"))
+    assert str(refused.value) == (
+        "the log <old> has no planned, listen; have its class inherit from EventLog, which has "
+        "what a log need not write itself"
+    )
 
 
 def test_what_is_discarded_has_never_been(log: Log) -> None:
@@ -181,12 +371,24 @@ def test_a_closed_log_takes_no_more_and_can_still_be_read(log: Log) -> None:
     assert [entry.id for entry in log.vects()] == ["w", "v"]
 
 
-def test_the_very_events_are_returned(log: Log) -> None:
+def test_equal_events_are_returned(log: Log) -> None:
     first = created(1, {"a": ()})
     log.append("whoever sends it", first)
 
-    assert log.commit()[0] is first
+    assert log.commit()[0] == first
     assert next(log.read()) == first
+
+
+def test_what_a_reader_does_is_not_done_to_the_log(log: Log) -> None:
+    output = {"rows": [1]}
+    log.append(None, started(1))
+    log.append(None, step_succeeded(2, "a", output))
+    output["rows"].append(2)  # as a step may whose output is in use
+    log.commit()
+    next(log.read(after=1)).data["output"]["rows"].clear()
+    next(log.read(after=1)).data["output"].clear()
+
+    assert next(log.read(after=1)).data["output"] == {"rows": [1]}
 
 
 def test_what_is_read_cannot_be_changed(log: Log) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -829,13 +830,21 @@ def test_a_run_of_which_nothing_was_committed_is_as_before_its_start() -> None:
     assert run.state.facts() == Run(run.flow, "v").state.facts()
 
 
-def test_an_illegal_transition_is_called_a_bug_of_ours(engine: Engine) -> None:
-    engine.begin(flow_of({}))
+def test_an_illegal_transition_strands_its_vect_and_no_other(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = engine.begin(flow_of(CHAIN))
     engine.turn()
+    other = engine.begin(flow_of(CHAIN, name="g"), "w")
     engine.scheduler.put(Recover("v"))
+    engine.scheduler.put(Recover("v"))  # it runs already, and nothing of it was left
+    run.state.state = "success"
+    engine.turn()
 
-    with pytest.raises(EngineError, match=r"^this is a bug in oautom: .*cannot recover vect of v"):
-        engine.scheduler.drive(lambda: False)
+    assert re.match(r"this is a bug in oautom: vect 'v' of flow 'f' does not", str(run.held_up))
+    assert other.held_up is None
+    assert "cannot recover vect of v" in caplog.text
+    assert engine.told()[-3:] == ["vect.created", "vect.started", "step.started a"]
 
 
 # Driving

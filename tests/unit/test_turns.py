@@ -122,14 +122,18 @@ def test_a_step_that_runs_has_a_slot_of_its_pool_and_no_other_has() -> None:
     }
     vect, turns = vect_of(**options), Turns()  # type: ignore[arg-type]
     for step in vect.steps.values():
-        turns.hear(step, started(step))
+        turns.hear(step, started(step), is_at_work=False)
     assert turns.taken() == {"p": 1}
 
-    turns.hear(vect.steps["a"], started(vect.steps["a"], "running", "running"))  # a late result
-    turns.hear(vect.steps["b"], started(vect.steps["b"], "running", "success"))
+    turns.hear(
+        vect.steps["a"], started(vect.steps["a"], "running", "running"), is_at_work=False
+    )  # a late result
+    turns.hear(vect.steps["b"], started(vect.steps["b"], "running", "success"), is_at_work=False)
     assert turns.taken() == {"p": 1}
 
-    turns.hear(vect.steps["a"], started(vect.steps["a"], "running", "up_for_retry"))
+    turns.hear(
+        vect.steps["a"], started(vect.steps["a"], "running", "up_for_retry"), is_at_work=False
+    )
     assert turns.taken() == {"p": 0}
 
 

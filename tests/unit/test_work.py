@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from oautom import Context, Execution, Flow, PythonExecution
+from oautom import Context, Execution, Flow, PythonExecution, RetryPolicy
 from oautom.executions.work import Outcome, StepError, Work, unpack
+from oautom.executors.inline import InlineWorkers
+from oautom.values import to_json
 
 from .hand_made import Registry
 
@@ -29,6 +31,10 @@ def elsewhere(work: Work) -> Outcome:
 
 def raise_(error: BaseException) -> None:
     raise error
+
+
+def raise_made(make: int) -> None:
+    raise HOSTILE[make]()
 
 
 class UnprintableError(Exception):
@@ -279,3 +285,140 @@ def test_a_step_travels_without_its_flow() -> None:
 
     assert (again.name, again.args) == ("a", ([("a", 1)],))
     assert not hasattr(again, "flow")
+
+
+# What is raised may do anything
+
+
+class QuotaError(StepError):
+    def __init__(self, left: int) -> None:  # as people write exceptions
+        self.left = left
+
+
+class SilentError(StepError):
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+class OddDetailsError(StepError):
+    def __init__(self, details: Any) -> None:
+        super().__init__("odd")
+        self.details = details
+
+
+class NoDetailsError(StepError):
+    @property
+    def details(self) -> Any:  # type: ignore[override]
+        raise KeyboardInterrupt
+
+    @details.setter
+    def details(self, given: Any) -> None:
+        pass
+
+
+class Pretender(Exception):  # noqa: N818 - it has no better name
+    @property
+    def __class__(self) -> Any:  # type: ignore[override]
+        raise SystemExit
+
+
+class HostileAttributesError(Exception):
+    def __getattribute__(self, name: str) -> Any:
+        raise SystemExit(name)
+
+
+HOSTILE = [
+    lambda: QuotaError(3),
+    lambda: SilentError("x"),
+    lambda: OddDetailsError(3),
+    lambda: OddDetailsError({1: {2}}),
+    lambda: OddDetailsError(Unpicklable()),
+    lambda: NoDetailsError("x"),
+    lambda: Pretender("x"),
+    lambda: HostileAttributesError("x"),
+    lambda: BaseExceptionGroup("all", [KeyboardInterrupt(), SilentError("x")]),
+    lambda: StepError("x" * 10**6, rows=list(range(10**5))),
+    lambda: ValueError("x" * 10**6),
+    lambda: Exception(Unpicklable()),
+]
+
+
+@both_places
+@pytest.mark.parametrize("make", range(len(HOSTILE)))
+def test_an_exception_that_does_anything_fails_the_step_and_is_told(place, make) -> None:
+    outcome = place(work(raise_made, make))
+
+    assert outcome.error
+    assert outcome.output is None
+    assert len(outcome.error.encode()) <= 16 * 1024
+    assert outcome.error.isprintable()
+    assert len(to_json(dict(outcome.details))) < 300_000
+
+
+def test_details_of_a_subclass_that_does_not_call_init_are_none() -> None:
+    outcome = work(raise_, QuotaError(3))()
+
+    assert (outcome.error, outcome.details) == ("3", {})
+
+
+class Checks(type):
+    def __subclasscheck__(cls, other: type) -> bool:
+        if Checks.is_armed:
+            raise SystemExit
+        return False
+
+    is_armed = False
+
+
+class CheckedError(Exception, metaclass=Checks):
+    pass
+
+
+def test_a_class_to_retry_on_that_raises_when_it_is_asked_covers_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    policy = RetryPolicy(retry_on=(CheckedError,))
+    monkeypatch.setattr(Checks, "is_armed", True)
+    job = work(raise_, ValueError("mine"))
+    job.execution.retry = policy
+
+    outcome = job()
+
+    assert (outcome.error, outcome.is_retriable) == ("ValueError: mine", False)
+    assert policy.covers(ValueError()) is False
+
+
+def test_inline_whatever_a_piece_of_work_raises_is_an_answer() -> None:
+    told: list[Any] = []
+    workers = InlineWorkers()
+
+    class Broken:
+        def __init__(self, error: BaseException) -> None:
+            self.error = error
+
+        def __call__(self) -> object:
+            raise self.error
+
+        def on_cancel(self, stopper: Any) -> bool:
+            return True
+
+    errors = [SystemExit(), KeyboardInterrupt(), GeneratorExit(), ValueError(), MemoryError()]
+    for error in errors:
+        workers.submit(Broken(error), lambda answer, failure: told.append(failure))
+        workers.run_next()
+
+    assert told == errors
+    assert not workers.is_running
+
+
+def test_a_memory_that_is_full_while_a_failure_is_told_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*args: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr("oautom.executions.work.traceback_of", full)
+
+    outcome = work(raise_, ValueError("mine"))()
+
+    assert outcome.error == "ValueError (to tell more of it raises MemoryError)"

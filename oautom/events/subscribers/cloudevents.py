@@ -25,6 +25,7 @@ from oautom.values import is_json, readable, to_json
 _URI_REFERENCE: Final = re.compile(r"(?:[\w.~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _REPR_MAX: Final = 1000
+_DEPTH_MAX: Final = 20
 
 
 class TextStream(Protocol):
@@ -191,15 +192,13 @@ def _kept(key: str, value: object) -> object:
     return _lossy(dict(value) if isinstance(value, Mapping) else value)
 
 
-def _lossy(value: object) -> Any:
+def _lossy(value: object, depth: int = 0) -> Any:
     """Return a value with each part that JSON cannot keep replaced by its `repr()`."""
     if is_json(value):
         return value
-    try:
+    if depth < _DEPTH_MAX:  # it may hold itself
         if type(value) is dict and all(isinstance(key, str) and is_json(key) for key in value):
-            return {key: _lossy(part) for key, part in value.items()}
+            return {key: _lossy(part, depth + 1) for key, part in value.items()}
         if type(value) is list:
-            return [_lossy(part) for part in cast("list[object]", value)]
-    except RecursionError:  # a list that holds itself
-        pass
+            return [_lossy(part, depth + 1) for part in cast("list[object]", value)]
     return readable(shown(value, _REPR_MAX))

@@ -1,92 +1,148 @@
 """Delivery: the thread that calls a function for events, at least once and in order.
 
 The log is the queue. A subscription reads it on from its position, as it needs events, so that a
-slow one does not hold in memory all that has happened since; commits only wake it. Its position is
-kept in the log too, after the events: who dies in between delivers them again.
+slow one does not hold in memory all that has happened since; commits only wake it.
+
+Its place is kept until its function has returned. What fails, the function or a look into the log,
+is tried again with growing delays, for as long as it takes, and nothing is skipped; a function that
+is to be given up one day says so itself. Whoever closes does not wait for a delay: one more try,
+and what fails then is left to the next life.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from time import monotonic
-from traceback import format_exception_only
-from typing import Final
+from typing import Final, NamedTuple
 
-from oautom.events.event import Event
-from oautom.events.log import EventLog
+from oautom.errors import EngineError, SettingError, SubscriptionFailingError
+from oautom.events.event import Event, own_copy
+from oautom.events.log import EventLog, GivenUp
+from oautom.events.subscribers.bookmark import Bookmark
+from oautom.wording import raised
 
-KEEP_INTERVAL: Final = 1.0
-"""Seconds after which a position is kept while there are more events: little is repeated."""
-RETRY_DELAYS: Final = (0.1, 1.0)
-"""Seconds before the second and the third time that a function is called with one event."""
+RETRY_DELAYS: tuple[float, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 300)
+"""Seconds before each further try of what has failed; the last one before all that follow."""
+
+_FAILING_ATTEMPTS: Final = 2  # the first try may have met a moment, the second one was a retry
 
 _logger = logging.getLogger("oautom.subscribers")
+
+
+class Subscriber(NamedTuple):
+    """Who is told of events, and of which.
+
+    Attributes:
+        name: The name of the subscription.
+        function: Called as `function(flow, event=event)`.
+        wanted: Names of the events to call it with; None for all.
+        give_up_after: How often it is called with one event at most; None for no limit.
+    """
+
+    name: str
+    function: Callable[..., object]
+    wanted: frozenset[str] | None = None
+    give_up_after: int | None = None
+
+
+class Failure(NamedTuple):
+    """What a subscription cannot get past.
+
+    Attributes:
+        seq: Number of the event.
+        attempts: How often it was tried.
+        error: What was raised last.
+        what: The same as the beginning of a sentence.
+        is_of_log: The log could not be read; else the function has raised.
+    """
+
+    seq: int
+    attempts: int
+    error: BaseException
+    what: str
+    is_of_log: bool = False
+
+
+class Redelivery:
+    """An event that somebody wants delivered once more, out of order, and waits for."""
+
+    def __init__(self, seq: int) -> None:
+        self.seq = seq
+        self.is_over = threading.Event()
+        self.is_delivered = False
+        self.error: BaseException | None = None
 
 
 class Delivery:
     """The thread behind a subscription.
 
     Args:
-        name: The name of the subscription.
-        function: Called as `function(flow, event=event)`, on the thread.
-        wanted: Names of the events to call it with; None for all.
+        subscriber: Who is told of what.
         log: Where the events are read.
         position: Number of the event after which to begin.
+        kept: The position that the log knows.
         flow_of: Returns the flow of a name, or None if it is not declared.
-        delays: Seconds before each further call with an event for which the function has raised.
+        delays: Seconds before each further try, the last one for all that follow.
     """
 
     def __init__(
         self,
-        name: str,
-        function: Callable[..., object],
-        wanted: frozenset[str] | None,
+        subscriber: Subscriber,
         log: EventLog,
         position: int,
+        kept: int,
         flow_of: Callable[[str], object],
         delays: Sequence[float],
     ) -> None:
-        self.name = name
-        self.position = position  # moved by the thread only
+        self.subscriber = subscriber
+        self.name = subscriber.name
         self.news = threading.Event()
         self.is_stopped = threading.Event()
         self.on_end: Callable[[], None] = lambda: None
-        self._function = function
-        self._wanted = wanted
         self._log = log
         self._flow_of = flow_of
         self._delays = delays
+        self._bookmark = Bookmark(log, subscriber.name, position, kept, self._delay)
         self._is_finishing = False
-        self._is_in_haste = threading.Event()  # no delay any more: whoever closes waits
-        self._keeping = threading.Lock()
-        self._kept = max(position, self._log.position(name) or 0)
-        self._kept_at = monotonic()
+        self._is_wanted = threading.Event()  # somebody closes or asks: a delay must not hold it up
+        self._asked: deque[Redelivery] = deque()
         self._moved = threading.Condition()
+        self._failure: Failure | None = None  # under `_moved`
+        self._has_ended = False  # under `_moved`
         # A daemon: a function that never returns must not hold the program.
         self._thread = threading.Thread(
-            target=self._serve, name=f"oautom-subscription-{name}", daemon=True
+            target=self._serve, name=f"oautom-subscription-{self.name}", daemon=True
         )
 
     # Any thread
+
+    @property
+    def position(self) -> int:
+        """Number of the last event that it has dealt with."""
+        return self._bookmark.position
 
     def start(self) -> None:
         """Begin to deliver."""
         self._thread.start()
 
     def finish(self) -> None:
-        """Have it end when it has delivered all that is committed."""
+        """Have it end when it has delivered all that is committed, or at the first failure."""
         self._is_finishing = True
-        self._is_in_haste.set()
-        self.news.set()
+        self._wake()
 
     def stop(self) -> None:
         """Have it end after the event in hand."""
         self.is_stopped.set()
-        self._is_in_haste.set()
-        self.news.set()
+        self._wake()
         self._tell_waiting()
+
+    def _wake(self) -> None:
+        self._is_wanted.set()
+        self.news.set()
 
     def _tell_waiting(self) -> None:
         with self._moved:
@@ -103,99 +159,246 @@ class Delivery:
         return not self._thread.is_alive()
 
     def wait_for(self, seq: int, timeout: float | None) -> bool:
-        """Wait until it is past an event; False at the timeout, or if it ends before."""
+        """Wait until it is past an event; False at the timeout, or if it ends before.
+
+        Raises:
+            SubscriptionFailingError: It fails again and again, so that the wait may have no end.
+        """
         with self._moved:
-            self._moved.wait_for(lambda: self.position >= seq or self.is_stopped.is_set(), timeout)
-        return self.position >= seq
+            self._moved.wait_for(
+                lambda: self.position >= seq or self.is_stopped.is_set() or self._failing(), timeout
+            )
+            failure = self._failing()
+        if self.position >= seq or self.is_stopped.is_set() or failure is None:
+            return self.position >= seq
+        raise SubscriptionFailingError(
+            self.name, failure.seq, failure.attempts, is_of_log=failure.is_of_log
+        ) from failure.error
+
+    def _failing(self) -> Failure | None:
+        """Return what it fails at without end; a function that is given up one day has one."""
+        failure = self._failure
+        if failure is None or failure.attempts < _FAILING_ATTEMPTS:
+            return None
+        has_end = self.subscriber.give_up_after is not None and not failure.is_of_log
+        return None if has_end else failure
 
     def keep(self) -> None:
-        """Keep the position in the log, where it never goes back."""
-        with self._keeping:
-            position = self.position
-            if position <= self._kept:
-                return
-            self._kept_at = monotonic()
-            try:
-                self._log.keep_position(self.name, position)
-            except Exception:
-                _logger.warning(
-                    "subscription %r: position %d could not be kept; if the program ends now, "
-                    "events after %d are delivered again",
-                    *(self.name, position, self._kept),
-                    exc_info=True,
-                )
-                return
-            self._kept = position
+        """Keep the position in the log."""
+        self._bookmark.keep(at_once=True)
+
+    def redeliver(self, seq: int, timeout: float | None) -> bool:
+        """Have an event that was given up delivered once more, on its thread.
+
+        Returns:
+            Whether the function has returned; False at the timeout, too.
+
+        Raises:
+            EngineError: The subscription is closed.
+            SettingError: The event is not in the log any more.
+            LogError: The log cannot be read or written.
+        """
+        redelivery = Redelivery(seq)
+        with self._moved:
+            if self._has_ended or self.is_stopped.is_set():
+                raise self._closed_error()
+            self._asked.append(redelivery)
+        self._wake()
+        redelivery.is_over.wait(timeout)
+        if redelivery.error is not None:
+            raise redelivery.error
+        return redelivery.is_delivered
+
+    def _closed_error(self) -> EngineError:
+        return EngineError(
+            f"subscription {self.name!r} is closed; subscribe again, and redeliver by that"
+        )
 
     # Its own thread
 
     def _serve(self) -> None:
         try:
-            while not self.is_stopped.is_set():
-                self.news.clear()  # before the read: what is committed after it wakes again
-                if self._deliver_all():
-                    continue
-                if self._is_finishing:
-                    break
-                self.news.wait()
+            self._serve_until_closed()
         except BaseException:
             _logger.exception(
-                "subscription %r has ended after event %d: it cannot read the log",
+                "subscription %r has ended after event %d; this is a bug in oautom",
                 *(self.name, self.position),
             )
         finally:
             self.keep()
             self.on_end()
             self.is_stopped.set()
-            self._tell_waiting()
+            with self._moved:
+                self._has_ended = True
+                self._moved.notify_all()
+            for redelivery in self._asked:
+                redelivery.error = self._closed_error()
+                redelivery.is_over.set()
+
+    def _serve_until_closed(self) -> None:
+        failures = 0
+        while not self.is_stopped.is_set():
+            self.news.clear()  # before the read: what is committed after it wakes again
+            self._redeliver_asked()
+            before = self.position
+            try:
+                has_moved = self._deliver_all()
+            except BaseException as error:  # a log of the user's may raise anything
+                failures = failures + 1 if self.position == before else 1
+                what = f"cannot read the log after event {self.position}"
+                self._meet(Failure(self.position + 1, failures, error, what, is_of_log=True))
+                continue
+            if failures:
+                failures = 0
+                self._get_past()
+            if has_moved:
+                continue
+            if self._is_finishing:
+                break
+            self.news.wait(self._bookmark.seconds_left())
 
     def _deliver_all(self) -> bool:
         """Deliver what there is after the position; False if there is nothing."""
         before, committed = self.position, self._log.committed_seq
+        wanted = self.subscriber.wanted
         for event in self._log.read(after=before):
-            is_wanted = self._wanted is None or event.name in self._wanted
-            if is_wanted and not self._deliver(event):
+            is_wanted = wanted is None or event.name in wanted
+            if self.is_stopped.is_set() or (is_wanted and not self._deliver(event)):
                 break
             self._move_to(event.seq)
-            if monotonic() - self._kept_at > KEEP_INTERVAL:
-                self.keep()
+            self._bookmark.keep_at_times()
         else:
             self._move_to(committed)  # over what has been pruned, too
-        self.keep()
+        self._bookmark.keep()
         return self.position > before
 
     def _move_to(self, seq: int) -> None:
-        self.position = max(seq, self.position)
-        self._tell_waiting()
+        with self._moved:
+            self._bookmark.position = max(seq, self.position)
+            self._moved.notify_all()
 
     def _deliver(self, event: Event) -> bool:
-        """Call the function until it returns, or too often; False if it was stopped before."""
-        for calls, delay in enumerate((*self._delays, None), start=1):
-            if self.is_stopped.is_set():
-                return False
-            try:
-                self._function(self._flow_of(event.flow), event=event)
-            except BaseException as error:  # sys.exit() must not end the thread unheard
-                self._tell_raised(event, calls, error, delay)
-                if delay is None:
-                    break
-                self._is_in_haste.wait(delay)
-            else:
-                break
-        return True
+        """Call the function until it returns or is given up; False if it was stopped before."""
+        attempts = 0
+        while not self.is_stopped.is_set():
+            if self._asked:
+                self._redeliver_asked()
+            error = self._call(event)
+            attempts += 1
+            if error is None or self._gives_up(event, error, attempts):
+                if attempts > 1:
+                    self._get_past()
+                return True
+            what = f"raised on event {event.seq} ({event.name})"
+            self._meet(Failure(event.seq, attempts, error, what))
+        return False
 
-    def _tell_raised(
-        self, event: Event, calls: int, error: BaseException, delay: float | None
-    ) -> None:
-        if delay is not None:
-            _logger.warning(
-                "subscription %r raised on event %d (%s), and is called again in %g s: %s",
-                *(self.name, event.seq, event.name, delay),
-                format_exception_only(error)[-1].strip(),
-            )
+    def _call(self, event: Event) -> BaseException | None:
+        """Call the function, and return what it raises."""
+        flow = self._flow_of(event.flow)
+        try:
+            self.subscriber.function(flow, event=own_copy(event))
+        except BaseException as error:  # sys.exit() must not end the thread unheard
+            return error
+        return None
+
+    # What fails
+
+    def _delay(self, failures: int) -> float:
+        return self._delays[min(failures, len(self._delays)) - 1]
+
+    def _meet(self, failure: Failure) -> None:
+        """Tell of a failure, and wait; end where somebody closes, and leave it to the next life."""
+        if self._is_finishing:
+            self.is_stopped.set()
+            self._tell_failure(failure, "closed, the next one of its name begins there")
             return
+        delay = self._delay(failure.attempts)
+        self._tell_failure(failure, f"it is tried again in {delay:g} s")
+        with self._moved:
+            self._failure = failure
+            self._moved.notify_all()
+        self._bookmark.keep()  # what was delivered before
+        self._pause(delay)
+
+    def _get_past(self) -> None:
+        with self._moved:
+            self._failure = None
+
+    def _pause(self, seconds: float) -> None:
+        """Wait; not when it is closed, and meanwhile do what is asked."""
+        end = monotonic() + seconds
+        while not (self.is_stopped.is_set() or self._is_finishing):
+            self._is_wanted.wait(max(end - monotonic(), 0))
+            self._is_wanted.clear()
+            self._redeliver_asked()
+            if monotonic() >= end:
+                break
+
+    def _tell_failure(self, failure: Failure, what_next: str) -> None:
+        """Log it: in a line, but once in full, when a retry has failed as well."""
+        is_in_full = failure.attempts == _FAILING_ATTEMPTS
+        _logger.log(
+            logging.ERROR if is_in_full else logging.WARNING,
+            "subscription %r %s, attempt %d; %s: %s",
+            *(self.name, failure.what, failure.attempts, what_next, raised(failure.error)),
+            exc_info=failure.error if is_in_full else None,
+        )
+
+    # What is given up
+
+    def _gives_up(self, event: Event, error: BaseException, attempts: int) -> bool:
+        """Whether that was the last time; what cannot be kept as given up is not."""
+        limit = self.subscriber.give_up_after
+        if limit is None or attempts < limit:
+            return False
+        if (problem := self._keep_given_up(event.seq, error, attempts)) is not None:
+            _logger.warning(
+                "subscription %r cannot give up event %d, the log does not keep it: %s",
+                *(self.name, event.seq, raised(problem)),
+            )
+            return False
         _logger.error(
-            "subscription %r raised on event %d (%s) each of %d times; it goes on with the next",
-            *(self.name, event.seq, event.name, calls),
+            "subscription %r raised on event %d (%s) each of %d times, and gives it up; "
+            "redeliver(%d) delivers it again",
+            *(self.name, event.seq, event.name, attempts, event.seq),
             exc_info=error,
         )
+        return True
+
+    def _keep_given_up(self, seq: int, error: BaseException, attempts: int) -> BaseException | None:
+        given_up = GivenUp(seq, raised(error), attempts, datetime.now(UTC))
+        try:
+            self._log.keep_given_up(self.name, given_up)
+        except BaseException as problem:  # a log of the user's may raise anything
+            return problem
+        return None
+
+    def _redeliver_asked(self) -> None:
+        while self._asked and not self.is_stopped.is_set():
+            redelivery = self._asked.popleft()
+            try:
+                redelivery.is_delivered = self._redeliver(redelivery.seq)
+            except BaseException as error:  # it is of who has asked
+                redelivery.error = error
+            redelivery.is_over.set()
+
+    def _redeliver(self, seq: int) -> bool:
+        given_up = next((g for g in self._log.given_up(self.name) if g.seq == seq), None)
+        if given_up is None:  # somebody else has asked as well
+            return True
+        event = next(self._log.read(after=seq - 1, upto=seq), None)
+        if event is None:
+            raise SettingError(f"event {seq} is not in the log any more, and cannot be delivered")
+        error = self._call(event)
+        if error is None:
+            self._log.forget_given_up(self.name, seq)
+            return True
+        problem = self._keep_given_up(seq, error, given_up.attempts + 1)
+        _logger.warning(
+            "subscription %r raised on event %d (attempt %d), which stays given up: %s",
+            *(self.name, seq, given_up.attempts + 1, raised(error)),
+        )
+        if problem is not None:
+            raise problem
+        return False

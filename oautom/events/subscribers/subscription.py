@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -12,13 +13,16 @@ from typing import Final, Self
 
 from oautom.errors import EngineError, SettingError
 from oautom.events.event import Event
-from oautom.events.log import EventLog
+from oautom.events.log import EventLog, GivenUp
 from oautom.events.signals import check_receiver, publish
-from oautom.events.subscribers.delivery import RETRY_DELAYS, Delivery
+from oautom.events.subscribers import delivery as deliveries
+from oautom.events.subscribers.delivery import Delivery, Subscriber
 from oautom.states import EVENT_NAMES
 
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds that a close waits for functions that do not return."""
+
+_SEQS_SHOWN: Final = 20
 
 _logger = logging.getLogger("oautom.subscribers")
 
@@ -58,17 +62,58 @@ class Subscription:
             False if `timeout` was over first, or if it was closed before.
 
         Raises:
+            SubscriptionFailingError: Its function has raised again in a retry, or the log could not
+                be read again; it goes on trying, but nobody knows for how long. Not where it is
+                given up after some attempts.
             EngineError: Its own function calls, which would wait for itself.
         """
+        self._check_is_elsewhere("wait for")
+        return self._delivery.wait_for(self._log.committed_seq, timeout)
+
+    def _check_is_elsewhere(self, what: str) -> None:
         if self._delivery.is_here:
             raise EngineError(
-                f"the function of subscription {self.name!r} cannot wait for its own subscription; "
+                f"the function of subscription {self.name!r} cannot {what} its own subscription; "
                 "use another thread"
             )
-        return self._delivery.wait_for(self._log.committed_seq, timeout)
+
+    def given_up(self) -> list[GivenUp]:
+        """Return the events that were given up and not delivered since, in the order of the log.
+
+        Also those of earlier programs, if the log outlives them.
+        """
+        return self._log.given_up(self.name) if hasattr(self._log, "given_up") else []
+
+    def redeliver(self, seq: int, timeout: float | None = None) -> bool:
+        """Deliver an event that was given up once more, now, and wait for that.
+
+        On the thread of the subscription, between two other calls of its function.
+
+        Args:
+            seq: Number of the event.
+            timeout: Seconds to wait at most; it is delivered after that all the same.
+
+        Returns:
+            Whether its function has returned; then the event is not one that was given up any more.
+            Else it has raised, and `given_up()` tells what; or `timeout` was over first.
+
+        Raises:
+            SettingError: It has not given up this event.
+            EngineError: It is closed, or its own function calls.
+            LogError: The log cannot be read or written.
+        """
+        self._check_is_elsewhere("redeliver by")
+        known = [given_up.seq for given_up in self.given_up()]
+        if isinstance(seq, bool) or seq not in known:
+            has = f"it has given up {_listed(known)}" if known else "it has given up none"
+            raise SettingError(f"subscription {self.name!r} has not given up event {seq!r}; {has}")
+        return self._delivery.redeliver(seq, timeout)
 
     def close(self, timeout: float | None = CLOSE_TIMEOUT) -> None:
         """Hear no more, and keep the position; `wait` first, to hear of all. May be called twice.
+
+        An event at which the function raises is not tried again: it is the first one of the next
+        subscription of this name.
 
         Args:
             timeout: Seconds to wait for the function to return from the event in hand; None for
@@ -109,21 +154,26 @@ class Subscriptions:
     Args:
         log: Where they read events and keep their positions.
         flow_of: Returns the flow of a name, or None if it is not declared.
-        delays: Seconds before each further call of a function that has raised.
+        delays: Seconds before each further try of what has failed, the last one for all that
+            follow; None for 1 s, 2 s, 4 s, ... 5 min.
+
+    Attributes:
+        is_over: The app is closed, and its log.
     """
 
     def __init__(
         self,
         log: EventLog,
         flow_of: Callable[[str], object],
-        delays: Sequence[float] = RETRY_DELAYS,
+        delays: Sequence[float] | None = None,
     ) -> None:
         self._log = log
         self._flow_of = flow_of
-        self._delays = delays
+        self._delays = deliveries.RETRY_DELAYS if delays is None else delays
         self._lock = threading.Lock()
         self._deliveries: dict[str, Delivery] = {}
         self._news: tuple[threading.Event, ...] = ()  # read without the lock
+        self.is_over = threading.Event()
 
     def tell(self, flow: object, event: Event) -> None:
         """Wake all, then tell the public signals of a committed event. Scheduler's thread only.
@@ -141,22 +191,24 @@ class Subscriptions:
         name: str,
         events: Iterable[str] | None,
         after: int | None,
+        give_up_after: int | None = None,
     ) -> Subscription:
         """Make a subscription, and begin to deliver.
 
         Raises:
             SettingError: An argument cannot be used, or the name is taken.
+            LogError: The log cannot keep a position.
         """
         check_receiver(function)
         _check_takes_events(function)
         _check_name(name)
         wanted = _check_events(events)
+        _check_gives_up(give_up_after, self._log)
+        subscriber = Subscriber(name, function, wanted, give_up_after)
         with self._lock:
             self._check_is_free(name)
-            position = self._first_position(name, after)
-            delivery = Delivery(
-                name, function, wanted, self._log, position, self._flow_of, self._delays
-            )
+            position, kept = self._first_position(name, after)
+            delivery = Delivery(subscriber, self._log, position, kept, self._flow_of, self._delays)
             delivery.on_end = lambda: self._forget(delivery)
             self._deliveries[name] = delivery
             self._note()  # before its thread reads for the first time: no commit is missed
@@ -182,9 +234,16 @@ class Subscriptions:
             "another name"
         )
 
-    def _first_position(self, name: str, after: int | None) -> int:
-        """Return where to begin; where that is news to the log, keep it before any delivery."""
+    def _first_position(self, name: str, after: int | None) -> tuple[int, int]:
+        """Return where to begin, and what the log knows: news to it is kept before any delivery."""
         kept, committed = self._log.position(name), self._log.committed_seq
+        if kept is not None and kept > committed:
+            _logger.warning(
+                "subscription %r has been at event %d, but the log ends with event %d: it goes on "
+                "from there; is the log an older copy?",
+                *(name, kept, self._log.last_seq),
+            )
+            kept = None
         if after is not None:
             _check_after(after, self._log.last_seq)
             # What is appended may yet be refused; then another event gets its number.
@@ -193,7 +252,8 @@ class Subscriptions:
             position = committed if kept is None else kept
         if kept is None or position > kept:
             self._log.keep_position(name, position)
-        return position
+            kept = position
+        return position, kept
 
     def _note(self) -> None:
         self._news = tuple(delivery.news for delivery in self._deliveries.values())
@@ -202,9 +262,12 @@ class Subscriptions:
         with self._lock:
             del self._deliveries[delivery.name]
             self._note()
+        atexit.unregister(delivery.join)
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
         """Deliver all that is committed, keep the positions, and end.
+
+        One whose function calls this is not waited for; it ends when the function has returned.
 
         Args:
             timeout: Seconds after which those that have not come to their end are cut off.
@@ -215,19 +278,36 @@ class Subscriptions:
             delivery.finish()
         deadline = monotonic() + timeout
         for delivery in deliveries:
-            if delivery.is_here or delivery.join(deadline - monotonic()):
-                continue
-            delivery.stop()
-            delivery.keep()
-            _logger.warning(
-                "subscription %r is cut off after event %d of %d: closing the app waits for at "
-                "most %g s",
-                *(delivery.name, delivery.position, self._log.last_seq, timeout),
-            )
+            if delivery.is_here:
+                atexit.register(delivery.join, timeout)  # what it has heard is to be kept
+            elif not delivery.join(deadline - monotonic()):
+                delivery.stop()
+                delivery.keep()
+                _logger.warning(
+                    "subscription %r is cut off after event %d of %d: closing the app waits for at "
+                    "most %g s",
+                    *(delivery.name, delivery.position, self._log.last_seq, timeout),
+                )
+
+    def wait_for_close(self, timeout: float = CLOSE_TIMEOUT) -> None:
+        """Wait until the app is closed by another thread, and a function that has done it is over.
+
+        A function of a subscription does not wait: that thread may wait for it.
+
+        Args:
+            timeout: Seconds to wait at most: that thread may wait for the one that is here.
+        """
+        with self._lock:
+            deliveries = list(self._deliveries.values())
+        deadline = monotonic() + timeout
+        if any(delivery.is_here for delivery in deliveries) or not self.is_over.wait(timeout):
+            return
+        for delivery in deliveries:
+            delivery.join(deadline - monotonic())
 
 
 def _check_takes_events(function: Callable[..., object]) -> None:
-    """Refuse now what would raise on each event, so that each would be given up."""
+    """Refuse now what would raise on the first event, and on that for ever."""
     try:
         taken = signature(function)
     except ValueError:  # some that are written in C do not say what they take
@@ -246,6 +326,34 @@ def _check_name(name: object) -> None:
         raise SettingError(
             f"the name of a subscription must be printable text that is not blank, not {name!r}"
         )
+
+
+def _check_gives_up(give_up_after: object, log: EventLog) -> None:
+    if give_up_after is None:
+        return
+    if type(give_up_after) is not int or give_up_after < 1:
+        raise SettingError(
+            "give_up_after must be None or how often to call the function with one event, from 1, "
+            f"not {give_up_after!r}"
+        )
+    methods = ("given_up", "keep_given_up", "forget_given_up")
+    if missing := [each for each in methods if not _has_own(log, each)]:
+        raise SettingError(
+            f"give_up_after needs a log that keeps what is given up; {type(log).__name__} has no "
+            f"{', '.join(missing)}"
+        )
+
+
+def _has_own(log: EventLog, method: str) -> bool:
+    """Whether a log has a method that is not the one of `EventLog`, which keeps nothing."""
+    return getattr(type(log), method, None) is not getattr(EventLog, method) and hasattr(
+        log, method
+    )
+
+
+def _listed(seqs: Sequence[int]) -> str:
+    shown = ", ".join(map(str, seqs[:_SEQS_SHOWN]))
+    return shown if len(seqs) <= _SEQS_SHOWN else f"{shown}, ... ({len(seqs)} events)"
 
 
 def _check_events(events: Iterable[str] | None) -> frozenset[str] | None:
