@@ -338,13 +338,10 @@ class Runner:
         elif loan not in self.returning:
             self.returning.append(loan)
 
-    def give_back(self) -> bool:
-        """Give free slots back to those who have lent theirs; return whether any was given."""
-        given = 0
+    def give_back(self) -> None:
+        """Give free slots back to those who have lent theirs."""
         while self.returning and self.has_room:
             self._give_back(self.returning.popleft())
-            given += 1
-        return given > 0
 
     def _give_back(self, loan: Loan) -> None:
         task = self._tasks.get(loan.key)

@@ -744,7 +744,8 @@ class Scheduler(Driver[Message]):
         """Fire all that is due; starts wait for their turn, and for a free slot."""
         turns = self.turns
         if self.runner.returning:  # they go before all others
-            self._has_news |= self.runner.give_back()
+            self._has_news = True  # before: the tick may be taken back, and the slots are given
+            self.runner.give_back()
         self._look()
         while turns.size and not turns.is_held:
             turn = turns.take(has_slot=self.runner.has_room)

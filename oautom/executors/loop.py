@@ -101,6 +101,7 @@ class _Loop:
         self._calls: deque[Callable[[], object]] = deque()
         self._is_called = False
         self._works: WeakKeyDictionary[asyncio.Task[Any], AsyncWork] = WeakKeyDictionary()
+        self._jobs: set[_Job] = set()  # those that have begun, and have not answered
         self._has_ended = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="oautom-loop", daemon=True)
 
@@ -124,7 +125,9 @@ class _Loop:
         # In a context of its own, and not in that of whoever drives.
         job.task = self._loop.create_task(job.run(), context=Context())
         self._works[job.task] = job.work
+        self._jobs.add(job)
         job.task.add_done_callback(job.answer)
+        job.task.add_done_callback(lambda _: self._jobs.discard(job))
 
     def _call(self, call: Callable[[], object]) -> None:
         """Have something called on the loop, in order; to wake it costs more than all the rest."""
@@ -156,6 +159,8 @@ class _Loop:
             except BaseException:  # SystemExit of a task that a step has begun: others go on
                 _logger.exception("something on the event loop of the async steps raised")
         end_loop(self._loop)
+        for job in self._jobs:  # they have swallowed their cancel: nobody resumes them any more
+            job.give_up()
 
     def end(self) -> None:
         self._has_ended.set()
@@ -236,6 +241,9 @@ class _Job:
             self._done(None, error)
         else:
             self._done(answer, None)
+
+    def give_up(self) -> None:
+        self._done(None, RuntimeError("the app was closed, and its event loop with it"))
 
 
 class _Selector(DefaultSelector):

@@ -517,10 +517,43 @@ def test_one_that_goes_on_is_abandoned_by_a_cancel(
     threading.Thread(target=lambda: deaf.begun.wait(SECONDS) and vect.cancel()).start()
 
     assert vect.wait(SECONDS) == "cancelled"
-    assert "after it was cancelled, and what it does was abandoned" in caplog.text
+    warning = f"vect '{vect.id}', step 'a', attempt 1: it was cancelled and goes on all the same"
+    wait_until(lambda: warning in caplog.messages)
     deaf.opened.set()
     assert runs_well(mode_app)
     check_history(mode_app.log.read(), flow)
+
+
+@pytest.mark.usefixtures("short_grace")
+def test_the_next_attempt_waits_for_the_end_of_one_that_goes_on(mode_app: OAutom) -> None:
+    flow, deaf = Flow("f", mode_app), Deaf()
+    PythonExecution("a", flow, deaf, timeout=0.3, retry=RetryPolicy(max_attempts=2, delay=0.0))
+    vect = mode_app.start(flow)
+
+    drive_until(vect, lambda: "is at work still" in vect.explain("a"))
+    assert told(vect.events()).count("step.started a") == 1
+    deaf.opened.set()
+    assert vect.wait(SECONDS) == "success"
+    assert vect.steps["a"].attempt == 2
+    check_history(mode_app.log.read(), flow)
+
+
+@pytest.mark.usefixtures("short_grace")
+def test_what_goes_on_ends_with_its_event_loop_and_runs_again_in_the_next_app(
+    new_app: NewApp, mode: Any, tmp_path: Path
+) -> None:
+    deaf = Deaf()
+    for life in range(2):
+        app = new_app(mode, log=tmp_path / "runs.db")
+        flow = Flow("f", app)
+        PythonExecution("a", flow, deaf)
+        vect = app.start(flow, vect_id="v")
+        if life == 1:
+            deaf.opened.set()
+            assert vect.wait(SECONDS) == "success"
+        else:
+            drive_until(vect, deaf.begun.is_set)
+            app.close()
 
 
 @pytest.mark.usefixtures("short_grace")
@@ -555,7 +588,8 @@ def test_one_that_goes_on_holds_up_no_engine_whose_log_has_failed(
     vect = app.start(flow)
     drive_until(vect, deaf.begun.is_set)
     is_full.set()
-    vect.pause()
+    with pytest.raises(LogError):
+        vect.pause()
     with pytest.raises(LogError):
         vect.wait(SECONDS)
     app.close()

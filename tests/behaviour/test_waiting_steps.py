@@ -14,6 +14,7 @@ import pytest
 
 from oautom import EngineError, Flow, FlowExecution, OAutom, OAutomMode, PythonExecution, Vect
 from oautom.events.check import check_history
+from oautom.runner import Runner
 
 from .conftest import SECONDS, Gate, NewApp, nothing, runs_well
 
@@ -249,19 +250,46 @@ def test_what_a_step_leaves_behind_waits_on_its_own_account(app: OAutom) -> None
 
 @pytest.mark.parametrize("function", ["run", "wait"])
 def test_an_async_step_awaits(new_app: NewApp, mode: OAutomMode, function: str) -> None:
-    app = new_app(mode)
-    flow_of(app, "inner", nothing)
+    app, gate = new_app(mode), Gate()
+    flow_of(app, "inner", gate)
 
     async def step() -> Any:
         return app.run("inner") if function == "run" else app.start("inner").wait()
 
     error = app.run(flow_of(app, "outer", step), vect_id="v").steps["a"].error or ""
+    gate.opened.set()
 
     assert error == (
         "EngineError: step 'a' of vect 'v' cannot wait for a Vect: it would hold up the event loop "
         "of all async steps; write `await vect`, or have asyncio.to_thread() wait"
     )
     assert runs_well(app)
+
+
+@pytest.mark.parametrize("method", ["lend", "take_back", "give_back"])
+def test_a_slot_is_lent_and_taken_back_once_though_a_tick_is_taken_back(
+    new_app: NewApp, mode: OAutomMode, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    original, failures = getattr(Runner, method), iter([RuntimeError("oops")])
+
+    def fail_once(runner: Runner, *args: Any, **settings: Any) -> Any:
+        given = original(runner, *args, **settings)
+        for failure in failures:
+            raise failure
+        return given
+
+    monkeypatch.setattr(Runner, method, fail_once)
+    app = new_app(mode, max_workers=1)
+    flow_of(app, "inner", nothing)
+    outer = flow_of(app, "outer", lambda: app.run("inner").state)
+
+    vect = app.run(outer)
+
+    assert vect.steps["a"].output == "success"
+    assert next(failures, None) is None
+    assert runs_well(app)
+    assert app._engine._scheduler.runner.busy == 0
+    check_history(app.log.read(), outer, max_workers=2)
 
 
 # Inline, and where no worker can be lent
