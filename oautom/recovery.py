@@ -25,10 +25,10 @@ _logger = logging.getLogger("oautom.recovery")
 class Recalled(Run):
     """A run of an earlier program; its events are read when its state is first asked for."""
 
-    __slots__ = ("_loading", "_log", "_state")
+    __slots__ = ("_log", "_setting", "_state")
 
     def __init__(self, flow: Flow, entry: VectEntry, log: EventLog) -> None:
-        self._loading = threading.Lock()
+        self._setting = threading.Lock()
         super().__init__(flow, entry.id, is_durable=log.id is not None)
         self._log = log
         self._state: VectState | None = None
@@ -49,15 +49,19 @@ class Recalled(Run):
 
     @property
     def state(self) -> VectState:
-        """What the events add up to; of several threads that ask first, one reads them for all.
+        """What the events add up to.
+
+        Of several threads that ask first each reads them, so that no slow reader holds up the
+        engine; the one that is done first sets it for all. Until then nothing moves it.
 
         Raises:
             LogError: They cannot be read, or make no sense.
         """
         if self._state is None:
-            with self._loading:
+            found = self._load()
+            with self._setting:
                 if self._state is None:
-                    self._state = self._load()
+                    self._state = found
         return self._state
 
     @state.setter
