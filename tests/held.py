@@ -75,18 +75,40 @@ class Held:
         self.ticks: list[list[Event]] = []
         self.reached = threading.Event()
         self.error: BaseException | None = None
-        self._is_free = threading.Event()
-        self._is_free.set()
+        self._turn = threading.Condition()
+        self._is_held = False
+        self._let_through = 0  # how many commits, though it is held
         self._uncommitted: list[Event] = []
 
     def hold(self) -> None:
         """Have commits wait from now on, those of nothing excepted."""
-        self.reached.clear()
-        self._is_free.clear()
+        with self._turn:
+            self.reached.clear()
+            self._is_held, self._let_through = True, 0
+
+    def let_one(self) -> None:
+        """Let the commit through that waits, or comes next."""
+        with self._turn:
+            self.reached.clear()
+            self._let_through += 1
+            self._turn.notify_all()
 
     def free(self) -> None:
-        """Let commits through."""
-        self._is_free.set()
+        """Let all commits through."""
+        with self._turn:
+            self._is_held = False
+            self._turn.notify_all()
+
+    def _wait_for_turn(self) -> None:
+        def is_let_through() -> bool:
+            return not self._is_held or self._let_through > 0
+
+        with self._turn:
+            if not is_let_through():
+                self.reached.set()
+                is_in_time = self._turn.wait_for(is_let_through, 3 * SECONDS)
+                assert is_in_time, "the test has left the commit waiting"
+            self._let_through -= self._is_held
 
     @property
     def uncommitted(self) -> list[Event]:
@@ -99,9 +121,7 @@ class Held:
 
     def commit(self) -> Sequence[Event]:
         if self._uncommitted:
-            if not self._is_free.is_set():
-                self.reached.set()
-                assert self._is_free.wait(3 * SECONDS), "the test has left the commit waiting"
+            self._wait_for_turn()
             if self.error is not None:
                 raise self.error
         committed: Sequence[Event] = super().commit()  # type: ignore[misc] # as above

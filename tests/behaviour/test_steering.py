@@ -68,6 +68,15 @@ def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Log]:
 
 
 @pytest.fixture
+def new_app(new_app: NewApp, request: pytest.FixtureRequest) -> Iterator[NewApp]:
+    """As everywhere; what a test has left waiting is let through before the apps are closed."""
+    log = request.getfixturevalue("log") if "log" in request.fixturenames else None
+    yield new_app
+    if log is not None:
+        log.free()
+
+
+@pytest.fixture
 def app(log: Log, new_app: NewApp, mode: OAutomMode) -> OAutom:
     """An app in each mode, with threads, and with each log."""
     return new_app(mode, log=log)
