@@ -454,7 +454,7 @@ def test_whatever_is_given_is_refused_or_works_and_another_flow_ends(
                 wrong.append((parameter, name, end, is_good))
             if is_good:
                 world = World(tmp_path, kind, executor)
-    assert wrong == []
+    assert not wrong, "\n".join(map(str, wrong))
     world.check_next_life()
 
 
@@ -605,7 +605,8 @@ def test_whatever_a_step_gives_another_flow_ends(
         for name, make in HOSTILE.items()
         if name in some_of(HOSTILE, way, kind, 3)
     }
-    assert faults(tmp_path, kind, executor, cases) == []
+    wrong = faults(tmp_path, kind, executor, cases)
+    assert not wrong, "\n".join(map(str, wrong))
 
 
 def raised() -> dict[str, Callable[[], BaseException]]:
@@ -685,7 +686,8 @@ def test_whatever_a_step_raises_another_flow_ends(
 
     found = raised()
     cases = {name: declared(found[name]) for name in some_of(found, str(options), kind, 2)}
-    assert faults(tmp_path, kind, executor, cases) == []
+    wrong = faults(tmp_path, kind, executor, cases)
+    assert not wrong, "\n".join(map(str, wrong))
 
 
 def calls() -> Iterator[tuple[str, Callable[[Context], object]]]:
@@ -751,7 +753,7 @@ def test_whatever_a_step_calls_another_flow_ends(
             wrong.append((name, end, harm))
         if harm:
             world = World(tmp_path, kind, executor)
-    assert wrong == []
+    assert not wrong, "\n".join(map(str, wrong))
     world.check_next_life()
 
 
@@ -777,7 +779,7 @@ def test_whatever_a_parameter_is_another_flow_ends(
         except BaseException as error:
             wrong.append((name, told_of(error)))
         world.check_good()
-    assert wrong == []
+    assert not wrong, "\n".join(map(str, wrong))
     world.check_next_life()
 
 
@@ -800,7 +802,7 @@ def test_whatever_somebody_says_to_an_approval_another_flow_ends(
             except BaseException as error:
                 wrong.append((name, told_of(error)))
             world.check_good()
-    assert wrong == []
+    assert not wrong, "\n".join(map(str, wrong))
     world.check_next_life()
 
 

@@ -1,7 +1,8 @@
-"""A program that is killed while it takes orders: it says `accepted ID` of each that it has started.
+"""A program that is killed while it takes orders: it says so of each that it has started.
 
 Run as `python accepted.py settings.json`; run again, it goes on, and takes others. Eight threads
-start Vects as fast as they can; with `last` in the settings none is started, and all are finished.
+start Vects as fast as they can, and say `accepted:ID`; with `last` in the settings none is started,
+and all are finished.
 """
 
 from __future__ import annotations

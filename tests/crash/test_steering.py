@@ -75,8 +75,9 @@ def test_what_has_been_accepted_is_in_the_log_whenever_the_program_is_killed(
 # What was not wanted any more
 
 
-SLOW = f"{BASH_HEAD} [[ $OAUTOM_ATTEMPT -gt 1 ]] || sleep 1; say end"
-DEAF = f"{BASH_HEAD} trap '' TERM INT HUP; [[ $OAUTOM_ATTEMPT -gt 1 ]] || sleep 60; say end"
+HEAD = f"POOL=all\n{BASH_HEAD} is_first() {{ [[ $(grep -c ^begin side) -eq 1 ]]; }};"
+SLOW = f"{HEAD} if is_first; then sleep 1; fi; say end"
+DEAF = f"{HEAD} trap '' TERM INT HUP; if is_first; then sleep 60; fi; say end"
 
 
 def is_cancelled(events: list[Event]) -> bool:

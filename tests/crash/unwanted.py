@@ -1,8 +1,8 @@
 """A program that cancels what it runs, and is killed at it: a command, or a flow that runs one.
 
 Run as `python unwanted.py settings.json`: it starts the Vect 'v' of the flow that is named, cancels
-it when the command has begun, says so, and waits for the end. With `again` in the settings it goes on
-with what there is instead; `retry` has it run again.
+it when the command has begun, says so, and waits for the end. With `again` in the settings it goes
+on with what there is instead; `retry` has it run again.
 """
 
 from __future__ import annotations
