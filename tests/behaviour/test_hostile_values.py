@@ -189,6 +189,7 @@ INNER = {
     *("Execution.wanted", "Execution.wrong"),
     *("Flow.add", "Flow.add_edges", "Flow.freeze", "OAutom.add", "OAutom.close"),
     *("Context.mark_cancelled", "Context.on_cancel_of_call"),
+    *("RetryPolicy.covers", "RetryPolicy.delay_after"),
 }
 """What the engine calls, or what a class of a user defines; `close` ends every test."""
 OPTIONS = [
@@ -245,7 +246,7 @@ def targets() -> Iterator[Target]:
             yield Target(name, "", parameters_of(kind, is_step=issubclass(kind, Execution)))
     yield from methods_of(Execution, "Execution")
     yield from methods_of(Flow, "Flow", is_step=True)
-    for kind in (OAutom, Vect, Plan, Subscription, RetryPolicy):
+    for kind in (OAutom, Vect, Plan, Subscription, RetryPolicy, Pool, Param):
         yield from methods_of(kind, kind.__name__)
 
 
@@ -290,9 +291,6 @@ GOOD: dict[str, Callable[[World, Any], Any]] = {
     "path": lambda world, owner: f"{world.name()}.db",
     "upstreams": lambda world, owner: another_step(owner),
     "others": lambda world, owner: another_step(owner),
-    "cause": lambda world, owner: ValueError("no"),
-    "failures": lambda world, owner: 1,
-    "chance": lambda world, owner: 0.5,
     "OAutom.flow": lambda world, owner: world.plain,
     "OAutom.older_than": lambda world, owner: timedelta(days=1),
     "OAutom.id": lambda world, owner: world.app.run(world.plain).id,
@@ -306,12 +304,15 @@ GOOD: dict[str, Callable[[World, Any], Any]] = {
     "Subscription.timeout": lambda world, owner: 0.001,
 }
 """A good value of each parameter: by itself, with its class, or with its method too."""
-ALWAYS = {"WaitExecution.seconds", "OAutom.plan.days", "Vect.timeout"}
+ALWAYS = {
+    *("WaitExecution.seconds", "OAutom.plan.days", "OAutom.run.flow", "Vect.timeout"),
+    "Subscription.timeout",
+}
 """What is given though it need not be."""
 INSTEAD = {"until": "seconds", "cron": "days"}
 """What is not given together."""
-NEVER_ENDS = {("OAutom.run", "flow", "None"), ("MapExecution", "over", "endless")}
-"""What serves until it is stopped; and what an iterator without end is for everybody."""
+NEVER_ENDS = {("OAutom.run", "flow", "None")}
+"""What serves until it is stopped."""
 
 
 def good(target: Target, parameter: str, world: World, owner: Any) -> Any:
