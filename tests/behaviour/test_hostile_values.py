@@ -80,6 +80,12 @@ def some_of(names: Iterable[str], key: str, kind: str, part: int = 8) -> list[st
     return listed if IS_LONG or kind == "memory" else listed[crc32(key.encode()) % part :: part]
 
 
+pytestmark = [  # of what nobody awaits, and of what raises when it is let go of
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
 @pytest.fixture(autouse=True)
 def _silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keep still, and in a folder of its own: a text may be the name of a file."""
@@ -354,42 +360,50 @@ def call_with(target: Target, parameter: str, value: Any, world: World) -> Any:
 
 def use(result: Any, world: World) -> None:
     """Do with what a call has returned what one does with it."""
-    match result:
-        case OAutom():
-            result.close()
-        case SqliteEventLog():
-            result.close()
-        case Flow() if result.app is world.app:
-            PythonExecution("a step", result, lambda: 1)
-            run(result, world)
-        case Execution() if result.flow.app is world.app:
-            run(result.flow, world)
-        case Vect():
-            look_at(result)
-        case Plan():
-            result.next_time()
-            repr(result)
-            result.cancel()
-        case Subscription():
-            repr(result)
-            result.close(1)
-        case RetryPolicy():
-            flow = world.flow()
-            PythonExecution("fails", flow, lambda: 1 / 0, retry=result)
-            run(flow, world)
-        case Pool():
-            flow = world.flow()
-            PythonExecution("in it", flow, lambda: 1, pool=result)
-            run(flow, world)
-        case Param():
-            run(_with_step(world.flow(params={"p": result})), world)
-        case _ if callable(getattr(result, "send", None)):
-            result.close()
+    for kind, what in USES.items():
+        if issubclass(type(result), kind):
+            what(result, world)
 
 
-def _with_step(flow: Flow) -> Flow:
-    PythonExecution("a step", flow, lambda: 1)
-    return flow
+def use_of_flow(flow: Flow, world: World) -> None:
+    if flow.app is world.app:
+        PythonExecution("a step", flow, lambda: 1)
+        run(flow, world)
+
+
+def use_of_step(step: Execution, world: World) -> None:
+    if step.flow.app is world.app:
+        run(step.flow, world)
+
+
+def use_of_plan(plan: Plan, world: World) -> None:
+    plan.next_time()
+    repr(plan)
+    plan.cancel()
+
+
+def use_of_subscription(subscription: Subscription, world: World) -> None:
+    repr(subscription)
+    subscription.close(1)
+
+
+def run_with(world: World, flow: Flow, function: Any = lambda: 1, **options: Any) -> None:
+    PythonExecution("a step", flow, function, **options)
+    run(flow, world)
+
+
+USES: dict[type, Callable[[Any, World], object]] = {
+    OAutom: lambda app, world: app is world.app or app.close(),
+    SqliteEventLog: lambda log, world: log.close(),
+    Flow: use_of_flow,
+    Execution: use_of_step,
+    Vect: lambda vect, world: look_at(vect),
+    Plan: use_of_plan,
+    Subscription: use_of_subscription,
+    RetryPolicy: lambda policy, world: run_with(world, world.flow(), lambda: 1 / 0, retry=policy),
+    Pool: lambda pool, world: run_with(world, world.flow(), pool=pool),
+    Param: lambda param, world: run_with(world, world.flow(params={"p": param})),
+}
 
 
 def run(flow: Flow, world: World) -> None:
@@ -482,74 +496,111 @@ def has_default(target: Target, parameter: str) -> bool:
 # What a step returns, raises and calls
 
 
-def returning(make: Callable[[], Any]) -> dict[str, Callable[[World, Flow], object]]:
-    """Ways in which a value comes out of a step, or from one step to another."""
+Make = Callable[[], Any]
+Declare = Callable[["World", Flow], object]
 
-    class Polled(Execution):
+
+def gives(flow: Flow, make: Make) -> PythonExecution:
+    return PythonExecution("gives", flow, make)
+
+
+def to_bash(make: Make) -> Declare:
+    return lambda world, flow: BashExecution(
+        "takes", flow, 'printf %s "$X"', {"X": gives(flow, make).output}
+    )
+
+
+def to_inputs(make: Make) -> Declare:
+    def declare(world: World, flow: Flow) -> None:
+        takes = PythonExecution("takes", flow, lambda context: context.inputs["gives"])
+        gives(flow, make) >> takes
+
+    return declare
+
+
+def from_a_branch(make: Make) -> Declare:
+    return lambda world, flow: (
+        BranchExecution("gives", flow, make) >> PythonExecution("b", flow, lambda: 1)
+    )
+
+
+def from_a_coroutine(make: Make) -> Declare:
+    async def later() -> Any:
+        return make()
+
+    return lambda world, flow: PythonExecution("gives", flow, later)
+
+
+def annotated(make: Make) -> Declare:
+    def given() -> list[dict[str, int]]:
+        return make()
+
+    def taken(value: list[dict[str, int]]) -> Any:
+        return value
+
+    return lambda world, flow: PythonExecution(
+        "takes", flow, taken, [PythonExecution("gives", flow, given)]
+    )
+
+
+def of_a_run(make: Make) -> Declare:
+    class Done(Execution):
         poll_interval = 0.001
 
         def run(self, context: Context) -> Any:
             return make()
 
         def check(self, context: Context) -> Any:
-            return make() if not hasattr(context, "asked") else True
-
-    class Done(Polled):
-        def check(self, context: Context) -> bool:
             return True
 
-    async def later() -> Any:
-        return make()
-
-    def step(flow: Flow, name: str = "gives") -> PythonExecution:
-        return PythonExecution(name, flow, make)
-
-    def to_a_step(world: World, flow: Flow) -> None:
-        PythonExecution("takes", flow, lambda value: value, [step(flow)])
-
-    def to_a_part(world: World, flow: Flow) -> None:
-        PythonExecution("takes", flow, lambda value: value, [step(flow).output["k"][0]])
-
-    def to_bash(world: World, flow: Flow) -> None:
-        BashExecution("takes", flow, 'printf %s "$X"', {"X": step(flow).output})
-
-    def to_a_map(world: World, flow: Flow) -> None:
-        MapExecution("takes", flow, lambda item: item, step(flow))
-
-    def to_a_child(world: World, flow: Flow) -> None:
-        FlowExecution("takes", flow, world.plain, {"p": step(flow)})
-
-    def to_inputs(world: World, flow: Flow) -> None:
-        step(flow) >> PythonExecution("takes", flow, lambda context: context.inputs["gives"])
-
-    def annotated(world: World, flow: Flow) -> None:
-        def gives() -> list[dict[str, int]]:
-            return make()
-
-        def takes(value: list[dict[str, int]]) -> Any:
-            return value
-
-        PythonExecution("takes", flow, takes, [PythonExecution("gives", flow, gives)])
-
-    return {
-        "from a step": lambda world, flow: step(flow),
-        "to a step": to_a_step,
-        "to a part": to_a_part,
-        "to bash": to_bash,
-        "to a map": to_a_map,
-        "from a map": lambda world, flow: MapExecution("m", flow, lambda _: make(), [1, 2]),
-        "to a child": to_a_child,
-        "to inputs": to_inputs,
-        "from a branch": lambda world, flow: (
-            BranchExecution("gives", flow, make) >> PythonExecution("b", flow, lambda: 1)
-        ),
-        "from a coroutine": lambda world, flow: PythonExecution("gives", flow, later),
-        "annotated": annotated,
-        "of a run": lambda world, flow: Done("gives", flow),
-    }
+    return lambda world, flow: Done("gives", flow)
 
 
-WAYS_OUT = list(returning(object))
+def of_a_check(make: Make) -> Declare:
+    class Polled(Execution):
+        poll_interval = 0.001
+
+        def run(self, context: Context) -> list[int]:
+            self.times = 0
+            return []
+
+        def check(self, context: Context) -> Any:
+            self.times += 1
+            return make() if self.times < 3 else True
+
+    return lambda world, flow: Polled("gives", flow)
+
+
+WAYS_OUT: dict[str, Callable[[Make], Declare]] = {
+    "from a step": lambda make: lambda world, flow: gives(flow, make),
+    "to a step": lambda make: (
+        lambda world, flow: PythonExecution("takes", flow, lambda value: value, [gives(flow, make)])
+    ),
+    "to a part": lambda make: (
+        lambda world, flow: PythonExecution(
+            "takes", flow, lambda value: value, [gives(flow, make).output["k"][0]]
+        )
+    ),
+    "to bash": to_bash,
+    "to a map": lambda make: (
+        lambda world, flow: MapExecution("takes", flow, lambda item: item, gives(flow, make))
+    ),
+    "from a map": lambda make: (
+        lambda world, flow: MapExecution(
+            "gives", flow, lambda _: make(), PythonExecution("of", flow, lambda: [1, 2])
+        )
+    ),
+    "to a child": lambda make: (
+        lambda world, flow: FlowExecution("takes", flow, world.plain, {"p": gives(flow, make)})
+    ),
+    "to inputs": to_inputs,
+    "from a branch": from_a_branch,
+    "from a coroutine": from_a_coroutine,
+    "annotated": annotated,
+    "of a run": of_a_run,
+    "of a check": of_a_check,
+}
+"""Ways in which a value comes out of a step, or from one step to another."""
 
 
 def play(world: World, declare: Callable[[World, Flow], object]) -> None:
@@ -602,7 +653,7 @@ def test_whatever_a_step_gives_another_flow_ends(
     tmp_path: Path, kind: str, executor: str, way: str
 ) -> None:
     cases = {
-        name: returning(make)[way]
+        name: WAYS_OUT[way](make)
         for name, make in HOSTILE.items()
         if name in some_of(HOSTILE, way, kind, 3)
     }

@@ -30,7 +30,6 @@ from oautom import (
     EngineError,
     Flow,
     FlowExecution,
-    InvalidHistoryError,
     MapExecution,
     MemoryEventLog,
     OAutom,
@@ -173,23 +172,27 @@ def places(path: Path) -> list[Place]:
 
     def watch(frame: FrameType, event: str, _: object) -> None:
         if event == "call" and threading.current_thread().name == DRIVER:
-            module = frame.f_globals.get("__name__", "")
-            if is_of_engine(module):
-                found[Place(module, frame.f_code.co_qualname)] = None
+            place = Place(frame.f_globals.get("__name__", ""), frame.f_code.co_qualname)
+            if place not in found and is_of_engine(place.module):
+                with suppress(Exception):  # what is being made has no attributes yet
+                    if concerns(tuple(frame.f_locals.values())):
+                        found[place] = None
 
     threading.setprofile(watch)
     try:
         with OAutom(OAutomMode.background, log=path, max_workers=4) as app:
             flow = declare(app)
             assert set(all_played(app, flow).values()) == {"success"}
-            app.start(flow, {"n": 3}, vect_id="open").cancel()
+            cancelled = app.start(flow, {"n": 3}, vect_id="cancelled")
+            cancelled.cancel()
+            assert cancelled.wait(SECONDS) == "cancelled"
             app.start(flow, {"n": 3}, vect_id="left")
         with OAutom(OAutomMode.background, log=path, max_workers=4) as app:
             declare(app)
             app.recover()
             assert brought_to_end(app.vect("left")) == "success"
-            app.vect("open").retry()
-            assert brought_to_end(app.vect("open")) == "success"
+            app.vect("cancelled").retry()
+            assert brought_to_end(app.vect("cancelled")) == "success"
     finally:
         threading.setprofile(None)
     return [place for place in found if can_be_planted(place)]
@@ -319,10 +322,10 @@ def check_next_life(path: Path) -> None:
 def test_a_bug_for_one_vect_harms_no_other_and_the_next_life_goes_on(
     tmp_path: Path, kept: Kept, times: float
 ) -> None:
-    """In the short form, each place has its turn in one of the two tests."""
+    """In the short form, some of the places have their turn, others in each of the two tests."""
     found = places(tmp_path / "watched.db")
     assert len(found) > 20
-    mine = found if IS_LONG else found[times == 1 :: 2]
+    mine = found if IS_LONG else found[times == 1 :: 4]
     harm = {}
     for number, place in enumerate(mine):
         if told := harm_of(place, times, tmp_path / f"{number}.db", kept):
@@ -365,20 +368,6 @@ CREATED = ("vect.created", None, None, "pending", None, GRAPH)
 STARTED = ("vect.started", None, "pending", "running", None, {})
 BEGUN = ("step.started", "first", "pending", "running", 1, {})
 SENSELESS: dict[str, Rows] = {
-    "no graph": [("vect.created", None, None, "pending", None, {"params": {}})],
-    "no data at all": [("vect.created", None, None, "pending", None, {})],
-    "a graph that is none": [("vect.created", None, None, "pending", None, GRAPH | {"graph": 7})],
-    "a graph in a circle": [
-        ("vect.created", None, None, "pending", None, GRAPH | {"graph": {"a": ["b"], "b": ["a"]}})
-    ],
-    "parameters that are none": [
-        ("vect.created", None, None, "pending", None, GRAPH | {"params": [1]}),
-        STARTED,
-    ],
-    "options that are none": [
-        ("vect.created", None, None, "pending", None, GRAPH | {"options": {"first": 7}}),
-        STARTED,
-    ],
     "a trigger rule of a newer version": [
         (
             *("vect.created", None, None, "pending", None),
@@ -465,8 +454,8 @@ def senseless(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     with OAutom(log=path, executor="inline") as app:
         app.run(small(app), {"n": 3}, vect_id="before")
     write(path, SENSELESS[request.param])
-    with closing(SqliteEventLog(path, read_only=True)) as log, suppress(InvalidHistoryError):
-        log.verify()
+    with closing(SqliteEventLog(path, read_only=True)) as log:
+        assert len(list(log.read())) == log.last_seq
     return path
 
 
