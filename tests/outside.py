@@ -106,7 +106,8 @@ def orphans(ticks: Iterable[Sequence[Event]]) -> list[tuple[int, str]]:
         for event in tick:
             if event.name == "vect.created" and "parent" in event.data:
                 parents[event.vect] = tuple(event.data["parent"])
-            states[event.vect, event.step] = event.dest, event.attempt
+            if event.name != "step.late_result":  # it moves nothing
+                states[event.vect, event.step] = event.dest, event.attempt
         for child, (parent, step, attempt) in parents.items():
             is_open = states[child, None][0] not in VECT_ENDS
             if is_open and states.get((parent, step)) not in (None, ("running", attempt)):

@@ -276,7 +276,7 @@ def look(app: OAutom, watched: Watched, vect: Vect, *, lists: bool = False) -> N
         said = in_time(vect.explain, name)
         is_over = vects[vect.id].steps[name].state in STEP_ENDS
         assert said.startswith(f"`{name}` ")
-        assert is_over or not any(f"`{name}` {end}" in said for end in ("succeeded", "failed at"))
+        assert is_over or not any(f"`{name}` {end}" in said for end in ("succeeded", "failed at "))
 
 
 def test_all_that_a_vect_shows_is_looked_at_here() -> None:
