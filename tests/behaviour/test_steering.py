@@ -595,6 +595,25 @@ def test_a_cancel_before_anything_has_moved_is_committed(foreground: OAutom, log
     check(log)
 
 
+def test_a_pause_before_anything_has_moved_holds(app: OAutom, log: Log) -> None:
+    calls, gate = list[str](), Gate()
+    PythonExecution("step", Flow("flow", app), lambda: calls.append("a step"))
+    in_time(app.start, one_step(app, "other", gate))
+    for _ in range(20):  # in the background, it may have begun
+        vect = app.start("flow")
+        in_time(vect.pause)
+        assert {"vect.paused", "vect.succeeded"} & {*names_of(log, vect)}
+        before = len(calls)
+        with suppress(TimeoutError):
+            vect.wait(0.02)
+        assert vect.state in ("paused", "success")
+        assert len(calls) == before or "vect.paused" not in names_of(log, vect)
+        in_time(vect.resume)
+        assert vect.wait(SECONDS) == "success"
+    gate.opened.set()
+    check(log)
+
+
 def test_an_inline_step_that_listens_is_told_at_once_by_another_thread(
     new_app: NewApp, log: Log, mode: OAutomMode
 ) -> None:
@@ -1103,6 +1122,31 @@ def test_the_slot_of_a_function_that_is_not_wanted_is_free_when_it_is_gone(
     assert second.wait(SECONDS) == "success"
     assert first.wait(SECONDS) == ("cancelled" if how == "cancel" else "failed")
     check(log)
+
+
+def test_the_slot_of_a_function_that_an_app_has_left_at_work_is_taken_in_the_next_one(
+    tmp_path: Path,
+) -> None:
+    """In the same program: what it does, it goes on to do, whichever app is open."""
+    deaf, calls = Stubborn(listens=False), list[str]()
+
+    def life() -> tuple[OAutom, Flow]:
+        app, pool = OAutom(OAutomMode.background, log=tmp_path / "runs.db"), Pool("narrow", 1)
+        one_step(app, "first", deaf, pool=pool)
+        return app, one_step(app, "second", lambda: calls.append("a"), pool=pool)
+
+    app, _ = life()
+    app.start("first", vect_id="one")
+    assert deaf.reached.wait(SECONDS)
+    in_time(app.close)
+    app, second = life()
+    vect = in_time(app.start, second)
+    try:
+        assert stays_so(lambda: calls == [])
+    finally:
+        deaf.opened.set()
+    assert vect.wait(SECONDS) == "success"
+    in_time(app.close)
 
 
 # Children

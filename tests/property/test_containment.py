@@ -56,8 +56,11 @@ BAD = "bad"
 """Id of the Vect for which the engine has a bug."""
 VECTS = ("good 1", BAD, "good 2")
 
-OUTSIDE = {"tick", "drive", "serve_until_idle", "put", "close", "check_thread", "have_all_look"}
-"""What calls that which is contained, or is of no Vect: nobody could contain a bug there."""
+OUTSIDE = {
+    *("tick", "drive", "serve_until_idle", "put", "close", "check_thread", "have_all_look"),
+    *("_attempt", "_perform", "_tell_all"),
+}
+"""What goes through all Vects, or is of none: a bug there is of no single one."""
 OF_THE_LOG = ("oautom.events.",)
 """Modules of logs: one that raises is a log that cannot be written."""
 NOT_OF_THE_LOG = ("oautom.events.fold", "oautom.events.signals", "oautom.events.event")
@@ -501,11 +504,20 @@ def test_a_vect_whose_events_make_no_sense_stops_nothing_else(
                 assert in_time(app.vect("before").status)["state"] == "success"
                 assert "before" in [vect.id for vect in in_time(app.vects)]
             assert in_time(app.status, "other")["state"] == "success"
-            assert in_time(app.logs)
             gone = in_time(app.prune, older_than=timedelta(0))
             assert "other" in {vect.flow for vect in gone}
             assert in_time(app.run, "other").state == "success"
             assert in_time(app.vects, "other")
+
+
+def test_the_others_are_listed_beside_one_whose_events_make_no_sense(senseless: Path) -> None:
+    with OAutom(OAutomMode.background, log=senseless) as app:
+        small(app)
+        in_time(app.recover)
+        assert in_time(app.run, "other").state == "success"
+        assert "before" in [status["id"] for status in in_time(app.logs)]
+        assert "before" in [vect.id for vect in in_time(app.vects, "flow")]
+        assert "before" in [vect.id for vect in in_time(app.vects, state="success")]
 
 
 def test_it_is_told_once_and_can_be_got_rid_of(senseless: Path) -> None:
