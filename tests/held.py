@@ -1,0 +1,143 @@
+"""Calls that must return in time, and logs whose commits wait until the test lets them through."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, Generic, TypeVar
+
+from oautom import Event, MemoryEventLog
+from oautom.events.sqlite import SqliteEventLog
+
+T = TypeVar("T")
+
+SECONDS = 10.0
+"""Within which a call must return; on a loaded machine much is slow."""
+A_MOMENT = 0.15
+"""What has not happened within this, though it could, is held to be waiting."""
+
+
+class Call(Generic[T]):
+    """A call on a thread of its own, which may take its time."""
+
+    def __init__(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> None:
+        self._future: Future[T] = Future()
+        self._what = getattr(function, "__qualname__", repr(function))
+
+        def make() -> None:
+            try:
+                self._future.set_result(function(*args, **kwargs))
+            except BaseException as error:
+                self._future.set_exception(error)
+
+        threading.Thread(target=make, name=f"call of {self._what}", daemon=True).start()
+
+    def waits(self, seconds: float = A_MOMENT) -> bool:
+        """Whether it has not returned within a moment."""
+        try:
+            self._future.exception(seconds)
+        except TimeoutError:
+            return not self._future.done()
+        return False
+
+    def result(self, seconds: float = SECONDS) -> T:
+        """Return what it has returned, or raise what it has raised; it must be back in time."""
+        assert not self.waits(seconds), f"{self._what}() is not back after {seconds:g} seconds"
+        return self._future.result()
+
+
+def in_time(function: Callable[..., T], *args: Any, seconds: float = SECONDS, **kwargs: Any) -> T:
+    """Make a call that must return in time, on another thread; return or raise what it does."""
+    return Call(function, *args, **kwargs).result(seconds)
+
+
+def until(is_true: Callable[[], object], seconds: float = SECONDS) -> None:
+    """Wait for what other threads and processes do."""
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.002)
+
+
+class Held:
+    """What makes a log one whose commits can be held, can fail, and are remembered.
+
+    Attributes:
+        ticks: What was committed, commit by commit.
+        reached: A commit waits, or has waited.
+        error: What the next commits raise, when they are let through; None for nothing.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ticks: list[list[Event]] = []
+        self.reached = threading.Event()
+        self.error: BaseException | None = None
+        self._turn = threading.Condition()
+        self._is_held = False
+        self._let_through = 0  # how many commits, though it is held
+        self._uncommitted: list[Event] = []
+
+    def hold(self) -> None:
+        """Have commits wait from now on, those of nothing excepted."""
+        with self._turn:
+            self.reached.clear()
+            self._is_held, self._let_through = True, 0
+
+    def let_one(self) -> None:
+        """Let the commit through that waits, or comes next."""
+        with self._turn:
+            self.reached.clear()
+            self._let_through += 1
+            self._turn.notify_all()
+
+    def free(self) -> None:
+        """Let all commits through."""
+        with self._turn:
+            self._is_held = False
+            self._turn.notify_all()
+
+    def _wait_for_turn(self) -> None:
+        def is_let_through() -> bool:
+            return not self._is_held or self._let_through > 0
+
+        with self._turn:
+            if not is_let_through():
+                self.reached.set()
+                is_in_time = self._turn.wait_for(is_let_through, 3 * SECONDS)
+                assert is_in_time, "the test has left the commit waiting"
+            self._let_through -= self._is_held
+
+    @property
+    def uncommitted(self) -> list[Event]:
+        """What has been appended since the last commit."""
+        return list(self._uncommitted)
+
+    def append(self, sender: object, event: Event) -> None:
+        super().append(sender, event)  # type: ignore[misc] # of the log that it is mixed with
+        self._uncommitted.append(event)
+
+    def commit(self) -> Sequence[Event]:
+        if self._uncommitted:
+            self._wait_for_turn()
+            if self.error is not None:
+                raise self.error
+        committed: Sequence[Event] = super().commit()  # type: ignore[misc] # as above
+        self._uncommitted.clear()
+        if committed:
+            self.ticks.append(list(committed))
+        return committed
+
+    def discard(self) -> object:
+        self._uncommitted.clear()
+        return super().discard()  # type: ignore[misc] # as above
+
+
+class HeldLog(Held, MemoryEventLog):
+    """One in memory."""
+
+
+class HeldFile(Held, SqliteEventLog):
+    """One in a file."""

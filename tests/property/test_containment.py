@@ -1,0 +1,561 @@
+"""A bug of the engine's own, or a Vect whose events make no sense, harms no other Vect.
+
+Bugs are planted in each function that the thread which drives calls in a run without bugs: found by
+watching one, so that a new function has its turn by itself. Each raises for one Vect only.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import msgspec
+import pytest
+
+from oautom import (
+    ApprovalExecution,
+    Context,
+    EngineError,
+    Flow,
+    FlowExecution,
+    MapExecution,
+    MemoryEventLog,
+    OAutom,
+    OAutomError,
+    OAutomMode,
+    Pool,
+    PythonExecution,
+    RetryPolicy,
+    SqliteEventLog,
+    Vect,
+    VectStateError,
+    WaitExecution,
+)
+from oautom.events import replay
+from oautom.events.jsonl import Line
+from oautom.states import VECT_ENDS
+from oautom.testing import check_history
+from tests.held import SECONDS, Call, in_time
+
+IS_LONG = bool(os.environ.get("OAUTOM_CRASH_LONG"))
+DRIVER = "oautom-scheduler"
+BUG = "this is a bug in oautom"
+BAD = "bad"
+"""Id of the Vect for which the engine has a bug."""
+VECTS = ("good 1", BAD, "good 2")
+
+OUTSIDE = {
+    *("tick", "drive", "serve_until_idle", "put", "close", "check_thread", "have_all_look"),
+    *("_attempt", "_perform", "_tell_all"),
+}
+"""What goes through all Vects, or is of none: a bug there is of no single one."""
+OF_THE_LOG = ("oautom.events.",)
+"""Modules of logs: one that raises is a log that cannot be written."""
+NOT_OF_THE_LOG = ("oautom.events.fold", "oautom.events.signals", "oautom.events.event")
+
+
+class PlantedError(Exception):
+    """The bug."""
+
+
+@pytest.fixture(autouse=True)
+def _silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Show no traceback of a bug that was planted."""
+    monkeypatch.setattr(logging.getLogger("oautom"), "propagate", False)
+
+
+class Kept(logging.Handler):
+    """What the engine has told the program's log."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+    @property
+    def text(self) -> str:
+        formatter = logging.Formatter()
+        return "\n".join(formatter.format(record) for record in self.records)
+
+
+@pytest.fixture
+def kept() -> Iterator[Kept]:
+    kept, logger = Kept(), logging.getLogger("oautom.scheduler")
+    logger.addHandler(kept)
+    yield kept
+    logger.removeHandler(kept)
+
+
+def declare(app: OAutom) -> Flow:
+    """A flow that has a bit of everything, so that most of the engine has its part in it."""
+
+    def flaky(context: Context) -> int:
+        if context.attempt == 1:
+            raise ValueError("not yet")
+        return 1
+
+    def late(context: Context) -> None:
+        context.cancelled.wait(SECONDS)
+
+    inner = Flow("inner", app, max_active_vects=9)
+    PythonExecution("leaf", inner, lambda: 1)
+    flow = Flow("flow", app, params={"n": int}, max_active_vects=9)
+    first = PythonExecution("first", flow, lambda n: list(range(n)), [flow.param("n")])
+    each = MapExecution("each", flow, lambda item: item + 1, first, max_parallel=2)
+    again = RetryPolicy(max_attempts=2, delay=0, jitter=0)
+    unsteady = PythonExecution("flaky", flow, flaky, retry=again, pool=Pool("narrow", 1))
+    slow = PythonExecution("late", flow, late, timeout=0.01, allow_failure=True)
+    wait = WaitExecution("wait", flow, seconds=0.01)
+    gate = ApprovalExecution("gate", flow, "go on?")
+    child = FlowExecution("child", flow, inner)
+    last = PythonExecution("last", flow, sum, [each], trigger_rule="all_done", priority=1)
+    last.depends(unsteady, slow, wait, gate, child)
+    return flow
+
+
+def play(app: OAutom, flow: Flow, name: str) -> str:
+    """Start a Vect, do this and that to it, and bring it to its end; return how that was."""
+    try:
+        vect = app.start(flow, {"n": 3}, vect_id=name)
+        vect.pause()
+        vect.resume()
+        return brought_to_end(vect)
+    except EngineError as error:
+        return f"EngineError: {error}"
+
+
+def brought_to_end(vect: Vect) -> str:
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        with suppress(VectStateError):
+            if vect.steps["gate"].state == "running":
+                vect.approve("gate", "Ada")
+        with suppress(TimeoutError):
+            return vect.wait(0.01)
+    raise AssertionError(f"{vect} does not end: {vect.steps}")
+
+
+def all_played(app: OAutom, flow: Flow) -> dict[str, str]:
+    calls = {name: Call(play, app, flow, name) for name in VECTS}
+    return {name: call.result(2 * SECONDS) for name, call in calls.items()}
+
+
+# Where bugs are planted
+
+
+class Place(NamedTuple):
+    """A function of the engine."""
+
+    module: str
+    name: str
+
+
+def is_of_engine(module: str) -> bool:
+    is_of_log = module.startswith(OF_THE_LOG) and module not in NOT_OF_THE_LOG
+    return module.startswith("oautom.") and not is_of_log
+
+
+def places(path: Path) -> list[Place]:
+    """Watch a run and the next one, and return what the thread that drives has called."""
+    found: dict[Place, None] = {}
+
+    def watch(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and threading.current_thread().name == DRIVER:
+            place = Place(frame.f_globals.get("__name__", ""), frame.f_code.co_qualname)
+            if place not in found and is_of_engine(place.module):
+                with suppress(Exception):  # what is being made has no attributes yet
+                    if concerns(tuple(frame.f_locals.values())):
+                        found[place] = None
+
+    threading.setprofile(watch)
+    try:
+        with OAutom(OAutomMode.background, log=path, max_workers=4) as app:
+            flow = declare(app)
+            assert set(all_played(app, flow).values()) == {"success"}
+            cancelled = app.start(flow, {"n": 3}, vect_id="cancelled")
+            cancelled.cancel()
+            assert cancelled.wait(SECONDS) == "cancelled"
+            app.start(flow, {"n": 3}, vect_id="left")
+        with OAutom(OAutomMode.background, log=path, max_workers=4) as app:
+            declare(app)
+            app.recover()
+            assert brought_to_end(app.vect("left")) == "success"
+            app.vect("cancelled").retry()
+            assert brought_to_end(app.vect("cancelled")) == "success"
+    finally:
+        threading.setprofile(None)
+    return [place for place in found if can_be_planted(place)]
+
+
+def can_be_planted(place: Place) -> bool:
+    *_, name = place.name.split(".")
+    is_special = name.startswith("__") and name != "__init__"
+    if "<" in place.name or is_special or name in OUTSIDE:
+        return False
+    return inspect.isfunction(inspect.getattr_static(owner_of(place), name, None))
+
+
+def owner_of(place: Place) -> Any:
+    owner: Any = sys.modules[place.module]
+    for name in place.name.split(".")[:-1]:
+        owner = getattr(owner, name)
+    return owner
+
+
+def concerns(value: object, depth: int = 3) -> bool:
+    """Whether something that a function was given has to do with the Vect."""
+    if isinstance(value, str):
+        return value == BAD
+    if depth == 0 or value is None or isinstance(value, int | float | bytes | Flow | Mapping):
+        return False
+    if isinstance(value, tuple | list) and any(concerns(each, depth - 1) for each in value[:9]):
+        return True
+    for name in ("id", "vect", "vect_id", "key", "run", "state", "model", "context"):
+        if concerns(getattr(value, name, None), depth - 1):
+            return True
+    return False
+
+
+class Bug:
+    """A function that raises instead of doing its work.
+
+    Args:
+        function: What it does otherwise.
+        times: How often it raises.
+    """
+
+    def __init__(self, function: Callable[..., Any], times: float) -> None:
+        self.function, self.times, self.raised = function, times, 0
+
+    def call(self, *args: Any, **options: Any) -> Any:
+        is_here = threading.current_thread().name == DRIVER
+        if is_here and self.raised < self.times and concerns((*args, *options.values())):
+            self.raised += 1
+            raise PlantedError(f"a bug in {self.function.__qualname__}")
+        return self.function(*args, **options)
+
+
+def plant(place: Place, times: float, patch: pytest.MonkeyPatch) -> Bug:
+    """Have a function raise, wherever it is called from."""
+    owner, name = owner_of(place), place.name.split(".")[-1]
+    bug = Bug(inspect.getattr_static(owner, name), times)
+
+    def function(*args: Any, **options: Any) -> Any:
+        return bug.call(*args, **options)
+
+    patch.setattr(owner, name, function)
+    for module in [each for key, each in sys.modules.items() if key.startswith("oautom")]:
+        for other, value in list(vars(module).items()):
+            if value is bug.function:
+                patch.setattr(module, other, function)
+    return bug
+
+
+def harm_of(place: Place, times: float, path: Path, kept: Kept) -> str:
+    """Return what a bug has done that it must not; nothing if all is well."""
+    kept.records.clear()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            bug = plant(place, times, patch)
+            app = OAutom(OAutomMode.background, log=path, max_workers=4)
+            flow = declare(app)
+            ends = all_played(app, flow)
+            assert [ends[name] for name in VECTS if name != BAD] == ["success"] * 2, ends
+            check_bad(app, ends[BAD], bug, kept)
+            later = in_time(app.start, flow, {"n": 1}, vect_id="later")
+            assert in_time(brought_to_end, later, seconds=2 * SECONDS) == "success"
+            in_time(app.close)
+        check_next_life(path)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"[:400]
+    return ""
+
+
+def check_bad(app: OAutom, end: str, bug: Bug, kept: Kept) -> None:
+    """Check that the Vect has ended all the same, or is stranded, and said so."""
+    if end == "success":
+        return
+    assert bug.raised, end
+    assert end.startswith("EngineError"), end
+    assert BUG in end
+    assert "PlantedError" in kept.text, "the traceback is not in the program's log"
+    events = [event for event in app.log.read() if event.vect == BAD]
+    if not events:
+        return
+    vect = app.vect(BAD)
+    committed = replay(events)[BAD]
+    assert vect.state == committed.state
+    assert {step.name: step.state for step in vect.steps.values()} == {
+        step.name: step.state for step in committed.steps.values()
+    }
+    with pytest.raises(EngineError, match=BUG):  # told to everybody, and at once
+        in_time(vect.wait, 5)
+
+
+def check_next_life(path: Path) -> None:
+    """Check that what was stranded goes on when there is no bug."""
+    with closing(SqliteEventLog(path, synchronous="NORMAL")) as log:
+        check_history(log.read())
+        app = OAutom(OAutomMode.background, log=log, max_workers=4)
+        flow = declare(app)
+        in_time(app.recover)
+        assert play(app, flow, BAD) == "success"
+        in_time(app.close)
+        check_history(log.read())
+        done = [(e.vect, e.step) for e in log.read() if e.name == "step.succeeded"]
+        assert len(done) == len(set(done)), "a step that had succeeded has run again"
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("times", [1, float("inf")], ids=["once", "always"])
+def test_a_bug_for_one_vect_harms_no_other_and_the_next_life_goes_on(
+    tmp_path: Path, kept: Kept, times: float
+) -> None:
+    """In the short form, some of the places have their turn, others in each of the two tests."""
+    found = places(tmp_path / "watched.db")
+    assert len(found) > 20
+    mine = found if IS_LONG else found[times == 1 :: 4]
+    harm = {}
+    for number, place in enumerate(mine):
+        if told := harm_of(place, times, tmp_path / f"{number}.db", kept):
+            harm[place] = told
+    assert not harm, "\n".join(f"{'.'.join(place)}: {told}" for place, told in harm.items())
+
+
+def test_a_bug_with_a_log_that_takes_nothing_back_stops_the_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Older(MemoryEventLog):
+        discard = None  # type: ignore[assignment]
+
+    from oautom import decide
+
+    plant(Place("oautom.decide", "due"), float("inf"), monkeypatch)
+    assert decide
+    app = OAutom(OAutomMode.background, log=Older())
+    flow = declare(app)
+    ends = {}
+    for name in (BAD, "good 1"):
+        try:
+            ends[name] = in_time(play, app, flow, name, seconds=2 * SECONDS)
+        except OAutomError as error:
+            ends[name] = f"{type(error).__name__}: {error}"
+    assert all("Error" in end for end in ends.values()), ends
+    in_time(app.close)
+
+
+# Events that make no sense
+
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+GRAPH: dict[str, Any] = {"params": {"n": 3}, "graph": {"first": [], "last": ["first"]}}
+
+Rows = list[tuple[str, str | None, str | None, str, int | None, dict[str, Any]]]
+"""Events: name, step, source, dest, attempt, data."""
+
+CREATED = ("vect.created", None, None, "pending", None, GRAPH)
+STARTED = ("vect.started", None, "pending", "running", None, {})
+BEGUN = ("step.started", "first", "pending", "running", 1, {})
+SENSELESS: dict[str, Rows] = {
+    "a trigger rule of a newer version": [
+        (
+            *("vect.created", None, None, "pending", None),
+            GRAPH | {"options": {"last": {"trigger_rule": "most_success"}}},
+        ),
+        STARTED,
+        BEGUN,
+    ],
+    "a parent that is none": [
+        ("vect.created", None, None, "pending", None, GRAPH | {"parent": "nobody"}),
+        STARTED,
+    ],
+    "never created": [STARTED],
+    "created twice": [CREATED, STARTED, CREATED],
+    "a step that it has not": [
+        CREATED,
+        STARTED,
+        ("step.started", "other", "pending", "running", 1, {}),
+    ],
+    "an end without a beginning": [
+        CREATED,
+        STARTED,
+        ("step.succeeded", "first", "running", "success", 1, {"output": 1}),
+    ],
+    "another state than it was in": [
+        CREATED,
+        STARTED,
+        ("step.started", "first", "failed", "running", 1, {}),
+    ],
+    "a state of a newer version": [
+        CREATED,
+        STARTED,
+        ("vect.ending", None, "running", "ending", None, {"to": "failed"}),
+    ],
+    "a step event of a newer version": [
+        CREATED,
+        STARTED,
+        BEGUN,
+        ("step.compensating", "first", "running", "compensating", 1, {}),
+    ],
+    "an attempt out of order": [
+        CREATED,
+        STARTED,
+        ("step.started", "first", "pending", "running", 7, {}),
+        ("step.retried", "first", "running", "up_for_retry", 3, {"error": "no", "delay": 1}),
+    ],
+    "a delay that is none": [
+        CREATED,
+        STARTED,
+        BEGUN,
+        ("step.retried", "first", "running", "up_for_retry", 1, {"error": "no", "delay": "soon"}),
+    ],
+    "a failure without an error": [
+        CREATED,
+        STARTED,
+        BEGUN,
+        ("step.failed", "first", "running", "failed", 1, {}),
+    ],
+    "a success without an output": [
+        CREATED,
+        STARTED,
+        BEGUN,
+        ("step.succeeded", "first", "running", "success", 1, {}),
+    ],
+    "more after the end": [
+        CREATED,
+        STARTED,
+        ("vect.cancelled", None, "running", "cancelled", None, {"reason": ""}),
+        BEGUN,
+    ],
+    "ended with open steps": [
+        CREATED,
+        STARTED,
+        BEGUN,
+        ("vect.succeeded", None, "running", "success", None, {}),
+    ],
+}
+
+
+@pytest.fixture(params=SENSELESS)
+def senseless(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A log in a file, all whole, with a Vect whose events make no sense between two good ones."""
+    path = tmp_path / "runs.db"
+    with OAutom(log=path, executor="inline") as app:
+        app.run(small(app), {"n": 3}, vect_id="before")
+    write(path, SENSELESS[request.param])
+    with closing(SqliteEventLog(path, read_only=True)) as log:
+        assert len(list(log.read())) == log.last_seq
+    return path
+
+
+def write(path: Path, rows: Rows) -> None:
+    """Write rows behind those of a log, with the checksums that they should have."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        ((seq, crc),) = connection.execute(
+            "SELECT seq, crc FROM events ORDER BY seq DESC LIMIT 1"
+        ).fetchall()
+        for name, step, source, dest, attempt, data in rows:
+            seq += 1
+            time_of = (NOON + timedelta(seconds=seq)).isoformat()
+            place = ("flow", BAD, step, attempt, name, source, dest)
+            line = Line(seq, time_of, *place, msgspec.Raw(msgspec.json.encode(data)))
+            crc = crc32(line.encode(), crc)
+            row = (seq, time_of, *place, bytes(line.data).decode(), crc)
+            connection.execute(f"INSERT INTO events VALUES ({', '.join('?' * len(row))})", row)
+
+
+def small(app: OAutom) -> Flow:
+    flow = Flow("flow", app, params={"n": int}, max_active_vects=9)
+    PythonExecution("first", flow, lambda: 1) >> PythonExecution("last", flow, lambda: 2)
+    other = Flow("other", app, max_active_vects=9)
+    PythonExecution("x", other, lambda: 42)
+    ApprovalExecution("gate", Flow("gated", app), "go on?")
+    return flow
+
+
+@pytest.mark.parametrize("mode", list(OAutomMode), ids=str)
+def test_a_vect_whose_events_make_no_sense_stops_nothing_else(
+    senseless: Path, mode: OAutomMode
+) -> None:
+    for life in range(2):
+        with OAutom(mode, log=senseless) as app:
+            flow = small(app)
+            in_time(app.recover)
+            assert in_time(app.run, "other").state == "success"
+            assert in_time(app.run, flow, {"n": 1}).state == "success"
+            gated = in_time(app.start, "gated")
+            in_time(gated.cancel)
+            assert gated.wait(SECONDS) == "cancelled"
+            if life == 0:
+                assert in_time(app.vect("before").status)["state"] == "success"
+                assert "before" in [vect.id for vect in in_time(app.vects)]
+            assert in_time(app.status, "other")["state"] == "success"
+            gone = in_time(app.prune, older_than=timedelta(0))
+            assert "other" in {vect.flow for vect in gone}
+            assert in_time(app.run, "other").state == "success"
+            assert in_time(app.vects, "other")
+
+
+def test_the_others_are_listed_beside_one_whose_events_make_no_sense(senseless: Path) -> None:
+    with OAutom(OAutomMode.background, log=senseless) as app:
+        small(app)
+        in_time(app.recover)
+        assert in_time(app.run, "other").state == "success"
+        assert "before" in [status["id"] for status in in_time(app.logs)]
+        assert "before" in [vect.id for vect in in_time(app.vects, "flow")]
+        assert "before" in [vect.id for vect in in_time(app.vects, state="success")]
+
+
+def test_it_is_told_once_and_can_be_got_rid_of(senseless: Path) -> None:
+    kept, logger = Kept(), logging.getLogger("oautom")
+    logger.addHandler(kept)
+    try:
+        with OAutom(OAutomMode.background, log=senseless) as app:
+            small(app)
+            in_time(app.recover)
+            for _ in range(3):
+                assert in_time(app.run, "other").state == "success"
+            told = [each for each in kept.records if BAD in repr(each.getMessage())]
+            is_over = any(v.id == BAD and v.state in VECT_ENDS for v in app.log.vects())
+            assert len(told) == (0 if is_over and not told else 1)
+            try:
+                vect = in_time(app.vect, BAD)
+                in_time(vect.cancel, "it makes no sense")
+            except OAutomError:
+                assert is_over or "never created" in repr(SENSELESS)
+            in_time(app.prune, older_than=timedelta(0))
+            kept.records.clear()
+        with OAutom(OAutomMode.background, log=senseless) as app:
+            small(app)
+            in_time(app.recover)
+            assert in_time(app.run, "other").state == "success"
+            assert BAD not in [
+                entry.id for entry in app.log.vects() if entry.state not in VECT_ENDS
+            ]
+            assert [each for each in kept.records if BAD in repr(each.getMessage())] == []
+    finally:
+        logger.removeHandler(kept)
+
+
+def test_who_waits_for_it_is_told(senseless: Path) -> None:
+    with OAutom(OAutomMode.background, log=senseless) as app:
+        small(app)
+        in_time(app.recover)
+        is_over = any(v.id == BAD and v.state in VECT_ENDS for v in app.log.vects())
+        if not is_over:
+            with pytest.raises(OAutomError, match=BAD):
+                in_time(lambda: app.vect(BAD).wait(2))
