@@ -185,7 +185,7 @@ _numbers = itertools.count()
 
 MADE_BY_THE_ENGINE = {
     *("Clock", "Context", "Event", "EventLog", "Plan", "Reference", "Step", "StepFunction"),
-    *("Subscription", "Vect"),
+    *("GivenUp", "Subscription", "Vect"),
 }
 """What nobody else makes: `Clock` and `EventLog` are protocols."""
 NOT_OF_THE_ENGINE = {"OAutomMode", "TriggerRule", "MemoryEventLog", "SystemClock", "Execution"}
@@ -308,6 +308,7 @@ GOOD: dict[str, Callable[[World, Any], Any]] = {
     "WaitExecution.seconds": lambda world, owner: 0,
     "OAutom.plan.days": lambda world, owner: 1,
     "Flow.param.name": lambda world, owner: "p",
+    "Subscription.seq": lambda world, owner: 1,
     "Subscription.timeout": lambda world, owner: 0.001,
 }
 """A good value of each parameter: by itself, with its class, or with its method too."""
