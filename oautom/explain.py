@@ -38,7 +38,8 @@ class Facts(NamedTuple):
         higher: How many of these are of a higher priority.
         poll_interval: Seconds between two calls of its `check`, if the step is polled; else 0.
         child: The state of the Vect that the step runs, if it does; `waiting` before it begins.
-        is_at_work: An earlier attempt of the step was told to stop, and has not ended yet.
+        at_work: The names of the step and of its upstreams of which an earlier attempt was told to
+            stop, and has not ended yet.
     """
 
     failure: str = ""
@@ -52,7 +53,7 @@ class Facts(NamedTuple):
     higher: int = 0
     poll_interval: float = 0.0
     child: str = ""
-    is_at_work: bool = False
+    at_work: frozenset[str] = frozenset()
 
 
 NO_FACTS: Final = Facts()
@@ -126,7 +127,6 @@ class _View(NamedTuple):
     def of(self, name: str) -> _View:
         """Return another step of the same Vect; what is known of one step only is left out."""
         facts = self.facts._replace(ahead=0, higher=0, poll_interval=0.0, child="")
-        facts = facts._replace(is_at_work=False)
         return _View(self.step.vect.steps[name], self.now, facts)
 
     def open_upstreams(self) -> list[str]:
@@ -154,6 +154,11 @@ class _View(NamedTuple):
         """
         allowed = self.step.options.get("max_attempts")
         return f"attempt {number}" + (f" of {allowed + uncounted}" if allowed else "")
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether an earlier attempt has not ended yet."""
+        return self.step.name in self.facts.at_work
 
     @property
     def this_attempt(self) -> str:
@@ -207,8 +212,8 @@ def _due(view: _View) -> str:
     facts = view.facts
     if view.hindrance:
         return f"is due to start, but {view.hindrance}"
-    if facts.is_at_work:
-        return f"waits for the end of its attempt {view.step.attempt}, which is at work still"
+    if view.is_at_work:
+        return _lingering(view)
     if view.step.kind in ANSWERLESS:
         return "is about to start"
     parent = view.step.parent
@@ -229,6 +234,10 @@ def _due(view: _View) -> str:
     if facts.higher:
         others += f", {facts.higher} of a higher priority"
     return f"waits for a worker: {who} taken{others}"
+
+
+def _lingering(view: _View) -> str:
+    return f"waits for the end of its attempt {view.step.attempt}, which is at work still"
 
 
 def _upstreams(view: _View) -> str:
@@ -258,6 +267,8 @@ def _meanwhile(view: _View) -> str:
         return f"itself waits for {listed(names, ' and ', 1)}"
     if view.step.verdict != "start" or view.hindrance:
         return "has not started yet"
+    if view.is_at_work:
+        return _lingering(view)
     if step.kind not in ANSWERLESS and view.full_pool:
         return f"waits for {view.full_pool}"
     if step.kind not in HELD and view.facts.workers:
