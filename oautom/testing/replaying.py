@@ -30,7 +30,6 @@ from oautom.testing.simulation import tell_nobody
 from oautom.values import check_max_workers
 from oautom.vect import Vect
 
-
 _AGES = 1e12
 """Seconds: more than any program was down."""
 
@@ -69,7 +68,8 @@ def assert_replays(
     may come as late as it did, unless the log shows that a worker was free: fewer steps were under
     way than at another time, or than there are workers. Which one starts, and all else, must agree.
     Slots of a pool are taken by other Vects as the log has it, so give the whole log where there
-    are some.
+    are some. An attempt that was cancelled or abandoned keeps its slot until the log tells that it
+    has answered, or needs the slot for another start: of the end of some it tells nothing.
 
     Args:
         log: A log, a Vect, or events.
@@ -127,6 +127,8 @@ class _Replay(MemoryEventLog):
         self._surely_free = surely_free
         self._others = deque(others)  # what the steps of other Vects do that have a pool
         self._slots: dict[tuple[str, str | None], tuple[str, bool]] = {}  # that they have, by step
+        # Of these, attempts that are over, and may be at work still:
+        self._lingering: dict[tuple[str, str | None], int | None] = {}
         self._seconds = 0.0
         self._at = 0  # the next event to hold against
         self._differs: ReplayDiffersError | None = None
@@ -150,11 +152,11 @@ class _Replay(MemoryEventLog):
                 self._go_on()
             command = self._asked_by(event)
             if isinstance(command, Finished):  # no worker is there to tell that it is at work
-                key = (command.vect, command.step, command.attempt)
-                self._scheduler.runner.forget(key)
+                key, runner = (command.vect, command.step, command.attempt), self._scheduler.runner
+                (runner.abandon if "abandoned" in event.data else runner.forget)(key)
             self._scheduler.put(command or Nudge())
             self._catch_up()
-            if self._at == before:
+            if self._at == before and not self._make_room():
                 raise self._difference("nothing")
 
     def _go_on(self) -> None:
@@ -225,16 +227,54 @@ class _Replay(MemoryEventLog):
             before = (then.vect, then.step or "", (then.attempt or 1) - 1)
             self._scheduler.runner.forget(before)
         while self._others and self._others[0][0].seq < next_seq:
-            event, pool, outlives = self._others.popleft()
-            place = (event.vect, event.step)
-            if event.name == "vect.recovered":  # with the program most of its steps have gone
-                for other in [each for each, slot in self._slots.items() if not slot[1]]:
-                    turns.free_slot(self._slots.pop(other)[0], other)
-            elif event.dest == "running":
-                self._slots[place] = (pool, outlives)
-                turns.take_slot(pool, place)
-            elif self._slots.pop(place, None):
-                turns.free_slot(pool, place)
+            self._hear_other(*self._others.popleft())
+
+    def _hear_other(self, event: Event, pool: str, outlives: bool) -> None:
+        place = (event.vect, event.step)
+        if event.name == "vect.recovered":  # with the program most of its steps have gone
+            for other in [each for each, slot in self._slots.items() if not slot[1]]:
+                self._free(other)
+        elif event.name == "step.late_result":
+            if self._lingering.get(place) == event.attempt:
+                self._free(place)
+        elif event.dest == "running":
+            self._lingering.pop(place, None)
+            self._slots[place] = (pool, outlives)
+            self._scheduler.turns.take_slot(pool, place)
+        elif place in self._slots and _is_cut(event):
+            self._lingering[place] = event.attempt
+            self._slots[place] = (pool, False)
+        elif place in self._slots:
+            self._free(place)
+
+    def _free(self, place: tuple[str, str | None]) -> None:
+        """Have a step of another Vect free its slot of a pool."""
+        self._lingering.pop(place, None)
+        self._scheduler.turns.free_slot(self._slots.pop(place)[0], place)
+
+    def _make_room(self) -> bool:
+        """Have a slot freed by an attempt that is over, if the next event needs one; say whether.
+
+        The log tells nothing of the end of an attempt that waited to be polled, or that had not
+        begun.
+        """
+        then, turns = self._then, self._scheduler.turns
+        step = self._run.state.steps.get((then and then.step) or "")
+        if then is None or then.name != "step.started" or step is None or step.kind == "map":
+            return False
+        pool, slots = step.options.get("pool", ("", sys.maxsize))
+        if turns.taken().get(pool, 0) < slots:
+            return False
+        for place in [each for each in self._lingering if self._slots[each][0] == pool]:
+            self._free(place)
+            if turns.taken()[pool] < slots:
+                return True
+        for own in self._run.state.steps.values():
+            if own.options.get("pool", ("",))[0] == pool:
+                turns.set_free(own)
+                if turns.taken()[pool] < slots:
+                    return True
+        return False
 
     def _difference(self, now: str) -> ReplayDiffersError:
         told, seq = "nothing", self._history[-1].seq + 1
@@ -248,7 +288,10 @@ class _Replay(MemoryEventLog):
         then = self._then
         if then is None:
             return 0
-        is_free = then.name == "step.started" or then.seq in self._surely_free
+        if then.name == "step.started":
+            self._make_room()
+            return sys.maxsize
+        is_free = then.seq in self._surely_free
         return sys.maxsize if is_free else 0
 
     def submit(self, work: Work, done: Done) -> None:
@@ -329,9 +372,18 @@ def _in_pools(events: list[Event]) -> list[tuple[Event, str, bool]]:
         is_map = of_step.get("kind") == "map" and event.step == map_of(event.step or "")
         if event.name == "vect.recovered":
             found.append((event, "", False))
+        elif event.name == "step.late_result" and "pool" in of_step and not is_map:
+            found.append((event, of_step["pool"][0], False))
         elif event.source != event.dest and "pool" in of_step and not is_map:
             found.append((event, of_step["pool"][0], of_step.get("kind") == "flow"))
     return found
+
+
+def _is_cut(event: Event) -> bool:
+    """Whether an attempt is over by this that may be at work still."""
+    return event.source == "running" and (
+        event.name == "step.cancelled" or "abandoned" in event.data
+    )
 
 
 def _is_told(event: Event) -> bool:
