@@ -73,6 +73,7 @@ class Known:
         self.due: list[tuple[str, str]] = []  # first come, first served
         self.busy = 0
         self.at_work: set[tuple[str, str, int]] = set()  # attempts that have not answered
+        self.created: set[str] = set()  # those of which the log knows
         self.begun: set[str] = set()
         self.cancelled: set[str] = set()
         self.paused: set[str] = set()

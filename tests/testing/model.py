@@ -32,6 +32,7 @@ class Model(Known):
     def _begin(self, vect: str) -> None:
         if self.state(vect) != "pending":
             return  # it was cancelled before, or has begun in an earlier life
+        self.created.add(vect)
         self.begun.add(vect)
         graph = self.graph_of(vect)
         roots = [step for step, before in graph.items() if not before]
@@ -87,6 +88,7 @@ class Model(Known):
     def cancel(self, vect: str) -> None:
         if self.state(vect) not in ("pending", "running", "paused"):
             return
+        self.created.add(vect)
         self.cancelled.add(vect)
         self.paused.discard(vect)
         for step, state in self.steps[vect].items():
@@ -134,6 +136,9 @@ class Model(Known):
         """The program dies and is run again: what ran is pending, and whoever waited waits anew."""
         self.due, self.busy, self.waiting, self.inbox = [], 0, [], []
         self.at_work = set()
+        for vect in [each for each in self.steps if each not in self.created]:
+            del self.steps[vect], self.params[vect]
+            self.open.discard(vect)
         places = [(vect, step) for vect, states in self.steps.items() for step in states]
         kept = [alarm for alarm in self.alarms if self._is_kept(alarm)]
         self.alarms = sorted(kept, key=lambda alarm: places.index((alarm.vect, alarm.step)))
@@ -317,6 +322,9 @@ class Model(Known):
     def _run_child(self, vect: str, step: str, attempt: int) -> None:
         child = child_of(vect, step, attempt)
         self.at_work.add((vect, step, attempt))
+        if self.steps[vect][step] != "running":  # it was cancelled in the very tick that began it
+            self.inbox.append(partial(self._tell, child, "cancelled"))
+            return
         self.waiting.append(child)
         self._let_children_begin()
 
@@ -333,7 +341,7 @@ class Model(Known):
         if child in self.waiting:
             self.waiting.remove(child)
             self.inbox.append(partial(self._tell, child, "cancelled"))
-        else:
+        elif child in self.steps:
             self.inbox.append(partial(self.cancel, child))
 
     def _note_end(self, vect: str) -> None:
