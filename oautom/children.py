@@ -25,6 +25,8 @@ from oautom.run import Run
 from oautom.scheduler import Scheduler
 from oautom.states import VECT_ENDS
 
+_NOT_BEGUN = "it was cancelled before it began"
+
 
 class Children:
     """Workers that run a flow for each piece of work.
@@ -65,11 +67,17 @@ class Children:
             done(_outcome_of(child), None)
             return
         self._answers[child] = done
-        if found is None:
-            self._waiting.setdefault(child.flow.name, deque()).append(child)
-            self._begin_waiting(child.flow.name)
         reason = f"step '{context.step}' of vect '{context.vect_id}' needs it no more"
-        if not work.on_cancel(partial(self._cancel, child, reason)):
+        with self._lock:  # no cancel comes before it has begun, or waits for room
+            is_wanted = work.on_cancel(partial(self._cancel, child, reason))
+            if found is None and is_wanted:
+                self._waiting.setdefault(child.flow.name, deque()).append(child)
+                self._begin_waiting(child.flow.name)
+        if is_wanted:
+            return
+        if found is None:  # its attempt was over in the very tick that began it
+            self._answers.pop(child)(Outcome(error=_NOT_BEGUN), None)
+        else:
             self._cancel(child, reason)
 
     def _found(self, work: Work, key: Key) -> Run | None:
@@ -119,7 +127,7 @@ class Children:
             queue = self._waiting.get(child.flow.name)
             if queue is not None and child in queue:
                 queue.remove(child)
-                self._answers.pop(child)(Outcome(error="it was cancelled before it began"), None)
+                self._answers.pop(child)(Outcome(error=_NOT_BEGUN), None)
                 return
         self._scheduler.cancel(child, reason)
 

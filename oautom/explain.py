@@ -41,7 +41,8 @@ class Facts(NamedTuple):
         child: The state of the Vect that the step runs, if it does; `waiting` before it begins.
         awaited: The Vects for which the code of the step waits, by their ids.
         is_returning: The code of the step has waited for a Vect, and needs a worker to go on.
-        is_at_work: An earlier attempt of the step was told to stop, and has not ended yet.
+        at_work: The names of the step and of its upstreams of which an earlier attempt was told to
+            stop, and has not ended yet.
     """
 
     failure: str = ""
@@ -57,7 +58,7 @@ class Facts(NamedTuple):
     child: str = ""
     awaited: Sequence[str] = ()
     is_returning: bool = False
-    is_at_work: bool = False
+    at_work: frozenset[str] = frozenset()
 
 
 NO_FACTS: Final = Facts()
@@ -140,7 +141,7 @@ class _View(NamedTuple):
     def of(self, name: str) -> _View:
         """Return another step of the same Vect; what is known of one step only is left out."""
         facts = self.facts._replace(ahead=0, higher=0, poll_interval=0.0, child="")
-        facts = facts._replace(awaited=(), is_returning=False, is_at_work=False)
+        facts = facts._replace(awaited=(), is_returning=False)
         return _View(self.step.vect.steps[name], self.now, facts)
 
     def open_upstreams(self) -> list[str]:
@@ -168,6 +169,11 @@ class _View(NamedTuple):
         """
         allowed = self.step.options.get("max_attempts")
         return f"attempt {number}" + (f" of {allowed + uncounted}" if allowed else "")
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether an earlier attempt has not ended yet."""
+        return self.step.name in self.facts.at_work
 
     @property
     def this_attempt(self) -> str:
@@ -221,8 +227,8 @@ def _due(view: _View) -> str:
     facts = view.facts
     if view.hindrance:
         return f"is due to start, but {view.hindrance}"
-    if facts.is_at_work:
-        return f"waits for the end of its attempt {view.step.attempt}, which is at work still"
+    if view.is_at_work:
+        return _lingering(view)
     if view.step.kind in ANSWERLESS:
         return "is about to start"
     parent = view.step.parent
@@ -245,6 +251,10 @@ def _due(view: _View) -> str:
     if facts.higher:
         others += f", {facts.higher} of a higher priority"
     return f"waits for a worker: {who} taken{others}"
+
+
+def _lingering(view: _View) -> str:
+    return f"waits for the end of its attempt {view.step.attempt}, which is at work still"
 
 
 def _upstreams(view: _View) -> str:
@@ -274,6 +284,12 @@ def _meanwhile(view: _View) -> str:
         return f"itself waits for {listed(names, ' and ', 1)}"
     if view.step.verdict != "start" or view.hindrance:
         return "has not started yet"
+    return _lingering(view) if view.is_at_work else _about_to_start(view)
+
+
+def _about_to_start(view: _View) -> str:
+    """Return what holds a step up that is due to start, and for which another one waits."""
+    step = view.step
     if step.kind not in ANSWERLESS and view.full_pool:
         return f"waits for {view.full_pool}"
     if step.kind not in ANSWERLESS and view.full_flow:

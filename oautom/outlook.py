@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from oautom.events.fold import StepState
 from oautom.executions.base import wrong_interval
 from oautom.explain import Facts
 from oautom.roster import Roster
@@ -42,8 +43,14 @@ class Outlook:
             child=self._state_of_child(run, step),
             awaited=self._waits.vects_of(key),
             is_returning=self._runner.is_returning(key),
-            is_at_work=self._runner.lingers(run.state.steps[step]),
+            at_work=self._at_work(run.state.steps[step]),
         )
+
+    def _at_work(self, step: StepState) -> frozenset[str]:
+        """Return the names of a step and its upstreams of which an earlier attempt is at work."""
+        ups = step.vect.graph.upstreams[step.name] if step.parent is None else [step.parent.name]
+        near = [step, *(step.vect.steps[name] for name in ups)]
+        return frozenset(each.name for each in near if self._runner.lingers(each))
 
     def _state_of_child(self, run: Run, step: str) -> str:
         child = run.state.steps[step].child

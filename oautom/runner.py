@@ -439,6 +439,11 @@ class Runner:
         is_good = outcome.error is None
         return Finished(*task.key, outcome.output) if is_good else self._failed(task, outcome)
 
+    def abandon(self, key: Key) -> None:
+        """Tell an attempt to stop whose end was told in another way, though it is at work still."""
+        if (task := self._tasks.get(key)) is not None:
+            self._kill(task)
+
     def forget(self, key: Key) -> None:
         """Let go of an attempt whose end was told in another way than by an answer."""
         if (task := self._tasks.get(key)) is not None:

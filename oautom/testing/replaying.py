@@ -30,6 +30,9 @@ from oautom.testing.simulation import tell_nobody
 from oautom.values import check_max_workers
 from oautom.vect import Vect
 
+Slot = tuple[str, str | None, Group]
+"""A slot that a step of another Vect has: by Vect and step, and what it is of."""
+
 _AGES = 1e12
 """Seconds: more than any program was down."""
 
@@ -68,7 +71,8 @@ def assert_replays(
     may come as late as it did, unless the log shows that a worker was free: fewer steps were under
     way than at another time, or than there are workers. Which one starts, and all else, must agree.
     Slots of a pool are taken by other Vects as the log has it, so give the whole log where there
-    are some.
+    are some. An attempt that was cancelled or abandoned keeps its slot until the log tells that it
+    has answered, or needs the slot for another start: of the end of some it tells nothing.
 
     Args:
         log: A log, a Vect, or events.
@@ -126,7 +130,9 @@ class _Replay(MemoryEventLog):
         self._surely_free = surely_free
         self._others = deque(others)  # what the steps of other Vects do that have a pool
         # Slots that they have, each by the step and what it is of; and whether it outlives them.
-        self._slots: dict[tuple[str, str | None, Group], bool] = {}
+        self._slots: dict[Slot, bool] = {}
+        # Of these, attempts that are over, and may be at work still:
+        self._lingering: dict[Slot, int | None] = {}
         self.has_loop: bool = history[0].data.get("loop", False)
         self._seconds = 0.0
         self._at = 0  # the next event to hold against
@@ -151,11 +157,11 @@ class _Replay(MemoryEventLog):
                 self._go_on()
             command = self._asked_by(event)
             if isinstance(command, Finished):  # no worker is there to tell that it is at work
-                key = (command.vect, command.step, command.attempt)
-                self._scheduler.runner.forget(key)
+                key, runner = (command.vect, command.step, command.attempt), self._scheduler.runner
+                (runner.abandon if "abandoned" in event.data else runner.forget)(key)
             self._scheduler.put(command or Nudge())
             self._catch_up()
-            if self._at == before:
+            if self._at == before and not self._make_room():
                 raise self._difference("nothing")
 
     def _go_on(self) -> None:
@@ -226,17 +232,60 @@ class _Replay(MemoryEventLog):
             before = (then.vect, then.step or "", (then.attempt or 1) - 1)
             self._scheduler.runner.forget(before)
         while self._others and self._others[0][0].seq < next_seq:
-            event, group, outlives = self._others.popleft()
-            place = (event.vect, event.step, group)
-            if event.name == "vect.recovered":  # with the program most of its steps have gone
-                for other in [each for each, is_kept in self._slots.items() if not is_kept]:
-                    del self._slots[other]
-                    turns.free_slot(other[2], other)
-            elif event.dest == "running":
-                self._slots[place] = outlives
-                turns.take_slot(group, place)
-            elif self._slots.pop(place, None) is not None:
-                turns.free_slot(group, place)
+            self._hear_other(*self._others.popleft())
+
+    def _hear_other(self, event: Event, group: Group, outlives: bool) -> None:
+        slot = (event.vect, event.step, group)
+        if event.name == "vect.recovered":  # with the program most of its steps have gone
+            for other in [each for each, is_kept in self._slots.items() if not is_kept]:
+                self._free(other)
+        elif event.name == "step.late_result":
+            if slot in self._lingering and self._lingering[slot] == event.attempt:
+                self._free(slot)
+        elif event.dest == "running":
+            self._lingering.pop(slot, None)
+            self._slots[slot] = outlives
+            self._scheduler.turns.take_slot(group, slot)
+        elif slot in self._slots and _is_cut(event):
+            self._lingering[slot] = event.attempt
+            self._slots[slot] = False
+        elif slot in self._slots:
+            self._free(slot)
+
+    def _free(self, slot: Slot) -> None:
+        """Have a step of another Vect free its slot."""
+        self._lingering.pop(slot, None)
+        del self._slots[slot]
+        self._scheduler.turns.free_slot(slot[2], slot)
+
+    def _make_room(self) -> bool:
+        """Have slots freed by attempts that are over, if the next event needs one; say whether.
+
+        The log tells nothing of the end of an attempt that waited to be polled, or that had not
+        begun.
+        """
+        then = self._then
+        step = self._run.state.steps.get((then and then.step) or "")
+        if then is None or then.name != "step.started" or step is None or step.kind == "map":
+            return False
+        limits = limits_of(self._flow.name, step.options)
+        made = [self._make_room_in(group, slots) for group, slots in limits]  # in each of them
+        return any(made)
+
+    def _make_room_in(self, group: Group, slots: int) -> bool:
+        turns = self._scheduler.turns
+        if turns.taken().get(group, 0) < slots:
+            return False
+        for slot in [each for each in self._lingering if each[2] == group]:
+            self._free(slot)
+            if turns.taken()[group] < slots:
+                return True
+        for own in self._run.state.steps.values():
+            if group in dict(limits_of(self._flow.name, own.options)):
+                turns.set_free(own)
+                if turns.taken()[group] < slots:
+                    return True
+        return False
 
     def _difference(self, now: str) -> ReplayDiffersError:
         told, seq = "nothing", self._history[-1].seq + 1
@@ -250,7 +299,10 @@ class _Replay(MemoryEventLog):
         then = self._then
         if then is None:
             return 0
-        is_free = then.name == "step.started" or then.seq in self._surely_free
+        if then.name == "step.started":
+            self._make_room()
+            return sys.maxsize
+        is_free = then.seq in self._surely_free
         return sys.maxsize if is_free else 0
 
     def submit(self, work: Work, done: Done) -> None:
@@ -331,10 +383,17 @@ def _in_pools(events: list[Event]) -> list[tuple[Event, Group, bool]]:
         is_map = of_step.get("kind") == "map" and event.step == map_of(event.step or "")
         if event.name == "vect.recovered":
             found.append((event, "", False))
-        elif event.source != event.dest and not is_map:
-            is_kept = of_step.get("kind") == "flow"
+        elif (event.source != event.dest or event.name == "step.late_result") and not is_map:
+            is_kept = of_step.get("kind") == "flow" and event.source != event.dest
             found += [(event, group, is_kept) for group, _ in limits_of(event.flow, of_step)]
     return found
+
+
+def _is_cut(event: Event) -> bool:
+    """Whether an attempt is over by this that may be at work still."""
+    return event.source == "running" and (
+        event.name == "step.cancelled" or "abandoned" in event.data
+    )
 
 
 def _is_told(event: Event) -> bool:

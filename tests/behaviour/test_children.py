@@ -812,6 +812,21 @@ def test_a_step_that_runs_another_flow_now_does_not_take_the_old_child_for_its_o
         check_history(app.log.read())
 
 
+def test_no_child_begins_of_an_attempt_that_is_over_in_the_tick_that_began_it() -> None:
+    app = OAutom()
+    inner = Flow("inner", app)
+    PythonExecution("work", inner, nothing)
+    outer = Flow("outer", app)
+    FlowExecution("runs", outer, inner)
+    vect = app.start(outer)
+
+    app.close()  # it begins, and is cancelled
+
+    assert [vect.id for vect in app.vects()] == [vect.id]
+    assert vect.state == vect.steps["runs"].state == "cancelled"
+    check(app)
+
+
 def test_a_durable_app_that_is_closed_leaves_children_for_the_next_life(
     tmp_path: Path,
 ) -> None:

@@ -66,10 +66,15 @@ class Known:
         self.params: dict[str, dict[str, Any]] = {}
         self.steps: dict[str, dict[str, str]] = {}  # the states, by Vect and step
         self.inbox: list[Callable[[], object]] = []  # what the next tick begins with
-        self.asked: list[Callable[[], object]] = []  # what this tick ends with
+        self.effects: list[Callable[[], object]] = []  # what this tick does when it is committed
+        self.ended: list[str] = []  # Vects that have ended in this tick
+        self.orphans: list[str] = []  # children that their steps need no more
         self.looks: list[tuple[str, str]] = []  # steps of which something may be due
         self.due: list[tuple[str, str]] = []  # first come, first served
         self.busy = 0
+        self.at_work: set[tuple[str, str, int]] = set()  # attempts that have not answered
+        self.created: set[str] = set()  # those of which the log knows
+        self.begun: set[str] = set()
         self.cancelled: set[str] = set()
         self.paused: set[str] = set()
         self.shunned: set[tuple[str, str]] = set()  # not followed by a branch before them
@@ -81,6 +86,7 @@ class Known:
         self.counts: dict[tuple[str, str], int] = {}  # how many items a map has
         self.waiting: list[str] = []  # children for which there is no room yet
         self.open: set[str] = set()  # children that have begun, and of which no end is known
+        self.reopened: set[str] = set()  # children that were retried by themselves
         self.late: set[str] = set()  # children whose time is up
         self.timetable: Timetable | None = None
         self.is_look_due = False  # at what the timetable says
@@ -112,6 +118,8 @@ class Known:
         states = self.steps[vect]
         if vect in self.cancelled:
             return "cancelled"
+        if vect not in self.begun:
+            return "pending"
         if any(state in OPEN for state in states.values()):
             return "paused" if vect in self.paused else "running"
         blamed: set[str] = set()
@@ -145,7 +153,7 @@ class Known:
     def verdict(self, vect: str, step: str, *, of_paused: bool = False) -> str | None:
         """Return what is due for a step: to start, to be blocked or skipped, or nothing."""
         states, is_paused = self.steps[vect], vect in self.paused and not of_paused
-        if states[step] != "pending" or is_paused or vect in self.cancelled:
+        if states[step] != "pending" or is_paused or self.state(vect) in ("pending", "cancelled"):
             return None
         if (over := declared(step)) != step:
             if states[over] == "running":
@@ -180,14 +188,28 @@ class Known:
         pool = self.made[declared(step)].pool
         if pool is None or self.kind(step) in AT_ONCE:
             return True
-        taken = [
-            name
-            for states in self.steps.values()
+        running = {
+            (vect, name)
+            for vect, states in self.steps.items()
             for name, state in states.items()
             if state == "running" and self.kind(name) not in AT_ONCE
-            if self.made[declared(name)].pool == pool
-        ]
+        }
+        holders = running | {attempt[:2] for attempt in self.at_work}
+        taken = [name for _, name in holders if self.made[declared(name)].pool == pool]
         return len(taken) < pool.slots
+
+    def is_wanted(self, vect: str) -> bool:
+        """Whether the attempt runs that has a Vect run; one that was retried is on its own."""
+        if not is_child(vect) or vect in self.reopened:
+            return True
+        parent, step, attempt = vect.rsplit("/", 2)
+        is_newest = self.attempts[parent, step] == int(attempt)
+        return is_newest and self.steps[parent][step] == "running"
+
+    def lingers(self, vect: str, step: str) -> bool:
+        """Whether an earlier attempt of a step that does not run is at work still."""
+        is_at_work = any(attempt[:2] == (vect, step) for attempt in self.at_work)
+        return is_at_work and self.steps[vect][step] != "running"
 
     def waits_for_nothing(self) -> list[tuple[str, str]]:
         """Return the steps that could run, but do not."""
@@ -196,6 +218,6 @@ class Known:
             (vect, step)
             for vect, step in places
             if self.verdict(vect, step) is not None
-            if self.has_room(vect, step) and self.has_slot(step)
+            if self.has_room(vect, step) and self.has_slot(step) and not self.lingers(vect, step)
             if self.kind(step) in NO_WORKER or self.busy < self.workers
         ]

@@ -1,7 +1,8 @@
 """A model of an app: what it should do with the Vects of a flow, and of one that its steps run.
 
 It knows neither events nor machines nor signals. As the app does, it takes what has come in, all of
-it, and after each all that follows; then it does what was asked for meanwhile: a tick.
+it, and after each all that follows; then it does what was asked for meanwhile: a tick. What a
+person asks for while nobody drives is a tick of its own, and what has come in waits.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from .known import AT_ONCE, NO_WORKER, OPEN, Alarm, Known, child_of, declared, i
 class Model(Known):
     """What an app should do; arguments as of `Known`."""
 
-    # What is done to it: a tick begins with it
+    # What is done to it
+
+    def do(self, call: Callable[[], object]) -> None:
+        """Do at once what a person asks for, and nothing else that has come in."""
+        self._tick([call])
 
     def start(self, vect: str, **params: Any) -> None:
         self.params[vect] = params
@@ -25,6 +30,10 @@ class Model(Known):
         self.inbox.append(partial(self._begin, vect))
 
     def _begin(self, vect: str) -> None:
+        if self.state(vect) != "pending":
+            return  # it was cancelled before, or has begun in an earlier life
+        self.created.add(vect)
+        self.begun.add(vect)
         graph = self.graph_of(vect)
         roots = [step for step, before in graph.items() if not before]
         at_once = [step for step in graph if self.made[step].trigger_rule == "always"]
@@ -33,6 +42,7 @@ class Model(Known):
     def end(self, vect: str, step: str, attempt: int, state: str, told: Any = None) -> None:
         """Have a worker end: `told` is what a branch chooses, or how long the list of a step is."""
         self.busy -= 1
+        self._hear(vect, step, attempt)
         is_late = self.steps[vect][step] != "running" or self.attempts[vect, step] != attempt
         if state == "success" and not is_late:
             if self.kind(step) == "branch":
@@ -40,6 +50,12 @@ class Model(Known):
             else:
                 self.lists[vect, step] = told
         self.answer(vect, step, attempt, state, RuntimeError())
+
+    def _hear(self, vect: str, step: str, attempt: int) -> None:
+        """Take note that an attempt is at work no more: it may be that its step waits for that."""
+        if (vect, step, attempt) in self.at_work:
+            self.at_work.remove((vect, step, attempt))
+            self.looks += [(vect, step)] if self.steps[vect][step] != "running" else []
 
     def _choose(self, vect: str, step: str, names: Sequence[str]) -> None:
         followed = {*names}
@@ -70,16 +86,18 @@ class Model(Known):
         self._move(vect, step, state)
 
     def cancel(self, vect: str) -> None:
-        if self.state(vect) not in ("running", "paused"):
+        if self.state(vect) not in ("pending", "running", "paused"):
             return
+        self.created.add(vect)
         self.cancelled.add(vect)
         self.paused.discard(vect)
         for step, state in self.steps[vect].items():
             if state == "running" and self.kind(step) == "flow":
-                self.asked.append(partial(self._give_up, vect, step))
+                self.orphans.append(child_of(vect, step, self.attempts[vect, step]))
+                self.effects.append(partial(self._give_up, vect, step))
             self.steps[vect][step] = "cancelled" if state in OPEN else state
         self.due = [each for each in self.due if each[0] != vect]
-        self._note_end(vect)
+        self.ended.append(vect)
 
     def pause(self, vect: str) -> None:
         if self.state(vect) == "running":
@@ -87,6 +105,8 @@ class Model(Known):
             self.due = [each for each in self.due if each[0] != vect]
 
     def resume(self, vect: str) -> None:
+        if self.state(vect) != "paused":
+            return
         self.paused.discard(vect)
         self.looks += [(vect, step) for step in self.steps[vect]]
 
@@ -106,13 +126,19 @@ class Model(Known):
                 self.shunned -= {(vect, name) for name in self.dependants_of(vect, step)}
         self.cancelled.discard(vect)
         self.paused.discard(vect)
+        self.begun.add(vect)
         if is_child(vect):
+            self.reopened.add(vect)
             self.open.add(vect)
         self.looks += [(vect, step) for step in states]
 
     def die(self) -> None:
         """The program dies and is run again: what ran is pending, and whoever waited waits anew."""
-        self.due, self.busy, self.waiting = [], 0, []
+        self.due, self.busy, self.waiting, self.inbox = [], 0, [], []
+        self.at_work = set()
+        for vect in [each for each in self.steps if each not in self.created]:
+            del self.steps[vect], self.params[vect]
+            self.open.discard(vect)
         places = [(vect, step) for vect, states in self.steps.items() for step in states]
         kept = [alarm for alarm in self.alarms if self._is_kept(alarm)]
         self.alarms = sorted(kept, key=lambda alarm: places.index((alarm.vect, alarm.step)))
@@ -124,7 +150,10 @@ class Model(Known):
             elif self.kind(step) == "flow":
                 child = child_of(vect, step, self.attempts[vect, step])
                 self.waiting += [child] if child not in self.steps else []
-        self.looks += places
+                self.at_work.add((vect, step, self.attempts[vect, step]))
+        for vect in self.steps:
+            self._begin(vect)
+            self.looks += [place for place in places if place[0] == vect]
 
     def _is_kept(self, alarm: Alarm) -> bool:
         if alarm.kind == "plan":
@@ -159,18 +188,16 @@ class Model(Known):
         for message in messages:
             message()
             self._settle()
-        for each in self._take_asked():
-            each()
+        ended, self.ended = self.ended, []
+        self.open.difference_update(ended)
+        effects, self.effects = self.effects, []
+        for effect in effects:
+            effect()
         if self.is_look_due and self.timetable is not None:
             self.timetable.look()
         self.is_look_due = False
-        while self.asked:
-            for each in self._take_asked():
-                each()
-
-    def _take_asked(self) -> list[Callable[[], object]]:
-        asked, self.asked = self.asked, []
-        return asked
+        for vect in ended:
+            self._hand_on(vect)
 
     def nudge(self) -> None:
         """Have the tick look at the timetable."""
@@ -222,14 +249,29 @@ class Model(Known):
 
     def _settle(self) -> None:
         while True:
-            while self.looks:
-                self._look(*self.looks.pop(0))
+            while self.looks or self.orphans:
+                if self.looks:
+                    self._look(*self.looks.pop(0))
+                elif (child := self.orphans.pop(0)) in self.steps:
+                    self.cancel(child)
             place = self.next_turn()
             if place is None:
                 return
             self.due.remove(place)
-            if self.verdict(*place) == "start" and self.has_room(*place):
+            if self.verdict(*place) != "start" or not self.has_room(*place):
+                continue
+            if self.lingers(*place):  # it is looked at again when that has answered
+                self._let_by(*place)
+            else:
                 self._start_step(*place)
+
+    def _let_by(self, vect: str, step: str) -> None:
+        """Have the next instance of a map looked at, where they start one by one."""
+        if self.limit(step) is not None and step != declared(step):
+            instances = self.instances(vect, declared(step))
+            behind = instances[instances.index(step) + 1 :]
+            pending = [name for name in behind if self.steps[vect][name] == "pending"]
+            self.looks += [(vect, name) for name in pending[:1]]
 
     def _look(self, vect: str, step: str) -> None:
         if self.kind(step) == "map" and self.steps[vect][step] == "running":
@@ -259,8 +301,9 @@ class Model(Known):
             self._set_alarm(timeout, "time is up", vect, step)
         if kind not in NO_WORKER:
             self.busy += 1
+            self.effects.append(partial(self.at_work.add, (vect, step, self.attempts[vect, step])))
         elif kind == "flow":
-            self.asked.append(partial(self._run_child, vect, step, self.attempts[vect, step]))
+            self.effects.append(partial(self._run_child, vect, step, self.attempts[vect, step]))
 
     def _expand(self, vect: str, step: str) -> None:
         source = self.source_of(step)
@@ -278,6 +321,10 @@ class Model(Known):
 
     def _run_child(self, vect: str, step: str, attempt: int) -> None:
         child = child_of(vect, step, attempt)
+        self.at_work.add((vect, step, attempt))
+        if self.steps[vect][step] != "running":  # it was cancelled in the very tick that began it
+            self.inbox.append(partial(self._tell, child, "cancelled"))
+            return
         self.waiting.append(child)
         self._let_children_begin()
 
@@ -294,21 +341,17 @@ class Model(Known):
         if child in self.waiting:
             self.waiting.remove(child)
             self.inbox.append(partial(self._tell, child, "cancelled"))
-        else:
+        elif child in self.steps:
             self.inbox.append(partial(self.cancel, child))
 
     def _note_end(self, vect: str) -> None:
         """Take note of a Vect that has ended just now: that is known when the tick ends."""
-        if self.state(vect) in ("success", "failed", "cancelled"):
-            self.asked.append(partial(self._end_vect, vect, self.state(vect)))
+        if self.state(vect) in ("success", "failed"):
+            self.ended.append(vect)
 
-    def _end_vect(self, vect: str, state: str) -> None:
-        self.open.discard(vect)
-        self.asked.append(partial(self._hand_on, vect, state))
-
-    def _hand_on(self, vect: str, state: str) -> None:
+    def _hand_on(self, vect: str) -> None:
         if is_child(vect):
-            self.inbox.append(partial(self._tell, vect, state))
+            self.inbox.append(partial(self._tell, vect, self.state(vect)))
         self._let_children_begin()
         if self.timetable is not None and self.timetable.is_waiting:
             self.inbox.append(self.nudge)
@@ -316,6 +359,7 @@ class Model(Known):
     def _tell(self, child: str, state: str) -> None:
         """Tell the step of a child that has ended."""
         vect, step, attempt = child.rsplit("/", 2)
+        self._hear(vect, step, int(attempt))
         cause: Exception | None = RuntimeError() if state == "failed" else None
         if child in self.late:
             state, cause = "failed", TimeoutError()
@@ -364,4 +408,4 @@ class Timetable:
 
     def _has_room(self) -> bool:
         states = [self.model.state(vect) for vect in self.model.steps if not is_child(vect)]
-        return states.count("running") + states.count("paused") < self.at_once
+        return sum(map(states.count, ("pending", "running", "paused"))) < self.at_once

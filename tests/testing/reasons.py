@@ -16,9 +16,11 @@ SAID = (
     *("waits until ", "waits for an approval", "items have ended", ", which is running"),
     *(", which is paused", "which begins when that flow has room", "waits for a slot"),
     *("waits for a worker", "which is its limit", "is about to ", "is due to start"),
-    "its vect is paused",
+    *("which is at work still", "waits for the start of its vect", "its vect is paused"),
 )
 """What may be said of a step, and is true of some only."""
+TOLD_MAX = 3
+"""Of how many steps it is said what they do, of those for which another one waits."""
 
 
 def reasons_of(model: Known, vect: str, step: str) -> list[str]:
@@ -43,15 +45,19 @@ def reasons_of(model: Known, vect: str, step: str) -> list[str]:
 def _why_pending(model: Known, vect: str, step: str) -> set[str]:
     told = {"failed attempt "} if (vect, step) in model.released else set[str]()
     is_paused = vect in model.paused
+    if model.state(vect) == "pending":
+        return {"waits for the start of its vect"}
     match model.verdict(vect, step, of_paused=True):
         case None:
             over = declared(step)
             before = model.upstreams(vect, step) if step == over else (over,)
             is_open = [each for each in before if model.steps[vect][each] in OPEN]
             assert is_open
-            return told.union(*(_meanwhile(model, vect, each) for each in is_open))
+            return told.union(*(_meanwhile(model, vect, each) for each in is_open[:TOLD_MAX]))
         case "start" if is_paused:
             return told | {"is due to start"}
+        case "start" if model.lingers(vect, step):
+            return told | {"which is at work still"}
         case "start" if not model.has_room(vect, step):
             return told | {"which is its limit"}
         case "start":
@@ -78,5 +84,8 @@ def _meanwhile(model: Known, vect: str, step: str) -> set[str]:
             return {"has been running since ", "items have ended"}
         case "running", _:
             return {"has been running since "}
+    if model.lingers(vect, step) and vect not in model.paused:
+        is_due = model.verdict(vect, step) == "start"
+        return {"which is at work still"} if is_due else set()
     is_due = vect not in model.paused and model.verdict(vect, step) == "start"
     return {"waits for a worker"} if is_due and model.has_slot(step) else set()

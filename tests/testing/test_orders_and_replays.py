@@ -40,6 +40,7 @@ from oautom.testing.lives import Lives, Moment, MortalLog
 from oautom.testing.simulation import Script, ScriptedWorkers
 
 from .test_simulated_runs import flow_of
+from .test_whole_app import Hands
 
 
 def any_order(upstreams: int, tally: dict[str, int]) -> str | None:
@@ -186,6 +187,35 @@ def test_a_start_that_waited_for_the_slot_of_another_vect_replays(crash_at: Mome
         *[("second", "step.started"), ("second", "step.succeeded")],
     ]
     assert_replays(events, flow)
+
+
+@pytest.mark.parametrize("vects", [1, 2])
+def test_a_start_that_waited_for_an_attempt_that_was_abandoned_replays(vects: int) -> None:
+    hands, clock = Hands(), SimulatedClock()
+    app = OAutom(executor=hands, clock=clock)
+    flow, pool = Flow("flow", app, max_active_vects=2), Pool("one", 1)
+    for name in "ab"[: 3 - vects]:
+        PythonExecution(name, flow, int, timeout=5, pool=pool)
+    for _ in range(vects):
+        app.start(flow)
+
+    def drive(seconds: float) -> None:
+        clock.call_later(seconds, app.stop)
+        app.run()
+
+    drive(10)
+    assert len(hands.jobs) == 1  # its time was up at 5, and nobody knows that it has ended
+    for _ in range(2):
+        work, future = hands.jobs.pop(0)
+        future.set_result(work())
+        drive(0)
+
+    assert [event.name for event in app.log.read() if event.step is not None] == [
+        *("step.started", "step.failed"),
+        *("step.late_result", "step.started", "step.succeeded"),
+    ]
+    assert_replays(app.log, flow, max_workers=2)
+    app.close()
 
 
 def test_a_start_that_waits_no_longer_since_the_pool_is_larger_differs() -> None:

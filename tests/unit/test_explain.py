@@ -72,6 +72,18 @@ RETRIES = (*RUNS, retried(4, "extract"))
 POLICY = {"extract": {"max_attempts": 5}}
 
 
+def test_an_attempt_that_is_at_work_still_is_told_of_the_step_and_of_its_dependants() -> None:
+    events = (*RETRIES, released(5, "extract"))
+    at_work = frozenset({"extract"})
+    waits = "waits for the end of its attempt 1, which is at work still"
+
+    assert told("extract", *events, at_work=at_work) == f"`extract` failed attempt 1, and {waits}"
+    assert told("load", *events, at_work=at_work) == f"`load` waits for `extract`, which {waits}"
+    assert told("load", *events, paused(6), at_work=at_work) == (
+        "`load` waits for `extract`, which has not started yet; its vect is paused"
+    )
+
+
 def test_the_sentence_of_the_design() -> None:
     events = (*RETRIES, released(5, "extract"), step_started(6, "extract", 2))
 
