@@ -30,7 +30,7 @@ from oautom.commands import (
     Trigger,
     Wake,
 )
-from oautom.events.event import NO_DATA, Event
+from oautom.events.event import NO_DATA, NO_OUTPUT, Event
 from oautom.events.fold import StepState, VectState, child_id, chosen, waits_until
 from oautom.events.mapped import items_of
 from oautom.rules import all_success
@@ -42,7 +42,6 @@ _GO_ON = frozenset({"vect.recovered", "vect.resumed", "vect.reopened"})
 _TOLD_AT_START = {"wait": ("delay", "until"), "approval": ("prompt", "timeout")}
 _NO_ITEM: Mapping[str, Any] = MappingProxyType({"reason": "the list of its map is shorter now"})
 _NO_LIST: Mapping[str, Any] = MappingProxyType({"reason": "its map does not run this time"})
-_NO_OUTPUT: Mapping[str, Any] = MappingProxyType({"output": None})  # shared: 230 bytes a step
 
 
 def handle(vect: VectState, command: Command) -> list[Trigger]:
@@ -84,7 +83,7 @@ def _finish(step: StepState, answer: Finished) -> Trigger:
         return Trigger(step, trigger, answer.attempt, MappingProxyType(data))
     if step.kind == "branch" and (error := _wrong_choice(step, answer.output)):
         return Trigger(step, "fail", answer.attempt, MappingProxyType({"error": error}))
-    told = _NO_OUTPUT if answer.output is None else MappingProxyType(data)
+    told = NO_OUTPUT if answer.output is None else MappingProxyType(data)
     return Trigger(step, "succeed", answer.attempt, told)
 
 
@@ -107,7 +106,7 @@ def _release(step: StepState, attempt: int) -> list[Trigger]:
     if step.state != "running":
         return []
     if step.kind == "wait":
-        return [Trigger(step, "succeed", attempt, _NO_OUTPUT)]
+        return [Trigger(step, "succeed", attempt, NO_OUTPUT)]
     error = {"error": "nobody has decided in time"}  # else it is an approval
     return [Trigger(step, "fail", attempt, MappingProxyType(error))]
 

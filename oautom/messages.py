@@ -7,7 +7,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from oautom.commands import Cancel, Command, Decide, Finished, Pause, Resume, Retry
+from oautom.commands import Cancel, Command, Decide, Pause, Resume, Retry
 from oautom.events.event import Event
 from oautom.events.requests import Request
 from oautom.executions.work import Outcome
@@ -24,12 +24,6 @@ class Answer(NamedTuple):
 
     key: Key
     outcome: Outcome
-
-
-class Heard(NamedTuple):
-    """Message: what has become of an attempt, as the runner has it; None if that is nothing yet."""
-
-    command: Finished | None
 
 
 class Poll(NamedTuple):
@@ -198,9 +192,9 @@ def command_of(request: Request) -> Command:
 
 
 Message = (
-    Command
+    None
+    | Command
     | Answer
-    | Heard
     | Poll
     | TimeUp
     | GraceOver

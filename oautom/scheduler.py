@@ -58,7 +58,6 @@ from oautom.messages import (
     Call,
     GraceOver,
     Halt,
-    Heard,
     Lend,
     Message,
     Note,
@@ -145,9 +144,9 @@ class Scheduler(Driver[Message]):
         # Of the tick in progress:
         self._is_telling = False  # it is committed, and receivers are called
         self._is_lent = False  # nobody drives: whoever calls has the thread for this tick only
-        self._touched: set[VectState] = set()
         self._model: StepState | VectState | None = None  # the one that is being dealt with
         self._in_hand: list[Call] = []  # answered when the tick is committed
+        self._moved: list[StepState | VectState] = []
         self._taken_over: list[Run] = []
         self._rearmed: list[Run] = []  # taken over: their waits go on when it is committed
         self._notes: dict[int, Flow] = {}  # events of plans, by number
@@ -336,7 +335,7 @@ class Scheduler(Driver[Message]):
 
     def tick(self, messages: list[Message]) -> None:
         """Let all that `messages` ask for, and all that follows from it, happen."""
-        self._assert_here()
+        assert self._driver in (None, threading.get_ident())
         try:
             if not self._attempt(messages):
                 for message in _apart(messages):
@@ -363,37 +362,47 @@ class Scheduler(Driver[Message]):
             with self.lock:
                 self._now = self._clock.now()
                 self._take_all(messages)
-                events = self._log_call(self._log.commit)
+                try:
+                    events = self._log.commit()
+                except Exception as error:
+                    raise _LogFailedError from error
         except _LogFailedError:
             raise
         except Exception as error:
             self._take_back(error)
             return False
-        self._touched.clear()
-        self._taken_over.clear()
+        if self._taken_over:
+            self._taken_over.clear()
         self._model = None
         self._show_all(events)
         self._perform(events)
         if self.halted:
             self.runner.kill_all()
             self._is_ending_all = False
-        self._answer_calls()
+        if self._in_hand:
+            self._answer_calls()
         if self._is_look_due:
             self._is_look_due = False
             self._contain(self.on_look)
         self._is_telling = True
         try:
-            self._tell_all(events)
+            for event in events:
+                note = self._notes.pop(event.seq, None) if self._notes else None
+                self._tell(note or self.roster.runs[event.vect].flow, event)
         finally:  # also when Ctrl-C comes while a receiver is called
             self._close_ended()
         self._is_telling = False
         return True
 
     def _take_all(self, messages: list[Message]) -> None:
-        for index in range(len(messages)):
-            if type(messages[index]) in _HEARD:
-                messages[index] = self._hear(messages[index])
-            self._take(messages[index])
+        for index, message in enumerate(messages):
+            kind = type(message)
+            if kind is Answer:
+                self._has_news |= message.key[0] not in self.roster.open  # type: ignore[union-attr] # just asked
+                messages[index] = message = self.runner.settle(message)  # type: ignore[arg-type] # noqa: PLW2901 - heard once, whatever becomes of the tick
+            elif kind in _HEARD:
+                messages[index] = message = self._hear(message)  # noqa: PLW2901 - as above
+            self._take(message)
             self._settle()
 
     def _log_call(self, call: Callable[[], Any]) -> Any:
@@ -448,8 +457,9 @@ class Scheduler(Driver[Message]):
 
     def _go_back(self) -> None:
         """Make each Vect that was touched anew from what is committed of it."""
-        touched = [run for vect in self._touched if (run := self.roster.runs.get(vect.id))]
-        self._touched.clear()
+        vects = dict.fromkeys(model.vect for model in self._moved)
+        touched = [run for vect in vects if (run := self.roster.runs.get(vect.id)) is not None]
+        self._moved.clear()
         for run in touched:
             self.turns.forget(run.state)
         self.roster.go_back(self._log, touched)
@@ -498,15 +508,9 @@ class Scheduler(Driver[Message]):
             _logger.exception("%r has raised; it is called again in %g s", hook, LOOK_AGAIN)
             self.put_at(self._clock.monotonic() + LOOK_AGAIN, Nudge())
 
-    def _tell_all(self, events: Sequence[Event]) -> None:
-        for event in events:
-            note = None if event.step is not None else self._notes.pop(event.seq, None)
-            self._tell(note or self.roster.runs[event.vect].flow, event)
-
     def _answer_calls(self) -> None:
-        if self._in_hand:
-            calls, self._in_hand = self._in_hand, []
-            self.answer(calls)
+        calls, self._in_hand = self._in_hand, []
+        self.answer(calls)
 
     def _close_ended(self) -> None:
         """Let go of the Vects that have ended, and have those who wait look again."""
@@ -524,14 +528,14 @@ class Scheduler(Driver[Message]):
     def _show_all(self, events: Sequence[Event]) -> None:
         """Let readers see what is committed."""
         with self.showing:
+            for model in self._moved:
+                model.before = None
+                if model.kind == "map":
+                    _show_instances(model)
+            self._moved.clear()
             for event in events:
-                if event.seq in self._notes:
-                    continue
-                run = self.roster.runs[event.vect]
-                if event.step is None:
-                    self._show(run, event)
-                else:
-                    _show_step(run.state.steps[event.step])
+                if event.step is None and event.seq not in self._notes:
+                    self._show(self.roster.runs[event.vect], event)
 
     def _show(self, run: Run, event: Event) -> None:
         run.shown = event.dest
@@ -539,8 +543,6 @@ class Scheduler(Driver[Message]):
             self.roster.take(run)
         elif event.dest in VECT_ENDS and event.source not in VECT_ENDS:
             self._ended.append(run)
-        if not run.is_unread:
-            run.state.before = None
 
     def _perform(self, events: Sequence[Event]) -> None:
         """Have done what committed events ask for, one by one."""
@@ -572,18 +574,17 @@ class Scheduler(Driver[Message]):
             call.error = self.failure_error()
         self._answer_calls()
 
-    def _hear(self, message: Message) -> Heard:
+    def _hear(self, message: Message) -> Finished | None:
         """Take note of what has become of an attempt; return what is to be done about it."""
         match message:
             case Answer():
-                self._has_news |= message.key[0] not in self.roster.open
-                return Heard(self.runner.settle(message))
+                return self.runner.settle(message)
             case TimeUp() if not self.halted:
-                return Heard(self.runner.time_up(message.key))
+                return self.runner.time_up(message.key)
             case GraceOver():
                 self._has_news = True
-                return Heard(self.runner.grace_over(message.key))
-        return Heard(None)
+                return self.runner.grace_over(message.key)
+        return None
 
     def _take(self, message: Message) -> None:
         match message:
@@ -591,11 +592,10 @@ class Scheduler(Driver[Message]):
                 self._take_call(message)
             case _ if self.halted:
                 return
-            case Heard():
-                if message.command is not None:
-                    self._obey(message.command)
             case Finished():
                 self._obey(message)
+            case None:  # nothing has become of an attempt yet
+                return
             case Poll() | Lend() | TakeBack():
                 self._take_slot(message)
             case _:
@@ -783,7 +783,9 @@ class Scheduler(Driver[Message]):
 
     def _start(self, trigger: Trigger) -> None:
         step: Any = trigger.model
-        if self.runner.is_at_work(step):  # it is looked at again when that has ended
+        if step.attempt and self.runner.is_at_work(
+            step
+        ):  # it is looked at again when that has ended
             if step.parent is not None and step.parent.mapped is not None:
                 self._ready.extend(step.parent.mapped.pending_after(step))
             return
@@ -815,6 +817,7 @@ class Scheduler(Driver[Message]):
     ) -> Event:
         if model.before is None:
             model.before = moved(model)  # readers see this until the tick is committed
+            self._moved.append(model)
         vect = model.vect
         seq = self._log.last_seq + 1  # dense even where a tick is refused: a gap means damage
         return Event(
@@ -824,7 +827,6 @@ class Scheduler(Driver[Message]):
     def _release(self, sender: StepState | VectState, *, event: Event) -> None:
         """React to an event in the log: note which models are worth a look. Fires nothing."""
         vect = sender.vect
-        self._touched.add(vect)
         vect.apply(event)
         if sender is not vect:
             if vect.options:
@@ -858,11 +860,10 @@ class Scheduler(Driver[Message]):
         self.answer(())  # those who still call look, and find it closed
 
 
-def _show_step(step: StepState) -> None:
-    """Let readers see a step as it is committed, and the instances that it has made."""
-    step.before = None
-    if step.mapped is not None:
-        for instance in step.mapped.instances:
+def _show_instances(model: StepState | VectState) -> None:
+    """Let readers see the instances that a map has made."""
+    if isinstance(model, StepState) and model.mapped is not None:
+        for instance in model.mapped.instances:
             if instance.before is ABSENT:
                 instance.before = None
 
@@ -884,7 +885,7 @@ def _vect_of(message: Message) -> str | None:
         return message.runs[0].id
     if isinstance(message, Answer | TimeUp | GraceOver | Poll):
         return message.key[0]
-    return getattr(message.command if isinstance(message, Heard) else message, "vect", None)
+    return getattr(message, "vect", None)
 
 
 def _is_stranded(run: Run) -> bool:

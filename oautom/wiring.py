@@ -117,7 +117,7 @@ def _needs_of(flow: Flow, known: Mapping[Flow, Mapping[str, Need]]) -> Mapping[s
     """
     needs: dict[str, Need] = {}
     keepers: dict[str, list[tuple[FlowExecution, Need]]] = {}
-    for step in flow.steps.values():
+    for step in [each for each in flow.steps.values() if each.pool is not None or each.kind]:
         below = known[step.runs] if isinstance(step, FlowExecution) else {}
         for name, need in below.items():
             _raise_to(needs, name, need)

@@ -17,6 +17,8 @@ from oautom.states import PLAN_EVENTS
 _CONTAINERS: Final = frozenset({list, dict, tuple, MappingProxyType})
 
 NO_DATA: Final[Mapping[str, Any]] = MappingProxyType({})
+NO_OUTPUT: Final[Mapping[str, Any]] = MappingProxyType({"output": None})
+"""What most steps tell at their end; shared: 230 bytes a step."""
 
 
 class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import NamedTuple, Protocol, Self
 
 from oautom.errors import LogError, SettingError
-from oautom.events.event import Event, is_of_plan, own_copy, planned_time
+from oautom.events.event import NO_OUTPUT, Event, is_of_plan, own_copy, planned_time
 from oautom.events.jsonl import read_jsonl, write_jsonl
 from oautom.events.requests import Request
 from oautom.schedule import instant_of
@@ -325,7 +325,8 @@ class MemoryEventLog(EventLog):
         """
         if self._is_closed or event.seq != self.last_seq + 1:
             raise not_next(event, self.last_seq, is_closed=self._is_closed)
-        self._appended.append(own_copy(event) if event.data else event)
+        is_shared = event.data is NO_OUTPUT or not event.data
+        self._appended.append(event if is_shared else own_copy(event))
         self.last_seq = event.seq
 
     def commit(self) -> Sequence[Event]:
