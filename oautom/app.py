@@ -19,6 +19,7 @@ from oautom.errors import (
     EngineError,
     SettingError,
     UnknownVectError,
+    shown,
 )
 from oautom.events.log import EventLog, PrunedVect, check_instant
 from oautom.events.opening import open_log
@@ -71,7 +72,7 @@ class OAutom:
         self.mode = OAutomMode.of(mode)
         self._is_made_by_step = CALLED.get() is not None
         if clock is not None and not has_members(clock, "now", "monotonic", "take", "chance"):
-            raise SettingError(f"clock must be None or a Clock, not {clock!r}")
+            raise SettingError(f"clock must be None or a Clock, not {shown(clock)}")
         max_workers = check_max_workers(max_workers)
         self.log: EventLog
         check_free(log)
@@ -194,8 +195,9 @@ class OAutom:
             EngineError: The app is closed, or the time was up.
             LogError: The engine has stopped, since its log could not be written.
         """
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout < 0:
-            raise SettingError(f"timeout must be seconds, from 0, not {timeout!r}")
+        is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+        if not is_number or not timeout >= 0:  # nor is a NaN
+            raise SettingError(f"timeout must be seconds, from 0, not {shown(timeout)}")
         vect = self._admit(flow, params, vect_id)
         self._vects.create(vect, timeout)
         return vect
@@ -313,7 +315,7 @@ class OAutom:
         """
         if state is not None and state not in VECT_STATES:
             known = ", ".join(repr(each) for each in VECT_STATES)
-            raise SettingError(f"state must be one of {known}, not {state!r}")
+            raise SettingError(f"state must be one of {known}, not {shown(state)}")
         wanted = None if flow is None else self.flow(flow)
         with self._lock:
             vects = list(self._vects)
@@ -333,7 +335,7 @@ class OAutom:
         with self._lock:
             vect = self._vects.find(id) if isinstance(id, str) else None
         if vect is None:
-            raise UnknownVectError(f"the app has no vect {id!r}; vects() lists them")
+            raise UnknownVectError(f"the app has no vect {shown(id)}; vects() lists them")
         return vect
 
     def prune(self, *, older_than: timedelta | datetime) -> list[PrunedVect]:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from oautom.annotations import UNKNOWN, field_names, shown_type
-from oautom.errors import NotJsonError
+from oautom.errors import NotJsonError, shown
 from oautom.values import (
     SCALARS,
     at_heart,
@@ -59,7 +59,7 @@ def keep(value: object, annotation: Any = UNKNOWN) -> Any:
     where, part, back = _difference(value, restored, "")
     if type(part) is not type(back) and not is_json(part):
         raise NotJsonError(where, part)
-    raise NotJsonError(where, part, f"would come back from JSON as another value, {back!r}")
+    raise NotJsonError(where, part, f"would come back from JSON as another value, {shown(back)}")
 
 
 def plain_of(value: object) -> Any:
@@ -244,10 +244,10 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
     """Yield the parts of a value, each behind the place where it stands."""
     if isinstance(value, Mapping):
         for key, part in value.items():
-            yield f"[{key!r}]", part
+            yield f"[{shown(key)}]", part
     elif (names := field_names(type(value))) is not None:
         for name in names:
-            yield f"[{name!r}]", getattr(value, name, None)
+            yield f"[{shown(name)}]", getattr(value, name, None)
     elif isinstance(value, list | tuple):
         for i, part in enumerate(value):
             yield f"[{i}]", part

@@ -183,7 +183,8 @@ class Driver(ABC, Generic[T]):
             return call.is_answered or wheel_is_free or is_over
 
         with self._changed:
-            return self._changed.wait_for(is_news, max(0.0, deadline - monotonic()))
+            seconds = min(max(0.0, deadline - monotonic()), A_DAY)
+            return self._changed.wait_for(is_news, seconds) or monotonic() < deadline
 
     def _refuse_call(self, timeout: float) -> None:
         self._raise_failure()

@@ -13,7 +13,7 @@ from typing import Any
 from oautom.awaiting import Awaiting
 from oautom.commands import Begin, Cancel, Command, Retry
 from oautom.driver import CALL_SECONDS
-from oautom.errors import EngineError, LogError, OAutomError, SettingError
+from oautom.errors import EngineError, LogError, OAutomError, SettingError, shown
 from oautom.events.event import Event
 from oautom.events.log import EventLog, PrunedVect, old_vects
 from oautom.events.replay import replay
@@ -45,7 +45,7 @@ class OAutomMode(StrEnum):
             return cls(mode)
         except ValueError:
             known = ", ".join(f"OAutomMode.{each.value}" for each in cls)
-            raise SettingError(f"mode must be one of {known}, not {mode!r}") from None
+            raise SettingError(f"mode must be one of {known}, not {shown(mode)}") from None
 
 
 LOCK_SECONDS = 0.05

@@ -50,7 +50,7 @@ class SettingError(OAutomError, ValueError):
     @classmethod
     def of_unknown(cls, what: str, name: object, known: Iterable[str]) -> Self:
         """Return the error for a name that is none of those known."""
-        return cls(f"there is no {what} {name!r}; {_suggest(name, known)}")
+        return cls(f"there is no {what} {shown(name)}; {_suggest(name, known)}")
 
 
 class EngineError(OAutomError, RuntimeError):
@@ -194,7 +194,7 @@ class UnknownParamError(ParamError, KeyError):
     def __init__(self, flow: str, name: object, known: Iterable[str], listed: str) -> None:
         hint = _suggest(name, known)
         meant = f" ({hint})" if hint.startswith("did") else ""
-        super().__init__(flow, f"there is no parameter {name!r}{meant}; {listed}", str(name))
+        super().__init__(flow, f"there is no parameter {shown(name)}{meant}; {listed}", str(name))
 
 
 class UnknownVectError(OAutomError, KeyError):
@@ -302,10 +302,11 @@ class SubscriptionFailingError(OAutomError, RuntimeError):
 
     def __init__(self, name: str, seq: int, attempts: int, *, is_of_log: bool = False) -> None:
         what = (
-            f"the log could not be read for subscription {name!r} {attempts} times, from event "
+            f"the log could not be read for subscription {shown(name)} {attempts} times, "
+            f"from event "
             f"{seq} on, and is tried"
             if is_of_log
-            else f"the function of subscription {name!r} has raised {attempts} times on event "
+            else f"the function of subscription {shown(name)} has raised {attempts} times on event "
             f"{seq}, and is called"
         )
         remedy = "" if is_of_log else ", or subscribe with give_up_after=n"
@@ -418,7 +419,7 @@ def shown(value: object, characters_max: int = _REPR_SHOWN) -> str:
         value = value[: characters_max + 1]  # it may be as large as the memory
     try:
         text = repr(value)
-    except Exception as error:  # see above
+    except BaseException as error:  # see above
         return f"(its repr() raises {type(error).__name__})"
     return text if len(text) <= characters_max else f"{text[:characters_max]}..."
 

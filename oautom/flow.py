@@ -78,7 +78,7 @@ class Flow:
     ) -> None:
         name = check_name("flow", name)
         if not callable(getattr(app, "add", None)) or hasattr(app, "add_edges"):
-            raise FlowError(f"flow '{name}': app must be an OAutom, not {app!r}", flow=name)
+            raise FlowError(f"flow '{name}': app must be an OAutom, not {shown(app)}", flow=name)
         if (limit := plain_count(max_active_vects)) is None:
             given = shown(max_active_vects)
             raise FlowError(
@@ -224,7 +224,7 @@ class Flow:
         if not isinstance(upstream, Execution):
             raise FlowError(
                 f"step '{step.name}' of flow '{self.name}' can only depend on steps, "
-                f"not on {upstream!r}; write depends(step, step)",
+                f"not on {shown(upstream)}; write depends(step, step)",
                 flow=self.name,
                 step=step.name,
             )

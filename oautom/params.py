@@ -67,7 +67,8 @@ class Params(Mapping[str, Param]):
         self._flow = flow
         if declared is not None and not isinstance(declared, Mapping):
             raise FlowError(
-                f"flow '{flow}': params must be a dictionary from names to types, not {declared!r}",
+                f"flow '{flow}': params must be a dictionary from names to types, not "
+                f"{shown(declared)}",
                 flow=flow,
             )
         self._defaults: dict[str, Any] = {}  # plain
@@ -79,7 +80,8 @@ class Params(Mapping[str, Param]):
     def _checked(self, name: object, given: object) -> Param:
         if type(name) is not str or not name.strip() or not name.isprintable():
             raise FlowError(
-                f"flow '{self._flow}': a parameter must have a name that is text, not {name!r}",
+                f"flow '{self._flow}': a parameter must have a name that is text, not "
+                f"{shown(name)}",
                 flow=self._flow,
             )
         param = given if isinstance(given, Param) else Param(given)
@@ -92,7 +94,7 @@ class Params(Mapping[str, Param]):
                     flow=self._flow,
                 )
             raise FlowError(
-                f"{what} must be declared with a type or a Param, not {param.annotation!r}",
+                f"{what} must be declared with a type or a Param, not {shown(param.annotation)}",
                 flow=self._flow,
             )
         if not param.is_required:

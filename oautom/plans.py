@@ -30,6 +30,7 @@ from oautom.errors import (
     SettingError,
     UnknownVectError,
     VectAlreadyRunningException,
+    shown,
 )
 from oautom.events.log import EventLog
 from oautom.flow import Flow, check_name
@@ -94,7 +95,8 @@ def _zone(timezone: object) -> tzinfo:
         return ZoneInfo("UTC" if timezone is None else timezone)  # type: ignore[arg-type] # see below
     except (KeyError, OSError, TypeError, ValueError):
         raise SettingError(
-            f"there is no timezone {timezone!r}; write it as 'Europe/Paris' (a system without any "
+            f"there is no timezone {shown(timezone)}; write it as 'Europe/Paris' (a "
+            f"system without any "
             "takes them from the package tzdata)"
         ) from None
 
@@ -184,7 +186,7 @@ class Plan:
             after = max(self._plans.now(), self._standing.next - _TICK)
         elif not isinstance(after, datetime) or after.tzinfo is None or after.year > YEAR_MAX:
             raise SettingError(
-                f"after must be a datetime with a time zone, up to {YEAR_MAX}, not {after!r}",
+                f"after must be a datetime with a time zone, up to {YEAR_MAX}, not {shown(after)}",
                 flow=self.flow.name,
             )
         return self._standing.schedule.next_time(after)
@@ -258,7 +260,9 @@ class Plans:
         name = flow.name if name is None else name
         name = check_name(f"flow '{flow.name}': plan", name, flow=flow.name)
         if not isinstance(catch_up, bool):
-            raise SettingError(f"catch_up must be True or False, not {catch_up!r}", flow=flow.name)
+            raise SettingError(
+                f"catch_up must be True or False, not {shown(catch_up)}", flow=flow.name
+            )
         if name in self._standings:
             raise SettingError(
                 f"there is a plan '{name}' already, of flow '{self._standings[name].flow.name}'; "

@@ -20,6 +20,7 @@ from oautom.errors import (
     UnknownFlowError,
     UnknownVectError,
     ValueTooLargeError,
+    shown,
 )
 from oautom.events.event import NO_DATA
 from oautom.events.log import EventLog, PrunedVect, VectEntry
@@ -272,7 +273,7 @@ def flow_of(app: object, flows: Mapping[str, Flow], flow: object) -> Flow:
             )
         return flow
     if not isinstance(flow, str):
-        raise FlowError(f"flow must be a Flow or the name of one, not {flow!r}")
+        raise FlowError(f"flow must be a Flow or the name of one, not {shown(flow)}")
     if flow not in flows:
         raise UnknownFlowError(flow, flows)
     return flows[flow]

@@ -53,7 +53,7 @@ def interval_of(units: Mapping[str, float]) -> Interval | None:
     except OverflowError:
         every = timedelta.max
     if not INTERVAL_MIN <= every <= INTERVAL_MAX:
-        told = ", ".join(f"{unit}={amount!r}" for unit, amount in units.items() if amount)
+        told = ", ".join(f"{unit}={shown(amount)}" for unit, amount in units.items() if amount)
         raise SettingError(
             f"an interval must be from a millisecond to {INTERVAL_MAX.days} days, not {told}"
         )

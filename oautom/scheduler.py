@@ -29,6 +29,7 @@ from oautom.commands import (
     Command,
     Decide,
     Finished,
+    Pause,
     Recover,
     Retry,
     Trigger,
@@ -668,6 +669,8 @@ class Scheduler(Driver[Message]):
             self._create(run)
             if not isinstance(command, Begin):  # a cancel on another thread was quicker
                 self._obey(Begin(run.id))
+        elif state.state == "pending" and isinstance(command, Pause):
+            self._obey(Begin(run.id))  # so that the pause holds when somebody drives
         for trigger in handle(state, command):
             self._fire(trigger)
 

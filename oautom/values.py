@@ -131,7 +131,7 @@ def _made_plain(value: object, where: str, depth: int) -> Any:
         name = _plain_scalar(key, where)
         if name in plain:
             raise NotJsonError(where, value, f"has two keys that are {shown(name)} at heart")
-        plain[name] = _made_plain(part, f"{where}[{name!r}]", depth + 1)
+        plain[name] = _made_plain(part, f"{where}[{shown(name)}]", depth + 1)
     return plain
 
 

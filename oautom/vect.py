@@ -13,6 +13,7 @@ from oautom.errors import (
     SettingError,
     StepFailedError,
     UnknownStepError,
+    shown,
 )
 from oautom.events.event import Event
 from oautom.events.fold import ABSENT, StepState, View, child_id, committed
@@ -20,7 +21,7 @@ from oautom.executions.base import Execution
 from oautom.flow import Flow
 from oautom.run import Run
 from oautom.states import STEP_ENDS, VECT_ENDS
-from oautom.values import is_unicode
+from oautom.values import plain_text, plain_value
 
 
 class Engine(Protocol):
@@ -117,7 +118,7 @@ class Vect:
         if self._run.held_up is not None:
             raise self._run.held_up
         if timeout is not None and not (isinstance(timeout, int | float) and timeout == timeout):
-            raise SettingError(f"timeout must be seconds or None, not {timeout!r}")
+            raise SettingError(f"timeout must be seconds or None, not {shown(timeout)}")
         if not self._engine.wait(self._run, timeout):
             raise TimeoutError(
                 f"vect {self.id} of flow '{self.flow.name}' is '{self.state}' after "
@@ -191,9 +192,7 @@ class Vect:
                 was done. Or the app is closed.
             LogError: The engine has stopped, since its log could not be written.
         """
-        if not isinstance(reason, str) or not is_unicode(reason):
-            raise SettingError(f"reason must be text, not {reason!r}")
-        self._engine.cancel(self._run, reason)
+        self._engine.cancel(self._run, plain_text(reason, "reason"))
 
     def pause(self) -> None:
         """Have nothing more of the Vect start; what runs goes on to its end.
@@ -239,20 +238,19 @@ class Vect:
             NotJsonError: JSON cannot keep `data`, and the log is durable.
             Whatever `cancel` raises.
         """
-        self._check_decision(step, by)
+        self.steps[step]
+        who = plain_text(by, f"step '{step}': by")
+        if self._run.is_durable:
+            data = plain_value(data)
         self._engine.check_value(data)
-        self._engine.obey(self._run, Decide(self.id, step, by, data))
+        self._engine.obey(self._run, Decide(self.id, step, who, data))
 
     def reject(self, step: str, by: str, reason: str = "") -> None:
         """Reject what a step waits for: it fails. Arguments and errors are those of `approve`."""
-        self._check_decision(step, by, reason)
-        self._engine.obey(self._run, Decide(self.id, step, by, objection=reason))
-
-    def _check_decision(self, step: str, *texts: str) -> None:
         self.steps[step]
-        for text in texts:
-            if not isinstance(text, str) or not is_unicode(text):
-                raise SettingError(f"step '{step}': by and reason must be text, not {text!r}")
+        who = plain_text(by, f"step '{step}': by")
+        why = plain_text(reason, f"step '{step}': reason")
+        self._engine.obey(self._run, Decide(self.id, step, who, objection=why))
 
     def __getstate__(self) -> NoReturn:
         """Refuse to travel to another process.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from oautom.errors import InvariantError, SettingError
+from oautom.errors import InvariantError, SettingError, shown
 from oautom.events.event import Event, is_of_plan, planned_time
 from oautom.events.fits import data_fit, options_fit
 from oautom.events.fold import child_id
@@ -72,7 +72,7 @@ def violations(
     The arguments, and the error where one cannot be used, are those of `check_history`.
     """
     if flow is not None and not hasattr(flow, "graph"):
-        raise SettingError(f"flow must be a Flow or None, not {flow!r}")
+        raise SettingError(f"flow must be a Flow or None, not {shown(flow)}")
     check_max_workers(max_workers)
     claims = _Claims(flow, max_workers, frozenset(gaps))
     found: dict[str, list[InvariantError]] = {name: [] for name in INVARIANTS}

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final, Literal
 
-from oautom.errors import LogCorruptError, LogError, LogVersionError, SettingError
+from oautom.errors import LogCorruptError, LogError, LogVersionError, SettingError, shown
 
 BUSY_SECONDS = 5.0
 """How long a write waits for one of another process: these are short. Tests make it shorter."""
@@ -244,11 +244,11 @@ def real_path(path: object) -> Path:
         LogError: Its folder is missing, or it is a folder itself.
     """
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
-        raise SettingError(f"the path of a log must be text or a Path, not {path!r}")
+        raise SettingError(f"the path of a log must be text or a Path, not {shown(path)}")
     try:
         real = Path(os.path.realpath(os.fspath(path)))
     except (TypeError, ValueError) as error:  # bytes, or a NUL in it
-        raise SettingError(f"the path of a log cannot be {path!r}: {error}") from error
+        raise SettingError(f"the path of a log cannot be {shown(path)}: {error}") from error
     if not real.parent.is_dir():
         raise LogError(
             f"log '{real}' cannot be opened: there is no folder '{real.parent}'; make it first"

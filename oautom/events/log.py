@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from operator import attrgetter
 from typing import NamedTuple, Protocol, Self
 
-from oautom.errors import LogError, SettingError
+from oautom.errors import LogError, SettingError, shown
 from oautom.events.event import NO_OUTPUT, Event, is_of_plan, own_copy, planned_time
 from oautom.events.jsonl import read_jsonl, write_jsonl
 from oautom.events.requests import Request
@@ -237,7 +237,7 @@ def check_instant(older_than: object) -> None:
     """
     if not isinstance(older_than, datetime) or older_than.tzinfo is None:
         raise SettingError(
-            f"older_than must be a datetime with a time zone, not {older_than!r}; "
+            f"older_than must be a datetime with a time zone, not {shown(older_than)}; "
             "for example datetime.now(UTC) - timedelta(days=90)"
         )
 

@@ -110,9 +110,12 @@ def items_of(step: StepState) -> tuple[Sequence[Any], str | None]:
     try:
         for key in path:
             value = part_of(value, key)
-            where += f"[{key!r}]"
+            where += f"[{shown(key)}]"
     except Exception:  # whatever `__getitem__` of a user's class raises
-        return (), f"{where} has no part [{key!r}], it is a {type(value).__name__}: {shown(value)}"
+        return (
+            (),
+            f"{where} has no part [{shown(key)}], it is a {type(value).__name__}: {shown(value)}",
+        )
     if isinstance(value, list | tuple):
         return value, None
     return (), f"over must be a list, but {where} is a {type(value).__name__}: {shown(value)}"

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Final
 
-from oautom.errors import LogLockedError, SettingError
+from oautom.errors import LogLockedError, SettingError, shown
 from oautom.events.log import EventLog, MemoryEventLog
 from oautom.values import has_members
 
@@ -50,11 +50,12 @@ def _check_is_log(log: object) -> None:
         SettingError: That is so.
     """
     if isinstance(log, type) or not has_members(log, *_ESSENTIAL):
-        raise SettingError(f"log must be None, a path or an EventLog, not {log!r}")
+        raise SettingError(f"log must be None, a path or an EventLog, not {shown(log)}")
     needed = (name for name in vars(EventLog) if name[0] != "_" and name not in _LATER)
     if missing := [name for name in needed if not hasattr(log, name)]:
         raise SettingError(
-            f"the log {log!r} has no {', '.join(missing)}; have its class inherit from EventLog, "
+            f"the log {shown(log)} has no {', '.join(missing)}; have its class inherit "
+            f"from EventLog, "
             "which has what a log need not write itself"
         )
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from oautom.errors import LogCorruptError, UnknownVectError
+from oautom.errors import LogCorruptError, UnknownVectError, shown
 from oautom.events.database import Database, real_path
 from oautom.events.event import Event
 from oautom.events.jsonl import write_jsonl
@@ -187,7 +187,7 @@ class LogFile:
         check_request(action, data)
         with self._database.reading() as connection:
             if self._rows_of.first_seq(connection, vect) is None:
-                raise UnknownVectError(f"the log has no vect {vect!r}; vects() lists them")
+                raise UnknownVectError(f"the log has no vect {shown(vect)}; vects() lists them")
         now = datetime.now(UTC).isoformat()
         sql = "INSERT INTO requests (time, vect, action, data) VALUES (?, ?, ?, ?)"
         with self._database.told("written"):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from oautom.errors import SettingError
+from oautom.errors import SettingError, shown
 
 
 class Request(NamedTuple):
@@ -46,12 +46,14 @@ def check_request(action: object, data: Mapping[str, Any]) -> None:
     """
     if action not in ACTIONS:
         known = ", ".join(map(repr, ACTIONS))
-        raise SettingError(f"action must be one of {known}, not {action!r}")
+        raise SettingError(f"action must be one of {known}, not {shown(action)}")
     needed, possible = ACTIONS[str(action)]
     if not needed <= data.keys() <= needed | possible:
         wanted = " and ".join(sorted(needed)) or "nothing"
         also = f", and takes {', '.join(sorted(possible))}" if possible else ""
-        raise SettingError(f"{action!r} needs {wanted}{also}, not {', '.join(data) or 'nothing'}")
+        raise SettingError(
+            f"{shown(action)} needs {wanted}{also}, not {', '.join(data) or 'nothing'}"
+        )
     for name in sorted(data.keys() - {"data"}):
         if not isinstance(data[name], str):
-            raise SettingError(f"{action!r}: {name} must be text, not {data[name]!r}")
+            raise SettingError(f"{shown(action)}: {name} must be text, not {shown(data[name])}")

@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar, cast
 
 from blinker import ANY, Signal
 
-from oautom.errors import SettingError
+from oautom.errors import SettingError, shown
 from oautom.events.event import Event, own_copy
 
 _logger = logging.getLogger("oautom.signals")
@@ -94,7 +94,7 @@ class EventSignal(Signal):
         check_receiver(receiver)
         if isinstance(sender, str | int):
             raise SettingError(
-                f"sender must be a Flow, not {sender!r}; pass the Flow object itself"
+                f"sender must be a Flow, not {shown(sender)}; pass the Flow object itself"
             )
         if weak or sender is not ANY:
             self._is_plain = False
@@ -108,12 +108,12 @@ def check_receiver(receiver: object) -> None:
         SettingError: `receiver` cannot be called, or is `async`.
     """
     if not callable(receiver):
-        raise SettingError(f"a receiver must be callable, not {receiver!r}; pass a function")
+        raise SettingError(f"a receiver must be callable, not {shown(receiver)}; pass a function")
     if iscoroutinefunction(receiver) or iscoroutinefunction(
         getattr(receiver, "__call__", None)  # noqa: B004 - an object whose __call__ is async
     ):
         raise SettingError(
-            f"receiver {receiver!r} is async and would never be awaited; pass a plain function"
+            f"receiver {shown(receiver)} is async and would never be awaited; pass a plain function"
         )
 
 

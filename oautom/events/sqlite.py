@@ -26,6 +26,7 @@ from oautom.errors import (
     LogError,
     SettingError,
     ValueTooLargeError,
+    shown,
 )
 from oautom.events.database import FAULTS, check_journal, checkpoint, is_busy
 from oautom.events.event import Event
@@ -87,9 +88,11 @@ class SqliteEventLog(LogFile):
     ) -> None:
         if synchronous not in _LEVELS:
             known = " or ".join(map(repr, _LEVELS))
-            raise SettingError(f"synchronous must be {known}, not {synchronous!r}")
+            raise SettingError(f"synchronous must be {known}, not {shown(synchronous)}")
         if not isinstance(value_limit_bytes, int) or value_limit_bytes < 1:
-            raise SettingError(f"value_limit_bytes must be at least 1, not {value_limit_bytes!r}")
+            raise SettingError(
+                f"value_limit_bytes must be at least 1, not {shown(value_limit_bytes)}"
+            )
         super().__init__(path)
         self._value_limit_bytes = value_limit_bytes
         self._is_read_only = bool(read_only)

@@ -73,7 +73,7 @@ class Used(NamedTuple):
     @property
     def told(self) -> str:
         """The place, as it is written."""
-        return f"{self.place[0]}{''.join(f'[{key!r}]' for key in self.place[1:])}"
+        return f"{self.place[0]}{''.join(f'[{shown(key)}]' for key in self.place[1:])}"
 
 
 _AT_HOME = frozenset({"flow", "output_type", "references"})
@@ -162,7 +162,7 @@ class Execution:
         priority: int | None = None,
     ) -> None:
         if not hasattr(flow, "add_edges"):
-            raise FlowError(f"step {name!r}: flow must be a Flow, not {flow!r}")
+            raise FlowError(f"step {shown(name)}: flow must be a Flow, not {shown(flow)}")
         if (limit_bytes := plain_count(log_limit_bytes)) is None:
             raise self.wrong(
                 flow, name, f"log_limit_bytes must be a positive int, not {shown(log_limit_bytes)}"
@@ -266,7 +266,9 @@ class Execution:
     def wrong(flow: Flow, name: str, what: str) -> FlowError:
         """Return the error that says what is wrong with the declaration of a step."""
         flow_name = str(getattr(flow, "name", flow))
-        return FlowError(f"step {name!r} of flow '{flow_name}': {what}", flow=flow_name, step=name)
+        return FlowError(
+            f"step {shown(name)} of flow '{flow_name}': {what}", flow=flow_name, step=name
+        )
 
     def run(self, context: Context) -> Any:
         """Do or start the work, and return the output of the step."""
@@ -313,7 +315,7 @@ class Execution:
             if not isinstance(step, Execution):
                 raise FlowError(
                     f"step '{self.name}' of flow '{self.flow.name}' can only stand beside steps "
-                    f"in >> and <<, not beside {step!r}",
+                    f"in >> and <<, not beside {shown(step)}",
                     flow=self.flow.name,
                     step=self.name,
                 )

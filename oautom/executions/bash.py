@@ -79,9 +79,9 @@ class BashExecution(Execution):
         self._check_command(flow, name, command)
         self._check_settings(flow, name, output, grace_period, skip_exit_code)
         if cwd is not None and not isinstance(cwd, str | os.PathLike):
-            raise self.wrong(flow, name, f"cwd must be a path, not {cwd!r}")
+            raise self.wrong(flow, name, f"cwd must be a path, not {shown(cwd)}")
         if env is not None and not isinstance(env, Mapping):
-            raise self.wrong(flow, name, f"env must be a mapping, not {env!r}")
+            raise self.wrong(flow, name, f"env must be a mapping, not {shown(env)}")
         self.command: str = at_heart(command)
         given = {at_heart(key): at_heart(value) for key, value in (env or {}).items()}
         self.env: dict[str, Any] = wired(flow, name, given)
@@ -104,7 +104,9 @@ class BashExecution(Execution):
                 "use env={'NAME': step.output} and \"$NAME\"",
             )
         if not _is_told(command) or not command.strip():
-            raise self.wrong(flow, name, f"command must be text that Bash can run, not {command!r}")
+            raise self.wrong(
+                flow, name, f"command must be text that Bash can run, not {shown(command)}"
+            )
 
     def _check_settings(
         self, flow: Flow, name: str, output: str, grace_period: float, skip_exit_code: int | None
@@ -126,10 +128,12 @@ class BashExecution(Execution):
     def _check_env(self, flow: Flow, name: str) -> None:
         for key, value in self.env.items():
             if not _is_told(key) or not key or "=" in key:
-                raise self.wrong(flow, name, f"env has {key!r}, which cannot name a variable")
+                raise self.wrong(flow, name, f"env has {shown(key)}, which cannot name a variable")
             if not isinstance(value, Reference) and not _is_told(value):
                 raise self.wrong(
-                    flow, name, f"env[{key!r}] must be text without NUL, not {value!r}; use str()"
+                    flow,
+                    name,
+                    f"env[{shown(key)}] must be text without NUL, not {shown(value)}; use str()",
                 )
 
     @property
@@ -255,9 +259,9 @@ def _as_text(key: str, value: object) -> str:
         plain = plain_of(value)
         text = plain if isinstance(plain, str) else to_json(plain).decode()
     except NotJsonError as error:
-        raise StepError(f"env[{key!r}] cannot be written as text: {error}") from error
+        raise StepError(f"env[{shown(key)}] cannot be written as text: {error}") from error
     if not _is_told(text):
-        raise StepError(f"env[{key!r}] must be text without NUL, not {shown(text)}")
+        raise StepError(f"env[{shown(key)}] must be text without NUL, not {shown(text)}")
     return text
 
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Iterable
 from functools import cached_property
 from typing import Any
 
+from oautom.errors import shown
 from oautom.executions.base import Execution
 from oautom.executions.context import Context
 from oautom.executions.python import PythonExecution
@@ -48,7 +49,8 @@ class BranchExecution(PythonExecution):
         if isinstance(chosen, str):
             return chosen
         raise StepError(
-            f"branch '{self.name}' must return names of steps that depend on it, not {chosen!r}"
+            f"branch '{self.name}' must return names of steps that depend on it, not "
+            f"{shown(chosen)}"
         )
 
 

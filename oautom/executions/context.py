@@ -206,7 +206,8 @@ class Context:
         """
         if not isinstance(fraction, int | float) or not 0 <= fraction <= 1:
             raise SettingError(
-                f"step '{self.step}' reports a progress of {fraction!r}; give a number from 0 to 1",
+                f"step '{self.step}' reports a progress of {shown(fraction)}; give a "
+                f"number from 0 to 1",
                 flow=self.flow,
                 step=self.step,
             )

@@ -33,7 +33,8 @@ class StepFunction(OverFunction):
     ) -> None:
         if not callable(function) or isinstance(function, StepFunction):
             raise FlowError(
-                f"flow '{flow.name}': @flow.step must stand over a function, not {function!r}; "
+                f"flow '{flow.name}': @flow.step must stand over a function, not "
+                f"{shown(function)}; "
                 "options have names: @flow.step(name='...')",
                 flow=flow.name,
             )

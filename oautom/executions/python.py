@@ -58,14 +58,14 @@ class PythonExecution(Execution):
         **options: Unpack[StepOptions],
     ) -> None:
         if not callable(function):
-            raise self.wrong(flow, name, f"function must be callable, not {function!r}")
+            raise self.wrong(flow, name, f"function must be callable, not {shown(function)}")
         if generates(plain_function(function)):
             called = getattr(function, "__name__", shown(function))
             raise self.wrong(flow, name, f"function {called} {YIELDS}")
         if isinstance(args, str | bytes) or not isinstance(args, Sequence):
-            raise self.wrong(flow, name, f"args must be a tuple or list, not {args!r}")
+            raise self.wrong(flow, name, f"args must be a tuple or list, not {shown(args)}")
         if kwargs is not None and not isinstance(kwargs, Mapping):
-            raise self.wrong(flow, name, f"kwargs must be a mapping, not {kwargs!r}")
+            raise self.wrong(flow, name, f"kwargs must be a mapping, not {shown(kwargs)}")
         self.function = plain_function(function)
         if is_async(self.function) and self._is_check_async():
             self.is_async = True

@@ -6,7 +6,7 @@ import os
 from concurrent.futures import Executor
 from typing import Literal
 
-from oautom.errors import SettingError
+from oautom.errors import SettingError, shown
 from oautom.executors.base import Workers
 from oautom.executors.futures import FutureWorkers
 from oautom.executors.inline import InlineWorkers
@@ -46,7 +46,7 @@ def make_workers(
         return FutureWorkers(executor, max_workers or own or _default_slots())
     raise SettingError(
         "executor must be 'threads', 'inline', 'processes' or a concurrent.futures.Executor, "
-        f"not {executor!r}"
+        f"not {shown(executor)}"
     )
 
 

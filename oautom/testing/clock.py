@@ -11,7 +11,7 @@ from itertools import count
 from queue import SimpleQueue
 from typing import TypeVar
 
-from oautom.errors import EngineError, SettingError
+from oautom.errors import EngineError, SettingError, shown
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ class SimulatedClock:
 
     def __init__(self, start: datetime = START, seed: int = 0) -> None:
         if not isinstance(start, datetime) or start.tzinfo is None:
-            raise SettingError(f"start must be a datetime with a time zone, not {start!r}")
+            raise SettingError(f"start must be a datetime with a time zone, not {shown(start)}")
         self._start = start.astimezone(UTC)
         self._seconds = 0.0
         self._chance = random.Random(seed)  # noqa: S311 - it shall be the same each time
@@ -58,7 +58,7 @@ class SimulatedClock:
             SettingError: `seconds` is negative.
         """
         if not 0 <= seconds < math.inf:
-            raise SettingError(f"time goes forward only, not by {seconds!r} seconds")
+            raise SettingError(f"time goes forward only, not by {shown(seconds)} seconds")
         end = self._seconds + seconds
         while self._calls and self._calls[0][0] <= end:
             self._call_next()

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from oautom.commands import Command, Release
-from oautom.errors import SettingError
+from oautom.errors import SettingError, shown
 from oautom.events.log import MemoryEventLog
 from oautom.executions.work import Outcome, Work
 from oautom.executors.base import Done, Place
@@ -93,9 +93,9 @@ def explore(
         CycleError: The flow has a cycle.
     """
     if not isinstance(flow, Flow):
-        raise SettingError(f"explore() needs a Flow, not {flow!r}")
+        raise SettingError(f"explore() needs a Flow, not {shown(flow)}")
     if not isinstance(max_schedules, int) or max_schedules < 1:
-        raise SettingError(f"max_schedules must be a positive int, not {max_schedules!r}")
+        raise SettingError(f"max_schedules must be a positive int, not {shown(max_schedules)}")
     flow.validate()
     script = Script(flow, {}, outcomes or {})
     found = _walk_all(flow, script, max_schedules)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 from oautom.commands import Finished, Pause, Resume, Retry
-from oautom.errors import SettingError, VectAlreadyRunningException, VectStateError
+from oautom.errors import SettingError, VectAlreadyRunningException, VectStateError, shown
 from oautom.events.event import Event
 from oautom.events.log import MemoryEventLog
 from oautom.executors.base import Workers
@@ -84,7 +84,7 @@ def moments(crash_at: object) -> list[Moment]:
                 continue
         raise SettingError(
             "crash_at must be moments like ('after', 3): 'before', 'in' or 'after', and the number "
-            f"of a commit from 1, not {each!r}"
+            f"of a commit from 1, not {shown(each)}"
         )
     return found
 

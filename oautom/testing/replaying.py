@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import structs
 
 from oautom.commands import Begin, Cancel, Command, Finished, Pause, Release, Resume, Retry
-from oautom.errors import OAutomError, SettingError
+from oautom.errors import OAutomError, SettingError, shown
 from oautom.events.event import NO_DATA, Event, is_answer, is_of_plan
 from oautom.events.fold import NO_OPTIONS, Group, Options, limits_of
 from oautom.events.log import EventLog, MemoryEventLog
@@ -85,7 +85,7 @@ def assert_replays(
         FlowError: `flow.validate()` refuses the flow.
     """
     if not isinstance(flow, Flow):
-        raise SettingError(f"assert_replays() needs a Flow, not {flow!r}")
+        raise SettingError(f"assert_replays() needs a Flow, not {shown(flow)}")
     check_max_workers(max_workers)
     flow.validate()
     events = _events_of(log)
@@ -106,7 +106,7 @@ def _events_of(log: EventLog | Vect | Iterable[Event]) -> list[Event]:
     if isinstance(log, Vect):
         return log.events()
     if not isinstance(log, Iterable) and not hasattr(log, "read"):
-        raise SettingError(f"assert_replays() needs a log, a Vect or events, not {log!r}")
+        raise SettingError(f"assert_replays() needs a log, a Vect or events, not {shown(log)}")
     return list(log.read() if hasattr(log, "read") else log)
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from oautom.commands import Finished
 from oautom.engine import ForegroundEngine
-from oautom.errors import SettingError, UnknownStepError
+from oautom.errors import SettingError, UnknownStepError, shown
 from oautom.events.event import Event, is_answer
 from oautom.events.mapped import map_of
 from oautom.executions.work import Outcome, Skip, StepError, Work
@@ -71,15 +71,15 @@ def simulate(
         FlowError: `flow.validate()` refuses the flow.
     """
     if not isinstance(seed, int):
-        raise SettingError(f"seed must be an int, not {seed!r}")
+        raise SettingError(f"seed must be an int, not {shown(seed)}")
     if not isinstance(flow, Flow):
-        raise SettingError(f"simulate() needs a Flow, not {flow!r}")
+        raise SettingError(f"simulate() needs a Flow, not {shown(flow)}")
     check_max_workers(max_workers)
     flow.validate()
     script = Script(flow, durations or {}, outcomes or {})
     if like is not None:
         if not isinstance(like, Vect):
-            raise SettingError(f"like must be a Vect or None, not {like!r}")
+            raise SettingError(f"like must be a Vect or None, not {shown(like)}")
         script.follow(like)
         params = _params_like(like, flow) | dict(params or {})
     plain = flow.params.plain(params)
@@ -121,7 +121,8 @@ class Script:
         for name, seconds in self._durations.items():
             if not all(isinstance(each, int | float) and 0 <= each < math.inf for each in seconds):
                 raise SettingError(
-                    f"durations[{name!r}] must be seconds, from 0, not {durations[name]!r}",
+                    f"durations[{shown(name)}] must be seconds, from 0, not "
+                    f"{shown(durations[name])}",
                     flow=flow.name,
                     step=name,
                 )
@@ -178,7 +179,7 @@ def _of_attempt(attempts: Sequence[T], attempt: int) -> T:
 def _outcome(given: Any) -> Outcome:
     if isinstance(given, type) and issubclass(given, BaseException):
         raise SettingError(
-            f"an outcome must be an instance of an exception, not {given!r}; write "
+            f"an outcome must be an instance of an exception, not {shown(given)}; write "
             f"{given.__name__}()"
         )
     return Outcome.failure(given) if isinstance(given, BaseException) else Outcome(given)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, get_args
 
-from oautom.errors import SettingError
+from oautom.errors import SettingError, shown
 from oautom.events.event import Event
 from oautom.events.mapped import instance_name
 from oautom.executions.map import MapExecution
@@ -133,7 +133,7 @@ def _by_step(
 
 def _check_flow(flow: Flow) -> None:
     if not isinstance(flow, Flow):
-        raise SettingError(f"a Flow is needed, not {flow!r}; draw it before")
+        raise SettingError(f"a Flow is needed, not {shown(flow)}; draw it before")
 
 
 def _without_list(attempts: list[Any]) -> Any:

@@ -63,7 +63,7 @@ class CloudEventsWriter:
         if not isinstance(source, str) or not _URI_REFERENCE.fullmatch(source):
             raise SettingError(
                 f"source must be a URI reference, as 'https://example.org/etl' or '/etl', not "
-                f"{source!r}; percent-encode what a URI cannot hold"
+                f"{shown(source)}; percent-encode what a URI cannot hold"
             )
         self.source = source
         self._lock = threading.Lock()
@@ -73,7 +73,7 @@ class CloudEventsWriter:
         elif hasattr(to, "write") and (isinstance(to, TextIOBase) or not isinstance(to, IOBase)):
             self._out = _Stream(to)
         else:
-            raise SettingError(f"to must be a path or an open stream of text, not {to!r}")
+            raise SettingError(f"to must be a path or an open stream of text, not {shown(to)}")
 
     def __call__(self, flow: object, event: Event, **_: object) -> None:
         """Write an event.

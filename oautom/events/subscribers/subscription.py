@@ -11,7 +11,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Final, Self
 
-from oautom.errors import EngineError, SettingError
+from oautom.errors import EngineError, SettingError, shown
 from oautom.events.event import Event
 from oautom.events.log import EventLog, GivenUp
 from oautom.events.signals import check_receiver, publish
@@ -106,7 +106,9 @@ class Subscription:
         known = [given_up.seq for given_up in self.given_up()]
         if isinstance(seq, bool) or seq not in known:
             has = f"it has given up {_listed(known)}" if known else "it has given up none"
-            raise SettingError(f"subscription {self.name!r} has not given up event {seq!r}; {has}")
+            raise SettingError(
+                f"subscription {self.name!r} has not given up event {shown(seq)}; {has}"
+            )
         return self._delivery.redeliver(seq, timeout)
 
     def close(self, timeout: float | None = CLOSE_TIMEOUT) -> None:
@@ -226,11 +228,12 @@ class Subscriptions:
             return
         if taken.is_stopped.is_set():
             raise SettingError(
-                f"subscription {name!r} is closed, but its function has not returned yet; wait for "
+                f"subscription {shown(name)} is closed, but its function has not returned "
+                f"yet; wait for "
                 "that, or give this one another name"
             )
         raise SettingError(
-            f"the app already has an open subscription {name!r}; close it, or give this one "
+            f"the app already has an open subscription {shown(name)}; close it, or give this one "
             "another name"
         )
 
@@ -316,7 +319,8 @@ def _check_takes_events(function: Callable[..., object]) -> None:
         taken.bind(None, event=None)
     except TypeError as error:
         raise SettingError(
-            f"{function!r} cannot be called as function(flow, event=event): {error}; begin it as "
+            f"{shown(function)} cannot be called as function(flow, event=event): {error}; "
+            f"begin it as "
             "def function(flow, event, **_)"
         ) from None
 
@@ -324,7 +328,8 @@ def _check_takes_events(function: Callable[..., object]) -> None:
 def _check_name(name: object) -> None:
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
         raise SettingError(
-            f"the name of a subscription must be printable text that is not blank, not {name!r}"
+            f"the name of a subscription must be printable text that is not blank, not "
+            f"{shown(name)}"
         )
 
 
@@ -334,7 +339,7 @@ def _check_gives_up(give_up_after: object, log: EventLog) -> None:
     if type(give_up_after) is not int or give_up_after < 1:
         raise SettingError(
             "give_up_after must be None or how often to call the function with one event, from 1, "
-            f"not {give_up_after!r}"
+            f"not {shown(give_up_after)}"
         )
     methods = ("given_up", "keep_given_up", "forget_given_up")
     if missing := [each for each in methods if not _has_own(log, each)]:
@@ -361,7 +366,7 @@ def _check_events(events: Iterable[str] | None) -> frozenset[str] | None:
         return None
     if isinstance(events, str) or not isinstance(events, Iterable):
         raise SettingError(
-            f"events must be None or names of events, as ['step.failed'], not {events!r}"
+            f"events must be None or names of events, as ['step.failed'], not {shown(events)}"
         )
     names = list(events)
     if not names:
@@ -376,5 +381,5 @@ def _check_after(after: object, newest: int) -> None:
     if not isinstance(after, int) or isinstance(after, bool) or not 0 <= after <= newest:
         raise SettingError(
             f"after must be None or the number of an event, from 0 (hear all) to {newest} (hear "
-            f"what comes), not {after!r}"
+            f"what comes), not {shown(after)}"
         )
