@@ -32,6 +32,7 @@ from oautom import (
     FlowExecution,
     FlowFrozenError,
     MapExecution,
+    NotFinishedError,
     OAutom,
     OAutomError,
     OAutomMode,
@@ -40,6 +41,7 @@ from oautom import (
     Pool,
     PythonExecution,
     RetryPolicy,
+    SettingError,
     Skip,
     SqliteEventLog,
     StepError,
@@ -489,10 +491,17 @@ def test_a_good_value_of_each_parameter_works(tmp_path: Path, kind: str, executo
             if has_default(target, parameter):
                 continue
             # All others are given good values as well, so that of this one is made among them.
-            result = world.make(call_with, target, "", None, world)
-            with suppress(TimeoutError):
+            with suppress(*AS_IT_IS.get(target.name, ()), TimeoutError):
+                result = world.make(call_with, target, "", None, world)
                 world.make(use, result, world)
     world.check_next_life()
+
+
+AS_IT_IS: dict[str, tuple[type[OAutomError], ...]] = {
+    "Vect.result": (NotFinishedError,),
+    "Subscription.redeliver": (SettingError,),
+}
+"""What is rightly refused, of a gate that waits and of a subscription that has given up nothing."""
 
 
 def has_default(target: Target, parameter: str) -> bool:

@@ -58,7 +58,7 @@ VECTS = ("good 1", BAD, "good 2")
 
 OUTSIDE = {
     *("tick", "drive", "serve_until_idle", "put", "close", "check_thread", "have_all_look"),
-    *("_attempt", "_perform", "_tell_all"),
+    *("_attempt", "_contain", "_perform", "_tell_all"),
 }
 """What goes through all Vects, or is of none: a bug there is of no single one."""
 OF_THE_LOG = ("oautom.events.",)
