@@ -21,7 +21,7 @@ from oautom.explain import NO_FACTS, Facts, explain
 from oautom.flow import Flow
 from oautom.interrupts import follow, system_signals
 from oautom.messages import Asked, Call, Nudge
-from oautom.run import Run, status_of
+from oautom.run import Run, status_of, unread_status
 from oautom.scheduler import Scheduler
 from oautom.states import VECT_ENDS
 
@@ -112,6 +112,11 @@ class ForegroundEngine:
     def is_here(self) -> bool:
         """Whether this thread is the one that drives."""
         return self._scheduler.is_here
+
+    def is_created(self, vect: str) -> bool:
+        """Whether the log has a Vect that moves, or has moved, in this engine."""
+        run = self._scheduler.roster.runs.get(vect)
+        return run is None or run.is_created
 
     def knows(self, vect: str) -> bool:
         """Whether a Vect moves, or has moved, in this engine."""
@@ -231,7 +236,10 @@ class ForegroundEngine:
 
     def status(self, run: Run) -> dict[str, Any]:
         """Return the state of a run as of its last commit."""
-        run.state  # noqa: B018 - one that is read on demand is read before the lock is taken
+        try:
+            run.state  # noqa: B018 - one that is read on demand is read before the lock is taken
+        except LogError:  # its events make no sense: others are listed beside it all the same
+            return unread_status(run)
         with self._scheduler.showing:
             return status_of(run)
 

@@ -8,7 +8,14 @@ from collections.abc import Container, Mapping
 from weakref import WeakValueDictionary
 
 from oautom.engine import ForegroundEngine
-from oautom.errors import EngineError, FlowChangedError, FlowError, LogError, OAutomError
+from oautom.errors import (
+    EngineError,
+    FlowChangedError,
+    FlowError,
+    InvalidHistoryError,
+    LogError,
+    OAutomError,
+)
 from oautom.events.event import is_answer
 from oautom.events.fold import VectState
 from oautom.events.log import EventLog, PrunedVect, VectEntry
@@ -17,6 +24,7 @@ from oautom.executors.leftovers import end_leftovers
 from oautom.flow import Flow
 from oautom.run import Run
 from oautom.states import VECT_ENDS
+from oautom.texts import error_of
 from oautom.vect import Vect
 
 _logger = logging.getLogger("oautom.recovery")
@@ -33,6 +41,7 @@ class Recalled(Run):
         self._log = log
         self._state: VectState | None = None
         self.shown = entry.state
+        self.is_created = True
         self.is_told = entry.state in VECT_ENDS
         self.is_inherited = not self.is_told
         if not self.is_told:
@@ -71,11 +80,13 @@ class Recalled(Run):
     def _load(self) -> VectState:
         try:
             found = replay(self._log.read(vect=self.id)).get(self.id)
-        except LogError:
-            raise
-        except Exception as error:  # whatever comes of data that no version of ours has written
-            what = f"the events of vect '{self.id}' make no sense: {type(error).__name__}: {error}"
-            raise LogError(what) from error
+        except Exception as error:  # an event that no version of ours has written may do anything
+            if isinstance(error, LogError) and not isinstance(error, InvalidHistoryError):
+                raise
+            raise LogError(
+                f"vect '{self.id}' of flow '{self.flow.name}' does not go on, since its events "
+                f"make no sense: {error_of(error)}; give it up: app.vect({self.id!r}).cancel()"
+            ) from error
         if found is None:
             raise LogError(f"the log has lost the events of vect '{self.id}'")
         return found

@@ -61,7 +61,7 @@ class Vects:
                 vect = self._moving.get(entry.id)
                 yield vect or self._archive.vect(entry, self._flows[entry.flow])
         for vect in list(self._moving.values()):  # children come on the scheduler's thread
-            if vect.id not in past:
+            if vect.id not in past and self._engine.is_created(vect.id):
                 yield vect
 
     def start(self, flow: Flow, params: object, vect_id: str | None) -> Vect:

@@ -9,7 +9,7 @@ from typing import Any
 from oautom.conversion import NotConvertibleError, restore
 from oautom.errors import FlowError, OAutomError, shown
 from oautom.events.event import NO_DATA
-from oautom.events.fold import ABSENT, StepState, VectState, committed
+from oautom.events.fold import StepState, VectState, committed
 from oautom.executions.base import Execution
 from oautom.executions.context import LogBuffer
 from oautom.executions.map import MapExecution
@@ -30,6 +30,7 @@ class Run:
             as values of their types.
         state: What the events add up to, those included that are not committed yet.
         shown: The name of the state of the Vect, as committed.
+        is_created: Its first event is committed: there is such a Vect.
         is_told: The Vect has ended, and the receivers of signals have been told so.
         held_up: Why the Vect does not go on though the log has it open, or None: its flow has
             changed, its events make no sense, or the engine itself has failed with it.
@@ -50,6 +51,7 @@ class Run:
         "flow",
         "held_up",
         "id",
+        "is_created",
         "is_durable",
         "is_inherited",
         "is_told",
@@ -74,6 +76,7 @@ class Run:
         self.is_durable = is_durable
         self.state = self.first_state()
         self.shown: str = self.state.state
+        self.is_created = False
         self.is_told = False
         self.is_inherited = False
         self.held_up: OAutomError | None = None
@@ -86,11 +89,6 @@ class Run:
     def is_unread(self) -> bool:
         """Whether its events have not been read yet, or cannot be."""
         return False
-
-    @property
-    def is_created(self) -> bool:
-        """Whether its first event is committed."""
-        return self.state.created_date is not None and self.state.before is None
 
     def first_state(self) -> VectState:
         """Return the state before all events."""
@@ -157,8 +155,11 @@ class Run:
 
     def visible(self) -> list[StepState]:
         """Return the steps that readers see: an instance of a map, when its start is committed."""
-        steps = list(self.state.steps.values())  # in one C call: a map may be making instances
-        return [step for step in steps if step.before is not ABSENT]
+        steps = self.state.steps
+        declared = [steps[name] for name in self.state.graph.upstreams]
+        shown = {step.name: step.mapped.shown for step in declared if step.mapped is not None}
+        # Only now, in one C call: a map may be making instances, and what is shown is there.
+        return [step for step in list(steps.values()) if _is_shown(step, shown)]
 
     def hand_on(self, step: str, attempt: int, live: Any) -> None:
         """Take in what an attempt of a step has returned, where the log is in memory."""
@@ -197,8 +198,25 @@ class Run:
 
     def has_ended_before(self, instant: datetime) -> bool:
         """Whether it ended before an instant, and everybody has been told so."""
+        if self.is_unread:  # the log says when it ended
+            return self.shown in VECT_ENDS
         end = self.state.end_date
         return self.is_told and end is not None and end < instant
+
+
+def unread_status(run: Run) -> dict[str, Any]:
+    """Return what the index of the log tells of a Vect whose events cannot be read."""
+    told = {
+        "id": run.id,
+        "name": run.flow.name,
+        "state": run.shown,
+        "ended": run.shown in VECT_ENDS,
+    }
+    return told | {"start_date": None, "end_date": None, "params": {}, "executions": []}
+
+
+def _is_shown(step: StepState, shown: Mapping[str, int]) -> bool:
+    return step.parent is None or step.index < shown[step.parent.name]
 
 
 def status_of(run: Run) -> dict[str, Any]:

@@ -388,6 +388,17 @@ class Runner:
 
     def _answered(self, task: _Task, answer: object, failure: BaseException | None) -> None:
         """Pass on what the work has come to, as the log can keep it. On the worker's thread."""
+        try:
+            outcome = self._outcome(task, answer, failure)
+        except Exception as error:  # nobody else is there to tell
+            _logger.exception("vect '%s', step '%s', attempt %d: a bug in oautom", *task.key)
+            outcome = Outcome.failure(error)
+        task.has_answered = True
+        self._put(Answer(task.key, outcome))
+        if self._is_closed:
+            self._tell_left(task)
+
+    def _outcome(self, task: _Task, answer: object, failure: BaseException | None) -> Outcome:
         outcome = unpack(answer, failure)
         if outcome.log:
             task.context.buffer.write(outcome.log)
@@ -397,10 +408,7 @@ class Runner:
                 outcome = self._kept(task, Outcome(task.context.output))
         elif outcome.output is not None or outcome.error is not None or self._log_id is not None:
             outcome = self._kept(task, outcome)
-        task.has_answered = True
-        self._put(Answer(task.key, outcome))
-        if self._is_closed:
-            self._tell_left(task)
+        return outcome
 
     def _kept(self, task: _Task, outcome: Outcome) -> Outcome:
         kind = UNKNOWN
@@ -422,9 +430,6 @@ class Runner:
         task = self._tasks.get(message.key)
         if task is None:  # workers that are not ours may answer twice
             return _finished(message.key, outcome)
-        if not task.has_no_slot:
-            self.busy -= 1
-        task.is_submitted = False
         if task.execution.is_polled and outcome.error is None and not task.is_done:
             if task.is_killed:
                 outcome = Outcome(error="it was cancelled before it was done")
@@ -432,12 +437,21 @@ class Runner:
                 outcome = Outcome(error=problem)
             else:
                 self._poll_later(task, outcome)
+                self._free(task)
                 return None
-        self._forget(task)
         if task.is_late and not task.is_told:
             outcome = _timed_out(task)
         is_good = outcome.error is None
-        return Finished(*task.key, outcome.output) if is_good else self._failed(task, outcome)
+        told = Finished(*task.key, outcome.output) if is_good else self._failed(task, outcome)
+        self._free(task)  # only now: what raises before is done once more
+        self._forget(task)
+        return told
+
+    def _free(self, task: _Task) -> None:
+        """Free the slot of work that is done."""
+        if not task.has_no_slot:
+            self.busy -= 1
+        task.is_submitted = False
 
     def abandon(self, key: Key) -> None:
         """Tell an attempt to stop whose end was told in another way, though it is at work still."""
@@ -508,10 +522,13 @@ class Runner:
                 self._timers.add(self._clock.monotonic() + seconds, GraceOver(task.key))
 
     def kill(self, vect: str) -> None:
-        """Tell all work of a Vect to stop."""
+        """Tell all work of a Vect to stop, and let go of what nobody is at work on any more."""
         for task in list(self._tasks.values()):
             if task.key[0] == vect:
                 self._kill(task)
+                if task.has_answered and task.is_submitted:
+                    self._free(task)
+                    self._forget(task)
 
     def _end_promise(self, vect: str) -> None:
         self._ending[vect] -= 1

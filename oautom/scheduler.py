@@ -45,7 +45,7 @@ from oautom.errors import (
     VectStateError,
 )
 from oautom.events.event import Event
-from oautom.events.fold import ABSENT, StepState, VectState, child_id, moved
+from oautom.events.fold import StepState, VectState, child_id, moved
 from oautom.events.log import EventLog
 from oautom.events.replay import replay
 from oautom.events.requests import Request
@@ -362,6 +362,7 @@ class Scheduler(Driver[Message]):
         try:
             with self.lock:
                 self._now = self._clock.now()
+                self._model = None
                 self._take_all(messages)
                 try:
                     events = self._log.commit()
@@ -375,13 +376,13 @@ class Scheduler(Driver[Message]):
         if self._taken_over:
             self._taken_over.clear()
         self._model = None
-        self._show_all(events)
+        self._contain(self._show_all, events)
         self._perform(events)
         if self.halted:
             self.runner.kill_all()
             self._is_ending_all = False
         if self._in_hand:
-            self._answer_calls()
+            self._contain(self._answer_calls)
         if self._is_look_due:
             self._is_look_due = False
             self._contain(self.on_look)
@@ -389,7 +390,10 @@ class Scheduler(Driver[Message]):
         try:
             for event in events:
                 note = self._notes.pop(event.seq, None) if self._notes else None
-                self._tell(note or self.roster.runs[event.vect].flow, event)
+                try:
+                    self._tell(note or self.roster.runs[event.vect].flow, event)
+                except Exception:  # receivers cannot raise: it is ours
+                    _logger.exception("event %d could not be told", event.seq)
         finally:  # also when Ctrl-C comes while a receiver is called
             self._close_ended()
         self._is_telling = False
@@ -466,13 +470,19 @@ class Scheduler(Driver[Message]):
         self.roster.go_back(self._log, touched)
         for run in touched:
             self.roster.take_back(run)
-            self.turns.recount(run.state, self.runner.holds)
+            try:
+                self.turns.recount(run.state, self.runner.holds)
+            except Exception:
+                _logger.exception("the slots of vect '%s' cannot be counted", run.id)
+                self._strand(run)
+                continue
             self._ready.extend([*run.state.steps.values(), run.state])
 
     def _attempt_alone(self, message: Message) -> None:
         """Take one message again; if it raises again, do without it, and strand its Vect."""
         while not self._attempt([message]):
-            run = None if self._model is None else self.roster.runs.get(self._model.vect.id)
+            vect = _vect_of(message) if self._model is None else self._model.vect.id
+            run = self.roster.runs.get(vect or "")
             is_other = run is not None and run.id != _vect_of(message) and not _is_stranded(run)
             if run is not None:
                 self._strand(run)
@@ -496,10 +506,22 @@ class Scheduler(Driver[Message]):
             run.flow.name,
         )
         _logger.error("%s", run.held_up)
-        self.runner.kill(run.id)
-        self.turns.forget(run.state)
         self.roster.open.pop(run.id, None)
         self._has_news = True
+        try:
+            self._let_others_by(run)
+        except Exception:  # it is stranded all the same
+            _logger.exception("what vect '%s' has taken is not given back", run.id)
+
+    def _let_others_by(self, run: Run) -> None:
+        """End the work of a stranded run, and give back what it has taken from others."""
+        self.runner.kill(run.id)
+        if run.is_unread:
+            return
+        self.turns.forget(run.state)
+        for step in run.state.steps.values():
+            if not self.runner.holds((run.id, step.name, step.attempt)):
+                self.turns.set_free(step, is_stranded=True)
 
     def _contain(self, hook: Callable[..., object], *args: object) -> None:
         """Call what follows a commit; what it raises must not harm what follows."""
@@ -531,8 +553,8 @@ class Scheduler(Driver[Message]):
         with self.showing:
             for model in self._moved:
                 model.before = None
-                if model.kind == "map":
-                    _show_instances(model)
+                if isinstance(model, StepState) and model.mapped is not None:
+                    model.mapped.shown = len(model.mapped.instances)
             self._moved.clear()
             for event in events:
                 if event.step is None and event.seq not in self._notes:
@@ -540,6 +562,7 @@ class Scheduler(Driver[Message]):
 
     def _show(self, run: Run, event: Event) -> None:
         run.shown = event.dest
+        run.is_created = True
         if event.name == "vect.reopened":
             self.roster.take(run)
         elif event.dest in VECT_ENDS and event.source not in VECT_ENDS:
@@ -548,14 +571,14 @@ class Scheduler(Driver[Message]):
     def _perform(self, events: Sequence[Event]) -> None:
         """Have done what committed events ask for, one by one."""
         for event in events:
-            if event.step is not None and (asked := effects(event)):
-                run = self.roster.runs[event.vect]
-                try:
-                    for effect in asked:
-                        self.runner.perform(run, effect)
-                except Exception:
-                    _logger.exception("an effect of event %d has raised", event.seq)
-                    self._strand(run)
+            if event.step is None:
+                continue
+            try:
+                for effect in effects(event):
+                    self.runner.perform(self.roster.runs[event.vect], effect)
+            except Exception:
+                _logger.exception("an effect of event %d has raised", event.seq)
+                self._strand(self.roster.runs[event.vect])
         while self._rearmed:
             run = self._rearmed.pop()
             try:
@@ -656,7 +679,7 @@ class Scheduler(Driver[Message]):
         run = self.roster.runs.get(vect)
         if run is not None and not run.is_unread and step in run.state.steps:
             state = run.state.steps[step]
-            self.turns.set_free(state)
+            self.turns.set_free(state, is_stranded=run.held_up is not None)
             self._ready.append(state)
 
     def _obey(self, command: Command) -> None:
@@ -861,14 +884,6 @@ class Scheduler(Driver[Message]):
         self.have_all_look()
         self.runner.close()
         self.answer(())  # those who still call look, and find it closed
-
-
-def _show_instances(model: StepState | VectState) -> None:
-    """Let readers see the instances that a map has made."""
-    if isinstance(model, StepState) and model.mapped is not None:
-        for instance in model.mapped.instances:
-            if instance.before is ABSENT:
-                instance.before = None
 
 
 def _apart(messages: Iterable[Message]) -> Iterator[Message]:

@@ -167,9 +167,14 @@ class Turns:
         elif event.source == "running" and not is_at_work:
             self._free_slots(step)
 
-    def set_free(self, step: StepState) -> None:
-        """Take the slots of a step whose attempt is not at work any more."""
-        if step.state != "running":
+    def set_free(self, step: StepState, *, is_stranded: bool = False) -> None:
+        """Take the slots of a step whose attempt is not at work any more.
+
+        Args:
+            step: The step; while it runs it keeps them.
+            is_stranded: Its Vect does not go on: it does not run, whatever its state is.
+        """
+        if step.state != "running" or is_stranded:
             self._free_slots(step)
 
     def recount(self, vect: VectState, holds: Callable[[Place], bool]) -> None:

@@ -16,7 +16,7 @@ from oautom.errors import (
     shown,
 )
 from oautom.events.event import Event
-from oautom.events.fold import ABSENT, StepState, View, child_id, committed
+from oautom.events.fold import StepState, View, child_id, committed
 from oautom.executions.base import Execution
 from oautom.flow import Flow
 from oautom.run import Run
@@ -353,7 +353,7 @@ class _Steps(Mapping[str, Step]):
     def __getitem__(self, name: str) -> Step:
         steps = self._run.state.steps
         try:
-            is_visible = steps[name].before is not ABSENT
+            is_visible = steps[name].is_visible
         except (KeyError, TypeError):
             is_visible = False
         if not is_visible:

