@@ -421,6 +421,7 @@ class OAutom:
     def close(self) -> None:
         """End all work, wait until no process of it is left, and stop. May be called twice.
 
+        A function that listens to `context.cancelled` is waited for, 10 seconds at the most.
         Vects that are open are cancelled, but for those of a durable log: they go on when the
         program is run again. Subscriptions are told what has happened until then, within five
         seconds; one that raises is asked once more, and goes on there next time. A subscription's

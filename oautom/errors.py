@@ -54,7 +54,11 @@ class SettingError(OAutomError, ValueError):
 
 
 class EngineError(OAutomError, RuntimeError):
-    """A call that cannot work now: the app is closed, or the call would wait for itself."""
+    """A call that cannot work now.
+
+    The app is closed, the call would wait for itself, the engine's thread was not to be had in
+    time, or the engine does not go on with this Vect in this program.
+    """
 
 
 class FlowError(OAutomError, ValueError):

@@ -100,6 +100,7 @@ class Vect:
     def wait(self, timeout: float | None = None) -> str:
         """Wait until the Vect has ended and no process of it is left.
 
+        A function that was told to stop and listens is waited for, 10 seconds at the most.
         In foreground mode this is what drives the engine, on the calling thread.
 
         Args:
@@ -110,7 +111,9 @@ class Vect:
 
         Raises:
             TimeoutError: The time was up first; the Vect goes on.
-            EngineError: Called on the scheduler's own thread, where it would wait for itself.
+            EngineError: Called on the scheduler's own thread, where it would wait for itself. Or
+                the engine does not go on with the Vect in this program: it is stranded by a bug, or
+                all work was ended.
             LogError: The engine has stopped, since its log could not be written.
             FlowChangedError: The Vect is left from an earlier program, and does not go on, since
                 its flow has changed.

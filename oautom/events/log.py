@@ -128,6 +128,8 @@ class EventLog(Protocol):
     def discard(self) -> None:
         """Drop what was appended, and give back what was requested, since the last commit.
 
+        The engine takes back by it what has raised; where a log has none, the engine stops then.
+
         Raises:
             LogError: The log takes no more.
         """

@@ -99,8 +99,9 @@ class Execution:
         trigger_rule: When the step starts, from how its upstreams have ended.
         allow_failure: The Vect need not fail when this step does; nor for what that blocks.
         retry: When the step is tried again after it has failed; None for what its flow says.
-        timeout: Seconds that an attempt may take; then it is ended, and has failed. None for what
-            its flow says, `math.inf` for no limit.
+        timeout: Seconds that an attempt may take; then it is told to stop, and has failed. What
+            does not listen is abandoned; the next attempt waits for its end. None for what its
+            flow says, `math.inf` for no limit.
         pool: A `Pool` that limits how many of its steps run at once; None for no such limit.
         priority: Of the steps that wait for a worker those of the highest are the next.
 

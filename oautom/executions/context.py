@@ -175,7 +175,10 @@ class Context:
 
     @property
     def cancelled(self) -> threading.Event:
-        """Set when the step is not wanted any more: a long `run` looks at it and returns."""
+        """Set when the step is not wanted any more: a long `run` looks at it and returns.
+
+        A function that has asked for it is waited for, 10 seconds at the most.
+        """
         with _lock:
             if self._cancelled is None:
                 self._cancelled = threading.Event()
