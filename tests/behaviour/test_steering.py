@@ -1033,24 +1033,6 @@ def test_an_instance_of_a_map_waits_for_its_own_attempt_only(
     check(log)
 
 
-def test_an_attempt_that_runs_a_flow_is_over_when_all_of_the_child_is(
-    background: OAutom, log: Log, stubborn: Stubborn
-) -> None:
-    inner = one_step(background, "inner", stubborn)
-    outer = Flow("outer", background)
-    FlowExecution("run", outer, inner)
-    vect = background.start(outer)
-    assert stubborn.reached.wait(SECONDS)
-    in_time(vect.cancel)
-    in_time(vect.retry)
-
-    assert stays_so(lambda: stubborn.calls == [1])
-    stubborn.opened.set()
-    assert vect.wait(SECONDS) == "success"
-    stubborn.check_alone()
-    check(log)
-
-
 def test_what_an_app_has_left_at_work_is_waited_for_by_the_next_one_of_the_program(
     tmp_path: Path, stubborn: Stubborn
 ) -> None:
@@ -1124,34 +1106,6 @@ def test_the_slot_of_a_function_that_is_not_wanted_is_free_when_it_is_gone(
     assert second.wait(SECONDS) == "success"
     assert first.wait(SECONDS) == ("cancelled" if how == "cancel" else "failed")
     check(log)
-
-
-def test_the_slot_of_a_function_that_an_app_has_left_at_work_is_taken_in_the_next_one(
-    tmp_path: Path,
-) -> None:
-    """In the same program: what it does, it goes on to do, whichever app is open."""
-    deaf, calls = Stubborn(listens=False), list[str]()
-
-    def life() -> tuple[OAutom, Flow]:
-        app, pool = OAutom(OAutomMode.background, log=tmp_path / "runs.db"), Pool("narrow", 1)
-        one_step(app, "first", deaf, pool=pool)
-        return app, one_step(app, "second", lambda: calls.append("a"), pool=pool)
-
-    app, _ = life()
-    app.start("first", vect_id="one")
-    assert deaf.reached.wait(SECONDS)
-    in_time(app.close)
-    app, second = life()
-    vect = in_time(app.start, second)
-    try:
-        assert stays_so(lambda: calls == [])
-    finally:
-        deaf.opened.set()
-    assert vect.wait(SECONDS) == "success"
-    in_time(app.close)
-
-
-# Children
 
 
 @pytest.mark.parametrize("how", ["cancel", "timeout", "fail", "close"])
