@@ -216,14 +216,14 @@ class Params(Mapping[str, Param]):
             UnknownParamError: There is none of this name.
             ParamError: It does not fit its type (any more).
         """
-        if name not in plain:
+        if (known := one_of(name, plain)) is None:
             raise UnknownParamError(self._flow, name, self._by_name, self._listed)
-        annotation = self._by_name[name].annotation if name in self else UNKNOWN
+        annotation = self._by_name[known].annotation if known in self._by_name else UNKNOWN
         try:
-            return restore(plain[name], annotation)  # all of it made anew
+            return restore(plain[known], annotation)  # all of it made anew
         except NotConvertibleError as error:
-            what = f"parameter '{name}' was {shown(plain[name])}, which is no longer its type"
-            raise self.error(f"{what}: {error}", name) from error
+            what = f"parameter '{known}' was {shown(plain[known])}, which is no longer its type"
+            raise self.error(f"{what}: {error}", known) from error
 
     def error(self, what: str, name: str | None = None) -> ParamError:
         """Return the error that says what is wrong, and lists the parameters."""
