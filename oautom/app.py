@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from datetime import datetime, timedelta, tzinfo
 from functools import partial
-from typing import Any, NoReturn, Self, overload
+from typing import Any, NoReturn, Self, cast, overload
 
 from oautom.children import Children
 from oautom.clock import Clock, SystemClock
@@ -33,7 +33,7 @@ from oautom.pool import Pool
 from oautom.registry import Vects, flow_of
 from oautom.scheduler import Scheduler
 from oautom.states import VECT_STATES
-from oautom.values import check_max_workers, has_members
+from oautom.values import SECONDS_MAX, at_heart, check_max_workers, has_members, one_of
 from oautom.vect import Vect
 
 Given = Mapping[str, Any] | None
@@ -89,7 +89,7 @@ class OAutom:
         self._is_closed = False
         self._is_stopped = False
         self._subscriptions = Subscriptions(self.log, self._flows.get)
-        self._clock = clock or SystemClock()
+        self._clock = SystemClock() if clock is None else clock
         scheduler = Scheduler(self.log, self._clock, workers, self._subscriptions.tell)
         self._engine = make_engine(self.mode, scheduler, self.log)
         self._vects = Vects(self.log, self._engine, self._flows)
@@ -140,7 +140,7 @@ class OAutom:
             Whatever `start` and `Vect.wait` raise. A Vect that fails raises nothing: see its state.
         """
         if flow is None:
-            if (params, vect_id) != (None, None):
+            if params is not None or vect_id is not None:
                 raise SettingError("run() with params or a vect_id needs a flow to run")
             with self._lock:
                 self._check_open()
@@ -195,11 +195,11 @@ class OAutom:
             EngineError: The app is closed, or the time was up.
             LogError: The engine has stopped, since its log could not be written.
         """
-        is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-        if not is_number or not timeout >= 0:  # nor is a NaN
+        seconds = at_heart(timeout)
+        if type(seconds) not in (int, float) or not seconds >= 0:  # nor is a NaN
             raise SettingError(f"timeout must be seconds, from 0, not {shown(timeout)}")
         vect = self._admit(flow, params, vect_id)
-        self._vects.create(vect, timeout)
+        self._vects.create(vect, min(seconds, SECONDS_MAX))
         return vect
 
     async def astart(
@@ -313,7 +313,8 @@ class OAutom:
             UnknownFlowError: The app has no such flow.
             SettingError: There is no such state.
         """
-        if state is not None and state not in VECT_STATES:
+        name = None if state is None else one_of(state, VECT_STATES)
+        if state is not None and name is None:
             known = ", ".join(repr(each) for each in VECT_STATES)
             raise SettingError(f"state must be one of {known}, not {shown(state)}")
         wanted = None if flow is None else self.flow(flow)
@@ -322,7 +323,7 @@ class OAutom:
         return [
             vect
             for vect in vects
-            if (wanted is None or vect.flow is wanted) and (state is None or vect.state == state)
+            if (wanted is None or vect.flow is wanted) and (name is None or vect.state == name)
         ]
 
     def vect(self, id: str) -> Vect:  # noqa: A002 - the public word
@@ -332,8 +333,9 @@ class OAutom:
             UnknownVectError: There is no such Vect, or it has been pruned.
             UnknownFlowError: It is one of an earlier program, and its flow is not declared.
         """
+        name = at_heart(id)
         with self._lock:
-            vect = self._vects.find(id) if isinstance(id, str) else None
+            vect = self._vects.find(name) if type(name) is str else None
         if vect is None:
             raise UnknownVectError(f"the app has no vect {shown(id)}; vects() lists them")
         return vect
@@ -352,12 +354,17 @@ class OAutom:
             LogError: The log cannot be written.
             EngineError: The app is closed.
         """
-        if isinstance(older_than, timedelta):
-            older_than = self._clock.now() - older_than
-        check_instant(older_than)
+        instant: object = older_than
+        if issubclass(type(older_than), timedelta):
+            try:
+                instant = self._clock.now() - cast("timedelta", older_than)
+            except OverflowError:
+                what = f"older_than must lead to a date, and {shown(older_than)} does not"
+                raise SettingError(what) from None
+        before = check_instant(instant)
         with self._lock:
             self._check_open()
-        return self._vects.prune(older_than)
+        return self._vects.prune(before)
 
     def logs(self) -> list[dict[str, Any]]:
         """Return the status of every Vect, newest first, as JSON would have it."""

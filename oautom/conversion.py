@@ -101,13 +101,14 @@ def converted(value: object, annotation: Any) -> Any:
     try:
         return _convert(value, annotation, strict=False)
     except NotConvertibleError:
-        if not isinstance(value, str) or annotation is str:
+        text = at_heart(value)
+        if type(text) is not str or annotation is str:
             raise
         try:
-            parsed = from_json(value)
+            parsed = from_json(text)
         except (ValueError, msgspec.MsgspecError):
-            parsed = value
-        if isinstance(parsed, str):
+            parsed = text
+        if type(parsed) is str:
             raise
         return _convert(parsed, annotation, strict=False)
 

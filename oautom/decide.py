@@ -30,11 +30,13 @@ from oautom.commands import (
     Trigger,
     Wake,
 )
+from oautom.errors import shown
 from oautom.events.event import NO_DATA, NO_OUTPUT, Event
 from oautom.events.fold import StepState, VectState, child_id, chosen, waits_until
 from oautom.events.mapped import items_of
 from oautom.rules import all_success
 from oautom.states import HELD, STEP_ENDS, VECT_ENDS
+from oautom.texts import ERROR_BYTES_MAX, bounded
 
 _BAD_ENDS = frozenset({"failed", "upstream_failed"})
 _TO_RETRY = frozenset({"failed", "upstream_failed", "cancelled"})
@@ -94,7 +96,8 @@ def _wrong_choice(step: StepState, output: object) -> str | None:
     if not wrong:
         return None
     known = ", ".join(f"'{name}'" for name in dependants) or "there are none"
-    return f"it chose '{wrong[0]}', which does not directly depend on it; its dependants: {known}"
+    chose = f"it chose {shown(wrong[0])}, which does not directly depend on it"
+    return bounded(f"{chose}; its dependants: {known}", ERROR_BYTES_MAX)
 
 
 def _release(step: StepState, attempt: int) -> list[Trigger]:
@@ -121,7 +124,7 @@ def _decide(step: StepState, decision: Decide) -> list[Trigger]:
     told: dict[str, Any] = {"output": {"by": decision.by, "data": decision.data}}
     if decision.objection is not None:
         why = f": {decision.objection}" if decision.objection else ""
-        told = {"error": f"rejected by {decision.by}{why}"}
+        told = {"error": bounded(f"rejected by {decision.by}{why}", ERROR_BYTES_MAX)}
     trigger = "succeed" if decision.objection is None else "fail"
     return [Trigger(step, trigger, step.attempt, MappingProxyType(told))]
 
@@ -239,7 +242,8 @@ def _due_map(step: StepState) -> Trigger | None:
         f"{len(bad)} of its {len(mapped.instances)} items failed, first {bad[0].name}: "
         f"{bad[0].error}"
     )
-    return Trigger(step, "fail", step.attempt, MappingProxyType({"error": error}))
+    told = {"error": bounded(error, ERROR_BYTES_MAX)}
+    return Trigger(step, "fail", step.attempt, MappingProxyType(told))
 
 
 def _first_facts(step: StepState) -> Mapping[str, Any]:
@@ -264,7 +268,8 @@ def _why_skipped(step: StepState) -> Mapping[str, Any]:
     if step.shunned_by is not None:
         names = chosen(step.vect.steps[step.shunned_by].output)
         said = ", ".join(f"'{name}'" for name in names) or "nothing"
-        return MappingProxyType({"reason": f"branch '{step.shunned_by}' chose {said}"})
+        why = bounded(f"branch '{step.shunned_by}' chose {said}", ERROR_BYTES_MAX)
+        return MappingProxyType({"reason": why})
     ended = ", ".join(f"{count} {state}" for state, count in sorted(step.tally.items()))
     reason = f"its trigger rule is '{step.rule}', and of its {step.upstreams} upstreams: {ended}"
     return MappingProxyType({"reason": reason})

@@ -24,6 +24,7 @@ from oautom.messages import Asked, Call, Nudge
 from oautom.run import Run, status_of, unread_status
 from oautom.scheduler import Scheduler
 from oautom.states import VECT_ENDS
+from oautom.values import one_of
 
 
 class OAutomMode(StrEnum):
@@ -41,11 +42,10 @@ class OAutomMode(StrEnum):
         Raises:
             SettingError: It names none.
         """
-        try:
-            return cls(mode)
-        except ValueError:
+        if (name := one_of(mode, {each.value for each in cls})) is None:
             known = ", ".join(f"OAutomMode.{each.value}" for each in cls)
-            raise SettingError(f"mode must be one of {known}, not {shown(mode)}") from None
+            raise SettingError(f"mode must be one of {known}, not {shown(mode)}")
+        return cls(name)
 
 
 LOCK_SECONDS = 0.05

@@ -12,6 +12,7 @@ from typing import Self
 _NEAR_MISS_NAMES_MAX = 2000
 _CYCLE_STEPS_SHOWN = 10
 _REPR_SHOWN = 80
+_NAME_SHOWN = 200
 
 
 class OAutomError(Exception):
@@ -109,15 +110,17 @@ class UnknownFlowError(FlowError, KeyError):
     """The app has no flow of this name."""
 
     def __init__(self, flow: str, known: Iterable[str] = ()) -> None:
-        super().__init__(f"the app has no flow '{flow}'; {_suggest(flow, known)}", flow=flow)
+        name = _named(flow)
+        super().__init__(f"the app has no flow '{name}'; {_suggest(name, known)}", flow=name)
 
 
 class UnknownStepError(FlowError, KeyError):
     """The flow has no step of this name."""
 
     def __init__(self, flow: str, step: str, known: Iterable[str] = ()) -> None:
+        name = _named(step)
         super().__init__(
-            f"flow '{flow}' has no step '{step}'; {_suggest(step, known)}", flow=flow, step=step
+            f"flow '{flow}' has no step '{name}'; {_suggest(name, known)}", flow=flow, step=name
         )
 
 
@@ -198,7 +201,9 @@ class UnknownParamError(ParamError, KeyError):
     def __init__(self, flow: str, name: object, known: Iterable[str], listed: str) -> None:
         hint = _suggest(name, known)
         meant = f" ({hint})" if hint.startswith("did") else ""
-        super().__init__(flow, f"there is no parameter {shown(name)}{meant}; {listed}", str(name))
+        super().__init__(
+            flow, f"there is no parameter {shown(name)}{meant}; {listed}", _named(name)
+        )
 
 
 class UnknownVectError(OAutomError, KeyError):
@@ -428,13 +433,21 @@ def shown(value: object, characters_max: int = _REPR_SHOWN) -> str:
     return text if len(text) <= characters_max else f"{text[:characters_max]}..."
 
 
+def _named(given: object) -> str:
+    """Return what is given as a name, in a line and cut short: it may be anything."""
+    name = str.__str__(given) if issubclass(type(given), str) else shown(given)
+    if len(name) > _NAME_SHOWN:
+        name = f"{name[:_NAME_SHOWN]}..."
+    return name if name.isprintable() else repr(name)[1:-1]
+
+
 def _suggest(name: object, known: Iterable[str]) -> str:
     names = [str(each) for each in islice(known, _NEAR_MISS_NAMES_MAX)]
     if not names:
         return "there are none yet"
     from difflib import get_close_matches  # noqa: PLC0415 - only an error pays for this import
 
-    if close := get_close_matches(str(name), names, n=1):
+    if close := get_close_matches(_named(name), names, n=1):
         return f"did you mean '{close[0]}'?"
     more = ", ..." if len(names) > _CYCLE_STEPS_SHOWN else ""
     return "known: " + ", ".join(f"'{each}'" for each in names[:_CYCLE_STEPS_SHOWN]) + more

@@ -307,7 +307,7 @@ class _Steps(dict[str, Execution]):
         self._flow = flow
 
     def __missing__(self, name: object) -> Execution:
-        raise UnknownStepError(self._flow, str(name), self)
+        raise UnknownStepError(self._flow, cast("str", name), self)
 
 
 _BLANKS = " \t\n\r\f\v"

@@ -13,7 +13,7 @@ from typing import Any, Final
 from oautom.annotations import UNKNOWN, shown_type
 from oautom.conversion import NotConvertibleError, converted, keep, restore, why_unsupported
 from oautom.errors import FlowError, NotJsonError, ParamError, UnknownParamError, shown
-from oautom.values import at_heart, copy_of_plain
+from oautom.values import at_heart, copy_of_plain, one_of
 
 _REQUIRED: Final = object()
 NO_PARAMS: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -216,14 +216,14 @@ class Params(Mapping[str, Param]):
             UnknownParamError: There is none of this name.
             ParamError: It does not fit its type (any more).
         """
-        if name not in plain:
+        if (known := one_of(name, plain)) is None:
             raise UnknownParamError(self._flow, name, self._by_name, self._listed)
-        annotation = self._by_name[name].annotation if name in self else UNKNOWN
+        annotation = self._by_name[known].annotation if known in self._by_name else UNKNOWN
         try:
-            return restore(plain[name], annotation)  # all of it made anew
+            return restore(plain[known], annotation)  # all of it made anew
         except NotConvertibleError as error:
-            what = f"parameter '{name}' was {shown(plain[name])}, which is no longer its type"
-            raise self.error(f"{what}: {error}", name) from error
+            what = f"parameter '{known}' was {shown(plain[known])}, which is no longer its type"
+            raise self.error(f"{what}: {error}", known) from error
 
     def error(self, what: str, name: str | None = None) -> ParamError:
         """Return the error that says what is wrong, and lists the parameters."""
@@ -235,13 +235,13 @@ class Params(Mapping[str, Param]):
         Raises:
             UnknownParamError: There is none of this name; lists those that there are.
         """
-        if name not in self:
+        if (known := one_of(name, self._by_name)) is None:
             raise UnknownParamError(self._flow, name, self._by_name, self._listed)
-        return self._by_name[name]
+        return self._by_name[known]
 
     def __contains__(self, name: object) -> bool:
         """Whether there is one of this name."""
-        return isinstance(name, str) and name in self._by_name
+        return one_of(name, self._by_name) is not None
 
     def __iter__(self) -> Iterator[str]:
         """Yield the names, in the order of declaration."""

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from oautom.engine import ForegroundEngine
 from oautom.errors import (
@@ -27,6 +27,7 @@ from oautom.events.log import EventLog, PrunedVect, VectEntry
 from oautom.flow import Flow
 from oautom.recovery import Archive
 from oautom.run import Run
+from oautom.values import at_heart
 from oautom.vect import Vect
 
 _logger = logging.getLogger("oautom.recovery")
@@ -266,14 +267,16 @@ def flow_of(app: object, flows: Mapping[str, Flow], flow: object) -> Flow:
         UnknownFlowError: There is none of this name.
         FlowError: It is one of another app, or neither a flow nor a name.
     """
-    if isinstance(flow, Flow):
-        if flow.app is not app:
+    if issubclass(type(flow), Flow):
+        declared = cast("Flow", flow)
+        if declared.app is not app:
             raise FlowError(
-                f"flow '{flow.name}' belongs to another app; start it there", flow=flow.name
+                f"flow '{declared.name}' belongs to another app; start it there", flow=declared.name
             )
-        return flow
-    if not isinstance(flow, str):
+        return declared
+    name = at_heart(flow)
+    if type(name) is not str:
         raise FlowError(f"flow must be a Flow or the name of one, not {shown(flow)}")
-    if flow not in flows:
-        raise UnknownFlowError(flow, flows)
-    return flows[flow]
+    if name not in flows:
+        raise UnknownFlowError(name, flows)
+    return flows[name]

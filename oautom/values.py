@@ -10,6 +10,7 @@ is always a copy, which nobody else can change.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from marshal import dumps
 from typing import Any, Final, cast
 
@@ -253,6 +254,15 @@ def plain_text(value: object, what: str, limit_chars: int = TEXT_MAX) -> str:
     return text
 
 
+def one_of(given: object, known: Collection[str]) -> str | None:
+    """Return one of the names that are known as an exact `str`, or None if it is none of them.
+
+    Whatever is given: nothing of it is compared, hashed or shown unless it is text.
+    """
+    name = at_heart(given)
+    return name if type(name) is str and name in known else None
+
+
 def readable(value: Any) -> Any:
     """Return a text with its half characters, which JSON cannot keep, written out as escapes."""
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
@@ -285,6 +295,22 @@ def plain_seconds(value: object) -> int | float | None:
     """Return a duration as an exact number, or None if it is none from 0 to `SECONDS_MAX`."""
     seconds = plain_number(value)
     return seconds if seconds is not None and 0 <= seconds <= SECONDS_MAX else None
+
+
+def time_limit(timeout: object) -> float | None:
+    """Return how many seconds a call waits at most, from 0; None for as long as it takes.
+
+    So long are an infinity, and whatever else nobody will live to see the end of.
+
+    Raises:
+        SettingError: It is neither a number nor None.
+    """
+    if timeout is None:
+        return None
+    seconds = at_heart(timeout)
+    if type(seconds) not in (int, float) or seconds != seconds:  # as a NaN is not
+        raise SettingError(f"timeout must be seconds or None, not {shown(timeout)}")
+    return max(0.0, seconds) if seconds < SECONDS_MAX else None
 
 
 def too_long(seconds: float) -> str:

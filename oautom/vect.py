@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from datetime import datetime
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, cast
 
 from oautom.commands import Command, Decide, Pause, Resume, Retry
 from oautom.errors import (
     EngineError,
     NotFinishedError,
-    SettingError,
     StepFailedError,
     UnknownStepError,
-    shown,
 )
 from oautom.events.event import Event
 from oautom.events.fold import StepState, View, child_id, committed
@@ -21,7 +19,7 @@ from oautom.executions.base import Execution
 from oautom.flow import Flow
 from oautom.run import Run
 from oautom.states import STEP_ENDS, VECT_ENDS
-from oautom.values import plain_text, plain_value
+from oautom.values import at_heart, plain_text, plain_value, time_limit
 
 
 class Engine(Protocol):
@@ -120,12 +118,11 @@ class Vect:
         """
         if self._run.held_up is not None:
             raise self._run.held_up
-        if timeout is not None and not (isinstance(timeout, int | float) and timeout == timeout):
-            raise SettingError(f"timeout must be seconds or None, not {shown(timeout)}")
-        if not self._engine.wait(self._run, timeout):
+        seconds = time_limit(timeout)
+        if not self._engine.wait(self._run, seconds):
             raise TimeoutError(
                 f"vect {self.id} of flow '{self.flow.name}' is '{self.state}' after "
-                f"{timeout} seconds; it goes on, wait again or cancel() it"
+                f"{seconds} seconds; it goes on, wait again or cancel() it"
             )
         return self.state
 
@@ -175,9 +172,13 @@ class Vect:
         return self._engine.explain(self._run, self._step(step).name)
 
     def _step(self, step: str | Execution) -> Step:
-        if isinstance(step, Execution) and step.flow is not self.flow:
-            raise UnknownStepError(self.flow.name, f"{step.flow.name}/{step.name}", self.steps)
-        return self.steps[step.name if isinstance(step, Execution) else step]
+        if not issubclass(type(step), Execution):
+            return self.steps[cast("str", step)]
+        declared = cast("Execution", step)
+        if declared.flow is not self.flow:
+            name = f"{declared.flow.name}/{declared.name}"
+            raise UnknownStepError(self.flow.name, name, self.steps)
+        return self.steps[declared.name]
 
     def cancel(self, reason: str = "") -> None:
         """End the Vect: steps that run are ended, others are never started.
@@ -241,19 +242,19 @@ class Vect:
             NotJsonError: JSON cannot keep `data`, and the log is durable.
             Whatever `cancel` raises.
         """
-        self.steps[step]
-        who = plain_text(by, f"step '{step}': by")
+        name = self.steps[step].name
+        who = plain_text(by, f"step '{name}': by")
         if self._run.is_durable:
             data = plain_value(data)
         self._engine.check_value(data)
-        self._engine.obey(self._run, Decide(self.id, step, who, data))
+        self._engine.obey(self._run, Decide(self.id, name, who, data))
 
     def reject(self, step: str, by: str, reason: str = "") -> None:
         """Reject what a step waits for: it fails. Arguments and errors are those of `approve`."""
-        self.steps[step]
-        who = plain_text(by, f"step '{step}': by")
-        why = plain_text(reason, f"step '{step}': reason")
-        self._engine.obey(self._run, Decide(self.id, step, who, objection=why))
+        name = self.steps[step].name
+        who = plain_text(by, f"step '{name}': by")
+        why = plain_text(reason, f"step '{name}': reason")
+        self._engine.obey(self._run, Decide(self.id, name, who, objection=why))
 
     def __getstate__(self) -> NoReturn:
         """Refuse to travel to another process.
@@ -354,14 +355,11 @@ class _Steps(Mapping[str, Step]):
         self._run = run
 
     def __getitem__(self, name: str) -> Step:
-        steps = self._run.state.steps
-        try:
-            is_visible = steps[name].is_visible
-        except (KeyError, TypeError):
-            is_visible = False
-        if not is_visible:
+        heart = at_heart(name)
+        step = self._run.state.steps.get(heart) if type(heart) is str else None
+        if step is None or not step.is_visible:
             raise UnknownStepError(self._run.flow.name, name, [each.name for each in self._known()])
-        return Step(self._run, name)
+        return Step(self._run, heart)
 
     def _known(self) -> list[StepState]:
         return self._run.visible()

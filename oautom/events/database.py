@@ -6,6 +6,7 @@ from one version to the next, so the making of a new log is the first of them.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -247,8 +248,12 @@ def real_path(path: object) -> Path:
         raise SettingError(f"the path of a log must be text or a Path, not {shown(path)}")
     try:
         real = Path(os.path.realpath(os.fspath(path)))
+        real.stat()
     except (TypeError, ValueError) as error:  # bytes, or a NUL in it
         raise SettingError(f"the path of a log cannot be {shown(path)}: {error}") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise SettingError(f"the path of a log is too long: {shown(path)}") from error
     if not real.parent.is_dir():
         raise LogError(
             f"log '{real}' cannot be opened: there is no folder '{real.parent}'; make it first"

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self, cast
 
 from oautom.errors import LogError, SettingError, shown
 from oautom.events.event import NO_OUTPUT, Event, is_of_plan, own_copy, planned_time
@@ -231,17 +231,20 @@ def not_next(event: Event, last_seq: int, *, is_closed: bool) -> LogError:
     return LogError(f"event {event.seq} cannot follow event {last_seq}")
 
 
-def check_instant(older_than: object) -> None:
-    """Refuse what is no instant.
+def check_instant(older_than: object) -> datetime:
+    """Return an instant.
 
     Raises:
         SettingError: It is no datetime, or has no time zone.
     """
-    if not isinstance(older_than, datetime) or older_than.tzinfo is None:
+    is_date = issubclass(type(older_than), datetime)
+    instant = cast("datetime", older_than)
+    if not is_date or instant.tzinfo is None:
         raise SettingError(
             f"older_than must be a datetime with a time zone, not {shown(older_than)}; "
             "for example datetime.now(UTC) - timedelta(days=90)"
         )
+    return instant
 
 
 def old_vects(

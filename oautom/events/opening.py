@@ -8,7 +8,7 @@ from typing import Final
 
 from oautom.errors import LogLockedError, SettingError, shown
 from oautom.events.log import EventLog, MemoryEventLog
-from oautom.values import has_members
+from oautom.values import has_members, one_of, plain_count
 
 _ESSENTIAL = ("last_seq", "committed_seq", "append", "commit", "read")
 _LATER = frozenset({"discard", "given_up", "keep_given_up", "forget_given_up"})
@@ -27,7 +27,7 @@ def open_log(log: EventLog | str | os.PathLike[str] | None) -> tuple[EventLog, b
         SettingError: It is none of these.
         LogError: The file cannot be opened.
     """
-    if log is None or (isinstance(log, str) and log == IN_MEMORY):
+    if log is None or one_of(log, (IN_MEMORY,)):
         return MemoryEventLog(), True
     if isinstance(log, str | os.PathLike):
         # sqlite3 takes some milliseconds to import, and not every program has a durable log
@@ -58,6 +58,12 @@ def _check_is_log(log: object) -> None:
             f"from EventLog, "
             "which has what a log need not write itself"
         )
+    for name in ("last_seq", "committed_seq"):
+        if plain_count(number := getattr(log, name), 0) is None:
+            raise SettingError(
+                f"{name} of the log {shown(log)} must be the number of an event, from 0, not "
+                f"{shown(number)}"
+            )
 
 
 def _is_parent(pid: int | None) -> bool:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from oautom.errors import SettingError, shown
+from oautom.values import one_of
 
 
 class Request(NamedTuple):
@@ -44,7 +45,7 @@ def check_request(action: object, data: Mapping[str, Any]) -> None:
     Raises:
         SettingError: There is no such action, or it takes other data.
     """
-    if action not in ACTIONS:
+    if one_of(action, ACTIONS) is None:
         known = ", ".join(map(repr, ACTIONS))
         raise SettingError(f"action must be one of {known}, not {shown(action)}")
     needed, possible = ACTIONS[str(action)]

@@ -16,7 +16,7 @@ from contextlib import closing, suppress
 from datetime import datetime
 from math import inf
 from time import monotonic, sleep
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 import msgspec
 
@@ -43,7 +43,7 @@ from oautom.events.reading import LogFile
 from oautom.events.requests import Request
 from oautom.events.rows import INSERT, Row, to_row
 from oautom.events.wakeup import Wakeup
-from oautom.values import from_json, to_json
+from oautom.values import from_json, one_of, plain_count, to_json
 
 Synchronous = Literal["FULL", "NORMAL"]
 
@@ -86,15 +86,15 @@ class SqliteEventLog(LogFile):
         read_only: bool = False,
         value_limit_bytes: int = 64 * 2**20,
     ) -> None:
-        if synchronous not in _LEVELS:
+        if (level := one_of(synchronous, _LEVELS)) is None:
             known = " or ".join(map(repr, _LEVELS))
             raise SettingError(f"synchronous must be {known}, not {shown(synchronous)}")
-        if not isinstance(value_limit_bytes, int) or value_limit_bytes < 1:
+        if (limit_bytes := plain_count(value_limit_bytes)) is None:
             raise SettingError(
                 f"value_limit_bytes must be at least 1, not {shown(value_limit_bytes)}"
             )
         super().__init__(path)
-        self._value_limit_bytes = value_limit_bytes
+        self._value_limit_bytes = limit_bytes
         self._is_read_only = bool(read_only)
         self._pid = os.getpid()
         self._is_closed = False
@@ -115,7 +115,7 @@ class SqliteEventLog(LogFile):
             return
         self._file_lock = FileLock(self._path, self._mode())
         try:
-            self._open_to_write(synchronous)
+            self._open_to_write(cast("Synchronous", level))
         except BaseException:
             self._let_go()
             raise

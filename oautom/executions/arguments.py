@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from oautom.errors import CrossFlowDependencyError
-from oautom.executions.base import Execution, Used
+from oautom.executions.base import Execution, Used, name_of_flow
 from oautom.executions.context import Context
 from oautom.executions.work import StepError
 from oautom.references import OutputReference, Reference, UnresolvedError
+from oautom.values import DEPTH_MAX
 
 if TYPE_CHECKING:
     from oautom.flow import Flow
@@ -24,7 +25,7 @@ def hold_references(*values: object) -> bool:
     stack, seen = list(values), set()
     while stack:
         value = stack.pop()
-        if isinstance(value, _GIVEN):
+        if issubclass(type(value), _GIVEN):
             return True
         if isinstance(value, _CONTAINERS) and value and id(value) not in seen:
             seen.add(id(value))
@@ -38,7 +39,8 @@ def wired(flow: Flow, name: str, value: Any) -> Any:
     """Return what a step is given with a reference in place of each step in it.
 
     Raises:
-        FlowError: A list holds itself, or a reference is a key, or in a set.
+        FlowError: A list holds itself, or others in too many levels; or a reference is a key, or
+            in a set.
         CrossFlowDependencyError: A reference is to a step of another flow.
     """
 
@@ -46,7 +48,7 @@ def wired(flow: Flow, name: str, value: Any) -> Any:
         reference = found.output if isinstance(found, Execution) else found
         if reference.flow is flow:
             return reference
-        own, other = (str(getattr(each, "name", each)) for each in (flow, reference.flow))
+        own, other = (name_of_flow(each) for each in (flow, reference.flow))
         if isinstance(reference, OutputReference):
             raise CrossFlowDependencyError(own, name, other, reference.name)
         raise Execution.wrong(
@@ -86,15 +88,12 @@ def _replaced(
     within: tuple[int, ...],
 ) -> Any:
     """Return a value with something else in place of each reference; itself where it has none."""
-    if isinstance(value, _GIVEN):
+    if issubclass(type(value), _GIVEN):
         return replace(value)
     if not isinstance(value, _CONTAINERS) or not value:
         return value
     if refuse is not None:
-        if id(value) in within:
-            refuse(f"a {type(value).__name__} that holds itself cannot hold references as well")
-        if not isinstance(value, list | tuple) and hold_references(*value):
-            refuse("a reference cannot be in a set, or the key of a dictionary; make it in a step")
+        _check_container(value, refuse, within)
         within = (*within, id(value))
     if isinstance(value, set | frozenset):
         return value
@@ -107,6 +106,16 @@ def _replaced(
     if isinstance(value, list):
         return new
     return type(value)(*new) if hasattr(value, "_fields") else tuple(new)
+
+
+def _check_container(value: Any, refuse: Callable[[str], None], within: tuple[int, ...]) -> None:
+    """Refuse what no reference in it can be replaced in."""
+    if id(value) in within:
+        refuse(f"a {type(value).__name__} that holds itself cannot hold references as well")
+    if len(within) >= DEPTH_MAX:
+        refuse(f"what it is given has more than {DEPTH_MAX} levels; make it flatter")
+    if not isinstance(value, list | tuple) and hold_references(*value):
+        refuse("a reference cannot be in a set, or the key of a dictionary; make it in a step")
 
 
 def uses_in(named: Mapping[str, Any]) -> list[Used]:

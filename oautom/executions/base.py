@@ -30,6 +30,7 @@ from oautom.states import WAITS
 from oautom.values import (
     SECONDS_MAX,
     at_heart,
+    one_of,
     plain_count,
     plain_number,
     plain_seconds,
@@ -193,12 +194,12 @@ class Execution:
     def _set_rules(
         self, on_crash: object, trigger_rule: object, allow_failure: bool | None
     ) -> None:
-        on_crash = at_heart(_first(on_crash, self.on_crash))
-        if type(on_crash) is not str or on_crash not in get_args(OnCrash):
+        given = _first(on_crash, self.on_crash)
+        if (name := one_of(given, get_args(OnCrash))) is None:
             known = " or ".join(repr(each) for each in get_args(OnCrash))
-            raise SettingError(f"on_crash must be {known}, not {shown(on_crash)}")
-        if on_crash != self.on_crash:
-            self.on_crash = cast("OnCrash", on_crash)
+            raise SettingError(f"on_crash must be {known}, not {shown(given)}")
+        if name is not self.on_crash:
+            self.on_crash = cast("OnCrash", name)
         if trigger_rule is not None or type(self.trigger_rule) is not TriggerRule:
             self.trigger_rule = _known_rule(_first(trigger_rule, self.trigger_rule))
         if allow_failure is not None:
@@ -266,7 +267,7 @@ class Execution:
     @staticmethod
     def wrong(flow: Flow, name: str, what: str) -> FlowError:
         """Return the error that says what is wrong with the declaration of a step."""
-        flow_name = str(getattr(flow, "name", flow))
+        flow_name = name_of_flow(flow)
         return FlowError(
             f"step {shown(name)} of flow '{flow_name}': {what}", flow=flow_name, step=name
         )
@@ -339,6 +340,12 @@ def is_async(function: object) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
 
 
+def name_of_flow(flow: object) -> str:
+    """Return the name of a flow, for a message: what is given as one may be anything."""
+    name = at_heart(getattr(flow, "name", None))
+    return name if type(name) is str else shown(flow)
+
+
 def _first(*given: T | None) -> T | None:
     for each in given:
         if each is not None:
@@ -398,8 +405,7 @@ def retry_of(policy: object) -> RetryPolicy | None:
 
 
 def _known_rule(rule: object) -> TriggerRule:
-    heart = at_heart(rule)
-    if type(heart) is str and heart in set(TriggerRule):
-        return TriggerRule(heart)
+    if (name := one_of(rule, set(TriggerRule))) is not None:
+        return TriggerRule(name)
     known = ", ".join(f"TriggerRule.{each.name}" for each in TriggerRule)
     raise SettingError(f"trigger_rule must be one of {known}, not {shown(rule)}")

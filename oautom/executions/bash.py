@@ -19,7 +19,7 @@ from oautom.executions.work import Skip, StepError
 from oautom.executors.group import signal_name
 from oautom.executors.leftovers import marks
 from oautom.references import Reference
-from oautom.values import at_heart, from_json, plain_count, plain_seconds, to_json
+from oautom.values import at_heart, from_json, one_of, plain_count, plain_seconds, to_json
 
 if TYPE_CHECKING:
     from oautom.flow import Flow
@@ -111,7 +111,7 @@ class BashExecution(Execution):
     def _check_settings(
         self, flow: Flow, name: str, output: str, grace_period: float, skip_exit_code: int | None
     ) -> None:
-        if at_heart(output) not in get_args(Output):
+        if one_of(output, get_args(Output)) is None:
             known = ", ".join(repr(each) for each in get_args(Output))
             raise self.wrong(flow, name, f"output must be one of {known}, not {shown(output)}")
         if plain_seconds(grace_period) is None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import Executor
-from typing import Literal
+from typing import Literal, cast, get_args
 
 from oautom.errors import SettingError, shown
 from oautom.executors.base import Workers
 from oautom.executors.futures import FutureWorkers
 from oautom.executors.inline import InlineWorkers
 from oautom.executors.threads import ThreadWorkers
-from oautom.values import check_max_workers
+from oautom.values import check_max_workers, one_of
 
 ExecutorName = Literal["threads", "inline", "processes"]
 
@@ -30,18 +30,20 @@ def make_workers(
         SettingError: There is no such executor, or not with so many workers.
     """
     max_workers = check_max_workers(max_workers)
-    if executor == "threads":
+    name = one_of(executor, get_args(ExecutorName))
+    if name == "threads":
         return ThreadWorkers(max_workers or _default_slots())
-    if executor == "inline":
+    if name == "inline":
         if max_workers not in (None, 1):
             raise SettingError(f"executor 'inline' does one step at a time, not {max_workers}")
         return InlineWorkers()
-    if executor == "processes":
+    if name == "processes":
         # multiprocessing takes 10 ms to import, and most programs never ask for processes
         from oautom.executors.processes import ProcessWorkers  # noqa: PLC0415
 
         return ProcessWorkers(max_workers or os.cpu_count() or 1, log_id)
-    if isinstance(executor, Executor):
+    if issubclass(type(executor), Executor):
+        executor = cast("Executor", executor)
         own = getattr(executor, "_max_workers", None)  # as the standard library's executors have it
         return FutureWorkers(executor, max_workers or own or _default_slots())
     raise SettingError(

@@ -195,6 +195,11 @@ def test_what_cannot_hold_references_is_refused(inline: OAutom) -> None:
 
     with pytest.raises(FlowError, match="a list that holds itself cannot hold references"):
         PythonExecution("a", flow, tell, [holds_itself])
+    deep: list[Any] = [made]
+    for _ in range(300):
+        deep = [deep]
+    with pytest.raises(FlowError, match="what it is given has more than 200 levels; make it"):
+        PythonExecution("a", flow, tell, [deep])
     for given in ({made: 1}, {made.output: made}, {made.output}, frozenset([made]), [[{made}]]):
         with pytest.raises(FlowError, match="cannot be in a set, or the key of a dictionary"):
             PythonExecution("a", flow, tell, [given])

@@ -161,6 +161,17 @@ class World:
                 vect.wait(0.002)
         return vect
 
+    def failing(self) -> Subscription:
+        """A subscription that has given up all that it has heard."""
+
+        def fail(flow: object, event: object, **_: object) -> None:
+            raise Refused("no")
+
+        subscription = self.app.subscribe(fail, name=self.name(), give_up_after=1)
+        self.app.run(self.plain)
+        subscription.wait(SECONDS)
+        return subscription
+
     def close(self) -> None:
         self.make(self.app.close)
         self.make(self.app.log.close)
@@ -311,7 +322,7 @@ GOOD: dict[str, Callable[[World, Any], Any]] = {
     "WaitExecution.seconds": lambda world, owner: 0,
     "OAutom.plan.days": lambda world, owner: 1,
     "Flow.param.name": lambda world, owner: "p",
-    "Subscription.seq": lambda world, owner: 1,
+    "Subscription.seq": lambda world, owner: owner.given_up()[0].seq,
     "Subscription.timeout": lambda world, owner: 0.001,
 }
 """A good value of each parameter: by itself, with its class, or with its method too."""
@@ -344,6 +355,11 @@ def call_with(target: Target, parameter: str, value: Any, world: World) -> Any:
     owner = the_owner(world, target.owner) if target.method else None
     if target.name == "Vect.wait":  # for one that has ended: another one takes its time
         owner = world.app.run(world.plain)
+    if target.name == "Subscription.redeliver":
+        owner = world.failing()
+    if target.name == "Vect.result":  # of a step that has one
+        owner.approve("gate", "Ada")
+        owner.wait(SECONDS)
     args, options = [], {}
     signature = inspect.signature(function_of(target))
     for name in target.parameters:

@@ -203,9 +203,9 @@ def test_what_does_not_wait_for_an_approval_cannot_have_one(inline: OAutom) -> N
     with pytest.raises(UnknownStepError, match="did you mean 'gate'"):
         vect.approve("gat", "Ada")
     until(vect, "gate")
-    with pytest.raises(SettingError, match="by and reason must be text, not 17"):
+    with pytest.raises(SettingError, match="step 'gate': by must be text, not 17"):
         vect.approve("gate", 17)  # type: ignore[arg-type]
-    with pytest.raises(SettingError, match="by and reason must be text, not None"):
+    with pytest.raises(SettingError, match="step 'gate': reason must be text, not None"):
         vect.reject("gate", "Ada", None)  # type: ignore[arg-type]
     with pytest.raises(FlowError, match="prompt must be text, not 1"):
         ApprovalExecution("x", Flow("other", inline), 1)  # type: ignore[arg-type]

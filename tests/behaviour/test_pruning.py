@@ -148,6 +148,12 @@ def test_memory_is_given_back(log: Any, clock: SimulatedClock) -> None:
         assert list(app._engine._scheduler.roster.runs) == ["day 4"]
 
 
+@pytest.mark.parametrize("wrong", [timedelta.max, timedelta.min])
+def test_an_age_that_leads_to_no_date_is_refused(wrong: timedelta) -> None:
+    with OAutom() as app, pytest.raises(SettingError, match="older_than must lead to a date, and"):
+        app.prune(older_than=wrong)
+
+
 @pytest.mark.parametrize("wrong", [3, "yesterday", None, datetime(2026, 1, 1)])  # noqa: DTZ001
 def test_what_is_no_instant_is_refused(wrong: Any) -> None:
     with OAutom() as app, pytest.raises(SettingError, match="older_than must be a "):

@@ -203,6 +203,7 @@ def test_an_event_with_a_name_that_is_no_text_is_refused(path: Path) -> None:
         ({"path": ""}, "must be text or a Path, not ''"),
         ({"path": b"runs.db"}, "must be text or a Path"),
         ({"path": "a\0b"}, "cannot be 'a.*b': .*null"),
+        ({"path": "a" * 300}, "the path of a log is too long: 'aaaa"),
         ({"synchronous": "OFF"}, "synchronous must be 'FULL' or 'NORMAL', not 'OFF'"),
         ({"synchronous": None}, "synchronous must be 'FULL' or 'NORMAL', not None"),
         ({"value_limit_bytes": 0}, "value_limit_bytes must be at least 1, not 0"),

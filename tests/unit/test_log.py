@@ -273,6 +273,13 @@ def test_what_is_missing_in_a_log_that_inherits_from_nothing_is_named() -> None:
     )
 
 
+def test_a_log_without_numbers_is_refused() -> None:
+    log = MemoryEventLog()
+    log.last_seq = None  # type: ignore[assignment]
+    with pytest.raises(SettingError, match=r"last_seq of the log .* must be the number"):
+        OAutom(log=log)
+
+
 def test_what_is_discarded_has_never_been(log: Log) -> None:
     fill(log, committed=2, appended=3)
     log.discard()

@@ -226,6 +226,13 @@ def test_a_detail_that_json_cannot_keep_is_told_as_text() -> None:
     to_json(kept)
 
 
+def test_a_detail_named_as_the_event_tells_something_itself_has_another_name() -> None:
+    kept = details_of({"error": 1, "output": 2, "delay": 3, "state": 4})
+
+    assert kept == {"detail_error": 1, "detail_output": 2, "detail_delay": 3, "state": 4}
+    assert details_of(kept) == kept
+
+
 def test_details_are_bounded_in_number_and_size() -> None:
     many = details_of({f"n{i}": i for i in range(1000)})
     large = details_of({f"n{i}": "x" * 10**6 for i in range(50)})

@@ -18,6 +18,7 @@ from oautom.events.signals import check_receiver, publish
 from oautom.events.subscribers import delivery as deliveries
 from oautom.events.subscribers.delivery import Delivery, Subscriber
 from oautom.states import EVENT_NAMES
+from oautom.values import at_heart, one_of, plain_count, time_limit
 
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds that a close waits for functions that do not return."""
@@ -68,7 +69,7 @@ class Subscription:
             EngineError: Its own function calls, which would wait for itself.
         """
         self._check_is_elsewhere("wait for")
-        return self._delivery.wait_for(self._log.committed_seq, timeout)
+        return self._delivery.wait_for(self._log.committed_seq, time_limit(timeout))
 
     def _check_is_elsewhere(self, what: str) -> None:
         if self._delivery.is_here:
@@ -103,13 +104,15 @@ class Subscription:
             LogError: The log cannot be read or written.
         """
         self._check_is_elsewhere("redeliver by")
+        seconds = time_limit(timeout)
         known = [given_up.seq for given_up in self.given_up()]
-        if isinstance(seq, bool) or seq not in known:
+        number = plain_count(seq)
+        if number is None or number not in known:
             has = f"it has given up {_listed(known)}" if known else "it has given up none"
             raise SettingError(
                 f"subscription {self.name!r} has not given up event {shown(seq)}; {has}"
             )
-        return self._delivery.redeliver(seq, timeout)
+        return self._delivery.redeliver(number, seconds)
 
     def close(self, timeout: float | None = CLOSE_TIMEOUT) -> None:
         """Hear no more, and keep the position; `wait` first, to hear of all. May be called twice.
@@ -121,8 +124,9 @@ class Subscription:
             timeout: Seconds to wait for the function to return from the event in hand; None for
                 no limit. Not waited for where the function itself closes its subscription.
         """
+        seconds = time_limit(timeout)
         self._delivery.stop()
-        if self._delivery.is_here or self._delivery.join(timeout):
+        if self._delivery.is_here or self._delivery.join(seconds):
             return
         self._delivery.keep()
         _logger.warning(
@@ -203,7 +207,7 @@ class Subscriptions:
         """
         check_receiver(function)
         _check_takes_events(function)
-        _check_name(name)
+        name = _checked_name(name)
         wanted = _check_events(events)
         _check_gives_up(give_up_after, self._log)
         subscriber = Subscriber(name, function, wanted, give_up_after)
@@ -248,9 +252,9 @@ class Subscriptions:
             )
             kept = None
         if after is not None:
-            _check_after(after, self._log.last_seq)
+            first = _checked_after(after, self._log.last_seq)
             # What is appended may yet be refused; then another event gets its number.
-            position = min(after, committed)
+            position = min(first, committed)
         else:
             position = committed if kept is None else kept
         if kept is None or position > kept:
@@ -325,12 +329,14 @@ def _check_takes_events(function: Callable[..., object]) -> None:
         ) from None
 
 
-def _check_name(name: object) -> None:
-    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+def _checked_name(given: object) -> str:
+    name = at_heart(given)
+    if type(name) is not str or not name.strip() or not name.isprintable():
         raise SettingError(
             f"the name of a subscription must be printable text that is not blank, not "
-            f"{shown(name)}"
+            f"{shown(given)}"
         )
+    return name
 
 
 def _check_gives_up(give_up_after: object, log: EventLog) -> None:
@@ -371,15 +377,19 @@ def _check_events(events: Iterable[str] | None) -> frozenset[str] | None:
     names = list(events)
     if not names:
         raise SettingError("events must name at least one event; None stands for all")
-    for name in names:
-        if name not in EVENT_NAMES:
-            raise SettingError.of_unknown("event", name, EVENT_NAMES)
-    return frozenset(names)
+    return frozenset(map(_known_event, names))
 
 
-def _check_after(after: object, newest: int) -> None:
-    if not isinstance(after, int) or isinstance(after, bool) or not 0 <= after <= newest:
+def _known_event(given: object) -> str:
+    if (name := one_of(given, EVENT_NAMES)) is None:
+        raise SettingError.of_unknown("event", given, EVENT_NAMES)
+    return name
+
+
+def _checked_after(after: object, newest: int) -> int:
+    if (number := plain_count(after, 0)) is None or number > newest:
         raise SettingError(
             f"after must be None or the number of an event, from 0 (hear all) to {newest} (hear "
             f"what comes), not {shown(after)}"
         )
+    return number
