@@ -108,6 +108,7 @@ class World:
         self.path = path / f"{next(_numbers)}.db"
         self.kind, self.executor = kind, executor
         self.declared: list[Callable[[World], object]] = []
+        self.subscriptions: list[Subscription] = []
         self.open()
 
     def open(self) -> None:
@@ -167,9 +168,14 @@ class World:
         def fail(flow: object, event: object, **_: object) -> None:
             raise Refused("no")
 
-        subscription = self.app.subscribe(fail, name=self.name(), give_up_after=1)
+        for subscription in self.subscriptions:  # else all of them hear what follows
+            subscription.close()
+        subscription = self.app.subscribe(
+            fail, name=self.name(), events=["vect.created"], give_up_after=1
+        )
         self.app.run(self.plain)
         subscription.wait(SECONDS)
+        self.subscriptions = [subscription]
         return subscription
 
     def close(self) -> None:
