@@ -170,13 +170,8 @@ class Place(NamedTuple):
     name: str
 
 
-def is_of_engine(module: str) -> bool:
-    is_of_log = module.startswith(OF_THE_LOG) and module not in NOT_OF_THE_LOG
-    return module.startswith("oautom.") and not is_of_log
-
-
-OUTSIDE = frozenset({"Driver.answer", "Runner._answered", "Runner._end_promise"})
-"""What follows a tick, or comes before it: the very paths by which somebody is told."""
+DECISIONS = frozenset({"oautom.decide", "oautom.rules", "oautom.graph"})
+"""Where a bug of ours is most likely: what decides and moves. All of it is called in a tick."""
 
 
 def places(path: Path) -> list[Place]:
@@ -186,7 +181,7 @@ def places(path: Path) -> list[Place]:
     def watch(frame: FrameType, event: str, _: object) -> None:
         if event == "call" and threading.current_thread().name == DRIVER:
             place = Place(frame.f_globals.get("__name__", ""), frame.f_code.co_qualname)
-            if place not in found and is_of_engine(place.module):
+            if place not in found and place.module in DECISIONS:
                 with suppress(Exception):  # what is being made has no attributes yet
                     if concerns(tuple(frame.f_locals.values())):
                         found[place] = None

@@ -100,6 +100,8 @@ class Model(Known):
         self.ended.append(vect)
 
     def pause(self, vect: str) -> None:
+        if self.state(vect) == "pending":
+            self._begin(vect)  # so that the pause holds when somebody drives
         if self.state(vect) == "running":
             self.paused.add(vect)
             self.due = [each for each in self.due if each[0] != vect]
