@@ -177,12 +177,18 @@ class _Replay(MemoryEventLog):
     def _asked_by(self, event: Event) -> Command | None:
         """Return the command that stands behind an event, if it was not decided by the engine."""
         command = _asked_by(event)
+        if event.name == "vect.started" and self._is_paused_at_once(event):
+            return Pause(event.vect)  # nothing of it may start in between
         if isinstance(command, Finished) and event.name in ("step.failed", "step.retried"):
             return structs.replace(command, retry_after=self._retry_after(event))
         if event.name == "step.released" and event.step in self._run.state.steps:
             attempt = self._run.state.steps[event.step].attempt
             return Release(event.vect, event.step, attempt)
         return command
+
+    def _is_paused_at_once(self, event: Event) -> bool:
+        after = self._history[self._at + 1 : self._at + 2]
+        return any(each.name == "vect.paused" and each.time == event.time for each in after)
 
     def _retry_after(self, event: Event) -> float | None:
         """Return the delay that the policy of today gives after a failure, or None."""
