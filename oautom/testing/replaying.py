@@ -244,7 +244,7 @@ class _Replay(MemoryEventLog):
         elif place in self._slots and _is_cut(event):
             self._lingering[place] = event.attempt
             self._slots[place] = (pool, False)
-        elif place in self._slots:
+        elif place in self._slots and event.source == "running":
             self._free(place)
 
     def _free(self, place: tuple[str, str | None]) -> None:
