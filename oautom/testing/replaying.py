@@ -255,7 +255,7 @@ class _Replay(MemoryEventLog):
         elif slot in self._slots and _is_cut(event):
             self._lingering[slot] = event.attempt
             self._slots[slot] = False
-        elif slot in self._slots:
+        elif slot in self._slots and event.source == "running":
             self._free(slot)
 
     def _free(self, slot: Slot) -> None:

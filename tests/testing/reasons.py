@@ -33,7 +33,7 @@ def reasons_of(model: Known, vect: str, step: str) -> list[str]:
             told = {"skipped itself at " if is_own else "was skipped at "}
         case "running" | "up_for_retry":
             told = _meanwhile(model, vect, step)
-            if model.kind(step) == "flow":
+            if model.kind(step) == "flow" and model.steps[vect][step] == "running":
                 told |= _of_child(model, child_of(vect, step, model.attempts[vect, step]))
         case ended:
             told = {f"{END_WORDS[ended]} at "}
