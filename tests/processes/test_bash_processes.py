@@ -163,7 +163,7 @@ def test_a_command_that_cannot_begin_fails_its_step(tmp_path: Path) -> None:
         assert vect.steps["nowhere"].error == (
             f"cwd '{tmp_path}/nowhere' is no folder; make it, or name another"
         )
-        assert "Argument list too long" in (vect.steps["too long"].error or "")
+        assert "its command has 10000002 bytes" in (vect.steps["too long"].error or "")
 
 
 def test_waiting_for_a_process_takes_no_time_of_the_processor(marked: Marked) -> None:
