@@ -140,11 +140,7 @@ class ForegroundEngine:
         Raises:
             EngineError: That is so.
         """
-        if self._scheduler.halted:
-            raise EngineError(
-                f"the engine was stopped ({self._scheduler.halted}), and its vects go on when the "
-                "program is run again; close this app and make a new OAutom"
-            )
+        self._scheduler.check_running()
 
     def take_over(
         self, runs: Sequence[Run], unfit: Sequence[Run] = (), absent: Iterable[str] = ()

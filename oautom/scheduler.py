@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any
 
 from oautom.clock import Clock
 from oautom.commands import (
@@ -410,17 +410,6 @@ class Scheduler(Driver[Message]):
             self._take(message)
             self._settle()
 
-    def _log_call(self, call: Callable[[], Any]) -> Any:
-        """Have the log do what it must.
-
-        Raises:
-            _LogFailedError: It cannot.
-        """
-        try:
-            return call()
-        except Exception as error:
-            raise _LogFailedError from error
-
     def _append(self, sender: object, event: Event) -> None:
         """Write an event that no transition makes."""
         try:
@@ -442,7 +431,10 @@ class Scheduler(Driver[Message]):
             raise _LogFailedError from cause
         _logger.warning("a tick was taken back: %r", cause, exc_info=cause)
         with self.lock:
-            self._log_call(discard)
+            try:
+                discard()
+            except Exception as failure:
+                raise _LogFailedError from failure
             self._ready.clear()
             self._orphans.clear()
             self._notes.clear()
@@ -483,7 +475,7 @@ class Scheduler(Driver[Message]):
         while not self._attempt([message]):
             vect = _vect_of(message) if self._model is None else self._model.vect.id
             run = self.roster.runs.get(vect or "")
-            is_other = run is not None and run.id != _vect_of(message) and not _is_stranded(run)
+            is_other = run is not None and run.id != _vect_of(message) and run.held_up is None
             if run is not None:
                 self._strand(run)
             if not is_other:  # else it only came along, and this message is not to blame
@@ -662,17 +654,22 @@ class Scheduler(Driver[Message]):
             return
         self._in_hand.append(call)
         try:
-            if self.halted:
-                self._refuse_halted()
+            self.check_running()
             call.result = call.do()
         except OAutomError as error:
             call.error = error
 
-    def _refuse_halted(self) -> NoReturn:
-        raise EngineError(
-            f"the engine was stopped ({self.halted}), and its vects go on when the program is run "
-            "again; close this app and make a new OAutom"
-        )
+    def check_running(self) -> None:
+        """Refuse to begin anything when all work was ended for another life to go on with.
+
+        Raises:
+            EngineError: That is so.
+        """
+        if self.halted:
+            raise EngineError(
+                f"the engine was stopped ({self.halted}), and its vects go on when the program is "
+                "run again; close this app and make a new OAutom"
+            )
 
     def _look_again(self, vect: str, step: str) -> None:
         """Look at a step whose earlier attempt is over: it may have its slot, and start again."""
@@ -904,10 +901,6 @@ def _vect_of(message: Message) -> str | None:
     if isinstance(message, Answer | TimeUp | GraceOver | Poll):
         return message.key[0]
     return getattr(message, "vect", None)
-
-
-def _is_stranded(run: Run) -> bool:
-    return run.held_up is not None
 
 
 def _is_child_of(vect: str, parents: Collection[str]) -> bool:
