@@ -23,7 +23,7 @@ from oautom.params import Params
 from oautom.pool import Pool
 from oautom.references import ParamReference
 from oautom.retry import RetryPolicy
-from oautom.values import at_heart, is_unicode, plain_count, plain_text
+from oautom.values import TEXT_MAX, at_heart, is_unicode, plain_count, plain_text
 from oautom.wiring import check_wiring
 
 
@@ -311,7 +311,7 @@ class _Steps(dict[str, Execution]):
 
 
 _BLANKS = " \t\n\r\f\v"
-NAME_MAX: Final = 4096
+NAME_MAX: Final = TEXT_MAX
 """How many characters the name of a flow, step, Vect or plan may have."""
 
 
