@@ -66,16 +66,16 @@ class SystemClock:
 
 
 class Timers(Generic[T]):
-    """What is to come, soonest first; what is due at the same instant keeps its order."""
+    """What is to come, soonest first; what is due at the same instant keeps its order.
+
+    Attributes:
+        heap: When, in which order, and what; cancelled ones may be among them for a while.
+    """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, T]] = []
+        self.heap: list[tuple[float, int, T]] = []
         self._order = count()
         self._cancelled: set[int] = set()
-
-    def __len__(self) -> int:
-        """Return how many are kept; cancelled ones may be among them for a while."""
-        return len(self._heap)
 
     def add(self, when: float, item: T) -> int:
         """Have `item` come due when the clock's `monotonic()` reaches `when`.
@@ -84,32 +84,32 @@ class Timers(Generic[T]):
             A number to cancel it by.
         """
         number = next(self._order)
-        heapq.heappush(self._heap, (when, number, item))
+        heapq.heappush(self.heap, (when, number, item))
         return number
 
     def cancel(self, number: int) -> None:
         """Have one of those to come not come due. Each only once, and none that was due."""
         self._cancelled.add(number)
-        if 2 * len(self._cancelled) > len(self._heap):  # the heap is no longer than it must be
-            self._heap = [entry for entry in self._heap if entry[1] not in self._cancelled]
-            heapq.heapify(self._heap)
+        if 2 * len(self._cancelled) > len(self.heap):  # the heap is no longer than it must be
+            self.heap = [entry for entry in self.heap if entry[1] not in self._cancelled]
+            heapq.heapify(self.heap)
             self._cancelled.clear()
 
     def next_time(self) -> float | None:
         """Return when the next one is due, or None if there is none."""
         if self._cancelled:
             self._forget_cancelled()
-        return self._heap[0][0] if self._heap else None
+        return self.heap[0][0] if self.heap else None
 
     def due(self, now: float) -> list[T]:
         """Take out all that are due at `now`, soonest first."""
         items = []
         self._forget_cancelled()
-        while self._heap and self._heap[0][0] <= now:
-            items.append(heapq.heappop(self._heap)[2])
+        while self.heap and self.heap[0][0] <= now:
+            items.append(heapq.heappop(self.heap)[2])
             self._forget_cancelled()
         return items
 
     def _forget_cancelled(self) -> None:
-        while self._heap and self._heap[0][1] in self._cancelled:
-            self._cancelled.discard(heapq.heappop(self._heap)[1])
+        while self.heap and self.heap[0][1] in self._cancelled:
+            self._cancelled.discard(heapq.heappop(self.heap)[1])

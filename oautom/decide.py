@@ -187,9 +187,8 @@ def affects(vect: VectState, event: Event) -> list[StepState | VectState]:
         if not vect.options or event.name not in ("step.started", "step.retried"):
             return []
         return _of_map(steps[event.step], event)
-    looks: list[StepState | VectState] = [
-        steps[name] for name in vect.graph.dependants_of(event.step)
-    ]
+    dependants = vect.graph.dependants.get(event.step, ())
+    looks: list[StepState | VectState] = [steps[name] for name in dependants]
     if vect.options:
         looks += _of_map(steps[event.step], event)
     if not vect.open_steps:

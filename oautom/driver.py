@@ -285,14 +285,16 @@ class Driver(ABC, Generic[T]):
 
     def _collect(self, deadline: float | None) -> list[T]:
         """Return what has come in, waiting for it if need be, with the timers that are due."""
-        if self._inbox.empty():
+        if not (came := self._inbox.qsize()):
             self.run_next()
-        messages = self._timers.due(self._clock.monotonic()) if self._timers else []
-        if not messages and self._inbox.empty():
+            came = self._inbox.qsize()
+        messages = self._timers.due(self._clock.monotonic()) if self._timers.heap else []
+        if not messages and not came:
             times = [t for t in (self._timers.next_time(), deadline) if t is not None]
             first = self._clock.take(self._inbox, min(times, default=None))
             if first is not None:
                 messages.append(first)
-        while not self._inbox.empty():
+            came = self._inbox.qsize()
+        for _ in range(came):  # nobody else takes any out; what comes meanwhile has the next tick
             messages.append(self._inbox.get())
         return messages

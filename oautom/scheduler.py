@@ -545,7 +545,7 @@ class Scheduler(Driver[Message]):
         with self.showing:
             for model in self._moved:
                 model.before = None
-                if isinstance(model, StepState) and model.mapped is not None:
+                if model.mapped is not None:
                     model.mapped.shown = len(model.mapped.instances)
             self._moved.clear()
             for event in events:
@@ -826,7 +826,7 @@ class Scheduler(Driver[Message]):
         self._appended.send(state, event=event)
 
     def _fire(self, trigger: Trigger) -> None:
-        machine = self._steps if isinstance(trigger.model, StepState) else self._vects
+        machine = self._vects if trigger.model.name is None else self._steps
         machine.fire(trigger.model, trigger.name, trigger.attempt, trigger.data)
 
     def _record(

@@ -7,7 +7,7 @@ and do not wait for slots of a pool that the step itself keeps.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from oautom.annotations import MISSING, UNKNOWN, fits, part_type, shown_type
 from oautom.errors import FlowError, OAutomError
@@ -190,7 +190,7 @@ def _check_names(flow: Flow) -> None:
 
 
 def _runs_of(flow: Flow) -> list[FlowExecution]:
-    return [step for step in flow.steps.values() if isinstance(step, FlowExecution)]
+    return [cast("FlowExecution", step) for step in flow.steps.values() if step.kind == "flow"]
 
 
 def _check(flow: Flow, step: Execution, used: Used) -> None:

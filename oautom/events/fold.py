@@ -158,6 +158,7 @@ class VectState:
         "steps",
     )
     name = None  # a Vect is no step: its events name none
+    mapped = None
     kind = ""
     attempt = 0
     output = error = None
@@ -257,7 +258,7 @@ class VectState:
         else:
             step.error = event.data.get("error") or event.data.get("reason") or None
         self.open_steps -= 1
-        dependants = self.graph.dependants_of(step.name)
+        dependants = self.graph.dependants.get(step.name, ())
         for name in dependants:
             tally = self.steps[name].tally
             tally[dest] = tally.get(dest, 0) + 1

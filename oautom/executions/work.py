@@ -7,10 +7,9 @@ break the executor's own machinery.
 
 from __future__ import annotations
 
-import inspect
 import pickle
 from collections.abc import Callable, Coroutine, Mapping
-from types import MappingProxyType
+from types import CoroutineType, MappingProxyType
 from typing import Any, Final, Literal, cast
 
 from oautom.executions.base import Execution
@@ -123,7 +122,7 @@ class Work:
                 return Outcome(error=_NOT_BEGUN)
             self.context.has_begun = True
             output = getattr(self.execution, self.method)(self.context)
-            if inspect.iscoroutine(output):
+            if isinstance(output, CoroutineType):
                 output = self._to_its_end(output)
             if self.method == "check":
                 output = bool(output)
@@ -141,7 +140,7 @@ class Work:
                 return Outcome(error=_NOT_BEGUN)
             self.context.has_begun = True
             output = getattr(self.execution, self.method)(self.context)
-            if inspect.iscoroutine(output):
+            if isinstance(output, CoroutineType):
                 output = await output
             if self.method == "check":
                 output = bool(output)

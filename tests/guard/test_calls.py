@@ -20,8 +20,8 @@ import pytest
 from oautom import Flow, OAutom, PythonExecution
 
 RECORD: dict[str, dict[tuple[int, int], float]] = {
-    "chain": {(3, 11): 146.9},
-    "layers": {(3, 11): 179.4},
+    "chain": {(3, 11): 133.9},
+    "layers": {(3, 11): 166.4},
 }
 """For each shape, by the version of Python: calls a step, of Python and of C functions together."""
 

@@ -20,10 +20,10 @@ def test_what_is_due_comes_soonest_first_and_what_is_not_stays() -> None:
         timers.add(when, item)
 
     assert timers.due(3.0) == ["first", "second", "third"]
-    assert len(timers) == 1
+    assert len(timers.heap) == 1
     assert timers.due(8.999) == []
     assert timers.due(9.0) == ["ninth"]
-    assert len(timers) == 0
+    assert not timers.heap
 
 
 def test_what_is_due_at_the_same_instant_keeps_its_order() -> None:
