@@ -4,8 +4,9 @@ VENV := venv3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-# Given to pytest and to the others as they are: make tests PYTEST_ARGS='-n auto -k retry'
+# Given to pytest and to the others as they are: make tests PYTEST_ARGS='-k retry', -n 0 for one after the other
 PYTEST_ARGS ?=
+SIDE_BY_SIDE := -n auto --dist worksteal
 BENCH_ARGS ?=
 MUTANTS_ARGS ?=
 
@@ -32,7 +33,7 @@ stop() { echo "$$1" >&2; exit 1; }; \
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help start tests lint format check coverage mutants bench crash install_requirements_dev freeze_requirements activate dist clean
+.PHONY: help start tests tests_all lint format check coverage mutants bench crash install_requirements_dev freeze_requirements activate dist clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "make %-24s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,8 +41,21 @@ help: ## Say what can be made
 start: $(INSTALLED) ## Set everything up and run an example
 	@$(BIN)/python examples/stdlib_report.py
 
-tests: $(INSTALLED) ## Run the tests; PYTEST_ARGS='-n auto' runs them side by side
-	@$(BIN)/pytest $(PYTEST_ARGS)
+tests: $(INSTALLED) ## Run the tests side by side; PYTEST_ARGS are more arguments
+	@$(BIN)/pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
+
+# Each Python has a venv of its own. Those of pyenv are found though they are not on the PATH.
+tests_all: ## Run the tests with each Python from 3.11 to 3.14 that this machine has
+	@for version in 3.11 3.12 3.13 3.14; do \
+		for python in python$$version "$$HOME"/.pyenv/versions/$$version.*/bin/python; do \
+			"$$python" -c 'import ensurepip, venv' >/dev/null 2>&1 && break; \
+			python=; \
+		done; \
+		if [ -z "$$python" ]; then echo "Python $$version is not here"; continue; fi; \
+		echo "Python $$("$$python" -c 'import platform; print(platform.python_version())')"; \
+		$(MAKE) --no-print-directory tests PYTHON="$$python" VENV=$(VENV)-$$version || failed="$$failed $$version"; \
+	done; \
+	[ -z "$$failed" ] || { echo "the tests fail with Python$$failed" >&2; exit 1; }
 
 lint: $(INSTALLED) ## Check style, types, and which module imports which
 	$(BIN)/ruff check
@@ -57,7 +71,7 @@ check: lint tests ## Do all that a commit must pass
 
 coverage: $(INSTALLED) ## Run the tests and list the lines and branches they miss
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	@$(BIN)/coverage run -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
@@ -69,7 +83,7 @@ bench: $(INSTALLED) ## Measure; BENCH_ARGS are the arguments
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 crash: $(INSTALLED) ## Kill a program in ROUNDS rounds (200 unless said), beginning with SEED, and look at what it leaves
-	@OAUTOM_CRASH_LONG=1 $(BIN)/pytest tests/crash $(PYTEST_ARGS)
+	@OAUTOM_CRASH_LONG=1 $(BIN)/pytest $(SIDE_BY_SIDE) tests/crash $(PYTEST_ARGS)
 	@$(BIN)/python -m tests.crash $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED))
 
 install_requirements_dev: $(INSTALLED) ## Set up venv3 with oautom (editable) and its tools
@@ -124,6 +138,6 @@ dist: $(INSTALLED) ## Build the sdist and the wheel into dist/
 	@$(BIN)/python -m build --outdir dist
 
 clean: ## Remove venv3, what was built, and the caches; nothing of yours
-	@rm -rf $(VENV) build dist .coverage .coverage.* \
+	@rm -rf $(VENV) $(VENV)-3.* build dist .coverage .coverage.* \
 		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find oautom tests examples benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
