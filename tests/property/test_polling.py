@@ -60,7 +60,7 @@ def test_every_vect_ends_and_no_slot_or_timer_is_left_over(case: Case) -> None:
     runner = driver.scheduler.runner
     assert (runner.busy, runner._tasks, runner._ending) == (0, {}, {})
     # A timer may outlive its step; it must find nothing to do.
-    while driver.scheduler._timers:
+    while driver.scheduler._timers.heap:
         driver.scheduler.tick(driver.scheduler._collect(None))
     assert driver.scheduler.failure is None
     assert runner.busy == 0
