@@ -15,7 +15,7 @@ from oautom.executions.arguments import resolved, uses_in, wired
 from oautom.executions.base import Execution, StepOptions, Used
 from oautom.executions.context import Context, LogBuffer
 from oautom.executions.process import ProcessGroup
-from oautom.executions.work import Skip, StepError
+from oautom.executions.work import FactError, Skip, StepError
 from oautom.executors.group import signal_name
 from oautom.executors.leftovers import marks
 from oautom.references import Reference
@@ -292,6 +292,6 @@ def _failure(returncode: int, log: LogBuffer) -> StepError:
     last_lines = _lines(log.text())[-_LAST_LINES_SHOWN:]
     tail = f": {' | '.join(last_lines)}" if last_lines else ""
     if returncode > 0:
-        return StepError(f"the command exited with code {returncode}{tail}", exit_code=returncode)
+        return FactError(f"the command exited with code {returncode}{tail}", exit_code=returncode)
     name = signal_name(-returncode)
-    return StepError(f"the command was ended by {name}{tail}", signal=name)
+    return FactError(f"the command was ended by {name}{tail}", signal=name)
