@@ -93,7 +93,7 @@ class OAutom:
         scheduler = Scheduler(self.log, self._clock, workers, self._subscriptions.tell)
         self._engine = make_engine(self.mode, scheduler, self.log)
         self._vects = Vects(self.log, self._engine, self._flows)
-        scheduler.roster.recall = self._vects.run_of
+        scheduler.roster.recall = self._vects.recalled
         self._engine.prepare = self._recover_once
         Children(scheduler, self._vects)
         self._plans = Plans(scheduler, self._clock, self.log, self._vects, self._lock, self.mode)

@@ -142,18 +142,16 @@ class Archive:
         """
         self._unfit = []
         resumed: list[Vect] = []
-        absent: list[str] = []
         for entry in self.entries().values():
             if entry.state in VECT_ENDS or entry.id in known:
                 continue
             if entry.flow not in flows:
                 _logger.warning("vect '%s' waits for flow '%s' to be declared", *entry[:2])
-                absent.append(entry.id)
                 continue
             vect = self.vect(entry, flows[entry.flow])
             if self._is_fit(self._runs[entry.id]):
                 resumed.append(vect)
-        self._engine.take_over([self._runs[vect.id] for vect in resumed], self._unfit, absent)
+        self._engine.take_over([self._runs[vect.id] for vect in resumed], self._unfit)
         return resumed
 
     def _is_fit(self, run: Recalled) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from datetime import datetime
 from typing import Any, cast
 
@@ -239,12 +238,6 @@ class Vects:
         """Return the run of a Vect of an earlier program, or None, as `find` does. Any thread."""
         entry = self._entry(vect_id)
         return None if entry is None else self._archive.run(entry, self._flows[entry.flow])
-
-    def run_of(self, vect_id: str) -> Run | None:
-        """Return the run of a Vect of an earlier program, if it is to be had. Any thread."""
-        with suppress(UnknownFlowError, UnknownVectError):
-            return self.recalled(vect_id)
-        return None
 
     def prune(self, older_than: datetime) -> list[PrunedVect]:
         """Take the Vects that ended before an instant out of the log and of memory."""
