@@ -187,8 +187,6 @@ class OAutom:
         Raises:
             UnknownFlowError: The app has no such flow.
             ParamError: A parameter is unknown, missing, wrong, or another one than in this Vect.
-            FlowChangedError: A Vect of the flow is left from an earlier program, and the flow has
-                changed since.
             FlowError: `flow.validate()` refuses the flow.
             VectAlreadyRunningException: `max_active_vects` Vects of the flow are open already.
             UnknownVectError: The Vect of this id has been pruned.
@@ -265,6 +263,7 @@ class OAutom:
             SettingError: An argument cannot be used, or there is a plan of this name.
             ParamError: A parameter is unknown, missing or wrong.
             CycleError: The steps of the flow wait for each other in a circle.
+            LogError: What is left of the flow cannot be read; of a background app only.
             EngineError: The app is closed.
         """
         check_process(is_made_by_step=self._is_made_by_step)
@@ -288,8 +287,9 @@ class OAutom:
         """Have the Vects go on that a dead program has left open in the log, and return them.
 
         What is left of its processes is ended first. Then each step that ran runs again, or fails,
-        as its `on_crash` has it; a step that has ended is never run again. The first `run` or
-        `start` does this by itself, for the flows that are declared by then.
+        as its `on_crash` has it; a step that has ended is never run again. `run` and `start` do
+        this by themselves, for the flows that are declared by then, and in background mode `plan`
+        for its flow.
 
         Raises:
             FlowChangedError: A Vect does not go on, since its flow has changed; all others do.

@@ -152,6 +152,10 @@ class ForegroundEngine:
         self._scheduler.know(unfit)
         if runs:
             self._scheduler.take_over(runs)
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Do what others have asked for and nobody could do: a flow has been declared."""
         if self._log.id is not None:
             self._scheduler.put(Asked(again=True))
 

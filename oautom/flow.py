@@ -260,6 +260,11 @@ class Flow:
                     step=function.name,
                 )
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether it has been started, and takes no more steps."""
+        return self._is_frozen
+
     def freeze(self) -> None:
         """Check the flow and take no more changes; the first start does so.
 

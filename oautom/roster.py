@@ -142,7 +142,7 @@ class Roster:
 
     def _is_active(self, run: Run, at: datetime | None) -> bool:
         if run.shown not in VECT_ENDS or run.id in self._reopening:
-            return True
+            return run.held_up is None  # who does not go on holds up no other
         end = None if at is None else run.state.end_date
         return at is not None and end is not None and end > at
 

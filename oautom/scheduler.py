@@ -701,7 +701,7 @@ class Scheduler(Driver[Message]):
     def _take_requests(self, asked: Asked) -> None:
         self.is_asked = False
         try:
-            requests = self._log.requests(again=asked.again)
+            requests = self._log.requests(asked.again)
         except LogError as error:  # it is there when it can be read again
             _logger.warning("what other processes ask for cannot be read now: %s", error)
             self.put_at(self._clock.monotonic() + LOOK_AGAIN, asked)
@@ -737,7 +737,7 @@ class Scheduler(Driver[Message]):
             if isinstance(error, LogError):  # else it is looked at when the flow is declared
                 self.put_at(self._clock.monotonic() + LOOK_AGAIN, Asked(again=True))
             _logger.info("request %d waits: %s", request.id, error)
-            self._log.leave(request.id)
+            self._tell_log("leave", request.id)
             return None
         if run is None:
             raise UnknownVectError(f"the log has no vect {shown(request.vect)}")
@@ -748,7 +748,11 @@ class Scheduler(Driver[Message]):
             "what another process asks for is left undone, request %d of vect %s: %s",
             *(request.id, shown(request.vect), error),
         )
-        self._log.refuse(request.id, str(error))
+        self._tell_log("refuse", request.id, str(error))
+
+    def _tell_log(self, method: str, *arguments: object) -> None:
+        """Tell the log what becomes of a request; one that inherits from nothing may not care."""
+        getattr(self._log, method, _do_nothing)(*arguments)
 
     def _take_over(self, message: TakeOver) -> None:
         """Close what ran in the old life, of all Vects, before anything starts in the new one."""
@@ -934,6 +938,10 @@ def _vect_of(message: Message) -> str | None:
     if isinstance(message, Answer | TimeUp | GraceOver | Poll):
         return message.key[0]
     return getattr(message, "vect", None)
+
+
+def _do_nothing(*_: object) -> None:
+    """Do nothing."""
 
 
 def _is_child_of(vect: str, parents: Collection[str]) -> bool:

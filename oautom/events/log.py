@@ -161,7 +161,7 @@ class EventLog(Protocol):
         """Return all that was asked for and is not done away with. Changes nothing. Any thread."""
         return []
 
-    def requests(self, *, again: bool = False) -> list[Request]:
+    def requests(self, again: bool = False) -> list[Request]:
         """Return what was asked for and not returned yet; the next commit does away with it.
 
         Args:

@@ -7,19 +7,23 @@ could have been asked by `ask`, or says why it is none, and is answered with tha
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
 from oautom.errors import NotJsonError, SettingError, shown
 from oautom.values import from_json, one_of, plain_text, plain_value
 
+if TYPE_CHECKING:
+    import sqlite3
+
 BYTES_MAX: Final = 64 * 2**20
 """How much the data of a request may take, as JSON."""
+
+_NAMES_MAX: Final = 10  # of those that are told
 
 KEPT_SECONDS: Final = 3600.0
 """For how long an answer can be read."""
@@ -84,7 +88,8 @@ def check_request(action: object, data: Mapping[str, Any]) -> None:
     if not needed <= data.keys() <= needed | possible:
         wanted = " and ".join(sorted(needed)) or "nothing"
         also = f", and takes {', '.join(sorted(possible))}" if possible else ""
-        given = ", ".join(map(shown, data)) or "nothing"
+        names = [name if name.isidentifier() else shown(name) for name in [*data][:_NAMES_MAX]]
+        given = ", ".join(names) or "nothing"
         raise SettingError(f"{shown(action)} needs {wanted}{also}, not {given}")
     for name in sorted(data.keys() - {"data"}):
         plain_text(data[name], f"{shown(action)}: {name}")

@@ -289,7 +289,7 @@ class SqliteEventLog(LogFile):
             with suppress(sqlite3.Error):  # it has told already what is wrong
                 self._writer.execute("ROLLBACK")
 
-    def requests(self, *, again: bool = False) -> list[Request]:
+    def requests(self, again: bool = False) -> list[Request]:
         """Return what others have asked for and was not returned yet. Scheduler's thread only.
 
         The next commit does away with it, together with the events that come of it, and answers

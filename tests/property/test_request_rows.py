@@ -117,9 +117,9 @@ def wait_until_heard(log: Any) -> None:
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(st.lists(rows, min_size=1, max_size=6))
+@given(st.lists(rows, min_size=1, max_size=20))
 @example([("", "v", "set_priority", '{"priority": 3}')])
 @example([("", "v", "approve", "{}"), ("", "w", "cancel", "[]"), ("", "v", "cancel", '"x"')])
 @example([("", "v", "cancel", '{"reason": 7}'), ("", "v", "cancel", "[" * 10_000)])
