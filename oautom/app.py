@@ -17,6 +17,7 @@ from oautom.engine import OAutomMode, make_engine
 from oautom.errors import (
     DuplicateFlowError,
     EngineError,
+    FlowError,
     SettingError,
     UnknownVectError,
     shown,
@@ -103,9 +104,15 @@ class OAutom:
         """Take in a flow; a `Flow` does so when it is made.
 
         Raises:
+            FlowError: It is no flow of this app.
             DuplicateFlowError: There is a flow of this name.
             EngineError: The app is closed.
         """
+        if not issubclass(type(flow), Flow) or getattr(flow, "app", None) is not self:
+            raise FlowError(
+                f"an app takes its own flows only, not {shown(flow)}; a flow is added where it is "
+                "made: Flow(name, app)"
+            )
         with self._lock:
             self._check_open()
             if flow.name in self._flows:

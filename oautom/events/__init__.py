@@ -6,13 +6,12 @@ from oautom.events import signals
 from oautom.events.event import Event
 from oautom.events.log import EventLog, GivenUp, MemoryEventLog, PrunedVect, VectEntry
 from oautom.events.replay import replay
-from oautom.events.requests import Answer, Request
+from oautom.events.requests import Request
 
 if TYPE_CHECKING:
     from oautom.events.sqlite import SqliteEventLog
 
 __all__ = [
-    "Answer",
     "Event",
     "EventLog",
     "GivenUp",

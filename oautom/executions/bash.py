@@ -31,6 +31,7 @@ _EXIT_CODE_MAX = 255
 _SAID_BYTES_MAX = 2**16
 ARGUMENT_BYTES_MAX: Final = 2**17
 """What Linux takes for one argument of a program, the NUL at its end included."""
+_VARIABLE: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
 
 class BashExecution(Execution):
@@ -127,13 +128,25 @@ class BashExecution(Execution):
 
     def _check_env(self, flow: Flow, name: str) -> None:
         for key, value in self.env.items():
-            if not _is_told(key) or not key or "=" in key:
-                raise self.wrong(flow, name, f"env has {shown(key)}, which cannot name a variable")
+            if type(key) is not str or not _VARIABLE.fullmatch(key):
+                raise self.wrong(
+                    flow,
+                    name,
+                    f"env has {shown(key)}, which cannot name a variable",
+                )
             if not isinstance(value, Reference) and not _is_told(value):
                 raise self.wrong(
                     flow,
                     name,
                     f"env[{shown(key)}] must be text without NUL, not {shown(value)}; use str()",
+                )
+            text = "" if isinstance(value, Reference) else value
+            if (size_bytes := len(os.fsencode(f"{key}={text}")) + 1) > ARGUMENT_BYTES_MAX:
+                raise self.wrong(
+                    flow,
+                    name,
+                    f"env[{shown(key)}] has {size_bytes} bytes, and the system takes fewer than "
+                    f"{ARGUMENT_BYTES_MAX} for one; write the value to a file, and give its path",
                 )
 
     @property
