@@ -88,7 +88,8 @@ class OAutom:
         self._flows: dict[str, Flow] = {}
         self.pools: dict[str, tuple[Pool, str]] = {}  # by name, and who has named it first
         self._is_closed = False
-        self._is_stopped = False
+        self._stops = 0  # how often `stop` was called
+        self._stops_heeded = 0  # and how often by the end of the last `run` that served
         self._subscriptions = Subscriptions(self.log, self._flows.get)
         self._clock = SystemClock() if clock is None else clock
         scheduler = Scheduler(self.log, self._clock, workers, self._subscriptions.tell)
@@ -152,9 +153,12 @@ class OAutom:
             with self._lock:
                 self._check_open()
                 self._vects.recover_once()
-            self._is_stopped = False
-            with self._plans.served():
-                self._engine.serve(lambda: self._is_stopped)
+            before = self._stops_heeded if self.mode is OAutomMode.foreground else self._stops
+            try:
+                with self._plans.served():
+                    self._engine.serve(lambda: self._stops > before)
+            finally:
+                self._stops_heeded = self._stops
             return None
         self._engine.check_thread()
         vect = self._admit(flow, params, vect_id)
@@ -163,8 +167,12 @@ class OAutom:
         return vect
 
     def stop(self) -> None:
-        """Have `run()` return, and serve no plans. Vects that are open stay as they are."""
-        self._is_stopped = True
+        """Have `run()` return, and serve no plans. Vects that are open stay as they are.
+
+        Any thread. In foreground mode, where no `run()` is under way, the next one returns at once:
+        a stop that comes just before it is not lost.
+        """
+        self._stops += 1
         self._plans.stop()
         self._engine.nudge()
 
@@ -452,7 +460,7 @@ class OAutom:
         if was_closed:
             self._subscriptions.wait_for_close()
             return
-        self._is_stopped = True  # for who serves on another thread
+        self._stops += 1  # for who serves on another thread
         try:
             self._plans.stop()
             self._engine.close()

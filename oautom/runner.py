@@ -241,6 +241,12 @@ class Runner:
             if is_child and step.start_date is not None and key not in self._tasks:
                 passed = (now - step.start_date).total_seconds()
                 self.perform(run, Submit(*key), passed)
+        self.wake_again(run, now)
+
+    def wake_again(self, run: Run, now: datetime) -> None:
+        """Have the steps go on, when it is time by the wall clock, that wait for one."""
+        for step in run.state.steps.values():
+            key = (run.id, step.name, step.attempt)
             if step.until is not None and step.state in ("up_for_retry", "running"):
                 seconds = max(0.0, (step.until - now).total_seconds())
                 self.perform(run, Wake(*key, seconds))

@@ -800,6 +800,15 @@ class Scheduler(Driver[Message]):
         state = parent.steps[step]
         return state.state == "running" and state.attempt == attempt
 
+    def time_has_jumped(self) -> None:
+        """Have all steps look again that wait for a time, or for a person until then."""
+        if self.halted:
+            return
+        now = self._clock.now()
+        for run in self.roster.open_runs():
+            if run.held_up is None and not run.is_inherited:
+                self.runner.wake_again(run, now)
+
     def _settle(self) -> None:
         """Fire all that is due; starts wait for their turn, and for a free slot."""
         turns = self.turns

@@ -228,7 +228,7 @@ def test_a_class_that_lacks_what_a_log_must_have_makes_none() -> None:
         def commit(self) -> list[Event]:
             return []
 
-    with pytest.raises(TypeError, match="append.*committed_seq.*last_seq.*read"):
+    with pytest.raises(TypeError, match=r"append.*committed_seq.*last_seq.*read"):
         Half()  # type: ignore[abstract]
 
 
