@@ -17,6 +17,7 @@ from oautom.engine import OAutomMode, make_engine
 from oautom.errors import (
     DuplicateFlowError,
     EngineError,
+    FlowError,
     SettingError,
     UnknownVectError,
     shown,
@@ -87,13 +88,14 @@ class OAutom:
         self._flows: dict[str, Flow] = {}
         self.pools: dict[str, tuple[Pool, str]] = {}  # by name, and who has named it first
         self._is_closed = False
-        self._is_stopped = False
+        self._stops = 0  # how often `stop` was called
+        self._stops_heeded = 0  # and how often by the end of the last `run` that served
         self._subscriptions = Subscriptions(self.log, self._flows.get)
         self._clock = SystemClock() if clock is None else clock
         scheduler = Scheduler(self.log, self._clock, workers, self._subscriptions.tell)
         self._engine = make_engine(self.mode, scheduler, self.log)
         self._vects = Vects(self.log, self._engine, self._flows)
-        scheduler.roster.recall = self._vects.run_of
+        scheduler.roster.recall = self._vects.recalled
         self._engine.prepare = self._recover_once
         Children(scheduler, self._vects)
         self._plans = Plans(scheduler, self._clock, self.log, self._vects, self._lock, self.mode)
@@ -103,9 +105,15 @@ class OAutom:
         """Take in a flow; a `Flow` does so when it is made.
 
         Raises:
+            FlowError: It is no flow of this app.
             DuplicateFlowError: There is a flow of this name.
             EngineError: The app is closed.
         """
+        if not issubclass(type(flow), Flow) or getattr(flow, "app", None) is not self:
+            raise FlowError(
+                f"an app takes its own flows only, not {shown(flow)}; a flow is added where it is "
+                "made: Flow(name, app)"
+            )
         with self._lock:
             self._check_open()
             if flow.name in self._flows:
@@ -145,9 +153,12 @@ class OAutom:
             with self._lock:
                 self._check_open()
                 self._vects.recover_once()
-            self._is_stopped = False
-            with self._plans.served():
-                self._engine.serve(lambda: self._is_stopped)
+            before = self._stops_heeded if self.mode is OAutomMode.foreground else self._stops
+            try:
+                with self._plans.served():
+                    self._engine.serve(lambda: self._stops > before)
+            finally:
+                self._stops_heeded = self._stops
             return None
         self._engine.check_thread()
         vect = self._admit(flow, params, vect_id)
@@ -156,8 +167,12 @@ class OAutom:
         return vect
 
     def stop(self) -> None:
-        """Have `run()` return, and serve no plans. Vects that are open stay as they are."""
-        self._is_stopped = True
+        """Have `run()` return, and serve no plans. Vects that are open stay as they are.
+
+        Any thread. In foreground mode, where no `run()` is under way, the next one returns at once:
+        a stop that comes just before it is not lost.
+        """
+        self._stops += 1
         self._plans.stop()
         self._engine.nudge()
 
@@ -187,8 +202,6 @@ class OAutom:
         Raises:
             UnknownFlowError: The app has no such flow.
             ParamError: A parameter is unknown, missing, wrong, or another one than in this Vect.
-            FlowChangedError: A Vect of the flow is left from an earlier program, and the flow has
-                changed since.
             FlowError: `flow.validate()` refuses the flow.
             VectAlreadyRunningException: `max_active_vects` Vects of the flow are open already.
             UnknownVectError: The Vect of this id has been pruned.
@@ -265,6 +278,7 @@ class OAutom:
             SettingError: An argument cannot be used, or there is a plan of this name.
             ParamError: A parameter is unknown, missing or wrong.
             CycleError: The steps of the flow wait for each other in a circle.
+            LogError: What is left of the flow cannot be read; of a background app only.
             EngineError: The app is closed.
         """
         check_process(is_made_by_step=self._is_made_by_step)
@@ -288,8 +302,9 @@ class OAutom:
         """Have the Vects go on that a dead program has left open in the log, and return them.
 
         What is left of its processes is ended first. Then each step that ran runs again, or fails,
-        as its `on_crash` has it; a step that has ended is never run again. The first `run` or
-        `start` does this by itself, for the flows that are declared by then.
+        as its `on_crash` has it; a step that has ended is never run again. `run` and `start` do
+        this by themselves, for the flows that are declared by then, and in background mode `plan`
+        for its flow.
 
         Raises:
             FlowChangedError: A Vect does not go on, since its flow has changed; all others do.
@@ -445,7 +460,7 @@ class OAutom:
         if was_closed:
             self._subscriptions.wait_for_close()
             return
-        self._is_stopped = True  # for who serves on another thread
+        self._stops += 1  # for who serves on another thread
         try:
             self._plans.stop()
             self._engine.close()

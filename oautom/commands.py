@@ -23,7 +23,7 @@ class Finished(msgspec.Struct, frozen=True):
     Attributes:
         error: What went wrong, in one line; None when all went well.
         is_skip: Nothing went wrong: the step skips itself, and `error` is why.
-        data: More about the error: `exit_code`, `signal`, `error_type`, `traceback`.
+        data: More about the error, as `Outcome.told` has it.
         retry_after: Seconds until the step is to be tried again; None if it is not.
     """
 

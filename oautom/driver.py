@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
+from math import inf
 from queue import SimpleQueue
 from time import monotonic
 from typing import Any, Generic, TypeVar
@@ -21,6 +22,11 @@ from oautom.errors import EngineError, LogError
 from oautom.messages import Call
 
 T = TypeVar("T")
+
+LOOK_SECONDS = 60.0
+"""After how long it is looked at the wall clock, while anything waits for a time."""
+
+_JUMP_SECONDS = 1.0  # less is the clock being set right slowly, as it always is
 
 CALL_SECONDS = 30.0
 """How long a call waits for whoever drives, if it is not told otherwise."""
@@ -51,6 +57,8 @@ class Driver(ABC, Generic[T]):
         self._driver: int | None = None
         self._is_closed = False
         self._calls: deque[Call] = deque()  # those that are not claimed yet, and some that are
+        self._looked = (clock.now(), clock.monotonic())
+        self._look_at = inf if getattr(clock, "is_steady", False) else 0.0
 
     @abstractmethod
     def tick(self, messages: list[T]) -> None:
@@ -59,6 +67,10 @@ class Driver(ABC, Generic[T]):
     @abstractmethod
     def carry_out(self, calls: list[Call]) -> None:
         """Do what calls ask for, in a tick that takes nothing else."""
+
+    @abstractmethod
+    def time_has_jumped(self) -> None:
+        """Have all that waits for an instant look again when that is."""
 
     @abstractmethod
     def is_idle(self) -> bool:
@@ -283,14 +295,31 @@ class Driver(ABC, Generic[T]):
                 return
             self.tick(self._collect(deadline))
 
+    def _look_at_clock(self, seconds: float) -> None:
+        """Look whether the wall clock was set, or the machine has slept, since the last look.
+
+        Timers go by the monotonic clock, which knows of neither.
+        """
+        now, (before, then) = self._clock.now(), self._looked
+        self._looked, self._look_at = (now, seconds), seconds + LOOK_SECONDS
+        if abs((now - before).total_seconds() - (seconds - then)) > _JUMP_SECONDS:
+            self.time_has_jumped()
+
     def _collect(self, deadline: float | None) -> list[T]:
         """Return what has come in, waiting for it if need be, with the timers that are due."""
         if not (came := self._inbox.qsize()):
             self.run_next()
             came = self._inbox.qsize()
-        messages = self._timers.due(self._clock.monotonic()) if self._timers.heap else []
+        messages: list[T] = []
+        if self._timers.heap:
+            seconds = self._clock.monotonic()
+            if seconds >= self._look_at:
+                self._look_at_clock(seconds)
+            messages = self._timers.due(seconds)
         if not messages and not came:
             times = [t for t in (self._timers.next_time(), deadline) if t is not None]
+            if self._timers.heap:
+                times.append(self._look_at)
             first = self._clock.take(self._inbox, min(times, default=None))
             if first is not None:
                 messages.append(first)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
@@ -142,21 +142,22 @@ class ForegroundEngine:
         """
         self._scheduler.check_running()
 
-    def take_over(
-        self, runs: Sequence[Run], unfit: Sequence[Run] = (), absent: Iterable[str] = ()
-    ) -> None:
+    def take_over(self, runs: Sequence[Run], unfit: Sequence[Run] = ()) -> None:
         """Have runs go on that a dead program has left open, then do what others have asked for.
 
         Args:
             runs: Those that go on.
             unfit: Those that cannot go on; they can be cancelled.
-            absent: Ids of open Vects whose flow nobody has declared yet.
         """
-        self._scheduler.know(unfit, absent)
+        self._scheduler.know(unfit)
         if runs:
             self._scheduler.take_over(runs)
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Do what others have asked for and nobody could do: a flow has been declared."""
         if self._log.id is not None:
-            self._scheduler.put(Asked())
+            self._scheduler.put(Asked(again=True))
 
     def listen(self) -> None:
         """Do at once, from now on, what other processes ask for by the log."""
@@ -168,11 +169,13 @@ class ForegroundEngine:
 
         On a thread of the log's own, which must live on.
         """
-        self._scheduler.put(Asked())
+        if not self._scheduler.is_asked:  # else nobody drives, or has come to it yet
+            self._scheduler.is_asked = True
+            self._scheduler.put(Asked())
         if self._scheduler.runner.is_in_step:
             with suppress(LogError):  # the scheduler is about to meet it as well
                 for request in self._log.asked():
-                    if request.action == "cancel":
+                    if request.action == "cancel" and request.problem is None:
                         self._scheduler.runner.interrupt(request.vect)
 
     def prune(self, older_than: datetime) -> list[PrunedVect]:

@@ -23,7 +23,14 @@ from oautom.params import Params
 from oautom.pool import Pool
 from oautom.references import ParamReference
 from oautom.retry import RetryPolicy
-from oautom.values import TEXT_MAX, at_heart, is_unicode, plain_count, plain_text
+from oautom.values import (
+    TEXT_MAX,
+    at_heart,
+    has_controls,
+    is_unicode,
+    plain_count,
+    plain_text,
+)
 from oautom.wiring import check_wiring
 
 
@@ -180,10 +187,22 @@ class Flow:
         """Take in a step; an `Execution` does so when it is made.
 
         Raises:
-            FlowError: Its name cannot be used.
+            FlowError: It is no step of this flow, or its name cannot be used.
             DuplicateStepError: There is a step of this name.
             FlowFrozenError: The flow has been started.
         """
+        if not issubclass(type(step), Execution):
+            raise FlowError(
+                f"flow '{self.name}' takes steps, not {shown(step)}; make one: "
+                "PythonExecution(name, flow, function)",
+                flow=self.name,
+            )
+        if getattr(step, "flow", None) is not self:
+            raise FlowError(
+                f"flow '{self.name}' takes its own steps only, not {shown(step)}; a step is added "
+                "where it is made: PythonExecution(name, flow, function)",
+                flow=self.name,
+            )
         step.name = check_name(f"flow '{self.name}': step", step.name, flow=self.name)
         if step.name in self._steps:
             raise DuplicateStepError(self.name, step.name)
@@ -215,22 +234,31 @@ class Flow:
             CrossFlowDependencyError: One of them belongs to another flow.
             FlowFrozenError: The flow has been started.
         """
+        if not issubclass(type(step), Execution) or getattr(step, "flow", None) is not self:
+            raise FlowError(f"flow '{self.name}' has no such step: {shown(step)}", flow=self.name)
         self._check_open(step.name)
-        names = [self._upstream_name(step, upstream) for upstream in upstreams]
+        try:
+            given = iter(upstreams)
+        except TypeError:
+            raise self._no_step(step, upstreams) from None
+        names = [self._upstream_name(step, upstream) for upstream in given]
         self._edges.setdefault(step.name, []).extend(names)
         self._graph = None
 
     def _upstream_name(self, step: Execution, upstream: Execution) -> str:
-        if not isinstance(upstream, Execution):
-            raise FlowError(
-                f"step '{step.name}' of flow '{self.name}' can only depend on steps, "
-                f"not on {shown(upstream)}; write depends(step, step)",
-                flow=self.name,
-                step=step.name,
-            )
+        if not issubclass(type(upstream), Execution):
+            raise self._no_step(step, upstream)
         if upstream.flow is not self:
             raise CrossFlowDependencyError(self.name, step.name, upstream.flow.name, upstream.name)
         return upstream.name
+
+    def _no_step(self, step: Execution, other: object) -> FlowError:
+        return FlowError(
+            f"step '{step.name}' of flow '{self.name}' can only depend on steps, not on "
+            f"{shown(other)}; write depends(step, step)",
+            flow=self.name,
+            step=step.name,
+        )
 
     def _check_open(self, step: str) -> None:
         if self._is_frozen:
@@ -259,6 +287,11 @@ class Flow:
                     flow=self.name,
                     step=function.name,
                 )
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether it has been started, and takes no more steps."""
+        return self._is_frozen
 
     def freeze(self) -> None:
         """Check the flow and take no more changes; the first start does so.
@@ -319,7 +352,8 @@ def check_name(what: str, name: object, *, flow: str | None = None) -> str:
     """Return as an exact `str` what names a flow, step or Vect in a log and an environment.
 
     Raises:
-        FlowError: The name is no text, is blank, holds a NUL, is not valid Unicode, or too long.
+        FlowError: The name is no text, is blank, holds control characters, is not valid Unicode, or
+            is too long.
     """
     given, name = name, at_heart(name)
     problem = None
@@ -333,6 +367,8 @@ def check_name(what: str, name: object, *, flow: str | None = None) -> str:
         problem = "must not hold a NUL character"
     elif not is_unicode(name):
         problem = "must be valid Unicode, without lone surrogates"
+    elif has_controls(name):
+        problem = "must not hold control characters, as line breaks"
     if problem:
         raise FlowError(f"{what} name {problem}, not {shown(given)}", flow=flow)
     return cast("str", name)

@@ -14,7 +14,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 
 from oautom.messages import Nudge
@@ -23,8 +23,10 @@ from oautom.scheduler import Scheduler
 _ENDING = frozenset({signal.SIGINT, signal.SIGTERM})
 _ROUSING = signal.SIGURG  # unless somebody handles it, the system ignores it
 _MARK = b"\0"  # no signal has this number
+_OURS = frozenset({0, _ROUSING, *_ENDING})
 
 _listening: list[Scheduler] = []
+_others: list[int] = []  # to whom the interpreter has written before, as an event loop of asyncio
 _marks: deque[threading.Event] = deque()  # each is set when all signals before it have been heard
 
 
@@ -55,6 +57,8 @@ def system_signals(scheduler: Scheduler) -> Iterator[list[int]]:
     if signal.getsignal(_ROUSING) == signal.SIG_DFL:  # else it is the program's own
         before[_ROUSING] = signal.SIG_DFL
     wakeup_before = signal.set_wakeup_fd(_wakeup_pipe(), warn_on_full_buffer=False)
+    if wakeup_before not in (-1, _wakeup_pipe()):
+        _others.append(wakeup_before)
     _listening.append(scheduler)
     try:
         for number in before:
@@ -65,8 +69,10 @@ def system_signals(scheduler: Scheduler) -> Iterator[list[int]]:
             signal.signal(number, handler)
         signal.set_wakeup_fd(wakeup_before)
         _listening.remove(scheduler)
-        if received:
+        if received or wakeup_before in _others:
             _wait_until_heard()
+        if wakeup_before in _others:
+            _others.remove(wakeup_before)
 
 
 def _do_nothing(number: int, frame: object) -> None:
@@ -92,8 +98,16 @@ def _hear(read: int) -> None:
                 scheduler.put(Nudge())
             if main is not None:
                 signal.pthread_kill(main, _ROUSING)
+        _pass_on(bytes(number for number in heard if number not in _OURS))
         for _ in range(heard.count(_MARK)):
             _marks.popleft().set()
+
+
+def _pass_on(heard: bytes) -> None:
+    """Have those hear of a signal, of which nothing is done here, who would hear of it else."""
+    for other in tuple(_others) if heard else ():
+        with suppress(OSError):  # it is full, or closed by now
+            os.write(other, heard)
 
 
 def _wait_until_heard() -> None:
@@ -108,6 +122,7 @@ def _forget() -> None:
     """Have a forked process begin anew: the pipe, and who reads it, are its parent's."""
     _wakeup_pipe.cache_clear()
     _listening.clear()
+    _others.clear()
     _marks.clear()
 
 

@@ -43,6 +43,8 @@ def kept(outcome: Outcome, annotation: Any, log: EventLog) -> Outcome:
 def _bound(outcome: Outcome) -> None:
     outcome.output = outcome.live = None
     outcome.error = bounded(str(outcome.error), ERROR_BYTES_MAX)
+    if outcome.facts is not NO_DETAILS:
+        outcome.facts = details_of(outcome.facts)
     if outcome.details is not NO_DETAILS:
         outcome.details = details_of(outcome.details)
 

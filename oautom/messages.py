@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from oautom.commands import Cancel, Command, Decide, Pause, Resume, Retry
+from oautom.errors import SettingError, shown
 from oautom.events.event import Event
 from oautom.events.requests import Request
 from oautom.executions.work import Outcome
@@ -130,8 +131,14 @@ class Nudge:
     """Message: nothing has happened, but look again: whether you are done, which plans are due."""
 
 
-class Asked:
-    """Message: another process has asked for something, by the log."""
+class Asked(NamedTuple):
+    """Message: another process has asked for something, by the log.
+
+    Attributes:
+        again: What nobody could do then may be done now: a flow was declared.
+    """
+
+    again: bool = False
 
 
 class TakeOver(NamedTuple):
@@ -175,7 +182,13 @@ class Note(NamedTuple):
 
 
 def command_of(request: Request) -> Command:
-    """Return what another process asks for as a command."""
+    """Return what another process asks for as a command.
+
+    Raises:
+        SettingError: It is nothing that can be asked.
+    """
+    if request.problem is not None:
+        raise SettingError(request.problem)
     vect, data = request.vect, request.data
     match request.action:
         case "pause":
@@ -188,7 +201,11 @@ def command_of(request: Request) -> Command:
             return Decide(vect, data["step"], data["by"], data.get("data"))
         case "reject":
             return Decide(vect, data["step"], data["by"], objection=data.get("reason", ""))
-    return Cancel(vect, data.get("reason", ""))
+        case "cancel":
+            return Cancel(vect, data.get("reason", ""))
+    raise SettingError(
+        f"action must be one of those that can be asked, not {shown(request.action)}"
+    )
 
 
 Message = (

@@ -24,7 +24,6 @@ from oautom.annotations import UNKNOWN, members_of
 from oautom.clock import Clock
 from oautom.engine import OAutomMode
 from oautom.errors import (
-    FlowChangedError,
     LogError,
     OAutomError,
     SettingError,
@@ -39,6 +38,7 @@ from oautom.registry import Vects
 from oautom.schedule import Cron, Interval, Schedule, interval_of, stamp
 from oautom.scheduler import Scheduler
 from oautom.states import PLAN_CREATED, PLAN_SKIPPED
+from oautom.wiring import with_children
 
 LOOK_INTERVAL: Final = 60.0
 """Seconds after which plans are looked at in any case."""
@@ -277,6 +277,8 @@ class Plans:
         if dealt is None:
             dealt = self._dealt[name] = now.replace(microsecond=0)
             self._put(flow, PLAN_CREATED, _told(name, dealt))
+        if self._is_served:
+            self._vects.recover_once(with_children(flow))
         anchored = schedule.anchored(dealt)
         standing = Standing(name, flow, anchored, params, dealt, catch_up=catch_up)
         self._standings[name] = standing
@@ -336,8 +338,6 @@ class Plans:
                 if standing.next <= now:
                     due.append((standing.next, i, standing))
             heapq.heapify(due)
-            if due:
-                self._vects.recover_once()
             while due:
                 _, i, standing = heapq.heappop(due)
                 self._deal(standing, now)
@@ -357,7 +357,7 @@ class Plans:
                     self._put(standing.flow, PLAN_SKIPPED, told | {"reason": _LATE})
                 else:
                     self._begin(standing, told)
-        except (VectAlreadyRunningException, FlowChangedError) as error:
+        except VectAlreadyRunningException as error:
             if standing.catch_up:
                 standing.is_waiting = True
                 return

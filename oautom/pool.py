@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from oautom.errors import SettingError, shown
-from oautom.values import at_heart, plain_count, plain_text
+from oautom.values import at_heart, has_controls, plain_count, plain_text
 
 
 class Pool(msgspec.Struct, frozen=True):
@@ -29,6 +29,10 @@ class Pool(msgspec.Struct, frozen=True):
         name = at_heart(self.name)
         if type(name) is not str or not name.strip():
             raise SettingError(f"Pool: name must be text, and not blank, not {shown(self.name)}")
+        if has_controls(name):
+            raise SettingError(
+                f"Pool: name must not hold control characters, not {shown(self.name)}"
+            )
         msgspec.structs.force_setattr(self, "name", plain_text(name, "Pool: name"))
         if (slots := plain_count(self.slots)) is None:
             raise SettingError(

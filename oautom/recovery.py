@@ -110,6 +110,8 @@ class Archive:
         self._runs: WeakValueDictionary[str, Recalled] = WeakValueDictionary()
         self._lock = threading.Lock()  # of what is held weakly: there is one run of a Vect
         self._unfit: list[Recalled] = []
+        self._told: set[str] = set()  # ids of those of which it was said that they wait
+        self.absent: set[str] = set()  # names of the flows that some wait for
 
     def entries(self) -> Mapping[str, VectEntry]:
         """Return an entry for each Vect, by its id, oldest first."""
@@ -137,23 +139,25 @@ class Archive:
         """Have the open Vects go on whose flow is as it was, and return them.
 
         Args:
-            flows: The flows that there are, by name.
+            flows: The flows that are ready, by name.
             known: Ids of the Vects that have gone on already.
         """
         self._unfit = []
+        self.absent = set()
         resumed: list[Vect] = []
-        absent: list[str] = []
         for entry in self.entries().values():
             if entry.state in VECT_ENDS or entry.id in known:
                 continue
             if entry.flow not in flows:
-                _logger.warning("vect '%s' waits for flow '%s' to be declared", *entry[:2])
-                absent.append(entry.id)
+                self.absent.add(entry.flow)
+                if entry.id not in self._told:
+                    self._told.add(entry.id)
+                    _logger.warning("vect '%s' waits for flow '%s' to be declared", *entry[:2])
                 continue
             vect = self.vect(entry, flows[entry.flow])
             if self._is_fit(self._runs[entry.id]):
                 resumed.append(vect)
-        self._engine.take_over([self._runs[vect.id] for vect in resumed], self._unfit, absent)
+        self._engine.take_over([self._runs[vect.id] for vect in resumed], self._unfit)
         return resumed
 
     def _is_fit(self, run: Recalled) -> bool:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, cast
 
@@ -49,6 +48,7 @@ class Vects:
         self._archive = Archive(log, engine)
         self._moving: dict[str, Vect] = {}  # those that move, or have moved, in this app
         self._is_recovered = False
+        self._ready: dict[str, Flow] = {}  # those of which the Vects go on that are left
 
     def __len__(self) -> int:
         """Return how many move, or have moved, in this app."""
@@ -73,9 +73,11 @@ class Vects:
         Raises:
             VectAlreadyRunningException: `max_active_vects` of the flow are open.
             ParamError: A parameter is unknown, missing, wrong, or another one than in this Vect.
-            Whatever `find_of`, `check_fit` and `Flow.freeze` raise.
+            Whatever `find_of` and `Flow.freeze` raise.
         """
         self.recover_once()
+        if not flow.is_frozen and any(run.flow is flow for run, _ in self._archive.unfit()):
+            self._recover()  # it may have had some of its steps only
         known = None if vect_id is None else self.find_of(flow, vect_id)
         if known is not None:
             if params is not None:
@@ -115,10 +117,9 @@ class Vects:
 
         Raises:
             ParamError: A parameter is unknown, missing or wrong.
-            Whatever `check_fit` and `Flow.freeze` raise.
+            Whatever `Flow.freeze` raises.
         """
         plain = flow.params.plain(params)
-        self.check_fit(flow)
         flow.freeze()
         if plain:
             self._check_kept(flow, plain)
@@ -181,7 +182,7 @@ class Vects:
         return vect
 
     def check_room(self, flow: Flow, at: datetime | None) -> None:
-        """Refuse one more Vect of a flow where it is one too many, or where one could not go on.
+        """Refuse one more Vect of a flow where it is one too many.
 
         Args:
             flow: The flow.
@@ -189,20 +190,8 @@ class Vects:
 
         Raises:
             VectAlreadyRunningException: `max_active_vects` of them are open.
-            FlowChangedError: One is left from an earlier program, and the flow has changed.
         """
-        self.check_fit(flow)
         self._engine.check_room(flow, at)
-
-    def check_fit(self, flow: Flow) -> None:
-        """Refuse one more Vect of a flow of which one cannot go on.
-
-        Raises:
-            FlowChangedError: One is left from an earlier program, and the flow has changed.
-        """
-        for run, error in self._archive.unfit():
-            if run.flow is flow and isinstance(error, FlowError):
-                raise error
 
     def recover(self) -> list[Vect]:
         """Have the Vects go on that a dead program has left open, and return them.
@@ -210,6 +199,7 @@ class Vects:
         Raises:
             FlowChangedError: A Vect does not go on, since its flow has changed; all others do.
         """
+        self._ready.update(self._flows)
         resumed = self._recover()
         for _, error in self._archive.unfit():
             if isinstance(error, FlowError):
@@ -217,17 +207,32 @@ class Vects:
             _logger.error("%s", error)
         return resumed
 
-    def recover_once(self) -> None:
-        """Recover if that was not done yet; tell the logger which Vects do not go on."""
-        if not self._is_recovered:
+    def recover_once(self, flows: Iterable[Flow] | None = None) -> None:
+        """Have go on what is left of flows of which it does not yet; tell the logger what does not.
+
+        A flow counts as it is declared when somebody uses it: until then the program may be about
+        to declare its steps.
+
+        Args:
+            flows: Those that are ready; None for all that are declared by now.
+        """
+        if flows is None and len(self._ready) == len(self._flows) and self._is_recovered:
+            return
+        wanted = self._flows if flows is None else {flow.name: flow for flow in flows}
+        new = wanted.keys() - self._ready.keys()
+        self._ready.update(wanted)
+        if not self._is_recovered or not self._archive.absent.isdisjoint(new):
             self._recover()
-            for _, error in self._archive.unfit():
-                _logger.error("%s", error)
+            for run, error in self._archive.unfit():
+                if run.flow.name in new:
+                    _logger.error("%s", error)
+        elif new:
+            self._engine.look_again()
 
     def _recover(self) -> list[Vect]:
         if not self._is_recovered:
             self._archive.end_leftovers()
-        resumed = self._archive.resume(self._flows, self._moving)
+        resumed = self._archive.resume(self._ready, self._moving)
         if not self._is_recovered and self._log.id is not None:
             self._engine.listen()
         self._is_recovered = True
@@ -236,15 +241,18 @@ class Vects:
         return resumed
 
     def recalled(self, vect_id: str) -> Run | None:
-        """Return the run of a Vect of an earlier program, or None, as `find` does. Any thread."""
-        entry = self._entry(vect_id)
-        return None if entry is None else self._archive.run(entry, self._flows[entry.flow])
+        """Return the run of a Vect of an earlier program, or None, as `find` does. Any thread.
 
-    def run_of(self, vect_id: str) -> Run | None:
-        """Return the run of a Vect of an earlier program, if it is to be had. Any thread."""
-        with suppress(UnknownFlowError, UnknownVectError):
-            return self.recalled(vect_id)
-        return None
+        Raises:
+            UnknownVectError: It has been pruned.
+            UnknownFlowError: Its flow is not declared, or nobody has used it yet.
+        """
+        entry = self._entry(vect_id)
+        if entry is None:
+            return None
+        if entry.flow not in self._ready:
+            raise UnknownFlowError(entry.flow, self._ready)
+        return self._archive.run(entry, self._flows[entry.flow])
 
     def prune(self, older_than: datetime) -> list[PrunedVect]:
         """Take the Vects that ended before an instant out of the log and of memory."""

@@ -33,15 +33,13 @@ class Roster:
     Attributes:
         runs: All that are known.
         open: The ids of those that have not ended, or whose end has not been told yet.
-        absent: The ids of those that are open in the log, of flows that nobody has declared yet.
         leaving: The ids of those that are being pruned: nothing begins with them.
-        recall: Finds the run of a Vect of an earlier program, by its id.
+        recall: Finds the run of a Vect of an earlier program, by its id; as `Vects.recalled`.
     """
 
     def __init__(self) -> None:
         self.runs: dict[str, Run] = {}
         self.open: dict[str, None] = {}  # a set that keeps its order: cancels come in it
-        self.absent: frozenset[str] = frozenset()
         self.leaving: set[str] = set()
         self.recall: Callable[[str], Run | None] = lambda _: None
         self._reopening: set[str] = set()  # those that shall go on, and are not yet seen to
@@ -144,7 +142,7 @@ class Roster:
 
     def _is_active(self, run: Run, at: datetime | None) -> bool:
         if run.shown not in VECT_ENDS or run.id in self._reopening:
-            return True
+            return run.held_up is None  # who does not go on holds up no other
         end = None if at is None else run.state.end_date
         return at is not None and end is not None and end > at
 

@@ -241,6 +241,12 @@ class Runner:
             if is_child and step.start_date is not None and key not in self._tasks:
                 passed = (now - step.start_date).total_seconds()
                 self.perform(run, Submit(*key), passed)
+        self.wake_again(run, now)
+
+    def wake_again(self, run: Run, now: datetime) -> None:
+        """Have the steps go on, when it is time by the wall clock, that wait for one."""
+        for step in run.state.steps.values():
+            key = (run.id, step.name, step.attempt)
             if step.until is not None and step.state in ("up_for_retry", "running"):
                 seconds = max(0.0, (step.until - now).total_seconds())
                 self.perform(run, Wake(*key, seconds))
@@ -607,17 +613,17 @@ def _tell_nobody(vect: str, step: str) -> None:
 
 
 def _finished(key: Key, outcome: Outcome, retry_after: float | None = None) -> Finished:
-    error, details = outcome.error, outcome.details
-    return Finished(*key, outcome.output, error, details, outcome.is_skip, retry_after)
+    error, told = outcome.error, outcome.told
+    return Finished(*key, outcome.output, error, told, outcome.is_skip, retry_after)
 
 
 def _timed_out(task: _Task, *, is_abandoned: bool = False) -> Outcome:
     seconds = task.execution.timeout
     error = f"it took longer than its timeout of {seconds:g} seconds"
-    details: dict[str, Any] = {"timeout": seconds}
+    facts: dict[str, Any] = {"timeout": seconds}
     if is_abandoned:
         how = "did not end when it was cancelled" if task.execution.is_async else _DEAF
         error += f"; it {how}, and what it does was abandoned"
-        details["abandoned"] = True
+        facts["abandoned"] = True
         _logger.warning("vect '%s', step '%s', attempt %d: %s", *task.key, error)
-    return Outcome(error=error, details=details, cause=TimeoutError(error))
+    return Outcome(error=error, facts=facts, cause=TimeoutError(error))

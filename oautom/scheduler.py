@@ -41,8 +41,11 @@ from oautom.errors import (
     EventRefusedError,
     LogError,
     OAutomError,
+    UnknownFlowError,
     UnknownStepError,
+    UnknownVectError,
     VectStateError,
+    shown,
 )
 from oautom.events.event import Event
 from oautom.events.fold import StepState, VectState, child_id, moved
@@ -105,6 +108,7 @@ class Scheduler(Driver[Message]):
             whoever has that of the app may wait for this one.
         on_end: Called for each Vect that has ended, as `on_look` is.
         is_awaited: A plan waits for the end of a Vect.
+        is_asked: A message is on its way that another process has asked for something.
         runner: Who has the work done. Its `interrupt` is for any thread, as what it tells is.
         turns: Whose turn it is, of the steps that are due.
         lock: Held in a tick, until it is committed.
@@ -141,6 +145,7 @@ class Scheduler(Driver[Message]):
         self.on_look: Callable[[], object] = bool
         self.on_end: Callable[[Run], object] = bool
         self.is_awaited = False
+        self.is_asked = False
         self._is_look_due = False
         # Of the tick in progress:
         self._is_telling = False  # it is committed, and receivers are called
@@ -176,11 +181,10 @@ class Scheduler(Driver[Message]):
             self.roster.take(run)
         self.put(TakeOver(tuple(runs)))
 
-    def know(self, unfit: Iterable[Run], absent: Iterable[str]) -> None:
-        """Take note of runs that can only be cancelled, and of ids that are not known yet."""
+    def know(self, unfit: Iterable[Run]) -> None:
+        """Take note of runs that can only be cancelled."""
         for run in unfit:
             self.roster.know(run)
-        self.roster.absent = frozenset(absent)
 
     def cancel(self, run: Run, reason: str) -> None:
         """Ask for the end of a run, with the next tick."""
@@ -628,7 +632,7 @@ class Scheduler(Driver[Message]):
                 self._notes[event.seq] = message.flow
                 self._append(None, event)
             case Asked():
-                self._take_requests()
+                self._take_requests(message)
             case TakeOver():
                 self._take_over(message)
             case Halt():
@@ -694,28 +698,61 @@ class Scheduler(Driver[Message]):
         for trigger in handle(state, command):
             self._fire(trigger)
 
-    def _take_requests(self) -> None:
+    def _take_requests(self, asked: Asked) -> None:
+        self.is_asked = False
         try:
-            requests = self._log.requests(self.roster.absent)
+            requests = self._log.requests(asked.again)
         except LogError as error:  # it is there when it can be read again
             _logger.warning("what other processes ask for cannot be read now: %s", error)
-            self.put_at(self._clock.monotonic() + LOOK_AGAIN, Asked())
+            self.put_at(self._clock.monotonic() + LOOK_AGAIN, asked)
             return
         for request in requests:
-            if request.id not in self._refused:
-                self._refused.add(request.id)  # where it raises, it is not taken again
-                self._take_request(request)
-                self._settle()
-                self._refused.discard(request.id)
+            if request.id in self._refused:
+                self._refuse(request, _bug("what was asked was not done"))
+                continue
+            self._refused.add(request.id)  # where it raises, it is not taken again
+            self._take_request(request)
+            self._settle()
+            self._refused.discard(request.id)
 
     def _take_request(self, request: Request) -> None:
-        run = self.roster.runs.get(request.vect) or self.roster.recall(request.vect)
-        if run is None:
-            return
+        """Do what was asked; what cannot be done is left undone, and answered with the reason."""
         try:
-            self.obey(run, command_of(request))
+            command = command_of(request)
+            run = self.roster.runs.get(request.vect) or self._recalled(request)
+            if run is not None:
+                self.obey(run, command)
         except OAutomError as error:
-            _logger.warning("what another process asks for is left undone: %s", error)
+            self._refuse(request, error)
+
+    def _recalled(self, request: Request) -> Run | None:
+        """Return the run of an earlier program, or None: then what was asked waits.
+
+        Raises:
+            UnknownVectError: There is no such Vect, or it has been pruned.
+        """
+        try:
+            run = self.roster.recall(request.vect)
+        except (UnknownFlowError, LogError) as error:
+            if isinstance(error, LogError):  # else it is looked at when the flow is declared
+                self.put_at(self._clock.monotonic() + LOOK_AGAIN, Asked(again=True))
+            _logger.info("request %d waits: %s", request.id, error)
+            self._tell_log("leave", request.id)
+            return None
+        if run is None:
+            raise UnknownVectError(f"the log has no vect {shown(request.vect)}")
+        return run
+
+    def _refuse(self, request: Request, error: OAutomError) -> None:
+        _logger.warning(
+            "what another process asks for is left undone, request %d of vect %s: %s",
+            *(request.id, shown(request.vect), error),
+        )
+        self._tell_log("refuse", request.id, str(error))
+
+    def _tell_log(self, method: str, *arguments: object) -> None:
+        """Tell the log what becomes of a request; one that inherits from nothing may not care."""
+        getattr(self._log, method, _do_nothing)(*arguments)
 
     def _take_over(self, message: TakeOver) -> None:
         """Close what ran in the old life, of all Vects, before anything starts in the new one."""
@@ -762,6 +799,15 @@ class Scheduler(Driver[Message]):
             return False
         state = parent.steps[step]
         return state.state == "running" and state.attempt == attempt
+
+    def time_has_jumped(self) -> None:
+        """Have all steps look again that wait for a time, or for a person until then."""
+        if self.halted:
+            return
+        now = self._clock.now()
+        for run in self.roster.open_runs():
+            if run.held_up is None and not run.is_inherited:
+                self.runner.wake_again(run, now)
 
     def _settle(self) -> None:
         """Fire all that is due; starts wait for their turn, and for a free slot."""
@@ -901,6 +947,10 @@ def _vect_of(message: Message) -> str | None:
     if isinstance(message, Answer | TimeUp | GraceOver | Poll):
         return message.key[0]
     return getattr(message, "vect", None)
+
+
+def _do_nothing(*_: object) -> None:
+    """Do nothing."""
 
 
 def _is_child_of(vect: str, parents: Collection[str]) -> bool:

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, cast
 
-from oautom.values import at_heart, plain_json
+from oautom.values import CONTROLS, at_heart, plain_json
 
 ERROR_BYTES_MAX: Final = 16 * 1024
 """How long the error of a step may be in a log, in UTF-8."""
@@ -27,12 +27,8 @@ _NAME_BYTES_MAX: Final = 200
 _NOTE_BYTES: Final = 60
 _CHAIN_MAX: Final = 100
 _LEFT_OUT: Final = "details_left_out"
-_OF_EVENT: Final = frozenset({"error", "output", "delay"})
-"""What the event of a failure tells itself, or never: a detail of such a name has `detail_` in
-front of it there.
-"""
 
-_UNFIT: Final = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+_UNFIT: Final = rf"{CONTROLS}\u2028\u2029\ud800-\udfff"
 _NOT_IN_LINE: Final = re.compile(f"[{_UNFIT}]")
 _NOT_IN_LINES: Final = re.compile(f"(?!\n)[{_UNFIT}]")
 
@@ -184,8 +180,6 @@ def _details_of(given: object) -> dict[str, Any]:
     for key, value in items[:DETAILS_MAX]:
         name = at_heart(key)
         name = bounded(name if type(name) is str else shortened(key), _NAME_BYTES_MAX)
-        if name in _OF_EVENT:
-            name = f"detail_{name}"
         size, detail = _detail(value)
         if size > room:
             detail = shortened(detail, _NAME_BYTES_MAX)

@@ -10,6 +10,7 @@ is always a copy, which nobody else can change.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection
 from marshal import dumps
 from typing import Any, Final, cast
@@ -24,11 +25,17 @@ _AROUND: Final = 10
 """How many levels an event may have around it."""
 TEXT_MAX: Final = 16_384
 """How many characters a text may have that a person gives for others to read."""
+CONTROLS: Final = r"\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069"
+"""As in a regular expression: what a terminal or a page would obey and not show."""
+WORKERS_MAX: Final = 32_768
+"""How many workers there may be: as many processes as a system has numbers for, unless told."""
 SECONDS_MAX: Final = 100 * 365.25 * 86_400
 """A hundred years: no duration may be longer, and no date that comes of it too late to be one."""
 
 SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _MARSHAL: Final = 2  # its version that writes equal values alike, as it knows no references
+
+_CONTROL: Final = re.compile(f"[{CONTROLS}]")
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -268,6 +275,11 @@ def readable(value: Any) -> Any:
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
+def has_controls(text: str) -> bool:
+    """Whether a text holds what a terminal or a page would obey and not show."""
+    return _CONTROL.search(text) is not None
+
+
 def is_unicode(text: str) -> bool:
     """Whether a text can be written as UTF-8: it has no half characters."""
     try:
@@ -322,12 +334,14 @@ def check_max_workers(max_workers: object) -> int | None:
     """Return a number of workers as an exact `int`; None stays.
 
     Raises:
-        SettingError: It is neither None nor a positive int.
+        SettingError: It is neither None nor a positive int, or is above `WORKERS_MAX`.
     """
     if max_workers is None:
         return None
     if (count := plain_count(max_workers)) is None:
         raise SettingError(f"max_workers must be a positive int or None, not {shown(max_workers)}")
+    if count > WORKERS_MAX:
+        raise SettingError(f"max_workers may be at most {WORKERS_MAX}, not {shown(max_workers)}")
     return count
 
 

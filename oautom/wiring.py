@@ -34,7 +34,7 @@ def check_wiring(flow: Flow) -> None:
             a step; or a pool cannot have slots for a step and for the flow that it runs.
     """
     needs: dict[Flow, Mapping[str, Need]] = {}
-    for each in _with_children(flow):
+    for each in with_children(flow):
         each.check_steps()
         _check_names(each)
         for step in _runs_of(each):
@@ -45,7 +45,7 @@ def check_wiring(flow: Flow) -> None:
         needs[each] = _needs_of(each, needs)
 
 
-def _with_children(home: Flow) -> list[Flow]:
+def with_children(home: Flow) -> list[Flow]:
     """Return a flow and all that it runs, those that are run before those that run them.
 
     Raises:

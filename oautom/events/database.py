@@ -87,6 +87,13 @@ _GIVEN_UP: Final = """CREATE TABLE given_up (
     PRIMARY KEY (name, seq)
 ) WITHOUT ROWID"""
 
+_ANSWERS: Final = """CREATE TABLE answers (
+    id INTEGER PRIMARY KEY,
+    time REAL NOT NULL,
+    seq INTEGER NOT NULL,
+    refusal TEXT
+)"""
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (
         "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -99,6 +106,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         _GAPS,
     ),
     (_GIVEN_UP,),
+    (_ANSWERS,),
 )
 """Each leads from one version to the next: the first from 0, that of a file without tables."""
 

@@ -356,9 +356,13 @@ def chosen(output: object) -> list[str]:
 
 def waits_until(event: Event) -> datetime | None:
     """Return until when a step waits after an event, or None if it does not wait for a time."""
-    if "until" in event.data:
-        return datetime.fromisoformat(event.data["until"])
-    seconds = event.data.get("delay", event.data.get("timeout"))
+    data = event.data
+    if "error" in data:  # its delay is the engine's; other words may be details, before 2.0.0
+        seconds = data.get("delay")
+    elif "until" in data:
+        return datetime.fromisoformat(data["until"])
+    else:
+        seconds = data.get("delay", data.get("timeout"))
     return None if seconds is None else event.time + timedelta(seconds=seconds)
 
 

@@ -161,12 +161,21 @@ class EventLog(Protocol):
         """Return all that was asked for and is not done away with. Changes nothing. Any thread."""
         return []
 
-    def requests(self, absent: Collection[str] = ()) -> list[Request]:
+    def requests(self, again: bool = False) -> list[Request]:
         """Return what was asked for and not returned yet; the next commit does away with it.
 
-        What concerns Vects whose ids are `absent` stays: nobody can do it yet.
+        Args:
+            again: Also what was left.
         """
         return []
+
+    def refuse(self, number: int, why: str) -> None:
+        """Have a request answered, with the next commit, by why it was left undone."""
+        return
+
+    def leave(self, number: int) -> None:
+        """Have a request stay that nobody can do yet."""
+        return
 
     def position(self, name: str) -> int | None:
         """Return what `keep_position` was told last, None if nothing. Any thread."""

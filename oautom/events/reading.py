@@ -9,16 +9,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from oautom.errors import LogCorruptError, UnknownVectError, shown
+from oautom.errors import (
+    LogCorruptError,
+    SettingError,
+    UnknownVectError,
+    ValueTooLargeError,
+    shown,
+)
 from oautom.events.database import Database, real_path
 from oautom.events.event import Event
 from oautom.events.jsonl import write_jsonl
 from oautom.events.log import GivenUp, PrunedVect, VectEntry, newest_of
 from oautom.events.pruning import pruned
-from oautom.events.requests import check_request
+from oautom.events.requests import BYTES_MAX, Answer, check_request
 from oautom.events.rows import Head, Rows
 from oautom.events.wakeup import send
-from oautom.values import to_json
+from oautom.values import plain_count, to_json
 
 
 class LogFile:
@@ -165,11 +171,11 @@ class LogFile:
         """
         write_jsonl(self.read(), path)
 
-    def ask(self, vect: str, action: str, /, **data: Any) -> None:
+    def ask(self, vect: str, action: str, /, **data: Any) -> int:
         """Ask the engine that writes the log for something, from any process.
 
-        It is woken, or finds the request when it is started. A log that is open for reading only
-        can do this too.
+        It is woken, or finds the request when it looks, or is started. A log that is open for
+        reading only can do this too.
 
         Args:
             vect: Id of the Vect concerned.
@@ -177,20 +183,48 @@ class LogFile:
                 `'reject'`.
             data: How, as JSON: the arguments of the method of `Vect` of this name.
 
+        Returns:
+            The number of the request, for `answer`.
+
         Raises:
             SettingError: There is no such action, or it takes other data.
             UnknownVectError: There is no such Vect.
             NotJsonError: JSON cannot keep the data as they are.
-            LogError: The file cannot be written.
+            ValueTooLargeError: They take more than 64 MiB.
+            LogError: The file cannot be written; nothing is asked.
         """
         text = to_json(data).decode()
         check_request(action, data)
+        if (size_bytes := len(text.encode())) > BYTES_MAX:
+            raise ValueTooLargeError(size_bytes, BYTES_MAX)
         with self._database.reading() as connection:
             if self._rows_of.first_seq(connection, vect) is None:
                 raise UnknownVectError(f"the log has no vect {shown(vect)}; vects() lists them")
         now = datetime.now(UTC).isoformat()
         sql = "INSERT INTO requests (time, vect, action, data) VALUES (?, ?, ?, ?)"
-        with self._database.told("written"):
-            with closing(self._database.writing()) as connection:
-                connection.execute(sql, (now, vect, action, text))
-            send(self._path)
+        with self._database.told("written"), closing(self._database.writing()) as connection:
+            number = connection.execute(sql, (now, vect, action, text)).lastrowid
+        send(self._path)
+        return number or 0
+
+    def answer(self, number: int) -> Answer | None:
+        """Return what has become of a request, or None as long as nothing has. Any process.
+
+        An answer is kept for an hour.
+
+        Args:
+            number: What `ask` has returned.
+
+        Raises:
+            SettingError: `number` is no number of a request.
+            LogError: The file cannot be read.
+        """
+        if (wanted := plain_count(number)) is None:
+            raise SettingError(f"number must be what ask() has returned, not {shown(number)}")
+        with self._database.reading() as connection:
+            sql = "SELECT seq, refusal, time FROM answers WHERE id = ?"
+            row = connection.execute(sql, (wanted,)).fetchone()
+        if row is None:
+            return None
+        seq, refusal, time = row
+        return Answer(seq, refusal, datetime.fromtimestamp(time, UTC))

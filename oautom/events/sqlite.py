@@ -13,16 +13,13 @@ import sqlite3
 import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import closing, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from math import inf
 from time import monotonic, sleep
 from typing import Final, Literal, cast
 
-import msgspec
-
 from oautom.errors import (
     EventRefusedError,
-    LogCorruptError,
     LogError,
     SettingError,
     ValueTooLargeError,
@@ -40,10 +37,10 @@ from oautom.events.log import (
 )
 from oautom.events.pruning import take_out
 from oautom.events.reading import LogFile
-from oautom.events.requests import Request
+from oautom.events.requests import Request, newest_of, numbers_of, read_requests, settle
 from oautom.events.rows import INSERT, Row, to_row
 from oautom.events.wakeup import Wakeup
-from oautom.values import from_json, one_of, plain_count, to_json
+from oautom.values import one_of, plain_count, to_json
 
 Synchronous = Literal["FULL", "NORMAL"]
 
@@ -104,7 +101,11 @@ class SqliteEventLog(LogFile):
         self._appended: list[Event] = []
         self._gone: set[str] = set()  # what this log has pruned
         self._again: set[str] = set()  # what of it has begun anew since the last commit
-        self._taken: list[int] = []  # numbers of the requests that the next commit does away with
+        # The requests that the next commit does away with, and why each is left undone, if it is.
+        self._taken: dict[int, str | None] = {}
+        self._left: set[int] = set()  # those that nobody can do yet
+        self._heard = 0  # the highest number of those that were returned, or left
+        self._unheard = False  # the last commit has seen one that was not
         self._writer: sqlite3.Connection | None = None
         self._side_writer: sqlite3.Connection | None = None
         self._wakeup: Wakeup | None = None
@@ -219,8 +220,10 @@ class SqliteEventLog(LogFile):
                 raise
             committed, self._appended, self._rows = self._appended, [], []
             self._committed_seq, self._committed_crc = self._last_seq, self._crc
-            self._taken = []
+            self._taken = {}
             self._again.clear()
+            if self._unheard and self._wakeup is not None:
+                self._wakeup.rouse()
         return committed
 
     def _roll_back(self) -> bool:
@@ -241,7 +244,8 @@ class SqliteEventLog(LogFile):
         """
         with self._lock:
             self._check_writes()
-            self._rows, self._appended, self._taken = [], [], []
+            self._rows, self._appended, self._taken = [], [], {}
+            self._heard = 0
             self._last_seq, self._crc = self._committed_seq, self._committed_crc
             self._gone |= self._again
             self._again.clear()
@@ -253,8 +257,8 @@ class SqliteEventLog(LogFile):
         self._writer.execute("BEGIN IMMEDIATE")
         self._writer.executemany(INSERT, self._rows)
         if self._taken:
-            numbers = ((number,) for number in self._taken)
-            self._writer.executemany("DELETE FROM requests WHERE id = ?", numbers)
+            settle(self._writer, self._taken, self._last_seq, datetime.now(UTC))
+        self._unheard = self._wakeup is not None and newest_of(self._writer) > self._heard
         self._writer.execute("COMMIT")
 
     def _check_writes(self) -> None:
@@ -285,34 +289,39 @@ class SqliteEventLog(LogFile):
             with suppress(sqlite3.Error):  # it has told already what is wrong
                 self._writer.execute("ROLLBACK")
 
-    def requests(self, absent: Collection[str] = ()) -> list[Request]:
+    def requests(self, again: bool = False) -> list[Request]:
         """Return what others have asked for and was not returned yet. Scheduler's thread only.
 
-        The next commit does away with it, together with the events that come of it.
+        The next commit does away with it, together with the events that come of it, and answers
+        that it was carried out; `refuse` and `leave` have it otherwise.
 
         Args:
-            absent: Ids of Vects for which nobody can do anything yet: what concerns them stays.
+            again: Also what was left.
 
         Raises:
             LogError: The file cannot be read.
         """
         self._check_writes()
         assert self._writer is not None
+        if again:
+            self._left.clear()
         with self._lock, self._database.told("read"):
-            found = self._requests(self._writer)
-        requests = [r for r in found if r.vect not in absent and r.id not in self._taken]
-        self._taken += [request.id for request in requests]
-        return requests
+            numbers = numbers_of(self._writer)
+            wanted = [each for each in numbers if each not in self._taken]
+            found = read_requests(self._writer, [n for n in wanted if n not in self._left])
+        self._heard = max([self._heard, *numbers[-1:]])
+        self._left.intersection_update(numbers)  # others may take theirs back
+        self._taken.update((request.id, None) for request in found)
+        return found
 
-    def _requests(self, connection: sqlite3.Connection) -> list[Request]:
-        rows = connection.execute("SELECT id, vect, action, data FROM requests ORDER BY id")
-        try:
-            return [
-                Request(number, vect, action, from_json(data))
-                for number, vect, action, data in rows
-            ]
-        except (msgspec.DecodeError, TypeError) as error:
-            raise LogCorruptError(str(self._path), f"a request is no JSON: {error}") from error
+    def refuse(self, number: int, why: str) -> None:
+        """Have a request answered by why it was left undone. Scheduler's thread only."""
+        self._taken[number] = why
+
+    def leave(self, number: int) -> None:
+        """Have a request stay that nobody can do yet. Scheduler's thread only."""
+        del self._taken[number]
+        self._left.add(number)
 
     def asked(self) -> list[Request]:
         """Return all that others have asked for and is not done away with. Any thread.
@@ -321,10 +330,21 @@ class SqliteEventLog(LogFile):
             LogError: The file cannot be read.
         """
         with self._database.reading() as connection:
-            return self._requests(connection)
+            return read_requests(connection, numbers_of(connection))
+
+    def _is_asked(self) -> bool:
+        """Whether there is a request that was neither taken nor left. Any thread."""
+        try:
+            with self._database.reading() as connection:
+                numbers = numbers_of(connection)
+        except LogError:  # the scheduler is about to meet it as well
+            return False
+        return not self._left.issuperset(numbers)
 
     def listen(self, wake: Callable[[], None]) -> None:
         """Have `wake()` called when another process asks; what it asks, `requests` returns.
+
+        The log looks for it at each commit, and every few seconds, too.
 
         Call `requests` once after this: something may have been asked while nobody listened.
 
@@ -332,12 +352,13 @@ class SqliteEventLog(LogFile):
             wake: Called on a thread of the log's own, so it should only pass the word on.
 
         Raises:
-            LogError: The log is closed or read only, or this cannot be set up beside the file.
+            LogError: The log is closed or read only.
         """
         self._check_writes()
         if self._wakeup is not None:
             self._wakeup.close()
-        self._wakeup = Wakeup(self._path, self._mode(), wake)
+        with self._database.told("opened"):
+            self._wakeup = Wakeup(self._path, wake, self._is_asked)
 
     # Any thread
 

@@ -1,108 +1,132 @@
-"""The wake-up of an engine by other processes: a named pipe, on which it waits without polling."""
+"""The wake-up of an engine by other processes: a datagram on a socket, and a look now and then.
+
+What is asked is a row in the file; the datagram only says that there is one. It may get lost: who
+has asked dies before, or may not send, or is in another network namespace. So nothing depends on
+it: whoever waits for it also looks into the file by himself, each `LOOK_SECONDS`.
+
+On Linux the socket has an abstract name, made of the device and the inode of the file. So there is
+no file of it that a copy of the log would hang on, that a dead engine leaves behind, or that has
+permissions of its own. Elsewhere there is none that others know, and only the look.
+"""
 
 from __future__ import annotations
 
-import errno
+import logging
 import os
-import stat
+import select
+import socket
+import sys
 import threading
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
-from oautom.errors import LogError
+LOOK_SECONDS = 2.0
+"""After how long it is looked in any case whether something was asked. Tests make it longer."""
 
-_CHUNK_BYTES = 4096
-_WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_logger = logging.getLogger("oautom.log")
+_SENT: Final = b"!"
+_open: weakref.WeakSet[Wakeup] = weakref.WeakSet()
 
 
 class Wakeup:
-    """Calls `wake()` on a thread of its own, for each time that somebody calls `send`.
+    """Calls `wake()` on a thread of its own when somebody has called `send`, or something is asked.
 
     Args:
-        path: The file of the log; that of the pipe stands beside it.
-        mode: The permissions that the pipe shall have: who may write the log may wake its engine.
+        path: The file of the log.
         wake: What to call.
-
-    Raises:
-        LogError: The pipe cannot be made.
+        is_asked: Whether the file has something that was asked and not heard of yet; called each
+            `LOOK_SECONDS`. May not raise.
     """
 
-    def __init__(self, path: Path, mode: int, wake: Callable[[], None]) -> None:
-        self._file = _pipe_of(path)
+    def __init__(self, path: Path, wake: Callable[[], None], is_asked: Callable[[], bool]) -> None:
         self._wake = wake
+        self._is_asked = is_asked
         self._is_closed = False
-        self._lock = threading.Lock()
-        try:
-            _make(self._file, mode)
-            # For writing as well: a pipe that nobody writes is at its end, and nobody would wait.
-            self._read_end = os.open(self._file, os.O_RDWR | os.O_CLOEXEC)
-            self._write_end = os.open(self._file, _WRITE)
-        except OSError as error:
-            raise LogError(
-                f"the pipe '{self._file}' cannot be made, by which other processes wake the "
-                f"engine: {error}; remove what is there, or keep the log in another folder"
-            ) from error
+        self._socket = _socket_of(path)
+        self._socket.setblocking(False)
+        self._waiting = threading.Lock()  # the thread has the socket, and comes out when roused
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
+        _open.add(self)
         threading.Thread(target=self._listen, name="oautom-wakeup", daemon=True).start()
 
     def _listen(self) -> None:
-        while True:
-            os.read(self._read_end, _CHUNK_BYTES)  # many wake-ups that wait are one
+        while (is_sent := self._wait()) is not None:
+            try:
+                if is_sent or self._is_asked():
+                    self._wake()
+            except Exception:  # as where there is no room for one thread more
+                _logger.exception("the engine is not woken; it is tried again")
+
+    def _wait(self) -> bool | None:
+        """Wait until something was sent; False if nothing was for a while, None at the end."""
+        with self._waiting:
             if self._is_closed:
-                break
-            self._wake()
-        with self._lock:
-            os.close(self._read_end)
-            os.close(self._write_end)
+                return None
+            is_sent = bool(self._poll.poll(LOOK_SECONDS * 1000))
+            with suppress(OSError):  # many wake-ups that wait are one
+                while self._socket.recv(1):
+                    pass
+            return None if self._is_closed else is_sent
+
+    def rouse(self) -> None:
+        """Have it look, and call `wake`, as if another process had sent for it. Any thread."""
+        with suppress(OSError):  # full, or closed by now
+            self._socket.sendto(_SENT, self._socket.getsockname())
 
     def close(self) -> None:
-        """Have the thread end, and leave no file. May be called twice, and by `wake` as well.
+        """Have the thread end, and the name be free. May be called twice, and by `wake` as well.
 
-        It does not wait for the thread: `wake` may wait for whoever calls this.
+        It does not wait for `wake`, which may wait for whoever calls this.
         """
-        with self._lock:
-            if not self._is_closed:
-                self._is_closed = True
-                self._file.unlink(missing_ok=True)
-                _write(self._write_end)
+        self._is_closed = True
+        self.rouse()
+        with self._waiting:
+            self._socket.close()
+
+    def forget(self) -> None:
+        """Let go of the name in a forked process: it is to be free when its owner ends."""
+        self._is_closed = True
+        self._socket.close()
 
 
-def _pipe_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}-wake")
+def _forget_all() -> None:
+    for wakeup in list(_open):
+        wakeup.forget()
+    _open.clear()
 
 
-def _make(file: Path, mode: int) -> None:
-    try:
-        os.mkfifo(file, mode)
-        file.chmod(mode)  # whatever the umask is
-    except FileExistsError:
-        if not stat.S_ISFIFO(file.lstat().st_mode):
-            raise
+os.register_at_fork(after_in_child=_forget_all)
 
 
-def _write(fd: int) -> None:
-    with suppress(BlockingIOError):  # full of wake-ups that have not been heard yet
-        os.write(fd, b"!")
+def _name_of(path: Path) -> bytes | None:
+    """Return the name of the socket of a log, the same for each path of its file."""
+    if not sys.platform.startswith("linux"):
+        return None
+    stat = path.stat()
+    return f"\0oautom-wake-{stat.st_dev}-{stat.st_ino}".encode()
 
 
-def send(path: Path) -> bool:
-    """Wake the engine that writes a log.
+def _socket_of(path: Path) -> socket.socket:
+    """Return a socket with the name of a log; with any other if somebody has taken that."""
+    if (name := _name_of(path)) is not None:
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            listening.bind(name)
+        except OSError:  # somebody has taken it: it is looked all the same
+            listening.bind(b"")  # the system makes one up
+        return listening
+    listening = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    listening.bind(("127.0.0.1", 0))
+    return listening
 
-    Returns:
-        False if there is none that listens.
 
-    Raises:
-        OSError: This process may not.
-    """
-    try:
-        fd = os.open(_pipe_of(path), _WRITE)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENXIO):
-            return False
-        raise
-    try:
-        if is_pipe := stat.S_ISFIFO(os.fstat(fd).st_mode):  # else it is a file of somebody's
-            _write(fd)
-        return is_pipe
-    finally:
-        os.close(fd)
+def send(path: Path) -> None:
+    """Wake the engine that writes a log, if there is one. Never raises: it looks by itself, too."""
+    with suppress(OSError):  # nobody listens, or does not come after it, or it is not allowed
+        if (name := _name_of(path)) is not None:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:
+                sending.sendto(_SENT, socket.MSG_DONTWAIT, name)

@@ -15,7 +15,7 @@ from oautom.executions.arguments import resolved, uses_in, wired
 from oautom.executions.base import Execution, StepOptions, Used
 from oautom.executions.context import Context, LogBuffer
 from oautom.executions.process import ProcessGroup
-from oautom.executions.work import Skip, StepError
+from oautom.executions.work import FactError, Skip, StepError
 from oautom.executors.group import signal_name
 from oautom.executors.leftovers import marks
 from oautom.references import Reference
@@ -31,6 +31,7 @@ _EXIT_CODE_MAX = 255
 _SAID_BYTES_MAX = 2**16
 ARGUMENT_BYTES_MAX: Final = 2**17
 """What Linux takes for one argument of a program, the NUL at its end included."""
+_VARIABLE: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
 
 class BashExecution(Execution):
@@ -127,13 +128,25 @@ class BashExecution(Execution):
 
     def _check_env(self, flow: Flow, name: str) -> None:
         for key, value in self.env.items():
-            if not _is_told(key) or not key or "=" in key:
-                raise self.wrong(flow, name, f"env has {shown(key)}, which cannot name a variable")
+            if type(key) is not str or not _VARIABLE.fullmatch(key):
+                raise self.wrong(
+                    flow,
+                    name,
+                    f"env has {shown(key)}, which cannot name a variable",
+                )
             if not isinstance(value, Reference) and not _is_told(value):
                 raise self.wrong(
                     flow,
                     name,
                     f"env[{shown(key)}] must be text without NUL, not {shown(value)}; use str()",
+                )
+            text = "" if isinstance(value, Reference) else value
+            if (size_bytes := len(os.fsencode(f"{key}={text}")) + 1) > ARGUMENT_BYTES_MAX:
+                raise self.wrong(
+                    flow,
+                    name,
+                    f"env[{shown(key)}] has {size_bytes} bytes, and the system takes fewer than "
+                    f"{ARGUMENT_BYTES_MAX} for one; write the value to a file, and give its path",
                 )
 
     @property
@@ -292,6 +305,6 @@ def _failure(returncode: int, log: LogBuffer) -> StepError:
     last_lines = _lines(log.text())[-_LAST_LINES_SHOWN:]
     tail = f": {' | '.join(last_lines)}" if last_lines else ""
     if returncode > 0:
-        return StepError(f"the command exited with code {returncode}{tail}", exit_code=returncode)
+        return FactError(f"the command exited with code {returncode}{tail}", exit_code=returncode)
     name = signal_name(-returncode)
-    return StepError(f"the command was ended by {name}{tail}", signal=name)
+    return FactError(f"the command was ended by {name}{tail}", signal=name)

@@ -24,8 +24,11 @@ _NOT_BEGUN: Final = "the step was cancelled before it began"
 class StepError(Exception):
     """A step reports its own failure: `str(error)` is the message, `details` go to the event.
 
+    There they stand under `details`, whatever they are called: nothing that the engine tells, or
+    goes by, is mixed with them.
+
     Attributes:
-        details: More about it: `exit_code`, `signal`.
+        details: More about it; of a command its `exit_code` or `signal`.
     """
 
     details: Mapping[str, Any] = NO_DETAILS  # of a subclass whose `__init__` does not call this one
@@ -33,6 +36,10 @@ class StepError(Exception):
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
         self.details = details
+
+
+class FactError(StepError):
+    """The engine itself tells a failure of a step: its `details` are words of the event's own."""
 
 
 class Skip(Exception):  # noqa: N818 - it is no error
@@ -48,18 +55,31 @@ class Outcome:
             of the engine's own.
         error: What went wrong, in one line, or None.
         is_skip: Nothing went wrong: the step skips itself, and `error` is why.
-        details: More about the error.
+        facts: What the engine knows of the error, in the event's own words: `exit_code`, `signal`,
+            `error_type`, `traceback`, `timeout`, `abandoned`.
+        details: What the step says of it, in words of its own.
         cause: The exception itself, where it is in this process.
         is_retriable: Whether the retry policy of the step covers it; None if nobody has asked.
         log: What the step logged, where it could not be seen here.
     """
 
-    __slots__ = ("cause", "details", "error", "is_retriable", "is_skip", "live", "log", "output")
+    __slots__ = (
+        "cause",
+        "details",
+        "error",
+        "facts",
+        "is_retriable",
+        "is_skip",
+        "live",
+        "log",
+        "output",
+    )
 
     def __init__(
         self,
         output: Any = None,
         error: str | None = None,
+        facts: Mapping[str, Any] = NO_DETAILS,
         details: Mapping[str, Any] = NO_DETAILS,
         cause: BaseException | None = None,
         is_skip: bool = False,
@@ -67,11 +87,20 @@ class Outcome:
     ) -> None:
         self.output = self.live = output
         self.error = error
+        self.facts = facts
         self.details = details
         self.cause = cause
         self.log = b""
         self.is_skip = is_skip
         self.is_retriable = is_retriable
+
+    @property
+    def told(self) -> Mapping[str, Any]:
+        """What the event of a failure tells besides the error: the details under a key of theirs.
+
+        There is one owner of all other keys, the engine.
+        """
+        return {**self.facts, "details": self.details} if self.details else self.facts
 
     @classmethod
     def failure(cls, cause: BaseException) -> Outcome:
@@ -90,9 +119,12 @@ class Outcome:
             return cls(error=message_of(cause) or "the step skipped itself", is_skip=True)
         if issubclass(kind, StepError):
             error = message_of(cause) or name_of(kind)
-            return cls(error=error, details=details_of(_given_details(cause)), cause=cause)
-        details = {"error_type": name_of(kind), "traceback": traceback_of(cause)}
-        return cls(error=error_of(cause), details=details, cause=cause)
+            details = details_of(_given_details(cause))
+            if kind is FactError:
+                return cls(error=error, facts=details, cause=cause)
+            return cls(error=error, details=details, cause=cause)
+        facts = {"error_type": name_of(kind), "traceback": traceback_of(cause)}
+        return cls(error=error_of(cause), facts=facts, cause=cause)
 
 
 def _given_details(error: BaseException) -> object:
@@ -164,7 +196,7 @@ class Work:
             return error
         if self.context.is_unwanted:
             return StepError("it was cancelled")
-        return StepError(
+        return FactError(
             "it raised asyncio.CancelledError, but nobody has cancelled it; something that it "
             "awaited was cancelled: catch that where it is awaited",
             error_type="CancelledError",
@@ -250,12 +282,13 @@ def _pack(outcome: Outcome) -> bytes:
     except BaseException:  # pickling runs the user's code
         cause = None
     try:
-        told = (outcome.output, outcome.error, dict(outcome.details), cause, outcome.is_skip)
-        return pickle.dumps((*told, outcome.is_retriable, outcome.log))
+        more = dict(outcome.facts), dict(outcome.details), cause, outcome.is_skip
+        told = (outcome.output, outcome.error, *more, outcome.is_retriable, outcome.log)
+        return pickle.dumps(told)
     except BaseException as error:  # pickling runs the user's code
         failed = Outcome.failure(error)
         message = f"the output cannot be sent to the main process: {failed.error}"
-        return pickle.dumps((None, message, failed.details, None, False, False, outcome.log))
+        return pickle.dumps((None, message, failed.facts, {}, None, False, False, outcome.log))
 
 
 def unpack(answer: object, failure: BaseException | None = None) -> Outcome:

@@ -43,6 +43,14 @@ class SimulatedClock:
         """Return the simulated time, in UTC."""
         return self._start + timedelta(seconds=self._seconds)
 
+    @property
+    def is_steady(self) -> bool:
+        """Whether its two times never come apart, so that nobody need look: unless a class of a
+        user's own has another idea of one of them.
+        """
+        kind = type(self)
+        return kind.now is SimulatedClock.now and kind.monotonic is SimulatedClock.monotonic
+
     def monotonic(self) -> float:
         """Return the simulated seconds that have passed."""
         return self._seconds

@@ -415,7 +415,7 @@ def _asked_by(event: Event) -> Command | None:
         details = {key: value for key, value in data.items() if key not in told}
         assert event.step is not None
         assert event.attempt is not None
-        is_skip = "reason" in data
+        is_skip = "reason" in data and "error" not in data  # before 2.0.0 a detail may be called so
         error = data["reason"] if is_skip else data.get("error")
         key = (event.vect, event.step, event.attempt)
         return Finished(*key, data.get("output"), error, details, is_skip)

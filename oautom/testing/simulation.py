@@ -14,7 +14,7 @@ from oautom.engine import ForegroundEngine
 from oautom.errors import SettingError, UnknownStepError, shown
 from oautom.events.event import Event, is_answer
 from oautom.events.mapped import map_of
-from oautom.executions.work import Outcome, Skip, StepError, Work
+from oautom.executions.work import NO_DETAILS, Outcome, Skip, StepError, Work
 from oautom.executors.base import Done, Place
 from oautom.executors.base import Work as AnyWork
 from oautom.flow import Flow
@@ -158,9 +158,9 @@ class Script:
         """Return what a person decides who is asked by a step, and after how many seconds."""
         outcome = self.outcome(step, attempt)
         output = outcome.output or {"by": "simulate", "data": None}
-        error, details = outcome.error, outcome.details
+        error, more = outcome.error, outcome.told
         key = (vect, step, attempt)
-        told = Finished(*key, None if error else output, error, details, outcome.is_skip)
+        told = Finished(*key, None if error else output, error, more, outcome.is_skip)
         return self.duration(step, attempt), told
 
 
@@ -187,14 +187,15 @@ def _outcome(given: Any) -> Outcome:
 
 def _recorded(event: Event) -> Outcome:
     data = event.data
-    if "reason" in data:
+    if event.name == "step.skipped":
         return Outcome.failure(Skip(data["reason"]))
-    if "error" not in data:
+    if event.name == "step.succeeded":
         return Outcome(data.get("output"))
-    details = {key: value for key, value in data.items() if key not in ("error", "delay")}
-    outcome = Outcome.failure(StepError(data["error"], **details))
-    outcome.is_retriable = event.name == "step.retried"
-    return outcome
+    error, cause = data["error"], StepError(data["error"])
+    facts = {key: value for key, value in data.items() if key not in ("error", "delay", "details")}
+    details = data.get("details", NO_DETAILS)
+    is_retriable = event.name == "step.retried"
+    return Outcome(None, error, facts, details, cause, is_retriable=is_retriable)
 
 
 class ScriptedWorkers:

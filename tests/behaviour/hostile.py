@@ -181,6 +181,12 @@ HOSTILE: dict[str, Callable[[], Any]] = {
     "surrogate": lambda: "a\udcffb\ud800",
     "nul": lambda: "a\x00b",
     "control": lambda: "a\x1b[31m\x07\x85\u2028\u202e\r\nb",
+    "10**7": lambda: 10**7,
+    "words": lambda: "a b",
+    "command": lambda: "PATH;x",
+    "megabyte": lambda: "x" * 2**20,
+    "hostile keys": lambda: {"a b": "1", "PATH;x": "2", "": "3"},
+    "huge values": lambda: {"A": "x" * (3 * 2**20)},
     "percent": lambda: "%s %(x)s {0} {x} ${X}",
     "path": lambda: Path("a\x00b"),
     "naive": lambda: datetime(2026, 1, 1),  # noqa: DTZ001 - that is the point

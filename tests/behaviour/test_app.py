@@ -511,6 +511,24 @@ def test_run_without_a_flow_serves_until_stop(new_app: NewApp) -> None:
     assert not thread.is_alive()
 
 
+def test_a_stop_just_before_a_run_is_not_lost_and_counts_for_one(new_app: NewApp) -> None:
+    app = new_app(executor="inline")
+    flow_step(flow := Flow("f", app), "a")
+    app.start(flow, vect_id="waits")
+    app.stop()
+    app.stop()
+    app.run()  # returns at once: nothing was driven
+    assert app.vect("waits").state == "pending"
+
+    thread = threading.Thread(target=app.run)
+    thread.start()
+    assert app.vect("waits").wait(SECONDS) == "success"
+    assert thread.is_alive()
+    app.stop()
+    thread.join(SECONDS)
+    assert not thread.is_alive()
+
+
 def test_after_stop_one_can_serve_again(new_app: NewApp, connect: Any) -> None:
     app = new_app(executor="inline")
     flow = Flow("f", app)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from oautom import (
     OAutom,
     OAutomError,
     OAutomMode,
+    Pool,
     PythonExecution,
     SettingError,
     StepFailedError,
@@ -383,3 +385,101 @@ def test_in_the_background_a_wrong_call_stops_nothing(new_app: NewApp) -> None:
             wrong()
 
     assert runs_well(app)
+
+
+# Names, and what else is given by text
+
+CONTROLS = [chr(code) for code in (*range(1, 32), *range(127, 160), 0x202E, 0x2066)]
+NAMED: dict[str, Callable[[World, str], object]] = {
+    "a flow": lambda world, name: Flow(name, world.app),
+    "a step": lambda world, name: PythonExecution(name, world.new, nothing),
+    "a step function": lambda world, name: world.new.step(nothing, name=name)(),
+    "a vect": lambda world, name: world.app.start("new", vect_id=name),
+    "a vect that is run": lambda world, name: world.app.run("new", vect_id=name),
+    "a plan": lambda world, name: world.app.plan("new", days=1, name=name),
+    "a pool": lambda world, name: Pool(name, slots=1),
+    "a subscription": lambda world, name: world.app.subscribe(lambda *_, **__: None, name=name),
+}
+
+
+@pytest.mark.parametrize("what", NAMED)
+def test_no_name_holds_control_characters_or_a_million_others(world: World, what: str) -> None:
+    before = world.app.flows(), list(world.new.steps), len(world.app.vects())
+    for name in [*(f"a{each}b" for each in CONTROLS), "x" * 10**6, "\n"]:
+        with pytest.raises((FlowError, SettingError)) as refused:
+            NAMED[what](world, name)
+        assert str(refused.value).isprintable()
+        assert len(str(refused.value)) < 500
+    assert (world.app.flows(), list(world.new.steps), len(world.app.vects())) == before
+    NAMED[what](world, "one that is fine")
+    assert runs_well(world.app)
+
+
+OTHERS: list[Callable[[World], object]] = [
+    *(lambda _, value=value: value for value in (None, 5, "step", object(), [], Flow, nothing)),
+    lambda world: world.app,
+    lambda world: world.vect,
+    lambda world: world.etl,
+    lambda world: world.extract,
+    lambda world: world.other,
+    lambda world: PythonExecution.__new__(PythonExecution),
+    lambda world: Flow.__new__(Flow),
+]
+
+
+@pytest.mark.parametrize("other", range(len(OTHERS)))
+def test_what_is_no_step_and_no_flow_is_not_taken_in(world: World, other: int) -> None:
+    given: Any = OTHERS[other](world)
+    before = world.app.flows(), list(world.new.steps)
+    with pytest.raises(FlowError, match=r"takes (steps|its own steps only), not"):
+        world.new.add(given)
+    with pytest.raises(FlowError, match=r"has no such step"):
+        world.new.add_edges(given, [])
+    with pytest.raises(FlowError, match=r"takes its own flows only|already has a flow 'etl'"):
+        world.app.add(given)
+    assert (world.app.flows(), list(world.new.steps)) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a b", "PATH;x", "A-B", "A.B", "1A", "A=B", "ä", "A\n", 5, None]
+)
+def test_what_is_no_name_of_a_variable_is_refused(world: World, name: Any) -> None:
+    with pytest.raises(FlowError, match=r"step 'b' of flow 'new'.*which cannot name a variable"):
+        BashExecution("b", world.new, "true", env={name: "x"})
+    assert "b" not in world.new.steps
+
+
+@pytest.mark.parametrize("size", [2**17 - 2, 3 * 2**20])
+def test_a_value_that_no_system_takes_is_refused_where_it_is_declared(
+    world: World, size: int
+) -> None:
+    with pytest.raises(FlowError, match=rf"env\['A'\] has {size + 3} bytes, and the system takes"):
+        BashExecution("b", world.new, "true", env={"A": "x" * size})
+    BashExecution("c", world.new, "true", env={"A": "x" * (2**17 - 3)})
+    assert world.app.run("new").steps["c"].state == "success"
+
+
+@pytest.mark.parametrize("count", [32_769, 10**7, 10**30])
+def test_more_workers_than_a_system_has_processes_are_refused(count: int) -> None:
+    for executor in ("threads", "inline", "processes"):
+        with pytest.raises(SettingError, match=r"max_workers (may be at most 32768|must be)"):
+            OAutom(max_workers=count, executor=executor)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("age", [timedelta.max, timedelta.min])
+def test_an_age_that_leads_to_no_date_is_refused(world: World, age: timedelta) -> None:
+    with pytest.raises(SettingError, match="older_than must lead to a date"):
+        world.app.prune(older_than=age)
+
+
+def test_the_id_of_a_vect_that_was_pruned_is_not_used_again(new_app: NewApp, tmp_path: Any) -> None:
+    app = new_app(log=tmp_path / "log.db", executor="inline")
+    flow = Flow("etl", app)
+    flow_step(flow, "extract")
+    app.run(flow, vect_id="monday")
+    app.prune(older_than=timedelta(0))
+
+    for call in (app.start, app.run):
+        with pytest.raises(UnknownVectError, match=r"vect 'monday' of flow 'etl' .* was pruned"):
+            call(flow, vect_id="monday")
+    assert app.run(flow, vect_id="tuesday").state == "success"

@@ -213,7 +213,7 @@ NOT_OF_THE_ENGINE = {"OAutomMode", "TriggerRule", "MemoryEventLog", "SystemClock
 INNER = {
     *("Execution.run", "Execution.call", "Execution.follow", "Execution.options"),
     *("Execution.wanted", "Execution.wrong"),
-    *("Flow.add", "Flow.add_edges", "Flow.freeze", "OAutom.add", "OAutom.close"),
+    *("Flow.freeze", "OAutom.close"),
     *("Context.mark_cancelled", "Context.on_cancel_of_call"),
     *("RetryPolicy.covers", "RetryPolicy.delay_after"),
 }
@@ -319,6 +319,8 @@ GOOD: dict[str, Callable[[World, Any], Any]] = {
     "upstreams": lambda world, owner: another_step(owner),
     "others": lambda world, owner: another_step(owner),
     "OAutom.flow": lambda world, owner: world.plain,
+    "Flow.step": lambda world, owner: PythonExecution(world.name(), owner, lambda: 1),
+    "Flow.upstreams": lambda world, owner: [],
     "OAutom.older_than": lambda world, owner: timedelta(days=1),
     "OAutom.id": lambda world, owner: world.app.run(world.plain).id,
     "OAutom.timeout": lambda world, owner: 5,

@@ -21,6 +21,7 @@ from oautom import (
     EventLog,
     Execution,
     Flow,
+    FlowChangedError,
     FlowError,
     LogError,
     MemoryEventLog,
@@ -427,10 +428,10 @@ def test_a_log_that_cannot_be_read_for_a_while_stops_nothing(
     failures = [LogError("the disk is gone")] * 2
 
     class Lost(MemoryEventLog):
-        def vects(self, flow: str | None = None) -> Any:
+        def pruned(self) -> Any:
             if failures and threading.current_thread().name == "oautom-scheduler":
                 raise failures.pop()
-            return super().vects(flow)
+            return super().pruned()
 
     log = Lost()
     with new_app(log=log) as before:
@@ -834,7 +835,7 @@ def test_a_vect_of_a_plan_that_was_left_open_counts_for_the_limit(
     check_history(app.log.read(), flow)
 
 
-def test_where_a_vect_cannot_go_on_nothing_is_started_beside_it(
+def test_a_vect_that_cannot_go_on_does_not_count_for_the_limit(
     restart: Restart, clock: WallClock
 ) -> None:
     app = restart()
@@ -845,14 +846,13 @@ def test_where_a_vect_cannot_go_on_nothing_is_started_beside_it(
     app = restart()
     PythonExecution("more", flow_of(app, seconds=1.5 * HOUR), nothing)
     app.plan("etl", hours=1)
-    serve(app, clock, HOUR)
-    assert told(app.log)[1:] == [f"{at(2)[0]} skipped"]
-    (skipped,) = (event for event in app.log.read() if event.name == "plan.skipped")
-    assert "cannot go on" in skipped.data["reason"]
-    app.vect(at(1)[0]).cancel()
-    serve(app, clock, HOUR)
+    serve(app, clock, 2 * HOUR)
 
-    assert told(app.log)[2:] == [f"{at(3)[0]} created"]
+    assert told(app.log)[1:] == [f"{at(2)[0]} created", f"{at(3)[0]} skipped"]
+    with pytest.raises(FlowChangedError, match="step 'more' is new"):
+        app.vect(at(1)[0]).wait()
+    app.vect(at(1)[0]).cancel()
+    assert app.vect(at(1)[0]).wait(SECONDS) == "cancelled"
 
 
 def test_a_plan_that_is_made_anew_in_one_program_goes_on_as_after_a_restart(

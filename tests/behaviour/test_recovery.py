@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from oautom import (
     Flow,
     FlowChangedError,
     FlowError,
+    FlowExecution,
     MapExecution,
     MemoryEventLog,
     OAutom,
@@ -280,7 +282,7 @@ DIFFERENCE = (
 )
 
 
-@pytest.mark.parametrize("how", ["recover", "run", "start", "another"])
+@pytest.mark.parametrize("how", ["recover", "run", "start"])
 def test_a_flow_that_changed_is_not_resumed_and_the_difference_is_told(
     path: Path, work: Work, how: str
 ) -> None:
@@ -292,7 +294,6 @@ def test_a_flow_that_changed_is_not_resumed_and_the_difference_is_told(
             "recover": app.recover,
             "run": lambda: app.run(flow, vect_id="v"),
             "start": lambda: app.start(flow, vect_id="v").wait(),
-            "another": lambda: app.start(flow),
         }
         with pytest.raises(FlowChangedError) as raised:
             ways[how]()
@@ -311,13 +312,130 @@ def test_a_vect_whose_flow_changed_can_be_given_up(path: Path, work: Work) -> No
     with OAutom(log=path) as app:
         flow = changed(work, app)
         with pytest.raises(FlowChangedError):
-            app.start(flow)
+            app.recover()
         app.vect("v").cancel("the flow is another now")
 
         assert app.run(flow).state == "success"
         assert app.vect("v").wait() == "cancelled"
         assert app.vect("v").steps["slow"].error == "the flow is another now"
         check_history(app.log.read())
+
+
+@pytest.mark.parametrize("mode", list(OAutomMode))
+def test_one_vect_of_a_flow_that_changed_holds_up_no_other(
+    path: Path, work: Work, mode: OAutomMode, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave_open(path, work, work.chain)
+    work.is_slow = False
+    with OAutom(mode, log=path) as app:
+        flow = changed(work, app)
+        assert app.run(flow, vect_id="new").state == "success"
+        old = app.vect("v")
+        for ask in (old.pause, old.resume, old.wait):
+            with pytest.raises(FlowChangedError, match="step 'new' is new"):
+                ask()
+        assert old.steps["slow"].state == "running"
+    assert caplog.text.count(DIFFERENCE) == 1
+
+
+def test_a_plan_of_a_flow_that_changed_is_served(path: Path, work: Work) -> None:
+    leave_open(path, work, work.chain)
+    work.is_slow = False
+    clock = SimulatedClock()
+    with OAutom(log=path, clock=clock, executor="inline") as app:
+        app.plan(changed(work, app), seconds=10)
+        clock.call_later(25, app.stop)
+        app.run()
+
+        assert [vect.state for vect in app.vects()] == ["running", "success", "success"]
+
+
+# Who takes what is left, and when
+
+
+def two_left_open(path: Path, work: Work) -> None:
+    """Leave a Vect `v` of `flow` open, and a Vect `w` of `late`."""
+    leave_open(path, work, work.chain)
+    with OAutom(OAutomMode.background, log=path) as app:
+        gate = Flow("late", app)
+        ApprovalExecution("ask", gate, "?") >> PythonExecution("after", gate, work.quick)
+        app.start(gate, vect_id="w")
+    work.is_slow = False
+
+
+def declare_late(app: OAutom, work: Work) -> Flow:
+    late = Flow("late", app)
+    ApprovalExecution("ask", late, "?") >> PythonExecution("after", late, work.quick)
+    return late
+
+
+def test_a_program_in_the_background_that_has_plans_only_recovers_at_once(
+    path: Path, work: Work
+) -> None:
+    leave_open(path, work, work.chain)
+    work.is_slow = False
+    with OAutom(OAutomMode.background, log=path) as app:
+        app.plan(work.chain(app), days=1000)
+        assert app.vect("v").wait(20) == "success"
+
+
+def test_a_plan_has_the_children_of_its_flow_go_on(path: Path, work: Work) -> None:
+    def declare(app: OAutom) -> Flow:
+        parent = Flow("parent", app)
+        FlowExecution("child", parent, work.chain(app))
+        return parent
+
+    leave_open(path, work, declare)
+    work.is_slow = False
+    with OAutom(OAutomMode.background, log=path) as app:
+        app.plan(declare(app), days=1000)
+        assert app.vect("v").wait(20) == "success"
+
+
+USES: dict[str, Callable[[OAutom, Flow], object]] = {
+    "start": lambda app, flow: app.start(flow, vect_id="w"),
+    "start of another": lambda app, _: app.start("flow"),
+    "run of another": lambda app, _: app.run("flow"),
+    "plan": lambda app, flow: app.plan(flow, days=1000),
+    "run": lambda app, _: app.run(),
+    "recover": lambda app, _: app.recover(),
+}
+
+
+@pytest.mark.parametrize("first", ["plan", "start", "recover"])
+@pytest.mark.parametrize("use", USES)
+def test_a_flow_is_taken_in_when_it_is_used_whatever_was_before(
+    path: Path, work: Work, first: str, use: str
+) -> None:
+    two_left_open(path, work)
+    with OAutom(OAutomMode.background, log=path) as app:
+        flow = work.chain(app)
+        {"plan": partial(app.plan, flow, days=1000), "start": partial(app.start, flow)}.get(
+            first, app.recover
+        )()
+        assert app.vect("v").wait(20) == "success"
+        late = declare_late(app, work)
+        USES[use](app, late)
+        vect = app.vect("w")
+        vect.approve("ask", by="Ada")
+        assert vect.wait(20) == "success"
+        check_history(app.log.read())
+
+
+def test_a_flow_that_is_being_declared_is_looked_at_again_when_it_is_started(
+    path: Path, work: Work
+) -> None:
+    two_left_open(path, work)
+    with OAutom(OAutomMode.background, log=path) as app:
+        work.chain(app)
+        late = Flow("late", app)
+        ask = ApprovalExecution("ask", late, "?")
+        assert app.run("flow").state == "success"  # somebody does that meanwhile
+        ask >> PythonExecution("after", late, work.quick)
+
+        vect = app.start(late, vect_id="w")
+        vect.approve("ask", by="Ada")
+        assert vect.wait(20) == "success"
 
 
 def test_the_other_flows_go_on_and_the_changed_one_is_told_of(

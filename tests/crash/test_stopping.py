@@ -60,8 +60,8 @@ def test_what_is_asked_just_before_the_engine_listens_is_done(tmp_path: Path) ->
     was_asked = threading.Event()
 
     class Log(SqliteEventLog):
-        def requests(self, absent: Any = ()) -> list[Any]:
-            requests = super().requests(absent)
+        def requests(self, again: bool = False) -> list[Any]:
+            requests = super().requests(again)
             was_asked.set()
             return requests
 

@@ -25,6 +25,7 @@ from oautom.events.jsonl import to_line
 from .logs import NOON, event, files_of, in_fork, make, reader, run_of, runs, write
 
 VERSION_1 = Path(__file__).parents[1] / "golden" / "files" / "version_1.sql"
+NEWEST = len(database.MIGRATIONS)
 """A file as oautom 0.1.0 made it, written out as SQL: it must be opened for ever."""
 
 
@@ -64,7 +65,7 @@ def test_an_open_log_has_files_beside_it_and_a_closed_one_has_none(path: Path) -
     log = SqliteEventLog(path)
     write(log, runs("v"))
     log.listen(lambda: None)
-    beside = {"", "-lock", "-shm", "-wake", "-wal"}
+    beside = {"", "-lock", "-shm", "-wal"}
     assert files_of(path) == {f"runs.db{ending}" for ending in beside}
 
     log.close()
@@ -246,16 +247,17 @@ def set_version(path: Path, version: int) -> bytes:
 
 @pytest.mark.parametrize("read_only", [True, False])
 def test_a_newer_version_is_refused_and_left_as_it_was(path: Path, read_only: bool) -> None:
-    before = set_version(make(path, runs("v")), 3)
+    before = set_version(make(path, runs("v")), NEWEST + 1)
 
-    with pytest.raises(LogVersionError, match="has version 3, this oautom knows version 2; use a"):
+    told = f"has version {NEWEST + 1}, this oautom knows version {NEWEST}; use a"
+    with pytest.raises(LogVersionError, match=told):
         SqliteEventLog(path, read_only=read_only)
     assert path.read_bytes() == before
     assert files_of(path) == {"runs.db"}
 
 
 @pytest.fixture
-def _version_3(monkeypatch: pytest.MonkeyPatch) -> Any:
+def _newer(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let this oautom know one version more."""
     step = ("ALTER TABLE positions ADD COLUMN note TEXT", "CREATE TABLE more (seq INTEGER)")
     monkeypatch.setattr(database, "MIGRATIONS", (*database.MIGRATIONS, step))
@@ -266,7 +268,7 @@ def _version_3(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_an_older_version_is_brought_up_to_date(path: Path, request: Any) -> None:
     make(path, runs("v"))
-    request.getfixturevalue("_version_3")
+    request.getfixturevalue("_newer")
 
     log = SqliteEventLog(path)
     assert list(log.read()) == runs("v")
@@ -274,15 +276,15 @@ def test_an_older_version_is_brought_up_to_date(path: Path, request: Any) -> Non
     log.verify()
     log.close()
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (NEWEST + 1,)
     assert reader(path).last_seq == 10
 
 
 def test_an_older_version_is_not_brought_up_to_date_by_a_reader(path: Path, request: Any) -> None:
     before = make(path, runs("v")).read_bytes()
-    request.getfixturevalue("_version_3")
+    request.getfixturevalue("_newer")
 
-    with pytest.raises(LogVersionError, match=r"has version 2, .* open it once without read_only"):
+    with pytest.raises(LogVersionError, match=f"has version {NEWEST}, .* open it once without"):
         reader(path)
     assert path.read_bytes() == before
 

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
+import subprocess
 import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
 from oautom import (
-    LogCorruptError,
     LogError,
     NotJsonError,
     SettingError,
     SqliteEventLog,
     UnknownVectError,
 )
-from oautom.events import Request
+from oautom.events import Request, wakeup
 
 from .logs import begin, files_of, in_fork, make, reader, run, run_of, runs, said, write
 
@@ -51,6 +53,18 @@ def listen(log: SqliteEventLog, wake: Callable[[], None]) -> threading.Thread:
     return thread
 
 
+@pytest.fixture
+def unwoken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have whoever asks die before it wakes the engine."""
+    monkeypatch.setattr("oautom.events.reading.send", lambda path: None)
+
+
+def name_of(path: Path) -> bytes:
+    """The name under which the engine of a log is woken."""
+    stat = path.stat()
+    return f"\0oautom-wake-{stat.st_dev}-{stat.st_ino}".encode()
+
+
 def test_another_process_wakes_the_engine_within_a_second(log: SqliteEventLog, path: Path) -> None:
     woken: list[float] = []
     is_woken = threading.Event()
@@ -67,7 +81,11 @@ def test_another_process_wakes_the_engine_within_a_second(log: SqliteEventLog, p
     assert log.requests() == [Request(1, "v", "cancel", {"reason": "ü"})]
 
 
-def test_the_engine_waits_without_polling(log: SqliteEventLog) -> None:
+def test_the_engine_looks_now_and_then_and_sleeps_in_between(
+    log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 1 < wakeup.LOOK_SECONDS < 5
+    monkeypatch.setattr(wakeup, "LOOK_SECONDS", 60.0)
     thread = listen(log, lambda: None)
 
     def times_woken() -> int:
@@ -152,19 +170,7 @@ def test_what_is_asked_while_nobody_listens_waits_for_the_next_engine(path: Path
         assert [request.vect for request in log.requests()] == ["v"]
 
 
-def test_a_pipe_that_a_dead_engine_has_left_is_used_again(path: Path) -> None:
-    os.mkfifo(path.with_name("runs.db-wake"))
-    reader(path).ask("v", "cancel")  # does not hang
-    is_woken = threading.Event()
-    with closing(SqliteEventLog(path)) as log:
-        log.listen(is_woken.set)
-        reader(path).ask("v", "cancel")
-        assert is_woken.wait(5)
-        assert len(log.requests()) == 2
-    assert files_of(path) == {"runs.db"}
-
-
-def test_more_wake_ups_than_the_pipe_holds_do_not_block(log: SqliteEventLog, path: Path) -> None:
+def test_more_wake_ups_than_the_system_holds_do_not_block(log: SqliteEventLog, path: Path) -> None:
     is_woken, go_on = threading.Event(), threading.Event()
 
     def wake() -> None:
@@ -174,22 +180,14 @@ def test_more_wake_ups_than_the_pipe_holds_do_not_block(log: SqliteEventLog, pat
     log.listen(wake)
     log.ask("v", "cancel")
     is_woken.wait(20)
-    fd = os.open(path.with_name("runs.db-wake"), os.O_WRONLY | os.O_NONBLOCK)
-    with suppress(BlockingIOError):
-        while os.write(fd, b"!" * 4096):
-            pass
-    os.close(fd)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:
+        sending.setblocking(False)
+        with suppress(BlockingIOError):
+            while sending.sendto(b"!", name_of(path)):
+                pass
     log.ask("v", "cancel")
     go_on.set()
     assert len(log.requests()) == 2
-
-
-def test_a_file_in_the_place_of_the_pipe_is_told(log: SqliteEventLog, path: Path) -> None:
-    path.with_name("runs.db-wake").write_text("mine")
-    with pytest.raises(LogError, match=r"the pipe '.*runs.db-wake' cannot be made"):
-        log.listen(print)
-    log.ask("v", "cancel")
-    assert path.with_name("runs.db-wake").read_text() == "mine"
 
 
 def test_the_last_who_listens_is_woken(log: SqliteEventLog) -> None:
@@ -234,24 +232,8 @@ def test_a_log_may_be_closed_by_whom_it_wakes(log: SqliteEventLog) -> None:
         log.requests()
 
 
-def test_a_request_that_was_damaged_is_told(log: SqliteEventLog, path: Path) -> None:
-    log.ask("v", "cancel")
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("UPDATE requests SET data = '{'")
-        connection.commit()
-    with pytest.raises(LogCorruptError, match="a request is no JSON"):
-        log.requests()
-
-
-def test_a_pipe_that_may_not_be_used_is_told(path: Path, log: SqliteEventLog) -> None:
-    path.with_name("runs.db-wake").symlink_to("runs.db-wake")  # to itself
-    with pytest.raises(LogError, match="cannot be written"):
-        reader(path).ask("v", "cancel")
-    assert len(log.requests()) == 1  # the next engine finds it
-
-
 def test_a_fork_may_ask(log: SqliteEventLog) -> None:
-    assert in_fork(lambda: log.ask("v", "cancel")) == "None"
+    assert in_fork(lambda: log.ask("v", "cancel")) == "1"
     assert len(log.requests()) == 1
 
 
@@ -266,3 +248,174 @@ def test_what_cannot_be_asked_is_refused(path: Path) -> None:
         log.ask("x", "cancel")
     with pytest.raises(NotJsonError, match="is a set that JSON cannot keep"):
         log.ask("v", "cancel", reason={1})
+
+
+# What is asked is heard, whatever becomes of the wake-up
+
+
+@pytest.mark.usefixtures("unwoken")
+def test_what_nobody_is_woken_for_is_heard_by_looking(
+    log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wakeup, "LOOK_SECONDS", 0.02)
+    is_woken = threading.Event()
+    log.listen(is_woken.set)
+    assert not is_woken.wait(0.1)  # there is nothing to be heard
+    log.ask("v", "cancel")
+
+    assert is_woken.wait(10)
+    assert [request.action for request in log.requests()] == ["cancel"]
+
+
+@pytest.mark.usefixtures("unwoken")
+def test_what_nobody_is_woken_for_is_heard_at_the_next_commit(
+    log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wakeup, "LOOK_SECONDS", 60.0)
+    woken: list[int] = []
+    is_woken = threading.Event()
+
+    def wake() -> None:
+        woken.append(len(log.requests()))
+        is_woken.set()
+
+    log.listen(wake)
+    write(log, run_of("w", 6))
+    log.ask("v", "cancel")
+    log.ask("v", "pause")
+    write(log, run_of("x", 11))
+
+    assert is_woken.wait(10)
+    write(log, run_of("y", 16))  # it is heard already
+    assert log.requests() == []
+    assert woken == [2]
+
+
+def test_who_may_write_the_file_is_heard_whatever_else_it_may_not(
+    path: Path,
+) -> None:
+    is_woken = threading.Event()
+    with TemporaryDirectory() as folder:
+        path = path.rename(Path(folder) / path.name)
+        with closing(SqliteEventLog(path)) as log:
+            log.listen(is_woken.set)
+            path.parent.chmod(0o777)
+            for each in path.parent.iterdir():
+                each.chmod(0o666)
+            asked = in_fork(lambda: reader(path).ask("v", "cancel"), as_nobody=True)
+            assert (asked, is_woken.wait(10)) == ("1", True)
+
+
+def test_a_name_that_somebody_has_taken_is_done_without(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wakeup, "LOOK_SECONDS", 0.02)
+    is_woken = threading.Event()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as taken:
+        taken.bind(name_of(path))
+        with closing(SqliteEventLog(path)) as log:
+            log.listen(is_woken.set)
+            log.ask("v", "cancel")
+            assert is_woken.wait(10)
+
+
+def test_a_system_without_such_names_has_the_look(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wakeup, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("sys.platform", "darwin")
+    is_woken = threading.Event()
+    with closing(SqliteEventLog(path)) as log:
+        log.listen(is_woken.set)
+        log.ask("v", "cancel")
+        assert is_woken.wait(10)
+
+
+def test_who_wakes_goes_on_when_that_raises(
+    log: SqliteEventLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[int] = []
+    is_woken = threading.Event()
+
+    def wake() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("can't start new thread")
+        is_woken.set()
+
+    log.listen(wake)
+    log.ask("v", "cancel")
+    while not calls:
+        time.sleep(0.01)
+    log.ask("v", "cancel")
+
+    assert is_woken.wait(10)
+    assert "can't start new thread" in caplog.text
+
+
+def test_a_fork_does_not_keep_the_name(log: SqliteEventLog, path: Path) -> None:
+    log.listen(print)
+
+    def is_free() -> str:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:
+            sending.bind(name_of(path))
+            return "free"
+
+    assert in_fork(lambda: os.close(os.dup(log._wakeup._socket.fileno()))).startswith(
+        "OSError"
+    )  # closed
+    assert in_fork(is_free) == "OSError: [Errno 98] Address already in use"
+    log.close()
+    assert in_fork(is_free) == "free"
+
+
+def test_all_that_stands_beside_a_log_can_be_copied(log: SqliteEventLog, path: Path) -> None:
+    log.listen(print)
+    (target := path.parent / "copy").mkdir()
+
+    subprocess.run(f"cp {path}* {target}", shell=True, check=True, timeout=20)
+    assert {each.name for each in target.iterdir()} == files_of(path)
+
+
+# What has become of it
+
+
+def test_who_asks_is_answered(log: SqliteEventLog, path: Path) -> None:
+    done, refused, left = (log.ask("v", action) for action in ("cancel", "pause", "retry"))
+    assert log.answer(done) is None
+    assert len(log.requests()) == 3
+    log.refuse(refused, "it is over")
+    log.leave(left)
+    write(log, run_of("w", 6))
+
+    asking = reader(path)
+    assert asking.answer(left) is None
+    assert [request.id for request in log.requests()] == []
+    assert [request.id for request in log.requests(again=True)] == [left]
+    answers = [asking.answer(number) for number in (done, refused)]
+    assert [(each.seq, each.refusal) for each in answers if each] == [
+        (10, None),
+        (10, "it is over"),
+    ]
+
+
+def test_answers_do_not_add_up(log: SqliteEventLog, path: Path) -> None:
+    for _ in range(4):
+        log.ask("v", "pause")
+    log.requests()
+    log.commit()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE answers SET time = time - 3601 WHERE id < 4")
+        connection.commit()
+    number = log.ask("v", "pause")
+    log.requests()
+    log.commit()
+
+    assert [log.answer(each) is None for each in range(1, 6)] == [True, True, True, False, False]
+    assert number == 5
+
+
+@pytest.mark.parametrize("number", [0, -1, "1", None, 1.5, True, 2**63])
+def test_what_is_no_number_of_a_request_is_refused(log: SqliteEventLog, number: Any) -> None:
+    with pytest.raises(SettingError, match=r"number must be what ask\(\) has returned"):
+        log.answer(number)

@@ -392,3 +392,29 @@ print("late" if "vect.created" in names[first:] else "in time", flush=True)
     assert (returncode, errors) == (0, "")
     assert stdout.endswith("served\nin time\n")
     assert marked.alive() == []
+
+
+def test_an_event_loop_of_the_program_hears_its_signals_after_the_run(program: Start) -> None:
+    code = """
+import asyncio, os, signal
+heard = []
+
+async def main():
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, heard.append, "usr1")
+    loop.add_signal_handler(signal.SIGTERM, heard.append, "term")
+    app = OAutom()
+    flow = Flow("flow", app)
+    PythonExecution("a", flow, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+    assert app.run(flow).state == "success"
+    os.kill(os.getpid(), signal.SIGTERM)
+    for _ in range(1000):
+        await asyncio.sleep(0.01)
+        if len(heard) == 2:
+            break
+    print(sorted(heard))
+
+asyncio.run(main())
+"""
+    returncode, stdout, stderr = outcome(program(BODY + code))
+    assert (returncode, stdout.strip()) == (0, "['term', 'usr1']"), stderr

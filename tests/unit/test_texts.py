@@ -226,11 +226,10 @@ def test_a_detail_that_json_cannot_keep_is_told_as_text() -> None:
     to_json(kept)
 
 
-def test_a_detail_named_as_the_event_tells_something_itself_has_another_name() -> None:
-    kept = details_of({"error": 1, "output": 2, "delay": 3, "state": 4})
+def test_a_detail_keeps_its_name_whatever_that_is() -> None:
+    kept = details_of({"error": 1, "output": 2, "delay": 3, "details": 4})
 
-    assert kept == {"detail_error": 1, "detail_output": 2, "detail_delay": 3, "state": 4}
-    assert details_of(kept) == kept
+    assert kept == {"error": 1, "output": 2, "delay": 3, "details": 4}
 
 
 def test_details_are_bounded_in_number_and_size() -> None:

@@ -139,8 +139,8 @@ def test_whatever_the_step_raises_is_its_failure(place, error, told) -> None:
     assert outcome.error is not None
     assert outcome.error.startswith(told)
     assert outcome.output is None
-    assert outcome.details["error_type"] == type(error).__name__
-    assert "raise_" in outcome.details["traceback"]
+    assert outcome.facts["error_type"] == type(error).__name__
+    assert "raise_" in outcome.facts["traceback"]
     assert type(outcome.cause) is type(error)
 
 
@@ -153,7 +153,7 @@ def test_an_exception_that_could_not_be_unpacked_is_told_all_the_same(place) -> 
     outcome = place(work(raise_many_arguments))
 
     assert outcome.error == "ManyArgumentsError: one"
-    assert outcome.details["error_type"] == "ManyArgumentsError"
+    assert outcome.facts["error_type"] == "ManyArgumentsError"
 
 
 def test_the_cause_is_the_very_exception_where_it_is_at_hand() -> None:
@@ -259,7 +259,7 @@ def test_an_exception_that_cannot_travel_is_told_all_the_same() -> None:
     outcome = elsewhere(work(raise_unpicklable))
 
     assert outcome.error == "UnpicklableError: mine"
-    assert outcome.details["error_type"] == "UnpicklableError"
+    assert outcome.facts["error_type"] == "UnpicklableError"
     assert outcome.cause is None
 
 
@@ -352,7 +352,7 @@ def test_an_exception_that_does_anything_fails_the_step_and_is_told(place, make)
     assert outcome.output is None
     assert len(outcome.error.encode()) <= 16 * 1024
     assert outcome.error.isprintable()
-    assert len(to_json(dict(outcome.details))) < 300_000
+    assert len(to_json(dict(outcome.facts))) < 300_000
 
 
 def test_details_of_a_subclass_that_does_not_call_init_are_none() -> None:

@@ -18,7 +18,7 @@ from oautom.events.signals import check_receiver, publish
 from oautom.events.subscribers import delivery as deliveries
 from oautom.events.subscribers.delivery import Delivery, Subscriber
 from oautom.states import EVENT_NAMES
-from oautom.values import at_heart, one_of, plain_count, time_limit
+from oautom.values import at_heart, one_of, plain_count, plain_text, time_limit
 
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds that a close waits for functions that do not return."""
@@ -336,7 +336,7 @@ def _checked_name(given: object) -> str:
             f"the name of a subscription must be printable text that is not blank, not "
             f"{shown(given)}"
         )
-    return name
+    return plain_text(name, "the name of a subscription")
 
 
 def _check_gives_up(give_up_after: object, log: EventLog) -> None:
