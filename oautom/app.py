@@ -79,7 +79,7 @@ class OAutom:
         check_free(log)
         self.log, self._owns_log = open_log(log)
         try:
-            workers = make_workers(executor, max_workers, self.log.id)
+            workers = make_workers(executor, max_workers)
         except SettingError:
             if self._owns_log:
                 self.log.close()

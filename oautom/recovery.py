@@ -198,23 +198,22 @@ class Archive:
         """End the processes of a dead program: no step may run twice at once."""
         if self._log.id is None:
             return
-        for pid in end_leftovers(self._log.id, self._has_answered):
+        for pid in end_leftovers(self._log.id, self._is_open):
             _logger.warning("process %d, left by a dead program, was ended", pid)
 
-    def _has_answered(self, environment: Mapping[str, str]) -> bool:
-        """Whether the attempt that a process belongs to has ended by itself.
+    def _is_open(self, vect: str, step: str | None, attempt: str | None) -> bool:
+        """Whether an attempt has not ended by itself: it runs, or was cancelled or abandoned.
 
-        Then it was left behind on purpose; not so one that was cancelled, or abandoned.
+        What one has left behind that has, it has left on purpose; so it is with one of a Vect that
+        the log does not have (any more).
         """
-        vect, step = environment.get("OAUTOM_VECT"), environment.get("OAUTOM_STEP")
-        attempt = environment.get("OAUTOM_ATTEMPT")
-        return vect is not None and any(
-            event.step == step
-            and str(event.attempt) == attempt
-            and is_answer(event)
-            and "abandoned" not in event.data
-            for event in self._log.read(vect=vect)
-        )
+        is_known = False
+        for event in self._log.read(vect=vect):
+            is_known = True
+            is_its = event.step == step and str(event.attempt) == attempt
+            if is_its and is_answer(event) and "abandoned" not in event.data:
+                return False
+        return is_known
 
 
 def _refusal(flow: Flow) -> FlowError | None:

@@ -15,7 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal, cast
 
 from oautom.annotations import UNKNOWN
@@ -29,6 +29,7 @@ from oautom.executions.work import Outcome, Work, unpack
 from oautom.executors.base import GRACE_PERIOD as COROUTINE_GRACE_PERIOD
 from oautom.executors.base import Workers
 from oautom.executors.inline import InlineWorkers
+from oautom.executors.leftovers import Marks
 from oautom.executors.threads import ThreadWorkers
 from oautom.keeping import kept
 from oautom.messages import Answer, GraceOver, Key, Loan, Over, Poll, TimeUp
@@ -136,10 +137,17 @@ class Runner:
         self._timers = timers
         self._put = put
         self._log = log
-        self._log_id = log.id
         self._is_closed = False
         self._tasks: dict[Key, _Task] = {}
         self._ending: dict[str, int] = {}  # per Vect: killed attempts whose end is promised
+
+    @cached_property
+    def _log_id(self) -> str | None:
+        return self._log.id  # known when the log is open
+
+    @cached_property
+    def _marks(self) -> Marks:
+        return Marks(self._log_id)
 
     @property
     def has_room(self) -> bool:
@@ -577,6 +585,7 @@ class Runner:
         for workers in (self._workers_here, self._loop):
             if workers is not None:
                 workers.close()
+        self._marks.end()
 
     def _tell_left(self, task: _Task) -> None:
         """Tell the apps of this program that a function has ended that outlived this one."""
@@ -596,7 +605,7 @@ class Runner:
             partial(_inputs, run, step),
             run.buffers,
             execution.log_limit_bytes,
-            self._log_id,
+            self._marks.variables,
             None if step.parent is None else partial(run.item, step),
         )
 

@@ -24,6 +24,8 @@ from oautom.executors.leftovers import LOG_MARK, end_leftovers
 from .checks import marked, read_side
 from .harness import MARK, Life, left_of, sweep, swept, until
 
+DEAD_ENGINE = f"{2**22}-1-1"  # no process has this number
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
@@ -42,7 +44,8 @@ def test_a_command_does_not_go_on_when_what_it_waits_for_is_ended(
     newest_first = lambda: sorted(everybody(), key=int, reverse=True)  # noqa: E731
     monkeypatch.setattr(leftovers, "_processes", newest_first)
     command = "for i in {1..20}; do sleep 1000 & done; wait $!; echo it went on >went-on"
-    environment = os.environ | {LOG_MARK: str(folder), MARK: str(folder)}
+    marks = {LOG_MARK: str(folder), "OAUTOM_ENGINE": DEAD_ENGINE, MARK: str(folder)}
+    environment = os.environ | marks
     bash = subprocess.Popen(["bash", "-c", command], cwd=folder, env=environment)
     until(lambda: len(marked(LOG_MARK, str(folder))) == 21)
     assert len(end_leftovers(str(folder), lambda _: False)) == 21
