@@ -43,6 +43,7 @@ class LogFile:
             row = connection.execute("SELECT value FROM meta WHERE name = 'id'").fetchone()
             if row is None:
                 raise LogCorruptError(str(self._path), "it has no id")
+            self._database.check_name(connection)
             self._id = str(row[0])
             self._rows_of = Rows(str(self._path), self._id)
             return self._rows_of.check_newest(connection)

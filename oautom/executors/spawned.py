@@ -27,7 +27,11 @@ class MarkedProcess(context.SpawnProcess):
     """
 
     def __init__(
-        self, target: Callable[..., object], args: tuple[Any, ...], name: str, marks: Mapping[str, str]
+        self,
+        target: Callable[..., object],
+        args: tuple[Any, ...],
+        name: str,
+        marks: Mapping[str, str],
     ) -> None:
         super().__init__(target=target, args=args, name=name)
         self.marks = dict(marks)

@@ -54,12 +54,12 @@ def test_a_command_does_not_go_on_when_what_it_waits_for_is_ended(
     assert not (folder / "went-on").exists()
 
 
-def test_a_lock_that_cannot_be_written_is_told_and_let_go_of(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_made_is_told_and_let_go_of(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     try:
-        with pytest.raises(LogError, match=r"log '.*runs.db' cannot be locked: .*File too large"):
+        with pytest.raises(LogError, match=r"log '.*runs.db' cannot be opened: .*make room"):
             SqliteEventLog(path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

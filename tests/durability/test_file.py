@@ -65,7 +65,7 @@ def test_an_open_log_has_files_beside_it_and_a_closed_one_has_none(path: Path) -
     log = SqliteEventLog(path)
     write(log, runs("v"))
     log.listen(lambda: None)
-    beside = {"", "-lock", "-shm", "-wal"}
+    beside = {"", "-shm", "-wal"}
     assert files_of(path) == {f"runs.db{ending}" for ending in beside}
 
     log.close()
