@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import logging
 import sys
 import weakref
+from collections.abc import Callable
 from typing import Protocol
 
 from oautom.errors import EngineError, OAutomError, SettingError
 from oautom.events.log import EventLog
 from oautom.executions.context import CALLED
+from oautom.flow import Flow, Registry
 
 
-class App(Protocol):
+class App(Registry, Protocol):
     """What is asked of an app here."""
 
     log: EventLog
@@ -21,18 +24,27 @@ class App(Protocol):
     def close(self) -> None:
         """End all work."""
 
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do, nobody waits for anything, and nobody listens."""
+
+    def end(self) -> Callable[[], None]:
+        """Return what ends all that the app has open; it does not keep the app."""
+
+    def declared(self) -> list[Flow]:
+        """Return the flows."""
+
 
 _logger = logging.getLogger("oautom.app")
 _open_apps: weakref.WeakSet[App] = weakref.WeakSet()
 
 
-def check_free(log: object) -> None:
-    """Refuse a log that another open app writes.
+def check_free(log: object, app: App) -> None:
+    """Refuse a log that another open app writes than this one.
 
     Raises:
         SettingError: There is such an app.
     """
-    if any(app.log is log for app in list(_open_apps)):
+    if any(each.log is log and each is not app for each in list(_open_apps)):
         raise SettingError("another open app writes this log; close that one, or use it here")
 
 
@@ -48,6 +60,46 @@ def opened(app: App) -> None:
 def closed(app: App) -> None:
     """Take note that an app is closed."""
     _open_apps.discard(app)
+
+
+def weakly(method: Callable[[], object]) -> Callable[[], object]:
+    """Return a call of a method that does not keep its object; nothing is done when that is gone."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> object:
+        found = reference()
+        return None if found is None else found()
+
+    return call
+
+
+def let_go_of_forgotten() -> None:
+    """Close the apps that nobody has any more, so that another one can have their log.
+
+    As when a cell of a notebook is run again, which makes its app anew: what is left of the old one
+    is a Vect, and by that its flow, which knows its app. So the flows of one that has nothing to do
+    let go of it for a moment: if it is gone then, nobody else has had it.
+    """
+    gc.collect()
+    for reference in [weakref.ref(app) for app in list(_open_apps)]:
+        _let_go_if_forgotten(reference)
+
+
+def _let_go_if_forgotten(reference: weakref.ref[App]) -> None:
+    app = reference()
+    if app is None or not app.is_idle():
+        return
+    flows, end = app.declared(), app.end()
+    for flow in flows:
+        flow.leave_app()
+    del app
+    gc.collect()
+    app = reference()
+    if app is None:
+        end()
+        return
+    for flow in flows:
+        flow.come_back_to(app)
 
 
 def _close_all() -> None:

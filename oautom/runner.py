@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import cached_property, partial
 from typing import Any, Literal, cast
@@ -132,6 +133,9 @@ class Runner:
         self.lingering: dict[tuple[str, str], int] = {}
         self.on_over: Callable[[str, str], None] = _tell_nobody
         self._workers = workers
+        self._ours = [workers]
+        # They end as well when nobody has the app any more.
+        weakref.finalize(self, _close_all, self._ours).atexit = False
         self._workers_here: Workers | None = None
         self._clock = clock
         self._timers = timers
@@ -390,6 +394,7 @@ class Runner:
             return self._workers
         if self._workers_here is None:
             self._workers_here = ThreadWorkers(self._workers.slots)
+            self._ours.append(self._workers_here)
         return self._workers_here
 
     def _loop_workers(self) -> Workers:
@@ -398,6 +403,7 @@ class Runner:
             from oautom.executors.loop import LoopWorkers  # noqa: PLC0415
 
             self._loop = cast("Workers", LoopWorkers())  # it takes `Work`, which can be awaited
+            self._ours.append(self._loop)
         return self._loop
 
     def _answered(self, task: _Task, answer: object, failure: BaseException | None) -> None:
@@ -581,10 +587,7 @@ class Runner:
                 is_at_it = task.context.has_begun and not task.has_answered
                 if self._log_id is not None and task.is_submitted and is_at_it:
                     _left.setdefault((self._log_id, *task.key[:2]), [])
-        self._workers.close()
-        for workers in (self._workers_here, self._loop):
-            if workers is not None:
-                workers.close()
+        _close_all(self._ours)
         self._marks.end()
 
     def _tell_left(self, task: _Task) -> None:
@@ -608,6 +611,11 @@ class Runner:
             self._marks.variables,
             None if step.parent is None else partial(run.item, step),
         )
+
+
+def _close_all(ours: Iterable[Workers]) -> None:
+    for workers in ours:
+        workers.close()
 
 
 def _inputs(run: Run, step: StepState) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
@@ -130,10 +130,7 @@ class Database:
         with self.told("opened"):
             if not read_only and _is_half_made(path):
                 _connect(path, "rw").close()  # SQLite takes back what is not sure
-            size = 0 if _is_half_made(path) else _size(path)
-            if 0 < size < _SIZE_MIN:  # SQLite would take it for an empty one, and write over it
-                raise LogCorruptError(str(path), "file is not a database")
-            version = _version(path) if size else 0
+            version = _version(path)
         if read_only and version == 0:
             raise LogError(f"log '{path}' has not been made yet; open it for writing first")
         if version > len(MIGRATIONS) or (read_only and version < len(MIGRATIONS)):
@@ -144,6 +141,7 @@ class Database:
             self.stat = path.stat()
             with self.reading() as connection:
                 self._check_schema(connection)
+                self._check_name(connection)
 
     @contextmanager
     def told(self, doing: str) -> Iterator[None]:
@@ -209,7 +207,7 @@ class Database:
             connection.execute("BEGIN")
             yield connection
 
-    def check_name(self, connection: sqlite3.Connection) -> None:
+    def _check_name(self, connection: sqlite3.Connection) -> None:
         """Refuse a file that is open under another name (a hard link), or was when its writer died.
 
         What is written goes to a file beside that name first: under this one it would be missing,
@@ -224,8 +222,8 @@ class Database:
         beside, beside_other = _wal_of(self.path), _wal_of(Path(name))
         if beside_other.exists() and not (beside.exists() and beside.samefile(beside_other)):
             raise LogError(
-                f"log '{self.path}' cannot be opened: it is called '{name}' as well, under which it "
-                f"is open or was left by a program that died, so that its newest events stand in "
+                f"log '{self.path}' cannot be opened: it is called '{name}' as well, under which "
+                "it is open or was left by a program that died, so that its newest events stand in "
                 f"'{beside_other}'; open it under that name"
             )
 
@@ -251,6 +249,54 @@ class Database:
         for name, sql in _wanted_schema().items():
             if found.get(name) != sql:
                 raise LogCorruptError(str(self.path), f"its table or index '{name}' is not as made")
+
+
+class UnopenedDatabase(Database):
+    """The file of a log that nobody has opened yet: it is read as it is each time, if it is there.
+
+    Args:
+        path: The file.
+        found: Called with the id of the log, before it is read.
+    """
+
+    def __init__(self, path: Path, found: Callable[[str], object]) -> None:
+        self.path = path
+        self._found = found
+
+    @property
+    def is_made(self) -> bool:
+        """Whether there is a log in the file."""
+        with self.told("opened"):
+            return _version(self.path) > 0
+
+    @contextmanager
+    def reading(self, doing: str = "read") -> Iterator[sqlite3.Connection]:
+        """Give a connection to the file; to a log without events if there is none."""
+        if self.is_made:
+            with Database(self.path, read_only=True).reading(doing) as connection:
+                self._found(id_of(connection, self.path))
+                yield connection
+            return
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+            _run_migrations(connection, 0)
+            self._found(id_of(connection, self.path))
+            yield connection
+
+    def writing(self, synchronous: str = "FULL") -> sqlite3.Connection:
+        """Return a new connection that writes, to a file that is there; as `Database.writing`."""
+        return Database(self.path, read_only=True).writing(synchronous)
+
+
+def id_of(connection: sqlite3.Connection, path: Path) -> str:
+    """Return what tells a log from all others.
+
+    Raises:
+        LogCorruptError: It has lost that.
+    """
+    row = connection.execute("SELECT value FROM meta WHERE name = 'id'").fetchone()
+    if row is None:
+        raise LogCorruptError(str(path), "it has no id")
+    return str(row[0])
 
 
 _SCHEMA: Final = "SELECT name, type || ' ' || tbl_name || ' ' || sql FROM sqlite_schema"
@@ -427,7 +473,14 @@ def _name_kept(connection: sqlite3.Connection) -> str | None:
 
 
 def _version(path: Path) -> int:
-    """Return the version of a file that is there, without changing it."""
+    """Return the version of a file, without changing it; 0 if there is none."""
+    size = 0 if _is_half_made(path) else _size(path)
+    if 0 < size < _SIZE_MIN:  # SQLite would take it for an empty one, and write over it
+        raise LogCorruptError(str(path), "file is not a database")
+    return _version_of_made(path) if size else 0
+
+
+def _version_of_made(path: Path) -> int:
     is_in_use = _is_in_use(path)
     with closing(_connect(path, "ro" if is_in_use else "ro&immutable=1")) as connection:
         ((application_id,),) = connection.execute("PRAGMA application_id").fetchall()

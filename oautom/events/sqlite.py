@@ -26,7 +26,15 @@ from oautom.errors import (
     ValueTooLargeError,
     shown,
 )
-from oautom.events.database import FAULTS, check_beside, check_journal, checkpoint, is_busy
+from oautom.events.database import (
+    FAULTS,
+    Database,
+    UnopenedDatabase,
+    check_beside,
+    check_journal,
+    checkpoint,
+    is_busy,
+)
 from oautom.events.event import Event
 from oautom.events.filelock import FileLock
 from oautom.events.log import (
@@ -119,7 +127,10 @@ class SqliteEventLog(LogFile):
         if self._is_read_only:
             self._refusal = f"log '{self._path}' is open for reading only; open it without that"
             self._open(read_only=True)
-            return
+        else:
+            self._begin_to_write()
+
+    def _begin_to_write(self) -> None:
         check_beside(self._path)
         file_lock = FileLock(self._path)
         self._file_lock = file_lock
@@ -143,6 +154,11 @@ class SqliteEventLog(LogFile):
             self._writer.execute("ROLLBACK")
             self._database.keep_name(self._writer)
         check_journal(self._path, journal)
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether it takes no events."""
+        return self._is_read_only
 
     @property
     def last_seq(self) -> int:
@@ -508,6 +524,49 @@ class SqliteEventLog(LogFile):
         """Return its path."""
         kind = " (read only)" if self._is_read_only else ""
         return f"<SqliteEventLog '{self._path}'{kind}>"
+
+
+class LateLog(SqliteEventLog):
+    """A log that an app opens when it needs it: until then nothing is made, opened or locked.
+
+    It can be read before: as it is each time, and without events where there is no file yet.
+    """
+
+    _is_open = False
+    _database: Database
+
+    def _begin(self) -> None:
+        self._is_read_only = True
+        self._refusal = f"log '{self._path}' is not open yet; its app opens it when it runs a flow"
+        self._database = UnopenedDatabase(self._path, self._found)
+
+    def open(self) -> None:
+        """Open it for writing; errors as of `SqliteEventLog`. May be called again."""
+        if self._is_open:
+            return
+        unopened = self._database
+        try:
+            self._begin_to_write()
+        except BaseException:
+            self._database = unopened
+            raise
+        self._is_read_only, self._refusal, self._is_open = False, None, True
+
+    @property
+    def id(self) -> str:
+        """What tells it from all other logs.
+
+        Raises:
+            LogError: It has not been made yet.
+        """
+        if not self._is_open:
+            with self._database.reading():
+                if not cast("UnopenedDatabase", self._database).is_made:
+                    raise LogError(
+                        f"log '{self._path}' has not been made yet, so it has no id; its app makes "
+                        "it when it runs a flow"
+                    )
+        return self._id
 
 
 def _drop(file_lock: FileLock, opened: Sequence[sqlite3.Connection | Wakeup], pid: int) -> None:
