@@ -227,7 +227,7 @@ def _open_to_lock(path: Path) -> int:
             raise OSError("it is no file")
         file = _files.get(_id_of(found))
         if file is not None and file.is_locked:
-            raise LogLockedError(str(path), os.getpid())
+            raise LogLockedError(str(path), os.getpid(), is_here=True)
     return os.open(path, _OPEN_FLAGS, MODE_OF_NEW)
 
 
