@@ -63,7 +63,7 @@ def closed(app: App) -> None:
 
 
 def weakly(method: Callable[[], object]) -> Callable[[], object]:
-    """Return a call of a method that does not keep its object; nothing is done when that is gone."""
+    """Return a call of a method that does not keep its object; it does nothing without it."""
     reference = weakref.WeakMethod(method)
 
     def call() -> object:

@@ -127,6 +127,9 @@ class LogFile:
         with self._database.reading() as connection:
             sql = "SELECT seq FROM positions WHERE name = ?"
             row = connection.execute(sql, (name,)).fetchone()
+        if row is not None and not isinstance(row[0], int):
+            what = f"the position of subscription {shown(name)} is {shown(row[0])}, no number"
+            raise LogCorruptError(str(self._path), what)
         return None if row is None else int(row[0])
 
     def given_up(self, name: str) -> list[GivenUp]:

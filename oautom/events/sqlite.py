@@ -153,7 +153,19 @@ class SqliteEventLog(LogFile):
             self._keep_head(self._writer)
             self._writer.execute("ROLLBACK")
             self._database.keep_name(self._writer)
+            self._take_back_positions(self._writer)
         check_journal(self._path, journal)
+
+    def _take_back_positions(self, connection: sqlite3.Connection) -> None:
+        """Have no subscriber stand beyond the end: what comes there would never be delivered."""
+        sql = "SELECT name, seq FROM positions WHERE seq > ?"  # a text is more than any number
+        for name, seq in connection.execute(sql, (self._last_seq,)).fetchall():
+            _logger.warning(
+                "subscription %r has been at event %s, but log '%s' ends with event %d: it goes on "
+                "from there; is the log an older copy?",
+                *(name, shown(seq), self._path, self._last_seq),
+            )
+            connection.execute(_KEEP, (name, self._last_seq))
 
     @property
     def is_read_only(self) -> bool:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import sys
-import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -30,8 +28,7 @@ from oautom import (
 )
 from oautom.testing import SimulatedClock
 
-from ..held import SECONDS
-from .conftest import flow_step
+from .conftest import SECONDS, flow_step
 
 Modes = pytest.mark.parametrize("mode", list(OAutomMode))
 
@@ -283,7 +280,7 @@ def test_a_flow_whose_app_is_gone_says_so(path: Path) -> None:
     flow.app.run(flow)  # type: ignore[attr-defined]
     with OAutom(log=path) as app:
         app.run(declare(app))
-        with pytest.raises(FlowError, match="the app of flow 'flow' is gone: .* declare the flow"):
+        with pytest.raises(FlowError, match=r"the app of flow 'flow' is gone: .* declare the flow"):
             flow.app  # noqa: B018
 
 
