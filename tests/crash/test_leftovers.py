@@ -215,8 +215,9 @@ def test_a_process_of_which_one_mark_says_otherwise_is_left_alone(
     def is_open(vect: str, step: str | None, attempt: str | None) -> bool:
         return (vect, step, attempt) == ("v", "s", "1")
 
+    alive = Marks("x")
     if changed.get("OAUTOM_ENGINE"):
-        changed = {"OAUTOM_ENGINE": Marks("x").variables["OAUTOM_ENGINE"]}
+        changed = {"OAUTOM_ENGINE": alive.variables["OAUTOM_ENGINE"]}
     marks = {LOG_MARK: str(folder), "OAUTOM_ENGINE": DEAD_ENGINE, MARK: str(folder)}
     marks |= {"OAUTOM_VECT": "v", "OAUTOM_STEP": "s", "OAUTOM_ATTEMPT": "1"}
     left, other = (
