@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from datetime import datetime, timedelta, tzinfo
@@ -90,12 +91,9 @@ class OAutom:
         self._is_closed = False
         self._stops = 0  # how often `stop` was called
         self._stops_heeded = 0  # and how often by the end of the last `run` that served
-        self._is_open = False  # its log is, and what was found in it can go on
-        self._is_in_block = False
         self._plans = Plans(self._clock, self._lock, self.mode)
         self._settings: _Settings = {"log": None, "executor": "threads", "max_workers": None}
         self._set_up({"log": log, "executor": executor, "max_workers": max_workers})
-        opened(self)
 
     def configure(self, **settings: Unpack[_Settings]) -> None:
         """Change what `OAutom(...)` was told, before the app does anything.
@@ -111,7 +109,7 @@ class OAutom:
         """
         with self._lock:
             self._check_open()
-            if self._is_open:
+            if self._parts.is_open:
                 raise EngineError(
                     "the app has begun to work, and cannot be configured any more; do so before "
                     "its first run(), start(), recover(), subscribe() or prune()"
@@ -138,6 +136,10 @@ class OAutom:
         self._engine.open = weakly(self._open_once)
         Children(scheduler, self._vects)
         self._plans.serve_by(scheduler, self.log, self._vects)
+        # As well when nobody has the app any more.
+        weakref.finalize(scheduler, workers.close).atexit = False
+        self._parts = _Parts(self._flows, self._engine, self._subscriptions, self._given)
+        opened(self, self._parts)
 
     def _open(self) -> None:
         """Open the log, if that was not done yet; under the lock.
@@ -148,7 +150,7 @@ class OAutom:
             LogError: It cannot be opened.
         """
         self._check_open()
-        if self._is_open:
+        if self._parts.is_open:
             return
         try:
             self._given.open()
@@ -157,13 +159,13 @@ class OAutom:
                 raise
             let_go_of_forgotten()
             self._given.open()
-        self._is_open = True
+        self._parts.is_open = True
         self._vects.log_is_open()
         self._plans.log_is_open()
 
     def _open_once(self) -> None:
         """Open the log for what is asked of a Vect."""
-        if not self._is_open:
+        if not self._parts.is_open:
             with self._lock:
                 self._open()
 
@@ -189,10 +191,6 @@ class OAutom:
     def flows(self) -> list[str]:
         """Return the names of the flows, in the order in which they were declared."""
         return list(self._flows)
-
-    def declared(self) -> list[Flow]:
-        """Return the flows themselves."""
-        return list(self._flows.values())
 
     @overload
     def run(self, flow: str | Flow, params: Params = None, *, vect_id: Id = None) -> Vect: ...
@@ -536,20 +534,10 @@ class OAutom:
         self._stops += 1  # for who serves on another thread
         try:
             self._plans.stop()
-            self.end()()
+            self._parts.end()
             closed(self)
         finally:
             self._subscriptions.is_over.set()
-
-    def end(self) -> Callable[[], None]:
-        """Return what ends all that this app has open; it does not keep the app."""
-        parts = self._engine, self._subscriptions, self._given
-        return partial(_end, *parts, is_open=self._is_open)
-
-    def is_idle(self) -> bool:
-        """Whether there is nothing to do, nobody waits for anything, and nobody listens."""
-        is_at_rest = self._engine.is_at_rest() and not self._subscriptions.is_any_open
-        return is_at_rest and not self._is_in_block
 
     def __getstate__(self) -> NoReturn:
         """Refuse to travel to another process.
@@ -565,7 +553,7 @@ class OAutom:
 
     def __enter__(self) -> Self:
         """Return the app."""
-        self._is_in_block = True
+        self._parts.is_in_block = True
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -573,12 +561,38 @@ class OAutom:
         self.close()
 
 
-def _end(
-    engine: ForegroundEngine, subscriptions: Subscriptions, given: Given, *, is_open: bool
-) -> None:
-    """End all that an app has open."""
-    if is_open or not given.is_ours:
-        engine.close()
-    subscriptions.close()
-    if given.is_ours:
-        given.log.close()
+class _Parts:
+    """What an app consists of, without the app: so it can be ended when that is gone.
+
+    Attributes:
+        is_open: Its log is, and what was found in it can go on.
+        is_in_block: It is in its `with` block.
+        flows: Its flows, by name.
+    """
+
+    def __init__(
+        self,
+        flows: Mapping[str, Flow],
+        engine: ForegroundEngine,
+        subscriptions: Subscriptions,
+        log: Given,
+    ) -> None:
+        self.flows = flows
+        self.is_open = False
+        self.is_in_block = False
+        self._engine = engine
+        self._subscriptions = subscriptions
+        self._log = log
+
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do, nobody waits for anything, and nobody listens."""
+        is_at_rest = self._engine.is_at_rest() and not self._subscriptions.is_any_open
+        return is_at_rest and not self.is_in_block
+
+    def end(self) -> None:
+        """End all that is open."""
+        if self.is_open or not self._log.is_ours:
+            self._engine.close()
+        self._subscriptions.close()
+        if self._log.is_ours:
+            self._log.log.close()

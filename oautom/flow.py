@@ -130,12 +130,8 @@ class Flow:
             )
         return self._app
 
-    def leave_app(self) -> None:
-        """Let go of the app."""
-        self._app = None
-
-    def come_back_to(self, app: Registry) -> None:
-        """Belong to the app again that was left."""
+    @app.setter
+    def app(self, app: Registry | None) -> None:
         self._app = app
 
     @property

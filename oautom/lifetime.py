@@ -7,7 +7,7 @@ import gc
 import logging
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from oautom.errors import EngineError, OAutomError, SettingError
@@ -24,18 +24,22 @@ class App(Registry, Protocol):
     def close(self) -> None:
         """End all work."""
 
+
+class Parts(Protocol):
+    """What an app consists of, without the app."""
+
+    flows: Mapping[str, Flow]
+
     def is_idle(self) -> bool:
         """Whether there is nothing to do, nobody waits for anything, and nobody listens."""
 
-    def end(self) -> Callable[[], None]:
-        """Return what ends all that the app has open; it does not keep the app."""
-
-    def declared(self) -> list[Flow]:
-        """Return the flows."""
+    def end(self) -> None:
+        """End all that is open."""
 
 
 _logger = logging.getLogger("oautom.app")
-_open_apps: weakref.WeakSet[App] = weakref.WeakSet()
+# Nothing here keeps an app: by its parts, too, its flows lead to it.
+_open_apps: weakref.WeakKeyDictionary[App, weakref.ref[Parts]] = weakref.WeakKeyDictionary()
 
 
 def check_free(log: object, app: App) -> None:
@@ -48,9 +52,9 @@ def check_free(log: object, app: App) -> None:
         raise SettingError("another open app writes this log; close that one, or use it here")
 
 
-def opened(app: App) -> None:
-    """Have an app closed at the end of the program."""
-    _open_apps.add(app)
+def opened(app: App, parts: Parts) -> None:
+    """Have an app closed at the end of the program, or when nobody has it and its log is wanted."""
+    _open_apps[app] = weakref.ref(parts)
     # The last handler registered is called first: before that of multiprocessing, which waits
     # for the worker processes that ours ends.
     atexit.unregister(_close_all)
@@ -59,7 +63,7 @@ def opened(app: App) -> None:
 
 def closed(app: App) -> None:
     """Take note that an app is closed."""
-    _open_apps.discard(app)
+    _open_apps.pop(app, None)
 
 
 def weakly(method: Callable[[], object]) -> Callable[[], object]:
@@ -81,25 +85,26 @@ def let_go_of_forgotten() -> None:
     let go of it for a moment: if it is gone then, nobody else has had it.
     """
     gc.collect()
-    for reference in [weakref.ref(app) for app in list(_open_apps)]:
+    for reference in _open_apps.keyrefs():
         _let_go_if_forgotten(reference)
 
 
 def _let_go_if_forgotten(reference: weakref.ref[App]) -> None:
     app = reference()
-    if app is None or not app.is_idle():
+    parts = None if app is None else _open_apps[app]()
+    if parts is None or not parts.is_idle():
         return
-    flows, end = app.declared(), app.end()
+    flows = list(parts.flows.values())
     for flow in flows:
-        flow.leave_app()
+        flow.app = None
     del app
     gc.collect()
     app = reference()
     if app is None:
-        end()
-        return
-    for flow in flows:
-        flow.come_back_to(app)
+        parts.end()
+    else:
+        for flow in flows:
+            flow.app = app
 
 
 def _close_all() -> None:

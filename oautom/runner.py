@@ -133,7 +133,7 @@ class Runner:
         self.lingering: dict[tuple[str, str], int] = {}
         self.on_over: Callable[[str, str], None] = _tell_nobody
         self._workers = workers
-        self._ours = [workers]
+        self._ours: list[Workers] = []  # besides these
         # They end as well when nobody has the app any more.
         weakref.finalize(self, _close_all, self._ours).atexit = False
         self._workers_here: Workers | None = None
@@ -587,7 +587,7 @@ class Runner:
                 is_at_it = task.context.has_begun and not task.has_answered
                 if self._log_id is not None and task.is_submitted and is_at_it:
                     _left.setdefault((self._log_id, *task.key[:2]), [])
-        _close_all(self._ours)
+        _close_all([self._workers, *self._ours])
         self._marks.end()
 
     def _tell_left(self, task: _Task) -> None:
