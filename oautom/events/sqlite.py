@@ -152,8 +152,8 @@ class SqliteEventLog(LogFile):
             self._writer.execute("BEGIN IMMEDIATE")  # may it write at all? SQLite tells no sooner
             self._keep_head(self._writer)
             self._writer.execute("ROLLBACK")
+            self._take_back_positions(self._writer)  # what is damaged is met before any write
             self._database.keep_name(self._writer)
-            self._take_back_positions(self._writer)
         check_journal(self._path, journal)
 
     def _take_back_positions(self, connection: sqlite3.Connection) -> None:
