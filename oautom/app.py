@@ -4,31 +4,33 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from datetime import datetime, timedelta, tzinfo
 from functools import partial
-from typing import Any, NoReturn, Self, cast, overload
+from typing import Any, NoReturn, Self, TypedDict, Unpack, cast, overload
 
 from oautom.children import Children
 from oautom.clock import Clock, SystemClock
 from oautom.driver import CALL_SECONDS
-from oautom.engine import OAutomMode, make_engine
+from oautom.engine import ForegroundEngine, OAutomMode, make_engine
 from oautom.errors import (
     DuplicateFlowError,
     EngineError,
     FlowError,
+    LogLockedError,
     SettingError,
     UnknownVectError,
     shown,
 )
 from oautom.events.log import EventLog, PrunedVect, check_instant
-from oautom.events.opening import open_log
+from oautom.events.opening import Given, log_of
 from oautom.events.subscribers.subscription import Subscription, Subscriptions
 from oautom.executions.context import CALLED
 from oautom.executors import ExecutorName, make_workers
 from oautom.flow import Flow, check_name
-from oautom.lifetime import check_free, check_process, closed, opened
+from oautom.lifetime import check_free, check_process, closed, let_go_of_forgotten, opened, weakly
 from oautom.plans import Plan, Plans, schedule_of
 from oautom.pool import Pool
 from oautom.registry import Vects, flow_of
@@ -37,8 +39,16 @@ from oautom.states import VECT_STATES
 from oautom.values import SECONDS_MAX, at_heart, check_max_workers, has_members, one_of
 from oautom.vect import Vect
 
-Given = Mapping[str, Any] | None
+Params = Mapping[str, Any] | None
 Id = str | None
+
+
+class _Settings(TypedDict, total=False):
+    """What may be changed as long as an app does nothing."""
+
+    log: EventLog | str | os.PathLike[str] | None
+    executor: ExecutorName | Executor
+    max_workers: int | None
 
 
 class OAutom:
@@ -74,32 +84,90 @@ class OAutom:
         self._is_made_by_step = CALLED.get() is not None
         if clock is not None and not has_members(clock, "now", "monotonic", "take", "chance"):
             raise SettingError(f"clock must be None or a Clock, not {shown(clock)}")
-        max_workers = check_max_workers(max_workers)
-        self.log: EventLog
-        check_free(log)
-        self.log, self._owns_log = open_log(log)
-        try:
-            workers = make_workers(executor, max_workers, self.log.id)
-        except SettingError:
-            if self._owns_log:
-                self.log.close()
-            raise
+        self._clock = SystemClock() if clock is None else clock
         self._lock = threading.Lock()
         self._flows: dict[str, Flow] = {}
         self.pools: dict[str, tuple[Pool, str]] = {}  # by name, and who has named it first
         self._is_closed = False
         self._stops = 0  # how often `stop` was called
         self._stops_heeded = 0  # and how often by the end of the last `run` that served
+        self._plans = Plans(self._clock, self._lock, self.mode)
+        self._settings: _Settings = {"log": None, "executor": "threads", "max_workers": None}
+        self._set_up({"log": log, "executor": executor, "max_workers": max_workers})
+
+    def configure(self, **settings: Unpack[_Settings]) -> None:
+        """Change what `OAutom(...)` was told, before the app does anything.
+
+        So a module can declare flows, and the program that imports it says where they run.
+
+        Args:
+            settings: `log`, `executor` and `max_workers`, as of `OAutom`; what is not given stays.
+
+        Raises:
+            SettingError: An argument cannot be used; nothing is changed.
+            EngineError: The app has opened its log already, or is closed.
+        """
+        with self._lock:
+            self._check_open()
+            if self._parts.is_open:
+                raise EngineError(
+                    "the app has begun to work, and cannot be configured any more; do so before "
+                    "its first run(), start(), recover(), subscribe() or prune()"
+                )
+            self._set_up(settings)
+
+    def _set_up(self, given: _Settings) -> None:
+        """Make all that runs flows; of the log nothing is opened yet."""
+        settings: _Settings = {**self._settings, **given}
+        max_workers = check_max_workers(settings["max_workers"])
+        if "log" in given:
+            check_free(given["log"], self)
+            self._given = log_of(given["log"])
+        workers = make_workers(settings["executor"], max_workers)
+        self._settings = settings
+        self.log: EventLog = self._given.log
         self._subscriptions = Subscriptions(self.log, self._flows.get)
-        self._clock = SystemClock() if clock is None else clock
         scheduler = Scheduler(self.log, self._clock, workers, self._subscriptions.tell)
         self._engine = make_engine(self.mode, scheduler, self.log)
         self._vects = Vects(self.log, self._engine, self._flows)
         scheduler.roster.recall = self._vects.recalled
-        self._engine.prepare = self._recover_once
+        # What is called there must not keep an app that nobody has any more.
+        self._engine.prepare = weakly(self._recover_once)
+        self._engine.open = weakly(self._open_once)
         Children(scheduler, self._vects)
-        self._plans = Plans(scheduler, self._clock, self.log, self._vects, self._lock, self.mode)
-        opened(self)
+        self._plans.serve_by(scheduler, self.log, self._vects)
+        # As well when nobody has the app any more.
+        weakref.finalize(scheduler, workers.close).atexit = False
+        self._parts = _Parts(self._flows, self._engine, self._subscriptions, self._given)
+        opened(self, self._parts)
+
+    def _open(self) -> None:
+        """Open the log, if that was not done yet; under the lock.
+
+        Raises:
+            EngineError: The app is closed.
+            LogLockedError: Another engine writes the log.
+            LogError: It cannot be opened.
+        """
+        self._check_open()
+        if self._parts.is_open:
+            return
+        try:
+            self._given.open()
+        except LogLockedError as error:
+            if error.pid != os.getpid():
+                raise
+            let_go_of_forgotten()
+            self._given.open()
+        self._parts.is_open = True
+        self._vects.log_is_open()
+        self._plans.log_is_open()
+
+    def _open_once(self) -> None:
+        """Open the log for what is asked of a Vect."""
+        if not self._parts.is_open:
+            with self._lock:
+                self._open()
 
     def add(self, flow: Flow) -> None:
         """Take in a flow; a `Flow` does so when it is made.
@@ -125,13 +193,13 @@ class OAutom:
         return list(self._flows)
 
     @overload
-    def run(self, flow: str | Flow, params: Given = None, *, vect_id: Id = None) -> Vect: ...
+    def run(self, flow: str | Flow, params: Params = None, *, vect_id: Id = None) -> Vect: ...
 
     @overload
     def run(self) -> None: ...
 
     def run(
-        self, flow: str | Flow | None = None, params: Given = None, *, vect_id: Id = None
+        self, flow: str | Flow | None = None, params: Params = None, *, vect_id: Id = None
     ) -> Vect | None:
         """Start a flow, wait for its end, and return its Vect; without a flow, serve.
 
@@ -151,7 +219,7 @@ class OAutom:
             if params is not None or vect_id is not None:
                 raise SettingError("run() with params or a vect_id needs a flow to run")
             with self._lock:
-                self._check_open()
+                self._open()
                 self._vects.recover_once()
             before = self._stops_heeded if self.mode is OAutomMode.foreground else self._stops
             try:
@@ -179,7 +247,7 @@ class OAutom:
     def start(
         self,
         flow: str | Flow,
-        params: Given = None,
+        params: Params = None,
         *,
         vect_id: Id = None,
         timeout: float = CALL_SECONDS,
@@ -218,7 +286,7 @@ class OAutom:
     async def astart(
         self,
         flow: str | Flow,
-        params: Given = None,
+        params: Params = None,
         *,
         vect_id: Id = None,
         timeout: float = CALL_SECONDS,
@@ -231,14 +299,14 @@ class OAutom:
             return start()
         return await asyncio.to_thread(start)
 
-    def _admit(self, flow: str | Flow, params: Given, vect_id: Id) -> Vect:
+    def _admit(self, flow: str | Flow, params: Params, vect_id: Id) -> Vect:
         """Return the Vect of this id, or a new one, which is still to begin."""
         check_process(is_made_by_step=self._is_made_by_step)
         declared = self.flow(flow)
         if vect_id is not None:
             vect_id = check_name("vect", vect_id)
         with self._lock:
-            self._check_open()
+            self._open()
             return self._vects.start(declared, params, vect_id)
 
     def plan(
@@ -251,7 +319,7 @@ class OAutom:
         minutes: float = 0,
         seconds: float = 0,
         timezone: str | tzinfo | None = None,
-        params: Given = None,
+        params: Params = None,
         catch_up: bool = False,
         name: str | None = None,
     ) -> Plan:
@@ -287,6 +355,8 @@ class OAutom:
         schedule = schedule_of(declared.name, cron, timezone, units)
         with self._lock:
             self._check_open()
+            if self._plans.is_served:
+                self._open()
             return self._plans.add(declared, schedule, params, name, catch_up=catch_up)
 
     def flow(self, flow: str | Flow) -> Flow:
@@ -311,12 +381,13 @@ class OAutom:
             EngineError: The app is closed.
         """
         with self._lock:
-            self._check_open()
+            self._open()
             return self._vects.recover()
 
     def _recover_once(self) -> None:
         with self._lock:
             if not self._is_closed:
+                self._open()
                 self._vects.recover_once()
 
     def vects(self, flow: str | Flow | None = None, state: str | None = None) -> list[Vect]:
@@ -378,7 +449,7 @@ class OAutom:
                 raise SettingError(what) from None
         before = check_instant(instant)
         with self._lock:
-            self._check_open()
+            self._open()
         return self._vects.prune(before)
 
     def logs(self) -> list[dict[str, Any]]:
@@ -432,7 +503,7 @@ class OAutom:
         """
         check_process(is_made_by_step=self._is_made_by_step)
         with self._lock:
-            self._check_open()
+            self._open()
             return self._subscriptions.open(function, name, events, after, give_up_after)
 
     def _check_open(self) -> None:
@@ -463,10 +534,7 @@ class OAutom:
         self._stops += 1  # for who serves on another thread
         try:
             self._plans.stop()
-            self._engine.close()
-            self._subscriptions.close()
-            if self._owns_log:
-                self.log.close()
+            self._parts.end()
             closed(self)
         finally:
             self._subscriptions.is_over.set()
@@ -485,8 +553,46 @@ class OAutom:
 
     def __enter__(self) -> Self:
         """Return the app."""
+        self._parts.is_in_block = True
         return self
 
     def __exit__(self, *raised: object) -> None:
         """Close the app."""
         self.close()
+
+
+class _Parts:
+    """What an app consists of, without the app: so it can be ended when that is gone.
+
+    Attributes:
+        is_open: Its log is, and what was found in it can go on.
+        is_in_block: It is in its `with` block.
+        flows: Its flows, by name.
+    """
+
+    def __init__(
+        self,
+        flows: Mapping[str, Flow],
+        engine: ForegroundEngine,
+        subscriptions: Subscriptions,
+        log: Given,
+    ) -> None:
+        self.flows = flows
+        self.is_open = False
+        self.is_in_block = False
+        self._engine = engine
+        self._subscriptions = subscriptions
+        self._log = log
+
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do, nobody waits for anything, and nobody listens."""
+        is_at_rest = self._engine.is_at_rest() and not self._subscriptions.is_any_open
+        return is_at_rest and not self.is_in_block
+
+    def end(self) -> None:
+        """End all that is open."""
+        if self.is_open or not self._log.is_ours:
+            self._engine.close()
+        self._subscriptions.close()
+        if self._log.is_ours:
+            self._log.log.close()

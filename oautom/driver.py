@@ -168,7 +168,7 @@ class Driver(ABC, Generic[T]):
     def _wait_for_answer(self, call: Call, timeout: float, *, may_drive: bool) -> None:
         deadline = monotonic() + timeout  # of the world: the clock of a simulation may stand still
         while not call.is_answered:
-            if may_drive and self._take_wheel():
+            if may_drive and not self._is_closed and self._take_wheel():
                 try:
                     self._do_calls()
                 finally:

@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from functools import partial
 from typing import Any
+from weakref import WeakMethod
 
 from oautom.awaiting import Awaiting
 from oautom.commands import Begin, Cancel, Command, Retry
@@ -65,6 +66,7 @@ class ForegroundEngine:
         self._scheduler = scheduler
         self._log = log
         self._pruning = threading.Lock()
+        self.open: Callable[[], object] = bool  # opens the log, if that was not done yet
         self.prepare: Callable[[], object] = bool  # ends what a dead program has left at work
         self._awaiting = Awaiting(scheduler, self._drive)
         self._waits = scheduler.waits
@@ -161,7 +163,8 @@ class ForegroundEngine:
 
     def listen(self) -> None:
         """Do at once, from now on, what other processes ask for by the log."""
-        self._log.listen(self._hear)
+        hear = WeakMethod(self._hear)  # a log that waits must not keep an engine that nobody has
+        self._log.listen(lambda: (method := hear()) and method())
         self._scheduler.put(Asked())  # something may have been asked while nobody listened
 
     def _hear(self) -> None:
@@ -203,6 +206,7 @@ class ForegroundEngine:
 
     def cancel(self, run: Run, reason: str) -> None:
         """End a run; return when the log has it."""
+        self.open()
         self._scheduler.runner.interrupt(run.id)
         self.obey(run, Cancel(run.id, reason))
 
@@ -214,6 +218,7 @@ class ForegroundEngine:
             EngineError: The engine did not come to it in time, or the app is closed.
             LogError: The engine has stopped.
         """
+        self.open()
         scheduler = self._scheduler
         if isinstance(command, Retry) and not scheduler.is_here:
             self.prepare()
@@ -336,6 +341,11 @@ class ForegroundEngine:
 
     def _drive(self, until: Callable[[], bool], timeout: float | None = None) -> bool:
         return self._scheduler.drive(until, timeout)
+
+    def is_at_rest(self) -> bool:
+        """Whether nobody drives, and there is nothing to do."""
+        scheduler = self._scheduler
+        return not scheduler.is_driven and scheduler.has_nothing_to_do()
 
     def close(self) -> None:
         """End all work, wait until no process of it is left, and end the workers."""

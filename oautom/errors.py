@@ -351,10 +351,14 @@ class LogLockedError(LogError):
         pid: Number of the process that writes it, or None where that could not be found out.
     """
 
-    def __init__(self, path: str, pid: int | None) -> None:
+    def __init__(self, path: str, pid: int | None, *, is_here: bool = False) -> None:
         who = "another process" if pid is None else f"process {pid}"
+        remedy = "wait for its end"
+        if is_here:
+            who += ", by another app or log of this very program"
+            remedy = "close that one"
         super().__init__(
-            f"log '{path}' is being written by {who}, and one at a time may; wait for its end, or "
+            f"log '{path}' is being written by {who}, and one at a time may; {remedy}, or "
             "read meanwhile: SqliteEventLog(path, read_only=True)"
         )
         self.path = path

@@ -97,7 +97,7 @@ class Flow:
                 f"flow '{name}': max_async must be a positive int, not {given}", flow=name
             )
         self.name = name
-        self.app = app
+        self._app: Registry | None = app
         self.max_active_vects = limit
         self.max_async = most_async
         try:
@@ -114,6 +114,25 @@ class Flow:
         self._is_frozen = False
         self._step_functions: list[StepFunction] = []
         app.add(self)
+
+    @property
+    def app(self) -> Registry:
+        """The app that it is registered with.
+
+        Raises:
+            FlowError: Nobody had that any more, and another app of this program has its log now.
+        """
+        if self._app is None:
+            raise FlowError(
+                f"the app of flow '{self.name}' is gone: another one of this program has its log; "
+                "declare the flow with that one",
+                flow=self.name,
+            )
+        return self._app
+
+    @app.setter
+    def app(self, app: Registry | None) -> None:
+        self._app = app
 
     @property
     def graph(self) -> Graph:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import logging
 import sys
 import weakref
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from oautom.errors import EngineError, OAutomError, SettingError
 from oautom.events.log import EventLog
 from oautom.executions.context import CALLED
+from oautom.flow import Flow, Registry
 
 
-class App(Protocol):
+class App(Registry, Protocol):
     """What is asked of an app here."""
 
     log: EventLog
@@ -22,23 +25,36 @@ class App(Protocol):
         """End all work."""
 
 
+class Parts(Protocol):
+    """What an app consists of, without the app."""
+
+    flows: Mapping[str, Flow]
+
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do, nobody waits for anything, and nobody listens."""
+
+    def end(self) -> None:
+        """End all that is open."""
+
+
 _logger = logging.getLogger("oautom.app")
-_open_apps: weakref.WeakSet[App] = weakref.WeakSet()
+# Nothing here keeps an app: by its parts, too, its flows lead to it.
+_open_apps: weakref.WeakKeyDictionary[App, weakref.ref[Parts]] = weakref.WeakKeyDictionary()
 
 
-def check_free(log: object) -> None:
-    """Refuse a log that another open app writes.
+def check_free(log: object, app: App) -> None:
+    """Refuse a log that another open app writes than this one.
 
     Raises:
         SettingError: There is such an app.
     """
-    if any(app.log is log for app in list(_open_apps)):
+    if any(each.log is log and each is not app for each in list(_open_apps)):
         raise SettingError("another open app writes this log; close that one, or use it here")
 
 
-def opened(app: App) -> None:
-    """Have an app closed at the end of the program."""
-    _open_apps.add(app)
+def opened(app: App, parts: Parts) -> None:
+    """Have an app closed at the end of the program, or when nobody has it and its log is wanted."""
+    _open_apps[app] = weakref.ref(parts)
     # The last handler registered is called first: before that of multiprocessing, which waits
     # for the worker processes that ours ends.
     atexit.unregister(_close_all)
@@ -47,7 +63,48 @@ def opened(app: App) -> None:
 
 def closed(app: App) -> None:
     """Take note that an app is closed."""
-    _open_apps.discard(app)
+    _open_apps.pop(app, None)
+
+
+def weakly(method: Callable[[], object]) -> Callable[[], object]:
+    """Return a call of a method that does not keep its object; it does nothing without it."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> object:
+        found = reference()
+        return None if found is None else found()
+
+    return call
+
+
+def let_go_of_forgotten() -> None:
+    """Close the apps that nobody has any more, so that another one can have their log.
+
+    As when a cell of a notebook is run again, which makes its app anew: what is left of the old one
+    is a Vect, and by that its flow, which knows its app. So the flows of one that has nothing to do
+    let go of it for a moment: if it is gone then, nobody else has had it.
+    """
+    gc.collect()
+    for reference in _open_apps.keyrefs():
+        _let_go_if_forgotten(reference)
+
+
+def _let_go_if_forgotten(reference: weakref.ref[App]) -> None:
+    app = reference()
+    parts = None if app is None else _open_apps[app]()
+    if parts is None or not parts.is_idle():
+        return
+    flows = list(parts.flows.values())
+    for flow in flows:
+        flow.app = None
+    del app
+    gc.collect()
+    app = reference()
+    if app is None:
+        parts.end()
+    else:
+        for flow in flows:
+            flow.app = app
 
 
 def _close_all() -> None:

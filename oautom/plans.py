@@ -105,7 +105,9 @@ class Standing:
     """A plan inside the engine, and where it stands.
 
     Attributes:
+        schedule: Its times.
         next: The time that it deals with next.
+        declared: When it was declared.
         is_waiting: That is due, and waits until its flow has room, or the program is mended.
         stuck_at: The time of which it was told that it cannot start at it.
     """
@@ -116,18 +118,24 @@ class Standing:
         flow: Flow,
         schedule: Schedule,
         params: Mapping[str, Any] | None,
-        after: datetime,
+        declared: datetime,
         *,
         catch_up: bool,
     ) -> None:
         self.name = name
         self.flow = flow
         self.params = params
-        self.schedule = schedule
         self.catch_up = catch_up
-        self.next = schedule.next_time(after)
         self.is_waiting = False
         self.stuck_at: datetime | None = None
+        self.declared = declared
+        self._given = schedule
+        self.go_on(declared)
+
+    def go_on(self, after: datetime) -> None:
+        """Stand behind the time that was dealt with last; that is what an interval counts from."""
+        self.schedule = self._given.anchored(after)
+        self.next = self.schedule.next_time(after)
 
     def params_at(self, time: datetime) -> Mapping[str, Any] | None:
         """Return the parameters for a time: it stands where `...` does, by its own clock."""
@@ -208,34 +216,49 @@ class Plans:
     """The plans of an app.
 
     Args:
-        scheduler: Who starts what is due, and has the timers.
         clock: What time it is.
-        log: Where it stands where plans stand.
-        vects: The Vects of the app.
         lock: The lock of the app.
         mode: In the background they are served from the beginning.
+
+    Attributes:
+        is_served: Whether what is due starts.
     """
 
-    def __init__(
-        self,
-        scheduler: Scheduler,
-        clock: Clock,
-        log: EventLog,
-        vects: Vects,
-        lock: threading.Lock,
-        mode: OAutomMode,
-    ) -> None:
-        self._scheduler = scheduler
+    def __init__(self, clock: Clock, lock: threading.Lock, mode: OAutomMode) -> None:
         self._clock = clock
-        self._log = log
-        self._vects = vects
         self._lock = lock
         self._standings: dict[str, Standing] = {}
         self._dealt: dict[str, datetime] = {}  # with what each has dealt, the log may not have yet
         self._mode = mode
-        self._is_served = mode is OAutomMode.background
+        self.is_served = mode is OAutomMode.background
+        self._is_log_open = False
+        self._new: dict[str, Flow] = {}  # flows by plans that the log may not know, until it is
         self._timer = 0.0  # when the next look is, by the monotonic clock
+
+    def serve_by(self, scheduler: Scheduler, log: EventLog, vects: Vects) -> None:
+        """Take note who serves.
+
+        Args:
+            scheduler: Who starts what is due, and has the timers.
+            log: Where it stands where plans stand.
+            vects: The Vects of the app.
+        """
+        self._scheduler = scheduler
+        self._log = log
+        self._vects = vects
         scheduler.on_look = self._look
+
+    def log_is_open(self) -> None:
+        """Have all plans stand where the log says, which is open now; under the lock."""
+        self._is_log_open = True
+        for name, flow in self._new.items():
+            if self._log.planned(name) is None:
+                self._put(flow, PLAN_CREATED, _told(name, self._dealt[name]))
+            else:  # another program has planned it meanwhile
+                del self._dealt[name]
+        self._new.clear()
+        for standing in self._standings.values():
+            self._place(standing)
 
     def now(self) -> datetime:
         """Return what time it is."""
@@ -271,39 +294,54 @@ class Plans:
             )
         flow.validate()
         now = self._clock.now()
-        trial = Standing(name, flow, schedule.anchored(now), params, now, catch_up=catch_up)
-        flow.params.plain(trial.params_at(trial.next) if isinstance(params, Mapping) else params)
-        dealt = self._dealt.get(name) or self._log.planned(name)
-        if dealt is None:
-            dealt = self._dealt[name] = now.replace(microsecond=0)
-            self._put(flow, PLAN_CREATED, _told(name, dealt))
-        if self._is_served:
+        standing = Standing(name, flow, schedule, params, now, catch_up=catch_up)
+        is_given = isinstance(params, Mapping)
+        flow.params.plain(standing.params_at(standing.next) if is_given else params)
+        self._place(standing)
+        if self.is_served:
             self._vects.recover_once(with_children(flow))
-        anchored = schedule.anchored(dealt)
-        standing = Standing(name, flow, anchored, params, dealt, catch_up=catch_up)
         self._standings[name] = standing
-        if self._is_served:
+        if self.is_served:
             standing.pass_over(now)
             self._look_soon()
         return Plan(standing, self)
+
+    def _place(self, standing: Standing) -> None:
+        """Have a plan stand where the log says."""
+        dealt = self._dealt.get(standing.name) or self._planned(standing.name)
+        if dealt is None:
+            dealt = self._dealt[standing.name] = standing.declared.replace(microsecond=0)
+            if self._is_log_open:
+                self._put(standing.flow, PLAN_CREATED, _told(standing.name, dealt))
+            else:
+                self._new[standing.name] = standing.flow
+        standing.go_on(dealt)
+
+    def _planned(self, name: str) -> datetime | None:
+        try:
+            return self._log.planned(name)
+        except LogError:
+            if self._is_log_open:
+                raise
+            return None  # what is wrong with the log is told when it is opened
 
     def remove(self, standing: Standing) -> None:
         """Let go of a plan. Any thread."""
         with self._lock:
             if self._standings.get(standing.name) is standing:
                 del self._standings[standing.name]
-                self._scheduler.is_on_duty = self._is_served and bool(self._standings)
+                self._scheduler.is_on_duty = self.is_served and bool(self._standings)
         self._scheduler.put(Nudge())
 
     @contextmanager
     def served(self) -> Iterator[None]:
         """Serve the plans: in the foreground while the block lasts, in the background for good."""
         with self._lock:
-            was_served = self._is_served
+            was_served = self.is_served
             if not was_served:
                 for standing in self._standings.values():
                     standing.pass_over(self._clock.now())
-            self._is_served = True
+            self.is_served = True
             self._look_soon()
         try:
             yield
@@ -318,14 +356,14 @@ class Plans:
 
     def stop(self) -> None:
         """Serve no more. Any thread."""
-        self._is_served = self._scheduler.is_on_duty = False
+        self.is_served = self._scheduler.is_on_duty = False
 
     # The thread that drives
 
     def _look(self) -> None:
         """Deal with all that is due, in the order of the times."""
         with self._lock:
-            if not self._is_served:
+            if not self.is_served:
                 self._scheduler.is_on_duty = False  # it was stopped while a plan was added
             if not self._scheduler.is_on_duty:
                 return

@@ -39,16 +39,21 @@ class Recalled(Run):
         self._setting = threading.Lock()
         super().__init__(flow, entry.id, is_durable=log.id is not None)
         self._log = log
+        self.is_created = True
+        self.look(entry)
+
+    def look(self, entry: VectEntry) -> None:
+        """Stand as the log has it by now; as long as nobody here drives."""
         self._state: VectState | None = None
         self.shown = entry.state
-        self.is_created = True
         self.is_told = entry.state in VECT_ENDS
         self.is_inherited = not self.is_told
+        self.held_up = None
         if not self.is_told:
             self.held_up = EngineError(
-                f"vect '{entry.id}' of flow '{flow.name}' was left open by an earlier program; "
+                f"vect '{entry.id}' of flow '{entry.flow}' was left open by an earlier program; "
                 "app.recover() has it go on",
-                flow=flow.name,
+                flow=entry.flow,
             )
 
     @property
@@ -93,7 +98,7 @@ class Recalled(Run):
 
 
 class Archive:
-    """The Vects that the log had already when the app was made.
+    """The Vects that the log had already when the app opened it; until then, those that it has.
 
     Args:
         log: The log.
@@ -103,7 +108,7 @@ class Archive:
     def __init__(self, log: EventLog, engine: ForegroundEngine) -> None:
         self._log = log
         self._engine = engine
-        self._last_seq = log.last_seq
+        self._last_seq: int | None = None  # until it is open
         self._entries: dict[str, VectEntry] | None = None
         self._pruned: dict[str, PrunedVect] | None = None
         self._vects: WeakValueDictionary[str, Vect] = WeakValueDictionary()
@@ -113,12 +118,24 @@ class Archive:
         self._told: set[str] = set()  # ids of those of which it was said that they wait
         self.absent: set[str] = set()  # names of the flows that some wait for
 
+    def log_is_open(self) -> None:
+        """Take what the log has by now for what earlier programs have left: it is open."""
+        self._last_seq = self._log.last_seq
+        with self._lock:
+            known = list(self._runs.values())
+        for run in known:  # somebody has them, and the engine that wrote them has gone on
+            if (entry := self.entries().get(run.id)) is not None:
+                run.look(entry)
+
     def entries(self) -> Mapping[str, VectEntry]:
         """Return an entry for each Vect, by its id, oldest first."""
+        last_seq = self._last_seq
+        if last_seq is None:
+            return {entry.id: entry for entry in self._log.vects()}
         entries = self._entries  # one look: another thread may have it read anew
         if entries is None:
-            found = self._log.vects() if self._last_seq else []
-            entries = self._entries = {e.id: e for e in found if e.first_seq <= self._last_seq}
+            found = self._log.vects() if last_seq else []
+            entries = self._entries = {e.id: e for e in found if e.first_seq <= last_seq}
         return entries
 
     def vect(self, entry: VectEntry, flow: Flow) -> Vect:
@@ -133,7 +150,10 @@ class Archive:
     def run(self, entry: VectEntry, flow: Flow) -> Recalled:
         """Return the run of an entry; the same one as long as anybody has it."""
         with self._lock:
-            return self._runs.setdefault(entry.id, Recalled(flow, entry, self._log))
+            run = self._runs.setdefault(entry.id, Recalled(flow, entry, self._log))
+            if self._last_seq is None:
+                run.look(entry)
+            return run
 
     def resume(self, flows: Mapping[str, Flow], known: Container[str]) -> list[Vect]:
         """Have the open Vects go on whose flow is as it was, and return them.
@@ -187,7 +207,9 @@ class Archive:
         """Return the Vects whose events are gone, by their ids."""
         pruned = self._pruned
         if pruned is None:
-            pruned = self._pruned = {vect.id: vect for vect in self._log.pruned()}
+            pruned = {vect.id: vect for vect in self._log.pruned()}
+            if self._last_seq is not None:
+                self._pruned = pruned
         return pruned
 
     def read_anew(self) -> None:
@@ -198,23 +220,22 @@ class Archive:
         """End the processes of a dead program: no step may run twice at once."""
         if self._log.id is None:
             return
-        for pid in end_leftovers(self._log.id, self._has_answered):
+        for pid in end_leftovers(self._log.id, self._is_open):
             _logger.warning("process %d, left by a dead program, was ended", pid)
 
-    def _has_answered(self, environment: Mapping[str, str]) -> bool:
-        """Whether the attempt that a process belongs to has ended by itself.
+    def _is_open(self, vect: str, step: str | None, attempt: str | None) -> bool:
+        """Whether an attempt has not ended by itself: it runs, or was cancelled or abandoned.
 
-        Then it was left behind on purpose; not so one that was cancelled, or abandoned.
+        What one has left behind that has, it has left on purpose; so it is with one of a Vect that
+        the log does not have (any more).
         """
-        vect, step = environment.get("OAUTOM_VECT"), environment.get("OAUTOM_STEP")
-        attempt = environment.get("OAUTOM_ATTEMPT")
-        return vect is not None and any(
-            event.step == step
-            and str(event.attempt) == attempt
-            and is_answer(event)
-            and "abandoned" not in event.data
-            for event in self._log.read(vect=vect)
-        )
+        is_known = False
+        for event in self._log.read(vect=vect):
+            is_known = True
+            is_its = event.step == step and str(event.attempt) == attempt
+            if is_its and is_answer(event) and "abandoned" not in event.data:
+                return False
+        return is_known
 
 
 def _refusal(flow: Flow) -> FlowError | None:

@@ -50,6 +50,10 @@ class Vects:
         self._is_recovered = False
         self._ready: dict[str, Flow] = {}  # those of which the Vects go on that are left
 
+    def log_is_open(self) -> None:
+        """Take what the log has by now for what earlier programs have left; it is open."""
+        self._archive.log_is_open()
+
     def __len__(self) -> int:
         """Return how many move, or have moved, in this app."""
         return len(self._moving)

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal, cast
 
 from oautom.annotations import UNKNOWN
@@ -29,6 +30,7 @@ from oautom.executions.work import Outcome, Work, unpack
 from oautom.executors.base import GRACE_PERIOD as COROUTINE_GRACE_PERIOD
 from oautom.executors.base import Workers
 from oautom.executors.inline import InlineWorkers
+from oautom.executors.leftovers import Marks
 from oautom.executors.threads import ThreadWorkers
 from oautom.keeping import kept
 from oautom.messages import Answer, GraceOver, Key, Loan, Over, Poll, TimeUp
@@ -131,15 +133,25 @@ class Runner:
         self.lingering: dict[tuple[str, str], int] = {}
         self.on_over: Callable[[str, str], None] = _tell_nobody
         self._workers = workers
+        self._ours: list[Workers] = []  # besides these
+        # They end as well when nobody has the app any more.
+        weakref.finalize(self, _close_all, self._ours).atexit = False
         self._workers_here: Workers | None = None
         self._clock = clock
         self._timers = timers
         self._put = put
         self._log = log
-        self._log_id = log.id
         self._is_closed = False
         self._tasks: dict[Key, _Task] = {}
         self._ending: dict[str, int] = {}  # per Vect: killed attempts whose end is promised
+
+    @cached_property
+    def _log_id(self) -> str | None:
+        return self._log.id  # known when the log is open
+
+    @cached_property
+    def _marks(self) -> Marks:
+        return Marks(self._log_id)
 
     @property
     def has_room(self) -> bool:
@@ -382,6 +394,7 @@ class Runner:
             return self._workers
         if self._workers_here is None:
             self._workers_here = ThreadWorkers(self._workers.slots)
+            self._ours.append(self._workers_here)
         return self._workers_here
 
     def _loop_workers(self) -> Workers:
@@ -390,6 +403,7 @@ class Runner:
             from oautom.executors.loop import LoopWorkers  # noqa: PLC0415
 
             self._loop = cast("Workers", LoopWorkers())  # it takes `Work`, which can be awaited
+            self._ours.append(self._loop)
         return self._loop
 
     def _answered(self, task: _Task, answer: object, failure: BaseException | None) -> None:
@@ -573,10 +587,8 @@ class Runner:
                 is_at_it = task.context.has_begun and not task.has_answered
                 if self._log_id is not None and task.is_submitted and is_at_it:
                     _left.setdefault((self._log_id, *task.key[:2]), [])
-        self._workers.close()
-        for workers in (self._workers_here, self._loop):
-            if workers is not None:
-                workers.close()
+        _close_all([self._workers, *self._ours])
+        self._marks.end()
 
     def _tell_left(self, task: _Task) -> None:
         """Tell the apps of this program that a function has ended that outlived this one."""
@@ -596,9 +608,14 @@ class Runner:
             partial(_inputs, run, step),
             run.buffers,
             execution.log_limit_bytes,
-            self._log_id,
+            self._marks.variables,
             None if step.parent is None else partial(run.item, step),
         )
+
+
+def _close_all(ours: Iterable[Workers]) -> None:
+    for workers in ours:
+        workers.close()
 
 
 def _inputs(run: Run, step: StepState) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Final, Literal
 
 from oautom.errors import LogCorruptError, LogError, LogVersionError, SettingError, shown
+from oautom.events.filelock import connected, disconnected
 
 BUSY_SECONDS = 5.0
 """How long a write waits for one of another process: these are short. Tests make it shorter."""
@@ -129,10 +130,7 @@ class Database:
         with self.told("opened"):
             if not read_only and _is_half_made(path):
                 _connect(path, "rw").close()  # SQLite takes back what is not sure
-            size = 0 if _is_half_made(path) else _size(path)
-            if 0 < size < _SIZE_MIN:  # SQLite would take it for an empty one, and write over it
-                raise LogCorruptError(str(path), "file is not a database")
-            version = _version(path) if size else 0
+            version = _version(path)
         if read_only and version == 0:
             raise LogError(f"log '{path}' has not been made yet; open it for writing first")
         if version > len(MIGRATIONS) or (read_only and version < len(MIGRATIONS)):
@@ -143,6 +141,7 @@ class Database:
             self.stat = path.stat()
             with self.reading() as connection:
                 self._check_schema(connection)
+                self._check_name(connection)
 
     @contextmanager
     def told(self, doing: str) -> Iterator[None]:
@@ -208,12 +207,96 @@ class Database:
             connection.execute("BEGIN")
             yield connection
 
+    def _check_name(self, connection: sqlite3.Connection) -> None:
+        """Refuse a file that is open under another name (a hard link), or was when its writer died.
+
+        What is written goes to a file beside that name first: under this one it would be missing,
+        and be lost when this one is written.
+
+        Raises:
+            LogError: That is so.
+        """
+        name = _name_kept(connection)
+        if name is None or name == str(self.path) or not self._has_name(name):
+            return
+        beside, beside_other = _wal_of(self.path), _wal_of(Path(name))
+        if beside_other.exists() and not (beside.exists() and beside.samefile(beside_other)):
+            raise LogError(
+                f"log '{self.path}' cannot be opened: it is called '{name}' as well, under which "
+                "it is open or was left by a program that died, so that its newest events stand in "
+                f"'{beside_other}'; open it under that name"
+            )
+
+    def _has_name(self, name: str) -> bool:
+        try:
+            return os.path.samestat(os.stat(name), self.stat)
+        except (OSError, ValueError):
+            return False
+
+    def keep_name(self, connection: sqlite3.Connection) -> None:
+        """Have the file itself say under which name it is open, before anything stands beside it.
+
+        Written when it is another one than last time only.
+        """
+        if _name_kept(connection) != str(self.path):
+            sql = "INSERT OR REPLACE INTO meta VALUES ('name', ?)"
+            connection.execute(sql, (os.fsencode(self.path),))
+            checkpoint(connection)
+
     def _check_schema(self, connection: sqlite3.Connection) -> None:
         """Hold the tables against those that are wanted: a bit may have flipped there as well."""
         found = dict(connection.execute(_SCHEMA).fetchall())
         for name, sql in _wanted_schema().items():
             if found.get(name) != sql:
                 raise LogCorruptError(str(self.path), f"its table or index '{name}' is not as made")
+
+
+class UnopenedDatabase(Database):
+    """The file of a log that nobody has opened yet: it is read as it is each time, if it is there.
+
+    Args:
+        path: The file.
+        found: Called with the id of the log, before it is read.
+    """
+
+    def __init__(self, path: Path, found: Callable[[str], object]) -> None:
+        self.path = path
+        self._found = found
+
+    @property
+    def is_made(self) -> bool:
+        """Whether there is a log in the file."""
+        with self.told("opened"):
+            return _version(self.path) > 0
+
+    @contextmanager
+    def reading(self, doing: str = "read") -> Iterator[sqlite3.Connection]:
+        """Give a connection to the file; to a log without events if there is none."""
+        if self.is_made:
+            with Database(self.path, read_only=True).reading(doing) as connection:
+                self._found(id_of(connection, self.path))
+                yield connection
+            return
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+            _run_migrations(connection, 0)
+            self._found(id_of(connection, self.path))
+            yield connection
+
+    def writing(self, synchronous: str = "FULL") -> sqlite3.Connection:
+        """Return a new connection that writes, to a file that is there; as `Database.writing`."""
+        return Database(self.path, read_only=True).writing(synchronous)
+
+
+def id_of(connection: sqlite3.Connection, path: Path) -> str:
+    """Return what tells a log from all others.
+
+    Raises:
+        LogCorruptError: It has lost that.
+    """
+    row = connection.execute("SELECT value FROM meta WHERE name = 'id'").fetchone()
+    if row is None:
+        raise LogCorruptError(str(path), "it has no id")
+    return str(row[0])
 
 
 _SCHEMA: Final = "SELECT name, type || ' ' || tbl_name || ' ' || sql FROM sqlite_schema"
@@ -271,6 +354,23 @@ def real_path(path: object) -> Path:
     return real
 
 
+def check_beside(path: Path) -> None:
+    """Refuse to write a log if a link stands where a file of it belongs.
+
+    SQLite follows none of these (O_NOFOLLOW), but cannot say what is wrong.
+
+    Raises:
+        LogError: That is so.
+    """
+    for ending in ("-journal", "-wal", "-shm"):
+        file = path.with_name(path.name + ending)
+        if file.is_symlink():
+            raise LogError(
+                f"log '{path}' cannot be opened: '{file}' belongs to it, and is a symbolic link to "
+                "another file; remove that link"
+            )
+
+
 def check_journal(path: Path, journal: str) -> None:
     """Refuse to write a log where SQLite has no write-ahead log.
 
@@ -294,20 +394,45 @@ def _is_half_made(path: Path) -> bool:
     Whoever makes a log and dies before that leaves a journal beside it. As long as there is one,
     the file can be opened for writing only. Later changes need none: they go to the other journal.
     """
-    if not 0 < _size(path) <= _PAGE_BYTES_MAX:
+    file = path.with_name(f"{path.name}-journal")
+    if not 0 < _size(path) <= _PAGE_BYTES_MAX or file.is_symlink():
         return False
     try:
-        with open(f"{path}-journal", "rb") as journal:
+        with file.open("rb") as journal:
             return journal.read(len(_JOURNAL_MAGIC)) == _JOURNAL_MAGIC
     except FileNotFoundError:
         return False
 
 
+class _Connection(sqlite3.Connection):
+    """A connection that is counted while it is open."""
+
+    file_id: tuple[int, int] | None = None
+
+    def close(self) -> None:
+        super().close()
+        if self.file_id is not None:
+            file_id, self.file_id = self.file_id, None
+            disconnected(file_id)
+
+
 def _connect(path: Path, mode: Literal["ro", "rw", "rwc", "ro&immutable=1"]) -> sqlite3.Connection:
     uri = f"{path.as_uri()}?mode={mode}"
-    connection = sqlite3.connect(
-        uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
+    file_id = connected(path)
+    try:
+        connection = sqlite3.connect(
+            uri,
+            uri=True,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=_Connection,
+        )
+    except BaseException:
+        if file_id is not None:
+            disconnected(file_id)
+        raise
+    connection.file_id = file_id
     try:
         connection.execute("PRAGMA cell_size_check=ON")
         connection.execute("PRAGMA trusted_schema=OFF")
@@ -335,11 +460,27 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
 
 def _is_in_use(path: Path) -> bool:
     """Whether a process has the file open, or has died while it had."""
-    return path.with_name(f"{path.name}-wal").exists()
+    return _wal_of(path).exists()
+
+
+def _wal_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def _name_kept(connection: sqlite3.Connection) -> str | None:
+    row = connection.execute("SELECT value FROM meta WHERE name = 'name'").fetchone()
+    return os.fsdecode(row[0]) if row is not None and isinstance(row[0], bytes) else None
 
 
 def _version(path: Path) -> int:
-    """Return the version of a file that is there, without changing it."""
+    """Return the version of a file, without changing it; 0 if there is none."""
+    size = 0 if _is_half_made(path) else _size(path)
+    if 0 < size < _SIZE_MIN:  # SQLite would take it for an empty one, and write over it
+        raise LogCorruptError(str(path), "file is not a database")
+    return _version_of_made(path) if size else 0
+
+
+def _version_of_made(path: Path) -> int:
     is_in_use = _is_in_use(path)
     with closing(_connect(path, "ro" if is_in_use else "ro&immutable=1")) as connection:
         ((application_id,),) = connection.execute("PRAGMA application_id").fetchall()

@@ -132,6 +132,11 @@ def from_line(line: str | bytes) -> Event:
         raise LogError(f"this line is no event: {error}: {line[:200]!r}") from error
 
 
+def for_owner(path: str, flags: int) -> int:
+    """Open a file that is for its owner only if it is new; an `opener` of `open`."""
+    return os.open(path, flags, 0o600)
+
+
 def write_jsonl(events: Iterable[Event], path: str | os.PathLike[str]) -> None:
     """Write events to a file, a line each; all of them, or the file is left as it was.
 
@@ -140,7 +145,7 @@ def write_jsonl(events: Iterable[Event], path: str | os.PathLike[str]) -> None:
         OSError: The file cannot be written.
     """
     lines = "".join(f"{to_line(event)}\n" for event in events)
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
+    with open(path, "w", encoding="utf-8", newline="\n", opener=for_owner) as file:
         file.write(lines)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
-from typing import Final
+from collections.abc import Callable
+from functools import partial
+from typing import Final, NamedTuple
 
-from oautom.errors import LogLockedError, SettingError, shown
+from oautom.errors import LogError, SettingError, shown
 from oautom.events.log import EventLog, MemoryEventLog
 from oautom.values import has_members, one_of, plain_count
 
@@ -17,30 +18,53 @@ IN_MEMORY: Final = ":memory:"
 """The path that means a log in memory, as it does to SQLite."""
 
 
-def open_log(log: EventLog | str | os.PathLike[str] | None) -> tuple[EventLog, bool]:
-    """Return the log that an app is given, and whether it is the app's to close.
+class Given(NamedTuple):
+    """The log that an app is given.
+
+    Attributes:
+        log: The log.
+        is_ours: It is the app's to close.
+        open: Opens it, before it is written for the first time.
+    """
+
+    log: EventLog
+    is_ours: bool
+    open: Callable[[], object]
+
+
+def log_of(log: EventLog | str | os.PathLike[str] | None) -> Given:
+    """Return the log that an app is given; a file is not opened by that.
 
     Args:
         log: None or `':memory:'` for memory, the path of a file, or a log.
 
     Raises:
         SettingError: It is none of these.
-        LogError: The file cannot be opened.
+        LogError: There can be no file of this path.
     """
     if log is None or one_of(log, (IN_MEMORY,)):
-        return MemoryEventLog(), True
+        return Given(MemoryEventLog(), True, bool)
     if isinstance(log, str | os.PathLike):
         # sqlite3 takes some milliseconds to import, and not every program has a durable log
-        from oautom.events.sqlite import SqliteEventLog  # noqa: PLC0415
+        from oautom.events.sqlite import LateLog  # noqa: PLC0415
 
-        try:
-            return SqliteEventLog(log), True
-        except LogLockedError as error:
-            if not _is_parent(error.pid):
-                raise
-            return SqliteEventLog(log, read_only=True), True
+        late = LateLog(log)
+        return Given(late, True, late.open)
     _check_is_log(log)
-    return log, False
+    return Given(log, False, partial(_check_is_written, log))
+
+
+def _check_is_written(log: EventLog) -> None:
+    """Refuse a log that takes no events.
+
+    Raises:
+        LogError: It is open for reading only.
+    """
+    if getattr(log, "is_read_only", False):
+        raise LogError(
+            f"{log!r} is open for reading only, and whoever runs flows writes to their log; give "
+            "the app its path, or have the engine do it that runs them: log.ask(...)"
+        )
 
 
 def _check_is_log(log: object) -> None:
@@ -64,27 +88,3 @@ def _check_is_log(log: object) -> None:
                 f"{name} of the log {shown(log)} must be the number of an event, from 0, not "
                 f"{shown(number)}"
             )
-
-
-def _is_parent(pid: int | None) -> bool:
-    """Whether this is a worker process of that one.
-
-    To find the functions of steps it imports the module that declares them, with the app: it must
-    not fail there, though it cannot run anything.
-    """
-    process = sys.modules.get("multiprocessing.process")
-    if process is None:
-        return False
-    if getattr(process.current_process(), "_inheriting", False):  # it imports the main module
-        return pid in (os.getppid(), _parent_of(os.getppid()))  # a fork server may be in between
-    parent = process.parent_process()
-    return parent is not None and parent.pid == pid
-
-
-def _parent_of(pid: int) -> int | None:
-    """Return the number of the process that has started another one, if that can be known."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return int(file.read().rpartition(")")[2].split()[1])
-    except OSError:
-        return None

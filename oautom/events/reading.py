@@ -16,7 +16,7 @@ from oautom.errors import (
     ValueTooLargeError,
     shown,
 )
-from oautom.events.database import Database, real_path
+from oautom.events.database import Database, id_of, real_path
 from oautom.events.event import Event
 from oautom.events.jsonl import write_jsonl
 from oautom.events.log import GivenUp, PrunedVect, VectEntry, newest_of
@@ -40,12 +40,12 @@ class LogFile:
         """Open the file, making or migrating it first, and return where the log ends."""
         self._database = Database(self._path, read_only=read_only)
         with self._database.reading("opened") as connection:
-            row = connection.execute("SELECT value FROM meta WHERE name = 'id'").fetchone()
-            if row is None:
-                raise LogCorruptError(str(self._path), "it has no id")
-            self._id = str(row[0])
-            self._rows_of = Rows(str(self._path), self._id)
+            self._found(id_of(connection, self._path))
             return self._rows_of.check_newest(connection)
+
+    def _found(self, id: str) -> None:  # noqa: A002 - the public word
+        self._id = id
+        self._rows_of = Rows(str(self._path), id)
 
     @property
     def path(self) -> Path:
@@ -127,6 +127,9 @@ class LogFile:
         with self._database.reading() as connection:
             sql = "SELECT seq FROM positions WHERE name = ?"
             row = connection.execute(sql, (name,)).fetchone()
+        if row is not None and not isinstance(row[0], int):
+            what = f"the position of subscription {shown(name)} is {shown(row[0])}, no number"
+            raise LogCorruptError(str(self._path), what)
         return None if row is None else int(row[0])
 
     def given_up(self, name: str) -> list[GivenUp]:

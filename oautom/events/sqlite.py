@@ -11,6 +11,7 @@ import logging
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable, Collection, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
@@ -25,7 +26,15 @@ from oautom.errors import (
     ValueTooLargeError,
     shown,
 )
-from oautom.events.database import FAULTS, check_journal, checkpoint, is_busy
+from oautom.events.database import (
+    FAULTS,
+    Database,
+    UnopenedDatabase,
+    check_beside,
+    check_journal,
+    checkpoint,
+    is_busy,
+)
 from oautom.events.event import Event
 from oautom.events.filelock import FileLock
 from oautom.events.log import (
@@ -46,7 +55,6 @@ Synchronous = Literal["FULL", "NORMAL"]
 
 _LEVELS: Final = ("FULL", "NORMAL")
 _PAGES_GIVEN_BACK: Final = 1000  # at once; the engine may commit in between
-_MODE_OF_NEW: Final = 0o644
 _KEEP: Final = "INSERT OR REPLACE INTO positions VALUES (?, ?)"
 _KEEP_MAX: Final = (
     "INSERT INTO positions VALUES (?, ?) "
@@ -110,32 +118,59 @@ class SqliteEventLog(LogFile):
         self._side_writer: sqlite3.Connection | None = None
         self._wakeup: Wakeup | None = None
         self._file_lock: FileLock | None = None
-        if read_only:
+        # What is open to write; closed as well when nobody has the log any more.
+        self._opened: list[sqlite3.Connection | Wakeup] = []
+        self._synchronous = cast("Synchronous", level)
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._is_read_only:
             self._refusal = f"log '{self._path}' is open for reading only; open it without that"
             self._open(read_only=True)
-            return
-        self._file_lock = FileLock(self._path, self._mode())
+        else:
+            self._begin_to_write()
+
+    def _begin_to_write(self) -> None:
+        check_beside(self._path)
+        file_lock = FileLock(self._path)
+        self._file_lock = file_lock
+        self._end = weakref.finalize(self, _drop, file_lock, self._opened, self._pid)
         try:
-            self._open_to_write(cast("Synchronous", level))
+            self._open_to_write()
         except BaseException:
             self._let_go()
             raise
 
-    def _mode(self) -> int:
-        """Return the permissions that all files of the log shall have."""
-        return self._path.stat().st_mode & 0o777 if self._path.exists() else _MODE_OF_NEW
-
-    def _open_to_write(self, synchronous: Synchronous) -> None:
+    def _open_to_write(self) -> None:
         self._last_seq, self._crc = self._open(read_only=False)
         self._committed_seq, self._committed_crc = self._last_seq, self._crc
         with self._database.told("opened"):
-            self._writer = self._database.writing(synchronous)
+            self._writer = self._database.writing(self._synchronous)
+            self._opened.append(self._writer)
             self._writer.execute("PRAGMA temp_store=MEMORY")
             ((journal,),) = self._writer.execute("PRAGMA journal_mode=WAL").fetchall()
             self._writer.execute("BEGIN IMMEDIATE")  # may it write at all? SQLite tells no sooner
             self._keep_head(self._writer)
             self._writer.execute("ROLLBACK")
+            self._take_back_positions(self._writer)  # what is damaged is met before any write
+            self._database.keep_name(self._writer)
         check_journal(self._path, journal)
+
+    def _take_back_positions(self, connection: sqlite3.Connection) -> None:
+        """Have no subscriber stand beyond the end: what comes there would never be delivered."""
+        sql = "SELECT name, seq FROM positions WHERE seq > ?"  # a text is more than any number
+        for name, seq in connection.execute(sql, (self._last_seq,)).fetchall():
+            _logger.warning(
+                "subscription %r has been at event %s, but log '%s' ends with event %d: it goes on "
+                "from there; is the log an older copy?",
+                *(name, shown(seq), self._path, self._last_seq),
+            )
+            connection.execute(_KEEP, (name, self._last_seq))
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether it takes no events."""
+        return self._is_read_only
 
     @property
     def last_seq(self) -> int:
@@ -357,8 +392,10 @@ class SqliteEventLog(LogFile):
         self._check_writes()
         if self._wakeup is not None:
             self._wakeup.close()
+        is_asked = weakref.WeakMethod(self._is_asked)  # its thread must not keep the log
         with self._database.told("opened"):
-            self._wakeup = Wakeup(self._path, wake, self._is_asked)
+            self._wakeup = Wakeup(self._path, wake, lambda: bool((ask := is_asked()) and ask()))
+        self._opened.append(self._wakeup)
 
     # Any thread
 
@@ -415,6 +452,7 @@ class SqliteEventLog(LogFile):
                 return
             if self._side_writer is None:
                 self._side_writer = self._database.writing("NORMAL")
+                self._opened.append(self._side_writer)
             self._side_writer.execute(sql, values)
 
     def prune(self, older_than: datetime, *, keep: Collection[str] = ()) -> list[PrunedVect]:
@@ -486,15 +524,67 @@ class SqliteEventLog(LogFile):
 
     def _let_go(self) -> None:
         """Close what is open."""
-        if self._wakeup is not None:
-            self._wakeup.close()
-        for connection in (self._side_writer, self._writer):
-            if connection is not None:
-                connection.close()
-        if self._file_lock is not None:
-            self._file_lock.release()
+        if self._file_lock is None:
+            return
+        self._end.detach()
+        for each in reversed(self._opened):
+            each.close()
+        self._opened.clear()
+        self._file_lock.release()
 
     def __repr__(self) -> str:
         """Return its path."""
         kind = " (read only)" if self._is_read_only else ""
         return f"<SqliteEventLog '{self._path}'{kind}>"
+
+
+class LateLog(SqliteEventLog):
+    """A log that an app opens when it needs it: until then nothing is made, opened or locked.
+
+    It can be read before: as it is each time, and without events where there is no file yet.
+    """
+
+    _is_open = False
+    _database: Database
+
+    def _begin(self) -> None:
+        self._is_read_only = True
+        self._refusal = f"log '{self._path}' is not open yet; its app opens it when it runs a flow"
+        self._database = UnopenedDatabase(self._path, self._found)
+
+    def open(self) -> None:
+        """Open it for writing; errors as of `SqliteEventLog`. May be called again."""
+        if self._is_open:
+            return
+        unopened = self._database
+        try:
+            self._begin_to_write()
+        except BaseException:
+            self._database = unopened
+            raise
+        self._is_read_only, self._refusal, self._is_open = False, None, True
+
+    @property
+    def id(self) -> str:
+        """What tells it from all other logs.
+
+        Raises:
+            LogError: It has not been made yet.
+        """
+        if not self._is_open:
+            with self._database.reading():
+                if not cast("UnopenedDatabase", self._database).is_made:
+                    raise LogError(
+                        f"log '{self._path}' has not been made yet, so it has no id; its app makes "
+                        "it when it runs a flow"
+                    )
+        return self._id
+
+
+def _drop(file_lock: FileLock, opened: Sequence[sqlite3.Connection | Wakeup], pid: int) -> None:
+    """Close what a log has open that nobody has any more. Wherever objects are collected."""
+    if os.getpid() == pid:  # in a fork all is the parent's
+        for each in reversed(opened):
+            with suppress(sqlite3.Error):  # what was committed is safe all the same
+                each.let_go() if isinstance(each, Wakeup) else each.close()
+        file_lock.release_soon()

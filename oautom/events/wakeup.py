@@ -60,6 +60,7 @@ class Wakeup:
                     self._wake()
             except Exception:  # as where there is no room for one thread more
                 _logger.exception("the engine is not woken; it is tried again")
+        self._socket.close()
 
     def _wait(self) -> bool | None:
         """Wait until something was sent; False if nothing was for a while, None at the end."""
@@ -86,6 +87,11 @@ class Wakeup:
         self.rouse()
         with self._waiting:
             self._socket.close()
+
+    def let_go(self) -> None:
+        """Have the thread end, and wait for nothing. Wherever objects are collected."""
+        self._is_closed = True
+        self.rouse()
 
     def forget(self) -> None:
         """Let go of the name in a forked process: it is to be free when its owner ends."""

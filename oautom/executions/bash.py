@@ -17,7 +17,7 @@ from oautom.executions.context import Context, LogBuffer
 from oautom.executions.process import ProcessGroup
 from oautom.executions.work import FactError, Skip, StepError
 from oautom.executors.group import signal_name
-from oautom.executors.leftovers import marks
+from oautom.executors.leftovers import environment
 from oautom.references import Reference
 from oautom.values import at_heart, from_json, one_of, plain_count, plain_seconds, to_json
 
@@ -41,8 +41,8 @@ class BashExecution(Execution):
     and, after `grace_period`, SIGKILL. When the command has ended, whatever it left in the
     background is ended as well. Standard input is empty. Beside `env`, the command finds
     `OAUTOM_FLOW`, `OAUTOM_VECT`, `OAUTOM_STEP` and `OAUTOM_ATTEMPT` in its environment, and with a
-    durable log `OAUTOM_LOG` and `OAUTOM_ENGINE`: by these a recovery finds and ends what a dead
-    program has left.
+    durable log `OAUTOM_LOG` and `OAUTOM_ENGINE` (and `OAUTOM_OUTER`, where the program itself is
+    run by a step): by these a recovery finds and ends what a dead program has left.
 
     Args:
         name: Name of the step, unique in its flow.
@@ -189,7 +189,7 @@ class BashExecution(Execution):
 
         group = ProcessGroup(
             ["bash", "-c", self.command],
-            env=os.environ | self._env(context) | self._place(context),
+            env=environment({**self._env(context), **context.environment, **context.marks}),
             cwd=self.cwd,
             grace_period=self.grace_period,
             on_output=on_output,
@@ -233,11 +233,6 @@ class BashExecution(Execution):
             "its env is larger than the system allows; have a step write the value to a file, "
             "and give the command its path"
         )
-
-    @staticmethod
-    def _place(context: Context) -> dict[str, str]:
-        place = context.environment
-        return place if context.log_id is None else place | marks(context.log_id)
 
     def _read_output(self, stdout: LogBuffer) -> Any:
         text = stdout.text()

@@ -8,13 +8,16 @@ from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 from oautom.errors import SettingError, UnknownInputError, shown
+from oautom.executors.leftovers import LOG_MARK
 from oautom.texts import shortened, traceback_of
 
 _CONTINUATION_BYTES_MAX = 3  # that follow the first byte of a character of UTF-8
 
+_NO_MARKS: Mapping[str, str] = MappingProxyType({})
 _logger = logging.getLogger("oautom.steps")
 # Guards the lazy parts of all contexts. Reentrant: a handler of Ctrl-C may come in between.
 _lock = threading.RLock()
@@ -95,6 +98,7 @@ class Context:
         params: The parameters of the Vect, read-only.
         output: In `check`: what `run` has returned. None in `run`.
         log_id: The identity of the log if that is durable, else None.
+        marks: The variables by which a recovery finds the processes that do the work.
         home: The `Waits` of the engine that has the step called; None in another process.
         has_begun: The code of the step has been called, in this process.
     """
@@ -109,10 +113,11 @@ class Context:
         inputs: Callable[[], dict[str, Any]] = dict,
         buffers: MutableMapping[str, LogBuffer] | None = None,
         log_limit_bytes: int = 2**20,
-        log_id: str | None = None,
+        marks: Mapping[str, str] = _NO_MARKS,
         item: Callable[[], Any] | None = None,
     ) -> None:
-        self.log_id = log_id
+        self.marks = marks
+        self.log_id = marks.get(LOG_MARK)
         self.home: Any = None
         self.flow = flow
         self.vect_id = vect_id
@@ -271,7 +276,7 @@ class Context:
     def __reduce__(self) -> tuple[object, ...]:
         """Travel to another process: by value, and there nobody can cancel it any more."""
         place = (self.flow, self.vect_id, self.step, self.attempt, dict(self.params))
-        told = (self._log_limit_bytes, self.log_id, self.output, self.item)
+        told = (self._log_limit_bytes, dict(self.marks), self.output, self.item)
         return _revive, (place, dict(self.inputs), *told)
 
 
@@ -284,10 +289,10 @@ def _revive(
     place: tuple[str, str, str, int, Mapping[str, Any]],
     inputs: dict[str, Any],
     log_limit_bytes: int,
-    log_id: str | None,
+    marks: Mapping[str, str],
     output: Any,
     item: Any,
 ) -> Context:
-    context = Context(*place, lambda: inputs, None, log_limit_bytes, log_id, lambda: item)
+    context = Context(*place, lambda: inputs, None, log_limit_bytes, marks, lambda: item)
     context.output = output
     return context

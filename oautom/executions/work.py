@@ -220,6 +220,11 @@ class Work:
         context = self.context
         return f"vect '{context.vect_id}', step '{context.step}', attempt {context.attempt}"
 
+    @property
+    def marks(self) -> Mapping[str, str]:
+        """The variables by which a recovery finds the processes that do it."""
+        return self.context.marks
+
     def on_cancel(self, stopper: Callable[[], None]) -> bool:
         """Have `stopper` called when this call is not wanted any more; False if that is so now."""
         return self.context.on_cancel_of_call(stopper)

@@ -16,15 +16,12 @@ from oautom.values import check_max_workers, one_of
 ExecutorName = Literal["threads", "inline", "processes"]
 
 
-def make_workers(
-    executor: ExecutorName | Executor, max_workers: int | None, log_id: str | None = None
-) -> Workers:
+def make_workers(executor: ExecutorName | Executor, max_workers: int | None) -> Workers:
     """Return the workers that the argument `executor` of `OAutom` asks for.
 
     Args:
         executor: See `OAutom`.
         max_workers: See `OAutom`.
-        log_id: The identity of a durable log; worker processes carry it in their environment.
 
     Raises:
         SettingError: There is no such executor, or not with so many workers.
@@ -41,7 +38,7 @@ def make_workers(
         # multiprocessing takes 10 ms to import, and most programs never ask for processes
         from oautom.executors.processes import ProcessWorkers  # noqa: PLC0415
 
-        return ProcessWorkers(max_workers or os.cpu_count() or 1, log_id)
+        return ProcessWorkers(max_workers or os.cpu_count() or 1)
     if issubclass(type(executor), Executor):
         executor = cast("Executor", executor)
         own = getattr(executor, "_max_workers", None)  # as the standard library's executors have it

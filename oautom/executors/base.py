@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, Protocol
 
 Place = Literal["inline", "threads", "elsewhere"]
@@ -19,6 +19,10 @@ class Work(Protocol):
 
     def __call__(self) -> object:
         """Do it."""
+
+    @property
+    def marks(self) -> Mapping[str, str]:
+        """The variables by which a recovery finds the processes that do it."""
 
     def on_cancel(self, stopper: Callable[[], None]) -> bool:
         """Have `stopper` called when the work is not wanted any more; False if that is so now."""

@@ -1,10 +1,14 @@
 """Leftovers: processes that a dead program has left running, found by their environment.
 
 A program that is killed by SIGKILL can end nothing. So each process that does the work of a step
-carries the identity of the durable log in its environment, and hands it on to what it starts; who
-has the log next finds it there, on Linux. It carries its engine as well: while that is alive it is
-no leftover, as when an engine works on a copy of the log. The number of a process is never all that
-is known of it: it may be another's by now.
+carries marks in its environment, and hands them on to what it starts; who has the log next finds it
+there, on Linux. It is ended only if three things say so: it is of this log, its engine is dead, and
+the log has its attempt as one that has not ended by itself. The number of a process is never all
+that is known of it: it may be another's by now. So an engine is told by the number of its process,
+by when that was started, and by which of the engines of that program it is.
+
+A step may run a program that has an engine too. Then its processes are at work for both, and carry
+what the outer ones are known by as well.
 """
 
 from __future__ import annotations
@@ -12,24 +16,92 @@ from __future__ import annotations
 import os
 import select
 import signal
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from itertools import count
+from typing import Final, NamedTuple
 
-LOG_MARK = "OAUTOM_LOG"
-"""The variable that holds the identity of the log."""
+LOG_MARK: Final = "OAUTOM_LOG"
+"""The variable that holds the identity of the log; a process that has none is of nobody."""
 
-_ENGINE_MARK = "OAUTOM_ENGINE"
+_ENGINE_MARK: Final = "OAUTOM_ENGINE"
+_OUTER_MARK: Final = "OAUTOM_OUTER"
+_ATTEMPT: Final = ("OAUTOM_VECT", "OAUTOM_STEP", "OAUTOM_ATTEMPT")
 
 _MS_MAX = 5_000
 _START_TIME = 19  # of what stands behind the name in /proc/<pid>/stat
 
 
-def marks(log_id: str) -> dict[str, str]:
-    """Return the variables by which the processes of this program are found when it is dead."""
-    return {LOG_MARK: log_id, _ENGINE_MARK: _engine(os.getpid())}
+class Marks:
+    """The marks of one engine, for the processes that do its work.
+
+    Args:
+        log_id: The identity of its log, None for one that does not outlive the program.
+
+    Attributes:
+        variables: What such a process carries in its environment.
+    """
+
+    def __init__(self, log_id: str | None) -> None:
+        self.variables: Mapping[str, str] = {}
+        if log_id is not None:
+            engine = f"{_process(os.getpid())}-{next(_numbers)}"
+            self.variables = {LOG_MARK: log_id, _ENGINE_MARK: engine}
+            _engines_here.add(engine)
+            # One that is forgotten without an end does no work any more.
+            self._end = weakref.finalize(self, _engines_here.discard, engine)
+
+    def end(self) -> None:
+        """Take note that the engine works no more: who has the log next ends what it has left."""
+        if self.variables:
+            self._end()
 
 
-def _engine(pid: int) -> str:
+def environment(added: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of this program, with variables added, for a process of a step.
+
+    Args:
+        added: The marks of an engine, and what tells of the attempt that the process works for.
+    """
+    env = dict(os.environ)
+    if LOG_MARK in env:  # this program is at work for a step itself
+        import json  # noqa: PLC0415 - seldom needed
+
+        env[_OUTER_MARK] = json.dumps(list(_places(env)))
+        if LOG_MARK in added:
+            env = {name: value for name, value in env.items() if name not in _ATTEMPT}
+    return {**env, **added}
+
+
+class _Place(NamedTuple):
+    """Whose work a process does: the log, the engine, and the attempt."""
+
+    log: str
+    engine: str
+    vect: str | None
+    step: str | None
+    attempt: str | None
+
+
+def _places(environment: Mapping[str, str]) -> Iterator[_Place]:
+    """Yield for whom a process works that carries an environment: the innermost first."""
+    log, engine = environment.get(LOG_MARK, ""), environment.get(_ENGINE_MARK, "")
+    yield _Place(log, engine, *map(environment.get, _ATTEMPT))
+    if text := environment.get(_OUTER_MARK):
+        import json  # noqa: PLC0415 - seldom needed
+
+        with suppress(TypeError, ValueError):  # it is somebody else's variable
+            for log, engine, *attempt in json.loads(text):
+                vect, step, number = (None if each is None else str(each) for each in attempt)
+                yield _Place(str(log), str(engine), vect, step, number)
+
+
+_numbers = count(1)
+_engines_here: set[str] = set()  # of this program, those that are at work
+
+
+def _process(pid: int) -> str:
     """Return what tells a process from all others that have had its number; empty if it is dead."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
@@ -39,27 +111,35 @@ def _engine(pid: int) -> str:
     return "" if fields[0] in "ZX" else f"{pid}-{fields[_START_TIME]}"
 
 
-def _is_left(environment: Mapping[str, str]) -> bool:
-    """Whether the engine of a process is dead, or was one of this very program."""
-    engine = environment.get(_ENGINE_MARK, "")
-    pid = engine.partition("-")[0]
-    return not pid.isdigit() or int(pid) == os.getpid() or _engine(int(pid)) != engine
+def _is_dead(engine: str) -> bool:
+    """Whether an engine is known not to be at work any more."""
+    pid, dash, _ = engine.partition("-")
+    if not dash or not pid.isdigit():
+        return False
+    process = _process(int(pid))
+    if int(pid) == os.getpid() and engine.startswith(f"{process}-"):
+        return engine not in _engines_here
+    return not process or not f"{engine}-".startswith(f"{process}-")
 
 
-def end_leftovers(log_id: str, is_wanted: Callable[[Mapping[str, str]], bool]) -> list[int]:
-    """End the processes that carry the mark of a log, and wait until they are gone.
+IsOpen = Callable[[str, str | None, str | None], bool]
+"""Whether a log has an attempt (Vect, step, number) as one that has not ended by itself."""
+
+
+def end_leftovers(log_id: str, is_open: IsOpen) -> list[int]:
+    """End the processes that dead engines of a log have left, and wait until they are gone.
 
     Call it while no engine works on the log but the one that calls.
 
     Args:
         log_id: The identity of the log.
-        is_wanted: Whether a process with this environment shall live on.
+        is_open: Says of an attempt whether what is at work for it is to be ended.
 
     Returns:
         The numbers that the processes had.
     """
     ended: list[int] = []
-    while found := list(_marked(log_id, is_wanted)):  # again: one may have forked meanwhile
+    while found := list(_left_of(log_id, is_open)):  # again: one may have forked meanwhile
         # First all are stopped: whoever waits for one of the others must not go on when that ends.
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for _, handle in found:
@@ -80,23 +160,31 @@ def _wait_for(handle: int) -> None:
     poll.poll(_MS_MAX)
 
 
-def _marked(
-    log_id: str, is_wanted: Callable[[Mapping[str, str]], bool]
-) -> Iterator[tuple[int, int]]:
-    """Yield number and handle of each process that carries the mark and is not wanted."""
-    mark = f"{LOG_MARK}={log_id}".encode()
+def _left_of(log_id: str, is_open: IsOpen) -> Iterator[tuple[int, int]]:
+    """Yield number and handle of each process that dead engines of a log have left."""
     for entry in _processes():
         pid = int(entry)
         try:
             handle = os.pidfd_open(pid)  # what is read next is of this process, or of none
         except OSError:
             continue
-        environment = _environment(pid)
-        by_name = _by_name(environment) if mark in environment and pid != os.getpid() else {}
-        if by_name and _is_left(by_name) and not is_wanted(by_name):
+        if pid != os.getpid() and _is_left(_environment(pid), log_id, is_open):
             yield pid, handle
         else:
             os.close(handle)
+
+
+def _is_left(environment: Mapping[str, str], log_id: str, is_open: IsOpen) -> bool:
+    """Whether all that a process carries says that a dead engine of a log has left it.
+
+    A worker process itself is of no attempt: it ends with its engine.
+    """
+    return LOG_MARK in environment and any(
+        each.log == log_id
+        and _is_dead(each.engine)
+        and (each.vect is None or is_open(each.vect, each.step, each.attempt))
+        for each in _places(environment)
+    )
 
 
 def _processes() -> list[str]:
@@ -106,14 +194,13 @@ def _processes() -> list[str]:
         return []
 
 
-def _environment(pid: int) -> list[bytes]:
+def _environment(pid: int) -> dict[str, str]:
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            return file.read().split(b"\0")
+            content = file.read()
     except OSError:  # it has ended, or is another user's
-        return []
-
-
-def _by_name(environment: list[bytes]) -> dict[str, str]:
-    pairs = (os.fsdecode(each).partition("=") for each in environment)
+        return {}
+    if LOG_MARK.encode() not in content:
+        return {}
+    pairs = (os.fsdecode(each).partition("=") for each in content.split(b"\0"))
     return {name: value for name, _, value in pairs}

@@ -14,10 +14,10 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
-from multiprocessing import get_context, resource_tracker
+from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
@@ -25,7 +25,7 @@ from typing import Any
 from oautom.errors import WorkerDiedError
 from oautom.executors.base import GRACE_PERIOD, Done, Place, Work
 from oautom.executors.group import signal_group, signal_name, wait_for_group
-from oautom.executors.leftovers import marks
+from oautom.executors.spawned import MarkedProcess
 from oautom.executors.threads import ThreadWorkers
 
 _NUMBER_BYTES = 8
@@ -37,9 +37,8 @@ class ProcessWorkers:
     place: Place = "elsewhere"
     has_loop = False
 
-    def __init__(self, slots: int, log_id: str | None = None) -> None:
+    def __init__(self, slots: int) -> None:
         self.slots = slots
-        self._log_id = log_id
         self._threads = ThreadWorkers(slots)  # one for each process, to wait for its answers
         self._lock = threading.Lock()
         self._workers: set[_Worker] = set()
@@ -52,7 +51,7 @@ class ProcessWorkers:
 
     def _delegate(self, work: Work) -> bytes:
         parcel = pickle.dumps(work)
-        worker = self._take()
+        worker = self._take(work)
         try:
             return worker.do(work, parcel)
         finally:
@@ -62,11 +61,11 @@ class ProcessWorkers:
                 else:
                     self._workers.discard(worker)
 
-    def _take(self) -> _Worker:
+    def _take(self, work: Work) -> _Worker:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        worker = _Worker(self._log_id)
+        worker = _Worker(work.marks)
         with self._lock:
             if not self._is_closed:
                 self._workers.add(worker)
@@ -91,38 +90,13 @@ class ProcessWorkers:
         self._threads.close()
 
 
-_environment_lock = threading.Lock()
-
-
-@contextmanager
-def _marked(log_id: str | None) -> Iterator[None]:
-    """Have processes that are started carry the mark of a log; `multiprocessing` takes no `env`."""
-    # Python's own tracker serves the whole program, whatever its logs are: it is started unmarked,
-    # or the next engine on this log would take it for a leftover.
-    resource_tracker.ensure_running()
-    with _environment_lock:
-        new = {} if log_id is None else marks(log_id)
-        before = {name: os.environ.get(name) for name in new}
-        os.environ.update(new)
-        try:
-            yield
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
-
-
 class _Worker:
     """One process, and this end of the pipe to it."""
 
-    def __init__(self, log_id: str | None) -> None:
-        spawn = get_context("spawn")
-        self._pipe, theirs = spawn.Pipe()
-        self._process = spawn.Process(target=_serve, args=(theirs,), name="oautom-worker")
-        with _marked(log_id):
-            self._process.start()
+    def __init__(self, marks: Mapping[str, str]) -> None:
+        self._pipe, theirs = get_context("spawn").Pipe()
+        self._process = MarkedProcess(_serve, (theirs,), "oautom-worker", marks)
+        self._process.start()
         theirs.close()
         self._lock = threading.Lock()  # of the number of the work, and of writing to the pipe
         self._end_lock = threading.Lock()

@@ -141,7 +141,7 @@ def test_a_log_that_may_not_be_written_is_refused_and_left_as_it_is(broken: Brok
         pytest.skip("this user may write everything")
     before = broken.path.read_bytes()
     with pytest.raises(LogError, match="this process may not write it: change its permissions"):
-        OAutom(log=broken.path)
+        OAutom(log=broken.path).recover()
     assert broken.path.read_bytes() == before
     broken.path.chmod(0o644)
     with OAutom(log=broken.path) as app:
@@ -213,7 +213,7 @@ def test_a_damaged_log_is_refused_and_a_copy_of_it_goes_on(
     assert len(read_side(broken.folder)) == began
     assert broken.path.read_bytes() == bad
     with pytest.raises(LogCorruptError):
-        OAutom(log=broken.path)
+        OAutom(log=broken.path).recover()
     broken.path.write_bytes(good)
     broken.go_on(plan)
 

@@ -8,21 +8,27 @@ import os
 import resource
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from multiprocessing import resource_tracker
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from oautom import BashExecution, Flow, LogError, OAutom, OAutomMode, PythonExecution
+from oautom import BashExecution, Flow, LogError, OAutom, OAutomMode, PythonExecution, Vect
 from oautom.events.sqlite import SqliteEventLog
 from oautom.executors import leftovers
-from oautom.executors.leftovers import LOG_MARK, end_leftovers
+from oautom.executors.leftovers import LOG_MARK, Marks, end_leftovers
 
 from .checks import marked, read_side
 from .harness import MARK, Life, left_of, sweep, swept, until
+
+SECONDS = 30
+DEAD_ENGINE = f"{2**22}-1-1"  # no process has this number
 
 
 @pytest.fixture
@@ -42,7 +48,8 @@ def test_a_command_does_not_go_on_when_what_it_waits_for_is_ended(
     newest_first = lambda: sorted(everybody(), key=int, reverse=True)  # noqa: E731
     monkeypatch.setattr(leftovers, "_processes", newest_first)
     command = "for i in {1..20}; do sleep 1000 & done; wait $!; echo it went on >went-on"
-    environment = os.environ | {LOG_MARK: str(folder), MARK: str(folder)}
+    marks = {LOG_MARK: str(folder), "OAUTOM_ENGINE": DEAD_ENGINE, MARK: str(folder)}
+    environment = os.environ | marks
     bash = subprocess.Popen(["bash", "-c", command], cwd=folder, env=environment)
     until(lambda: len(marked(LOG_MARK, str(folder))) == 21)
     assert len(end_leftovers(str(folder), lambda _: False)) == 21
@@ -51,12 +58,12 @@ def test_a_command_does_not_go_on_when_what_it_waits_for_is_ended(
     assert not (folder / "went-on").exists()
 
 
-def test_a_lock_that_cannot_be_written_is_told_and_let_go_of(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_made_is_told_and_let_go_of(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     try:
-        with pytest.raises(LogError, match=r"log '.*runs.db' cannot be locked: .*File too large"):
+        with pytest.raises(LogError, match=r"log '.*runs.db' cannot be opened: .*make room"):
             SqliteEventLog(path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -97,6 +104,172 @@ def test_an_engine_on_a_copy_of_a_log_lets_those_of_the_log_work(tmp_path: Path)
         with OAutom(log=copy) as app:  # now it is dead, and its log and the copy are one
             app.recover()
         assert left_of(folder) == []
+
+
+# Who is ended: only if the log, the engine and the attempt all say so
+
+LEAVE = "setsid sleep 1000 >/dev/null 2>&1 </dev/null & echo $!"
+
+
+def at_work(log: OAutom, command: str, **options: Any) -> tuple[Vect, BashExecution]:
+    flow = Flow("flow", log)
+    step = BashExecution("step", flow, command, **options)
+    return log.start(flow, vect_id="v"), step
+
+
+def test_what_a_live_app_runs_outlives_the_recovery_of_a_copy_in_the_same_program(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MARK, str(folder))
+    with OAutom(OAutomMode.background, log=folder / "runs.db", executor="processes") as app:
+        vect, _ = at_work(app, "until [ -e go ]; do sleep 0.01; done", cwd=folder)
+        until(lambda: _sleepers(folder) > 0)
+        copy_of(folder / "runs.db", folder / "copy.db")
+        with OAutom(log=folder / "copy.db") as copy:
+            flow = Flow("flow", copy)
+            BashExecution("step", flow, "true")
+            assert [each.wait() for each in copy.recover()] == ["success"]
+        (folder / "go").touch()
+        assert vect.wait(SECONDS) == "success"
+
+
+def test_a_daemon_outlives_each_recovery_after_its_vect_was_pruned(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MARK, str(folder))
+    with OAutom(log=folder / "runs.db") as app:
+        vect, _ = at_work(app, f"{LEAVE}; sleep 0.1")
+        assert vect.wait() == "success"
+        until(lambda: _sleepers(folder) == 1)
+    for _ in range(2):
+        with OAutom(log=folder / "runs.db") as app:
+            app.recover()
+            app.prune(older_than=timedelta(0))
+            assert app.log.vects() == []
+        assert _sleepers(folder) == 1
+
+
+NESTED = """
+import sys
+from oautom import BashExecution, Flow, OAutom
+
+with OAutom(log=None if sys.argv[1] == "memory" else sys.argv[1]) as app:
+    flow = Flow("inner", app)
+    BashExecution("step", flow, {command!r})
+    app.run(flow)
+"""
+
+
+@pytest.mark.parametrize("inner", ["memory", "inner.db"])
+@pytest.mark.parametrize("ends", [True, False])
+def test_what_a_program_of_a_step_has_left_goes_by_the_attempt_of_that_step(
+    folder: Path, inner: str, *, ends: bool
+) -> None:
+    """It is ended with an attempt that was cut off, and lives on after one that has ended."""
+    nested = folder / "nested.py"
+    nested.write_text(NESTED.format(command=LEAVE + "; sleep 0.1"))
+    command = f"{sys.executable} {nested} {inner}" + ("" if ends else "; touch done; sleep 1000")
+    code = f"""
+from oautom import BashExecution, Flow, OAutom
+app = OAutom(log="runs.db")
+flow = Flow("flow", app)
+BashExecution("step", flow, {command!r})
+print(app.run(flow).state)
+"""
+    environment = os.environ | {MARK: str(folder)}
+    outer = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    if ends:
+        assert outer.communicate(timeout=60)[0] == "success\n"
+    else:
+        until(lambda: (folder / "done").exists() and _sleepers(folder) == 2)
+    outer.kill()
+    outer.communicate()
+    if inner != "memory":
+        with OAutom(log=folder / inner) as app:
+            app.recover()  # its own engine is dead, and its attempt has ended
+    assert _sleepers(folder) == (1 if ends else 2)
+    for _ in range(2):
+        with OAutom(log=folder / "runs.db") as app:
+            app.recover()
+        assert _sleepers(folder) == (1 if ends else 0)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {LOG_MARK: "another"},
+        {LOG_MARK: ""},
+        {"OAUTOM_ENGINE": "alive"},
+        {"OAUTOM_ENGINE": ""},
+        {"OAUTOM_VECT": "unknown"},
+        {"OAUTOM_VECT": "over"},
+    ],
+)
+def test_a_process_of_which_one_mark_says_otherwise_is_left_alone(
+    folder: Path, changed: dict[str, str]
+) -> None:
+    """All marks of the one beside it say that it is left."""
+
+    def is_open(vect: str, step: str | None, attempt: str | None) -> bool:
+        return (vect, step, attempt) == ("v", "s", "1")
+
+    alive = Marks("x")
+    if changed.get("OAUTOM_ENGINE"):
+        changed = {"OAUTOM_ENGINE": alive.variables["OAUTOM_ENGINE"]}
+    marks = {LOG_MARK: str(folder), "OAUTOM_ENGINE": DEAD_ENGINE, MARK: str(folder)}
+    marks |= {"OAUTOM_VECT": "v", "OAUTOM_STEP": "s", "OAUTOM_ATTEMPT": "1"}
+    left, other = (
+        subprocess.Popen(["sleep", "1000"], env=os.environ | marks | more) for more in ({}, changed)
+    )
+    until(lambda: _sleepers(folder) == 2)
+    assert end_leftovers(str(folder), is_open) == [left.pid]
+    left.wait(SECONDS)
+    assert other.poll() is None
+    other.kill()
+    other.wait()
+
+
+def test_an_engine_whose_number_another_process_has_now_is_dead() -> None:
+    marks = Marks("x")
+    engine = marks.variables["OAUTOM_ENGINE"]
+    pid, started, number = engine.split("-")
+    assert not leftovers._is_dead(engine)
+    for other in (f"{pid}-{int(started) - 1}-{number}", f"{pid}-{started}-0", DEAD_ENGINE):
+        assert leftovers._is_dead(other)
+    marks.end()
+    assert leftovers._is_dead(engine)
+    assert not leftovers._is_dead(f"{os.getppid()}-{_start_of(os.getppid())}-7")
+
+
+def _start_of(pid: int) -> str:
+    return leftovers._process(pid).partition("-")[2]
+
+
+def test_no_other_process_of_the_program_has_the_marks_of_a_worker(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other threads start processes of their own while a worker is started."""
+    seen: list[str | None] = []
+    launch = subprocess.Popen.__init__
+
+    def look(*args: Any, **options: Any) -> None:
+        seen.append(os.environ.get(LOG_MARK))
+        launch(*args, **options)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", look)
+    with OAutom(log=folder / "runs.db", executor="processes") as app:
+        flow = Flow("flow", app)
+        PythonExecution("step", flow, os.getenv, (LOG_MARK,))
+        vect = app.run(flow)
+        assert vect.result("step") == app.log.id
+    assert set(seen) == {None}
+
+
+def copy_of(path: Path, copy: Path) -> None:
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
 
 
 def test_what_a_function_has_left_on_purpose_outlives_a_recovery(

@@ -12,6 +12,7 @@ import pytest
 
 from oautom import (
     GivenUp,
+    LogCorruptError,
     LogError,
     LogVersionError,
     NotJsonError,
@@ -65,7 +66,7 @@ def test_an_open_log_has_files_beside_it_and_a_closed_one_has_none(path: Path) -
     log = SqliteEventLog(path)
     write(log, runs("v"))
     log.listen(lambda: None)
-    beside = {"", "-lock", "-shm", "-wal"}
+    beside = {"", "-shm", "-wal"}
     assert files_of(path) == {f"runs.db{ending}" for ending in beside}
 
     log.close()
@@ -345,3 +346,22 @@ def test_a_fork_does_not_write_the_log_of_its_parent(path: Path) -> None:
     write(log, run_of("w", 6))
     log.verify()
     log.close()
+
+
+@pytest.mark.parametrize("seq", [500, 6, "five"])
+def test_a_position_beyond_the_end_is_not_believed(
+    path: Path, caplog: pytest.LogCaptureFixture, seq: object
+) -> None:
+    """Else what comes until the log has grown so far would never be delivered."""
+    make(path, runs("v"))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("INSERT INTO positions VALUES ('billing', ?), ('mail', 4)", (seq,))
+        connection.commit()
+    if isinstance(seq, str):
+        with pytest.raises(LogCorruptError, match="the position of subscription 'billing' is"):
+            reader(path).position("billing")
+
+    with closing(SqliteEventLog(path)) as log:
+        assert (log.position("billing"), log.position("mail")) == (5, 4)
+    told = f"subscription 'billing' has been at event {seq!r}, but log '{path}' ends with event 5"
+    assert [told in record.getMessage() for record in caplog.records] == [True]

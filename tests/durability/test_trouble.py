@@ -357,8 +357,9 @@ def test_a_log_in_a_folder_without_permission_can_be_read(open_folder: Path) -> 
 
 def test_a_log_that_is_being_written_can_be_read_without_permission(open_folder: Path) -> None:
     path = open_folder / "runs.db"
+    make(path, runs("v"))
+    path.chmod(0o644)
     log = SqliteEventLog(path)
-    write(log, runs("v"))
     assert in_fork(lambda: len(list(reader(path).read())), as_nobody=True) == "5"
     log.close()
 
@@ -381,7 +382,8 @@ def test_a_file_system_that_shares_no_memory_is_told(path: Path) -> None:
 
 
 def test_a_lock_that_cannot_be_made_is_told(path: Path) -> None:
-    path.with_name("runs.db-lock").mkdir()
+    path.unlink()
+    os.mkfifo(path)
     with pytest.raises(LogError, match=r"cannot be locked: .* its folder must be one where this"):
         SqliteEventLog(path)
 

@@ -100,33 +100,34 @@ def test_a_program_with_a_durable_log_may_declare_its_app_where_workers_import_i
     assert (done.stdout, done.stderr) == ("success True 2026-11-24\n", "")
 
 
-LOCKED = """
+BESIDE = """
 import multiprocessing
-from oautom import LogLockedError, OAutom
+from oautom import OAutom, OAutomError
 
 
-def open_it(path):
+def use(path):
+    app = OAutom(log=path)
     try:
-        app = OAutom(log=path)
-    except LogLockedError:
-        return "locked"
-    return f"open, {{app.log.last_seq}}"
+        app.recover()
+    except OAutomError as error:
+        return f"{app.logs()} {type(error).__name__}"
 
 
 if __name__ == "__main__":
     import subprocess, sys
 
     app = OAutom(log="runs.db")
+    app.recover()
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        print(pool.apply(open_it, ["runs.db"]))
-    code = "import program; print(program.open_it('runs.db'))"
+        print(pool.apply(use, ["runs.db"]))
+    code = "import program; print(program.use('runs.db'))"
     print(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
 """
 
 
-def test_only_a_worker_of_the_engine_reads_its_log_beside_it(
+def test_an_app_that_is_made_beside_an_engine_can_read_its_log_and_no_more(
     program: Callable[[str], Program],
 ) -> None:
-    done = program(LOCKED.replace("{{", "{").replace("}}", "}")).end(60)
+    done = program(BESIDE).end(60)
 
-    assert done.stdout.split("\n")[:2] == ["open, 0", "locked"], done.stderr
+    assert done.stdout.split("\n")[:2] == ["[] LogLockedError"] * 2, done.stderr

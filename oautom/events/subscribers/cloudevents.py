@@ -19,7 +19,7 @@ import msgspec
 
 from oautom.errors import LogError, SettingError, shown
 from oautom.events.event import Event
-from oautom.events.jsonl import to_line
+from oautom.events.jsonl import for_owner, to_line
 from oautom.values import is_json, readable, to_json
 
 _URI_REFERENCE: Final = re.compile(r"(?:[\w.~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+", re.ASCII)
@@ -126,7 +126,8 @@ class _File:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._is_torn = _ends_within_a_line(path)
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by `close`
+        # Closed by `close`.
+        self._file = open(path, "ab", buffering=0, opener=for_owner)  # noqa: SIM115
 
     def write(self, line: str) -> None:
         rest = memoryview((("\n" if self._is_torn else "") + line).encode())

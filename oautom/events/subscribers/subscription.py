@@ -181,6 +181,11 @@ class Subscriptions:
         self._news: tuple[threading.Event, ...] = ()  # read without the lock
         self.is_over = threading.Event()
 
+    @property
+    def is_any_open(self) -> bool:
+        """Whether somebody listens."""
+        return bool(self._deliveries)
+
     def tell(self, flow: object, event: Event) -> None:
         """Wake all, then tell the public signals of a committed event. Scheduler's thread only.
 

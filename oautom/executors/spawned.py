@@ -1,0 +1,88 @@
+"""A spawned process with variables of its own in its environment.
+
+`multiprocessing` takes none. To set them in `os.environ` while a process is started would hand them
+to whatever other threads start meanwhile: that would then be taken for a leftover, and be ended.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from multiprocessing import context, popen_spawn_posix, reduction, resource_tracker, spawn, util
+from typing import Any
+
+from oautom.executors.leftovers import environment
+
+
+class MarkedProcess(context.SpawnProcess):
+    """A process that calls a function.
+
+    Args:
+        target: The function; picklable.
+        args: What it is called with.
+        name: Of the process.
+        marks: The variables that are added to the environment of this program.
+    """
+
+    def __init__(
+        self,
+        target: Callable[..., object],
+        args: tuple[Any, ...],
+        name: str,
+        marks: Mapping[str, str],
+    ) -> None:
+        super().__init__(target=target, args=args, name=name)
+        self.marks = dict(marks)
+
+    @staticmethod
+    def _Popen(process: Any) -> popen_spawn_posix.Popen:  # noqa: N802 - as multiprocessing has it
+        return _MarkedPopen(process)
+
+
+class _MarkedPopen(popen_spawn_posix.Popen):
+    """As its parent, which leaves the environment to the system; it is told here."""
+
+    _child: subprocess.Popen[bytes]
+    _fds: list[int]  # what the process object needs over there
+
+    def _launch(self, process: Any) -> None:
+        # Python's own tracker serves the whole program, whatever its logs are: it carries no mark.
+        tracker = resource_tracker.getfd()
+        assert tracker is not None
+        content = BytesIO()
+        context.set_spawning_popen(self)
+        try:
+            reduction.dump(spawn.get_preparation_data(process.name), content)
+            reduction.dump(process, content)
+        finally:
+            context.set_spawning_popen(None)
+        sentinel, theirs = os.pipe()  # theirs is closed when the process ends
+        reads, writes = os.pipe()
+        self.finalizer = util.Finalize(self, _close, (sentinel, writes))
+        try:
+            self._child = subprocess.Popen(
+                spawn.get_command_line(tracker_fd=tracker, pipe_handle=reads),
+                executable=spawn.get_executable(),
+                env=environment(process.marks),
+                pass_fds=[*self._fds, tracker, reads, theirs],
+            )
+        finally:
+            os.close(reads)
+            os.close(theirs)
+        self.pid = self._child.pid
+        self.sentinel = sentinel
+        with open(writes, "wb", closefd=False) as pipe:
+            pipe.write(content.getbuffer())
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """Return how the process has ended; None if it has not."""
+        if self.returncode is None:
+            self.returncode = self._child.poll() if flag else self._child.wait()
+        return self.returncode
+
+
+def _close(*fds: int) -> None:
+    for fd in fds:
+        os.close(fd)
