@@ -365,7 +365,9 @@ def check_beside(path: Path) -> None:
     """
     for ending in ("-journal", "-wal", "-shm"):
         file = path.with_name(path.name + ending)
-        if file.is_symlink():
+        with reached(path):
+            is_link = file.is_symlink()
+        if is_link:
             raise LogError(
                 f"log '{path}' cannot be opened: '{file}' belongs to it, and is a symbolic link to "
                 "another file; remove that link"
