@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from oautom.errors import EngineError, LogError
+from oautom.errors import EngineError, LogError, exhausted
 from oautom.messages import Nudge
 from oautom.scheduler import Scheduler
 
@@ -55,7 +55,10 @@ class Awaiting:
             self._waiting[future] = is_done
             if self._thread is None:
                 thread = threading.Thread(target=self._serve, name="oautom-awaiting", daemon=True)
-                thread.start()  # where this raises, the next one who awaits tries again
+                try:
+                    thread.start()
+                except RuntimeError as error:  # the next one who awaits tries again
+                    raise exhausted("a vect cannot be awaited now", error) from error
                 self._thread = thread
 
     def _serve(self) -> None:

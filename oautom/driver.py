@@ -18,7 +18,7 @@ from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from oautom.clock import A_DAY, Clock, Timers
-from oautom.errors import EngineError, LogError
+from oautom.errors import EngineError, LogError, exhausted
 from oautom.messages import Call
 
 T = TypeVar("T")
@@ -41,13 +41,15 @@ class Driver(ABC, Generic[T]):
     Attributes:
         failure: Why nothing moves any more, or None.
         on_message: Called after a message has been put in.
+        refusal: Returns why no thread can be had that takes it, or None.
         is_on_duty: There are plans, and they are served: a thread of the engine's own goes on.
         news: How often those who wait have been told to look again.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.failure: BaseException | None = None
-        self.on_message: Callable[[], None] | None = None
+        self.on_message: Callable[[], object] | None = None
+        self.refusal: Callable[[], RuntimeError | None] = _none
         self.is_on_duty = False
         self.news = 0
         self._clock = clock
@@ -146,7 +148,8 @@ class Driver(ABC, Generic[T]):
             may_drive: Whether this thread may do it.
 
         Raises:
-            EngineError: The time was up, or the app is closed; nothing was done.
+            EngineError: The time was up, the app is closed, or the system gives no thread; nothing
+                was done.
             LogError: The engine has stopped.
             OAutomError: What is asked was refused.
         """
@@ -157,6 +160,8 @@ class Driver(ABC, Generic[T]):
         self._calls.append(call)
         self.put(call)  # type: ignore[arg-type] # as above
         try:
+            if (refusal := self.refusal()) is not None and call.claim():
+                raise exhausted("nothing was done", refusal)
             self._wait_for_answer(call, timeout, may_drive=may_drive)
         finally:
             with suppress(ValueError):  # whoever has done it may have taken it out
@@ -327,3 +332,7 @@ class Driver(ABC, Generic[T]):
         for _ in range(came):  # nobody else takes any out; what comes meanwhile has the next tick
             messages.append(self._inbox.get())
         return messages
+
+
+def _none() -> None:
+    return None

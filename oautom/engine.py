@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -14,7 +15,7 @@ from weakref import WeakMethod
 from oautom.awaiting import Awaiting
 from oautom.commands import Begin, Cancel, Command, Retry
 from oautom.driver import CALL_SECONDS
-from oautom.errors import EngineError, LogError, OAutomError, SettingError, shown
+from oautom.errors import EngineError, LogError, OAutomError, SettingError, exhausted, shown
 from oautom.events.event import Event
 from oautom.events.log import EventLog, PrunedVect, old_vects
 from oautom.events.replay import replay
@@ -48,6 +49,8 @@ class OAutomMode(StrEnum):
             raise SettingError(f"mode must be one of {known}, not {shown(mode)}")
         return cls(name)
 
+
+_logger = logging.getLogger("oautom.scheduler")
 
 LOCK_SECONDS = 0.05
 """How long `explain` waits for a tick to end."""
@@ -352,11 +355,15 @@ class ForegroundEngine:
         self._scheduler.stop_all("the app was closed")
         self.nudge()
         try:
-            self._drive(self._scheduler.is_idle)
+            self._finish()
         except (LogError, EngineError):
             if self._scheduler.failure is None:
                 raise
         self._scheduler.close()
+
+    def _finish(self) -> None:
+        """Drive until all has ended."""
+        self._drive(self._scheduler.is_idle)
 
 
 class BackgroundEngine(ForegroundEngine):
@@ -368,16 +375,22 @@ class BackgroundEngine(ForegroundEngine):
         super().__init__(scheduler, log)
         self._thread: threading.Thread | None = None
         self._lock = threading.RLock()  # a handler of the program's may cancel in between
-        scheduler.on_message = self._wake
+        scheduler.on_message = scheduler.refusal = self._wake
 
-    def _wake(self) -> None:
+    def _wake(self) -> RuntimeError | None:
+        """Have the thread where it is needed; return why the system gives none, if it does not."""
         with self._lock:
             # Where the message was taken already, by a thread that has ended, all is done.
             is_needed = self._scheduler.has_messages and self._scheduler.failure is None
             if self._thread is None and is_needed:
                 thread = threading.Thread(target=self._serve, name="oautom-scheduler", daemon=False)
-                thread.start()  # where this raises, the next message tries again
+                try:
+                    thread.start()
+                except RuntimeError as error:  # who waits, or puts the next message, tries again
+                    _logger.warning("%s", exhausted("nothing goes on for now", error))
+                    return error
                 self._thread = thread
+            return None
 
     def _serve(self) -> None:
         while True:
@@ -398,7 +411,19 @@ class BackgroundEngine(ForegroundEngine):
         """Return at once: the thread serves by itself."""
 
     def _drive(self, until: Callable[[], bool], timeout: float | None = None) -> bool:
+        if not until() and (refusal := self._wake()) is not None:
+            raise exhausted("nothing goes on for now", refusal)
         return self._scheduler.drive(until, timeout, may_drive=False)
+
+    def _finish(self) -> None:
+        with self._lock:
+            is_alone = self._wake() is not None
+            if is_alone:
+                self._thread = threading.current_thread()  # which drives instead
+        if is_alone:
+            self._scheduler.drive(self._scheduler.is_idle)
+        else:
+            super()._finish()
 
 
 def make_engine(mode: OAutomMode, scheduler: Scheduler, log: EventLog) -> ForegroundEngine:

@@ -325,6 +325,19 @@ class SubscriptionFailingError(OAutomError, RuntimeError):
         self.attempts = attempts
 
 
+def exhausted(what: str, cause: BaseException) -> EngineError:
+    """Return the error for what the system gives no thread, pipe or file for.
+
+    Args:
+        what: What was not done.
+        cause: What the system says.
+    """
+    return EngineError(
+        f"{what}, since the system gives no more threads or files ({cause}); try again later, or "
+        "raise its limits (ulimit -u, ulimit -n)"
+    )
+
+
 class WorkerDiedError(OAutomError, RuntimeError):
     """The process that did the work of a step ended before it answered."""
 

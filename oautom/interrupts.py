@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 
+from oautom.errors import exhausted
 from oautom.messages import Nudge
 from oautom.scheduler import Scheduler
 
@@ -81,10 +82,22 @@ def _do_nothing(number: int, frame: object) -> None:
 
 @cache
 def _wakeup_pipe() -> int:
-    """Return the end of the pipe into which the interpreter writes."""
-    read, write = os.pipe()
+    """Return the end of the pipe into which the interpreter writes.
+
+    Raises:
+        EngineError: The system gives no pipe, or no thread.
+    """
+    try:
+        read, write = os.pipe()
+    except OSError as error:
+        raise exhausted("nothing is driven", error) from error
     os.set_blocking(write, False)
-    threading.Thread(target=_hear, args=(read,), name="oautom-signals", daemon=True).start()
+    try:
+        threading.Thread(target=_hear, args=(read,), name="oautom-signals", daemon=True).start()
+    except RuntimeError as error:
+        os.close(read)
+        os.close(write)
+        raise exhausted("nothing is driven", error) from error
     return write
 
 

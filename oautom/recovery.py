@@ -15,6 +15,7 @@ from oautom.errors import (
     InvalidHistoryError,
     LogError,
     OAutomError,
+    exhausted,
 )
 from oautom.events.event import is_answer
 from oautom.events.fold import VectState
@@ -220,7 +221,11 @@ class Archive:
         """End the processes of a dead program: no step may run twice at once."""
         if self._log.id is None:
             return
-        for pid in end_leftovers(self._log.id, self._is_open):
+        try:
+            ended = end_leftovers(self._log.id, self._is_open)
+        except OSError as error:
+            raise exhausted("it cannot be told what a dead program has left", error) from error
+        for pid in ended:
             _logger.warning("process %d, left by a dead program, was ended", pid)
 
     def _is_open(self, vect: str, step: str | None, attempt: str | None) -> bool:

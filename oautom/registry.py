@@ -48,6 +48,7 @@ class Vects:
         self._archive = Archive(log, engine)
         self._moving: dict[str, Vect] = {}  # those that move, or have moved, in this app
         self._is_recovered = False
+        self._is_listening = False
         self._ready: dict[str, Flow] = {}  # those of which the Vects go on that are left
 
     def log_is_open(self) -> None:
@@ -221,6 +222,7 @@ class Vects:
             flows: Those that are ready; None for all that are declared by now.
         """
         if flows is None and len(self._ready) == len(self._flows) and self._is_recovered:
+            self._listen_once()
             return
         wanted = self._flows if flows is None else {flow.name: flow for flow in flows}
         new = wanted.keys() - self._ready.keys()
@@ -232,17 +234,23 @@ class Vects:
                     _logger.error("%s", error)
         elif new:
             self._engine.look_again()
+        self._listen_once()
 
     def _recover(self) -> list[Vect]:
         if not self._is_recovered:
             self._archive.end_leftovers()
         resumed = self._archive.resume(self._ready, self._moving)
-        if not self._is_recovered and self._log.id is not None:
-            self._engine.listen()
         self._is_recovered = True
         for vect in resumed:
             self._moving[vect.id] = vect
+        self._listen_once()  # last: what goes on by now is no leftover where this raises
         return resumed
+
+    def _listen_once(self) -> None:
+        """Do at once what other processes ask for; where that cannot be, the next call tries."""
+        if not self._is_listening and self._log.id is not None:
+            self._engine.listen()
+            self._is_listening = True
 
     def recalled(self, vect_id: str) -> Run | None:
         """Return the run of a Vect of an earlier program, or None, as `find` does. Any thread.

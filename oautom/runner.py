@@ -26,7 +26,7 @@ from oautom.events.fold import StepState, committed
 from oautom.events.log import EventLog
 from oautom.executions.base import Execution, wrong_interval
 from oautom.executions.context import Context
-from oautom.executions.work import Outcome, Work, unpack
+from oautom.executions.work import Outcome, StepError, Work, unpack
 from oautom.executors.base import GRACE_PERIOD as COROUTINE_GRACE_PERIOD
 from oautom.executors.base import Workers
 from oautom.executors.inline import InlineWorkers
@@ -238,7 +238,13 @@ class Runner:
             if step.state != "running":  # cancelled in this very tick
                 task.context.mark_cancelled()  # so that the workers do not begin with it
             if execution.timeout is not None:
-                self._set_alarm(task, execution.timeout - passed)
+                try:
+                    self._set_alarm(task, execution.timeout - passed)
+                except RuntimeError as error:  # the system gives no thread
+                    refusal = f"it was not begun, since its timeout could not be watched: {error}"
+                    task.is_submitted = True
+                    self._answered(task, None, StepError(refusal))
+                    return
             self._submit(task, "run")
         elif isinstance(effect, Wake):
             self._timers.add(self._clock.monotonic() + effect.seconds, Release(*key))

@@ -19,7 +19,7 @@ from oautom.states import VECT_ENDS
 
 BASH_HEAD = """
 say() { printf '%s\\t%s\\t%s\\t%s\\n' "$1" "$OAUTOM_VECT" "$OAUTOM_STEP" "$OAUTOM_ATTEMPT" >>side; }
-take() { flock --nonblock "$2" || say "overlap $1"; }
+take() { flock --nonblock "$2" || (($? != 1)) || say "overlap $1"; }
 exec 8>>"lock.${OAUTOM_VECT//\\//-}.$OAUTOM_STEP" && take step 8
 [[ -z $POOL ]] || { exec 9>>"lock.pool.$POOL" && take pool 9; }
 say begin

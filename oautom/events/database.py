@@ -333,7 +333,7 @@ def real_path(path: object) -> Path:
 
     Raises:
         SettingError: It is no path.
-        LogError: Its folder is missing, or it is a folder itself.
+        LogError: Its folder is missing or cannot be looked into, or it is a folder itself.
     """
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         raise SettingError(f"the path of a log must be text or a Path, not {shown(path)}")
@@ -345,12 +345,13 @@ def real_path(path: object) -> Path:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise SettingError(f"the path of a log is too long: {shown(path)}") from error
-    if not real.parent.is_dir():
-        raise LogError(
-            f"log '{real}' cannot be opened: there is no folder '{real.parent}'; make it first"
-        )
-    if real.is_dir():
-        raise LogError(f"log '{real}' cannot be opened: it is a folder; name a file in it")
+    with reached(real):
+        if not real.parent.is_dir():
+            raise LogError(
+                f"log '{real}' cannot be opened: there is no folder '{real.parent}'; make it first"
+            )
+        if real.is_dir():
+            raise LogError(f"log '{real}' cannot be opened: it is a folder; name a file in it")
     return real
 
 
@@ -364,11 +365,25 @@ def check_beside(path: Path) -> None:
     """
     for ending in ("-journal", "-wal", "-shm"):
         file = path.with_name(path.name + ending)
-        if file.is_symlink():
+        with reached(path):
+            is_link = file.is_symlink()
+        if is_link:
             raise LogError(
                 f"log '{path}' cannot be opened: '{file}' belongs to it, and is a symbolic link to "
                 "another file; remove that link"
             )
+
+
+@contextmanager
+def reached(path: Path) -> Iterator[None]:
+    """Have it told as an error of the log that its file cannot even be looked at."""
+    try:
+        yield
+    except OSError as error:
+        raise LogError(
+            f"log '{path}' cannot be opened: {error}; see that this process may look into its "
+            "folder, and that the disk is there"
+        ) from error
 
 
 def check_journal(path: Path, journal: str) -> None:

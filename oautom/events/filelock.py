@@ -271,7 +271,8 @@ class _LockBeside:
 
     def release(self) -> None:
         """Let go of the lock, and leave no file."""
-        self._file.unlink(missing_ok=True)  # while it is held: see `_locked`
+        with suppress(OSError):  # one that is left there harms nobody
+            self._file.unlink(missing_ok=True)  # while it is held: see `_locked`
         self.forget()
 
     def forget(self) -> None:

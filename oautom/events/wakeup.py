@@ -23,6 +23,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from oautom.errors import LogError
+
 LOOK_SECONDS = 2.0
 """After how long it is looked in any case whether something was asked. Tests make it longer."""
 
@@ -39,19 +41,29 @@ class Wakeup:
         wake: What to call.
         is_asked: Whether the file has something that was asked and not heard of yet; called each
             `LOOK_SECONDS`. May not raise.
+
+    Raises:
+        LogError: The system gives no socket, or no thread.
     """
 
     def __init__(self, path: Path, wake: Callable[[], None], is_asked: Callable[[], bool]) -> None:
         self._wake = wake
         self._is_asked = is_asked
         self._is_closed = False
-        self._socket = _socket_of(path)
+        try:
+            self._socket = _socket_of(path)
+        except OSError as error:
+            raise _refused(path, error) from error
         self._socket.setblocking(False)
         self._waiting = threading.Lock()  # the thread has the socket, and comes out when roused
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
         _open.add(self)
-        threading.Thread(target=self._listen, name="oautom-wakeup", daemon=True).start()
+        try:
+            threading.Thread(target=self._listen, name="oautom-wakeup", daemon=True).start()
+        except RuntimeError as error:
+            self.forget()
+            raise _refused(path, error) from error
 
     def _listen(self) -> None:
         while (is_sent := self._wait()) is not None:
@@ -97,6 +109,14 @@ class Wakeup:
         """Let go of the name in a forked process: it is to be free when its owner ends."""
         self._is_closed = True
         self._socket.close()
+
+
+def _refused(path: Path, error: Exception) -> LogError:
+    return LogError(
+        f"log '{path}' cannot be listened to, by which other processes ask for something, since "
+        f"the system gives no more files or threads ({error}); try again later, or raise its "
+        "limits (ulimit -n, ulimit -u)"
+    )
 
 
 def _forget_all() -> None:

@@ -13,6 +13,7 @@ from oautom.conversion import plain_of
 from oautom.errors import NotJsonError, shown
 from oautom.executions.arguments import resolved, uses_in, wired
 from oautom.executions.base import Execution, StepOptions, Used
+from oautom.executions.child import EndError
 from oautom.executions.context import Context, LogBuffer
 from oautom.executions.process import ProcessGroup
 from oautom.executions.work import FactError, Skip, StepError
@@ -189,7 +190,7 @@ class BashExecution(Execution):
 
         group = ProcessGroup(
             ["bash", "-c", self.command],
-            env=environment({**self._env(context), **context.environment, **context.marks}),
+            env=environment({**self._env(context), **context.environment}),
             cwd=self.cwd,
             grace_period=self.grace_period,
             on_output=on_output,
@@ -199,12 +200,18 @@ class BashExecution(Execution):
             raise StepError("the step was cancelled before its command began")
         try:
             returncode = group.run()
+        except EndError as error:
+            raise StepError(str(error)) from error
         except (FileNotFoundError, NotADirectoryError) as error:
             raise StepError(self._what_is_missing()) from error
-        except OSError as error:
-            if error.errno != errno.E2BIG:
-                raise
-            raise StepError(self._what_is_too_large()) from error
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, OSError) and error.errno == errno.E2BIG:
+                raise StepError(self._what_is_too_large()) from error
+            raise StepError(
+                f"its command was not begun, or was ended at once, since the system gives no more "
+                f"of what it needs: {error}; run fewer steps at once (max_workers), or raise the "
+                "limits (ulimit -n, ulimit -u)"
+            ) from error
         if returncode and returncode == self.skip_exit_code:
             raise Skip(f"the command exited with code {returncode}")
         if returncode:

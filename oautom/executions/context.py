@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from oautom.errors import SettingError, UnknownInputError, shown
-from oautom.executors.leftovers import LOG_MARK
+from oautom.executors.leftovers import LOG_MARK, outer_marks
 from oautom.texts import shortened, traceback_of
 
 _CONTINUATION_BYTES_MAX = 3  # that follow the first byte of a character of UTF-8
@@ -138,13 +138,19 @@ class Context:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that tell a process which attempt it works for."""
-        return {
+        """The variables that tell which attempt a process works for, and by which it is found.
+
+        Give them to a program that a step starts on a thread, `env=os.environ |
+        context.environment`: where oautom is killed, the next life of the program ends it before
+        the step runs again. Commands, and what is started in worker processes, have them anyway.
+        """
+        place = {
             "OAUTOM_FLOW": self.flow,
             "OAUTOM_VECT": self.vect_id,
             "OAUTOM_STEP": self.step,
             "OAUTOM_ATTEMPT": str(self.attempt),
         }
+        return {**place, **self.marks, **outer_marks(self.marks)}
 
     @property
     def inputs(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 The process leads a session and process group of its own. Its end is waited for, never polled; what
 it writes is read as it comes, so it never blocks, and only the newest bytes are kept. Whoever is
-left in the group when its leader has ended is ended too.
+left in the group when its leader has ended is ended too. How that is known: see `child`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 import selectors
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from oautom.executors.group import signal_group, wait_for_group
+from oautom.executions.child import Child, begin
 
 _READ_BYTES = 2**16
 
@@ -66,72 +65,51 @@ class ProcessGroup:
             Its exit code, or minus the number of the signal that ended it.
 
         Raises:
-            OSError: It cannot be started.
+            EndError: How it ends cannot be known.
+            OSError: It cannot be started, or was ended at once since it cannot be watched.
+            RuntimeError: The system gives no thread to watch it; it was not begun.
         """
         with self._wake_lock:
             self._wake_read, self._wake_write = os.pipe()
         try:
-            with subprocess.Popen(
-                self._argv,
-                env=self._env,
-                cwd=self._cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                start_new_session=True,
-            ) as process:
-                self._watch(process)
-                returncode = process.wait()
-                wait_for_group(process.pid)
-                return returncode
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._wake_read, selectors.EVENT_READ)
+                return self._watch(selector)
         finally:
             with self._wake_lock:
                 os.close(self._wake_write)
                 self._wake_write = -1
             os.close(self._wake_read)
 
-    def _watch(self, process: subprocess.Popen[bytes]) -> None:
-        ended = threading.Event()
-
-        def wait_for_end() -> None:
+    def _watch(self, selector: selectors.BaseSelector) -> int:
+        child = begin(self._argv, self._env, self._cwd)
+        try:
             try:
-                # WNOWAIT leaves a zombie: its number is not another's while its group is signalled
-                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-            except (AttributeError, ChildProcessError):  # macOS before Python 3.13; SIGCHLD ignored
-                process.wait()
-            ended.set()
-            self._wake()
-
-        waiter = threading.Thread(target=wait_for_end, name="oautom-waitid", daemon=True)
-        waiter.start()
-        with selectors.DefaultSelector() as selector:
-            for stream, receive in (
-                (process.stdout, self._on_output),
-                (process.stderr, self._on_error),
-            ):
-                assert stream is not None
-                os.set_blocking(stream.fileno(), False)
-                selector.register(stream.fileno(), selectors.EVENT_READ, receive)
-            selector.register(self._wake_read, selectors.EVENT_READ)
-            try:
-                self._until_end(process.pid, selector, ended)
+                receivers = (self._on_output, self._on_error)
+                for stream, receive in zip(child.streams(), receivers, strict=True):
+                    os.set_blocking(stream, False)
+                    selector.register(stream, selectors.EVENT_READ, receive)
+                selector.register(child, selectors.EVENT_READ)
+                self._until_end(child, selector)
             finally:  # also when this very thread is interrupted: leave nobody behind
-                signal_group(process.pid, signal.SIGKILL)
-                waiter.join()
+                child.end()
             while self._read_ready(selector, timeout=0):
                 continue
+        finally:
+            child.close()
+        return child.returncode()
 
-    def _until_end(
-        self, pid: int, selector: selectors.BaseSelector, ended: threading.Event
-    ) -> None:
+    def _until_end(self, child: Child, selector: selectors.BaseSelector) -> None:
         """Read until the leader has ended; once cancelled, until all writers have, for a while."""
         kill_time: float | None = None
+        is_asked = False
         while True:
-            if self._is_cancelled.is_set() and kill_time is None:
-                kill_time = time.monotonic() + self._grace_period
-                signal_group(pid, signal.SIGTERM)
-            if ended.is_set() and (kill_time is None or len(selector.get_map()) == 1):
+            if self._is_cancelled.is_set():
+                if kill_time is None:
+                    kill_time = time.monotonic() + self._grace_period
+                is_asked = is_asked or child.signal(signal.SIGTERM)
+            waiting = selector.get_map()
+            if child not in waiting and (kill_time is None or len(waiting) == 1):
                 return
             timeout = None if kill_time is None else kill_time - time.monotonic()
             if timeout is not None and timeout <= 0:
@@ -142,6 +120,10 @@ class ProcessGroup:
         """Read once from each stream that has something; return whether any had."""
         has_read = False
         for key, _ in selector.select(timeout):
+            if isinstance(key.fileobj, Child):
+                if key.fileobj.hear():
+                    selector.unregister(key.fileobj)
+                continue
             try:
                 chunk = os.read(key.fd, _READ_BYTES)
             except BlockingIOError:

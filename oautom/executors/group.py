@@ -1,13 +1,36 @@
-"""Process groups: to end one is to end a process with all that it has started."""
+"""Process groups: to end one is to end a process with all that it has started. Handles, too.
+
+A handle of a process, which Linux has, is readable when that has ended, whoever has its pipes open.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
+from functools import cache
 
 _SECONDS_MAX = 0.5
 _PAUSE_SECONDS = 0.0005
+
+
+@cache
+def has_handles() -> bool:
+    """Whether the system gives handles of processes: not so macOS, nor a sandbox that forbids it.
+
+    Raises:
+        OSError: There are too many open files to tell.
+    """
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except AttributeError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EINVAL):
+            raise
+        return False
+    return True
 
 
 def signal_name(number: int) -> str:

@@ -13,6 +13,7 @@ what the outer ones are known by as well.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -30,6 +31,7 @@ _OUTER_MARK: Final = "OAUTOM_OUTER"
 _ATTEMPT: Final = ("OAUTOM_VECT", "OAUTOM_STEP", "OAUTOM_ATTEMPT")
 
 _MS_MAX = 5_000
+_SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
 _START_TIME = 19  # of what stands behind the name in /proc/<pid>/stat
 
 
@@ -64,14 +66,23 @@ def environment(added: Mapping[str, str]) -> dict[str, str]:
     Args:
         added: The marks of an engine, and what tells of the attempt that the process works for.
     """
-    env = dict(os.environ)
-    if LOG_MARK in env:  # this program is at work for a step itself
-        import json  # noqa: PLC0415 - seldom needed
-
-        env[_OUTER_MARK] = json.dumps(list(_places(env)))
-        if LOG_MARK in added:
-            env = {name: value for name, value in env.items() if name not in _ATTEMPT}
+    env = {**os.environ, **outer_marks(added)}
+    if LOG_MARK in env and LOG_MARK in added:
+        env = {name: value for name, value in env.items() if name not in _ATTEMPT}
     return {**env, **added}
+
+
+def outer_marks(marks: Mapping[str, str]) -> dict[str, str]:
+    """Return what tells for whom this program is at work itself, if it is run by a step.
+
+    Args:
+        marks: Of the engine that asks; in a worker process these are in the environment already.
+    """
+    if LOG_MARK not in os.environ or os.environ.get(_ENGINE_MARK) == marks.get(_ENGINE_MARK):
+        return {}
+    import json  # noqa: PLC0415 - seldom needed
+
+    return {_OUTER_MARK: json.dumps(list(_places(os.environ)))}
 
 
 class _Place(NamedTuple):
@@ -137,6 +148,9 @@ def end_leftovers(log_id: str, is_open: IsOpen) -> list[int]:
 
     Returns:
         The numbers that the processes had.
+
+    Raises:
+        OSError: The system gives no files to look at all processes with.
     """
     ended: list[int] = []
     while found := list(_left_of(log_id, is_open)):  # again: one may have forked meanwhile
@@ -166,7 +180,8 @@ def _left_of(log_id: str, is_open: IsOpen) -> Iterator[tuple[int, int]]:
         pid = int(entry)
         try:
             handle = os.pidfd_open(pid)  # what is read next is of this process, or of none
-        except OSError:
+        except OSError as error:
+            _check_is_gone(error)
             continue
         if pid != os.getpid() and _is_left(_environment(pid), log_id, is_open):
             yield pid, handle
@@ -190,7 +205,7 @@ def _is_left(environment: Mapping[str, str], log_id: str, is_open: IsOpen) -> bo
 def _processes() -> list[str]:
     try:
         return [entry for entry in os.listdir("/proc") if entry.isdigit()]
-    except OSError:  # not Linux
+    except FileNotFoundError:  # not Linux
         return []
 
 
@@ -198,9 +213,16 @@ def _environment(pid: int) -> dict[str, str]:
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             content = file.read()
-    except OSError:  # it has ended, or is another user's
+    except OSError as error:
+        _check_is_gone(error)
         return {}
     if LOG_MARK.encode() not in content:
         return {}
     pairs = (os.fsdecode(each).partition("=") for each in content.split(b"\0"))
     return {name: value for name, _, value in pairs}
+
+
+def _check_is_gone(error: OSError) -> None:
+    """Let pass that a process has ended, or cannot be one of ours; who is overlooked works on."""
+    if error.errno in _SCARCE:
+        raise error

@@ -60,7 +60,7 @@ class LoopWorkers:
         """Have `work` awaited on the loop; it is cancelled there when it is not wanted any more."""
         try:
             loop = self._running()
-        except RuntimeError as error:  # the system gives no more threads, or the app is closed
+        except (OSError, RuntimeError) as error:  # the system gives no more, or the app is closed
             done(None, error)
             return
         loop.begin(work, done)

@@ -14,17 +14,18 @@ import os
 import pickle
 import signal
 import threading
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
 from typing import Any
 
 from oautom.errors import WorkerDiedError
 from oautom.executors.base import GRACE_PERIOD, Done, Place, Work
-from oautom.executors.group import signal_group, signal_name, wait_for_group
+from oautom.executors.group import has_handles, signal_group, signal_name, wait_for_group
 from oautom.executors.spawned import MarkedProcess
 from oautom.executors.threads import ThreadWorkers
 
@@ -96,14 +97,33 @@ class _Worker:
     def __init__(self, marks: Mapping[str, str]) -> None:
         self._pipe, theirs = get_context("spawn").Pipe()
         self._process = MarkedProcess(_serve, (theirs,), "oautom-worker", marks)
-        self._process.start()
-        theirs.close()
+        try:
+            self._process.start()
+        finally:
+            theirs.close()
+        self._handles = self._watched()
         self._lock = threading.Lock()  # of the number of the work, and of writing to the pipe
         self._end_lock = threading.Lock()
         self._has_ended = False
         self._number = 0
         self._is_busy = False
         self.is_alive = True
+
+    def _watched(self) -> list[int]:
+        """Return the handle of the process, where there are such; or end it at once."""
+        pid = self._process.pid
+        assert pid is not None
+        try:
+            handles = [os.pidfd_open(pid)] if has_handles() else []
+        except ProcessLookupError:  # it has ended, and somebody has reaped it
+            return []
+        except OSError:
+            self._process.kill()
+            self._process.join()
+            raise
+        for handle in handles:
+            weakref.finalize(self, os.close, handle)  # not before: `_answer` may wait for it
+        return handles
 
     def do(self, work: Work, parcel: bytes) -> bytes:
         """Have the process do `work`, and return its answer.
@@ -118,13 +138,24 @@ class _Worker:
             return self._free(b"")
         try:
             self._send(self._number, parcel)
-            return self._free(self._pipe.recv_bytes())
+            return self._free(self._answer())
         except (EOFError, OSError) as error:
             self.end()
             how = _how(self._process.exitcode)
             if self._number == 1:  # it has never answered: perhaps it could not even begin
                 how += "; does the main module run flows outside of: if __name__ == '__main__'?"
             raise WorkerDiedError(how) from error
+
+    def _answer(self) -> bytes:
+        """Wait for an answer, or for the end of the process: others may have its end of the pipe.
+
+        Raises:
+            EOFError: It has ended without one.
+        """
+        wait([self._pipe, *self._handles])
+        if not self._pipe.poll():
+            raise EOFError
+        return self._pipe.recv_bytes()
 
     def _send(self, number: int, content: bytes) -> None:
         with self._lock:
@@ -142,7 +173,10 @@ class _Worker:
                 self._send(number, b"")
             timer = threading.Timer(GRACE_PERIOD, self._end_if_at, (number,))
             timer.daemon = True
-            timer.start()
+            try:
+                timer.start()
+            except RuntimeError:  # the system gives no more threads
+                self._end_if_at(number)
 
     def _is_at(self, number: int) -> bool:
         with self._lock:
@@ -167,6 +201,11 @@ class _Worker:
 
 
 def _how(exitcode: int | None) -> str:
+    if exitcode is None:
+        return (
+            "how is not known, since this program ignores SIGCHLD, or reaps processes that are not "
+            "its own"
+        )
     if exitcode is not None and exitcode < 0:
         return f"it was ended by {signal_name(-exitcode)}"
     return f"it exited with code {exitcode}"
@@ -178,6 +217,8 @@ def _how(exitcode: int | None) -> str:
 def _serve(pipe: Connection[bytes, bytes]) -> None:
     """Do work until the pipe is closed, on the main thread, as some libraries want it."""
     os.setsid()
+    os.register_at_fork(after_in_child=pipe.close)  # the end of this process is the end of the pipe
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it hides how what steps start ends
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     jobs: SimpleQueue[Any] = SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, jobs), daemon=True).start()

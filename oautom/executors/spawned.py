@@ -44,7 +44,6 @@ class MarkedProcess(context.SpawnProcess):
 class _MarkedPopen(popen_spawn_posix.Popen):
     """As its parent, which leaves the environment to the system; it is told here."""
 
-    _child: subprocess.Popen[bytes]
     _fds: list[int]  # what the process object needs over there
 
     def _launch(self, process: Any) -> None:
@@ -62,7 +61,7 @@ class _MarkedPopen(popen_spawn_posix.Popen):
         reads, writes = os.pipe()
         self.finalizer = util.Finalize(self, _close, (sentinel, writes))
         try:
-            self._child = subprocess.Popen(
+            child = subprocess.Popen(
                 spawn.get_command_line(tracker_fd=tracker, pipe_handle=reads),
                 executable=spawn.get_executable(),
                 env=environment(process.marks),
@@ -71,16 +70,13 @@ class _MarkedPopen(popen_spawn_posix.Popen):
         finally:
             os.close(reads)
             os.close(theirs)
-        self.pid = self._child.pid
+        self.pid = child.pid
         self.sentinel = sentinel
+        # It is waited for as any process of `multiprocessing`: `Popen` takes one that somebody else
+        # has reaped for one that ended well.
+        child.returncode = 0
         with open(writes, "wb", closefd=False) as pipe:
             pipe.write(content.getbuffer())
-
-    def poll(self, flag: int = os.WNOHANG) -> int | None:
-        """Return how the process has ended; None if it has not."""
-        if self.returncode is None:
-            self.returncode = self._child.poll() if flag else self._child.wait()
-        return self.returncode
 
 
 def _close(*fds: int) -> None:

@@ -52,11 +52,12 @@ class ThreadWorkers:
     def _do_without_one_more(self, error: RuntimeError) -> None:
         with self._lock:
             self._threads -= 1
-            if self._threads or self._jobs.empty():
+            is_some_free = self._threads > self._threads_max - self.slots  # neither lent nor lost
+            if is_some_free or self._jobs.empty():
                 return  # the threads that there are will come to it
             job = self._jobs.get()
         if job is not None:
-            job[1](None, error)
+            job[1](None, RuntimeError(f"no thread could be had for it: {error}"))
 
     def _serve(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -5,11 +5,17 @@ Each of these has its real cause. With that gone, the next life of the program g
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +26,7 @@ from oautom import BashExecution, Flow, LogCorruptError, LogError, OAutom, Pytho
 from oautom.clock import SystemClock
 from oautom.events.check import check_history
 from oautom.events.sqlite import SqliteEventLog
+from tests.outside import overlaps, side
 
 from .checks import Evidence, marked, read_side
 from .harness import IS_LONG, MARK, Life, few, finish, swept, until
@@ -124,11 +131,21 @@ def test_a_log_that_is_gone_or_another_stops_the_engine(
 
 
 @pytest.mark.skipif(not IS_LONG, reason="a writer waits five seconds for another")
-def test_a_log_that_another_program_keeps_locked_stops_the_engine(broken: Broken) -> None:
-    plan = plan_of("background")
+def test_a_log_that_another_program_keeps_locked_is_waited_for(broken: Broken) -> None:
+    plan = plan_of("background", is_slow=False)
+    (broken.folder / "plan.json").write_text(json.dumps(plan))
+    life = Life(broken.folder, "plan.json")
+    assert life.wait_for("started")
+    until(lambda: sum(line.what == "end" for line in read_side(broken.folder)) >= 3)
     with closing(sqlite3.connect(broken.path, isolation_level=None)) as foreign:
-        said = broken.run(plan, lambda: [foreign.execute("BEGIN IMMEDIATE"), None][1])
-    check_said(said, "another program has kept it locked for 5 seconds: end that program")
+        foreign.execute("BEGIN IMMEDIATE")
+        time.sleep(7)  # longer than SQLite itself waits
+        began = len(read_side(broken.folder))
+        time.sleep(1)
+        assert len(read_side(broken.folder)) == began
+        assert life.process.poll() is None
+    assert life.wait_for("done")
+    assert life.end() == 0
     broken.go_on(plan)
 
 
@@ -285,6 +302,132 @@ def test_what_the_log_cannot_keep_fails_its_step_and_the_run_goes_on(
         assert (vect.steps["bad"].error or "").startswith(message)
         log.verify()
         check_history(log.read())
+
+
+REFUSED = {
+    "openat": "EMFILE",
+    "read": "EIO",
+    "pread64": "EIO",
+    "write": "ENOSPC",
+    "pwrite64": "ENOSPC",
+    "fsync,fdatasync": "EIO",
+    "ftruncate": "EIO",
+    "newfstatat,fstat": "EACCES",
+    "unlink": "EACCES",
+    "fcntl": "ENOLCK",
+    "flock": "ENOLCK",
+    "mknodat": "EACCES",
+    "clone,clone3,vfork,fork": "EAGAIN",
+    "execve": "ENOMEM",
+    "mmap": "ENOMEM",
+    "pipe2": "EMFILE",
+    "pidfd_open": "EMFILE",
+    "epoll_create1": "EMFILE",
+    "epoll_ctl": "ENOSPC",
+}
+"""System calls, and how each fails."""
+
+SAMPLE = [
+    ("openat", 12),
+    ("pwrite64", 9),
+    ("fsync,fdatasync", 5),
+    ("clone,clone3,vfork,fork", 4),
+    ("pidfd_open", 2),
+    ("epoll_ctl", 5),
+]
+"""The calls of the short form, and which of them is refused: one after the log was opened."""
+
+SUCCESS = "step.succeeded"
+CALLS_MAX = 40  # of one thread, of each kind: those that follow are of the same places
+HANG_SECONDS = 150.0  # SQLite itself tries for ten seconds to get a lock that fails
+
+
+def refused_run(folder: Path, *vects: str, call: str = "", number: int = 0) -> tuple[int, str]:
+    """Run the program; each thread and process of it has its call of this number fail, if any."""
+    program = Path(__file__).with_name("refused.py")
+    with (folder / "errors").open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, str(program), str(folder), *vects],
+            env=os.environ | {MARK: str(folder), "PYTHONPATH": str(program.parents[2])},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        with contextlib.ExitStack() as stack:
+            if call:
+                stack.enter_context(refusing(folder, process.pid, call, number))
+            process.communicate(b"go on\n", timeout=HANG_SECONDS)
+    return process.returncode, (folder / "errors").read_text()
+
+
+@contextmanager
+def refusing(folder: Path, pid: int, call: str, number: int) -> Iterator[None]:
+    """Have calls of a process fail, of its threads and of all that it starts."""
+    inject = f"inject={call}:error={REFUSED[call]}:when={number}"
+    options = ["-f", "-o", str(folder / "calls"), "-e", f"trace={call}", "-e", inject]
+    strace = subprocess.Popen(["strace", *options, "-p", str(pid)], stderr=subprocess.PIPE)
+    assert strace.stderr is not None
+    with strace:
+        told = strace.stderr.readline()
+        if b"attached" not in told:
+            pytest.skip(f"strace may not be used: {told.decode()}")
+        yield
+        strace.stderr.read()  # it ends with the last process that it looks at
+
+
+def check_refused(folder: Path, call: str, number: int) -> bool:
+    """Have a call fail, and look at what came of it; return whether there was one of the number."""
+    what = f"{call} {number}"
+    with swept(folder):
+        code, errors = refused_run(folder, "one", call=call, number=number)
+        is_injected = "(INJECTED)" in (folder / "calls").read_text()
+        # Python itself gives up where it cannot load what the end of a thread needs.
+        assert code in (0, 3, -signal.SIGABRT), f"{what}: {errors}"
+        assert [each.cmdline() for each in marked(MARK, str(folder))] == [], what
+        assert refused_run(folder, "one", "two") == (0, ""), what
+        with closing(SqliteEventLog(folder / "runs.db", read_only=True)) as log:
+            log.verify()
+            events = list(log.read())
+        check_history(events)
+        ends = {event.vect: event.name for event in events if event.step is None}
+        assert ends["two"] == "vect.succeeded", what
+        assert ends["one"] in ("vect.succeeded", "vect.failed"), what
+        assert overlaps(folder) == [], what
+        for step in ("bash", "python"):
+            attempts = [line.attempt for line in side(folder) if line[:3] == ("begin", "one", step)]
+            assert len(set(attempts)) == len(attempts), f"{what}: an attempt has begun twice"
+            good = [e.attempt for e in events if (e.vect, e.step, e.name) == ("one", step, SUCCESS)]
+            assert good == attempts[-1:] or not good, f"{what}: it was done again after its success"
+    return is_injected
+
+
+@pytest.fixture
+def strace() -> None:
+    """Skip where no system call can be made to fail; where tests must be whole it is installed."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not there: apt-get install strace")
+
+
+@pytest.mark.skipif(IS_LONG, reason="the long form has each of them fail")
+@pytest.mark.parametrize(("call", "number"), SAMPLE)
+def test_a_system_call_that_fails_once_harms_nothing(
+    tmp_path: Path, strace: None, call: str, number: int
+) -> None:
+    assert check_refused(tmp_path / "run", call, number), "it is not made so often any more"
+
+
+@pytest.mark.skipif(not IS_LONG, reason="it takes two seconds for each call")
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("call", REFUSED)
+def test_each_system_call_that_fails_once_harms_nothing(
+    tmp_path: Path, strace: None, call: str
+) -> None:
+    number = 1
+    while number <= CALLS_MAX and check_refused(tmp_path / f"{number}", call, number):
+        number += 1
+    assert number > 1, "it is not made at all"
 
 
 @pytest.mark.parametrize("how", ["the vect", "the log"])

@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+import signal
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 from oautom import Context, Flow, OAutom, PythonExecution
@@ -67,3 +70,33 @@ def run_with_an_app_of_its_own() -> str:
 
 def take(value: object) -> None:
     """Do nothing with it."""
+
+
+def status_of(command: str) -> int:
+    return subprocess.run(["bash", "-c", command], check=False).returncode
+
+
+def die_beside_a_child(how: str, place: str) -> str:
+    """Have this worker killed, as the system does that has no more memory; a child of it lives."""
+    if os.fork() == 0:
+        if how != "fork":
+            os.setsid()
+        Path(place).write_text(str(os.getpid()))
+        time.sleep(1000)
+    while not Path(place).exists():
+        time.sleep(0.001)
+    if how == "half an answer":
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        return "x" * 200_000_000
+    os.kill(os.getpid(), signal.SIGKILL)
+    return "never"
+
+
+def fork_and_return() -> str:
+    return "the parent" if os.fork() else "the child"
+
+
+def environments(context: Context) -> list[dict[str, str]]:
+    """Return what of the marks is in the environment of this process, and what the step is told."""
+    names = context.environment
+    return [{name: os.environ[name] for name in names}, context.environment]

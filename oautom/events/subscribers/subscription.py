@@ -11,7 +11,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Final, Self
 
-from oautom.errors import EngineError, SettingError, shown
+from oautom.errors import EngineError, SettingError, exhausted, shown
 from oautom.events.event import Event
 from oautom.events.log import EventLog, GivenUp
 from oautom.events.signals import check_receiver, publish
@@ -209,6 +209,7 @@ class Subscriptions:
         Raises:
             SettingError: An argument cannot be used, or the name is taken.
             LogError: The log cannot keep a position.
+            EngineError: The system gives no thread.
         """
         check_receiver(function)
         _check_takes_events(function)
@@ -225,10 +226,10 @@ class Subscriptions:
             self._note()  # before its thread reads for the first time: no commit is missed
             try:
                 delivery.start()
-            except BaseException:  # no more threads can be started
+            except RuntimeError as error:
                 del self._deliveries[name]
                 self._note()
-                raise
+                raise exhausted(f"nothing is delivered to {shown(name)}", error) from error
         return Subscription(delivery, self._log)
 
     def _check_is_free(self, name: str) -> None:
