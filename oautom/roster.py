@@ -140,6 +140,8 @@ class Roster:
             raise VectAlreadyRunningException(flow.name, active, flow.max_active_vects)
 
     def _is_active(self, run: Run, at: datetime | None) -> bool:
+        if run.held_up is not None:  # nothing of it goes on; it keeps no other one waiting
+            return False
         if run.shown not in VECT_ENDS or run.id in self._reopening:
             return run.held_up is None  # who does not go on holds up no other
         end = None if at is None else run.state.end_date
