@@ -91,6 +91,14 @@ class Lingering:
                 self._keys.pop(place, None)
         self._places.pop(key, None)
 
+    def is_here(self, place: Place) -> bool:
+        """Whether an attempt of a step lingers, of this app."""
+        return place in self._keys
+
+    def steps_of(self, vect: str) -> set[Place]:
+        """Return the steps of a Vect of which one lingers, of this app."""
+        return {place for place in self._keys if place[0] == vect}
+
     def is_at(self, place: Place) -> bool:
         """Whether an attempt of a step lingers; of an app before this one, too. Any thread."""
         return place in self._keys or (bool(_left) and (self._log_id or "", place) in _left)

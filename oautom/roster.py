@@ -199,9 +199,10 @@ class Roster:
         """Return the attempt that has a run going, if one has: one or none."""
         if run.is_unread:
             return []
-        vect, step, attempt = run.state.parent or run.origin.get("parent") or ("", "", 0)
-        is_child = run.id == child_id(vect, step, attempt)  # so no circle can be told of
-        return [(vect, step, attempt)] if is_child else []
+        match run.state.parent or run.origin.get("parent"):
+            case [str(vect), str(step), int(attempt)] if run.id == child_id(vect, step, attempt):
+                return [(vect, step, attempt)]
+        return []  # or what a log tells makes no sense; nor can it tell of a circle
 
     def above(self, run: Run) -> list[Place]:
         """Return the steps that have a run going: its parent's, that one's parent's, and so on."""

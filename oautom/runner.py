@@ -177,14 +177,16 @@ class Runner:
         return self.lingering.is_at((step.vect.id, step.name))
 
     def holds(self, key: Key) -> bool:
-        """Whether somebody is at work on an attempt."""
+        """Whether somebody is at work on an attempt, or on what it has had run."""
         task = self._tasks.get(key)
-        return task is not None and task.is_submitted
+        is_at_it = task is not None and task.is_submitted
+        return is_at_it or self.lingering.is_here(key[:2])
 
     def at_work(self, vect: str) -> set[Place]:
         """Return the steps of a Vect on which somebody is at work."""
         tasks = self._tasks.items()
-        return {key[:2] for key, task in tasks if key[0] == vect and task.is_submitted}
+        submitted = {key[:2] for key, task in tasks if key[0] == vect and task.is_submitted}
+        return submitted | self.lingering.steps_of(vect)
 
     def count_busy(self) -> None:
         """Count the slots that are taken anew: starts were taken back."""

@@ -484,8 +484,10 @@ class _Claims(Past):
         # A recovery starts nothing before it has closed all; and who is pruned had workers too.
         # Nor does a map that has nothing to do keep anybody waiting: it ends at once.
         # The slots that a cancel frees have no takers before it is whole.
+        # What is asked of a Vect that an old life has left comes between its recovery and starts.
         is_cancel = self.last.name == "step.cancelled"
-        if self.step in self.to_close or self.gaps or self.step.kind == "map" or is_cancel:
+        is_first = self.step in self.to_close or self.recovered_at == event.time
+        if is_first or self.gaps or self.step.kind == "map" or is_cancel:
             return True
         is_full = len(self.busy) >= (self.max_workers or 1)
         able = (step for step in self.due if step.is_on_loop or not is_full)

@@ -149,6 +149,7 @@ class Past:
         self.due: dict[StepPast, VectPast] = {}  # may start: their trigger rules say so
         self.to_end: dict[StepPast, str] = {}  # what must be blocked or skipped next, by the event
         self.to_close: set[StepPast] = set()  # ran when their program died
+        self.recovered_at: datetime | None = None  # when, until a step starts after that
         self.wrong, self.vect, self.step = "", _NO_VECT, NO_STEP  # of the event looked up
 
     def look_up(self, event: Event) -> None:
@@ -203,6 +204,7 @@ class Past:
             self.busy = {each for each in self.busy if each[0].state == "running"}
             self.unheard.clear()
             self.to_close = {s for s in steps if s.state == "running" and s.kind not in HELD}
+            self.recovered_at = event.time
         elif event.name == "vect.paused":
             for step in steps:
                 self.due.pop(step, None)
@@ -218,6 +220,7 @@ class Past:
             _add(self.in_limits[limit], self.vect, begins_or_ends)
         self.vect.open_steps += (event.dest in _OPEN) - (step.state in _OPEN)
         if event.name == "step.started":
+            self.recovered_at = None
             step.starts += 1
             if not step.needs_none:
                 self.busy.add((step, event.attempt))

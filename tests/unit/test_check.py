@@ -861,6 +861,27 @@ def test_two_of_a_full_pool_cannot_both_have_gone_on() -> None:
     assert found_in(history) == {("pools-hold", 9)}
 
 
+def test_who_approves_before_a_vect_is_recovered_is_heard_before_its_steps_start() -> None:
+    """But what does not start at once behind that starts too late."""
+    options = {"a": {"kind": "approval", "prompt": "go on?"}}
+    place = {"step": "a", "attempt": 1}
+    history = [created(1, {"a": (), "b": (), "c": ()}, **options), started(2)]
+    history.append(event(3, "step.started", "pending", "running", **place, prompt="go on?"))
+    history.append(step_started(4, "b"))
+    history.append(event(5, "vect.recovered", "running", "running"))
+    history.append(event(6, "step.interrupted", "running", "pending", step="b", attempt=1))
+    history.append(step_succeeded(7, "a", output={"by": "Ada", "data": None}))
+    history.append(step_started(8, "b", attempt=2))
+    history.append(step_started(9, "c"))
+
+    assert found_in(history, workers=2) == set()
+    history.insert(
+        8, event(9, "step.succeeded", "running", "success", step="b", attempt=2, output=1)
+    )
+    history[9:] = [step_started(10, "c")]
+    assert found_in(history, workers=2) == {("due-steps-start", 9)}
+
+
 @pytest.mark.parametrize("goes_on", [True, False])
 def test_a_vect_of_which_no_more_is_told_may_have_nobody_to_start_its_steps(
     *, goes_on: bool
