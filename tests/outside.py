@@ -114,6 +114,8 @@ def orphans(ticks: Iterable[Sequence[Event]]) -> list[tuple[int, str]]:
         for event in tick:
             if event.name == "vect.created" and "parent" in event.data:
                 parents[event.vect] = tuple(event.data["parent"])
+            if event.name == "vect.reopened":  # a child that was retried has a life of its own
+                parents.pop(event.vect, None)
             if event.name != "step.late_result":  # it moves nothing
                 states[event.vect, event.step] = event.dest, event.attempt
         for child, (parent, step, attempt) in parents.items():

@@ -24,7 +24,7 @@ from oautom import (
     VectAlreadyRunningException,
 )
 from oautom.clock import SystemClock
-from oautom.commands import Command, Recover, Trigger
+from oautom.commands import Command, Recover, Retry, Trigger
 from oautom.decide import handle
 from oautom.events import replay, signals
 from oautom.events.fold import VectState
@@ -851,6 +851,44 @@ def test_an_illegal_transition_strands_its_vect_and_no_other(
     assert other.held_up is None
     assert "cannot reopen vect of v" in caplog.text
     assert engine.told()[-3:] == ["vect.created", "vect.started", "step.started a"]
+
+
+def test_a_bug_that_a_worker_meets_strands_its_vect_and_no_other(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has not failed: nothing is written, so the next life tries it again."""
+
+    def keep_wrongly(*_: object) -> Outcome:
+        raise ZeroDivisionError
+
+    run, other = engine.begin(flow_of(CHAIN)), engine.begin(flow_of({"x": ()}, name="g"), "w")
+    engine.turn()
+    told = engine.told()
+    with monkeypatch.context() as patch:
+        patch.setattr("oautom.runner.kept", keep_wrongly)
+        engine.workers.answer("a", "an output")
+    engine.turn()
+
+    assert run.held_up is not None
+    assert engine.told() == told
+    engine.workers.answer("x")
+    engine.turn()
+    assert other.state.state == "success"
+    assert engine.scheduler.runner.busy == 0
+
+
+def test_an_answer_in_the_tick_of_a_cancel_and_a_retry_lets_the_next_attempt_begin(
+    engine: Engine,
+) -> None:
+    run = engine.begin(flow_of({"a": ()}))
+    engine.turn()
+    engine.scheduler.cancel(run, "")
+    engine.scheduler.put(Retry("v"))
+    engine.workers.answer("a")
+    engine.turn()
+
+    assert run.state.steps["a"].attempt == 2
+    assert states(run) == {"a": "running"}
 
 
 @pytest.mark.parametrize("at", [None, NOON])
