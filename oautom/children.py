@@ -7,12 +7,13 @@ this life or in a later one.
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections import deque
 from functools import partial
 
-from oautom.errors import FlowError, OAutomError, VectAlreadyRunningException
+from oautom.errors import EngineError, FlowError, OAutomError, VectAlreadyRunningException
 from oautom.events.fold import child_id
 from oautom.executions.flow import FlowExecution
 from oautom.executions.work import Outcome, StepError, Work
@@ -25,6 +26,7 @@ from oautom.run import Run
 from oautom.scheduler import Scheduler
 from oautom.states import VECT_ENDS
 
+_logger = logging.getLogger("oautom.scheduler")
 _NOT_BEGUN = "it was cancelled before it began"
 
 
@@ -66,6 +68,8 @@ class Children:
         if child.shown in VECT_ENDS:
             done(_outcome_of(child), None)
             return
+        if isinstance(child.held_up, EngineError):  # then who waits for it does not go on either
+            raise child.held_up
         self._answers[child] = done
         reason = f"step '{context.step}' of vect '{context.vect_id}' needs it no more"
         with self._lock:  # no cancel comes before it has begun, or waits for room
@@ -113,13 +117,27 @@ class Children:
             while queue:
                 run = queue.popleft()
                 try:
-                    self._vects.begin(run)
+                    self._begin(run)
                 except VectAlreadyRunningException:
                     queue.appendleft(run)
                     return
-                except OAutomError as error:  # its id was taken while it waited
-                    self._answers.pop(run)(Outcome(error=str(error), cause=error), None)
+                except Exception:  # it is ours, and the others wait for their room
+                    _logger.exception("vect '%s' does not begin", run.id)
+                    self._answers.pop(run, None)
+                    self._scheduler.strand_parent(run)
             self._waiting.pop(flow, None)
+
+    def _begin(self, run: Run) -> None:
+        under_way = map(self._scheduler.runner.is_under_way, self._scheduler.roster.parents(run))
+        if not any(under_way):  # the Vect of its step is stranded
+            self._answers.pop(run, None)
+            return
+        try:
+            self._vects.begin(run)
+        except VectAlreadyRunningException:
+            raise
+        except OAutomError as error:  # its id was taken while it waited
+            self._answers.pop(run)(Outcome(error=str(error), cause=error), None)
 
     def _cancel(self, child: Run, reason: str) -> None:
         """Cancel a child, or give it up if it has not begun. Any thread."""
@@ -133,10 +151,12 @@ class Children:
 
     def _ended(self, run: Run) -> None:
         """Tell the step of a Vect that has ended, and let another one have its room."""
-        if (done := self._answers.pop(run, None)) is not None:
-            done(_outcome_of(run), None)
-        if self._waiting:
-            self._begin_waiting(run.flow.name)
+        try:
+            if (done := self._answers.pop(run, None)) is not None:
+                done(_outcome_of(run), None)
+        finally:
+            if self._waiting:
+                self._begin_waiting(run.flow.name)
 
     def run_next(self) -> None:
         """Do nothing: the scheduler drives."""

@@ -21,10 +21,15 @@ Key = tuple[str, str, int]
 
 
 class Answer(NamedTuple):
-    """Message: the workers have done a piece of work; what came of it is plain already."""
+    """Message: the workers have done a piece of work.
+
+    Attributes:
+        key: The attempt.
+        outcome: What came of it, plain already; or what the engine has raised that looked at it.
+    """
 
     key: Key
-    outcome: Outcome
+    outcome: Outcome | Exception
 
 
 class Poll(NamedTuple):

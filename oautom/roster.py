@@ -5,7 +5,6 @@ Taking in and letting go is guarded by one lock, for any thread; nothing here is
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -17,14 +16,14 @@ from oautom.errors import (
     VectAlreadyRunningException,
     VectStateError,
 )
-from oautom.events.fold import VectState
+from oautom.events.fold import VectState, child_id
 from oautom.events.log import EventLog
 from oautom.events.replay import replay
 from oautom.flow import Flow
+from oautom.lingering import Place
+from oautom.messages import Key
 from oautom.run import Run
 from oautom.states import VECT_ENDS
-
-_logger = logging.getLogger("oautom.scheduler")
 
 
 class Roster:
@@ -141,6 +140,8 @@ class Roster:
             raise VectAlreadyRunningException(flow.name, active, flow.max_active_vects)
 
     def _is_active(self, run: Run, at: datetime | None) -> bool:
+        if run.held_up is not None:  # nothing of it goes on; it keeps no other one waiting
+            return False
         if run.shown not in VECT_ENDS or run.id in self._reopening:
             return run.held_up is None  # who does not go on holds up no other
         end = None if at is None else run.state.end_date
@@ -190,13 +191,27 @@ class Roster:
         """Return the runs that are open."""
         return [self.runs[vect] for vect in list(self.open)]
 
-    def go_back(self, log: EventLog, runs: Iterable[Run]) -> None:
-        """Have runs stand as the log has them: what could not be committed has not happened."""
-        for run in runs:
-            try:
-                run.state = self._as_logged(run, log)
-            except Exception:  # the log cannot even be read: nothing better is known
-                _logger.exception("the log of vect %s cannot be read", run.id)
+    def go_back(self, log: EventLog, run: Run) -> None:
+        """Have a run stand as the log has it: what could not be committed has not happened."""
+        run.state = self._as_logged(run, log)
+
+    def parents(self, run: Run) -> list[Key]:
+        """Return the attempt that has a run going, if one has: one or none."""
+        if run.is_unread:
+            return []
+        match run.state.parent or run.origin.get("parent"):
+            case [str(vect), str(step), int(attempt)] if run.id == child_id(vect, step, attempt):
+                return [(vect, step, attempt)]
+        return []  # or what a log tells makes no sense; nor can it tell of a circle
+
+    def above(self, run: Run) -> list[Place]:
+        """Return the steps that have a run going: its parent's, that one's parent's, and so on."""
+        found: list[Place] = []
+        above: Run | None = run
+        while above is not None and (parents := self.parents(above)):
+            found.append(parents[0][:2])
+            above = self.runs.get(parents[0][0])
+        return found
 
     @staticmethod
     def _as_logged(run: Run, log: EventLog) -> VectState:

@@ -14,7 +14,7 @@ import logging
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import cached_property, partial
 from typing import Any, Literal, cast
@@ -33,7 +33,8 @@ from oautom.executors.inline import InlineWorkers
 from oautom.executors.leftovers import Marks
 from oautom.executors.threads import ThreadWorkers
 from oautom.keeping import kept
-from oautom.messages import Answer, GraceOver, Key, Loan, Over, Poll, TimeUp
+from oautom.lingering import Lingering, Place
+from oautom.messages import Answer, GraceOver, Key, Loan, Poll, TimeUp
 from oautom.run import Run
 
 GRACE_PERIOD = 10.0
@@ -42,9 +43,6 @@ GRACE_PERIOD = 10.0
 _DEAF = "does not listen to context.cancelled"
 
 _logger = logging.getLogger("oautom.runner")
-_left: dict[tuple[str, str, str], list[Callable[[], None]]] = {}
-"""Functions that go on though their app was closed: log, Vect and step; whom to tell at the end."""
-_left_lock = threading.Lock()
 
 
 class _Task:
@@ -108,9 +106,8 @@ class Runner:
         may_lend: Whether a step that waits can lend its slot: there are more threads to be had.
         is_inline: Whether steps run on the scheduler's own thread.
         slots: How many workers there are.
-        lingering: How many attempts of a step were told to stop and have not answered yet, by the
-            id of the Vect and the name of the step.
-        on_over: Called when the last of them has.
+        lingering: The attempts that were told to stop and have not answered yet.
+        above: Tells which steps have a Vect run: the nearest first, none for most.
     """
 
     def __init__(
@@ -130,8 +127,8 @@ class Runner:
         self.is_inline = workers.place == "inline"
         self.slots = workers.slots
         self._loop: Workers | None = None
-        self.lingering: dict[tuple[str, str], int] = {}
-        self.on_over: Callable[[str, str], None] = _tell_nobody
+        self.lingering = Lingering(log, put)
+        self.above: Callable[[Run], Sequence[Place]] = _none_above
         self._workers = workers
         self._ours: list[Workers] = []  # besides these
         # They end as well when nobody has the app any more.
@@ -143,7 +140,6 @@ class Runner:
         self._log = log
         self._is_closed = False
         self._tasks: dict[Key, _Task] = {}
-        self._ending: dict[str, int] = {}  # per Vect: killed attempts whose end is promised
 
     @cached_property
     def _log_id(self) -> str | None:
@@ -163,44 +159,34 @@ class Runner:
         """How many slots there are, if none is free; else 0."""
         return 0 if self.has_room else self._workers.slots
 
-    def is_ending(self, vect: str) -> bool:
-        """Whether something of a Vect has been killed and has not ended yet."""
-        return vect in self._ending
-
-    @property
-    def is_ending_any(self) -> bool:
-        """Whether something of any Vect has been killed and has not ended yet."""
-        return bool(self._ending)
-
     def vects(self) -> set[str]:
         """Return the ids of the Vects of which work is under way."""
         return {key[0] for key in self._tasks}
 
     def is_at_work(self, step: StepState) -> bool:
-        """Whether an earlier attempt still is; `on_over` or an `Over` tells of its end."""
+        """Whether an earlier attempt still is; `Lingering` tells of its end."""
         place = (step.vect.id, step.name)
         if step.attempt and self.holds((*place, step.attempt)):
             return True
-        return place in self.lingering or (bool(_left) and self._is_left(place))
+        return self.lingering.is_waited_for(place)
 
     def lingers(self, step: StepState) -> bool:
         """Whether an earlier attempt of a step that waits is at work still."""
         if step.state == "running":
             return False
-        place = (step.vect.id, step.name)
-        return place in self.lingering or (self._log_id or "", *place) in _left
-
-    def _is_left(self, place: tuple[str, str]) -> bool:
-        with _left_lock:
-            wakes = _left.get((self._log_id or "", *place))
-            if wakes is not None:
-                wakes.append(partial(self._put, Over(*place)))
-            return wakes is not None
+        return self.lingering.is_at((step.vect.id, step.name))
 
     def holds(self, key: Key) -> bool:
-        """Whether somebody is at work on an attempt."""
+        """Whether somebody is at work on an attempt, or on what it has had run."""
         task = self._tasks.get(key)
-        return task is not None and task.is_submitted
+        is_at_it = task is not None and task.is_submitted
+        return is_at_it or self.lingering.is_here(key[:2])
+
+    def at_work(self, vect: str) -> set[Place]:
+        """Return the steps of a Vect on which somebody is at work."""
+        tasks = self._tasks.items()
+        submitted = {key[:2] for key, task in tasks if key[0] == vect and task.is_submitted}
+        return submitted | self.lingering.steps_of(vect)
 
     def count_busy(self) -> None:
         """Count the slots that are taken anew: starts were taken back."""
@@ -307,7 +293,7 @@ class Runner:
         if task is None or not task.is_promised:
             return None
         task.is_promised = False
-        self._end_promise(key[0])
+        self.lingering.end_promise(key)
         if task.is_late:
             return self._give_up(task, is_abandoned=True)
         told = "vect '%s', step '%s', attempt %d: it was cancelled and goes on all the same"
@@ -363,15 +349,15 @@ class Runner:
             self.returning.append(loan)
 
     def give_back(self) -> None:
-        """Give free slots back to those who have lent theirs."""
-        while self.returning and self.has_room:
-            self._give_back(self.returning.popleft())
+        """Give a free slot back to the first of those who have lent theirs."""
+        self._give_back(self.returning[0])
+        self.returning.popleft()
 
     def _give_back(self, loan: Loan) -> None:
         task = self._tasks.get(loan.key)
         if task is not None and not task.is_told:  # else it was abandoned: it needs none any more
+            self.busy += task.has_no_slot
             task.has_no_slot = False
-            self.busy += 1
         loan.is_back = True
 
     def is_returning(self, key: Key) -> bool:
@@ -414,15 +400,15 @@ class Runner:
 
     def _answered(self, task: _Task, answer: object, failure: BaseException | None) -> None:
         """Pass on what the work has come to, as the log can keep it. On the worker's thread."""
+        outcome: Outcome | Exception
         try:
             outcome = self._outcome(task, answer, failure)
-        except Exception as error:  # nobody else is there to tell
-            _logger.exception("vect '%s', step '%s', attempt %d: a bug in oautom", *task.key)
-            outcome = Outcome.failure(error)
+        except Exception as error:  # the tick that takes it raises it
+            outcome = error
         task.has_answered = True
         self._put(Answer(task.key, outcome))
         if self._is_closed:
-            self._tell_left(task)
+            self.lingering.tell_left(task.key)
 
     def _outcome(self, task: _Task, answer: object, failure: BaseException | None) -> Outcome:
         outcome = unpack(answer, failure)
@@ -453,6 +439,8 @@ class Runner:
     def settle(self, message: Answer) -> Finished | None:
         """Free the slot of an answer, and return it as a command if the attempt is over."""
         outcome = message.outcome
+        if isinstance(outcome, Exception):
+            raise outcome
         task = self._tasks.get(message.key)
         if task is None:  # workers that are not ours may answer twice
             return _finished(message.key, outcome)
@@ -475,7 +463,7 @@ class Runner:
 
     def _free(self, task: _Task) -> None:
         """Free the slot of work that is done."""
-        if not task.has_no_slot:
+        if task.is_submitted and not task.has_no_slot:
             self.busy -= 1
         task.is_submitted = False
 
@@ -490,19 +478,16 @@ class Runner:
             self._forget(task)
 
     def _forget(self, task: _Task) -> None:
-        del self._tasks[task.key]
         if task.alarm is not None:
             self._timers.cancel(task.alarm)
             task.alarm = None
-        if task.is_promised:
-            task.is_promised = False
-            self._end_promise(task.key[0])
-        place = task.key[:2]
-        if place in self.lingering and task.is_killed:
-            self.lingering[place] -= 1
-            if not self.lingering[place]:
-                del self.lingering[place]
-                self.on_over(*place)
+        step = task.run.state.steps[task.key[1]]
+        if task.is_killed:
+            self.lingering.remove(task.key)
+        elif step.state != "running" or step.attempt != task.key[2]:  # not wanted since this tick
+            self.lingering.on_over(*task.key[:2])
+        task.is_promised = False
+        del self._tasks[task.key]  # last: what raises before is done once more
 
     def _failed(self, task: _Task, outcome: Outcome) -> Finished:
         """Return a failure as a command: whether the step is tried again is decided here."""
@@ -536,30 +521,46 @@ class Runner:
         if not task.is_submitted:
             self._forget(task)  # it waited to be asked again: no answer will come
             return
-        place = task.key[:2]
-        self.lingering[place] = self.lingering.get(place, 0) + 1
+        self.lingering.add(task.key, self.above(task.run))
         if is_promised or (task.context.is_listening and self._place_of(task) != "inline"):
             task.is_promised = True
-            self._ending[task.key[0]] = self._ending.get(task.key[0], 0) + 1
+            self.lingering.promise(task.key)
         if task.is_promised:
             is_on_loop = task.execution.is_async and self.has_loop
             if is_on_loop or not is_promised:  # a coroutine may go on, though it was cancelled
                 seconds = COROUTINE_GRACE_PERIOD if is_on_loop else GRACE_PERIOD
                 self._timers.add(self._clock.monotonic() + seconds, GraceOver(task.key))
 
-    def kill(self, vect: str) -> None:
-        """Tell all work of a Vect to stop, and let go of what nobody is at work on any more."""
-        for task in list(self._tasks.values()):
-            if task.key[0] == vect:
-                self._kill(task)
-                if task.has_answered and task.is_submitted:
-                    self._free(task)
-                    self._forget(task)
+    def strand(self, vect: str) -> None:
+        """Tell all work of a Vect to stop with which the engine cannot go on.
 
-    def _end_promise(self, vect: str) -> None:
-        self._ending[vect] -= 1
-        if not self._ending[vect]:
-            del self._ending[vect]
+        What a step has had run as another Vect goes on.
+        """
+        for loan in [loan for loan in self.returning if loan.key[0] == vect]:
+            self.returning.remove(loan)
+            loan.is_back = True
+        for task in [task for key, task in self._tasks.items() if key[0] == vect]:
+            if task.execution.kind == "flow" or task.has_answered or not task.is_submitted:
+                self.lose(task.key)
+                continue
+            try:
+                self._kill(task)
+            except Exception:
+                _logger.exception("vect '%s', step '%s', attempt %d cannot be ended", *task.key)
+                self.lose(task.key)
+
+    def lose(self, key: Key) -> None:
+        """Let go of an attempt for good, whatever is wrong with it: it calls little."""
+        task = self._tasks.pop(key, None)
+        if task is None:
+            return
+        if task.execution.kind != "flow":
+            task.context.mark_cancelled()
+        self.count_busy()
+        try:
+            self.lingering.remove(key)
+        except Exception:
+            _logger.exception("vect '%s', step '%s', attempt %d is over, and not told so", *key)
 
     def interrupt(self, vect: str | None = None) -> None:
         """Tell the step that has, or is about to have, the scheduler's own thread to stop.
@@ -587,21 +588,14 @@ class Runner:
 
     def close(self) -> None:
         """End the workers that are ours; functions that do not listen may go on for a while."""
-        with _left_lock:
-            self._is_closed = True
-            for task in self._tasks.values():
-                is_at_it = task.context.has_begun and not task.has_answered
-                if self._log_id is not None and task.is_submitted and is_at_it:
-                    _left.setdefault((self._log_id, *task.key[:2]), [])
+        self._is_closed = True  # first: who answers from now on is looked for among those left
+        self.lingering.leave(
+            (task.key, self.above(task.run))
+            for task in self._tasks.values()
+            if task.is_submitted and task.context.has_begun and not task.has_answered
+        )
         _close_all([self._workers, *self._ours])
         self._marks.end()
-
-    def _tell_left(self, task: _Task) -> None:
-        """Tell the apps of this program that a function has ended that outlived this one."""
-        with _left_lock:
-            wakes = _left.pop((self._log_id or "", *task.key[:2]), [])
-        for wake in wakes:
-            wake()
 
     def _context(self, run: Run, execution: Execution, step: StepState, attempt: int) -> Context:
         state = run.state
@@ -631,8 +625,9 @@ def _inputs(run: Run, step: StepState) -> dict[str, Any]:
     return {each.name: run.output(each) for each in good}
 
 
-def _tell_nobody(vect: str, step: str) -> None:
-    """Tell nobody that an attempt is over."""
+def _none_above(run: Run) -> Sequence[Place]:
+    """Return that no step has a Vect run."""
+    return ()
 
 
 def _finished(key: Key, outcome: Outcome, retry_after: float | None = None) -> Finished:

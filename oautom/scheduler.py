@@ -63,6 +63,7 @@ from oautom.messages import (
     GraceOver,
     Halt,
     Lend,
+    Loan,
     Message,
     Note,
     Nudge,
@@ -132,8 +133,9 @@ class Scheduler(Driver[Message]):
         self.halted: str = ""  # why all work was ended and none is begun any more
         self._is_ending_all = False  # halted, and the work that there was has not been told yet
         self.runner = Runner(workers, clock, self._timers, self.put, log)
-        self.runner.on_over = self._look_again
+        self.runner.lingering.on_over = self._look_again
         self.roster = Roster()
+        self.runner.above = self.roster.above
         self._ready: deque[StepState | VectState] = deque()
         self._orphans: deque[Cancel] = deque()  # children whose step needs them no more
         self.turns = Turns()
@@ -149,9 +151,10 @@ class Scheduler(Driver[Message]):
         self._is_look_due = False
         # Of the tick in progress:
         self._is_telling = False  # it is committed, and receivers are called
+        self._has_stranded = False
         self._is_lent = False  # nobody drives: whoever calls has the thread for this tick only
-        self._model: StepState | VectState | None = None  # the one that is being dealt with
-        self._in_hand: list[Call] = []  # answered when the tick is committed
+        self._in_hand: StepState | VectState | Poll | Loan | None = None  # what is dealt with
+        self._asked: list[Call] = []  # answered when the tick is committed
         self._moved: list[StepState | VectState] = []
         self._taken_over: list[Run] = []
         self._rearmed: list[Run] = []  # taken over: their waits go on when it is committed
@@ -217,13 +220,13 @@ class Scheduler(Driver[Message]):
 
     def is_over(self, run: Run) -> bool:
         """Whether a run has ended and nothing of it is still being ended."""
-        return run.is_told and not self.runner.is_ending(run.id)
+        return run.is_told and not self.runner.lingering.is_ending(run.id)
 
     def is_idle(self) -> bool:
         """Whether all runs are over, or left to another life, and no message waits."""
         with self.lock:  # not while a tick deals with a late answer
             is_open = self.roster.open and (not self.halted or self._is_ending_all)
-            return self._inbox.empty() and not is_open and not self.runner.is_ending_any
+            return self._inbox.empty() and not is_open and not self.runner.lingering.is_ending_any
 
     # In a tick: what a call does
 
@@ -247,7 +250,7 @@ class Scheduler(Driver[Message]):
     def create_alone(self, run: Run) -> None:
         """Have a new run be created, and not begin yet."""
         if run.state.created_date is None:
-            self._model = run.state
+            self._in_hand = run.state
             self._create(run)
 
     def obey(self, run: Run, command: Command) -> None:
@@ -279,17 +282,19 @@ class Scheduler(Driver[Message]):
 
     def _refusal(self, run: Run, command: Command) -> VectStateError | None:
         """Return why a decision comes too late: that is written down, and then told."""
+        if run.held_up is not None and not isinstance(command, Cancel):
+            raise run.held_up
         if isinstance(command, Retry):
             self.roster.check_reopening(run)
-        elif run.held_up is not None and not isinstance(command, Cancel):
-            raise run.held_up
         return _too_late(run, command) if isinstance(command, Decide) else None
 
     def _cancel(self, run: Run, command: Cancel) -> None:
         """Cancel a run: one way out for those, too, that do not go on otherwise."""
         run = self.roster.know(run)
-        run.held_up = None
+        was_held_up, run.held_up = run.held_up is not None, None
         try:
+            if was_held_up:  # who has failed with it may have left its state anyhow
+                self.roster.go_back(self._log, run)
             state = run.state
         except LogError:  # its events make no sense: no more is known of it than its state
             self._end_unread(run, command)
@@ -366,7 +371,7 @@ class Scheduler(Driver[Message]):
         try:
             with self.lock:
                 self._now = self._clock.now()
-                self._model = None
+                self._in_hand = None
                 self._take_all(messages)
                 try:
                     events = self._log.commit()
@@ -379,13 +384,13 @@ class Scheduler(Driver[Message]):
             return False
         if self._taken_over:
             self._taken_over.clear()
-        self._model = None
+        self._in_hand = None
         self._contain(self._show_all, events)
         self._perform(events)
         if self.halted:
             self.runner.kill_all()
             self._is_ending_all = False
-        if self._in_hand:
+        if self._asked:
             self._contain(self._answer_calls)
         if self._is_look_due:
             self._is_look_due = False
@@ -439,7 +444,6 @@ class Scheduler(Driver[Message]):
                 discard()
             except Exception as failure:
                 raise _LogFailedError from failure
-            self._ready.clear()
             self._orphans.clear()
             self._notes.clear()
             self._rearmed.clear()
@@ -447,37 +451,46 @@ class Scheduler(Driver[Message]):
                 run.is_inherited = True
             self._taken_over.clear()
             self._give_calls_back()
+            if isinstance(self._in_hand, Poll):
+                self.put(self._in_hand)  # it had its turn, and comes to nothing
             self._go_back()
             self.runner.count_busy()
 
     def _give_calls_back(self) -> None:
-        for call in self._in_hand:
+        for call in self._asked:
             call.result = call.error = None
             call.give_back()
-        self._in_hand.clear()
+        self._asked.clear()
 
     def _go_back(self) -> None:
         """Make each Vect that was touched anew from what is committed of it."""
-        vects = dict.fromkeys(model.vect for model in self._moved)
-        touched = [run for vect in vects if (run := self.roster.runs.get(vect.id)) is not None]
+        in_hand = () if self._in_hand is None else (_vect_id(self._in_hand),)
+        looked_at = [model.vect.id for model in (*self._moved, *self._ready)]
         self._moved.clear()
-        for run in touched:
-            self.turns.forget(run.state)
-        self.roster.go_back(self._log, touched)
-        for run in touched:
-            self.roster.take_back(run)
-            try:
-                self.turns.recount(run.state, self.runner.holds)
-            except Exception:
-                _logger.exception("the slots of vect '%s' cannot be counted", run.id)
-                self._strand(run)
+        self._ready.clear()
+        for vect in dict.fromkeys((*looked_at, *in_hand)):
+            run = self.roster.runs.get(vect)
+            if run is None or run.held_up is not None or run.is_unread:
                 continue
-            self._ready.extend([*run.state.steps.values(), run.state])
+            try:
+                self._go_back_with(run)
+            except Exception:
+                _logger.exception("vect '%s' cannot be brought back to the last commit", vect)
+                self._strand(run)
+
+    def _go_back_with(self, run: Run) -> None:
+        self.roster.go_back(self._log, run)
+        self.turns.give_up(run.id, self.runner.at_work(run.id))
+        self.roster.take_back(run)
+        self.turns.recount(run.state, self.runner.holds)
+        self._ready.extend([*run.state.steps.values(), run.state])
 
     def _attempt_alone(self, message: Message) -> None:
         """Take one message again; if it raises again, do without it, and strand its Vect."""
-        while not self._attempt([message]):
-            vect = _vect_of(message) if self._model is None else self._model.vect.id
+        alone = [message]
+        while not self._attempt(alone):
+            message = alone[0]  # it may have been heard by now
+            vect = _vect_of(message) if self._in_hand is None else _vect_id(self._in_hand)
             run = self.roster.runs.get(vect or "")
             is_other = run is not None and run.id != _vect_of(message) and run.held_up is None
             if run is not None:
@@ -491,6 +504,14 @@ class Scheduler(Driver[Message]):
             case Call() if message.claim():
                 message.error = _bug(f"what was asked of vect '{message.vect}' was not done")
                 self.answer([message])
+            case Answer():
+                self.runner.lose(message.key)
+                self.turns.give_up(message.key[0], self.runner.at_work(message.key[0]))
+            case Lend() | TakeBack():
+                message.loan.is_back = True  # who has lent it goes on
+                self.have_all_look()
+            case Asked():  # those that were not come to yet
+                self.put_at(self._clock.monotonic() + LOOK_AGAIN, message)
             case TakeOver() if message.is_last:
                 self.turns.is_held = bool(self.halted)
 
@@ -502,22 +523,27 @@ class Scheduler(Driver[Message]):
             run.flow.name,
         )
         _logger.error("%s", run.held_up)
+        self._has_stranded = True
         self.roster.open.pop(run.id, None)
+        self._ready = deque(each for each in self._ready if each.vect.id != run.id)
         self._has_news = True
-        try:
-            self._let_others_by(run)
-        except Exception:  # it is stranded all the same
-            _logger.exception("what vect '%s' has taken is not given back", run.id)
+        for give_back in (self._end_work, self.strand_parent):
+            try:
+                give_back(run)
+            except Exception:  # it is stranded all the same
+                _logger.exception("what vect '%s' has taken is not given back", run.id)
 
-    def _let_others_by(self, run: Run) -> None:
+    def _end_work(self, run: Run) -> None:
         """End the work of a stranded run, and give back what it has taken from others."""
-        self.runner.kill(run.id)
-        if run.is_unread:
-            return
-        self.turns.forget(run.state)
-        for step in run.state.steps.values():
-            if not self.runner.holds((run.id, step.name, step.attempt)):
-                self.turns.set_free(step, is_stranded=True)
+        self.runner.strand(run.id)
+        self.turns.give_up(run.id, self.runner.at_work(run.id))
+
+    def strand_parent(self, run: Run) -> None:
+        """Strand the Vect, too, of which a step waits for the end of a run."""
+        for vect, step, attempt in self.roster.parents(run):
+            parent = self.roster.runs.get(vect)
+            if parent is not None and self.runner.is_under_way((vect, step, attempt)):
+                self._strand(parent)
 
     def _contain(self, hook: Callable[..., object], *args: object) -> None:
         """Call what follows a commit; what it raises must not harm what follows."""
@@ -528,7 +554,7 @@ class Scheduler(Driver[Message]):
             self.put_at(self._clock.monotonic() + LOOK_AGAIN, Nudge())
 
     def _answer_calls(self) -> None:
-        calls, self._in_hand = self._in_hand, []
+        calls, self._asked = self._asked, []
         self.answer(calls)
 
     def _close_ended(self) -> None:
@@ -536,7 +562,11 @@ class Scheduler(Driver[Message]):
         while self._ended:
             run = self._ended.popleft()
             self.roster.close(run)
-            self._contain(self.on_end, run)
+            try:
+                self.on_end(run)
+            except Exception:
+                _logger.exception("the end of vect '%s' is not told to who has had it run", run.id)
+                self.strand_parent(run)
             self._has_news = True
             if self.is_awaited:
                 self.put(Nudge())
@@ -554,11 +584,15 @@ class Scheduler(Driver[Message]):
             self._moved.clear()
             for event in events:
                 if event.step is None and event.seq not in self._notes:
-                    self._show(self.roster.runs[event.vect], event)
+                    run = self.roster.runs[event.vect]
+                    run.shown, run.is_created = event.dest, True
+                    try:
+                        self._hear_of_end(run, event)
+                    except Exception:
+                        _logger.exception("event %d is not seen to", event.seq)
+                        self._strand(run)
 
-    def _show(self, run: Run, event: Event) -> None:
-        run.shown = event.dest
-        run.is_created = True
+    def _hear_of_end(self, run: Run, event: Event) -> None:
         if event.name == "vect.reopened":
             self.roster.take(run)
         elif event.dest in VECT_ENDS and event.source not in VECT_ENDS:
@@ -569,12 +603,17 @@ class Scheduler(Driver[Message]):
         for event in events:
             if event.step is None:
                 continue
+            run = self.roster.runs[event.vect]
             try:
                 for effect in effects(event):
-                    self.runner.perform(self.roster.runs[event.vect], effect)
+                    if run.held_up is None:
+                        self.runner.perform(run, effect)
             except Exception:
                 _logger.exception("an effect of event %d has raised", event.seq)
-                self._strand(self.roster.runs[event.vect])
+                self._strand(run)
+        if self._has_stranded:
+            self._has_stranded = False
+            self.runner.count_busy()  # some had their slots already, and are not at work
         while self._rearmed:
             run = self._rearmed.pop()
             try:
@@ -588,9 +627,13 @@ class Scheduler(Driver[Message]):
         if isinstance(error, Exception):  # any other goes on to whoever drives
             _logger.error("the engine has stopped: %s", error)
         self.runner.kill_all()
-        self.roster.go_back(self._log, self.roster.open_runs())
+        for run in self.roster.open_runs():
+            try:
+                self.roster.go_back(self._log, run)
+            except Exception:  # the log cannot even be read: nothing better is known
+                _logger.exception("the log of vect %s cannot be read", run.id)
         self.failure = error
-        for call in self._in_hand:
+        for call in self._asked:
             call.error = self.failure_error()
         self._answer_calls()
 
@@ -656,7 +699,7 @@ class Scheduler(Driver[Message]):
     def _take_call(self, call: Call) -> None:
         if not call.claim():  # it was withdrawn, or done on another thread
             return
-        self._in_hand.append(call)
+        self._asked.append(call)
         try:
             self.check_running()
             call.result = call.do()
@@ -688,7 +731,7 @@ class Scheduler(Driver[Message]):
         if run is None or run.held_up is not None:  # it was let go, or is stranded
             return
         state = run.state
-        self._model = state
+        self._in_hand = state
         if state.created_date is None:
             self._create(run)
             if not isinstance(command, Begin):  # a cancel on another thread was quicker
@@ -766,7 +809,7 @@ class Scheduler(Driver[Message]):
             self.turns.is_held = not message.is_last
 
     def _take_over_one(self, run: Run) -> None:
-        self._model = run.state
+        self._in_hand = run.state
         run.held_up = None
         run.is_inherited = False
         self._taken_over.append(run)
@@ -812,18 +855,23 @@ class Scheduler(Driver[Message]):
     def _settle(self) -> None:
         """Fire all that is due; starts wait for their turn, and for a free slot."""
         turns = self.turns
-        if self.runner.returning:  # they go before all others
+        while self.runner.returning and self.runner.has_room:  # they go before all others
             self._has_news = True  # before: the tick may be taken back, and the slots are given
+            self._in_hand = self.runner.returning[0]
             self.runner.give_back()
         self._look()
         while turns.size and not turns.is_held:
-            turn = turns.take(has_slot=self.runner.has_room)
+            try:
+                turn = turns.take(has_slot=self.runner.has_room)
+            except Exception:
+                self._in_hand = turns.looking
+                raise
             if turn is None:
                 return
+            self._in_hand = turn
             if isinstance(turn, Poll):
                 self.runner.poll(turn.key)
                 continue
-            self._model = turn
             if (trigger := due(turn)) is not None:
                 self._start(trigger)
                 if self._ready:  # a map has made its instances
@@ -836,7 +884,7 @@ class Scheduler(Driver[Message]):
             if not self._ready:
                 self._obey(self._orphans.popleft())
                 continue
-            self._model = model = self._ready.popleft()
+            self._in_hand = model = self._ready.popleft()
             trigger = due(model)
             if trigger is None:
                 continue
@@ -919,7 +967,7 @@ class Scheduler(Driver[Message]):
 
     def close(self) -> None:
         """Wait for what has been killed, and end the workers. When nobody drives any more."""
-        while self.runner.is_ending_any:
+        while self.runner.lingering.is_ending_any:
             for message in self._collect(None):
                 self._hear(message)
         self._is_closed = True
@@ -946,11 +994,18 @@ def _vect_of(message: Message) -> str | None:
         return message.runs[0].id
     if isinstance(message, Answer | TimeUp | GraceOver | Poll):
         return message.key[0]
+    if isinstance(message, Lend | TakeBack):
+        return message.loan.key[0]
     return getattr(message, "vect", None)
 
 
 def _do_nothing(*_: object) -> None:
     """Do nothing."""
+
+
+def _vect_id(item: StepState | VectState | Poll | Loan) -> str:
+    """Return the id of the Vect that something in hand is of."""
+    return item.key[0] if isinstance(item, Poll | Loan) else item.vect.id
 
 
 def _is_child_of(vect: str, parents: Collection[str]) -> bool:

@@ -9,7 +9,7 @@ Used on the scheduler's thread only.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any, NamedTuple
@@ -39,11 +39,13 @@ class Turns:
     Attributes:
         size: How many wait, without those whose pool is full.
         is_held: Nobody gets a turn: what an old life has left is closed first, or all is ended.
+        looking: For whom `take` looks whether there is room everywhere; None if it has found one.
     """
 
     def __init__(self) -> None:
         self.size = 0
         self.is_held = False
+        self.looking: Item | None = None
         self._plain: deque[tuple[int, Item]] = deque()  # with tickets: of no priority, and no pool
         self._turns: list[_Turn] = []  # all others: a heap
         self._tickets = count()
@@ -51,7 +53,7 @@ class Turns:
         self._parked: dict[
             Group, dict[int, list[_Turn]]
         ] = {}  # heaps, by what is full and its size
-        self._taken: dict[Group, set[Hashable]] = {}  # by the pool, who has its slots
+        self._taken: dict[Group, set[tuple[Any, ...]]] = {}  # by the pool, who has its slots
 
     def add_poll(self, poll: Poll) -> None:
         """Have a poll wait for its turn."""
@@ -91,8 +93,10 @@ class Turns:
                 break
             turn = heappop(self._turns)
             self.size -= 1
+            self.looking = turn.item
             if (limits := _limits_of(turn.item)) and self._park(turn, limits):
                 continue
+            self.looking = None
             self._known.discard(turn.item)
             return turn.item
         if not has_slot or not self._plain:
@@ -142,12 +146,35 @@ class Turns:
 
     def forget(self, vect: VectState) -> None:
         """Let go of the steps of a Vect that nothing shall start of, for now or for good."""
+        self._let_go(vect.id)
+
+    def give_up(self, vect: str, at_work: Collection[tuple[str, str]]) -> None:
+        """Let go of the steps of a Vect with which the engine cannot go on, and of their slots.
+
+        It calls as little as it can: who has found a bug in the rest of this is helped here.
+
+        Args:
+            vect: The id of the Vect.
+            at_work: The steps of it that are at work still, and keep their slots.
+        """
+        self._let_go(vect)
+        for pool, holders in self._taken.items():
+            gone = {each for each in holders if each[0] == vect and each not in at_work}
+            if gone:
+                holders.difference_update(gone)
+                self._unpark(pool)
+
+    def _let_go(self, vect: str) -> None:
+        def is_kept(item: Item) -> bool:
+            return not isinstance(item, StepState) or item.vect.id != vect
+
         parked = [heap for of_size in self._parked.values() for heap in of_size.values()]
         for turns in (self._turns, *parked):
-            turns[:] = [turn for turn in turns if _is_kept(turn.item, vect)]
+            turns[:] = [turn for turn in turns if is_kept(turn.item)]
             heapify(turns)
-        self._plain = deque(each for each in self._plain if _is_kept(each[1], vect))
-        self._known = {item for item in self._known if _is_kept(item, vect)}
+        self._plain = deque(each for each in self._plain if is_kept(each[1]))
+        self._known = {item for item in self._known if is_kept(item)}
+        self.looking = None
         self.size = len(self._turns) + len(self._plain)
         for pool in self._parked:  # it may have been the one that was to look for itself
             self._unpark(pool)
@@ -204,11 +231,11 @@ class Turns:
             if step.state == "running" and step.kind == "flow":
                 self._take_slots(step)
 
-    def take_slot(self, pool: Group, holder: Hashable) -> None:
+    def take_slot(self, pool: Group, holder: tuple[Any, ...]) -> None:
         """Take note that somebody has a slot of a pool."""
         self._taken.setdefault(pool, set()).add(holder)
 
-    def free_slot(self, pool: Group, holder: Hashable) -> None:
+    def free_slot(self, pool: Group, holder: tuple[Any, ...]) -> None:
         """Take note that somebody has a slot no more, and let one have a turn who waits for it."""
         self._taken.get(pool, set()).discard(holder)  # it has none if a dead program ran it
         self._unpark(pool)
@@ -223,7 +250,3 @@ def _limits_of(item: Item) -> Sequence[Limit]:
 
 def _place_of(step: StepState) -> tuple[str, str]:
     return step.vect.id, step.name
-
-
-def _is_kept(item: Item, vect: VectState) -> bool:
-    return not isinstance(item, StepState) or item.vect is not vect

@@ -1,14 +1,16 @@
 """What is seen of steps from outside: who is at work, told by locks that end with their holders.
 
 Each attempt takes a lock of its step, and one of its pool, and keeps it as long as anything of it
-is alive; who cannot have it at once works beside another one, and says so in a side file. A lock is
-held by the processes that have it open, so it is let go of whatever ends them.
+is alive; all children of a step have one lock. Who cannot have it at once works beside another one,
+and says so in a side file. A lock is held by the processes that have it open, so it is let go of
+whatever ends them.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,11 +22,17 @@ from oautom.states import VECT_ENDS
 BASH_HEAD = """
 say() { printf '%s\\t%s\\t%s\\t%s\\n' "$1" "$OAUTOM_VECT" "$OAUTOM_STEP" "$OAUTOM_ATTEMPT" >>side; }
 take() { flock --nonblock "$2" || (($? != 1)) || say "overlap $1"; }
-exec 8>>"lock.${OAUTOM_VECT//\\//-}.$OAUTOM_STEP" && take step 8
+shopt -s extglob; VECT=${OAUTOM_VECT//\\/+([0-9])}
+exec 8>>"lock.${VECT//\\//-}.$OAUTOM_STEP" && take step 8
 [[ -z $POOL ]] || { exec 9>>"lock.pool.$POOL" && take pool 9; }
 say begin
 """
 """What a command begins with, in the folder of its side file; `POOL` is in its environment."""
+
+
+def family(vect: str) -> str:
+    """Return the id of a Vect without attempts: all children of a step are of one family."""
+    return re.sub(r"/[0-9]+", "", vect)
 
 
 class Line(NamedTuple):
@@ -56,7 +64,7 @@ def begun(folder: Path, step: str) -> list[int]:
 @contextmanager
 def at_work(folder: Path, context: Context, pool: str = "") -> Iterator[None]:
     """Take the locks that an attempt of a Python step holds, and say that it has begun."""
-    place = (context.vect_id.replace("/", "-"), context.step)
+    place = (family(context.vect_id).replace("/", "-"), context.step)
     with _taken(folder, "step", ".".join(place), context):
         if not pool:
             _say(folder, "begin", context)
@@ -106,6 +114,8 @@ def orphans(ticks: Iterable[Sequence[Event]]) -> list[tuple[int, str]]:
         for event in tick:
             if event.name == "vect.created" and "parent" in event.data:
                 parents[event.vect] = tuple(event.data["parent"])
+            if event.name == "vect.reopened":  # a child that was retried has a life of its own
+                parents.pop(event.vect, None)
             if event.name != "step.late_result":  # it moves nothing
                 states[event.vect, event.step] = event.dest, event.attempt
         for child, (parent, step, attempt) in parents.items():

@@ -10,6 +10,7 @@ by itself to how all hangs together: of several that are violated, the first exp
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -18,7 +19,7 @@ from oautom.errors import InvariantError, SettingError, shown
 from oautom.events.event import Event, is_of_plan, planned_time
 from oautom.events.fits import data_fit, options_fit
 from oautom.events.fold import child_id
-from oautom.events.past import BAD, NO_STEP, Past
+from oautom.events.past import BAD, NO_STEP, Past, VectPast
 from oautom.graph import Graph
 from oautom.schedule import stamp
 from oautom.states import (
@@ -75,17 +76,80 @@ def violations(
         raise SettingError(f"flow must be a Flow or None, not {shown(flow)}")
     check_max_workers(max_workers)
     claims = _Claims(flow, max_workers, frozenset(gaps))
+    doubts = _Doubts()
     found: dict[str, list[InvariantError]] = {name: [] for name in INVARIANTS}
     for event in events:
         claims.look_up(event)
+        for error in doubts.hear(claims.vect, event) if not claims.wrong else ():
+            found[error.invariant].append(error)
         is_understood = True
         for each in INVARIANTS.values():
             is_asked = is_understood and (not each.about or event.name in each.about)
-            if is_asked and not each.holds(claims, event):
-                found[each.name].append(_error(each, event, claims))
+            if is_asked and (holds := each.holds(claims, event)) is not True:
+                error = _error(each, event, claims)
+                if isinstance(holds, Unless):
+                    doubts.add(holds, error)
+                    continue
+                found[each.name].append(error)
                 is_understood = not each.is_gate
         claims.take(event, is_understood=is_understood)
-    return iter([error for errors in found.values() for error in errors])
+    return iter([error for each in found.values() for error in sorted(each, key=_seq_of)])
+
+
+class Unless(NamedTuple):
+    """An answer to a claim: it does not hold if enough of what some Vects have is theirs still.
+
+    A Vect that the engine has stranded has what it had by the log, and has given it back. The log
+    tells nothing of that: but then it tells nothing more of the Vect, except its cancel or its
+    recovery.
+
+    Attributes:
+        had: How much of it each Vect has.
+        most: With how much of it the claim holds.
+    """
+
+    had: Mapping[VectPast, int]
+    most: int
+
+
+class _Doubt:
+    """What violates an invariant, if enough is told of some Vects before they are recovered."""
+
+    def __init__(self, unless: Unless, error: InvariantError) -> None:
+        self.had = unless.had
+        self.left = unless.most  # of what may be had
+        self.error = error
+
+
+class _Doubts:
+    """What may violate an invariant, by the Vects on which it depends."""
+
+    def __init__(self) -> None:
+        self._doubts: defaultdict[VectPast, list[_Doubt]] = defaultdict(list)
+
+    def add(self, unless: Unless, error: InvariantError) -> None:
+        doubt = _Doubt(unless, error)
+        for vect in unless.had:
+            self._doubts[vect].append(doubt)
+
+    def hear(self, vect: VectPast, event: Event) -> list[InvariantError]:
+        """Return what violates an invariant, now that this event is told of a Vect."""
+        if vect not in self._doubts:
+            return []
+        doubts = self._doubts.pop(vect)
+        if event.name in _OF_THE_STRANDED:
+            return []
+        found = []
+        for doubt in doubts:
+            is_known = doubt.left < 0
+            doubt.left -= doubt.had[vect]
+            if doubt.left < 0 and not is_known:
+                found.append(doubt.error)
+        return found
+
+
+def _seq_of(error: InvariantError) -> int:
+    return error.seq
 
 
 def _error(invariant: Invariant, event: Event, past: Past) -> InvariantError:
@@ -104,7 +168,7 @@ class Invariant(NamedTuple):
 
     name: str
     sentence: str
-    holds: Callable[[Any, Event], bool]
+    holds: Callable[[Any, Event], bool | Unless]
     about: tuple[str, ...]
     is_gate: bool  # where it is violated, nobody knows what the event is about: no other is asked
 
@@ -118,10 +182,15 @@ _CONSEQUENCES: Final = (
 )
 _MOVES: Final = STEP_MOVES | VECT_MOVES | PLAN_MOVES | {(VECT_CREATED, None, INITIAL)}
 _PLANNED: Final = (VECT_CREATED, *PLAN_EVENTS)
+_OF_THE_STRANDED: Final = ("step.cancelled", "vect.cancelled", "vect.recovered")
+"""What is told of a Vect that has not gone on: somebody has cancelled it, or the program is run
+again."""
+
+_Claim = Callable[[Any, Event], "bool | Unless"]
 
 
 def _invariant(*about: str, is_gate: bool = False) -> Callable[..., Any]:
-    def register(claim: Callable[[Any, Event], bool]) -> Callable[[Any, Event], bool]:
+    def register(claim: _Claim) -> _Claim:
         name, doc = claim.__name__.replace("_", "-"), claim.__doc__ or ""
         INVARIANTS[name] = Invariant(name, doc.splitlines()[0], claim, about, is_gate)
         return claim
@@ -386,24 +455,41 @@ class _Claims(Past):
         return bool(event.data.get("steps", names) == names)
 
     @_invariant("step.started")
-    def steps_fit_the_workers(self, event: Event) -> bool:
+    def steps_fit_the_workers(self, event: Event) -> bool | Unless:
         """At most max_workers steps run, without async ones and those that the flow polls."""
-        return not self.max_workers or self.step.has_no_worker or self.running < self.max_workers
+        if not self.max_workers or self.step.has_no_worker:
+            return True
+        return self._with_one_more(self.running, self.max_workers)
 
     @_invariant("step.started")
-    def pools_hold(self, event: Event) -> bool:
+    def pools_hold(self, event: Event) -> bool | Unless:
         """At most as many run as a pool has slots, and as max_parallel and max_async say."""
-        return self.has_room(self.step)
+        limits = self.step.limits if self.step.kind != "map" else ()
+        answers = [self._with_one_more(self.in_limits[limit], slots) for limit, slots in limits]
+        if False in answers or not self.map_has_room(self.step):
+            return False
+        return next((each for each in answers if each is not True), True)
+
+    def _with_one_more(self, had: Mapping[VectPast, int], most: int) -> bool | Unless:
+        """Return whether this step may have one more of what Vects have."""
+        if sum(had.values()) < most:
+            return True
+        own = had.get(self.vect, 0) + 1
+        others = {vect: count for vect, count in had.items() if vect is not self.vect}
+        return own <= most and Unless(others, most - own)
 
     @_invariant("step.late_result", "step.succeeded", "step.failed")  # else nobody may drive
-    def due_steps_start(self, event: Event) -> bool:
+    def due_steps_start(self, event: Event) -> bool | Unless:
         """A step that may start waits only for a worker, a slot, or its earlier attempt."""
         # A recovery starts nothing before it has closed all; and who is pruned had workers too.
         # Nor does a map that has nothing to do keep anybody waiting: it ends at once.
         # The slots that a cancel frees have no takers before it is whole.
+        # What is asked of a Vect that an old life has left comes between its recovery and starts.
         is_cancel = self.last.name == "step.cancelled"
-        if self.step in self.to_close or self.gaps or self.step.kind == "map" or is_cancel:
+        is_first = self.step in self.to_close or self.recovered_at == event.time
+        if is_first or self.gaps or self.step.kind == "map" or is_cancel:
             return True
         is_full = len(self.busy) >= (self.max_workers or 1)
         able = (step for step in self.due if step.is_on_loop or not is_full)
-        return not any(self.must_start(step) for step in able)
+        wait = {self.due[step]: 1 for step in able if self.must_start(step)}
+        return not wait or (self.vect not in wait and Unless(wait, 0))

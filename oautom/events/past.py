@@ -7,7 +7,7 @@ those of Airflow.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, get_type_hints
 import msgspec
 
 from oautom.events.event import NO_DATA, Event, is_of_plan, planned_time
-from oautom.events.fold import NO_OPTIONS, Options, child_id
+from oautom.events.fold import NO_OPTIONS, Group, Options, child_id
 from oautom.events.mapped import instance_name
 from oautom.rules import ALL_SUCCESS, verdict
 from oautom.states import HELD, INITIAL, VECT_CREATED
@@ -139,15 +139,17 @@ class Past:
         self.last_vect = _NO_VECT
         self.vects: dict[str, VectPast] = {}
         self.plans: dict[str, datetime] = {}  # the newest time that each has dealt with
-        self.running = 0  # steps, but for those that are polled
+        self.running: Counter[VectPast] = Counter()  # steps, but for those that are polled
         # Attempts that may hold a worker: they run, or were cancelled or abandoned unheard.
         self.busy: set[tuple[StepPast, int | None]] = set()
         # Attempts that are over, and may be at work still: nobody has heard of their end.
-        self.unheard: set[tuple[StepPast, int | None]] = set()
-        self.in_limits: Counter[str | tuple[str, str]] = Counter()  # how many of their steps run
-        self.due: set[StepPast] = set()  # may start: their trigger rules say so
+        self.unheard: dict[tuple[StepPast, int | None], VectPast] = {}
+        # How many steps run that have a limit, by the Vect that they are of.
+        self.in_limits: defaultdict[Group, Counter[VectPast]] = defaultdict(Counter)
+        self.due: dict[StepPast, VectPast] = {}  # may start: their trigger rules say so
         self.to_end: dict[StepPast, str] = {}  # what must be blocked or skipped next, by the event
         self.to_close: set[StepPast] = set()  # ran when their program died
+        self.recovered_at: datetime | None = None  # when, until a step starts after that
         self.wrong, self.vect, self.step = "", _NO_VECT, NO_STEP  # of the event looked up
 
     def look_up(self, event: Event) -> None:
@@ -202,20 +204,23 @@ class Past:
             self.busy = {each for each in self.busy if each[0].state == "running"}
             self.unheard.clear()
             self.to_close = {s for s in steps if s.state == "running" and s.kind not in HELD}
+            self.recovered_at = event.time
         elif event.name == "vect.paused":
-            self.due.difference_update(steps)
+            for step in steps:
+                self.due.pop(step, None)
 
     def _count(self, step: StepPast, event: Event) -> None:
         """Count what runs, what is open, and who may hold a worker."""
         begins_or_ends = (event.dest == "running") - (step.state == "running")
         if not step.has_no_worker:
-            self.running += begins_or_ends
+            _add(self.running, self.vect, begins_or_ends)
         if step.parent is not None:
             step.parent.active += begins_or_ends
         for limit, _ in step.limits if step.kind != "map" else ():
-            self.in_limits[limit] += begins_or_ends
+            _add(self.in_limits[limit], self.vect, begins_or_ends)
         self.vect.open_steps += (event.dest in _OPEN) - (step.state in _OPEN)
         if event.name == "step.started":
+            self.recovered_at = None
             step.starts += 1
             if not step.needs_none:
                 self.busy.add((step, event.attempt))
@@ -223,19 +228,19 @@ class Past:
             self.busy.discard((step, event.attempt))
         is_cut = event.name in ("step.cancelled", "step.interrupted") and step.state == "running"
         if is_cut or "abandoned" in event.data:  # a function may outlive its app, too
-            self.unheard.add((step, event.attempt))
+            self.unheard[step, event.attempt] = self.vect
         elif event.name in ("step.late_result", "step.started"):
-            self.unheard.discard((step, event.attempt))
-            self.unheard.discard((step, step.starts - 1))
+            self.unheard.pop((step, event.attempt), None)
+            self.unheard.pop((step, step.starts - 1), None)
 
     def _take_step(self, step: StepPast, event: Event) -> None:
         self._count(step, event)
         step.state = event.dest
-        self.due.discard(step)
+        self.due.pop(step, None)
         step.failures += event.name == "step.retried"
         is_again = event.name in ("step.interrupted", "step.released")
         if is_again and self.vect.state == "running" and self.verdict(step) == "start":
-            self.due.add(step)  # a branch may have chosen otherwise meanwhile
+            self.due[step] = self.vect  # a branch may have chosen otherwise meanwhile
         if event.name == "step.started" and step.kind == "map":
             self._expand(step, event)
         if event.name == "step.reset":
@@ -277,7 +282,7 @@ class Past:
                 continue
             match self.verdict(step):
                 case "start":
-                    self.due.add(step)
+                    self.due[step] = self.vect
                 case "block":
                     self.to_end[step] = _BLOCKED
                 case "skip":
@@ -328,22 +333,40 @@ class Past:
 
     def has_room(self, step: StepPast) -> bool:
         """Whether one more may run: of its pool, of its map, of the async steps of its flow."""
-        if step.kind == "map":
-            return True
+        limits = step.limits if step.kind != "map" else ()
+        has_room = all(self.in_limits[limit].total() < count for limit, count in limits)
+        return has_room and self.map_has_room(step)
+
+    @staticmethod
+    def map_has_room(step: StepPast) -> bool:
+        """Whether one more instance of its map may run, if it is one."""
         limit = None if step.parent is None else step.parent.limit
-        if limit is not None and step.parent is not None and step.parent.active >= limit:
-            return False
-        return all(self.in_limits[limit] < count for limit, count in step.limits)
+        return limit is None or step.parent is None or step.parent.active < limit
 
     def must_start(self, step: StepPast) -> bool:
         """Whether nothing can be in the way of a step that may start, but for a worker."""
-        if any(each is step for each, _ in self.unheard) or not self.has_room(step):
+        if not self.has_room(step):
             return False
+        if not self.unheard:
+            return True
+        at_work = self._at_work()
         limits = step.limits if step.kind != "map" else ()
-        return all(self.in_limits[limit] + self._unheard_of(limit) < n for limit, n in limits)
+        return step not in at_work and all(
+            self.in_limits[limit].total() + sum(limit in dict(each.limits) for each in at_work) < n
+            for limit, n in limits
+        )
 
-    def _unheard_of(self, limit: str | tuple[str, str]) -> int:
-        return sum(limit in dict(each.limits) for each, _ in self.unheard)
+    def _at_work(self) -> set[StepPast]:
+        """Return the steps of which an attempt may be at work that is over, or a child's is."""
+        found = set()
+        for (step, _), vect in self.unheard.items():
+            found.add(step)
+            parent = vect.parent
+            while parent is not None and parent[0] in self.vects:
+                above = self.vects[parent[0]]
+                found.add(above.steps.get(parent[1], step))
+                parent = above.parent if above is not vect else None
+        return found
 
     def is_wanted(self, vect: str, step: str, attempt: int) -> bool:
         """Whether an attempt runs, or is not known."""
@@ -371,6 +394,12 @@ class Past:
     def is_by_rule(event: Event) -> bool:
         """Whether an event ends a step that has not started, as a trigger rule does."""
         return event.name in (_BLOCKED, _SKIPPED) and event.source == "pending"
+
+
+def _add(counter: Counter[VectPast], vect: VectPast, count: int) -> None:
+    counter[vect] += count
+    if not counter[vect]:
+        del counter[vect]
 
 
 def _wrong_fields(event: object) -> str:

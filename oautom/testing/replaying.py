@@ -71,8 +71,9 @@ def assert_replays(
     may come as late as it did, unless the log shows that a worker was free: fewer steps were under
     way than at another time, or than there are workers. Which one starts, and all else, must agree.
     Slots of a pool are taken by other Vects as the log has it, so give the whole log where there
-    are some. An attempt that was cancelled or abandoned keeps its slot until the log tells that it
-    has answered, or needs the slot for another start: of the end of some it tells nothing.
+    are some. An attempt that was cancelled or abandoned, or has run a flow, keeps its slot until
+    the log tells that it has answered, or needs the slot for another start: of the end of some it
+    tells nothing.
 
     Args:
         log: A log, a Vect, or events.
@@ -158,11 +159,16 @@ class _Replay(MemoryEventLog):
             command = self._asked_by(event)
             if isinstance(command, Finished):  # no worker is there to tell that it is at work
                 key, runner = (command.vect, command.step, command.attempt), self._scheduler.runner
-                (runner.abandon if "abandoned" in event.data else runner.forget)(key)
+                may_linger = "abandoned" in event.data or self._runs_a_flow(command.step)
+                (runner.abandon if may_linger else runner.forget)(key)
             self._scheduler.put(command or Nudge())
             self._catch_up()
             if self._at == before and not self._make_room():
                 raise self._difference("nothing")
+
+    def _runs_a_flow(self, step: str) -> bool:
+        """Whether the work of a step is that of its child, of which the log tells elsewhere."""
+        return step in self._run.state.steps and self._run.state.steps[step].kind == "flow"
 
     def _go_on(self) -> None:
         """Do what the program did when it was run again."""
@@ -240,19 +246,20 @@ class _Replay(MemoryEventLog):
         while self._others and self._others[0][0].seq < next_seq:
             self._hear_other(*self._others.popleft())
 
-    def _hear_other(self, event: Event, group: Group, outlives: bool) -> None:
+    def _hear_other(self, event: Event, group: Group, runs_a_flow: bool) -> None:
         slot = (event.vect, event.step, group)
         if event.name == "vect.recovered":  # with the program most of its steps have gone
             for other in [each for each, is_kept in self._slots.items() if not is_kept]:
                 self._free(other)
         elif event.name == "step.late_result":
-            if slot in self._lingering and self._lingering[slot] == event.attempt:
+            is_known = slot in self._lingering and self._lingering[slot] == event.attempt
+            if is_known and not runs_a_flow:  # else its child may be at work still
                 self._free(slot)
         elif event.dest == "running":
             self._lingering.pop(slot, None)
-            self._slots[slot] = outlives
+            self._slots[slot] = runs_a_flow
             self._scheduler.turns.take_slot(group, slot)
-        elif slot in self._slots and _is_cut(event):
+        elif slot in self._slots and (_is_cut(event) or runs_a_flow):
             self._lingering[slot] = event.attempt
             self._slots[slot] = False
         elif slot in self._slots and event.source == "running":
@@ -378,7 +385,8 @@ def _surely_free(events: list[Event], flow: Flow, workers: int) -> frozenset[int
 def _in_pools(events: list[Event]) -> list[tuple[Event, Group, bool]]:
     """Return the events that take or free a slot of a pool, or of the async steps of a flow.
 
-    Each with what it is of, and whether the step keeps the slot when its program dies.
+    Each with what it is of, and whether the step runs a flow: it keeps the slot when its program
+    dies, and as long as its child is at work.
     """
     options: dict[str, Options] = {}
     found: list[tuple[Event, Group, bool]] = []
@@ -390,8 +398,8 @@ def _in_pools(events: list[Event]) -> list[tuple[Event, Group, bool]]:
         if event.name == "vect.recovered":
             found.append((event, "", False))
         elif (event.source != event.dest or event.name == "step.late_result") and not is_map:
-            is_kept = of_step.get("kind") == "flow" and event.source != event.dest
-            found += [(event, group, is_kept) for group, _ in limits_of(event.flow, of_step)]
+            runs_a_flow = of_step.get("kind") == "flow"
+            found += [(event, group, runs_a_flow) for group, _ in limits_of(event.flow, of_step)]
     return found
 
 

@@ -1063,6 +1063,146 @@ def test_what_an_app_has_left_at_work_is_waited_for_by_the_next_one_of_the_progr
     in_time(second.close)
 
 
+# ... nor of a step that runs a flow, whose work is that of its child, and of the child's children
+
+
+def run_by(app: OAutom, levels: int, inner: Flow, **options: Any) -> Flow:
+    """Return a flow that runs another one, by as many flows in between as told."""
+    for level in range(levels):
+        flow = Flow(f"level {level}", app)
+        FlowExecution("child", flow, inner, **options)
+        inner = flow
+    return inner
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_a_retry_waits_for_the_end_of_the_work_of_a_child(
+    background: OAutom, log: Log, stubborn: Stubborn, levels: int
+) -> None:
+    flow = run_by(background, levels, one_step(background, function=stubborn))
+    vect = background.start(flow)
+    assert stubborn.reached.wait(SECONDS)
+    in_time(vect.cancel)
+    if stubborn.listens:
+        assert Call(vect.wait).waits()  # what tidies up is waited for, however deep it is
+    else:
+        assert in_time(vect.wait) == "cancelled"
+    in_time(vect.retry)
+
+    assert stays_so(lambda: stubborn.calls == [1])
+    assert "its attempt 1, which is at work still" in vect.explain("child")
+    assert runs_well(background)
+    stubborn.opened.set()
+    assert vect.wait(SECONDS) == "success"
+    assert stubborn.calls == [1, 1]  # each child has attempts of its own
+    stubborn.check_alone()
+    check(log)
+
+
+def test_another_attempt_waits_for_the_end_of_the_work_of_a_child_whose_time_was_up(
+    background: OAutom, log: Log, stubborn: Stubborn
+) -> None:
+    flow = Flow("outer", background)
+    inner = run_by(background, 1, one_step(background, function=stubborn))
+    FlowExecution("child", flow, inner, timeout=0.1, retry=AT_ONCE)
+    vect = background.start(flow)
+    assert stubborn.reached.wait(SECONDS)
+    until(lambda: stubborn.told.is_set() or "step.retried child" in names_of(log, vect))
+    time.sleep(0.1)
+
+    assert stays_so(lambda: stubborn.calls == [1])
+    stubborn.opened.set()
+    assert vect.wait(SECONDS) in ("success", "failed")  # the second has no more time than the first
+    stubborn.check_alone()
+    check(log)
+
+
+def test_a_retry_waits_for_the_end_of_a_command_of_a_child(
+    background: OAutom, log: Log, tmp_path: Path
+) -> None:
+    inner = Flow("inner", background)
+    command = f"{BASH_HEAD} [[ -e first ]] || {{ touch first; trap '' TERM INT HUP; sleep 30; }}"
+    BashExecution("step", inner, command, cwd=tmp_path, grace_period=0.5)
+    vect = background.start(run_by(background, 2, inner))
+    until(lambda: (tmp_path / "first").exists())
+    in_time(vect.cancel)
+    in_time(vect.retry)
+
+    assert vect.wait(SECONDS) == "success"
+    assert begun(tmp_path, "step") == [1, 1]
+    assert overlaps(tmp_path) == []
+    check(log)
+
+
+def test_a_retry_waits_for_the_end_of_a_coroutine_of_a_child(background: OAutom, log: Log) -> None:
+    reached, opened, at_work, most = threading.Event(), threading.Event(), list[int](), list[int]()
+
+    async def deaf() -> None:
+        at_work.append(1)
+        most.append(len(at_work))
+        reached.set()
+        while not opened.is_set():
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+        at_work.pop()
+
+    inner = Flow("inner", background)
+    PythonExecution("step", inner, deaf)
+    vect = background.start(run_by(background, 2, inner))
+    assert reached.wait(SECONDS)
+    in_time(vect.cancel)
+    in_time(vect.retry)
+
+    assert stays_so(lambda: len(most) == 1)
+    opened.set()
+    assert vect.wait(SECONDS) == "success"
+    assert most == [1, 1]
+    check(log)
+
+
+def test_the_slot_of_a_step_that_runs_a_flow_is_free_when_the_work_of_its_child_is_gone(
+    background: OAutom, log: Log, stubborn: Stubborn
+) -> None:
+    pool = Pool("narrow", 1)
+    flow = run_by(background, 1, one_step(background, function=stubborn), pool=pool)
+    vect = background.start(flow)
+    other = Flow("other", background)
+    PythonExecution("other", other, nothing, pool=pool)
+    assert stubborn.reached.wait(SECONDS)
+    in_time(vect.cancel)
+    waiting = background.start(other)
+
+    assert stays_so(lambda: waiting.steps["other"].state == "pending")
+    stubborn.opened.set()
+    assert waiting.wait(SECONDS) == "success"
+    check(log)
+
+
+def test_the_work_of_a_child_that_an_app_has_left_is_waited_for_by_the_next_one(
+    tmp_path: Path,
+) -> None:
+    path, deaf = tmp_path / "runs.db", Stubborn(listens=False)
+
+    def life() -> tuple[OAutom, Vect]:
+        app = OAutom(OAutomMode.background, log=path)
+        flow = run_by(app, 2, one_step(app, function=deaf))
+        return app, app.start(flow, vect_id="one")
+
+    first, vect = life()
+    assert deaf.reached.wait(SECONDS)
+    in_time(vect.cancel)
+    in_time(first.close)
+    second, vect = life()
+    in_time(vect.retry)
+    assert stays_so(lambda: deaf.calls == [1])
+    assert runs_well(second)
+    deaf.opened.set()
+    assert vect.wait(SECONDS) == "success"
+    deaf.check_alone()
+    check_history(second.log.read())
+    in_time(second.close)
+
+
 # A slot of a pool is free when its holder is gone
 
 

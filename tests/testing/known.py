@@ -194,7 +194,8 @@ class Known:
             for name, state in states.items()
             if state == "running" and self.kind(name) not in AT_ONCE
         }
-        holders = running | {attempt[:2] for attempt in self.at_work}
+        below = {place for attempt in self.at_work for place in self.above(*attempt)}
+        holders = running | below | {attempt[:2] for attempt in self.at_work}
         taken = [name for _, name in holders if self.made[declared(name)].pool == pool]
         return len(taken) < pool.slots
 
@@ -208,8 +209,20 @@ class Known:
 
     def lingers(self, vect: str, step: str) -> bool:
         """Whether an earlier attempt of a step that does not run is at work still."""
-        is_at_work = any(attempt[:2] == (vect, step) for attempt in self.at_work)
-        return is_at_work and self.steps[vect][step] != "running"
+        if self.steps[vect][step] == "running":
+            return False
+        places = {place for attempt in self.at_work for place in self.above(*attempt)}
+        return (vect, step) in places.union(attempt[:2] for attempt in self.at_work)
+
+    def above(self, vect: str, step: str, attempt: int) -> list[tuple[str, str]]:
+        """Return the steps that had the Vect run of an attempt that was told to stop."""
+        if self.steps[vect][step] == "running" and self.attempts[vect, step] == attempt:
+            return []
+        found = []
+        while is_child(vect):
+            vect, step, _ = vect.rsplit("/", 2)
+            found.append((vect, step))
+        return found
 
     def waits_for_nothing(self) -> list[tuple[str, str]]:
         """Return the steps that could run, but do not."""

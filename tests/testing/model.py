@@ -55,7 +55,12 @@ class Model(Known):
         """Take note that an attempt is at work no more: it may be that its step waits for that."""
         if (vect, step, attempt) in self.at_work:
             self.at_work.remove((vect, step, attempt))
-            self.looks += [(vect, step)] if self.steps[vect][step] != "running" else []
+            places = [(vect, step), *self.above(vect, step, attempt)]
+            self.looks += [
+                (vect, step)
+                for vect, step in places
+                if self.steps[vect][step] != "running" and not self.lingers(vect, step)
+            ]
 
     def _choose(self, vect: str, step: str, names: Sequence[str]) -> None:
         followed = {*names}

@@ -32,8 +32,11 @@ def event(
     return Event(seq, time, "f", vect, step, attempt, name, source, dest, told)
 
 
-def created(seq: int, graph: dict[str, tuple[str, ...]], vect: str = "v") -> Event:
-    return event(seq, "vect.created", None, "pending", vect=vect, params={}, graph=graph)
+def created(
+    seq: int, graph: dict[str, tuple[str, ...]], vect: str = "v", **options: dict[str, Any]
+) -> Event:
+    told = {"options": options} if options else {}
+    return event(seq, "vect.created", None, "pending", vect=vect, params={}, graph=graph, **told)
 
 
 def started(seq: int, vect: str = "v") -> Event:

@@ -795,6 +795,112 @@ def test_a_step_is_due_as_soon_as_its_last_upstream_has_succeeded() -> None:
     assert found_in(history, workers=2) == {("due-steps-start", 8)}  # b
 
 
+def of(vect: str, *events: Event) -> Events:
+    return [replace(each, vect=vect) for each in events]
+
+
+GOES_ON = {
+    "nothing more is told": ([], False),
+    "it was recovered": (
+        [
+            event(7, "vect.recovered", "running", "running"),
+            event(8, "step.interrupted", "running", "pending", step="a", attempt=1),
+        ],
+        False,
+    ),
+    "it was cancelled": (
+        [step_cancelled(7, "a"), event(8, "vect.cancelled", "running", "cancelled", reason="")],
+        False,
+    ),
+    "it has gone on": (
+        [step_succeeded(7, "a"), event(8, "vect.succeeded", "running", "success")],
+        True,
+    ),
+    "it was paused": ([event(7, "vect.paused", "running", "paused")], True),
+}
+
+
+@pytest.mark.parametrize("which", GOES_ON)
+@pytest.mark.parametrize("invariant", ["pools-hold", "steps-fit-the-workers"])
+def test_what_a_vect_has_of_which_no_more_is_told_may_be_given_back(
+    which: str, invariant: str
+) -> None:
+    """As where the engine has stranded it, which the log does not tell."""
+    more, goes_on = GOES_ON[which]
+    graph: dict[str, tuple[str, ...]] = {"a": ()}
+    options = {"a": {"pool": ["p", 1]}} if invariant == "pools-hold" else {}
+    workers = 1 if invariant == "steps-fit-the-workers" else None
+    first = [created(1, graph, **options), started(2), step_started(3, "a")]
+    second = [created(4, graph, **options), started(5), step_started(6, "a")]
+    history = [*of("stranded", *first), *of("other", *second), *of("stranded", *more)]
+
+    assert found_in(history, workers=workers) == ({(invariant, 6)} if goes_on else set())
+
+
+def test_what_a_vect_has_itself_is_not_given_back() -> None:
+    graph: dict[str, tuple[str, ...]] = {"a": (), "b": ()}
+    options = {name: {"pool": ["p", 1]} for name in "ab"}
+    history = [created(1, graph, **options), started(2), step_started(3, "a")]
+
+    assert found_in([*history, step_started(4, "b")]) == {("pools-hold", 4)}
+
+
+def test_two_of_a_full_pool_cannot_both_have_gone_on() -> None:
+    """Of a pool of two slots one may be stranded, and nobody knows which; but not both."""
+    graph: dict[str, tuple[str, ...]] = {"a": ()}
+    options = {"a": {"pool": ["p", 2]}}
+    history = Events()
+    for number, vect in enumerate(("v", "w", "x")):
+        first = 3 * number + 1
+        begun = [created(first, graph, **options), started(first + 1)]
+        history += of(vect, *begun, step_started(first + 2, "a"))
+    history += of("v", event(10, "vect.paused", "running", "paused"))
+
+    assert found_in(history) == set()
+    history += of("w", event(11, "vect.paused", "running", "paused"))
+    assert found_in(history) == {("pools-hold", 9)}
+
+
+def test_who_approves_before_a_vect_is_recovered_is_heard_before_its_steps_start() -> None:
+    """But what does not start at once behind that starts too late."""
+    options = {"a": {"kind": "approval", "prompt": "go on?"}}
+    place = {"step": "a", "attempt": 1}
+    history = [created(1, {"a": (), "b": (), "c": ()}, **options), started(2)]
+    history.append(event(3, "step.started", "pending", "running", **place, prompt="go on?"))
+    history.append(step_started(4, "b"))
+    history.append(event(5, "vect.recovered", "running", "running"))
+    history.append(event(6, "step.interrupted", "running", "pending", step="b", attempt=1))
+    history.append(step_succeeded(7, "a", output={"by": "Ada", "data": None}))
+    history.append(step_started(8, "b", attempt=2))
+    history.append(step_started(9, "c"))
+
+    assert found_in(history, workers=2) == set()
+    history.insert(
+        8, event(9, "step.succeeded", "running", "success", step="b", attempt=2, output=1)
+    )
+    history[9:] = [step_started(10, "c")]
+    assert found_in(history, workers=2) == {("due-steps-start", 9)}
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_vect_of_which_no_more_is_told_may_have_nobody_to_start_its_steps(
+    *, goes_on: bool
+) -> None:
+    graph: dict[str, tuple[str, ...]] = {"a": (), "b": ()}
+    history = of("stranded", created(1, {"a": (), "b": ("a",)}), started(2), step_started(3, "a"))
+    history += of(
+        "other", created(4, graph), started(5), step_started(6, "a"), step_started(7, "b")
+    )
+    history += of("stranded", step_succeeded(8, "a"))
+    history += of("other", step_succeeded(9, "a"), step_succeeded(10, "b"))
+    history += of("other", event(11, "vect.succeeded", "running", "success"))
+    if goes_on:
+        history += of("stranded", step_started(12, "b"))
+
+    expected = {("due-steps-start", 9), ("due-steps-start", 10)} if goes_on else set()
+    assert found_in(history, workers=3) == expected
+
+
 def test_behind_a_blocked_step_too_its_dependants_are_blocked_before_all_else() -> None:
     graph: dict[str, tuple[str, ...]] = {"a": (), "x": (), "b": ("a",), "c": ("b",)}
     failed = [*begun(graph, "a", "x"), step_failed(5, "a")]

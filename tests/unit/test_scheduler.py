@@ -6,8 +6,9 @@ import logging
 import pickle
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -20,10 +21,13 @@ from oautom import (
     LogError,
     MemoryEventLog,
     PythonExecution,
+    VectAlreadyRunningException,
 )
 from oautom.clock import SystemClock
-from oautom.commands import Recover
+from oautom.commands import Command, Recover, Retry, Trigger
+from oautom.decide import handle
 from oautom.events import replay, signals
+from oautom.events.fold import VectState
 from oautom.executions.context import Context
 from oautom.executions.work import Outcome
 from oautom.executors.inline import InlineWorkers
@@ -831,20 +835,77 @@ def test_a_run_of_which_nothing_was_committed_is_as_before_its_start() -> None:
 
 
 def test_an_illegal_transition_strands_its_vect_and_no_other(
-    engine: Engine, caplog: pytest.LogCaptureFixture
+    engine: Engine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def handle_wrongly(vect: VectState, command: Command) -> Sequence[Trigger]:
+        return [Trigger(vect, "reopen")] if vect.id == "v" else handle(vect, command)
+
     run = engine.begin(flow_of(CHAIN))
     engine.turn()
     other = engine.begin(flow_of(CHAIN, name="g"), "w")
+    monkeypatch.setattr("oautom.scheduler.handle", handle_wrongly)
     engine.scheduler.put(Recover("v"))
-    engine.scheduler.put(Recover("v"))  # it runs already, and nothing of it was left
-    run.state.state = "success"
     engine.turn()
 
     assert re.match(r"this is a bug in oautom: vect 'v' of flow 'f' does not", str(run.held_up))
     assert other.held_up is None
-    assert "cannot recover vect of v" in caplog.text
+    assert "cannot reopen vect of v" in caplog.text
     assert engine.told()[-3:] == ["vect.created", "vect.started", "step.started a"]
+
+
+def test_a_bug_that_a_worker_meets_strands_its_vect_and_no_other(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has not failed: nothing is written, so the next life tries it again."""
+
+    def keep_wrongly(*_: object) -> Outcome:
+        raise ZeroDivisionError
+
+    run, other = engine.begin(flow_of(CHAIN)), engine.begin(flow_of({"x": ()}, name="g"), "w")
+    engine.turn()
+    told = engine.told()
+    with monkeypatch.context() as patch:
+        patch.setattr("oautom.runner.kept", keep_wrongly)
+        engine.workers.answer("a", "an output")
+    engine.turn()
+
+    assert run.held_up is not None
+    assert engine.told() == told
+    engine.workers.answer("x")
+    engine.turn()
+    assert other.state.state == "success"
+    assert engine.scheduler.runner.busy == 0
+
+
+def test_an_answer_in_the_tick_of_a_cancel_and_a_retry_lets_the_next_attempt_begin(
+    engine: Engine,
+) -> None:
+    run = engine.begin(flow_of({"a": ()}))
+    engine.turn()
+    engine.scheduler.cancel(run, "")
+    engine.scheduler.put(Retry("v"))
+    engine.workers.answer("a")
+    engine.turn()
+
+    assert run.state.steps["a"].attempt == 2
+    assert states(run) == {"a": "running"}
+
+
+@pytest.mark.parametrize("at", [None, NOON])
+def test_a_stranded_vect_takes_no_room_of_its_flow_now_or_at_the_time_of_a_plan(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, at: datetime | None
+) -> None:
+    flow = flow_of(CHAIN)
+    run = engine.begin(flow)
+    engine.turn()
+    with pytest.raises(VectAlreadyRunningException):
+        engine.scheduler.roster.check_room(flow, at)
+    monkeypatch.setattr("oautom.scheduler.handle", lambda *_: [Trigger(run.state, "reopen")])
+    engine.scheduler.put(Recover("v"))
+    engine.turn()
+
+    assert run.held_up is not None
+    engine.scheduler.roster.check_room(flow, at)
 
 
 # Driving
@@ -1021,7 +1082,7 @@ def test_a_close_waits_for_who_has_promised_to_end(engine: Engine) -> None:
     engine.scheduler.close()
 
     assert engine.workers.is_closed
-    assert not engine.scheduler.runner.is_ending_any
+    assert not engine.scheduler.runner.lingering.is_ending_any
 
 
 def test_a_long_chain_is_no_recursion() -> None:

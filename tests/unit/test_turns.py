@@ -12,8 +12,8 @@ from oautom.turns import Turns
 from .hand_made import event
 
 
-def vect_of(**options: dict[str, object]) -> VectState:
-    return VectState("f", "v", Graph(dict.fromkeys("abcd", ())), {}, options)
+def vect_of(vect: str = "v", /, **options: dict[str, object]) -> VectState:
+    return VectState("f", vect, Graph(dict.fromkeys("abcd", ())), {}, options)
 
 
 def test_who_is_added_twice_has_one_turn() -> None:
@@ -43,14 +43,14 @@ def test_who_is_forgotten_can_wait_again() -> None:
 
 def test_who_came_first_has_a_turn_first_whichever_pool_has_had_room_first() -> None:
     vect, turns = vect_of(a={"pool": ["p", 1]}, b={"pool": ["q", 1]}, c={"priority": 0}), Turns()
-    turns.take_slot("p", "another")
-    turns.take_slot("q", "another")
+    turns.take_slot("p", ("another",))
+    turns.take_slot("q", ("another",))
     turns.add(vect.steps["a"])
     turns.add(vect.steps["b"])
     assert turns.take(has_slot=True) is None
     turns.add(vect.steps["c"])
-    turns.free_slot("p", "another")
-    turns.free_slot("q", "another")
+    turns.free_slot("p", ("another",))
+    turns.free_slot("q", ("another",))
 
     assert turns.size == 3
     assert [turns.take(has_slot=True) for _ in range(3)] == [vect.steps[name] for name in "abc"]
@@ -58,13 +58,13 @@ def test_who_came_first_has_a_turn_first_whichever_pool_has_had_room_first() -> 
 
 def test_where_the_first_does_not_start_after_all_the_next_of_its_pool_does() -> None:
     vect, turns = vect_of(**{name: {"pool": ["p", 1]} for name in "abcd"}), Turns()  # type: ignore[arg-type]
-    other = vect_of(a={"pool": ["p", 1]})
-    turns.take_slot("p", "another")
+    other = vect_of("other", a={"pool": ["p", 1]})
+    turns.take_slot("p", ("another",))
     for step in (other.steps["a"], *vect.steps.values()):
         turns.add(step)
     assert turns.take(has_slot=True) is None
 
-    turns.free_slot("p", "another")
+    turns.free_slot("p", ("another",))
     turns.forget(other)
 
     assert [turns.take(has_slot=True) for _ in range(4)] == list(vect.steps.values())
@@ -74,12 +74,12 @@ def test_pools_of_one_name_and_two_sizes_do_not_keep_each_other_waiting() -> Non
     """As when a program makes its pool smaller while Vects of the old one are open."""
     vect, turns = vect_of(a={"pool": ["p", 1]}, b={"pool": ["p", 2]}), Turns()
     for holder in "xy":
-        turns.take_slot("p", holder)
+        turns.take_slot("p", (holder,))
     turns.add(vect.steps["a"])
     turns.add(vect.steps["b"])
     assert turns.take(has_slot=True) is None
 
-    turns.free_slot("p", "x")
+    turns.free_slot("p", ("x",))
 
     assert [turns.take(has_slot=True) for _ in range(2)] == [vect.steps["b"], None]
 
@@ -103,9 +103,9 @@ def test_many_that_wait_for_one_pool_are_not_all_asked_each_time(
         turns.add(step)
     for step in vect.steps.values():
         assert turns.take(has_slot=True) is step
-        turns.take_slot("p", step)
+        turns.take_slot("p", (step,))
         assert turns.take(has_slot=True) is None
-        turns.free_slot("p", step)
+        turns.free_slot("p", (step,))
 
     assert asked <= 3 * size
 
@@ -151,9 +151,27 @@ def test_who_has_a_turn_before_a_step_is_counted() -> None:
     assert turns.ahead_of(vect.steps["c"]) == (1, 1)
 
 
+def test_of_a_vect_that_is_given_up_only_who_is_at_work_keeps_a_slot() -> None:
+    pool: dict[str, object] = {"pool": ["p", 2]}
+    vect, other, turns = vect_of(a=pool, b=pool), vect_of("other", a=pool, b=pool), Turns()
+    for name in "ab":
+        turns.take_slot("p", ("v", name))
+        turns.add(other.steps[name])
+    assert turns.take(has_slot=True) is None
+    turns.give_up("v", {("v", "b")})
+
+    assert turns.taken() == {"p": 1}
+    assert turns.take(has_slot=True) is other.steps["a"]
+    turns.take_slot("p", ("other", "a"))
+    assert turns.take(has_slot=True) is None
+    turns.give_up("v", ())
+    assert turns.take(has_slot=True) is other.steps["b"]
+    assert vect.steps["a"].state == "pending"
+
+
 def test_who_is_left_when_a_vect_is_forgotten_is_served_in_order() -> None:
     options = {name: {"priority": of} for name, of in {"a": 10, "b": 9, "c": 1, "d": 8}.items()}
-    gone, vect, turns = vect_of(**options), vect_of(**options), Turns()  # type: ignore[arg-type]
+    gone, vect, turns = vect_of("gone", **options), vect_of(**options), Turns()  # type: ignore[arg-type]
     for step in (gone.steps["a"], gone.steps["b"], vect.steps["c"], vect.steps["d"]):
         turns.add(step)
     turns.forget(gone)
