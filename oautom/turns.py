@@ -140,6 +140,20 @@ class Turns:
         """Return how many slots of each pool are taken, and how many async steps of a flow run."""
         return {pool: len(steps) for pool, steps in self._taken.items()}
 
+    def facts(self) -> tuple[object, ...]:
+        """Return who waits, in the order in which they are served, and where; and who has a slot.
+
+        Plain values, for comparing: all that decides who has a turn, and when.
+        """
+        waiting: list[tuple[_Turn, object]] = [(turn, None) for turn in self._turns]
+        waiting += [(_Turn(True, 0, *each), None) for each in self._plain]
+        for group, of_size in self._parked.items():
+            for slots, turns in of_size.items():
+                waiting += [(turn, (group, slots)) for turn in turns]
+        line = sorted(waiting, key=lambda each: each[0][:-1])
+        taken = frozenset((group, frozenset(who)) for group, who in self._taken.items() if who)
+        return (*((_holder(turn.item), where) for turn, where in line), taken)
+
     def forget(self, vect: VectState) -> None:
         """Let go of the steps of a Vect that nothing shall start of, for now or for good."""
         parked = [heap for of_size in self._parked.values() for heap in of_size.values()]
@@ -223,6 +237,10 @@ def _limits_of(item: Item) -> Sequence[Limit]:
 
 def _place_of(step: StepState) -> tuple[str, str]:
     return step.vect.id, step.name
+
+
+def _holder(item: Item) -> Hashable:
+    return _place_of(item) if isinstance(item, StepState) else item
 
 
 def _is_kept(item: Item, vect: VectState) -> bool:
