@@ -23,7 +23,7 @@ from oautom.annotations import UNKNOWN
 from oautom.clock import Clock, Timers
 from oautom.commands import Effect, Finished, Release, Submit, Wake
 from oautom.events.fold import StepState, committed
-from oautom.events.log import EventLog
+from oautom.events.log import EventLog, keeps_objects
 from oautom.executions.base import Execution, wrong_interval
 from oautom.executions.context import Context
 from oautom.executions.work import Outcome, Work, unpack
@@ -141,6 +141,7 @@ class Runner:
         self._timers = timers
         self._put = put
         self._log = log
+        self._is_plain = not keeps_objects(log)
         self._is_closed = False
         self._tasks: dict[Key, _Task] = {}
         self._ending: dict[str, int] = {}  # per Vect: killed attempts whose end is promised
@@ -426,13 +427,13 @@ class Runner:
             task.is_done = task.is_launched and outcome.output is True
             if task.is_done:
                 outcome = self._kept(task, Outcome(task.context.output))
-        elif outcome.output is not None or outcome.error is not None or self._log_id is not None:
+        elif outcome.output is not None or outcome.error is not None or self._is_plain:
             outcome = self._kept(task, outcome)
         return outcome
 
     def _kept(self, task: _Task, outcome: Outcome) -> Outcome:
         kind = UNKNOWN
-        if self._log_id is not None and outcome.error is None:
+        if self._is_plain and outcome.error is None:
             execution: Any = task.execution
             kind = execution.instance_type if task.is_instance else execution.output_type
         outcome = kept(outcome, kind, self._log)
