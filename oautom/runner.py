@@ -466,6 +466,9 @@ class Runner:
         told = Finished(*task.key, outcome.output) if is_good else self._failed(task, outcome)
         self._free(task)  # only now: what raises before is done once more
         self._forget(task)
+        step = task.run.state.steps[task.key[1]]
+        if not task.is_killed and (step.state != "running" or step.attempt != task.key[2]):
+            self.on_over(*task.key[:2])  # it was cancelled in this very tick, and kept its slot
         return told
 
     def _free(self, task: _Task) -> None:
@@ -529,7 +532,8 @@ class Runner:
         task.is_killed = True
         is_promised = task.context.mark_cancelled()
         if not task.is_submitted:
-            self._forget(task)  # it waited to be asked again: no answer will come
+            self._forget(task)  # it waits to be asked again: no answer will come
+            self._put(Over(*task.key[:2]))  # it kept its slot if it was asked until this very tick
             return
         place = task.key[:2]
         self.lingering[place] = self.lingering.get(place, 0) + 1

@@ -338,7 +338,9 @@ class MemoryEventLog(EventLog):
     committed_seq = 0
 
     def __init__(self, *, as_json: bool = False) -> None:
-        self.keeps_objects = not as_json
+        self._is_json = as_json
+        if as_json:
+            self.keeps_objects = False
         self._events: list[Event] = []
         self._appended: list[Event] = []
         self._is_closed = False
@@ -387,7 +389,7 @@ class MemoryEventLog(EventLog):
             NotJsonError: JSON would give another value back.
             ValueTooLargeError: It takes more than `VALUE_LIMIT_BYTES`.
         """
-        if not self.keeps_objects and (size_bytes := len(to_json(value))) > VALUE_LIMIT_BYTES:
+        if self._is_json and (size_bytes := len(to_json(value))) > VALUE_LIMIT_BYTES:
             raise ValueTooLargeError(size_bytes, VALUE_LIMIT_BYTES)
 
     def read(

@@ -1,4 +1,4 @@
-"""What a round of the fuzzing does, drawn by chance from its seed: plain values, as JSON has them."""
+"""What a round of the fuzzing does, drawn by chance from its seed: plain values, as in JSON."""
 
 from __future__ import annotations
 

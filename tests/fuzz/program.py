@@ -71,10 +71,12 @@ class Program:
         tell("started")
         self._drive()
         acting.join()
-        if self.is_last:
-            self._drive_to_the_end()
-        self.is_over.set()
-        tidying.join()
+        try:
+            if self.is_last:
+                self._drive_to_the_end()
+        finally:
+            self.is_over.set()
+            tidying.join()
         self.app.close()
         status = {vect.id: vect.status() for vect in self.app.vects()}
         Path("status.json").write_text(json.dumps(status))
@@ -100,7 +102,7 @@ class Program:
         until = time.monotonic() + PATIENCE
         while left := [vect for vect in self.app.vects() if not vect.ended]:
             if time.monotonic() > until:
-                told = [f"{vect.id}: {vect.status()}" for vect in left]
+                told = [f"{v.id}: {v.state}, {[v.explain(step) for step in v.steps]}" for v in left]
                 raise SystemExit(f"not at their ends: {told}")
             self._wait(0.05)
 
