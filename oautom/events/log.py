@@ -237,8 +237,8 @@ def keeps_objects(log: EventLog) -> bool:
 
     A log that says nothing of it keeps them if it is gone with the program.
     """
-    told: bool = getattr(log, "keeps_objects", log.id is None)
-    return told
+    told: bool | None = getattr(log, "keeps_objects", None)
+    return log.id is None if told is None else told
 
 
 def _missing(log: EventLog, method: str) -> LogError:
