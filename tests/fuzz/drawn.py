@@ -99,7 +99,8 @@ def _step(
         "timeout": chance.choice([None, None, None, 0.1, 0.3]),
         "priority": chance.choice([0, 0, 0, 1, -1]),
     }
-    step["pool"] = chance.choice([None, None, "one", "two"])
+    pool = chance.choice([None, None, "one", "two"])
+    step["pool"] = None if kind == "flow" else pool  # what it runs may need the only slot
     step["retry"] = None
     if chance.random() < 0.4:
         covered = chance.choice(["Exception", "ValueError"])
