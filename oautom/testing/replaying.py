@@ -169,6 +169,8 @@ class _Replay(MemoryEventLog):
             event = self._history[self._at]
             if event.name == "vect.recovered":
                 self._go_on()
+            elif event.name == "step.reset":
+                self._let_go_of_the_dead()
             command = self._asked_by(event)
             if isinstance(command, Finished):  # no worker is there to tell that it is at work
                 key, runner = (command.vect, command.step, command.attempt), self._scheduler.runner
@@ -186,6 +188,17 @@ class _Replay(MemoryEventLog):
         for slot in self._slots:
             self._scheduler.turns.take_slot(slot[2], slot)
         self._scheduler.take_over([self._run])
+
+    def _let_go_of_the_dead(self) -> None:
+        """Let go of attempts that were cut short and never answer: their program has ended.
+
+        No other event tells so where their Vect had ended before it.
+        """
+        left = self._history[self._at :]
+        told = {(e.step, e.attempt) for e in left if e.name == "step.late_result"}
+        for step in self._run.state.steps.values():
+            if (step.name, step.attempt) not in told:
+                self._scheduler.runner.forget((self._vect, step.name, step.attempt))
 
     def _asked_by(self, event: Event) -> Command | None:
         """Return the command that stands behind an event, if it was not decided by the engine."""

@@ -197,3 +197,32 @@ def test_a_vect_that_is_taken_over_late_takes_no_slot_from_those_at_work(tmp_pat
     recovered = [event.vect for event in events if event.name == "vect.recovered"]
     assert recovered
     hold(events, flow, 4)
+
+
+def test_a_retry_after_the_end_of_its_program_finds_nobody_at_work(tmp_path: Path) -> None:
+    """The log does not tell that the attempts which were cancelled are gone; their steps start."""
+    clock = SimulatedClock()
+    for is_again in (False, True):
+        hands = Hands()
+        app = OAutom(log=tmp_path / "runs.db", executor=hands, max_workers=2, clock=clock)
+        flow = Flow("flow", app)
+        steps = [PythonExecution(name, flow, nothing) for name in "abc"]
+        steps[2].depends(steps[0])
+        PythonExecution("d", flow, nothing)
+        vect = app.vect("v") if is_again else app.start(flow, vect_id="v")
+        if is_again:
+            vect.retry()
+        clock.call_later(1, app.stop)
+        app.run()
+        while is_again and hands.jobs:
+            work, future = hands.jobs.pop(0)
+            future.set_result(work())
+            clock.call_later(1, app.stop)
+            app.run()
+        vect.cancel()
+        events = list(app.log.read())
+        app.close()
+
+    assert [e.name for e in events].count("step.cancelled") == 4
+    assert_replays(events, flow)
+    assert_replays(events, flow, max_workers=2)
