@@ -33,7 +33,7 @@ stop() { echo "$$1" >&2; exit 1; }; \
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help start tests tests_all lint format check coverage mutants bench crash install_requirements_dev freeze_requirements activate dist clean
+.PHONY: help start tests tests_all lint format check coverage mutants bench crash fuzz install_requirements_dev freeze_requirements activate dist clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "make %-24s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -85,6 +85,9 @@ bench: $(INSTALLED) ## Measure; BENCH_ARGS are the arguments
 crash: $(INSTALLED) ## Kill a program in ROUNDS rounds (200 unless said), beginning with SEED, and look at what it leaves
 	@OAUTOM_CRASH_LONG=1 $(BIN)/pytest $(SIDE_BY_SIDE) tests/crash $(PYTEST_ARGS)
 	@$(BIN)/python -m tests.crash $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED))
+
+fuzz: $(INSTALLED) ## Run random flows for MINUTES (60 unless said), beginning with SEED, in programs that are killed, and look at what they leave
+	@$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 install_requirements_dev: $(INSTALLED) ## Set up venv3 with oautom (editable) and its tools
 

@@ -184,7 +184,7 @@ def affects(vect: VectState, event: Event) -> list[StepState | VectState]:
     if event.dest not in STEP_ENDS or event.source in STEP_ENDS:
         if event.name == "step.released":
             return [steps[event.step]]
-        if not vect.options or event.name not in ("step.started", "step.retried"):
+        if not vect.options or event.name != "step.started":
             return []
         return _of_map(steps[event.step], event)
     dependants = vect.graph.dependants.get(event.step, ())
@@ -202,12 +202,7 @@ def _of_map(step: StepState, event: Event) -> list[StepState | VectState]:
         return [*step.mapped.instances, step]
     if step.parent is None or step.parent.mapped is None:
         return []
-    mapped = step.parent.mapped
-    if mapped.is_over:
-        return [step.parent]
-    # Without a limit all wait for their turn since the map has started. With one, several may have
-    # made room at once: so whoever starts has the next one looked at, as whoever ends has.
-    return [] if mapped.limit is None else [*mapped.first_pending()]
+    return [step.parent] if step.parent.mapped.is_over else []
 
 
 def due(model: StepState | VectState) -> Trigger | None:
@@ -220,8 +215,6 @@ def due(model: StepState | VectState) -> Trigger | None:
     is_usual = not vect.options
     verdict = all_success(model.upstreams, model.tally) if is_usual else model.verdict
     if verdict == "start":
-        if model.parent is not None and model.parent.mapped and not model.parent.mapped.has_room:
-            return None
         told = _first_facts(model) if model.kind else NO_DATA
         return Trigger(model, "start", model.attempt + 1, told)
     if verdict == "block":

@@ -7,7 +7,7 @@ from typing import Any
 from oautom.annotations import UNKNOWN
 from oautom.conversion import keep
 from oautom.errors import OAutomError
-from oautom.events.log import EventLog
+from oautom.events.log import EventLog, keeps_objects
 from oautom.executions.work import NO_DETAILS, Outcome
 from oautom.texts import ERROR_BYTES_MAX, bounded, details_of, error_of
 from oautom.values import own_copy
@@ -27,7 +27,7 @@ def kept(outcome: Outcome, annotation: Any, log: EventLog) -> Outcome:
     try:
         if outcome.error is not None:
             _bound(outcome)
-        elif log.id is None:
+        elif keeps_objects(log):
             outcome.live = outcome.output
             outcome.output = own_copy(outcome.output)
         elif outcome.output is not None or annotation is not UNKNOWN:

@@ -19,7 +19,7 @@ from oautom.errors import (
 )
 from oautom.events.event import is_answer
 from oautom.events.fold import VectState
-from oautom.events.log import EventLog, PrunedVect, VectEntry
+from oautom.events.log import EventLog, PrunedVect, VectEntry, keeps_objects
 from oautom.events.replay import replay
 from oautom.executors.leftovers import end_leftovers
 from oautom.flow import Flow
@@ -38,7 +38,7 @@ class Recalled(Run):
 
     def __init__(self, flow: Flow, entry: VectEntry, log: EventLog) -> None:
         self._setting = threading.Lock()
-        super().__init__(flow, entry.id, is_durable=log.id is not None)
+        super().__init__(flow, entry.id, is_durable=not keeps_objects(log))
         self._log = log
         self.is_created = True
         self.look(entry)

@@ -22,7 +22,7 @@ from oautom.errors import (
     shown,
 )
 from oautom.events.event import NO_DATA
-from oautom.events.log import EventLog, PrunedVect, VectEntry
+from oautom.events.log import EventLog, PrunedVect, VectEntry, keeps_objects
 from oautom.flow import Flow
 from oautom.recovery import Archive
 from oautom.run import Run
@@ -128,7 +128,7 @@ class Vects:
         flow.freeze()
         if plain:
             self._check_kept(flow, plain)
-        return Run(flow, vect_id, plain, origin, is_durable=self._log.id is not None)
+        return Run(flow, vect_id, plain, origin, is_durable=not keeps_objects(self._log))
 
     def begin(self, run: Run) -> Vect:
         """Have a new run begin, and return its Vect; any thread.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import msgspec
 
 from oautom.errors import SettingError, shown
+from oautom.texts import name_of
 from oautom.values import SECONDS_MAX, plain_count, plain_number, too_long
 
 MAX_DELAY: Final = 300.0
@@ -63,6 +64,19 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         is_tuple = issubclass(type(self.retry_on), tuple) and bool(self.retry_on)
         if not is_tuple or not all(_is_exception(each) for each in self.retry_on):
             raise _wrong("retry_on", "a tuple of exception classes", self.retry_on)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is otherwise than usual, but for `max_attempts`: plain, as a log tells it."""
+        usual = {
+            "delay": 1.0,
+            "backoff": 2.0,
+            "max_delay": max(MAX_DELAY, self.delay),
+            "jitter": 0.1,
+        }
+        told = {name: getattr(self, name) for name in usual}
+        told = {name: value for name, value in told.items() if value != usual[name]}
+        covered = sorted(map(name_of, self.retry_on))
+        return told if covered == ["Exception"] else told | {"retry_on": covered}
 
     def covers(self, cause: BaseException) -> bool:
         """Whether it is worth trying again after `cause`.

@@ -26,8 +26,8 @@ class Run:
 
     Attributes:
         id: The id of the Vect.
-        is_durable: Its log outlives the program: outputs are in it as JSON has them, and are read
-            as values of their types.
+        is_durable: Its log keeps values as JSON has them, as one that outlives the program does:
+            outputs are read as values of their types.
         state: What the events add up to, those included that are not committed yet.
         shown: The name of the state of the Vect, as committed.
         is_created: Its first event is committed: there is such a Vect.

@@ -23,7 +23,7 @@ from oautom.annotations import UNKNOWN
 from oautom.clock import Clock, Timers
 from oautom.commands import Effect, Finished, Release, Submit, Wake
 from oautom.events.fold import StepState, committed
-from oautom.events.log import EventLog
+from oautom.events.log import EventLog, keeps_objects
 from oautom.executions.base import Execution, wrong_interval
 from oautom.executions.context import Context
 from oautom.executions.work import Outcome, StepError, Work, unpack
@@ -138,6 +138,7 @@ class Runner:
         self._timers = timers
         self._put = put
         self._log = log
+        self._is_plain = not keeps_objects(log)
         self._is_closed = False
         self._tasks: dict[Key, _Task] = {}
 
@@ -418,13 +419,13 @@ class Runner:
             task.is_done = task.is_launched and outcome.output is True
             if task.is_done:
                 outcome = self._kept(task, Outcome(task.context.output))
-        elif outcome.output is not None or outcome.error is not None or self._log_id is not None:
+        elif outcome.output is not None or outcome.error is not None or self._is_plain:
             outcome = self._kept(task, outcome)
         return outcome
 
     def _kept(self, task: _Task, outcome: Outcome) -> Outcome:
         kind = UNKNOWN
-        if self._log_id is not None and outcome.error is None:
+        if self._is_plain and outcome.error is None:
             execution: Any = task.execution
             kind = execution.instance_type if task.is_instance else execution.output_type
         outcome = kept(outcome, kind, self._log)
@@ -459,6 +460,9 @@ class Runner:
         told = Finished(*task.key, outcome.output) if is_good else self._failed(task, outcome)
         self._free(task)  # only now: what raises before is done once more
         self._forget(task)
+        step = task.run.state.steps[task.key[1]]
+        if not task.is_killed and (step.state != "running" or step.attempt != task.key[2]):
+            self.on_over(*task.key[:2])  # it was cancelled in this very tick, and kept its slot
         return told
 
     def _free(self, task: _Task) -> None:
@@ -519,7 +523,8 @@ class Runner:
         task.is_killed = True
         is_promised = task.context.mark_cancelled()
         if not task.is_submitted:
-            self._forget(task)  # it waited to be asked again: no answer will come
+            self._forget(task)  # it waits to be asked again: no answer will come
+            self._put(Over(*task.key[:2]))  # it kept its slot if it was asked until this very tick
             return
         self.lingering.add(task.key, self.above(task.run))
         if is_promised or (task.context.is_listening and self._place_of(task) != "inline"):

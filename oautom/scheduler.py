@@ -892,20 +892,16 @@ class Scheduler(Driver[Message]):
             waits = turns.size or turns.is_held or self._ends_first or trigger.model.vect.options
             if trigger.name != "start":
                 self._fire(trigger)
+            elif model.attempt and self.runner.is_at_work(model):  # type: ignore[arg-type] # only steps are due to start
+                continue  # it is looked at again when that has ended
             elif waits or not self.runner.has_room:
-                turns.add(trigger.model)  # type: ignore[arg-type] # only steps are due to start
+                turns.add(model)  # type: ignore[arg-type] # as above
             else:
                 self._start(trigger)
         self._ends_first = False
 
     def _start(self, trigger: Trigger) -> None:
         step: Any = trigger.model
-        if step.attempt and self.runner.is_at_work(
-            step
-        ):  # it is looked at again when that has ended
-            if step.parent is not None and step.parent.mapped is not None:
-                self._ready.extend(step.parent.mapped.pending_after(step))
-            return
         if step.needs_worker:
             self.runner.busy += 1  # the work itself is submitted after the commit
         self._fire(trigger)

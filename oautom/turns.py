@@ -1,8 +1,9 @@
 """Whose turn it is: starts that are due, and polls, wait here for a free slot.
 
 First come, first served, but for steps of a higher priority, which are served first, and for those
-whose pool is full, or of whose flow as many async steps run as may: they let others by, and have
-their place again when there is room.
+whose pool or map is full, or of whose flow as many async steps run as may: they let others by, and
+have their place again when there is room. Nobody loses a place but by a pause or a cancel: so who
+is before whom follows from the log, and not from when workers were free.
 Used on the scheduler's thread only.
 """
 
@@ -20,7 +21,7 @@ from oautom.messages import Poll
 from oautom.states import HELD
 
 Item = StepState | Poll
-_RANKED = frozenset({"pool", "priority", "async"})
+_RANKED = frozenset({"pool", "priority", "async", "max_parallel"})
 Place = tuple[str, str, int]
 
 
@@ -109,27 +110,36 @@ class Turns:
 
     def _park(self, turn: _Turn, limits: Sequence[Limit]) -> bool:
         """Have a turn wait where there is no room for it; False if there is room everywhere."""
+        full: Group | None = None
         for group, slots in limits:
-            if not self._has_room(group, slots):
+            if not self._may_start(turn.item, group, slots):
+                full = group
                 heappush(self._parked.setdefault(group, {}).setdefault(slots, []), turn)
-                full: Group | None = group
                 break
-        else:
-            full = None
         for group, _ in limits:
             if group != full:
                 self._unpark(group)  # the next may use what this one does not, or not after all
         return full is not None
+
+    def _may_start(self, item: Item, group: Group, slots: int) -> bool:
+        limited = _map_of(item)
+        if limited is not None and group == _group_of(limited):
+            return limited.mapped is None or limited.mapped.has_room
+        return self._has_room(group, slots)
 
     def _has_room(self, pool: Group, slots: int) -> bool:
         return len(self._taken.get(pool, ())) < slots
 
     def _unpark(self, pool: Group) -> None:
         """Have the next one that waits for a pool look for itself: the others come after it."""
-        for parked in self._parked.get(pool, {}).values():
-            if parked:
-                heappush(self._turns, heappop(parked))
-                self.size += 1
+        if pool not in self._parked:
+            return
+        of_size = self._parked.pop(pool)
+        for parked in of_size.values():
+            heappush(self._turns, heappop(parked))
+            self.size += 1
+        if left := _not_empty(of_size):
+            self._parked[pool] = left
 
     def ahead_of(self, step: StepState) -> tuple[int, int]:
         """Return how many are served before a step that waits, and how many are of higher rank."""
@@ -143,6 +153,20 @@ class Turns:
     def taken(self) -> Mapping[Group, int]:
         """Return how many slots of each pool are taken, and how many async steps of a flow run."""
         return {pool: len(steps) for pool, steps in self._taken.items()}
+
+    def facts(self) -> tuple[object, ...]:
+        """Return who waits, in the order in which they are served, and where; and who has a slot.
+
+        Plain values, for comparing: all that decides who has a turn, and when.
+        """
+        waiting: list[tuple[_Turn, object]] = [(turn, None) for turn in self._turns]
+        waiting += [(_Turn(True, 0, *each), None) for each in self._plain]
+        for group, of_size in self._parked.items():
+            for slots, turns in of_size.items():
+                waiting += [(turn, (group, slots)) for turn in turns]
+        line = sorted(waiting, key=lambda each: each[0][:-1])
+        taken = frozenset((group, frozenset(who)) for group, who in self._taken.items() if who)
+        return (*((_holder(turn.item), where) for turn, where in line), taken)
 
     def forget(self, vect: VectState) -> None:
         """Let go of the steps of a Vect that nothing shall start of, for now or for good."""
@@ -176,7 +200,8 @@ class Turns:
         self._known = {item for item in self._known if is_kept(item)}
         self.looking = None
         self.size = len(self._turns) + len(self._plain)
-        for pool in self._parked:  # it may have been the one that was to look for itself
+        self._parked = {pool: left for pool, of in self._parked.items() if (left := _not_empty(of))}
+        for pool in list(self._parked):  # it may have been the one that was to look for itself
             self._unpark(pool)
 
     def hear(self, step: StepState, event: Event, *, is_at_work: bool) -> None:
@@ -191,8 +216,11 @@ class Turns:
             return
         if event.dest == "running":
             self._take_slots(step)
-        elif event.source == "running" and not is_at_work:
-            self._free_slots(step)
+        elif event.source == "running":
+            if not is_at_work:
+                self._free_slots(step)
+            if (limited := _map_of(step)) is not None:
+                self._unpark(_group_of(limited))
 
     def set_free(self, step: StepState, *, is_stranded: bool = False) -> None:
         """Take the slots of a step whose attempt is not at work any more.
@@ -218,11 +246,11 @@ class Turns:
                 self._free_slots(step)
 
     def _take_slots(self, step: StepState) -> None:
-        for group, _ in _limits_of(step):
+        for group, _ in _pools_of(step):
             self.take_slot(group, _place_of(step))
 
     def _free_slots(self, step: StepState) -> None:
-        for group, _ in _limits_of(step):
+        for group, _ in _pools_of(step):
             self.free_slot(group, _place_of(step))
 
     def inherit(self, vect: VectState) -> None:
@@ -242,11 +270,39 @@ class Turns:
 
 
 def _limits_of(item: Item) -> Sequence[Limit]:
-    """Return where somebody needs a slot, and how many there are; a map needs none."""
-    if not isinstance(item, StepState) or item.kind == "map":
+    """Return where there must be room for somebody, and for how many there is."""
+    if not isinstance(item, StepState):
         return ()
-    return limits_of(item.vect.flow, item.options)
+    limited = _map_of(item)
+    if limited is None:
+        return _pools_of(item)
+    return [*_pools_of(item), (_group_of(limited), item.options["max_parallel"])]
+
+
+def _pools_of(step: StepState) -> Sequence[Limit]:
+    """Return where a step needs a slot, and how many there are; a map needs none."""
+    return () if step.kind == "map" else limits_of(step.vect.flow, step.options)
+
+
+def _map_of(item: Item) -> StepState | None:
+    """Return the map that somebody is an instance of, if that has a limit."""
+    if not isinstance(item, StepState) or "max_parallel" not in item.options:
+        return None
+    return item.parent
+
+
+def _group_of(step: StepState) -> Group:
+    """Return the instances of a map, of which so many run at once."""
+    return ("map", *_place_of(step))
+
+
+def _not_empty(of_size: dict[int, list[_Turn]]) -> dict[int, list[_Turn]]:
+    return {slots: parked for slots, parked in of_size.items() if parked}
 
 
 def _place_of(step: StepState) -> tuple[str, str]:
     return step.vect.id, step.name
+
+
+def _holder(item: Item) -> Hashable:
+    return _place_of(item) if isinstance(item, StepState) else item

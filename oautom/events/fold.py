@@ -23,10 +23,13 @@ from oautom.values import own_copy
 Options = Mapping[str, Mapping[str, Any]]
 """By the name of the step what is otherwise than usual: `trigger_rule`, `max_attempts`, ..."""
 
-Group = str | tuple[str, str]
-"""Steps of which so many run at once: those of a pool, by its name, or `('async', flow)`."""
+Group = str | tuple[str, ...]
+"""Steps of which so many run at once: those of a pool, by its name, or `('async', flow)`; or the
+instances of a map, `('map', vect, step)`."""
 
 Limit = tuple[Group, int]
+
+_LIMITS = frozenset({"pool", "async", "max_parallel"})
 
 NO_OPTIONS: Options = MappingProxyType({})
 
@@ -186,7 +189,7 @@ class VectState:
         self.steps = {name: StepState(self, name, len(u)) for name, u in graph.upstreams.items()}
         self.open_steps = len(self.steps)
         self.options = options
-        self.has_limits = any("pool" in given or "async" in given for given in options.values())
+        self.has_limits = any(_LIMITS & given.keys() for given in options.values())
         self.has_loop = False  # its async steps run on an event loop, and take no worker
         for name, given in options.items():
             self.steps[name].options = given
@@ -233,7 +236,7 @@ class VectState:
     def _apply_to_step(self, step: StepState, event: Event) -> None:
         dest = event.dest
         if step.parent is not None and step.parent.mapped is not None:
-            step.parent.mapped.hear(step, event)
+            step.parent.mapped.hear(event)
         if dest == "running":
             if event.source != dest:  # a late result moves nothing
                 step.attempt = event.attempt or 0

@@ -9,15 +9,18 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import NamedTuple, Protocol, Self, cast
+from typing import Final, NamedTuple, Protocol, Self, cast
 
-from oautom.errors import LogError, SettingError, shown
+from oautom.errors import LogError, SettingError, ValueTooLargeError, shown
 from oautom.events.event import NO_OUTPUT, Event, is_of_plan, own_copy, planned_time
 from oautom.events.jsonl import read_jsonl, write_jsonl
 from oautom.events.requests import Request
 from oautom.schedule import instant_of
 from oautom.states import VECT_ENDS
 from oautom.values import to_json
+
+VALUE_LIMIT_BYTES: Final = 64 * 2**20
+"""How much one output may take in a durable log, as JSON, unless it is told otherwise."""
 
 
 class VectEntry(NamedTuple):
@@ -229,6 +232,15 @@ class EventLog(Protocol):
         return
 
 
+def keeps_objects(log: EventLog) -> bool:
+    """Whether values stay the objects that they are, and not what JSON has of them.
+
+    A log that says nothing of it keeps them if it is gone with the program.
+    """
+    told: bool | None = getattr(log, "keeps_objects", None)
+    return log.id is None if told is None else told
+
+
 def _missing(log: EventLog, method: str) -> LogError:
     return LogError(f"{type(log).__name__} has no {method}(); write that method of the log")
 
@@ -315,13 +327,20 @@ class MemoryEventLog(EventLog):
 
     Lists and dictionaries in events are copied when they are written and when they are read, so
     that nobody changes what has happened. Other objects are those that were given.
+
+    Args:
+        as_json: Values are kept as JSON has them, and what JSON cannot keep is refused, as a
+            durable log does: for tests of what shall run with one.
     """
 
     id = None
     last_seq = 0
     committed_seq = 0
 
-    def __init__(self) -> None:
+    def __init__(self, *, as_json: bool = False) -> None:
+        self._is_json = as_json
+        if as_json:
+            self.keeps_objects = False
         self._events: list[Event] = []
         self._appended: list[Event] = []
         self._is_closed = False
@@ -364,7 +383,14 @@ class MemoryEventLog(EventLog):
             self.last_seq = self.committed_seq
 
     def check_value(self, value: object) -> None:
-        """Accept every value: what is in memory stays as it is."""
+        """Accept every value: what is in memory stays as it is; unless that is to be as in JSON.
+
+        Raises:
+            NotJsonError: JSON would give another value back.
+            ValueTooLargeError: It takes more than `VALUE_LIMIT_BYTES`.
+        """
+        if self._is_json and (size_bytes := len(to_json(value))) > VALUE_LIMIT_BYTES:
+            raise ValueTooLargeError(size_bytes, VALUE_LIMIT_BYTES)
 
     def read(
         self, after: int = 0, upto: int | None = None, vect: str | None = None

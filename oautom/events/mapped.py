@@ -1,13 +1,11 @@
 """The instances of a map: steps that an event makes, one for each item of a list. Pure.
 
-Whose turn it is among them is known without looking at all: `cursor` is the first that has not
-started, and moves on as they start.
+Whose turn it is among them is known to those who wait in line, see `oautom.turns`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from oautom.errors import shown
@@ -38,18 +36,17 @@ class Mapped:
         problem: Why there are no items, or None.
         ended: How many have ended.
         active: How many instances run, where there is a limit.
-        cursor: The place of the first that is pending, where there is one.
         shown: How many instances readers see: those that are committed.
     """
 
-    __slots__ = ("active", "cursor", "ended", "instances", "items", "limit", "problem", "shown")
+    __slots__ = ("active", "ended", "instances", "items", "limit", "problem", "shown")
 
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
         self.instances: list[StepState] = []
         self.items: Sequence[Any] = ()
         self.problem: str | None = None
-        self.active = self.ended = self.cursor = self.shown = 0
+        self.active = self.ended = self.shown = 0
 
     @property
     def has_room(self) -> bool:
@@ -61,30 +58,11 @@ class Mapped:
         """Whether all have ended that have an item."""
         return self.ended >= len(self.instances)
 
-    def first_pending(self) -> list[StepState]:
-        """Return the first that has not started, if there is a limit and such a one."""
-        return self.instances[self.cursor : self.cursor + 1]
-
-    def pending_after(self, instance: StepState) -> list[StepState]:
-        """Return the next one behind an instance that has not started, if there is a limit."""
-        if self.limit is None:
-            return []
-        behind = range(instance.index + 1, len(self.instances))
-        found = (self.instances[i] for i in behind if self.instances[i].state == "pending")
-        return list(islice(found, 1))
-
-    def hear(self, instance: StepState, event: Event) -> None:
-        """Take in what has happened to an instance, whose state has moved."""
+    def hear(self, event: Event) -> None:
+        """Take in what has happened to an instance."""
         self.ended += (event.dest in STEP_ENDS) - (event.source in STEP_ENDS)
         if self.limit is not None:
-            self._hear_of_turn(instance, event)
-
-    def _hear_of_turn(self, instance: StepState, event: Event) -> None:
-        self.active += (event.dest == "running") - (event.source == "running")
-        if event.dest == "pending":
-            self.cursor = min(self.cursor, instance.index)
-        while self.cursor < len(self.instances) and self.instances[self.cursor].state != "pending":
-            self.cursor += 1
+            self.active += (event.dest == "running") - (event.source == "running")
 
     def outputs(self) -> list[Any]:
         """Return the outputs in the order of the items."""
@@ -93,7 +71,7 @@ class Mapped:
     def facts(self) -> tuple[object, ...]:
         """Return all of it as plain values, for comparing."""
         names = [instance.name for instance in self.instances]
-        return (names, list(self.items), self.problem, self.active, self.ended, self.cursor)
+        return (names, list(self.items), self.problem, self.active, self.ended)
 
 
 def items_of(step: StepState) -> tuple[Sequence[Any], str | None]:

@@ -38,6 +38,7 @@ from oautom.events.database import (
 from oautom.events.event import Event
 from oautom.events.filelock import FileLock
 from oautom.events.log import (
+    VALUE_LIMIT_BYTES,
     GivenUp,
     PrunedVect,
     check_instant,
@@ -83,13 +84,15 @@ class SqliteEventLog(LogFile):
         LogError: The file cannot be opened.
     """
 
+    keeps_objects = False
+
     def __init__(
         self,
         path: str | os.PathLike[str],
         *,
         synchronous: Synchronous = "FULL",
         read_only: bool = False,
-        value_limit_bytes: int = 64 * 2**20,
+        value_limit_bytes: int = VALUE_LIMIT_BYTES,
     ) -> None:
         if (level := one_of(synchronous, _LEVELS)) is None:
             known = " or ".join(map(repr, _LEVELS))

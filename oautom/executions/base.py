@@ -230,8 +230,11 @@ class Execution:
             told["kind"] = self.kind
         if self.retry is not None and self.kind not in WAITS:
             told["max_attempts"] = self.retry.max_attempts
+            told["retry"] = self.retry.facts()
         if self.timeout is not None and self.kind != "wait":
             told["timeout"] = self.timeout
+        if self.on_crash != "rerun" and self.kind not in (*WAITS, "flow"):
+            told["on_crash"] = self.on_crash
         if self.pool is not None and self.kind not in WAITS:
             told["pool"] = [self.pool.name, self.pool.slots]
         if self.priority:

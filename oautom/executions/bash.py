@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Output = Literal["last_line", "text", "json"]
 Env = str | Reference | Execution
 _LAST_LINES_SHOWN = 5
+SKIP_EXIT_CODE: Final = 99
 _EXIT_CODE_MAX = 255
 _SAID_BYTES_MAX = 2**16
 ARGUMENT_BYTES_MAX: Final = 2**17
@@ -73,7 +74,7 @@ class BashExecution(Execution):
         env: Mapping[str, Env] | None = None,
         cwd: str | os.PathLike[str] | None = None,
         output: Output = "last_line",
-        skip_exit_code: int | None = 99,
+        skip_exit_code: int | None = SKIP_EXIT_CODE,
         *,
         grace_period: float = 3.0,
         **options: Unpack[StepOptions],
@@ -96,6 +97,12 @@ class BashExecution(Execution):
         super().__init__(name, flow, **options)
         if self._is_wired:
             self.follow([Used(("env", *used.place), used.reference) for used in uses_in(self.env)])
+
+    def options(self) -> Mapping[str, Any]:
+        """Return what is otherwise than usual: with which exit code it skips itself."""
+        if self.skip_exit_code == SKIP_EXIT_CODE:
+            return super().options()
+        return {**super().options(), "skip_exit_code": self.skip_exit_code}
 
     def _check_command(self, flow: Flow, name: str, command: str) -> None:
         if isinstance(command, Reference | Execution) or _pastes_a_step(command, flow):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import sys
 from collections.abc import Callable
@@ -10,12 +11,13 @@ from typing import Any, NamedTuple
 
 from oautom.commands import Command, Release
 from oautom.errors import SettingError, shown
+from oautom.events.fold import StepState
 from oautom.events.log import MemoryEventLog
 from oautom.executions.work import Outcome, Work
 from oautom.executors.base import Done, Place
 from oautom.executors.base import Work as AnyWork
 from oautom.flow import Flow
-from oautom.messages import Nudge
+from oautom.messages import Poll
 from oautom.run import Run
 from oautom.scheduler import Scheduler
 from oautom.states import WAITS
@@ -23,6 +25,7 @@ from oautom.testing.clock import SimulatedClock
 from oautom.testing.simulation import Outcomes, Script, tell_nobody
 
 Fingerprint = tuple[Any, ...]
+HowItEnds = tuple[str, ...]
 
 
 class End(NamedTuple):
@@ -78,8 +81,10 @@ def explore(
 ) -> Exploration:
     """Run a flow in every order in which its steps can end, with the real scheduler.
 
-    Orders that lead to the same state are walked from there only once. When there are more than
-    `max_schedules`, that many are drawn by chance instead.
+    Orders that lead to the same state are walked from there only once: how the steps stand, and who
+    waits for what in which order. When there are more than `max_schedules`, that many are drawn by
+    chance instead. No time passes, so no order is ruled out by how long something takes, and no
+    timeout is over: an attempt whose time is up is one that fails with a `TimeoutError`.
 
     Args:
         flow: A small flow: the number of states grows with two to the power of its width.
@@ -106,22 +111,23 @@ def _walk_all(flow: Flow, script: Script, max_schedules: int) -> Exploration | N
     """Walk level by level, so that the first schedule found for an end is a shortest one."""
     start = _Walk(flow, script, ())
     level: dict[Fingerprint, tuple[_Walk, int]] = {start.fingerprint(): (start, 1)}
-    ends: dict[Fingerprint, End] = {}
+    ends: dict[HowItEnds, End] = {}
     schedules = states = walks = 0
     while level:
         next_level: dict[Fingerprint, tuple[_Walk, int]] = {}
-        for fingerprint, (walk, count) in level.items():
+        for walk, count in level.values():
             states += 1
             if not walk.running:
                 schedules += count
-                ends[fingerprint] = walk.end()
+                ends.setdefault(walk.how_it_ends(), walk.end())
             for step in walk.running:
                 walks += 1
                 if walks > max_schedules:
                     return None
                 reached = _Walk(flow, script, (*walk.schedule, step))
-                first, others = next_level.get(reached.fingerprint(), (reached, 0))
-                next_level[first.fingerprint()] = (first, others + count)
+                fingerprint = reached.fingerprint()
+                first, others = next_level.get(fingerprint, (reached, 0))
+                next_level[fingerprint] = (first, others + count)
         level = next_level
     return Exploration(list(ends.values()), schedules, states, is_complete=True)
 
@@ -129,7 +135,7 @@ def _walk_all(flow: Flow, script: Script, max_schedules: int) -> Exploration | N
 def _walk_some(
     flow: Flow, script: Script, max_schedules: int, chance: random.Random
 ) -> Exploration:
-    ends: dict[Fingerprint, End] = {}
+    ends: dict[HowItEnds, End] = {}
     seen: set[Fingerprint] = set()
     for _ in range(max_schedules):
         walk = _Walk(flow, script, ())
@@ -137,11 +143,23 @@ def _walk_some(
             walk.finish(chance.choice(sorted(walk.running)))
             seen.add(walk.fingerprint())
         end = walk.end()
-        known = ends.setdefault(walk.fingerprint(), end)
+        known = ends.setdefault(walk.how_it_ends(), end)
         if len(end.schedule) < len(known.schedule):
-            ends[walk.fingerprint()] = end
+            ends[walk.how_it_ends()] = end
     by_length = sorted(ends.values(), key=lambda end: len(end.schedule))
     return Exploration(by_length, max_schedules, len(seen), is_complete=False)
+
+
+class _StoppedClock(SimulatedClock):
+    """A clock on which nothing comes due: what waits for a time has its turn in the schedule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ticks = itertools.count(0, -1)
+
+    def monotonic(self) -> float:
+        """Return less each time, so that no timer is due, not even one of no seconds."""
+        return float(next(self._ticks))
 
 
 class _Walk:
@@ -155,8 +173,8 @@ class _Walk:
         self.running: dict[str, Callable[[], None]] = {}
         self.schedule: tuple[str, ...] = ()
         self._script = script
-        self._clock = SimulatedClock()
-        self._scheduler = Scheduler(MemoryEventLog(), self._clock, self, tell=tell_nobody)
+        self._scheduler = Scheduler(MemoryEventLog(), _StoppedClock(), self, tell=tell_nobody)
+        self._turns = self._scheduler.turns
         self._run = Run(flow, "explored")
         self._scheduler.begin(self._run)
         self._go_on()
@@ -178,11 +196,8 @@ class _Walk:
         self.running.pop(step)()
         self._go_on()
         now = self._run.state.steps[step]
-        if (
-            now.state == "running" and self._run.execution(now).is_polled
-        ):  # it is polled, and says yes at once
-            self._clock.advance(self._run.execution(now).poll_interval)
-            self._scheduler.put(Nudge())
+        if now.state == "running" and self._run.execution(now).is_polled:
+            self._scheduler.put(Poll((self._run.id, step, now.attempt)))  # it says yes at once
             self._go_on()
 
     def _go_on(self) -> None:
@@ -209,12 +224,28 @@ class _Walk:
         """Do nothing: there are no workers."""
 
     def fingerprint(self) -> Fingerprint:
-        """Return all of the state that decides what can follow."""
+        """Return all that decides what can follow: how all stands, and who is where in line.
+
+        What a step has returned, and what is said of it, follows from its attempt; from the times
+        nothing follows, since none passes.
+        """
         state = self._run.state
-        return (state.state, *((step.state, step.attempt) for step in state.steps.values()))
+        return (state.state, *sorted(map(_standing, state.steps.values())), self._turns.facts())
+
+    def how_it_ends(self) -> HowItEnds:
+        """Return the states of the Vect and of its steps: two ends are equal where these are."""
+        state = self._run.state
+        return (state.state, *(f"{step.name}: {step.state}" for step in state.steps.values()))
 
     def end(self) -> End:
         """Return how the Vect has ended."""
         state = self._run.state
         steps = {step.name: step.state for step in state.steps.values()}
         return End(state.state, steps, self.schedule)
+
+
+def _standing(step: StepState) -> Fingerprint:
+    """Return what decides of a step what can follow; what it was told at its start, of a map."""
+    told = step.mapped and (len(step.mapped.items), step.mapped.problem is None)
+    is_shunned = step.shunned_by is not None
+    return (step.name, step.state, step.attempt, step.failures, is_shunned, told or ())

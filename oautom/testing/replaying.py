@@ -4,34 +4,41 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import partial
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import structs
 
-from oautom.commands import Begin, Cancel, Command, Finished, Pause, Release, Resume, Retry
+from oautom.commands import LOST, Begin, Cancel, Command, Finished, Pause, Release, Resume, Retry
 from oautom.errors import OAutomError, SettingError, shown
 from oautom.events.event import NO_DATA, Event, is_answer, is_of_plan
 from oautom.events.fold import NO_OPTIONS, Group, Options, limits_of
 from oautom.events.log import EventLog, MemoryEventLog
 from oautom.events.mapped import map_of
 from oautom.events.replay import replay
-from oautom.executors.base import Done, Place, Work
+from oautom.executions.bash import BashExecution
+from oautom.executors.base import Done, Work
+from oautom.executors.base import Place as WorkerPlace
 from oautom.flow import Flow
 from oautom.messages import Call, Nudge
 from oautom.params import NO_PARAMS
 from oautom.run import Run
 from oautom.scheduler import Scheduler
-from oautom.states import ANSWERLESS, HELD, VECT_CREATED
+from oautom.states import ANSWERLESS, HELD, VECT_CREATED, VECT_ENDS
 from oautom.testing.simulation import tell_nobody
 from oautom.values import check_max_workers
 from oautom.vect import Vect
 
+Place = tuple[str, str | None, int | None]
+"""An attempt: Vect, step and number."""
+
 Slot = tuple[str, str | None, Group]
 """A slot that a step of another Vect has: by Vect and step, and what it is of."""
+
+_USUAL = object()
 
 _AGES = 1e12
 """Seconds: more than any program was down."""
@@ -75,13 +82,17 @@ def assert_replays(
     the log tells that it has answered, or needs the slot for another start: of the end of some it
     tells nothing.
 
+    Where all is decided alike, the options of the steps must be those that the log tells of, too: a
+    `timeout` that no attempt has come near decides the next run, if not this one.
+
     Args:
         log: A log, a Vect, or events.
         flow: The flow as it is today.
         max_workers: How many steps could run at once; None where that is not known.
 
     Raises:
-        ReplayDiffersError: Something would be decided otherwise; an `AssertionError` too.
+        ReplayDiffersError: Something would be decided otherwise, or an option is another one; an
+            `AssertionError` too.
         SettingError: An argument cannot be used, or the log has no Vect of this flow.
         FlowError: `flow.validate()` refuses the flow.
     """
@@ -90,7 +101,7 @@ def assert_replays(
     check_max_workers(max_workers)
     flow.validate()
     events = _events_of(log)
-    surely_free = _surely_free(events, flow, max_workers or 0)
+    loads = _loads(events, flow)
     in_pools = _in_pools(events)
     by_vect: dict[str, list[Event]] = {}
     for event in events:
@@ -100,7 +111,10 @@ def assert_replays(
         raise SettingError(f"the log has no vect of flow '{flow.name}'", flow=flow.name)
     for vect, history in by_vect.items():
         others = [each for each in in_pools if each[0].vect != vect]
-        _Replay(flow, vect, history, surely_free, others).run()
+        free = _surely_free(history, loads, max_workers or 0)
+        _Replay(flow, vect, history, free, others).run()
+    for vect, history in by_vect.items():
+        _check_options(flow, vect, history)
 
 
 def _events_of(log: EventLog | Vect | Iterable[Event]) -> list[Event]:
@@ -114,7 +128,7 @@ def _events_of(log: EventLog | Vect | Iterable[Event]) -> list[Event]:
 class _Replay(MemoryEventLog):
     """The log, the clock and the workers of a scheduler that does again what it did."""
 
-    place: Place = "threads"
+    place: WorkerPlace = "threads"
 
     def __init__(
         self,
@@ -156,6 +170,8 @@ class _Replay(MemoryEventLog):
             event = self._history[self._at]
             if event.name == "vect.recovered":
                 self._go_on()
+            elif event.name == "step.reset":
+                self._let_go_of_the_dead()
             command = self._asked_by(event)
             if isinstance(command, Finished):  # no worker is there to tell that it is at work
                 key, runner = (command.vect, command.step, command.attempt), self._scheduler.runner
@@ -175,10 +191,20 @@ class _Replay(MemoryEventLog):
         self._run = Run(self._flow, self._vect)
         self._run.state = replay(self.read())[self._vect]
         self._scheduler = Scheduler(self, self, self, tell=tell_nobody)
-        for place, outlives in self._slots.items():
-            if outlives:
-                self._scheduler.turns.take_slot(place[2], place)
+        for slot in self._slots:
+            self._scheduler.turns.take_slot(slot[2], slot)
         self._scheduler.take_over([self._run])
+
+    def _let_go_of_the_dead(self) -> None:
+        """Let go of attempts that were cut short and never answer: their program has ended.
+
+        No other event tells so where their Vect had ended before it.
+        """
+        left = self._history[self._at :]
+        told = {(e.step, e.attempt) for e in left if e.name == "step.late_result"}
+        for step in self._run.state.steps.values():
+            if (step.name, step.attempt) not in told:
+                self._scheduler.runner.forget((self._vect, step.name, step.attempt))
 
     def _asked_by(self, event: Event) -> Command | None:
         """Return the command that stands behind an event, if it was not decided by the engine."""
@@ -248,9 +274,11 @@ class _Replay(MemoryEventLog):
 
     def _hear_other(self, event: Event, group: Group, runs_a_flow: bool) -> None:
         slot = (event.vect, event.step, group)
-        if event.name == "vect.recovered":  # with the program most of its steps have gone
+        if event.name == "vect.recovered":
+            # With the program most steps have gone; or none, where this Vect was taken over later
+            # than others. What ran of itself is told to be over by what follows.
             for other in [each for each, is_kept in self._slots.items() if not is_kept]:
-                self._free(other)
+                self._lingering.setdefault(other, None)
         elif event.name == "step.late_result":
             is_known = slot in self._lingering and self._lingering[slot] == event.attempt
             if is_known and not runs_a_flow:  # else its child may be at work still
@@ -291,12 +319,12 @@ class _Replay(MemoryEventLog):
             return False
         for slot in [each for each in self._lingering if each[2] == group]:
             self._free(slot)
-            if turns.taken()[group] < slots:
+            if turns.taken().get(group, 0) < slots:
                 return True
         for own in self._run.state.steps.values():
             if group in dict(limits_of(self._flow.name, own.options)):
                 turns.set_free(own)
-                if turns.taken()[group] < slots:
+                if turns.taken().get(group, 0) < slots:
                     return True
         return False
 
@@ -349,25 +377,29 @@ class _Replay(MemoryEventLog):
         return inbox.get_nowait()
 
 
-def _surely_free(events: list[Event], flow: Flow, workers: int) -> frozenset[int]:
-    """Return the numbers of the events before which a worker was free, to be on the safe side.
+class _Load(NamedTuple):
+    """How many steps may have had a worker before an event, and how many had one for sure then."""
 
-    There are at least as many `workers` as said, and as steps of the flow were ever under way at
-    once; a polled step needs none while it waits. A cancelled step has its worker until it answers,
-    an abandoned one may have it.
+    most: int
+    least: int
+
+
+def _loads(events: list[Event], flow: Flow) -> dict[int, _Load]:
+    """Return the load of the workers by the number of the event, to be on the safe side.
+
+    A cancelled step has its worker until it answers, an abandoned one may have it; a polled step
+    needs none while it waits, and one that waits for another Vect may have lent its own.
     """
-    under_way: set[tuple[str, str | None, int | None]] = set()
-    certain: set[tuple[str, str | None, int | None]] = set()
-    counts: dict[int, int] = {}
+    under_way: set[Place] = set()
+    certain: set[Place] = set()
+    open_vects: set[str] = set()
+    loads: dict[int, _Load] = {}
     for event in events:
-        if event.name != "vect.recovered":  # before one nobody was there to start anything
-            counts[event.seq] = len(under_way)
+        most = len(under_way)
         key = (event.vect, event.step, event.attempt)
         if event.name == "step.started":
             under_way.add(key)
-            step = flow.steps.get(event.step or "")
-            needs_none = step is None or step.is_polled or step.is_async or step.kind in HELD
-            if event.flow == flow.name and not needs_none:
+            if event.flow == flow.name and _needs_worker(flow, event.step, len(open_vects)):
                 certain.add(key)
         elif _is_told(event):
             if "abandoned" not in event.data:  # else it is still at work, perhaps beside a new one
@@ -376,10 +408,73 @@ def _surely_free(events: list[Event], flow: Flow, workers: int) -> frozenset[int
         elif event.name == "step.cancelled":
             certain.discard(key)  # its worker may be gone: a program can die and leave no trace
         elif event.name == "vect.recovered":  # with the program its workers have gone
-            under_way.clear()
+            under_way = {place for place in under_way if place[0] != event.vect}
             certain.clear()
-        workers = max(workers, len(certain))
-    return frozenset(seq for seq, count in counts.items() if count < workers)
+        elif event.step is None and not is_of_plan(event):
+            (open_vects.discard if event.dest in VECT_ENDS else open_vects.add)(event.vect)
+            if len(open_vects) > 1:
+                certain = {each for each in certain if _needs_worker(flow, each[1], 2)}
+        loads[event.seq] = _Load(most, len(certain))
+    return loads
+
+
+def _needs_worker(flow: Flow, name: str | None, vects: int) -> bool:
+    """Whether a step has a worker for sure while it runs, and so many Vects are open."""
+    step = flow.steps.get(name or "")
+    if step is None or step.is_polled or step.is_async or step.kind in HELD:
+        return False
+    return vects < 2 or isinstance(step, BashExecution)  # no command waits for a Vect in here
+
+
+def _surely_free(history: list[Event], loads: Mapping[int, _Load], workers: int) -> frozenset[int]:
+    """Return the numbers of the events of a Vect before which a worker was free for sure.
+
+    There are at least as many `workers` as said, and as steps were ever at work at once while the
+    same program had the Vect: the next one may have fewer.
+    """
+    free: set[int] = set()
+    stretch: list[Event] = []
+    for event in [*history, None]:
+        if event is None or event.name in ("vect.recovered", "vect.reopened"):
+            there_are = max([workers, *(loads[each.seq].least for each in stretch)])
+            free.update(each.seq for each in stretch if loads[each.seq].most < there_are)
+            stretch = []
+        if event is not None and event.name != "vect.recovered":
+            stretch.append(event)  # before one nobody was there to start anything
+    return frozenset(free)
+
+
+def _check_options(flow: Flow, vect: str, history: list[Event]) -> None:
+    """Hold the options of the steps against those that the log tells of.
+
+    Raises:
+        ReplayDiffersError: One is another one.
+    """
+    created = history[0]
+    then, now = created.data.get("options", NO_OPTIONS), flow.options
+    for step in created.data.get("graph", ()):
+        if step not in flow.steps:
+            continue  # it has decided nothing
+        of_then, of_now = then.get(step, NO_DATA), now.get(step, NO_DATA)
+        for option in sorted(of_then.keys() | of_now.keys()):
+            if of_then.get(option, _USUAL) == of_now.get(option, _USUAL):
+                continue
+            if not _is_untold(option, step, of_then, history):
+                told = [_option(step, option, given) for given in (of_then, of_now)]
+                raise ReplayDiffersError(flow.name, vect, created.seq, *told)
+
+
+def _option(step: str, option: str, given: Mapping[str, Any]) -> str:
+    value = shown(given[option]) if option in given else "as usual"
+    return f"{option} of '{step}' is {value}"
+
+
+def _is_untold(option: str, step: str, then: Mapping[str, Any], history: list[Event]) -> bool:
+    """Whether the log is of a time when logs did not tell of an option."""
+    if option == "retry":
+        return option not in then and "max_attempts" in then
+    was_lost = any(map_of(e.step or "") == step and e.data.get("error") == LOST for e in history)
+    return option == "on_crash" and option not in then and was_lost
 
 
 def _in_pools(events: list[Event]) -> list[tuple[Event, Group, bool]]:

@@ -110,6 +110,123 @@ def test_the_fixtures_are_listed_with_what_they_are_for(run_tests: RunTests) -> 
     told.fnmatch_lines(["oautom_app*", "*An app in memory whose steps run one by one*"])
 
 
+VALUES = """
+    from dataclasses import dataclass
+    from datetime import date
+    from decimal import Decimal
+    from pathlib import Path
+    from typing import Any
+
+    import pytest
+
+    from oautom import (
+        ApprovalExecution,
+        BranchExecution,
+        Context,
+        Flow,
+        MapExecution,
+        OAutom,
+        OAutomError,
+        PythonExecution,
+    )
+
+
+    @dataclass
+    class Row:
+        day: date
+
+
+    VALUES = {
+        "nothing": None,
+        "text": "x",
+        "half a character": "\\ud800",
+        "a list": [1, [2.5, True]],
+        "a tuple": (1, 2),
+        "a set": {1},
+        "a key that is no text": {1: 2},
+        "no number": float("nan"),
+        "a large number": 2**70,
+        "a date": date(2026, 1, 1),
+        "a path": Path("a"),
+        "a decimal": Decimal("1.10"),
+        "bytes": b"x",
+        "a record": Row(date(2026, 1, 1)),
+        "an object": object(),
+        "a class": Row,
+        "a function": print,
+    }
+    TYPES = [Any, tuple[int, ...], date, Row]
+
+
+    def seen(app, name, value, kind):
+        flow = Flow(name, app)
+        step = PythonExecution("step", flow, giving(value, kind))
+        BranchExecution("branch", flow, giving(value, Any))
+        given = PythonExecution("given", flow, str)
+        given.depends(step)
+        MapExecution("each", flow, lambda item: value, PythonExecution("list", flow, listed))
+        ApprovalExecution("gate", flow, "go on?")
+
+        def decide(context: Context) -> str:
+            vect = app.vect(context.vect_id)
+            try:
+                vect.approve("gate", by="me", data=value)
+            except OAutomError as error:
+                vect.approve("gate", by="me")
+                return f"{type(error)}: {error}"
+            return "fine"
+
+        PythonExecution("person", flow, decide)
+        vect = app.run(flow)
+        steps = vect.steps
+        return [(each, steps[each].state, steps[each].output, steps[each].error) for each in steps]
+
+
+    def giving(value, kind):
+        def give():
+            return value
+
+        give.__annotations__["return"] = kind
+        return give
+
+
+    def listed() -> list[int]:
+        return [1]
+
+
+    def test_it_takes_what_a_file_takes_and_no_more(oautom_app, tmp_path):
+        with OAutom(log=tmp_path / "runs.db", executor="inline") as durable:
+            for name, value in VALUES.items():
+                for kind in TYPES:
+                    place = f"{name} as {kind}"
+                    wanted = seen(durable, place, value, kind)
+                    assert seen(oautom_app, place, value, kind) == wanted
+
+
+    @pytest.mark.oautom_objects
+    def test_it_takes_any_object_where_it_is_told_to(oautom_app):
+        flow, given = Flow("flow", oautom_app), object()
+        PythonExecution("step", flow, lambda: given)
+
+        assert oautom_app.run(flow).result("step") is given
+
+
+    def test_it_takes_none_otherwise(oautom_app):
+        flow = Flow("flow", oautom_app)
+        PythonExecution("step", flow, object)
+
+        vect = oautom_app.run(flow)
+        assert vect.state == "failed"
+        assert "its output cannot be kept" in vect.steps["step"].error
+"""
+
+
+def test_the_app_takes_the_values_that_a_durable_log_takes(run_tests: RunTests) -> None:
+    result = run_tests(VALUES, "-p", PLUGIN, "--strict-markers", "-q", "--no-header")
+
+    result.assert_outcomes(passed=3)
+
+
 NOTHING_IS_IMPORTED = """
     import sys
 
