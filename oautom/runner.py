@@ -34,7 +34,7 @@ from oautom.executors.leftovers import Marks
 from oautom.executors.threads import ThreadWorkers
 from oautom.keeping import kept
 from oautom.lingering import Lingering, Place
-from oautom.messages import Answer, GraceOver, Key, Loan, Poll, TimeUp
+from oautom.messages import Answer, GraceOver, Key, Loan, Over, Poll, TimeUp
 from oautom.run import Run
 
 GRACE_PERIOD = 10.0
@@ -460,9 +460,6 @@ class Runner:
         told = Finished(*task.key, outcome.output) if is_good else self._failed(task, outcome)
         self._free(task)  # only now: what raises before is done once more
         self._forget(task)
-        step = task.run.state.steps[task.key[1]]
-        if not task.is_killed and (step.state != "running" or step.attempt != task.key[2]):
-            self.on_over(*task.key[:2])  # it was cancelled in this very tick, and kept its slot
         return told
 
     def _free(self, task: _Task) -> None:
