@@ -19,6 +19,7 @@ from datetime import datetime
 from functools import cached_property, partial
 from typing import Any, Literal, cast
 
+from oautom import forked
 from oautom.annotations import UNKNOWN
 from oautom.clock import Clock, Timers
 from oautom.commands import Effect, Finished, Release, Submit, Wake
@@ -45,6 +46,15 @@ _logger = logging.getLogger("oautom.runner")
 _left: dict[tuple[str, str, str], list[Callable[[], None]]] = {}
 """Functions that go on though their app was closed: log, Vect and step; whom to tell at the end."""
 _left_lock = threading.Lock()
+
+
+def _begin_anew() -> None:
+    global _left_lock  # noqa: PLW0603 - another thread of the parent may have had it
+    _left_lock = threading.Lock()
+    _left.clear()
+
+
+forked.in_child(_begin_anew)
 
 
 class _Task:

@@ -12,23 +12,22 @@ permissions of its own. Elsewhere there is none that others know, and only the l
 from __future__ import annotations
 
 import logging
-import os
 import select
 import socket
 import sys
 import threading
-import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from oautom import forked
 
 LOOK_SECONDS = 2.0
 """After how long it is looked in any case whether something was asked. Tests make it longer."""
 
 _logger = logging.getLogger("oautom.log")
 _SENT: Final = b"!"
-_open: weakref.WeakSet[Wakeup] = weakref.WeakSet()
 
 
 class Wakeup:
@@ -50,7 +49,7 @@ class Wakeup:
         self._waiting = threading.Lock()  # the thread has the socket, and comes out when roused
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
-        _open.add(self)
+        forked.share(self)
         threading.Thread(target=self._listen, name="oautom-wakeup", daemon=True).start()
 
     def _listen(self) -> None:
@@ -93,19 +92,10 @@ class Wakeup:
         self._is_closed = True
         self.rouse()
 
-    def forget(self) -> None:
+    def leave(self) -> None:
         """Let go of the name in a forked process: it is to be free when its owner ends."""
         self._is_closed = True
         self._socket.close()
-
-
-def _forget_all() -> None:
-    for wakeup in list(_open):
-        wakeup.forget()
-    _open.clear()
-
-
-os.register_at_fork(after_in_child=_forget_all)
 
 
 def _name_of(path: Path) -> bytes | None:

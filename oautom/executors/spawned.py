@@ -13,6 +13,7 @@ from io import BytesIO
 from multiprocessing import context, popen_spawn_posix, reduction, resource_tracker, spawn, util
 from typing import Any
 
+from oautom import forked
 from oautom.executors.leftovers import environment
 
 
@@ -46,6 +47,7 @@ class _MarkedPopen(popen_spawn_posix.Popen):
 
     _child: subprocess.Popen[bytes]
     _fds: list[int]  # what the process object needs over there
+    _ends: tuple[int, ...] = ()
 
     def _launch(self, process: Any) -> None:
         # Python's own tracker serves the whole program, whatever its logs are: it carries no mark.
@@ -60,6 +62,8 @@ class _MarkedPopen(popen_spawn_posix.Popen):
             context.set_spawning_popen(None)
         sentinel, theirs = os.pipe()  # theirs is closed when the process ends
         reads, writes = os.pipe()
+        self._ends = sentinel, writes
+        forked.share(self)
         self.finalizer = util.Finalize(self, _close, (sentinel, writes))
         try:
             self._child = subprocess.Popen(
@@ -75,6 +79,11 @@ class _MarkedPopen(popen_spawn_posix.Popen):
         self.sentinel = sentinel
         with open(writes, "wb", closefd=False) as pipe:
             pipe.write(content.getbuffer())
+
+    def leave(self) -> None:
+        """Close the pipes in a forked child: by one of them the process knows that we have died."""
+        ends, self._ends = self._ends, ()
+        _close(*ends)
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return how the process has ended; None if it has not."""

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import subprocess
+import time
 from pathlib import Path
 
 from oautom import Context, Flow, OAutom, PythonExecution
@@ -67,3 +68,9 @@ def run_with_an_app_of_its_own() -> str:
 
 def take(value: object) -> None:
     """Do nothing with it."""
+
+
+def wait_for(path: str) -> str:
+    while not Path(path).exists():
+        time.sleep(0.005)
+    return "done"
