@@ -11,6 +11,7 @@ from datetime import datetime, timedelta, tzinfo
 from functools import partial
 from typing import Any, NoReturn, Self, TypedDict, Unpack, cast, overload
 
+from oautom import forked
 from oautom.children import Children
 from oautom.clock import Clock, SystemClock
 from oautom.driver import CALL_SECONDS
@@ -30,6 +31,7 @@ from oautom.events.subscribers.subscription import Subscription, Subscriptions
 from oautom.executions.context import CALLED
 from oautom.executors import ExecutorName, make_workers
 from oautom.flow import Flow, check_name
+from oautom.forked import Home
 from oautom.lifetime import check_free, check_process, closed, let_go_of_forgotten, opened, weakly
 from oautom.plans import Plan, Plans, schedule_of
 from oautom.pool import Pool
@@ -55,6 +57,8 @@ class OAutom:
     """The application: flows are registered with it, and it runs them.
 
     A context manager: leaving the block closes it. All methods may be called on any thread.
+    It belongs to the process in which it first works: in a child that is forked after that all of
+    them raise an `EngineError`, but for `close`, which does nothing there.
 
     Args:
         mode: Whether Vects are driven by whoever waits, or by a thread of the engine's own.
@@ -85,15 +89,25 @@ class OAutom:
         if clock is not None and not has_members(clock, "now", "monotonic", "take", "chance"):
             raise SettingError(f"clock must be None or a Clock, not {shown(clock)}")
         self._clock = SystemClock() if clock is None else clock
-        self._lock = threading.Lock()
+        self._home = Home()
         self._flows: dict[str, Flow] = {}
         self.pools: dict[str, tuple[Pool, str]] = {}  # by name, and who has named it first
         self._is_closed = False
         self._stops = 0  # how often `stop` was called
         self._stops_heeded = 0  # and how often by the end of the last `run` that served
-        self._plans = Plans(self._clock, self._lock, self.mode)
+        self._plans = Plans(self._clock, self._home, self.mode)
         self._settings: _Settings = {"log": None, "executor": "threads", "max_workers": None}
         self._set_up({"log": log, "executor": executor, "max_workers": max_workers})
+
+    @property
+    def _lock(self) -> threading.Lock:
+        """The lock of the app, in its own process.
+
+        Raises:
+            EngineError: This is a forked child of that.
+        """
+        self._home.check()
+        return self._home.lock
 
     def configure(self, **settings: Unpack[_Settings]) -> None:
         """Change what `OAutom(...)` was told, before the app does anything.
@@ -129,6 +143,7 @@ class OAutom:
         self._subscriptions = Subscriptions(self.log, self._flows.get)
         scheduler = Scheduler(self.log, self._clock, workers, self._subscriptions.tell)
         self._engine = make_engine(self.mode, scheduler, self.log)
+        self._engine.home = self._home
         self._vects = Vects(self.log, self._engine, self._flows)
         scheduler.roster.recall = self._vects.recalled
         # What is called there must not keep an app that nobody has any more.
@@ -138,7 +153,9 @@ class OAutom:
         self._plans.serve_by(scheduler, self.log, self._vects)
         # As well when nobody has the app any more.
         weakref.finalize(scheduler, workers.close).atexit = False
-        self._parts = _Parts(self._flows, self._engine, self._subscriptions, self._given)
+        self._parts = _Parts(
+            self._home, self._flows, self._engine, self._subscriptions, self._given
+        )
         opened(self, self._parts)
 
     def _open(self) -> None:
@@ -152,6 +169,17 @@ class OAutom:
         self._check_open()
         if self._parts.is_open:
             return
+        self._home.process = forked.here
+        try:
+            self._open_log()
+        except BaseException:
+            self._home.process = forked.NOBODY
+            raise
+        self._parts.is_open = True
+        self._vects.log_is_open()
+        self._plans.log_is_open()
+
+    def _open_log(self) -> None:
         try:
             self._given.open()
         except LogLockedError as error:
@@ -159,9 +187,6 @@ class OAutom:
                 raise
             let_go_of_forgotten()
             self._given.open()
-        self._parts.is_open = True
-        self._vects.log_is_open()
-        self._plans.log_is_open()
 
     def _open_once(self) -> None:
         """Open the log for what is asked of a Vect."""
@@ -177,6 +202,7 @@ class OAutom:
             DuplicateFlowError: There is a flow of this name.
             EngineError: The app is closed.
         """
+        self._home.check()
         if not issubclass(type(flow), Flow) or getattr(flow, "app", None) is not self:
             raise FlowError(
                 f"an app takes its own flows only, not {shown(flow)}; a flow is added where it is "
@@ -190,6 +216,7 @@ class OAutom:
 
     def flows(self) -> list[str]:
         """Return the names of the flows, in the order in which they were declared."""
+        self._home.check()
         return list(self._flows)
 
     @overload
@@ -240,6 +267,7 @@ class OAutom:
         Any thread. In foreground mode, where no `run()` is under way, the next one returns at once:
         a stop that comes just before it is not lost.
         """
+        self._home.check()
         self._stops += 1
         self._plans.stop()
         self._engine.nudge()
@@ -366,6 +394,7 @@ class OAutom:
             UnknownFlowError: The app has no such flow.
             FlowError: It is one of another app, or neither a flow nor a name.
         """
+        self._home.check()
         return flow_of(self, self._flows, flow)
 
     def recover(self) -> list[Vect]:
@@ -519,11 +548,13 @@ class OAutom:
         program is run again. Subscriptions are told what has happened until then, within five
         seconds; one that raises is asked once more, and goes on there next time. A subscription's
         function may call this: it has heard its event when it returns. Vects and their events can
-        still be read.
+        still be read. In a forked child it does nothing.
 
         Raises:
             EngineError: Called by a step or receiver on the scheduler's own thread.
         """
+        if not self._home.process.is_here:
+            return
         if not self._is_closed:
             self._engine.check_thread("close the app")
         with self._lock:
@@ -553,6 +584,7 @@ class OAutom:
 
     def __enter__(self) -> Self:
         """Return the app."""
+        self._home.check()
         self._parts.is_in_block = True
         return self
 
@@ -567,16 +599,19 @@ class _Parts:
     Attributes:
         is_open: Its log is, and what was found in it can go on.
         is_in_block: It is in its `with` block.
+        home: In which process it works.
         flows: Its flows, by name.
     """
 
     def __init__(
         self,
+        home: Home,
         flows: Mapping[str, Flow],
         engine: ForegroundEngine,
         subscriptions: Subscriptions,
         log: Given,
     ) -> None:
+        self.home = home
         self.flows = flows
         self.is_open = False
         self.is_in_block = False

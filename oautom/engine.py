@@ -21,6 +21,7 @@ from oautom.events.log import EventLog, PrunedVect, old_vects
 from oautom.events.replay import replay
 from oautom.explain import NO_FACTS, Facts, explain
 from oautom.flow import Flow
+from oautom.forked import Home
 from oautom.interrupts import follow, system_signals
 from oautom.messages import Asked, Call, Nudge
 from oautom.run import Run, status_of, unread_status
@@ -66,6 +67,7 @@ class ForegroundEngine:
     _may_drive = True
 
     def __init__(self, scheduler: Scheduler, log: EventLog) -> None:
+        self.home = Home()
         self._scheduler = scheduler
         self._log = log
         self._pruning = threading.Lock()

@@ -13,10 +13,12 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
+from typing import Any
 
+from oautom import forked
 from oautom.errors import exhausted
 from oautom.messages import Nudge
 from oautom.scheduler import Scheduler
@@ -28,6 +30,8 @@ _OURS = frozenset({0, _ROUSING, *_ENDING})
 
 _listening: list[Scheduler] = []
 _others: list[int] = []  # to whom the interpreter has written before, as an event loop of asyncio
+_taken: list[Callable[[], None]] = []  # give back what the program had, the newest last
+_masks: list[set[int]] = []  # of the thread that forks
 _marks: deque[threading.Event] = deque()  # each is set when all signals before it have been heard
 
 
@@ -60,20 +64,31 @@ def system_signals(scheduler: Scheduler) -> Iterator[list[int]]:
     wakeup_before = signal.set_wakeup_fd(_wakeup_pipe(), warn_on_full_buffer=False)
     if wakeup_before not in (-1, _wakeup_pipe()):
         _others.append(wakeup_before)
+    process = forked.here
     _listening.append(scheduler)
+    _taken.append(partial(_give_back, before, wakeup_before))
     try:
         for number in before:
             signal.signal(number, handle if number in _ENDING else _do_nothing)
         yield received
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(wakeup_before)
-        _listening.remove(scheduler)
-        if received or wakeup_before in _others:
-            _wait_until_heard()
-        if wakeup_before in _others:
-            _others.remove(wakeup_before)
+        if process.is_here:
+            _taken.pop()()
+            _listening.remove(scheduler)
+            _hear_out(wakeup_before, is_any=bool(received))
+
+
+def _give_back(handlers: Mapping[Any, Any], wakeup_fd: int) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    signal.set_wakeup_fd(wakeup_fd)
+
+
+def _hear_out(other: int, *, is_any: bool) -> None:
+    if is_any or other in _others:
+        _wait_until_heard()
+    if other in _others:
+        _others.remove(other)
 
 
 def _do_nothing(number: int, frame: object) -> None:
@@ -131,15 +146,32 @@ def _wait_until_heard() -> None:
     mark.wait()
 
 
-def _forget() -> None:
-    """Have a forked process begin anew: the pipe, and who reads it, are its parent's."""
+def _begin_anew() -> None:
+    """Have a forked process handle signals as the program would.
+
+    Else SIGTERM would not end the child, but all work of the parent, by the pipe that both have.
+    """
+    while _taken:
+        _taken.pop()()
     _wakeup_pipe.cache_clear()
     _listening.clear()
     _others.clear()
     _marks.clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+def _hold_back() -> None:
+    """Have no signal come to a child before it handles them as the program would."""
+    if _taken:
+        _masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, (*_ENDING, _ROUSING)))
+
+
+def _let_come() -> None:
+    while _masks:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _masks.pop())
+
+
+forked.in_child(_begin_anew)
+forked.around(_hold_back, _let_come)
 
 
 def follow(number: int) -> None:

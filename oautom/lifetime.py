@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from oautom import forked
 from oautom.errors import EngineError, OAutomError, SettingError
 from oautom.events.log import EventLog
 from oautom.executions.context import CALLED
@@ -29,6 +30,7 @@ class Parts(Protocol):
     """What an app consists of, without the app."""
 
     flows: Mapping[str, Flow]
+    home: forked.Home
 
     def is_idle(self) -> bool:
         """Whether there is nothing to do, nobody waits for anything, and nobody listens."""
@@ -64,6 +66,16 @@ def opened(app: App, parts: Parts) -> None:
 def closed(app: App) -> None:
     """Take note that an app is closed."""
     _open_apps.pop(app, None)
+
+
+def _leave_to_parent() -> None:
+    """Have a forked child close none of its parent's apps; those that did nothing may work here."""
+    for app, parts in [(app, parts()) for app, parts in _open_apps.items()]:
+        if parts is None or parts.home.process is not forked.NOBODY:
+            closed(app)
+
+
+forked.in_child(_leave_to_parent)
 
 
 def weakly(method: Callable[[], object]) -> Callable[[], object]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from typing import Any
 
+from oautom import forked
 from oautom.events.log import EventLog
 from oautom.messages import Key, Over
 
@@ -29,6 +30,15 @@ class _Left:
 
 _left: dict[tuple[str, Place], _Left] = {}  # by the log and the step
 _left_lock = threading.Lock()
+
+
+def _begin_anew() -> None:
+    global _left_lock  # noqa: PLW0603 - another thread of the parent may have had it
+    _left_lock = threading.Lock()
+    _left.clear()
+
+
+forked.in_child(_begin_anew)
 
 
 class Lingering:

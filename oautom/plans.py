@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import heapq
 import logging
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta, tzinfo
@@ -33,6 +32,7 @@ from oautom.errors import (
 )
 from oautom.events.log import EventLog
 from oautom.flow import Flow, check_name
+from oautom.forked import Home
 from oautom.messages import Note, Nudge
 from oautom.registry import Vects
 from oautom.schedule import Cron, Interval, Schedule, interval_of, stamp
@@ -165,7 +165,10 @@ class Standing:
 
 
 class Plan:
-    """A schedule that starts a flow. Made by `OAutom.plan`; may be used on any thread."""
+    """A schedule that starts a flow. Made by `OAutom.plan`; may be used on any thread.
+
+    In a forked child only `name` and `flow` can be asked: all else raises an `EngineError`.
+    """
 
     def __init__(self, standing: Standing, plans: Plans) -> None:
         self._standing = standing
@@ -190,6 +193,7 @@ class Plan:
         Raises:
             SettingError: `after` is no instant.
         """
+        self._plans.check_process()
         if after is None:
             after = max(self._plans.now(), self._standing.next - _TICK)
         elif not isinstance(after, datetime) or after.tzinfo is None or after.year > YEAR_MAX:
@@ -205,6 +209,7 @@ class Plan:
         Vects that it has started go on. Said again in the next run of the program, it is there
         again.
         """
+        self._plans.check_process()
         self._plans.remove(self._standing)
 
     def __repr__(self) -> str:
@@ -217,16 +222,16 @@ class Plans:
 
     Args:
         clock: What time it is.
-        lock: The lock of the app.
+        home: The process of the app, and its lock.
         mode: In the background they are served from the beginning.
 
     Attributes:
         is_served: Whether what is due starts.
     """
 
-    def __init__(self, clock: Clock, lock: threading.Lock, mode: OAutomMode) -> None:
+    def __init__(self, clock: Clock, home: Home, mode: OAutomMode) -> None:
         self._clock = clock
-        self._lock = lock
+        self._home = home
         self._standings: dict[str, Standing] = {}
         self._dealt: dict[str, datetime] = {}  # with what each has dealt, the log may not have yet
         self._mode = mode
@@ -259,6 +264,10 @@ class Plans:
         self._new.clear()
         for standing in self._standings.values():
             self._place(standing)
+
+    def check_process(self) -> None:
+        """Refuse to go on in a forked child; errors as of `Home.check`."""
+        self._home.check()
 
     def now(self) -> datetime:
         """Return what time it is."""
@@ -327,7 +336,7 @@ class Plans:
 
     def remove(self, standing: Standing) -> None:
         """Let go of a plan. Any thread."""
-        with self._lock:
+        with self._home.lock:
             if self._standings.get(standing.name) is standing:
                 del self._standings[standing.name]
                 self._scheduler.is_on_duty = self.is_served and bool(self._standings)
@@ -336,7 +345,7 @@ class Plans:
     @contextmanager
     def served(self) -> Iterator[None]:
         """Serve the plans: in the foreground while the block lasts, in the background for good."""
-        with self._lock:
+        with self._home.lock:
             was_served = self.is_served
             if not was_served:
                 for standing in self._standings.values():
@@ -362,7 +371,7 @@ class Plans:
 
     def _look(self) -> None:
         """Deal with all that is due, in the order of the times."""
-        with self._lock:
+        with self._home.lock:
             if not self.is_served:
                 self._scheduler.is_on_duty = False  # it was stopped while a plan was added
             if not self._scheduler.is_on_duty:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Container, Mapping
 from weakref import WeakValueDictionary
 
+from oautom import forked
 from oautom.engine import ForegroundEngine
 from oautom.errors import (
     EngineError,
@@ -118,6 +119,11 @@ class Archive:
         self._unfit: list[Recalled] = []
         self._told: set[str] = set()  # ids of those of which it was said that they wait
         self.absent: set[str] = set()  # names of the flows that some wait for
+        forked.share(self)
+
+    def leave(self) -> None:
+        """Have the lock free in a forked child: a thread of the parent may have it."""
+        self._lock = threading.Lock()
 
     def log_is_open(self) -> None:
         """Take what the log has by now for what earlier programs have left: it is open."""

@@ -17,13 +17,20 @@ from oautom.events.event import Event
 from oautom.events.fold import StepState, View, child_id, committed
 from oautom.executions.base import Execution
 from oautom.flow import Flow
+from oautom.forked import Home
 from oautom.run import Run
 from oautom.states import STEP_ENDS, VECT_ENDS
 from oautom.values import at_heart, plain_text, plain_value, time_limit
 
 
 class Engine(Protocol):
-    """What a Vect asks of the engine that runs it. Any thread."""
+    """What a Vect asks of the engine that runs it. Any thread.
+
+    Attributes:
+        home: In which process it is.
+    """
+
+    home: Home
 
     def wait(self, run: Run, timeout: float | None) -> bool:
         """Wait for the end of a run, driving it where nobody else does; False at the timeout."""
@@ -51,21 +58,34 @@ class Engine(Protocol):
 
 
 class Vect:
-    """One run of a flow. Made by `OAutom.run` and `OAutom.start`; may be used on any thread."""
+    """One run of a flow. Made by `OAutom.run` and `OAutom.start`; may be used on any thread.
+
+    In a forked child only `id` and `flow` can be asked: all else raises an `EngineError`.
+    """
 
     def __init__(self, run: Run, engine: Engine) -> None:
-        self._run = run
+        self._of = run
         self._engine = engine
+
+    @property
+    def _run(self) -> Run:
+        """The run, for all that may change.
+
+        Raises:
+            EngineError: This is a forked child of the process in which it does.
+        """
+        self._engine.home.check()
+        return self._of
 
     @property
     def id(self) -> str:
         """The id of the Vect, unique in its log."""
-        return self._run.id
+        return self._of.id
 
     @property
     def flow(self) -> Flow:
         """The flow that this is a run of."""
-        return self._run.flow
+        return self._of.flow
 
     @property
     def state(self) -> str:
@@ -85,7 +105,7 @@ class Vect:
     @property
     def steps(self) -> Mapping[str, Step]:
         """The steps by name, in the order of declaration: what each has done in this run."""
-        return _Steps(self._run)
+        return _Steps(self._run, self._engine.home)
 
     def status(self) -> dict[str, Any]:
         """Return the state of the Vect and of each of its steps, as JSON would have it."""
@@ -269,17 +289,23 @@ class Vect:
 
     def __repr__(self) -> str:
         """Return id, flow and state."""
-        return f"<Vect {self.id} of '{self.flow.name}': {self.state}>"
+        return f"<Vect {self.id} of '{self.flow.name}': {self._of.shown}>"
 
 
 class Step:
     """What one step has done in one Vect. A view: it shows what is committed when it is asked."""
 
-    __slots__ = ("_name", "_run")
+    __slots__ = ("_home", "_name", "_of")
 
-    def __init__(self, run: Run, name: str) -> None:
-        self._run = run
+    def __init__(self, run: Run, name: str, home: Home) -> None:
+        self._of = run
         self._name = name
+        self._home = home
+
+    @property
+    def _run(self) -> Run:
+        self._home.check()
+        return self._of
 
     @property
     def _state(self) -> StepState:
@@ -344,22 +370,28 @@ class Step:
 
     def __repr__(self) -> str:
         """Return name and state."""
-        return f"<Step '{self.name}': {self.state}>"
+        return f"<Step '{self.name}': {committed(self._of.state.steps[self._name])[0]}>"
 
 
 class _Steps(Mapping[str, Step]):
     def __repr__(self) -> str:
-        return repr({name: step.state for name, step in self.items()})
+        return repr({step.name: committed(step)[0] for step in self._of.visible()})
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, run: Run, home: Home) -> None:
+        self._of = run
+        self._home = home
+
+    @property
+    def _run(self) -> Run:
+        self._home.check()
+        return self._of
 
     def __getitem__(self, name: str) -> Step:
         heart = at_heart(name)
         step = self._run.state.steps.get(heart) if type(heart) is str else None
         if step is None or not step.is_visible:
             raise UnknownStepError(self._run.flow.name, name, [each.name for each in self._known()])
-        return Step(self._run, heart)
+        return Step(self._run, heart, self._home)
 
     def _known(self) -> list[StepState]:
         return self._run.visible()

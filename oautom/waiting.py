@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
+from oautom import forked
 from oautom.errors import EngineError
 from oautom.executions.context import CALLED, Context
 from oautom.messages import Key, Lend, Loan, Message, TakeBack
@@ -31,6 +32,15 @@ Node = tuple["Waits", str]
 
 _lock = threading.Lock()  # of the edges, and of all that an engine notes of its own waits
 _waiters: dict[Node, Counter[Node]] = {}  # by the Vect that is waited for
+
+
+def _begin_anew() -> None:
+    global _lock  # noqa: PLW0603 - another thread of the parent may have had it
+    _lock = threading.Lock()
+    _waiters.clear()
+
+
+forked.in_child(_begin_anew)
 
 
 class Waits:

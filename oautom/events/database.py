@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
+from oautom import forked
 from oautom.errors import LogCorruptError, LogError, LogVersionError, SettingError, shown
-from oautom.events.filelock import connected, disconnected
+from oautom.events.filelock import Connected, connected, disconnected
 
 BUSY_SECONDS = 5.0
 """How long a write waits for one of another process: these are short. Tests make it shorter."""
@@ -127,6 +128,7 @@ class Database:
 
     def __init__(self, path: Path, *, read_only: bool) -> None:
         self.path = path
+        self.process = forked.here
         with self.told("opened"):
             if not read_only and _is_half_made(path):
                 _connect(path, "rw").close()  # SQLite takes back what is not sure
@@ -166,6 +168,17 @@ class Database:
             remedy = f"another program has kept it locked for {BUSY_SECONDS:g} s: end that program"
         return LogError(f"log '{self.path}' cannot be {doing}: {error}; {remedy}")
 
+    def check_process(self) -> None:
+        """Refuse to go on in a forked child.
+
+        Raises:
+            EngineError: This is one.
+        """
+        self.process.check(
+            f"log '{self.path}'",
+            "open it anew in the forked process: SqliteEventLog(path, read_only=True)",
+        )
+
     def check_is_there(self) -> None:
         """Refuse to go on with a file that is not at its path any more.
 
@@ -188,6 +201,7 @@ class Database:
         Raises:
             LogError: The file is not at its path any more.
         """
+        self.check_process()
         self.check_is_there()
         connection = _connect(self.path, "rw")
         try:
@@ -201,6 +215,7 @@ class Database:
     @contextmanager
     def reading(self, doing: str = "read") -> Iterator[sqlite3.Connection]:
         """Give a connection on which everything read is of one moment."""
+        self.check_process()
         self.check_is_there()
         with self.told(doing), closing(_connect_to_read(self.path)) as connection:
             self.check_is_there()
@@ -261,6 +276,7 @@ class UnopenedDatabase(Database):
 
     def __init__(self, path: Path, found: Callable[[str], object]) -> None:
         self.path = path
+        self.process = forked.NOBODY
         self._found = found
 
     @property
@@ -422,18 +438,30 @@ def _is_half_made(path: Path) -> bool:
 class _Connection(sqlite3.Connection):
     """A connection that is counted while it is open."""
 
-    file_id: tuple[int, int] | None = None
+    known: Connected | None = None
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._process = forked.here
 
     def close(self) -> None:
+        if not self._process.is_here:
+            _of_parents.append(self)
+            return
         super().close()
-        if self.file_id is not None:
-            file_id, self.file_id = self.file_id, None
-            disconnected(file_id)
+        if self.known is not None:
+            known, self.known = self.known, None
+            disconnected(known)
+
+
+# Connections that a fork has found open. SQLite: "Do not even call sqlite3_close() on a database
+# connection from a child process if the connection was opened in the parent."
+_of_parents: list[sqlite3.Connection] = []
 
 
 def _connect(path: Path, mode: Literal["ro", "rw", "rwc", "ro&immutable=1"]) -> sqlite3.Connection:
     uri = f"{path.as_uri()}?mode={mode}"
-    file_id = connected(path)
+    known = connected(path)
     try:
         connection = sqlite3.connect(
             uri,
@@ -444,10 +472,10 @@ def _connect(path: Path, mode: Literal["ro", "rw", "rwc", "ro&immutable=1"]) -> 
             factory=_Connection,
         )
     except BaseException:
-        if file_id is not None:
-            disconnected(file_id)
+        if known is not None:
+            disconnected(known)
         raise
-    connection.file_id = file_id
+    connection.known = known
     try:
         connection.execute("PRAGMA cell_size_check=ON")
         connection.execute("PRAGMA trusted_schema=OFF")

@@ -11,6 +11,11 @@ shall be removed when a file descriptor for that file is closed by that process"
 descriptors of logs are owned in one place, `_files`: it counts the connections of this process to
 each file as well, and closes a descriptor when nobody is connected any more. Nothing else may open
 the file of a log.
+
+A fork must find no connection: SQLite keeps in memory which locks its process holds on a file, and
+a forked child has that memory, but not the locks. It would read what is being written, or wait for
+ever ("close all database connections before fork", sqlite.org/howtocorrupt.html, 2.6). So whoever
+forks waits, by `_prepare`, until those who read are done, and has those who write let go.
 """
 
 from __future__ import annotations
@@ -22,13 +27,16 @@ import struct
 import sys
 import threading
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, Protocol
+from threading import get_ident
+from time import monotonic, sleep
+from typing import Any, Final, NamedTuple, Protocol
 
-from oautom.errors import LogError, LogLockedError
+from oautom import forked
+from oautom.errors import EngineError, LogError, LogLockedError
 
 MODE_OF_NEW: Final = 0o600
 """The permissions of a new log: what steps are given and answer stands in it."""
@@ -40,7 +48,12 @@ _OPEN_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCKED_FROM: Final = 0x40000200  # SQLite locks 512 bytes from 0x40000000: its "pending byte"
 _FLOCK: Final = struct.Struct("hhqqi0q")  # struct flock: type, whence, start, len, pid
 
+FORK_SECONDS = 10.0
+"""How long a fork waits for those who read and write. Tests make it shorter."""
+_FORK_PAUSE: Final = 0.001
+
 _FileId = tuple[int, int]
+Pause = Callable[[Any, float], Callable[[], object] | None]
 
 
 class _File:
@@ -54,6 +67,9 @@ class _File:
 
 _files: dict[_FileId, _File] = {}
 _guard = threading.Lock()
+_gate = threading.Lock()  # held while this process forks
+_threads: Counter[int] = Counter()  # how many connections each thread has made that are open
+_writers: weakref.WeakKeyDictionary[object, Pause] = weakref.WeakKeyDictionary()
 _waiting: deque[Callable[[], None]] = deque()
 
 
@@ -86,24 +102,53 @@ def _do_what_waits() -> None:
 # Connections
 
 
-def connected(path: Path) -> _FileId | None:
-    """Take note that this process is about to connect to a file; None if there is none."""
+class Connected(NamedTuple):
+    """A connection of this process.
+
+    Attributes:
+        file: To which file.
+        thread: Who has made it.
+    """
+
+    file: _FileId
+    thread: int
+
+
+def connected(path: Path) -> Connected | None:
+    """Take note that this thread is about to connect to a file; None if there is none.
+
+    Raises:
+        EngineError: This process was forked while its parent was connected to the file.
+    """
+    if _gate.locked() and not _threads[get_ident()]:  # who reads shall come to an end of it
+        with _gate:
+            pass
     with _guarded():
         try:
             file_id = _id_of(path.stat())
         except OSError:
             return None
+        if file_id in _inherited:
+            raise EngineError(
+                f"log '{path}' was being read or written when this process ({os.getpid()}) was "
+                "forked, and cannot be opened here, since SQLite does not allow it; have the "
+                "process begin by 'spawn', or fork it at another time"
+            )
         _files.setdefault(file_id, _File()).connections += 1
-        return file_id
+        _threads[get_ident()] += 1
+        return Connected(file_id, get_ident())
 
 
-def disconnected(file_id: _FileId) -> None:
+def disconnected(known: Connected) -> None:
     """Take note that a connection has been closed. Wherever objects are collected, too."""
 
     def leave() -> None:
-        if file_id in _files:  # else this is a fork
-            _files[file_id].connections -= 1
-            _tidy(file_id)
+        if known.file in _files:  # else this is a fork
+            _files[known.file].connections -= 1
+            _threads[known.thread] -= 1
+            if not _threads[known.thread]:
+                del _threads[known.thread]
+            _tidy(known.file)
 
     _do_soon(leave)
 
@@ -309,15 +354,76 @@ def _is_at(path: Path, fd: int) -> bool:
         return False
 
 
-# A forked child has the descriptors too, and with them the lock: of a parent that is killed, the
-# log could not be opened until the child ends as well.
+# Forks
+
+
+_paused: list[Callable[[], object]] = []  # have those go on who have let go
+_has_gate = _has_guard = False  # the thread that forks
+_inherited: set[_FileId] = set()  # to which this process, a fork, has connections of its parent's
+_left_open: list[object] = []  # whose are these; to close one would harm the parent
 _held: weakref.WeakSet[FileLock] = weakref.WeakSet()
 
 
-def _forget_all() -> None:
-    global _guard  # noqa: PLW0603 - another thread of the parent may have it
-    _guard = threading.Lock()
+def lets_go(owner: object, pause: Pause) -> None:
+    """Have who stays connected let go before each fork.
+
+    Args:
+        owner: Who does.
+        pause: A method of its class that closes all connections, and has none made until what it
+            returns is called; it returns None if that takes longer than so many seconds.
+    """
+    _writers[owner] = pause
+
+
+def _prepare() -> None:
+    """Have nobody connected to any file."""
+    global _has_gate, _has_guard  # noqa: PLW0603 - of this process
+    if not _files:
+        return
+    end = monotonic() + FORK_SECONDS
+    for owner, pause in list(_writers.items()):
+        if (go_on := pause(owner, max(0, end - monotonic()))) is not None:
+            _paused.append(go_on)
+    _has_gate = _gate.acquire(timeout=max(0, end - monotonic()))
+    is_reading = _threads[get_ident()] > 0  # a handler of a signal forks in the middle of it
+    while not is_reading and monotonic() < end:
+        _do_what_waits()
+        if _guard.acquire(timeout=max(0, end - monotonic())):
+            if not any(file.connections for file in _files.values()):
+                _has_guard = True
+                return
+            _guard.release()
+        sleep(_FORK_PAUSE)
+
+
+def _go_on() -> None:
+    global _has_gate, _has_guard  # noqa: PLW0603 - of this process
+    try:
+        if _has_guard:
+            _has_guard = False
+            _guard.release()
+            _do_what_waits()
+    finally:
+        if _has_gate:
+            _has_gate = False
+            _gate.release()
+        while _paused:
+            _paused.pop()()
+
+
+def _begin_anew() -> None:
+    """Have nothing of the parent's.
+
+    The child has its descriptors too, and with them the lock: if the parent is killed, the log
+    could not be opened until the child ends as well.
+    """
+    global _guard, _gate, _has_gate, _has_guard
+    _guard, _gate, _has_gate, _has_guard = threading.Lock(), threading.Lock(), False, False
     _waiting.clear()
+    _inherited.update(file_id for file_id, file in _files.items() if file.connections)
+    if _inherited:
+        _left_open.extend(_writers)
+    _writers.clear()
     for lock in list(_held):
         lock.forget()
     _held.clear()
@@ -325,6 +431,8 @@ def _forget_all() -> None:
         for fd in file.fds:
             os.close(fd)
     _files.clear()
+    _threads.clear()
 
 
-os.register_at_fork(after_in_child=_forget_all)
+forked.in_child(_begin_anew)
+forked.around(_prepare, _go_on)

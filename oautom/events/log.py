@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Final, NamedTuple, Protocol, Self, cast
 
+from oautom import forked
 from oautom.errors import LogError, SettingError, ValueTooLargeError, shown
 from oautom.events.event import NO_OUTPUT, Event, is_of_plan, own_copy, planned_time
 from oautom.events.jsonl import read_jsonl, write_jsonl
@@ -331,11 +332,14 @@ class MemoryEventLog(EventLog):
     Args:
         as_json: Values are kept as JSON has them, and what JSON cannot keep is refused, as a
             durable log does: for tests of what shall run with one.
+    One that is written belongs to the process that writes it. In a forked child it would stay as it
+    was: there all its methods raise an `EngineError`, but for `close`, which does nothing.
     """
 
     id = None
     last_seq = 0
     committed_seq = 0
+    _process = forked.NOBODY
 
     def __init__(self, *, as_json: bool = False) -> None:
         self._is_json = as_json
@@ -350,12 +354,17 @@ class MemoryEventLog(EventLog):
         self._pruned: list[PrunedVect] = []
         self._gaps: list[tuple[int, int]] = []
 
+    def _check_process(self) -> None:
+        self._process.check("this log in memory", "make a new OAutom in the forked process")
+
     def append(self, sender: object, event: Event) -> None:  # a receiver of `emitted`
         """Write `event` behind the others. Scheduler's thread only.
 
         Raises:
             LogError: The log is closed, or `event.seq` is not the next number.
         """
+        if not self._process.is_here:
+            self._check_process()
         if self._is_closed or event.seq != self.last_seq + 1:
             raise not_next(event, self.last_seq, is_closed=self._is_closed)
         is_shared = event.data is NO_OUTPUT or not event.data
@@ -364,6 +373,9 @@ class MemoryEventLog(EventLog):
 
     def commit(self) -> Sequence[Event]:
         """Show readers what was appended since the last commit, and return it."""
+        if not self._process.is_here:
+            self._check_process()
+        self._process = forked.here
         with self._lock:
             committed, self._appended = self._appended, []
             self._events += committed
@@ -376,6 +388,7 @@ class MemoryEventLog(EventLog):
         Raises:
             LogError: The log is closed.
         """
+        self._check_process()
         with self._lock:
             if self._is_closed:
                 raise LogError("the log is closed")
@@ -395,13 +408,17 @@ class MemoryEventLog(EventLog):
     def read(
         self, after: int = 0, upto: int | None = None, vect: str | None = None
     ) -> Iterator[Event]:
-        """Yield committed events in order, each with data of its own. Any thread.
+        """Return the committed events in order, each with data of its own. Any thread.
 
         Args:
             after: Number of the event before the first one wanted.
             upto: Number of the last one wanted; None for all there are now.
             vect: Id of the only Vect wanted; None for all.
         """
+        self._check_process()
+        return self._read(after, upto, vect)
+
+    def _read(self, after: int, upto: int | None, vect: str | None) -> Iterator[Event]:
         events = self._events
         start = bisect_right(events, after, key=_seq)
         end = len(events) if upto is None else bisect_right(events, upto, key=_seq)
@@ -412,6 +429,7 @@ class MemoryEventLog(EventLog):
 
     def vects(self, flow: str | None = None) -> list[VectEntry]:
         """Return the Vects, oldest first: all, or those of one flow. Any thread."""
+        self._check_process()
         return vects_of(list(self._events), flow)
 
     def planned(self, plan: str) -> datetime | None:
@@ -419,28 +437,34 @@ class MemoryEventLog(EventLog):
 
         Also where the Vect of that time has been pruned. None for a plan that the log has not.
         """
+        self._check_process()
         return planned_of(list(self._events), plan, list(self._pruned))
 
     def position(self, name: str) -> int | None:
         """Return what `keep_position` was told last, None if nothing. Any thread."""
+        self._check_process()
         return self._positions.get(name)
 
     def keep_position(self, name: str, seq: int) -> None:
         """Remember up to which event the subscriber `name` has come. Any thread."""
+        self._check_process()
         self._positions[name] = seq
 
     def given_up(self, name: str) -> list[GivenUp]:
         """Return what the subscriber `name` has given up, in the order of the log. Any thread."""
+        self._check_process()
         with self._lock:
             return [self._given_up[key] for key in sorted(self._given_up) if key[0] == name]
 
     def keep_given_up(self, name: str, given_up: GivenUp) -> None:
         """Remember what a subscriber has given up; once for each event. Any thread."""
+        self._check_process()
         with self._lock:
             self._given_up[name, given_up.seq] = given_up
 
     def forget_given_up(self, name: str, seq: int) -> None:
         """Forget an event that a subscriber had given up: it was delivered. Any thread."""
+        self._check_process()
         with self._lock:
             self._given_up.pop((name, seq), None)
 
@@ -457,6 +481,7 @@ class MemoryEventLog(EventLog):
         Raises:
             SettingError: `older_than` is no datetime with a time zone.
         """
+        self._check_process()
         check_instant(older_than)
         now = datetime.now(UTC)
         with self._lock:
@@ -484,10 +509,12 @@ class MemoryEventLog(EventLog):
 
     def pruned(self) -> list[PrunedVect]:
         """Return all Vects that have been taken out, oldest first. Any thread."""
+        self._check_process()
         return sorted(self._pruned, key=attrgetter("first_seq"))
 
     def gaps(self) -> list[tuple[int, int]]:
         """Return the first and last numbers of the events that have been taken out. Any thread."""
+        self._check_process()
         return list(self._gaps)
 
     @classmethod

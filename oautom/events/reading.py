@@ -30,7 +30,7 @@ from oautom.values import plain_count, to_json
 class LogFile:
     """A file with a log; whoever writes it writes through a subclass.
 
-    Each call has a connection of its own: SQLite lets neither threads nor forks share one.
+    Each call has a connection of its own: SQLite does not let threads share one.
     """
 
     def __init__(self, path: object) -> None:
@@ -60,7 +60,7 @@ class LogFile:
     def read(
         self, after: int = 0, upto: int | None = None, vect: str | None = None
     ) -> Iterator[Event]:
-        """Yield committed events in order, those that are there when the first one is asked for.
+        """Return the committed events in order, those that are there when the first is asked for.
 
         Args:
             after: Number of the event before the first one wanted.
@@ -71,6 +71,10 @@ class LogFile:
             LogCorruptError: An event is not what was written.
             LogError: The file cannot be read.
         """
+        self._database.check_process()
+        return self._read(after, upto, vect)
+
+    def _read(self, after: int, upto: int | None, vect: str | None) -> Iterator[Event]:
         with self._database.reading() as connection:
             end = self._rows_of.head(connection).seq
             upto = end if upto is None else min(upto, end)
@@ -196,6 +200,7 @@ class LogFile:
             ValueTooLargeError: They take more than 64 MiB.
             LogError: The file cannot be written; nothing is asked.
         """
+        self._database.check_process()
         text = to_json(data).decode()
         check_request(action, data)
         if (size_bytes := len(text.encode())) > BYTES_MAX:

@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar, cast
 
 from blinker import ANY, Signal
 
+from oautom import forked
 from oautom.errors import SettingError, shown
 from oautom.events.event import Event, own_copy
 
@@ -153,9 +154,12 @@ def publish(flow: object, happened: Event) -> None:
 
 
 def _call(receiver: Callable[..., Any], flow: object, happened: Event) -> None:
+    process = forked.here
     try:
         receiver(flow, event=happened)
     except BaseException as error:  # a receiver that calls sys.exit() must not end the engine
+        if not process.is_here:
+            forked.end(error)
         if isinstance(error, KeyboardInterrupt) and current_thread() is main_thread():
             raise  # Ctrl-C
         _logger.exception(
@@ -164,3 +168,5 @@ def _call(receiver: Callable[..., Any], flow: object, happened: Event) -> None:
             happened.seq,
             happened.name,
         )
+    if not process.is_here:
+        forked.end()

@@ -36,7 +36,7 @@ from oautom.events.database import (
     is_busy,
 )
 from oautom.events.event import Event
-from oautom.events.filelock import FileLock
+from oautom.events.filelock import FileLock, lets_go
 from oautom.events.log import (
     VALUE_LIMIT_BYTES,
     GivenUp,
@@ -104,7 +104,6 @@ class SqliteEventLog(LogFile):
         super().__init__(path)
         self._value_limit_bytes = limit_bytes
         self._is_read_only = bool(read_only)
-        self._pid = os.getpid()
         self._is_closed = False
         self._refusal: str | None = None  # why no event is taken any more
         self._lock = threading.RLock()  # whoever writes the file holds it
@@ -137,9 +136,11 @@ class SqliteEventLog(LogFile):
         check_beside(self._path)
         file_lock = FileLock(self._path)
         self._file_lock = file_lock
-        self._end = weakref.finalize(self, _drop, file_lock, self._opened, self._pid)
+        self._end = weakref.finalize(self, _drop, file_lock, self._opened, os.getpid())
+        lets_go(self, type(self)._pause)  # noqa: SLF001 - it is our own
         try:
-            self._open_to_write()
+            with self._lock:
+                self._open_to_write()
         except BaseException:
             self._let_go()
             raise
@@ -148,15 +149,13 @@ class SqliteEventLog(LogFile):
         self._last_seq, self._crc = self._open(read_only=False)
         self._committed_seq, self._committed_crc = self._last_seq, self._crc
         with self._database.told("opened"):
-            self._writer = self._database.writing(self._synchronous)
-            self._opened.append(self._writer)
-            self._writer.execute("PRAGMA temp_store=MEMORY")
-            ((journal,),) = self._writer.execute("PRAGMA journal_mode=WAL").fetchall()
-            self._writer.execute("BEGIN IMMEDIATE")  # may it write at all? SQLite tells no sooner
-            self._keep_head(self._writer)
-            self._writer.execute("ROLLBACK")
-            self._take_back_positions(self._writer)  # what is damaged is met before any write
-            self._database.keep_name(self._writer)
+            writer = self._connected()
+            ((journal,),) = writer.execute("PRAGMA journal_mode=WAL").fetchall()
+            writer.execute("BEGIN IMMEDIATE")  # may it write at all? SQLite tells no sooner
+            self._keep_head(writer)
+            writer.execute("ROLLBACK")
+            self._take_back_positions(writer)  # what is damaged is met before any write
+            self._database.keep_name(writer)
         check_journal(self._path, journal)
 
     def _take_back_positions(self, connection: sqlite3.Connection) -> None:
@@ -170,6 +169,35 @@ class SqliteEventLog(LogFile):
             )
             connection.execute(_KEEP, (name, self._last_seq))
 
+    def _connected(self) -> sqlite3.Connection:
+        """Return the connection that writes events, made anew after a fork. Under the lock."""
+        if self._writer is None:
+            writer = self._database.writing(self._synchronous)
+            self._opened.append(writer)
+            writer.execute("PRAGMA temp_store=MEMORY")
+            self._writer = writer
+        return self._writer
+
+    def _pause(self, seconds: float) -> Callable[[], object] | None:
+        """Close all connections, since this process is about to fork, and make none meanwhile.
+
+        Args:
+            seconds: How long to wait for who writes.
+
+        Returns:
+            What has others write again; None if it took longer, or this very thread writes.
+        """
+        is_ours = self._lock._is_owned()  # type: ignore[attr-defined] # noqa: SLF001 - all have it
+        if is_ours or not self._lock.acquire(timeout=seconds):
+            return None
+        for connection in (self._writer, self._side_writer):
+            if connection in self._opened:
+                self._opened.remove(connection)
+                with suppress(sqlite3.Error):  # what was committed is safe all the same
+                    connection.close()
+        self._writer = self._side_writer = None
+        return self._lock.release
+
     @property
     def is_read_only(self) -> bool:
         """Whether it takes no events."""
@@ -179,6 +207,7 @@ class SqliteEventLog(LogFile):
     def last_seq(self) -> int:
         """Number of the newest event appended, 0 in a new log. Any thread."""
         if not self._is_read_only:
+            self._database.check_process()
             return self._last_seq
         with self._database.reading() as connection:
             return self._rows_of.head(connection).seq
@@ -186,7 +215,10 @@ class SqliteEventLog(LogFile):
     @property
     def committed_seq(self) -> int:
         """Number of the newest event committed, 0 in a new log. Any thread."""
-        return self.last_seq if self._is_read_only else self._committed_seq
+        if self._is_read_only:
+            return self.last_seq
+        self._database.check_process()
+        return self._committed_seq
 
     # The engine's thread
 
@@ -198,6 +230,8 @@ class SqliteEventLog(LogFile):
                 pruned. The log takes others.
             LogError: The log is closed or takes no more, or `event.seq` is not the next number.
         """
+        if not self._database.process.is_here:
+            self._database.check_process()
         if self._refusal is not None:
             raise LogError(f"event {event.seq} is not taken: {self._refusal}")
         if self._is_closed or event.seq != self._last_seq + 1:
@@ -228,6 +262,8 @@ class SqliteEventLog(LogFile):
         Raises:
             LogError: It cannot be written; nothing of it is, and no event is taken any more.
         """
+        if not self._database.process.is_here:
+            self._database.check_process()
         if not self._rows and not self._taken:
             return []
         told_at = -inf
@@ -266,7 +302,8 @@ class SqliteEventLog(LogFile):
 
     def _roll_back(self) -> bool:
         """Take back what a transaction has done so far; False if it is not known what is there."""
-        assert self._writer is not None
+        if self._writer is None:  # it could not even be opened again
+            return True
         with suppress(sqlite3.Error):
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
@@ -280,6 +317,7 @@ class SqliteEventLog(LogFile):
         Raises:
             LogError: The log is closed, read only, or has failed.
         """
+        self._check_writes()
         with self._lock:
             self._check_writes()
             self._rows, self._appended, self._taken = [], [], {}
@@ -290,40 +328,35 @@ class SqliteEventLog(LogFile):
 
     def _write(self) -> None:
         self._check_writes()
-        assert self._writer is not None
         self._database.check_is_there()
-        self._writer.execute("BEGIN IMMEDIATE")
-        self._writer.executemany(INSERT, self._rows)
+        writer = self._writer or self._connected()
+        writer.execute("BEGIN IMMEDIATE")
+        writer.executemany(INSERT, self._rows)
         if self._taken:
-            settle(self._writer, self._taken, self._last_seq, datetime.now(UTC))
-        self._unheard = self._wakeup is not None and newest_of(self._writer) > self._heard
-        self._writer.execute("COMMIT")
+            settle(writer, self._taken, self._last_seq, datetime.now(UTC))
+        self._unheard = self._wakeup is not None and newest_of(writer) > self._heard
+        writer.execute("COMMIT")
 
     def _check_writes(self) -> None:
         """Refuse to write where this log object may not.
 
         Raises:
-            LogError: It is closed, read only, has failed, or was opened by another process.
+            LogError: It is closed, read only, or has failed.
+            EngineError: This is a forked child of the process that has opened it.
         """
+        if not self._database.process.is_here:
+            self._database.check_process()
         if self._refusal is not None:
             raise LogError(self._refusal)
         if self._is_closed:
             raise LogError(f"log '{self._path}' is closed; open it again")
-        self._check_process()
-
-    def _check_process(self) -> None:
-        if os.getpid() != self._pid:
-            raise LogError(
-                f"log '{self._path}' was opened by process {self._pid}, of which this is a fork; "
-                "write in that one only"
-            )
 
     def _stop(self, why: str) -> None:
         """Take no event any more: what follows must not be written behind what is missing."""
         self._refusal = why
         self._last_seq -= len(self._rows)
         self._rows, self._appended = [], []
-        if self._writer is not None and os.getpid() == self._pid:
+        if self._writer is not None:
             with suppress(sqlite3.Error):  # it has told already what is wrong
                 self._writer.execute("ROLLBACK")
 
@@ -340,13 +373,13 @@ class SqliteEventLog(LogFile):
             LogError: The file cannot be read.
         """
         self._check_writes()
-        assert self._writer is not None
         if again:
             self._left.clear()
         with self._lock, self._database.told("read"):
-            numbers = numbers_of(self._writer)
+            writer = self._connected()
+            numbers = numbers_of(writer)
             wanted = [each for each in numbers if each not in self._taken]
-            found = read_requests(self._writer, [n for n in wanted if n not in self._left])
+            found = read_requests(writer, [n for n in wanted if n not in self._left])
         self._heard = max([self._heard, *numbers[-1:]])
         self._left.intersection_update(numbers)  # others may take theirs back
         self._taken.update((request.id, None) for request in found)
@@ -354,10 +387,12 @@ class SqliteEventLog(LogFile):
 
     def refuse(self, number: int, why: str) -> None:
         """Have a request answered by why it was left undone. Scheduler's thread only."""
+        self._database.check_process()
         self._taken[number] = why
 
     def leave(self, number: int) -> None:
         """Have a request stay that nobody can do yet. Scheduler's thread only."""
+        self._database.check_process()
         del self._taken[number]
         self._left.add(number)
 
@@ -431,6 +466,7 @@ class SqliteEventLog(LogFile):
         Raises:
             LogError: The file cannot be written, or the log is read only.
         """
+        self._database.check_process()
         row = (name, *given_up[:3], given_up.time.isoformat())
         self._write_aside("INSERT OR REPLACE INTO given_up VALUES (?, ?, ?, ?, ?)", row)
 
@@ -444,9 +480,9 @@ class SqliteEventLog(LogFile):
 
     def _write_aside(self, sql: str, values: tuple[object, ...]) -> None:
         """Write something besides the events, for a subscriber."""
+        self._database.check_process()
         if self._is_read_only:
             raise LogError(str(self._refusal))
-        self._check_process()
         with self._lock, self._database.told("written"):
             self._database.check_is_there()
             if self._is_closed:
@@ -475,19 +511,20 @@ class SqliteEventLog(LogFile):
             LogError: The file cannot be written, or the log is closed or read only.
         """
         check_instant(older_than)
+        self._check_writes()
         with self._lock, self._database.told("pruned"):
             self._check_writes()
-            assert self._writer is not None
             self._database.check_is_there()
-            self._writer.execute("BEGIN IMMEDIATE")
+            writer = self._connected()
+            writer.execute("BEGIN IMMEDIATE")
             try:
                 kept = {event.vect for event in self._appended}.union(keep)
-                old = old_vects(self._rows_of.vects(self._writer), older_than, kept)
-                gone = take_out(self._writer, self._rows_of, old)
-                self._writer.execute("COMMIT")
+                old = old_vects(self._rows_of.vects(writer), older_than, kept)
+                gone = take_out(writer, self._rows_of, old)
+                writer.execute("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):
-                    self._writer.execute("ROLLBACK")
+                    writer.execute("ROLLBACK")
                 raise
             self._gone.update(vect.id for vect in gone)
         self._give_room_back()
@@ -498,25 +535,29 @@ class SqliteEventLog(LogFile):
         while left:
             with self._lock, self._database.told("made smaller"):
                 self._check_writes()
-                assert self._writer is not None
+                writer = self._connected()
                 # By execute(), Python would stop after the first page: it returns no columns.
-                self._writer.executescript(f"PRAGMA incremental_vacuum({_PAGES_GIVEN_BACK})")
-                ((left,),) = self._writer.execute("PRAGMA freelist_count").fetchall()
+                writer.executescript(f"PRAGMA incremental_vacuum({_PAGES_GIVEN_BACK})")
+                ((left,),) = writer.execute("PRAGMA freelist_count").fetchall()
                 if not left:
-                    checkpoint(self._writer)
+                    checkpoint(writer)
 
     def close(self) -> None:
-        """Take no more events, and let another process write the log; reading goes on."""
-        if os.getpid() != self._pid:  # a fork: all is the parent's, and the lock may be taken
+        """Take no more events, and let another process write the log; reading goes on.
+
+        In a forked child it does nothing.
+        """
+        if not self._database.process.is_here:
             return
         with self._lock:
             if self._is_closed:
                 return
             self._is_closed = True
-            if self._writer is not None and self._refusal is None:
-                with suppress(sqlite3.Error):  # what was committed is safe without this as well
-                    self._keep_head(self._writer)
-                    checkpoint(self._writer)
+            if self._refusal is None:
+                # What was committed is safe without this as well.
+                with suppress(sqlite3.Error, LogError):
+                    self._keep_head(self._connected())
+                    checkpoint(self._connected())
         self._let_go()
 
     def _keep_head(self, connection: sqlite3.Connection) -> None:

@@ -12,17 +12,16 @@ permissions of its own. Elsewhere there is none that others know, and only the l
 from __future__ import annotations
 
 import logging
-import os
 import select
 import socket
 import sys
 import threading
-import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from oautom import forked
 from oautom.errors import LogError
 
 LOOK_SECONDS = 2.0
@@ -30,7 +29,6 @@ LOOK_SECONDS = 2.0
 
 _logger = logging.getLogger("oautom.log")
 _SENT: Final = b"!"
-_open: weakref.WeakSet[Wakeup] = weakref.WeakSet()
 
 
 class Wakeup:
@@ -58,11 +56,11 @@ class Wakeup:
         self._waiting = threading.Lock()  # the thread has the socket, and comes out when roused
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
-        _open.add(self)
+        forked.share(self)
         try:
             threading.Thread(target=self._listen, name="oautom-wakeup", daemon=True).start()
         except RuntimeError as error:
-            self.forget()
+            self.leave()
             raise _refused(path, error) from error
 
     def _listen(self) -> None:
@@ -105,7 +103,7 @@ class Wakeup:
         self._is_closed = True
         self.rouse()
 
-    def forget(self) -> None:
+    def leave(self) -> None:
         """Let go of the name in a forked process: it is to be free when its owner ends."""
         self._is_closed = True
         self._socket.close()
@@ -117,15 +115,6 @@ def _refused(path: Path, error: Exception) -> LogError:
         f"the system gives no more files or threads ({error}); try again later, or raise its "
         "limits (ulimit -n, ulimit -u)"
     )
-
-
-def _forget_all() -> None:
-    for wakeup in list(_open):
-        wakeup.forget()
-    _open.clear()
-
-
-os.register_at_fork(after_in_child=_forget_all)
 
 
 def _name_of(path: Path) -> bytes | None:

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
 
+from oautom import forked
 from oautom.errors import SettingError, UnknownInputError, shown
 from oautom.executors.leftovers import LOG_MARK, outer_marks
 from oautom.texts import shortened, traceback_of
@@ -23,6 +24,16 @@ _logger = logging.getLogger("oautom.steps")
 _lock = threading.RLock()
 
 
+def _begin_anew() -> None:
+    """Have the code of a step that has forked be no step's any more, in the child."""
+    global _lock  # noqa: PLW0603 - another thread of the parent may have had it
+    _lock = threading.RLock()
+    CALLED.set(None)
+
+
+forked.in_child(_begin_anew)
+
+
 class LogBuffer:
     """The newest bytes that a step has written, at most `limit_bytes`. Any thread."""
 
@@ -30,13 +41,15 @@ class LogBuffer:
         self._limit_bytes = limit_bytes
         self._chunks: deque[bytes] = deque()
         self._size_bytes = 0
-        self._lock = threading.Lock()
+        self._lock, self._process = threading.Lock(), forked.here
         self.dropped_bytes = 0
 
     def write(self, chunk: bytes) -> None:
         """Keep `chunk`, and drop the oldest where it is too much."""
         if not chunk:
             return
+        if not self._process.is_here:  # another thread of the parent may have had the lock
+            self._lock, self._process = threading.Lock(), forked.here
         with self._lock:
             self._chunks.append(chunk)
             self._size_bytes += len(chunk)
@@ -89,6 +102,8 @@ class _Inputs(dict[str, Any]):
 
 class Context:
     """What `run` and `check` are given.
+
+    In a process that the step forks it is a copy, which nobody cancels, and whose log nobody reads.
 
     Attributes:
         flow: Name of the flow.

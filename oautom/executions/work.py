@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from types import CoroutineType, MappingProxyType
 from typing import Any, Final, Literal, cast
 
+from oautom import forked
 from oautom.executions.base import Execution
 from oautom.executions.context import CALLED, Context
 from oautom.executors.kept_loop import run_to_its_end
@@ -148,7 +149,7 @@ class Work:
 
     def __call__(self) -> Outcome:
         """Make the call, unless it is not wanted any more."""
-        token = CALLED.set(self.context)
+        token, process = CALLED.set(self.context), forked.here
         try:
             if self.context.is_unwanted:
                 return Outcome(error=_NOT_BEGUN)
@@ -159,13 +160,18 @@ class Work:
             if self.method == "check":
                 output = bool(output)
         except BaseException as error:  # whatever a step raises fails that step only
+            if not process.is_here:
+                forked.end(error)
             return self._failure(error)
         finally:
             CALLED.reset(token)
+        if not process.is_here:
+            forked.end()
         return Outcome(output)
 
     async def awaited(self) -> Outcome:
         """Make the call as a task of an event loop, in a context of its own."""
+        process = forked.here
         CALLED.set(self.context)
         try:
             if self.context.is_unwanted:
@@ -177,12 +183,16 @@ class Work:
             if self.method == "check":
                 output = bool(output)
         except BaseException as error:  # whatever a step raises fails that step only
+            if not process.is_here:
+                forked.end(error)
             return self._failure(self._seen_through(error))
+        if not process.is_here:
+            forked.end()
         return Outcome(output)
 
     def _to_its_end(self, coroutine: Coroutine[Any, Any, object]) -> object:
         try:
-            return run_to_its_end(coroutine, self.on_cancel)
+            return run_to_its_end(_in_its_process(coroutine), self.on_cancel)
         except BaseException as error:  # CancelledError is no Exception
             if (meant := self._seen_through(error)) is not error:
                 raise meant from error
@@ -239,6 +249,20 @@ class Work:
                 "functions of a module, and values that pickle can send"
             ) from error
         return _Parcel, (content, self.context.environment)
+
+
+async def _in_its_process(coroutine: Coroutine[Any, Any, object]) -> object:
+    """Await a coroutine; a child that it forks ends here, and not on the loop of its parent."""
+    process = forked.here
+    try:
+        output = await coroutine
+    except BaseException as error:
+        if not process.is_here:
+            forked.end(error)
+        raise
+    if not process.is_here:
+        forked.end()
+    return output
 
 
 _UNGUARDED: Final = (

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
+import select
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from oautom import forked
 from oautom.executors.base import GRACE_PERIOD
 
 if TYPE_CHECKING:
@@ -138,10 +141,34 @@ class _Holder:
         import asyncio  # noqa: PLC0415 - see above
 
         self.loop = asyncio.new_event_loop()
+        self._pid = os.getpid()
 
     def __del__(self) -> None:
         with suppress(Exception):  # as the program ends, anything may be gone already
+            # In a fork the system lets go of what the threads of the parent have, before it calls
+            # anybody: so it is the number of the process that tells.
+            if os.getpid() != self._pid and not self.loop.is_running():
+                _part(self.loop)
             self.loop.close()
+
+
+def _part(loop: AbstractEventLoop) -> None:
+    """Have a loop in a forked child not wait by the same epoll as its parent's.
+
+    What it lets go of as it is closed, the parent's would wait for in vain.
+    """
+    selector: Any = getattr(loop, "_selector", None)
+    if type(selector).__name__ == "EpollSelector":
+        with select.epoll() as own:
+            os.dup2(own.fileno(), selector.fileno(), inheritable=False)
+
+
+def _begin_anew() -> None:
+    """Have this thread make a loop of its own when it needs one."""
+    _kept.holder = None
+
+
+forked.in_child(_begin_anew)
 
 
 def _loop_of_this_thread() -> AbstractEventLoop:

@@ -21,6 +21,8 @@ from time import monotonic
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
+from oautom import forked
+from oautom.errors import EngineError
 from oautom.executors.base import Done, Place, Work
 from oautom.executors.kept_loop import end_loop
 
@@ -55,6 +57,7 @@ class LoopWorkers:
         self._lock = threading.Lock()
         self._loop: _Loop | None = None
         self._is_closed = False
+        self._process = forked.here
 
     def submit(self, work: AsyncWork, done: Done) -> None:
         """Have `work` awaited on the loop; it is cancelled there when it is not wanted any more."""
@@ -83,7 +86,12 @@ class LoopWorkers:
         return True
 
     def close(self) -> None:
-        """End the loop, and what steps have left behind on it; wait a moment for that."""
+        """End the loop, and what steps have left behind on it; wait a moment for that.
+
+        In a forked child it does nothing.
+        """
+        if not self._process.is_here:
+            return
         with self._lock:
             self._is_closed = True
             loop = self._loop
@@ -254,8 +262,17 @@ class _Selector(DefaultSelector):
         self.busy_since: float | None = None
         self.is_unwatched = False
         self.woken = threading.Event()
+        self._process = forked.here
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
+        if not self._process.is_here:  # else the child would go on with all steps of the loop
+            forked.end(
+                EngineError(
+                    "an async step was forked, and cannot await anything in the child: its event "
+                    "loop is that of the parent; end the child by os._exit(), or begin it by "
+                    "'spawn'"
+                )
+            )
         self.busy_since = None
         ready = super().select(timeout)
         self.busy_since = monotonic()

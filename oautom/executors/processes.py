@@ -23,6 +23,7 @@ from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
 from typing import Any
 
+from oautom import forked
 from oautom.errors import WorkerDiedError
 from oautom.executors.base import GRACE_PERIOD, Done, Place, Work
 from oautom.executors.group import has_handles, signal_group, signal_name, wait_for_group
@@ -45,6 +46,7 @@ class ProcessWorkers:
         self._workers: set[_Worker] = set()
         self._idle: list[_Worker] = []
         self._is_closed = False
+        self._process = forked.here
 
     def submit(self, work: Work, done: Done) -> None:
         """Have `work` done by one of the processes."""
@@ -82,7 +84,9 @@ class ProcessWorkers:
         return False
 
     def close(self) -> None:
-        """End the processes at once, with all that they have started."""
+        """End the processes at once, with all that they have started; in a fork, none."""
+        if not self._process.is_here:
+            return
         with self._lock:
             self._is_closed = True
             workers = list(self._workers)
@@ -95,7 +99,8 @@ class _Worker:
     """One process, and this end of the pipe to it."""
 
     def __init__(self, marks: Mapping[str, str]) -> None:
-        self._pipe, theirs = get_context("spawn").Pipe()
+        self._pipe, theirs = self._ends = get_context("spawn").Pipe()
+        forked.share(self)
         self._process = MarkedProcess(_serve, (theirs,), "oautom-worker", marks)
         try:
             self._process.start()
@@ -124,6 +129,12 @@ class _Worker:
         for handle in handles:
             weakref.finalize(self, os.close, handle)  # not before: `_answer` may wait for it
         return handles
+
+    def leave(self) -> None:
+        """Close the pipe in a forked child: by its end the process knows that this one has died."""
+        for end in self._ends:
+            if not end.closed:
+                end.close()
 
     def do(self, work: Work, parcel: bytes) -> bytes:
         """Have the process do `work`, and return its answer.

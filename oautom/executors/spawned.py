@@ -13,6 +13,7 @@ from io import BytesIO
 from multiprocessing import context, popen_spawn_posix, reduction, resource_tracker, spawn, util
 from typing import Any
 
+from oautom import forked
 from oautom.executors.leftovers import environment
 
 
@@ -45,6 +46,7 @@ class _MarkedPopen(popen_spawn_posix.Popen):
     """As its parent, which leaves the environment to the system; it is told here."""
 
     _fds: list[int]  # what the process object needs over there
+    _ends: tuple[int, ...] = ()
 
     def _launch(self, process: Any) -> None:
         # Python's own tracker serves the whole program, whatever its logs are: it carries no mark.
@@ -59,6 +61,8 @@ class _MarkedPopen(popen_spawn_posix.Popen):
             context.set_spawning_popen(None)
         sentinel, theirs = os.pipe()  # theirs is closed when the process ends
         reads, writes = os.pipe()
+        self._ends = sentinel, writes
+        forked.share(self)
         self.finalizer = util.Finalize(self, _close, (sentinel, writes))
         try:
             child = subprocess.Popen(
@@ -77,6 +81,11 @@ class _MarkedPopen(popen_spawn_posix.Popen):
         child.returncode = 0
         with open(writes, "wb", closefd=False) as pipe:
             pipe.write(content.getbuffer())
+
+    def leave(self) -> None:
+        """Close the pipes in a forked child: by one of them the process knows that we have died."""
+        ends, self._ends = self._ends, ()
+        _close(*ends)
 
 
 def _close(*fds: int) -> None:

@@ -232,8 +232,9 @@ def test_a_log_may_be_closed_by_whom_it_wakes(log: SqliteEventLog) -> None:
         log.requests()
 
 
-def test_a_fork_may_ask(log: SqliteEventLog) -> None:
-    assert in_fork(lambda: log.ask("v", "cancel")) == "1"
+def test_a_fork_may_ask_by_a_log_of_its_own(path: Path, log: SqliteEventLog) -> None:
+    assert in_fork(lambda: log.ask("v", "cancel")).startswith("EngineError")
+    assert in_fork(lambda: reader(path).ask("v", "cancel")) == "1"
     assert len(log.requests()) == 1
 
 

@@ -100,3 +100,9 @@ def environments(context: Context) -> list[dict[str, str]]:
     """Return what of the marks is in the environment of this process, and what the step is told."""
     names = context.environment
     return [{name: os.environ[name] for name in names}, context.environment]
+
+
+def wait_for(path: str) -> str:
+    while not Path(path).exists():
+        time.sleep(0.005)
+    return "done"

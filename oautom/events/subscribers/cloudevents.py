@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol, Self, cast
 
 import msgspec
 
+from oautom import forked
 from oautom.errors import LogError, SettingError, shown
 from oautom.events.event import Event
 from oautom.events.jsonl import for_owner, to_line
@@ -47,7 +48,8 @@ class CloudEventsWriter:
 
     What JSON cannot keep (a log in memory may hold any object) is written as text, its `repr()`.
 
-    A context manager: leaving the block closes it. May be used on any thread.
+    A context manager: leaving the block closes it. May be used on any thread, and in a forked child
+    as well: each line is appended by one write.
 
     Args:
         to: The path of a file, which is made or appended to, never truncated; or an open stream of
@@ -66,7 +68,7 @@ class CloudEventsWriter:
                 f"{shown(source)}; percent-encode what a URI cannot hold"
             )
         self.source = source
-        self._lock = threading.Lock()
+        self._lock, self._process = threading.Lock(), forked.here
         self._out: _File | _Stream
         if isinstance(to, str | os.PathLike):
             self._out = _File(to)
@@ -83,13 +85,20 @@ class CloudEventsWriter:
                 line of its own, that is no JSON.
         """
         line = to_cloudevent(event, self.source) + "\n"
+        self._free_in_fork()
         with self._lock:
             self._out.write(line)
 
     def close(self) -> None:
         """Close the file; a stream stays open. May be called twice."""
+        self._free_in_fork()
         with self._lock:
             self._out.close()
+
+    def _free_in_fork(self) -> None:
+        """Free the lock where a thread of another process had it: that writes its line there."""
+        if not self._process.is_here:
+            self._lock, self._process = threading.Lock(), forked.here
 
     def __enter__(self) -> Self:
         """Return the writer."""

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Final, NamedTuple
 
+from oautom import forked
 from oautom.errors import EngineError, SettingError, SubscriptionFailingError
 from oautom.events.event import Event, own_copy
 from oautom.events.log import EventLog, GivenUp
@@ -295,11 +296,15 @@ class Delivery:
 
     def _call(self, event: Event) -> BaseException | None:
         """Call the function, and return what it raises."""
-        flow = self._flow_of(event.flow)
+        flow, process = self._flow_of(event.flow), forked.here
         try:
             self.subscriber.function(flow, event=own_copy(event))
         except BaseException as error:  # sys.exit() must not end the thread unheard
+            if not process.is_here:
+                forked.end(error)
             return error
+        if not process.is_here:
+            forked.end()
         return None
 
     # What fails

@@ -11,6 +11,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Final, Self
 
+from oautom import forked
 from oautom.errors import EngineError, SettingError, exhausted, shown
 from oautom.events.event import Event
 from oautom.events.log import EventLog, GivenUp
@@ -35,13 +36,26 @@ class Subscription:
     """
 
     def __init__(self, delivery: Delivery, log: EventLog) -> None:
-        self._delivery = delivery
+        self._of = delivery
         self._log = log
+        self._process = forked.here
+
+    @property
+    def _delivery(self) -> Delivery:
+        """The delivery, in the process that delivers.
+
+        Raises:
+            EngineError: This is a forked child of that.
+        """
+        self._process.check(
+            f"subscription {self.name!r}", "make a new OAutom in the forked process, and subscribe"
+        )
+        return self._of
 
     @property
     def name(self) -> str:
         """The name under which its position is kept."""
-        return self._delivery.name
+        return self._of.name
 
     @property
     def position(self) -> int:
@@ -83,6 +97,7 @@ class Subscription:
 
         Also those of earlier programs, if the log outlives them.
         """
+        self._delivery  # noqa: B018 - refuses where it is not
         return self._log.given_up(self.name) if hasattr(self._log, "given_up") else []
 
     def redeliver(self, seq: int, timeout: float | None = None) -> bool:
@@ -118,13 +133,15 @@ class Subscription:
         """Hear no more, and keep the position; `wait` first, to hear of all. May be called twice.
 
         An event at which the function raises is not tried again: it is the first one of the next
-        subscription of this name.
+        subscription of this name. In a forked child it does nothing.
 
         Args:
             timeout: Seconds to wait for the function to return from the event in hand; None for
                 no limit. Not waited for where the function itself closes its subscription.
         """
         seconds = time_limit(timeout)
+        if not self._process.is_here:
+            return
         self._delivery.stop()
         if self._delivery.is_here or self._delivery.join(seconds):
             return
@@ -137,8 +154,8 @@ class Subscription:
 
     def __repr__(self) -> str:
         """Return name, whether it is open, and position."""
-        kind = "open" if self.is_open else "closed"
-        return f"<Subscription {self.name!r}: {kind}, after event {self.position}>"
+        kind = "closed" if self._of.is_stopped.is_set() else "open"
+        return f"<Subscription {self.name!r}: {kind}, after event {self._of.position}>"
 
     def __enter__(self) -> Self:
         """Return the subscription."""
