@@ -86,6 +86,7 @@ class _MarkedPopen(popen_spawn_posix.Popen):
         """Close the pipes in a forked child: by one of them the process knows that we have died."""
         ends, self._ends = self._ends, ()
         _close(*ends)
+        self.returncode = 0  # else the child would join it at its exit, which only we may do
 
 
 def _close(*fds: int) -> None:

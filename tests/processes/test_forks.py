@@ -36,8 +36,7 @@ from oautom import (
     PythonExecution,
     SqliteEventLog,
 )
-from oautom.events import filelock, signals
-from oautom.events.wakeup import send
+from oautom.events import filelock, signals, wakeup
 from oautom.testing import simulate
 
 from .conftest import Marked, Program, until
@@ -143,8 +142,8 @@ HARMLESS: dict[str, set[str]] = {
         *{"asked", "check_value", "close", "committed_seq", "from_jsonl", "id", "last_seq"},
         *{"leave", "listen", "refuse", "requests"},
     },
-    "LateLog": {"check_value", "close", "id", "is_read_only", "open", "path"},
-    "SqliteEventLog": {"check_value", "close", "id", "is_read_only", "path"},
+    "LateLog": {"check_value", "close", "id", "is_read_only", "keeps_objects", "open", "path"},
+    "SqliteEventLog": {"check_value", "close", "id", "is_read_only", "keeps_objects", "path"},
 }
 """What never changes may be asked, and to close is to do nothing."""
 
@@ -726,7 +725,7 @@ def test_threads_may_fork_at_once(tmp_path: Path) -> None:
 
 
 def test_a_child_that_lives_on_does_not_hide_the_death_of_its_parent(
-    program: Start, marked: Marked, tmp_path: Path
+    program: Start, marked: Marked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = """
 import os, sys, time, warnings
@@ -759,9 +758,13 @@ if __name__ == "__main__":
     try:
         until(lambda: not any("spawn_main" in each for each in marked.alive()))
         assert len([each for each in marked.alive() if "program.py" in each]) == 1
-        assert not send(tmp_path / "runs.db")
+        monkeypatch.setattr(wakeup, "LOOK_SECONDS", 1000)
+        heard = threading.Event()
         with closing(SqliteEventLog(tmp_path / "runs.db")) as log:
             log.verify()
+            log.listen(heard.set)
+            wakeup.send(tmp_path / "runs.db")
+            assert heard.wait(SECONDS)
     finally:
         os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
 
