@@ -237,6 +237,7 @@ def test_a_vect_that_is_paused_as_it_is_recovered_replays(tmp_path: Path) -> Non
         PythonExecution("a", flow, nothing)
         vect = app.vect("v") if is_again else app.start(flow, vect_id="v")
         if is_again:
+            app.recover()
             vect.pause()
             vect.resume()
         clock.call_later(1, app.stop)
