@@ -430,17 +430,21 @@ def _surely_free(history: list[Event], loads: Mapping[int, _Load], workers: int)
     """Return the numbers of the events of a Vect before which a worker was free for sure.
 
     There are at least as many `workers` as said, and as steps were ever at work at once while the
-    same program had the Vect: the next one may have fewer.
+    same program had the Vect: the next one may have fewer. In the instant in which it is recovered
+    something may be done to it before anything starts.
     """
     free: set[int] = set()
     stretch: list[Event] = []
+    recovered: datetime | None = None
     for event in [*history, None]:
         if event is None or event.name in ("vect.recovered", "vect.reopened"):
             there_are = max([workers, *(loads[each.seq].least for each in stretch)])
             free.update(each.seq for each in stretch if loads[each.seq].most < there_are)
             stretch = []
-        if event is not None and event.name != "vect.recovered":
-            stretch.append(event)  # before one nobody was there to start anything
+        if event is not None and event.name == "vect.recovered":
+            recovered = event.time
+        elif event is not None and event.time != recovered:
+            stretch.append(event)
     return frozenset(free)
 
 

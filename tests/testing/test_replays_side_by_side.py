@@ -226,3 +226,26 @@ def test_a_retry_after_the_end_of_its_program_finds_nobody_at_work(tmp_path: Pat
     assert [e.name for e in events].count("step.cancelled") == 4
     assert_replays(events, flow)
     assert_replays(events, flow, max_workers=2)
+
+
+def test_a_vect_that_is_paused_as_it_is_recovered_replays(tmp_path: Path) -> None:
+    clock = SimulatedClock()
+    for is_again in (False, True):
+        hands = Hands()
+        app = OAutom(log=tmp_path / "runs.db", executor=hands, max_workers=1, clock=clock)
+        flow = Flow("flow", app)
+        PythonExecution("a", flow, nothing)
+        vect = app.vect("v") if is_again else app.start(flow, vect_id="v")
+        if is_again:
+            app.recover()
+            vect.pause()
+            vect.resume()
+        clock.call_later(1, app.stop)
+        app.run()
+        events = list(app.log.read())
+        app.close()
+
+    names = [event.name for event in events]
+    assert names[names.index("vect.recovered") :][1:3] == ["step.interrupted", "vect.paused"]
+    for max_workers in (None, 1):
+        assert_replays(events, flow, max_workers=max_workers)
