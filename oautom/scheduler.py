@@ -301,6 +301,9 @@ class Scheduler(Driver[Message]):
             return
         state.is_live = True
         self._obey(command)
+        if run.is_inherited:  # it is over: a retry of it is of this life, and no recovery
+            run.is_inherited = False
+            self._taken_over.append(run)
 
     def _end_unread(self, run: Run, command: Cancel) -> None:
         if run.shown in VECT_ENDS:

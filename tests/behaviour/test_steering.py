@@ -1203,6 +1203,35 @@ def test_the_work_of_a_child_that_an_app_has_left_is_waited_for_by_the_next_one(
     in_time(second.close)
 
 
+def test_who_is_retried_in_the_life_that_has_cancelled_it_is_not_recovered_after_that(
+    tmp_path: Path,
+) -> None:
+    """Though it was to be recovered when somebody drives, which nobody did yet."""
+    path = tmp_path / "runs.db"
+
+    def life() -> OAutom:
+        app = OAutom(log=path)
+        ApprovalExecution("gate", one_step(app), "go on?")
+        return app
+
+    first = life()
+    first.start("flow", vect_id="v")
+    in_time(first.close)
+    second = life()
+    in_time(second.recover)
+    vect = second.vect("v")
+    in_time(vect.cancel)
+    in_time(vect.retry)
+    drive_until(vect, "gate")
+    in_time(vect.approve, "gate", "Ada")
+
+    assert in_time(vect.wait) == "success"
+    told = [event.name for event in second.log.read(vect="v")]
+    assert "vect.recovered" not in told[told.index("vect.reopened") :]
+    assert told.count("step.interrupted") == 0
+    in_time(second.close)
+
+
 # A slot of a pool is free when its holder is gone
 
 

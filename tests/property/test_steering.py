@@ -375,7 +375,11 @@ class Steered(RuleBasedStateMachine):
                 for violation in violations(log.read(), gaps=log.gaps()):
                     told = [event for event in log.read() if abs(event.seq - violation.seq) < 30]
                     raise AssertionError(f"{violation}: {told}")
-            assert orphans(self.ticks) == []
+            for seq, child in orphans(self.ticks):
+                family = [
+                    event for tick in self.ticks for event in tick if child.startswith(event.vect)
+                ]
+                raise AssertionError(f"after event {seq}: {child} is open: {family}")
         finally:
             with suppress(AssertionError, OAutomError):
                 self.close()
