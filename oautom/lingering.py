@@ -7,6 +7,7 @@ promised. What is noted here can be noted twice: a tick that raises in between i
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial
@@ -16,6 +17,8 @@ from oautom import forked
 from oautom.events.fold import Group
 from oautom.events.log import EventLog
 from oautom.messages import Key, Over
+
+_logger = logging.getLogger("oautom.runner")
 
 Place = tuple[str, str]
 """A step: id of its Vect, and its name."""
@@ -108,6 +111,22 @@ class Lingering:
         """Return the steps of a Vect of which one lingers; of an app before this one, too."""
         left = [place for log_id, place in _left.copy() if log_id == self._log_id]
         return {place for place in (*self._keys, *left) if place[0] == vect}
+
+    def lose(self, key: Key) -> None:
+        """Take note that an attempt is over, whoever raises that is told so."""
+        self.end_promise(key)
+        for place in self._places.pop(key, ()):
+            keys = self._keys.get(place, set())
+            keys.discard(key)
+            if keys:
+                continue
+            self._keys.pop(place, None)
+            try:
+                self.on_over(*place)
+            except Exception:
+                _logger.exception(
+                    "vect '%s', step '%s' is at work no more: a bug in oautom", *place
+                )
 
     def is_at(self, place: Place) -> bool:
         """Whether an attempt of a step lingers; of an app before this one, too. Any thread."""

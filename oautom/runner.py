@@ -564,10 +564,7 @@ class Runner:
         if task.execution.kind != "flow":
             task.context.mark_cancelled()
         self.count_busy()
-        try:
-            self.lingering.remove(key)
-        except Exception:
-            _logger.exception("vect '%s', step '%s', attempt %d is over, and not told so", *key)
+        self.lingering.lose(key)
 
     def interrupt(self, vect: str | None = None) -> None:
         """Tell the step that has, or is about to have, the scheduler's own thread to stop.

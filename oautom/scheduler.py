@@ -736,7 +736,8 @@ class Scheduler(Driver[Message]):
         if run is not None and not run.is_unread and step in run.state.steps:
             state = run.state.steps[step]
             self.turns.set_free(state, is_stranded=run.held_up is not None)
-            self._ready.append(state)
+            if run.held_up is None:
+                self._ready.append(state)
 
     def _obey(self, command: Command) -> None:
         run = self.roster.runs.get(command.vect)
@@ -823,6 +824,8 @@ class Scheduler(Driver[Message]):
             self.turns.is_held = not message.is_last
 
     def _take_over_one(self, run: Run) -> None:
+        if run.held_up is not None:  # who has failed with it may have left its state anyhow
+            self.roster.go_back(self._log, run)
         self._in_hand = run.state
         run.held_up = None
         run.is_inherited = False
