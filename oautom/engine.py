@@ -157,7 +157,7 @@ class ForegroundEngine:
             unfit: Those that cannot go on; they can be cancelled.
         """
         self._scheduler.know(unfit)
-        if runs:
+        if runs or self._scheduler.runner.lingering.has_left:
             self._scheduler.take_over(runs)
         self.look_again()
 

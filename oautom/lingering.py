@@ -7,14 +7,18 @@ promised. What is noted here can be noted twice: a tick that raises in between i
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from typing import Any
 
 from oautom import forked
+from oautom.events.fold import Group
 from oautom.events.log import EventLog
 from oautom.messages import Key, Over
+
+_logger = logging.getLogger("oautom.runner")
 
 Place = tuple[str, str]
 """A step: id of its Vect, and its name."""
@@ -25,6 +29,7 @@ class _Left:
 
     def __init__(self) -> None:
         self.keys: set[Key] = set()
+        self.groups: set[Group] = set()  # in which it has a slot
         self.wakes: list[Callable[[], None]] = []
 
 
@@ -59,6 +64,7 @@ class Lingering:
         self._put = put
         self._keys: dict[Place, set[Key]] = {}
         self._places: dict[Key, tuple[Place, ...]] = {}
+        self._adopted: set[Place] = set()
         self._promised: dict[str, set[Key]] = {}  # by the Vect
 
     @cached_property
@@ -101,13 +107,26 @@ class Lingering:
                 self._keys.pop(place, None)
         self._places.pop(key, None)
 
-    def is_here(self, place: Place) -> bool:
-        """Whether an attempt of a step lingers, of this app."""
-        return place in self._keys
-
     def steps_of(self, vect: str) -> set[Place]:
-        """Return the steps of a Vect of which one lingers, of this app."""
-        return {place for place in self._keys if place[0] == vect}
+        """Return the steps of a Vect of which one lingers; of an app before this one, too."""
+        left = [place for log_id, place in _left.copy() if log_id == self._log_id]
+        return {place for place in (*self._keys, *left) if place[0] == vect}
+
+    def lose(self, key: Key) -> None:
+        """Take note that an attempt is over, whoever raises that is told so."""
+        self.end_promise(key)
+        for place in self._places.pop(key, ()):
+            keys = self._keys.get(place, set())
+            keys.discard(key)
+            if keys:
+                continue
+            self._keys.pop(place, None)
+            try:
+                self.on_over(*place)
+            except Exception:
+                _logger.exception(
+                    "vect '%s', step '%s' is at work no more: a bug in oautom", *place
+                )
 
     def is_at(self, place: Place) -> bool:
         """Whether an attempt of a step lingers; of an app before this one, too. Any thread."""
@@ -134,8 +153,37 @@ class Lingering:
         """Whether anything is waited for."""
         return bool(self._promised)
 
-    def leave(self, attempts: Iterable[tuple[Key, Iterable[Place]]]) -> None:
-        """Take note of what goes on though the app is closed, each with the steps above it.
+    @property
+    def has_left(self) -> bool:
+        """Whether apps before this one have left anything at work. Any thread."""
+        return any(log_id == self._log_id for log_id, _ in _left.copy())
+
+    def adopt(self) -> list[tuple[Group, Place]]:
+        """Return the slots that are taken by what apps before this one have left at work.
+
+        An `Over` tells of the end of each that is returned, once.
+        """
+        if not _left:
+            return []
+        found = []
+        with _left_lock:
+            for (log_id, place), left in _left.items():
+                if log_id == self._log_id and place not in self._adopted:
+                    self._adopted.add(place)
+                    left.wakes.append(partial(self._put, Over(*place)))
+                    found += [(group, place) for group in left.groups]
+        return found
+
+    def leave(
+        self,
+        attempts: Iterable[tuple[Key, Iterable[Place]]],
+        groups_of: Callable[[Place], Iterable[Group]],
+    ) -> None:
+        """Take note of what goes on though the app is closed.
+
+        Args:
+            attempts: Each with the steps above it.
+            groups_of: Where a step has a slot.
 
         They are looked for under the lock that `tell_left` takes: none can answer in between.
         """
@@ -144,7 +192,9 @@ class Lingering:
                 if self._log_id is None:
                     return
                 for place in (key[:2], *above):
-                    _left.setdefault((self._log_id, place), _Left()).keys.add(key)
+                    left = _left.setdefault((self._log_id, place), _Left())
+                    left.keys.add(key)
+                    left.groups.update(groups_of(place))
 
     def tell_left(self, key: Key) -> None:
         """Tell the apps of this program that an attempt has ended that outlived this one."""

@@ -22,7 +22,7 @@ from typing import Any, Literal, cast
 from oautom.annotations import UNKNOWN
 from oautom.clock import Clock, Timers
 from oautom.commands import Effect, Finished, Release, Submit, Wake
-from oautom.events.fold import StepState, committed
+from oautom.events.fold import Group, StepState, committed
 from oautom.events.log import EventLog, keeps_objects
 from oautom.executions.base import Execution, wrong_interval
 from oautom.executions.context import Context
@@ -85,6 +85,11 @@ class _Task:
         self.is_told = False  # it has failed already, whatever it answers in the end
         # Or the worker that it keeps was replaced, or has its slot lent.
         self.has_no_slot = not run.state.steps[key[1]].needs_worker
+
+
+def _in_none(place: Place) -> Iterable[Group]:
+    """Return that a step has no slot."""
+    return ()
 
 
 class Runner:
@@ -181,7 +186,7 @@ class Runner:
         """Whether somebody is at work on an attempt, or on what it has had run."""
         task = self._tasks.get(key)
         is_at_it = task is not None and task.is_submitted
-        return is_at_it or self.lingering.is_here(key[:2])
+        return is_at_it or self.lingering.is_at(key[:2])
 
     def at_work(self, vect: str) -> set[Place]:
         """Return the steps of a Vect on which somebody is at work."""
@@ -559,10 +564,7 @@ class Runner:
         if task.execution.kind != "flow":
             task.context.mark_cancelled()
         self.count_busy()
-        try:
-            self.lingering.remove(key)
-        except Exception:
-            _logger.exception("vect '%s', step '%s', attempt %d is over, and not told so", *key)
+        self.lingering.lose(key)
 
     def interrupt(self, vect: str | None = None) -> None:
         """Tell the step that has, or is about to have, the scheduler's own thread to stop.
@@ -588,14 +590,19 @@ class Runner:
             else:
                 self._kill(task)
 
-    def close(self) -> None:
-        """End the workers that are ours; functions that do not listen may go on for a while."""
+    def close(self, groups_of: Callable[[Place], Iterable[Group]] = _in_none) -> None:
+        """End the workers that are ours; functions that do not listen may go on for a while.
+
+        Args:
+            groups_of: Where a step has a slot, which it keeps meanwhile.
+        """
         self._is_closed = True  # first: who answers from now on is looked for among those left
-        self.lingering.leave(
+        at_work = (
             (task.key, self.above(task.run))
             for task in self._tasks.values()
             if task.is_submitted and task.context.has_begun and not task.has_answered
         )
+        self.lingering.leave(at_work, groups_of)
         _close_all([self._workers, *self._ours])
         self._marks.end()
 

@@ -672,7 +672,7 @@ class Scheduler(Driver[Message]):
             case Nudge():
                 self._is_look_due = True
             case Over():
-                self._look_again(message.vect, message.step)
+                self._hear_of_left(message)
             case Note():
                 event = message.event(self._log.last_seq + 1, self._now)
                 self._notes[event.seq] = message.flow
@@ -721,13 +721,23 @@ class Scheduler(Driver[Message]):
                 "run again; close this app and make a new OAutom"
             )
 
+    def _hear_of_left(self, over: Over) -> None:
+        """Take note that nothing is at work any more that an app before this one has left."""
+        run = self.roster.runs.get(over.vect)
+        steps = {} if run is None or run.is_unread else run.state.steps
+        if over.step not in steps or steps[over.step].state != "running":
+            for group in self.turns.groups_of((over.vect, over.step)):
+                self.turns.free_slot(group, (over.vect, over.step))
+        self._look_again(over.vect, over.step)
+
     def _look_again(self, vect: str, step: str) -> None:
         """Look at a step whose earlier attempt is over: it may have its slot, and start again."""
         run = self.roster.runs.get(vect)
         if run is not None and not run.is_unread and step in run.state.steps:
             state = run.state.steps[step]
             self.turns.set_free(state, is_stranded=run.held_up is not None)
-            self._ready.append(state)
+            if run.held_up is None:
+                self._ready.append(state)
 
     def _obey(self, command: Command) -> None:
         run = self.roster.runs.get(command.vect)
@@ -802,6 +812,8 @@ class Scheduler(Driver[Message]):
 
     def _take_over(self, message: TakeOver) -> None:
         """Close what ran in the old life, of all Vects, before anything starts in the new one."""
+        for group, place in self.runner.lingering.adopt():
+            self.turns.take_slot(group, place)
         self.turns.is_held = True
         try:
             for run in message.runs:
@@ -812,6 +824,8 @@ class Scheduler(Driver[Message]):
             self.turns.is_held = not message.is_last
 
     def _take_over_one(self, run: Run) -> None:
+        if run.held_up is not None:  # who has failed with it may have left its state anyhow
+            self.roster.go_back(self._log, run)
         self._in_hand = run.state
         run.held_up = None
         run.is_inherited = False
@@ -972,7 +986,7 @@ class Scheduler(Driver[Message]):
         self._is_closed = True
         self._inbox.put(Nudge())  # a step may drive by now, and wait for its slot
         self.have_all_look()
-        self.runner.close()
+        self.runner.close(self.turns.groups_of)
         self.answer(())  # those who still call look, and find it closed
 
 

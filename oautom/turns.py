@@ -253,6 +253,10 @@ class Turns:
         for group, _ in _pools_of(step):
             self.free_slot(group, _place_of(step))
 
+    def groups_of(self, holder: tuple[Any, ...]) -> list[Group]:
+        """Return where somebody has a slot."""
+        return [group for group, holders in self._taken.items() if holder in holders]
+
     def inherit(self, vect: VectState) -> None:
         """Count the slots that the steps of a Vect have had since a life before."""
         for step in vect.steps.values():

@@ -1203,6 +1203,37 @@ def test_the_work_of_a_child_that_an_app_has_left_is_waited_for_by_the_next_one(
     in_time(second.close)
 
 
+@pytest.mark.parametrize("is_cancelled", [True, False])
+def test_the_slot_of_a_function_that_an_app_has_left_at_work_is_taken_in_the_next_one(
+    tmp_path: Path, *, is_cancelled: bool
+) -> None:
+    path, deaf, pool = tmp_path / "runs.db", Stubborn(listens=False), Pool("narrow", 1)
+
+    def life() -> OAutom:
+        app = OAutom(OAutomMode.background, log=path)
+        one_step(app, function=deaf, pool=pool)
+        one_step(app, "other", pool=pool)
+        return app
+
+    first = life()
+    left = first.start("flow", vect_id="left")
+    assert deaf.reached.wait(SECONDS)
+    if is_cancelled:
+        in_time(left.cancel)
+    in_time(first.close)
+    second = life()
+    waiting = second.start("other")
+
+    assert stays_so(lambda: waiting.steps["step"].state == "pending")
+    assert runs_well(second)
+    deaf.opened.set()
+    assert waiting.wait(SECONDS) == "success"
+    assert second.vect("left").wait(SECONDS) == ("cancelled" if is_cancelled else "success")
+    deaf.check_alone()
+    check_history(second.log.read())
+    in_time(second.close)
+
+
 def test_who_is_retried_in_the_life_that_has_cancelled_it_is_not_recovered_after_that(
     tmp_path: Path,
 ) -> None:
