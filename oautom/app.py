@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
+from contextlib import suppress
 from datetime import datetime, timedelta, tzinfo
 from functools import partial
 from typing import Any, NoReturn, Self, TypedDict, Unpack, cast, overload
@@ -483,7 +484,11 @@ class OAutom:
 
     def logs(self) -> list[dict[str, Any]]:
         """Return the status of every Vect, newest first, as JSON would have it."""
-        return [vect.status() for vect in reversed(self.vects())]
+        statuses = []
+        for vect in reversed(self.vects()):
+            with suppress(UnknownVectError):  # it has just been pruned
+                statuses.append(vect.status())
+        return statuses
 
     def status(self, flow: str | Flow) -> dict[str, Any]:
         """Return the status of the newest Vect of a flow, as JSON would have it.

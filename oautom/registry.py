@@ -46,7 +46,7 @@ class Vects:
         self._engine = engine
         self._flows = flows
         self._archive = Archive(log, engine)
-        self._moving: dict[str, Vect] = {}  # those that move, or have moved, in this app
+        self._moving: dict[str, Run] = {}  # those that move, or have moved, in this app
         self._is_recovered = False
         self._is_listening = False
         self._ready: dict[str, Flow] = {}  # those of which the Vects go on that are left
@@ -64,11 +64,13 @@ class Vects:
         past = self._archive.entries()
         for entry in past.values():
             if entry.flow in self._flows:
-                vect = self._moving.get(entry.id)
-                yield vect or self._archive.vect(entry, self._flows[entry.flow])
-        for vect in list(self._moving.values()):  # children come on the scheduler's thread
-            if vect.id not in past and self._engine.is_created(vect.id):
-                yield vect
+                run = self._moving.get(entry.id)
+                yield self._archive.vect_of(
+                    run or self._archive.run(entry, self._flows[entry.flow])
+                )
+        for run in list(self._moving.values()):  # children come on the scheduler's thread
+            if run.id not in past and self._engine.is_created(run.id):
+                yield self._archive.vect_of(run)
 
     def start(self, flow: Flow, params: object, vect_id: str | None) -> Vect:
         """Return the Vect of this id, or take in a new one; recover before, if that was not done.
@@ -82,7 +84,7 @@ class Vects:
         """
         self.recover_once()
         if not flow.is_frozen and any(run.flow is flow for run, _ in self._archive.unfit()):
-            self._recover()  # it may have had some of its steps only
+            self._recover(is_read=False)  # it may have had some of its steps only
         known = None if vect_id is None else self.find_of(flow, vect_id)
         if known is not None:
             if params is not None:
@@ -106,8 +108,8 @@ class Vects:
         self._engine.begin_soon(vect.id)
 
     def _known(self, run: Run) -> Vect:
-        vect = self._moving[run.id] = Vect(run, self._engine)
-        return vect
+        self._moving[run.id] = run
+        return self._archive.vect_of(run)
 
     def new(
         self, flow: Flow, vect_id: str, params: object, origin: Mapping[str, Any] = NO_DATA
@@ -130,14 +132,14 @@ class Vects:
             self._check_kept(flow, plain)
         return Run(flow, vect_id, plain, origin, is_durable=not keeps_objects(self._log))
 
-    def begin(self, run: Run) -> Vect:
-        """Have a new run begin, and return its Vect; any thread.
+    def begin(self, run: Run) -> None:
+        """Have a new run begin; any thread.
 
         Raises:
             VectAlreadyRunningException: `max_active_vects` of its flow are open.
         """
         self._engine.begin(run)
-        return self._known(run)
+        self._moving[run.id] = run
 
     def _check_kept(self, flow: Flow, plain: Mapping[str, Any]) -> None:
         try:
@@ -153,7 +155,7 @@ class Vects:
             UnknownFlowError: Its flow is not declared.
         """
         if vect_id in self._moving:
-            return self._moving[vect_id]
+            return self._archive.vect_of(self._moving[vect_id])
         entry = self._entry(vect_id)
         return None if entry is None else self._archive.vect(entry, self._flows[entry.flow])
 
@@ -205,12 +207,12 @@ class Vects:
             FlowChangedError: A Vect does not go on, since its flow has changed; all others do.
         """
         self._ready.update(self._flows)
-        resumed = self._recover()
+        resumed = self._recover(is_read=True)
         for _, error in self._archive.unfit():
             if isinstance(error, FlowError):
                 raise error
             _logger.error("%s", error)
-        return resumed
+        return [self._archive.vect_of(run) for run in resumed]
 
     def recover_once(self, flows: Iterable[Flow] | None = None) -> None:
         """Have go on what is left of flows of which it does not yet; tell the logger what does not.
@@ -228,7 +230,7 @@ class Vects:
         new = wanted.keys() - self._ready.keys()
         self._ready.update(wanted)
         if not self._is_recovered or not self._archive.absent.isdisjoint(new):
-            self._recover()
+            self._recover(is_read=False)
             for run, error in self._archive.unfit():
                 if run.flow.name in new:
                     _logger.error("%s", error)
@@ -236,13 +238,12 @@ class Vects:
             self._engine.look_again()
         self._listen_once()
 
-    def _recover(self) -> list[Vect]:
+    def _recover(self, *, is_read: bool) -> list[Run]:
         if not self._is_recovered:
             self._archive.end_leftovers()
-        resumed = self._archive.resume(self._ready, self._moving)
+        resumed = self._archive.resume(self._ready, self._moving, is_read=is_read)
         self._is_recovered = True
-        for vect in resumed:
-            self._moving[vect.id] = vect
+        self._moving.update((run.id, run) for run in resumed)
         self._listen_once()  # last: what goes on by now is no leftover where this raises
         return resumed
 

@@ -8,8 +8,9 @@ from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from operator import attrgetter
-from typing import Final, NamedTuple, Protocol, Self, cast
+from typing import Any, Final, NamedTuple, Protocol, Self, cast
 
 from oautom import forked
 from oautom.errors import LogError, SettingError, ValueTooLargeError, shown
@@ -124,6 +125,16 @@ class EventLog(Protocol):
 
     # What a log may have
 
+    def read_each(self, vects: Sequence[str], limit: int | None = None) -> Iterator[Event]:
+        """Yield committed events of some Vects, one Vect after the other, each in order.
+
+        Args:
+            vects: Their ids; one that the log has not has no events.
+            limit: How many of each at most, the first ones; None for all.
+        """
+        for vect in vects:
+            yield from islice(self.read(vect=vect), limit)
+
     @property
     def id(self) -> str | None:
         """What tells it from all other logs, for good; None if it does not outlive the program."""
@@ -161,8 +172,12 @@ class EventLog(Protocol):
         """Have `wake()` called, on any thread, when another process has asked for something."""
         return
 
-    def asked(self) -> list[Request]:
-        """Return all that was asked for and is not done away with. Changes nothing. Any thread."""
+    def asked(self, after: int = 0) -> list[Request]:
+        """Return what was asked for and is not done away with. Changes nothing. Any thread.
+
+        Args:
+            after: Number of the request before the first one wanted.
+        """
         return []
 
     def requests(self, again: bool = False) -> list[Request]:
@@ -240,6 +255,12 @@ def keeps_objects(log: EventLog) -> bool:
     """
     told: bool | None = getattr(log, "keeps_objects", None)
     return log.id is None if told is None else told
+
+
+def ask(log: EventLog, method: str, *arguments: object) -> Any:
+    """Ask a log; one that inherits from nothing may lack what can be made of the rest."""
+    own = getattr(log, method, None)
+    return getattr(EventLog, method)(log, *arguments) if own is None else own(*arguments)
 
 
 def _missing(log: EventLog, method: str) -> LogError:
@@ -349,6 +370,8 @@ class MemoryEventLog(EventLog):
         self._appended: list[Event] = []
         self._is_closed = False
         self._lock = threading.Lock()  # a commit and a prune must not come at once
+        self._index: dict[str, list[Event]] = {}  # by Vect, of the first so many events:
+        self._indexed = 0
         self._positions: dict[str, int] = {}
         self._given_up: dict[tuple[str, int], GivenUp] = {}
         self._pruned: list[PrunedVect] = []
@@ -419,13 +442,22 @@ class MemoryEventLog(EventLog):
         return self._read(after, upto, vect)
 
     def _read(self, after: int, upto: int | None, vect: str | None) -> Iterator[Event]:
-        events = self._events
+        events = self._events if vect is None else self._events_of(vect)
         start = bisect_right(events, after, key=_seq)
         end = len(events) if upto is None else bisect_right(events, upto, key=_seq)
         for index in range(start, end):  # not `islice`, which walks over all before `start`
-            event = events[index]
-            if vect is None or (event.vect == vect and not is_of_plan(event)):
-                yield own_copy(event)
+            yield own_copy(events[index])
+
+    def _events_of(self, vect: str) -> Sequence[Event]:
+        """Return the events of a Vect; those that came since somebody has asked are sorted now."""
+        with self._lock:
+            events, first = self._events, self._indexed
+            self._indexed = len(events)
+            for index in range(first, self._indexed):
+                event = events[index]
+                if not is_of_plan(event):
+                    self._index.setdefault(event.vect, []).append(event)
+            return self._index.get(vect, ())
 
     def vects(self, flow: str | None = None) -> list[VectEntry]:
         """Return the Vects, oldest first: all, or those of one flow. Any thread."""
@@ -498,6 +530,7 @@ class MemoryEventLog(EventLog):
             ranges = [(seq, seq) for each in seqs.values() for seq in each]
             self._gaps = merged([*self._gaps, *ranges])
             self._events = kept
+            self._index, self._indexed = {}, 0
             pruned = {seq for each in seqs.values() for seq in each}
             self._given_up = {k: v for k, v in self._given_up.items() if k[1] not in pruned}
             gone = [

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from oautom.errors import (
     LogCorruptError,
@@ -25,6 +26,8 @@ from oautom.events.requests import BYTES_MAX, Answer, check_request
 from oautom.events.rows import Head, Rows
 from oautom.events.wakeup import send
 from oautom.values import plain_count, to_json
+
+_EVENTS_AT_ONCE: Final = 1000
 
 
 class LogFile:
@@ -86,6 +89,34 @@ class LogFile:
             after = events[-1].seq
             with self._database.reading() as connection:
                 events = self._rows_of.read(connection, after, upto, vect)
+
+    def read_each(self, vects: Sequence[str], limit: int | None = None) -> Iterator[Event]:
+        """Yield committed events of some Vects, one Vect after the other, each in order.
+
+        Args:
+            vects: Their ids; one that the log has not has no events.
+            limit: How many of each at most, the first ones; None for all.
+
+        Raises:
+            LogCorruptError: An event is not what was written.
+            LogError: The file cannot be read.
+        """
+        left = deque((vect, 0) for vect in vects)
+        while left:  # in parts, as above
+            events: list[Event] = []
+            with self._database.reading() as connection:
+                while left and len(events) < _EVENTS_AT_ONCE:
+                    vect, after = left.popleft()
+                    first = self._rows_of.first_seq(connection, vect)
+                    if first is None:
+                        continue
+                    most = _EVENTS_AT_ONCE if limit is None else limit
+                    after = max(after, first - 1)
+                    found = self._rows_of.read(connection, after, None, vect, most)
+                    events += found
+                    if limit is None and len(found) == most:
+                        left.appendleft((vect, found[-1].seq))
+            yield from events
 
     def vects(self, flow: str | None = None) -> list[VectEntry]:
         """Return the Vects, oldest first: all, or those of one flow.

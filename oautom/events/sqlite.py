@@ -396,14 +396,17 @@ class SqliteEventLog(LogFile):
         del self._taken[number]
         self._left.add(number)
 
-    def asked(self) -> list[Request]:
-        """Return all that others have asked for and is not done away with. Any thread.
+    def asked(self, after: int = 0) -> list[Request]:
+        """Return what others have asked for and is not done away with. Any thread.
+
+        Args:
+            after: Number of the request before the first one wanted.
 
         Raises:
             LogError: The file cannot be read.
         """
         with self._database.reading() as connection:
-            return read_requests(connection, numbers_of(connection))
+            return read_requests(connection, [n for n in numbers_of(connection) if n > after])
 
     def _is_asked(self) -> bool:
         """Whether there is a request that was neither taken nor left. Any thread."""
