@@ -260,7 +260,7 @@ class ForegroundEngine:
         except LogError:  # its events make no sense: others are listed beside it all the same
             return unread_status(run)
         with self._scheduler.showing:
-            return status_of(run, state)
+            return status_of(state, run.shown)
 
     def explain(self, run: Run, step: str) -> str:
         """Return why a step of a run is, or is not, running, as of its last commit."""

@@ -73,8 +73,7 @@ class Archive:
         self._log = log
         self._engine = engine
         self._last_seq: int | None = None  # until it is open
-        self._entries: dict[str, VectEntry] | None = None
-        self._pruned: dict[str, PrunedVect] | None = None
+        self._has_pruned = False
         self._reader = engine.reader
         self._vects: WeakValueDictionary[Run, Vect] = WeakValueDictionary()
         self._runs: WeakValueDictionary[str, Recalled] = WeakValueDictionary()
@@ -94,23 +93,28 @@ class Archive:
         with self._lock:
             known = list(self._runs.values())
         for run in known:  # somebody has them, and the engine that wrote them has gone on
-            if (entry := self.entries().get(run.id)) is not None:
+            if (entry := self.find(run.id)) is not None:
                 self._look(run, entry)
 
     def _look(self, run: Recalled, entry: VectEntry) -> None:
         run.look(entry)
         self._reader.forget(entry.id)
 
-    def entries(self) -> Mapping[str, VectEntry]:
-        """Return an entry for each Vect, by its id, oldest first."""
-        last_seq = self._last_seq
-        if last_seq is None:
-            return {entry.id: entry for entry in self._log.vects()}
-        entries = self._entries  # one look: another thread may have it read anew
-        if entries is None:
-            found = self._log.vects() if last_seq else []
-            entries = self._entries = {e.id: e for e in found if e.first_seq <= last_seq}
-        return entries
+    def entries(self, flow: str | None = None) -> list[VectEntry]:
+        """Return an entry for each Vect of one flow, or of all, oldest first."""
+        return [] if self._last_seq == 0 else list(filter(self._is_past, self._log.vects(flow)))
+
+    def find(self, vect: str) -> VectEntry | None:
+        """Return the entry of a Vect, None if there is none of this id."""
+        entry = None if self._last_seq == 0 else ask(self._log, "find", vect)
+        return entry if entry is not None and self._is_past(entry) else None
+
+    def _is_past(self, entry: VectEntry) -> bool:
+        return self._last_seq is None or entry.first_seq <= self._last_seq
+
+    def _left_open(self) -> list[VectEntry]:
+        found = [] if self._last_seq == 0 else ask(self._log, "open_vects")
+        return list(filter(self._is_past, found))
 
     def vect(self, entry: VectEntry, flow: Flow) -> Vect:
         """Return the Vect of an entry; the same one as long as anybody has it."""
@@ -136,6 +140,10 @@ class Archive:
                 self._look(run, entry)
             return run
 
+    def known(self, vect: str) -> Recalled | None:
+        """Return the run of a Vect if anybody has it, and nobody else may move it."""
+        return None if self._last_seq is None else self._runs.get(vect)
+
     def resume(
         self, flows: Mapping[str, Flow], known: Container[str], *, is_read: bool
     ) -> list[Run]:
@@ -148,14 +156,10 @@ class Archive:
                 whoever drives does so when each is about to go on.
         """
         self._unfit = []
-        left = [
-            entry
-            for entry in self.entries().values()
-            if entry.state not in VECT_ENDS and entry.id not in known
-        ]
+        left = [entry for entry in self._left_open() if entry.id not in known]
         self._tell_of_absent([entry for entry in left if entry.flow not in flows])
         found = [self.run(entry, flows[entry.flow]) for entry in left if entry.flow in flows]
-        runs = [run for run in found if run.shown not in VECT_ENDS]  # else it was just cancelled
+        runs = [run for run in found if run.is_inherited and run.shown not in VECT_ENDS]
         first = [run for run in runs if run.flow.keeps_slots]  # as `Scheduler.take_over` wants it
         others = [run for run in runs if not run.flow.keeps_slots]
         self._engine.expect(runs)
@@ -198,18 +202,14 @@ class Archive:
         """Return why Vects could not be resumed, of those that have not been given up."""
         return [(run, run.held_up) for run in self._unfit if run.held_up is not None]
 
-    def pruned(self) -> Mapping[str, PrunedVect]:
-        """Return the Vects whose events are gone, by their ids."""
-        pruned = self._pruned
-        if pruned is None:
-            pruned = {vect.id: vect for vect in self._log.pruned()}
-            if self._last_seq is not None:
-                self._pruned = pruned
-        return pruned
+    def find_pruned(self, vect: str) -> PrunedVect | None:
+        """Return the Vect of this id whose events are gone, None if there is none."""
+        is_possible = self._last_seq != 0 or self._has_pruned
+        return ask(self._log, "find_pruned", vect) if is_possible else None
 
-    def read_anew(self) -> None:
-        """Read the log again when it is next needed: it has been pruned."""
-        self._entries = self._pruned = None
+    def has_pruned(self) -> None:
+        """Take note that Vects that have begun in this app may have been pruned."""
+        self._has_pruned = True
 
     def end_leftovers(self) -> None:
         """End the processes of a dead program: no step may run twice at once."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, cast
 
@@ -22,10 +24,10 @@ from oautom.errors import (
     shown,
 )
 from oautom.events.event import NO_DATA
-from oautom.events.log import EventLog, PrunedVect, VectEntry, keeps_objects
+from oautom.events.log import EventLog, PrunedVect, VectEntry, ask, keeps_objects
 from oautom.flow import Flow
 from oautom.recovery import Archive
-from oautom.run import Run
+from oautom.run import Run, status_of
 from oautom.values import at_heart
 from oautom.vect import Vect
 
@@ -59,18 +61,50 @@ class Vects:
         """Return how many move, or have moved, in this app."""
         return len(self._moving)
 
-    def __iter__(self) -> Iterator[Vect]:
-        """Yield the Vects whose flows are declared, oldest first."""
-        past = self._archive.entries()
-        for entry in past.values():
+    def of(self, flow: str | None) -> Iterator[Vect]:
+        """Yield the Vects of one flow, or of all that are declared, oldest first."""
+        return (self._archive.vect_of(self._run(each)) for each in self._each(flow))
+
+    def _each(self, flow: str | None) -> Iterator[Run | VectEntry]:
+        """Yield runs, and entries of those Vects that nobody has a run of."""
+        past: set[str] = set()
+        for entry in self._archive.entries(flow):
+            past.add(entry.id)
             if entry.flow in self._flows:
-                run = self._moving.get(entry.id)
-                yield self._archive.vect_of(
-                    run or self._archive.run(entry, self._flows[entry.flow])
-                )
+                yield self._moving.get(entry.id) or self._archive.known(entry.id) or entry
         for run in list(self._moving.values()):  # children come on the scheduler's thread
-            if run.id not in past and self._engine.is_created(run.id):
-                yield self._archive.vect_of(run)
+            is_wanted = run.id not in past and flow in (None, run.flow.name)
+            if is_wanted and self._engine.is_created(run.id):
+                yield run
+
+    def _run(self, each: Run | VectEntry) -> Run:
+        if isinstance(each, Run):
+            return each
+        return self._archive.run(each, self._flows[each.flow])
+
+    def newest(self, flow: str) -> Vect | None:
+        """Return the newest Vect of a flow, None if it has none."""
+        entry = ask(self._log, "newest", flow)
+        if entry is None:
+            return None
+        return self._archive.vect_of(self._moving.get(entry.id) or self._run(entry))
+
+    def statuses(self, lock: threading.Lock) -> Iterator[dict[str, Any]]:
+        """Yield the status of each Vect, newest first; the log is read without the lock."""
+        with lock:
+            vects = list(self._each(None))
+        vects.reverse()
+        states = self._engine.reader.read_each([v.id for v in vects if not _is_held(v)])
+        state = next(states, None)
+        for each in vects:
+            if state is None or state.id != each.id or _is_held(each):
+                with suppress(UnknownVectError):  # it has just been pruned
+                    yield self._engine.status(self._run(each))  # not read, or just retried
+            else:
+                yield status_of(state, each.shown if isinstance(each, Run) else each.state)
+            if state is not None and state.id == each.id:
+                state.steps.clear()  # they refer to each other: no collector has to find them
+                state = next(states, None)
 
     def start(self, flow: Flow, params: object, vect_id: str | None) -> Vect:
         """Return the Vect of this id, or take in a new one; recover before, if that was not done.
@@ -161,11 +195,11 @@ class Vects:
 
     def _entry(self, vect_id: str) -> VectEntry | None:
         """Return the entry of a Vect of an earlier program, or None; errors as of `find`."""
-        if (entry := self._archive.entries().get(vect_id)) is not None:
+        if (entry := self._archive.find(vect_id)) is not None:
             if entry.flow not in self._flows:
                 raise UnknownFlowError(entry.flow, self._flows)
             return entry
-        if gone := self._archive.pruned().get(vect_id):
+        if gone := self._archive.find_pruned(vect_id):
             raise UnknownVectError(
                 f"vect '{vect_id}' of flow '{gone.flow}' ended as '{gone.state}' and was pruned "
                 "from the log; start a new one under another vect_id",
@@ -270,10 +304,14 @@ class Vects:
     def prune(self, older_than: datetime) -> list[PrunedVect]:
         """Take the Vects that ended before an instant out of the log and of memory."""
         gone = self._engine.prune(older_than)
-        self._archive.read_anew()
+        self._archive.has_pruned()
         for vect in gone:
             self._moving.pop(vect.id, None)
         return gone
+
+
+def _is_held(each: Run | VectEntry) -> bool:
+    return isinstance(each, Run) and each.is_held
 
 
 def flow_of(app: object, flows: Mapping[str, Flow], flow: object) -> Flow:

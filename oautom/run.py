@@ -373,14 +373,6 @@ class Run:
             return copy_of_plain(output)
         return self._restored(output, self.output_type(step), "output", step)
 
-    def visible(self, state: VectState) -> list[StepState]:
-        """Return the steps that readers see: an instance of a map, when its start is committed."""
-        steps = state.steps
-        declared = [steps[name] for name in state.graph.upstreams]
-        shown = {step.name: step.mapped.shown for step in declared if step.mapped is not None}
-        # Only now, in one C call: a map may be making instances, and what is shown is there.
-        return [step for step in list(steps.values()) if _is_shown(step, shown)]
-
     def hand_on(self, step: str, attempt: int, live: Any) -> None:
         """Take in what an attempt of a step has returned, where the log is in memory."""
         if not self.is_durable and is_changeable(live):
@@ -433,22 +425,36 @@ def unread_status(run: Run) -> dict[str, Any]:
     return told | {"start_date": None, "end_date": None, "params": {}, "executions": []}
 
 
+def visible(state: VectState) -> list[StepState]:
+    """Return the steps that readers see: an instance of a map, when its start is committed."""
+    steps = state.steps
+    declared = [steps[name] for name in state.graph.upstreams]
+    shown = {step.name: step.mapped.shown for step in declared if step.mapped is not None}
+    # Only now, in one C call: a map may be making instances, and what is shown is there.
+    return [step for step in list(steps.values()) if _is_shown(step, shown)]
+
+
 def _is_shown(step: StepState, shown: Mapping[str, int]) -> bool:
     return step.parent is None or step.index < shown[step.parent.name]
 
 
-def status_of(run: Run, state: VectState) -> dict[str, Any]:
-    """Return how a Vect and its steps stand, as committed, as JSON would have it."""
+def status_of(state: VectState, shown: str) -> dict[str, Any]:
+    """Return how a Vect and its steps stand, as committed, as JSON would have it.
+
+    Args:
+        state: What its events add up to.
+        shown: The name of its state, as committed.
+    """
     _, _, _, _, start_date, end_date = committed(state)
     return {
         "id": state.id,
         "name": state.flow,
-        "state": run.shown,
-        "ended": run.shown in VECT_ENDS,
+        "state": shown,
+        "ended": shown in VECT_ENDS,
         "start_date": _iso(start_date),
         "end_date": _iso(end_date),
         "params": dict(state.params),
-        "executions": [_status_of_step(step) for step in run.visible(state)],
+        "executions": [_status_of_step(step) for step in visible(state)],
     }
 
 

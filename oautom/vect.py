@@ -18,7 +18,7 @@ from oautom.events.fold import StepState, View, child_id, committed
 from oautom.executions.base import Execution
 from oautom.flow import Flow
 from oautom.forked import Home
-from oautom.run import NO_FAILURE, Run
+from oautom.run import NO_FAILURE, Run, visible
 from oautom.states import STEP_ENDS, VECT_ENDS
 from oautom.values import at_heart, plain_text, plain_value, time_limit
 
@@ -382,7 +382,7 @@ class Step:
 
 class _Steps(Mapping[str, Step]):
     def __repr__(self) -> str:
-        return repr({step.name: committed(step)[0] for step in self._of.visible(self._of.state)})
+        return repr({step.name: committed(step)[0] for step in visible(self._of.state)})
 
     def __init__(self, run: Run, home: Home) -> None:
         self._of = run
@@ -401,7 +401,7 @@ class _Steps(Mapping[str, Step]):
         return Step(self._run, heart, self._home)
 
     def _known(self) -> list[StepState]:
-        return self._run.visible(self._run.state)
+        return visible(self._run.state)
 
     def __iter__(self) -> Iterator[str]:
         return iter([step.name for step in self._known()])

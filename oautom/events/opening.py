@@ -15,7 +15,7 @@ _ESSENTIAL = ("last_seq", "committed_seq", "append", "commit", "read")
 _LATER = frozenset(
     {
         *("discard", "given_up", "keep_given_up", "forget_given_up", "refuse", "leave"),
-        *("read_each",),
+        *("find", "newest", "open_vects", "find_pruned", "read_each"),
     }
 )
 """What logs that were written for an earlier oautom, and inherit from nothing, may lack."""
