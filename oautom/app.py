@@ -434,12 +434,8 @@ class OAutom:
             raise SettingError(f"state must be one of {known}, not {shown(state)}")
         wanted = None if flow is None else self.flow(flow)
         with self._lock:
-            vects = list(self._vects)
-        return [
-            vect
-            for vect in vects
-            if (wanted is None or vect.flow is wanted) and (name is None or vect.state == name)
-        ]
+            vects = list(self._vects.of(None if wanted is None else wanted.name))
+        return [vect for vect in vects if name is None or vect.state == name]
 
     def vect(self, id: str) -> Vect:  # noqa: A002 - the public word
         """Return a Vect by its id.
@@ -483,7 +479,7 @@ class OAutom:
 
     def logs(self) -> list[dict[str, Any]]:
         """Return the status of every Vect, newest first, as JSON would have it."""
-        return [vect.status() for vect in reversed(self.vects())]
+        return list(self._vects.statuses(self._lock))
 
     def status(self, flow: str | Flow) -> dict[str, Any]:
         """Return the status of the newest Vect of a flow, as JSON would have it.
@@ -492,11 +488,12 @@ class OAutom:
             UnknownFlowError: The app has no such flow.
             UnknownVectError: The flow has not been started yet.
         """
-        vects = self.vects(flow)
-        if not vects:
-            name = self.flow(flow).name
+        name = self.flow(flow).name
+        with self._lock:
+            vect = self._vects.newest(name)
+        if vect is None:
             raise UnknownVectError(f"flow '{name}' has no vect yet; start('{name}')", flow=name)
-        return vects[-1].status()
+        return vect.status()
 
     def subscribe(
         self,

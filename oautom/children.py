@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections import deque
+from collections import OrderedDict
 from functools import partial
 
 from oautom.errors import EngineError, FlowError, OAutomError, VectAlreadyRunningException
@@ -22,11 +22,12 @@ from oautom.executors.base import Work as AnyWork
 from oautom.flow import Flow
 from oautom.messages import Key
 from oautom.registry import Vects
-from oautom.run import Run
+from oautom.run import NO_FAILURE, Run
 from oautom.scheduler import Scheduler
 from oautom.states import VECT_ENDS
 
 _logger = logging.getLogger("oautom.scheduler")
+_NOBODY: OrderedDict[Run, None] = OrderedDict()
 _NOT_BEGUN = "it was cancelled before it began"
 
 
@@ -46,7 +47,7 @@ class Children:
         self._scheduler = scheduler
         self._vects = vects
         self._answers: dict[Run, Done] = {}  # by the child, not its id: who waits for its end
-        self._waiting: dict[str, deque[Run]] = {}  # by a flow that is at its limit
+        self._waiting: dict[str, OrderedDict[Run, None]] = {}  # by a flow that is at its limit
         self._lock = threading.RLock()  # of those that wait: a cancel comes on any thread
         scheduler.on_end = self._ended
         scheduler.runner.children = self
@@ -75,7 +76,7 @@ class Children:
         with self._lock:  # no cancel comes before it has begun, or waits for room
             is_wanted = work.on_cancel(partial(self._cancel, child, reason))
             if found is None and is_wanted:
-                self._waiting.setdefault(child.flow.name, deque()).append(child)
+                self._waiting.setdefault(child.flow.name, OrderedDict())[child] = None
                 self._begin_waiting(child.flow.name)
         if is_wanted:
             return
@@ -113,18 +114,22 @@ class Children:
     def _begin_waiting(self, flow: str) -> None:
         """Have children of a flow begin in their order, as long as it has room."""
         with self._lock:
-            queue = self._waiting.get(flow, ())
+            queue = self._waiting.get(flow, _NOBODY)
             while queue:
-                run = queue.popleft()
+                run = next(iter(queue))
+                if not self._scheduler.roster.has_room(
+                    run.flow
+                ):  # tells no names, as an error does
+                    return
                 try:
                     self._begin(run)
                 except VectAlreadyRunningException:
-                    queue.appendleft(run)
-                    return
+                    return  # another thread was quicker
                 except Exception:  # it is ours, and the others wait for their room
                     _logger.exception("vect '%s' does not begin", run.id)
                     self._answers.pop(run, None)
                     self._scheduler.strand_parent(run)
+                queue.pop(run, None)
             self._waiting.pop(flow, None)
 
     def _begin(self, run: Run) -> None:
@@ -142,9 +147,9 @@ class Children:
     def _cancel(self, child: Run, reason: str) -> None:
         """Cancel a child, or give it up if it has not begun. Any thread."""
         with self._lock:
-            queue = self._waiting.get(child.flow.name)
-            if queue is not None and child in queue:
-                queue.remove(child)
+            queue = self._waiting.get(child.flow.name, _NOBODY)
+            if child in queue:
+                del queue[child]
                 self._answers.pop(child)(Outcome(error=_NOT_BEGUN), None)
                 return
         self._scheduler.cancel(child, reason)
@@ -186,7 +191,7 @@ def _outcome_of(run: Run) -> Outcome:
     told = f"vect '{run.id}' of flow '{run.flow.name}'"
     if run.shown == "failed":
         bad = next(s for s in steps if s.state == "failed" and not s.options.get("allow_failure"))
-        cause = run.causes.get(bad.name)
+        cause = run.local.failures.get(bad.name, NO_FAILURE).cause
         return Outcome(error=f"{told} failed: step '{bad.name}': {bad.error}", cause=cause)
     reason = next((step.error for step in steps if step.state == "cancelled" and step.error), None)
     return Outcome(error=f"{told} was cancelled" + (f": {reason}" if reason else ""))

@@ -88,7 +88,7 @@ class Timers(Generic[T]):
         return number
 
     def cancel(self, number: int) -> None:
-        """Have one of those to come not come due. Each only once, and none that was due."""
+        """Have one of those to come not come due; of one that was due, nothing changes."""
         self._cancelled.add(number)
         if 2 * len(self._cancelled) > len(self.heap):  # the heap is no longer than it must be
             self.heap = [entry for entry in self.heap if entry[1] not in self._cancelled]

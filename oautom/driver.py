@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from math import inf
@@ -43,7 +43,8 @@ class Driver(ABC, Generic[T]):
         on_message: Called after a message has been put in.
         refusal: Returns why no thread can be had that takes it, or None.
         is_on_duty: There are plans, and they are served: a thread of the engine's own goes on.
-        news: How often those who wait have been told to look again.
+        on_news: Called with the ids of Vects when those who wait for them are told to look again;
+            an empty one stands for all.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -51,7 +52,7 @@ class Driver(ABC, Generic[T]):
         self.on_message: Callable[[], object] | None = None
         self.refusal: Callable[[], RuntimeError | None] = _none
         self.is_on_duty = False
-        self.news = 0
+        self.on_news: Callable[[Sequence[str]], object] = bool
         self._clock = clock
         self._inbox: SimpleQueue[T] = SimpleQueue()
         self._timers: Timers[T] = Timers()
@@ -277,10 +278,10 @@ class Driver(ABC, Generic[T]):
             self._driver = None
             self._changed.notify_all()
 
-    def have_all_look(self) -> None:
-        """Have those who wait look again whether they are done."""
+    def have_all_look(self, vects: Sequence[str] = ("",)) -> None:
+        """Have those who wait look again whether they are done; of some Vects, or all."""
+        self.on_news(vects)
         with self._changed:
-            self.news += 1
             self._changed.notify_all()
 
     def _wait_for_others(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
@@ -24,7 +24,7 @@ from oautom.flow import Flow
 from oautom.forked import Home
 from oautom.interrupts import follow, system_signals
 from oautom.messages import Asked, Call, Nudge
-from oautom.run import Run, status_of, unread_status
+from oautom.run import Reader, Run, status_of, unread_status
 from oautom.scheduler import Scheduler
 from oautom.states import VECT_ENDS
 from oautom.values import one_of
@@ -72,6 +72,7 @@ class ForegroundEngine:
         self._log = log
         self._pruning = threading.Lock()
         self.open: Callable[[], object] = bool  # opens the log, if that was not done yet
+        self._heard = 0  # number of the newest request that was looked at while a step ran
         self.prepare: Callable[[], object] = bool  # ends what a dead program has left at work
         self._awaiting = Awaiting(scheduler, self._drive)
         self._waits = scheduler.waits
@@ -116,6 +117,11 @@ class ForegroundEngine:
             self._scheduler.put(Begin(vect))
 
     @property
+    def reader(self) -> Reader:
+        """Who reads Vects that do not move."""
+        return self._scheduler.roster.reader
+
+    @property
     def is_here(self) -> bool:
         """Whether this thread is the one that drives."""
         return self._scheduler.is_here
@@ -149,16 +155,19 @@ class ForegroundEngine:
         """
         self._scheduler.check_running()
 
-    def take_over(self, runs: Sequence[Run], unfit: Sequence[Run] = ()) -> None:
-        """Have runs go on that a dead program has left open, then do what others have asked for.
+    def expect(self, runs: Iterable[Run]) -> None:
+        """Count runs as open that a dead program has left so: `take_over` or `leave` follows."""
+        for run in runs:
+            self._scheduler.roster.take(run)
 
-        Args:
-            runs: Those that go on.
-            unfit: Those that cannot go on; they can be cancelled.
-        """
-        self._scheduler.know(unfit)
+    def take_over(self, runs: Sequence[Run]) -> None:
+        """Have runs go on that a dead program has left open; as `Scheduler.take_over`."""
         if runs or self._scheduler.runner.lingering.has_left:
             self._scheduler.take_over(runs)
+
+    def leave(self, runs: Iterable[Run]) -> None:
+        """Leave those that cannot go on, but for a cancel; then do what others have asked for."""
+        self._scheduler.know(runs)
         self.look_again()
 
     def look_again(self) -> None:
@@ -182,7 +191,8 @@ class ForegroundEngine:
             self._scheduler.put(Asked())
         if self._scheduler.runner.is_in_step:
             with suppress(LogError):  # the scheduler is about to meet it as well
-                for request in self._log.asked():
+                for request in self._log.asked(self._heard):
+                    self._heard = request.id
                     if request.action == "cancel" and request.problem is None:
                         self._scheduler.runner.interrupt(request.vect)
 
@@ -246,11 +256,11 @@ class ForegroundEngine:
     def status(self, run: Run) -> dict[str, Any]:
         """Return the state of a run as of its last commit."""
         try:
-            run.state  # noqa: B018 - one that is read on demand is read before the lock is taken
+            state = run.state  # one that is read on demand is read before the lock is taken
         except LogError:  # its events make no sense: others are listed beside it all the same
             return unread_status(run)
         with self._scheduler.showing:
-            return status_of(run)
+            return status_of(state, run.shown)
 
     def explain(self, run: Run, step: str) -> str:
         """Return why a step of a run is, or is not, running, as of its last commit."""
@@ -313,7 +323,7 @@ class ForegroundEngine:
 
     async def _end_of(self, run: Run) -> None:
         while not self._drive(lambda: self._is_done(run), 0):
-            await self._awaiting.look_again(lambda: self._is_done(run))
+            await self._awaiting.look_again(lambda: self._is_done(run), run.id)
 
     def _is_done(self, run: Run) -> bool:
         is_held_up = run.held_up is not None
@@ -325,8 +335,7 @@ class ForegroundEngine:
         Raises:
             EngineError: It goes on in another life only.
         """
-        if run.held_up is not None:
-            raise run.held_up
+        run.check_going_on()
         if self._scheduler.halted and not self._scheduler.is_over(run):
             raise EngineError(
                 f"the engine was stopped ({self._scheduler.halted}); vect '{run.id}' is open in "

@@ -112,6 +112,7 @@ class Flow:
         self._edges: dict[str, list[str]] = {}
         self._graph: Graph | None = None
         self._is_frozen = False
+        self.checked = -1  # how much was declared when it was found in order
         self._step_functions: list[StepFunction] = []
         app.add(self)
 
@@ -146,6 +147,12 @@ class Flow:
         """By the name of a step what is otherwise than usual with it: its trigger rule, ..."""
         given = ((name, step.options()) for name, step in self._steps.items())
         return {name: options for name, options in given if options}
+
+    @property
+    def keeps_slots(self) -> bool:
+        """Whether a step keeps the slot of a pool while another flow runs, and a program dies."""
+        steps = self._steps.values()
+        return any(step.kind == "flow" and step.pool is not None for step in steps)
 
     @property
     def fingerprint(self) -> str:
@@ -195,6 +202,7 @@ class Flow:
         """
 
         def declare(function: Callable[..., Any]) -> StepFunction:
+            _declared.count += 1
             declared = StepFunction(self, function, name, options)
             self._check_open(declared.name)
             self._step_functions.append(declared)
@@ -222,6 +230,7 @@ class Flow:
                 "where it is made: PythonExecution(name, flow, function)",
                 flow=self.name,
             )
+        _declared.count += 1
         step.name = check_name(f"flow '{self.name}': step", step.name, flow=self.name)
         if step.name in self._steps:
             raise DuplicateStepError(self.name, step.name)
@@ -256,6 +265,7 @@ class Flow:
         if not issubclass(type(step), Execution) or getattr(step, "flow", None) is not self:
             raise FlowError(f"flow '{self.name}' has no such step: {shown(step)}", flow=self.name)
         self._check_open(step.name)
+        _declared.count += 1
         try:
             given = iter(upstreams)
         except TypeError:
@@ -292,7 +302,9 @@ class Flow:
                 annotated; a function of `@flow.step` is never called; flows run each other in a
                 circle; or a step that runs a flow keeps the slots of a pool that this needs.
         """
-        check_wiring(self)
+        count = _declared.count  # before: another thread may declare something meanwhile
+        for flow in check_wiring(self):
+            flow.checked = count
 
     def check_steps(self) -> None:
         """Check the steps by themselves; errors as of `validate`, which calls it."""
@@ -319,7 +331,8 @@ class Flow:
             FlowError: See `validate`; then the flow can still be changed.
         """
         if not self._is_frozen:
-            self.validate()
+            if self.checked != _declared.count:  # else it was checked with a flow that runs it
+                self.validate()
             self._is_frozen = True
             self._edges.clear()  # the graph has them
 
@@ -349,6 +362,15 @@ class Flow:
     def __repr__(self) -> str:
         """Return the name of the flow and the number of its steps."""
         return f"<Flow '{self.name}' of {len(self._steps)} steps>"
+
+
+class _Declared:
+    """How many steps and edges there have been: what was found in order has not changed since."""
+
+    count = 0
+
+
+_declared = _Declared()
 
 
 class _Steps(dict[str, Execution]):

@@ -13,7 +13,6 @@ from oautom.events.event import Event
 from oautom.events.requests import Request
 from oautom.executions.work import Outcome
 from oautom.flow import Flow
-from oautom.run import Run
 from oautom.states import PLAN_EVENTS
 
 Key = tuple[str, str, int]
@@ -146,16 +145,8 @@ class Asked(NamedTuple):
     again: bool = False
 
 
-class TakeOver(NamedTuple):
-    """Message: Vects that a dead program has left open shall go on.
-
-    Attributes:
-        runs: Those Vects.
-        is_last: All are taken over with these: steps may start.
-    """
-
-    runs: tuple[Run, ...]
-    is_last: bool = True
+class TakeOver:
+    """Message: the next ones shall go on of the Vects that a dead program has left open."""
 
 
 class Halt(NamedTuple):

@@ -310,6 +310,7 @@ class Plans:
         if self.is_served:
             self._vects.recover_once(with_children(flow))
         self._standings[name] = standing
+        self._scheduler.roster.watch(flow)
         if self.is_served:
             standing.pass_over(now)
             self._look_soon()

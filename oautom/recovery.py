@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Final
 from weakref import WeakValueDictionary
 
 from oautom import forked
@@ -13,90 +15,50 @@ from oautom.errors import (
     EngineError,
     FlowChangedError,
     FlowError,
-    InvalidHistoryError,
     LogError,
     OAutomError,
     exhausted,
 )
-from oautom.events.event import is_answer
-from oautom.events.fold import VectState
-from oautom.events.log import EventLog, PrunedVect, VectEntry, keeps_objects
-from oautom.events.replay import replay
+from oautom.events.event import Event, is_answer
+from oautom.events.log import EventLog, PrunedVect, VectEntry, ask, keeps_objects
 from oautom.executors.leftovers import end_leftovers
 from oautom.flow import Flow
-from oautom.run import Run
+from oautom.graph import Graph
+from oautom.run import Reader, Run
 from oautom.states import VECT_ENDS
-from oautom.texts import error_of
 from oautom.vect import Vect
 
 _logger = logging.getLogger("oautom.recovery")
 
 
+_AT_ONCE: Final = 100
+"""Of how many Vects the events are read at a time."""
+
+
 class Recalled(Run):
     """A run of an earlier program; its events are read when its state is first asked for."""
 
-    __slots__ = ("_log", "_setting", "_state")
+    __slots__ = ()
 
-    def __init__(self, flow: Flow, entry: VectEntry, log: EventLog) -> None:
-        self._setting = threading.Lock()
-        super().__init__(flow, entry.id, is_durable=not keeps_objects(log))
-        self._log = log
+    def __init__(self, flow: Flow, entry: VectEntry, reader: Reader, *, is_durable: bool) -> None:
+        super().__init__(flow, entry.id, is_durable=is_durable, reader=reader)
         self.is_created = True
         self.look(entry)
 
     def look(self, entry: VectEntry) -> None:
         """Stand as the log has it by now; as long as nobody here drives."""
-        self._state: VectState | None = None
         self.shown = entry.state
         self.is_told = entry.state in VECT_ENDS
         self.is_inherited = not self.is_told
         self.held_up = None
-        if not self.is_told:
+        if self.is_told:
+            self.ended = entry.changed
+        else:
             self.held_up = EngineError(
                 f"vect '{entry.id}' of flow '{entry.flow}' was left open by an earlier program; "
                 "app.recover() has it go on",
                 flow=entry.flow,
             )
-
-    @property
-    def is_unread(self) -> bool:
-        """Whether its events have not been read yet, or cannot be."""
-        return self._state is None
-
-    @property
-    def state(self) -> VectState:
-        """What the events add up to.
-
-        Of several threads that ask first each reads them, so that no slow reader holds up the
-        engine; the one that is done first sets it for all. Until then nothing moves it.
-
-        Raises:
-            LogError: They cannot be read, or make no sense.
-        """
-        if self._state is None:
-            found = self._load()
-            with self._setting:
-                if self._state is None:
-                    self._state = found
-        return self._state
-
-    @state.setter
-    def state(self, state: VectState) -> None:
-        self._state = state
-
-    def _load(self) -> VectState:
-        try:
-            found = replay(self._log.read(vect=self.id)).get(self.id)
-        except Exception as error:  # an event that no version of ours has written may do anything
-            if isinstance(error, LogError) and not isinstance(error, InvalidHistoryError):
-                raise
-            raise LogError(
-                f"vect '{self.id}' of flow '{self.flow.name}' does not go on, since its events "
-                f"make no sense: {error_of(error)}; give it up: app.vect({self.id!r}).cancel()"
-            ) from error
-        if found is None:
-            raise LogError(f"the log has lost the events of vect '{self.id}'")
-        return found
 
 
 class Archive:
@@ -111,9 +73,9 @@ class Archive:
         self._log = log
         self._engine = engine
         self._last_seq: int | None = None  # until it is open
-        self._entries: dict[str, VectEntry] | None = None
-        self._pruned: dict[str, PrunedVect] | None = None
-        self._vects: WeakValueDictionary[str, Vect] = WeakValueDictionary()
+        self._has_pruned = False
+        self._reader = engine.reader
+        self._vects: WeakValueDictionary[Run, Vect] = WeakValueDictionary()
         self._runs: WeakValueDictionary[str, Recalled] = WeakValueDictionary()
         self._lock = threading.Lock()  # of what is held weakly: there is one run of a Vect
         self._unfit: list[Recalled] = []
@@ -131,97 +93,123 @@ class Archive:
         with self._lock:
             known = list(self._runs.values())
         for run in known:  # somebody has them, and the engine that wrote them has gone on
-            if (entry := self.entries().get(run.id)) is not None:
-                run.look(entry)
+            if (entry := self.find(run.id)) is not None:
+                self._look(run, entry)
 
-    def entries(self) -> Mapping[str, VectEntry]:
-        """Return an entry for each Vect, by its id, oldest first."""
-        last_seq = self._last_seq
-        if last_seq is None:
-            return {entry.id: entry for entry in self._log.vects()}
-        entries = self._entries  # one look: another thread may have it read anew
-        if entries is None:
-            found = self._log.vects() if last_seq else []
-            entries = self._entries = {e.id: e for e in found if e.first_seq <= last_seq}
-        return entries
+    def _look(self, run: Recalled, entry: VectEntry) -> None:
+        run.look(entry)
+        self._reader.forget(entry.id)
+
+    def entries(self, flow: str | None = None) -> list[VectEntry]:
+        """Return an entry for each Vect of one flow, or of all, oldest first."""
+        return [] if self._last_seq == 0 else list(filter(self._is_past, self._log.vects(flow)))
+
+    def find(self, vect: str) -> VectEntry | None:
+        """Return the entry of a Vect, None if there is none of this id."""
+        entry = None if self._last_seq == 0 else ask(self._log, "find", vect)
+        return entry if entry is not None and self._is_past(entry) else None
+
+    def _is_past(self, entry: VectEntry) -> bool:
+        return self._last_seq is None or entry.first_seq <= self._last_seq
+
+    def _left_open(self) -> list[VectEntry]:
+        found = [] if self._last_seq == 0 else ask(self._log, "open_vects")
+        return list(filter(self._is_past, found))
 
     def vect(self, entry: VectEntry, flow: Flow) -> Vect:
         """Return the Vect of an entry; the same one as long as anybody has it."""
-        run = self.run(entry, flow)
+        return self.vect_of(self.run(entry, flow))
+
+    def vect_of(self, run: Run) -> Vect:
+        """Return the Vect of a run; the same one as long as anybody has it."""
         with self._lock:
-            vect = self._vects.get(entry.id)
+            vect = self._vects.get(run)
             if vect is None:
-                vect = self._vects[entry.id] = Vect(run, self._engine)
+                vect = self._vects[run] = Vect(run, self._engine)
             return vect
 
     def run(self, entry: VectEntry, flow: Flow) -> Recalled:
         """Return the run of an entry; the same one as long as anybody has it."""
         with self._lock:
-            run = self._runs.setdefault(entry.id, Recalled(flow, entry, self._log))
-            if self._last_seq is None:
-                run.look(entry)
+            run = self._runs.get(entry.id)
+            if run is None:
+                is_durable = not keeps_objects(self._log)
+                run = Recalled(flow, entry, self._reader, is_durable=is_durable)
+                self._runs[entry.id] = run
+            elif self._last_seq is None:
+                self._look(run, entry)
             return run
 
-    def resume(self, flows: Mapping[str, Flow], known: Container[str]) -> list[Vect]:
-        """Have the open Vects go on whose flow is as it was, and return them.
+    def known(self, vect: str) -> Recalled | None:
+        """Return the run of a Vect if anybody has it, and nobody else may move it."""
+        return None if self._last_seq is None else self._runs.get(vect)
+
+    def resume(
+        self, flows: Mapping[str, Flow], known: Container[str], *, is_read: bool
+    ) -> list[Run]:
+        """Have the open Vects go on whose flow is as it was, and return their runs.
 
         Args:
             flows: The flows that are ready, by name.
             known: Ids of the Vects that have gone on already.
+            is_read: All that their events tell is looked at here: whether they make sense. Else
+                whoever drives does so when each is about to go on.
         """
         self._unfit = []
-        self.absent = set()
-        resumed: list[Vect] = []
-        for entry in self.entries().values():
-            if entry.state in VECT_ENDS or entry.id in known:
-                continue
-            if entry.flow not in flows:
-                self.absent.add(entry.flow)
-                if entry.id not in self._told:
-                    self._told.add(entry.id)
-                    _logger.warning("vect '%s' waits for flow '%s' to be declared", *entry[:2])
-                continue
-            vect = self.vect(entry, flows[entry.flow])
-            if self._is_fit(self._runs[entry.id]):
-                resumed.append(vect)
-        self._engine.take_over([self._runs[vect.id] for vect in resumed], self._unfit)
+        left = [entry for entry in self._left_open() if entry.id not in known]
+        self._tell_of_absent([entry for entry in left if entry.flow not in flows])
+        found = [self.run(entry, flows[entry.flow]) for entry in left if entry.flow in flows]
+        runs = [run for run in found if run.is_inherited and run.shown not in VECT_ENDS]
+        first = [run for run in runs if run.flow.keeps_slots]  # as `Scheduler.take_over` wants it
+        others = [run for run in runs if not run.flow.keeps_slots]
+        self._engine.expect(runs)
+        portions = [first, *(others[at : at + _AT_ONCE] for at in range(0, len(others), _AT_ONCE))]
+        refusals: dict[Flow, FlowError | None] = {}
+        resumed: list[Run] = []
+        for portion in portions:
+            fit = self._fit_of(portion, refusals, is_read=is_read)
+            self._engine.take_over(fit)
+            resumed += fit
+        self._engine.leave(self._unfit)
         return resumed
 
-    def _is_fit(self, run: Recalled) -> bool:
-        try:
-            state = run.state
-        except LogError as error:  # all others go on
-            run.held_up = error
-            self._unfit.append(run)
-            return False
-        if state.state in VECT_ENDS:  # cancelled meanwhile
-            return False
-        differences = state.graph.differences(run.flow.graph)
-        differences += run.flow.params.differences(state.params)
-        if differences:
-            run.held_up = FlowChangedError(run.flow.name, run.id, differences)
+    def _tell_of_absent(self, entries: Sequence[VectEntry]) -> None:
+        self.absent = {entry.flow for entry in entries}
+        for entry in entries:
+            if entry.id not in self._told:
+                self._told.add(entry.id)
+                _logger.warning("vect '%s' waits for flow '%s' to be declared", *entry[:2])
+
+    def _fit_of(
+        self, runs: Sequence[Recalled], refusals: dict[Flow, FlowError | None], *, is_read: bool
+    ) -> list[Recalled]:
+        """Return the runs that can go on; of the others, why they cannot is kept."""
+        begun: dict[str, Event] = {}
+        if is_read:
+            self._reader.hold_all(runs)
         else:
-            run.held_up = _refusal(run.flow)
-        if run.held_up is not None:
-            self._unfit.append(run)
-        return run.held_up is None
+            with suppress(LogError):  # then each is read, which tells whose event it is
+                begun = {event.vect: event for event in ask(self._log, "read_each", _ids(runs), 1)}
+        for run in runs:
+            try:
+                run.held_up = _changes(run, begun.get(run.id)) or _refusal(run.flow, refusals)
+            except LogError as error:  # all others go on
+                run.held_up = error
+        self._unfit += [run for run in runs if run.held_up is not None]
+        return [run for run in runs if run.held_up is None and run.shown not in VECT_ENDS]
 
     def unfit(self) -> list[tuple[Run, OAutomError]]:
         """Return why Vects could not be resumed, of those that have not been given up."""
         return [(run, run.held_up) for run in self._unfit if run.held_up is not None]
 
-    def pruned(self) -> Mapping[str, PrunedVect]:
-        """Return the Vects whose events are gone, by their ids."""
-        pruned = self._pruned
-        if pruned is None:
-            pruned = {vect.id: vect for vect in self._log.pruned()}
-            if self._last_seq is not None:
-                self._pruned = pruned
-        return pruned
+    def find_pruned(self, vect: str) -> PrunedVect | None:
+        """Return the Vect of this id whose events are gone, None if there is none."""
+        is_possible = self._last_seq != 0 or self._has_pruned
+        return ask(self._log, "find_pruned", vect) if is_possible else None
 
-    def read_anew(self) -> None:
-        """Read the log again when it is next needed: it has been pruned."""
-        self._entries = self._pruned = None
+    def has_pruned(self) -> None:
+        """Take note that Vects that have begun in this app may have been pruned."""
+        self._has_pruned = True
 
     def end_leftovers(self) -> None:
         """End the processes of a dead program: no step may run twice at once."""
@@ -249,10 +237,36 @@ class Archive:
         return is_known
 
 
-def _refusal(flow: Flow) -> FlowError | None:
+def _changes(run: Recalled, begun: Event | None) -> FlowChangedError | None:
+    """Return why a run does not fit its flow any more, or None.
+
+    Args:
+        run: The run.
+        begun: Its first event, which tells that; None to look at all of them.
+
+    Raises:
+        LogError: They cannot be read, or make no sense.
+    """
+    if begun is None or not begun.data.keys() >= {"graph", "params"}:
+        run.hold()
+        graph, params = run.state.graph, run.state.params
+    else:
+        graph, params = Graph(begun.data["graph"]), begun.data["params"]
+    differences = graph.differences(run.flow.graph) + run.flow.params.differences(params)
+    return FlowChangedError(run.flow.name, run.id, differences) if differences else None
+
+
+def _ids(runs: Iterable[Run]) -> list[str]:
+    return [run.id for run in runs]
+
+
+def _refusal(flow: Flow, known: dict[Flow, FlowError | None]) -> FlowError | None:
     """Return why a flow cannot be started, or None; the Vects of others must go on."""
-    try:
-        flow.freeze()
-    except FlowError as error:
-        return error
-    return None
+    if flow not in known:
+        try:
+            flow.freeze()
+        except FlowError as error:
+            known[flow] = error
+        else:
+            known[flow] = None
+    return known[flow]

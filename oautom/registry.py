@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, cast
 
@@ -22,10 +24,10 @@ from oautom.errors import (
     shown,
 )
 from oautom.events.event import NO_DATA
-from oautom.events.log import EventLog, PrunedVect, VectEntry, keeps_objects
+from oautom.events.log import EventLog, PrunedVect, VectEntry, ask, keeps_objects
 from oautom.flow import Flow
 from oautom.recovery import Archive
-from oautom.run import Run
+from oautom.run import Run, status_of
 from oautom.values import at_heart
 from oautom.vect import Vect
 
@@ -46,7 +48,7 @@ class Vects:
         self._engine = engine
         self._flows = flows
         self._archive = Archive(log, engine)
-        self._moving: dict[str, Vect] = {}  # those that move, or have moved, in this app
+        self._moving: dict[str, Run] = {}  # those that move, or have moved, in this app
         self._is_recovered = False
         self._is_listening = False
         self._ready: dict[str, Flow] = {}  # those of which the Vects go on that are left
@@ -59,16 +61,50 @@ class Vects:
         """Return how many move, or have moved, in this app."""
         return len(self._moving)
 
-    def __iter__(self) -> Iterator[Vect]:
-        """Yield the Vects whose flows are declared, oldest first."""
-        past = self._archive.entries()
-        for entry in past.values():
+    def of(self, flow: str | None) -> Iterator[Vect]:
+        """Yield the Vects of one flow, or of all that are declared, oldest first."""
+        return (self._archive.vect_of(self._run(each)) for each in self._each(flow))
+
+    def _each(self, flow: str | None) -> Iterator[Run | VectEntry]:
+        """Yield runs, and entries of those Vects that nobody has a run of."""
+        past: set[str] = set()
+        for entry in self._archive.entries(flow):
+            past.add(entry.id)
             if entry.flow in self._flows:
-                vect = self._moving.get(entry.id)
-                yield vect or self._archive.vect(entry, self._flows[entry.flow])
-        for vect in list(self._moving.values()):  # children come on the scheduler's thread
-            if vect.id not in past and self._engine.is_created(vect.id):
-                yield vect
+                yield self._moving.get(entry.id) or self._archive.known(entry.id) or entry
+        for run in list(self._moving.values()):  # children come on the scheduler's thread
+            is_wanted = run.id not in past and flow in (None, run.flow.name)
+            if is_wanted and self._engine.is_created(run.id):
+                yield run
+
+    def _run(self, each: Run | VectEntry) -> Run:
+        if isinstance(each, Run):
+            return each
+        return self._archive.run(each, self._flows[each.flow])
+
+    def newest(self, flow: str) -> Vect | None:
+        """Return the newest Vect of a flow, None if it has none."""
+        entry = ask(self._log, "newest", flow)
+        if entry is None:
+            return None
+        return self._archive.vect_of(self._moving.get(entry.id) or self._run(entry))
+
+    def statuses(self, lock: threading.Lock) -> Iterator[dict[str, Any]]:
+        """Yield the status of each Vect, newest first; the log is read without the lock."""
+        with lock:
+            vects = list(self._each(None))
+        vects.reverse()
+        states = self._engine.reader.read_each([v.id for v in vects if not _is_held(v)])
+        state = next(states, None)
+        for each in vects:
+            if state is None or state.id != each.id or _is_held(each):
+                with suppress(UnknownVectError):  # it has just been pruned
+                    yield self._engine.status(self._run(each))  # not read, or just retried
+            else:
+                yield status_of(state, each.shown if isinstance(each, Run) else each.state)
+            if state is not None and state.id == each.id:
+                state.steps.clear()  # they refer to each other: no collector has to find them
+                state = next(states, None)
 
     def start(self, flow: Flow, params: object, vect_id: str | None) -> Vect:
         """Return the Vect of this id, or take in a new one; recover before, if that was not done.
@@ -82,7 +118,7 @@ class Vects:
         """
         self.recover_once()
         if not flow.is_frozen and any(run.flow is flow for run, _ in self._archive.unfit()):
-            self._recover()  # it may have had some of its steps only
+            self._recover(is_read=False)  # it may have had some of its steps only
         known = None if vect_id is None else self.find_of(flow, vect_id)
         if known is not None:
             if params is not None:
@@ -106,8 +142,8 @@ class Vects:
         self._engine.begin_soon(vect.id)
 
     def _known(self, run: Run) -> Vect:
-        vect = self._moving[run.id] = Vect(run, self._engine)
-        return vect
+        self._moving[run.id] = run
+        return self._archive.vect_of(run)
 
     def new(
         self, flow: Flow, vect_id: str, params: object, origin: Mapping[str, Any] = NO_DATA
@@ -130,14 +166,14 @@ class Vects:
             self._check_kept(flow, plain)
         return Run(flow, vect_id, plain, origin, is_durable=not keeps_objects(self._log))
 
-    def begin(self, run: Run) -> Vect:
-        """Have a new run begin, and return its Vect; any thread.
+    def begin(self, run: Run) -> None:
+        """Have a new run begin; any thread.
 
         Raises:
             VectAlreadyRunningException: `max_active_vects` of its flow are open.
         """
         self._engine.begin(run)
-        return self._known(run)
+        self._moving[run.id] = run
 
     def _check_kept(self, flow: Flow, plain: Mapping[str, Any]) -> None:
         try:
@@ -153,17 +189,17 @@ class Vects:
             UnknownFlowError: Its flow is not declared.
         """
         if vect_id in self._moving:
-            return self._moving[vect_id]
+            return self._archive.vect_of(self._moving[vect_id])
         entry = self._entry(vect_id)
         return None if entry is None else self._archive.vect(entry, self._flows[entry.flow])
 
     def _entry(self, vect_id: str) -> VectEntry | None:
         """Return the entry of a Vect of an earlier program, or None; errors as of `find`."""
-        if (entry := self._archive.entries().get(vect_id)) is not None:
+        if (entry := self._archive.find(vect_id)) is not None:
             if entry.flow not in self._flows:
                 raise UnknownFlowError(entry.flow, self._flows)
             return entry
-        if gone := self._archive.pruned().get(vect_id):
+        if gone := self._archive.find_pruned(vect_id):
             raise UnknownVectError(
                 f"vect '{vect_id}' of flow '{gone.flow}' ended as '{gone.state}' and was pruned "
                 "from the log; start a new one under another vect_id",
@@ -205,12 +241,12 @@ class Vects:
             FlowChangedError: A Vect does not go on, since its flow has changed; all others do.
         """
         self._ready.update(self._flows)
-        resumed = self._recover()
+        resumed = self._recover(is_read=True)
         for _, error in self._archive.unfit():
             if isinstance(error, FlowError):
                 raise error
             _logger.error("%s", error)
-        return resumed
+        return [self._archive.vect_of(run) for run in resumed]
 
     def recover_once(self, flows: Iterable[Flow] | None = None) -> None:
         """Have go on what is left of flows of which it does not yet; tell the logger what does not.
@@ -228,7 +264,7 @@ class Vects:
         new = wanted.keys() - self._ready.keys()
         self._ready.update(wanted)
         if not self._is_recovered or not self._archive.absent.isdisjoint(new):
-            self._recover()
+            self._recover(is_read=False)
             for run, error in self._archive.unfit():
                 if run.flow.name in new:
                     _logger.error("%s", error)
@@ -236,13 +272,12 @@ class Vects:
             self._engine.look_again()
         self._listen_once()
 
-    def _recover(self) -> list[Vect]:
+    def _recover(self, *, is_read: bool) -> list[Run]:
         if not self._is_recovered:
             self._archive.end_leftovers()
-        resumed = self._archive.resume(self._ready, self._moving)
+        resumed = self._archive.resume(self._ready, self._moving, is_read=is_read)
         self._is_recovered = True
-        for vect in resumed:
-            self._moving[vect.id] = vect
+        self._moving.update((run.id, run) for run in resumed)
         self._listen_once()  # last: what goes on by now is no leftover where this raises
         return resumed
 
@@ -269,10 +304,14 @@ class Vects:
     def prune(self, older_than: datetime) -> list[PrunedVect]:
         """Take the Vects that ended before an instant out of the log and of memory."""
         gone = self._engine.prune(older_than)
-        self._archive.read_anew()
+        self._archive.has_pruned()
         for vect in gone:
             self._moving.pop(vect.id, None)
         return gone
+
+
+def _is_held(each: Run | VectEntry) -> bool:
+    return isinstance(each, Run) and each.is_held
 
 
 def flow_of(app: object, flows: Mapping[str, Flow], flow: object) -> Flow:

@@ -6,8 +6,10 @@ Taking in and letting go is guarded by one lock, for any thread; nothing here is
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from itertools import takewhile
 
 from oautom.errors import (
     EngineError,
@@ -22,25 +24,32 @@ from oautom.events.replay import replay
 from oautom.flow import Flow
 from oautom.lingering import Place
 from oautom.messages import Key
-from oautom.run import Run
+from oautom.run import Reader, Run
 from oautom.states import VECT_ENDS
 
 
 class Roster:
     """Runs by the ids of their Vects.
 
+    Args:
+        log: Where those are read that were let go of.
+
     Attributes:
+        reader: Reads them.
         runs: All that are known.
         open: The ids of those that have not ended, or whose end has not been told yet.
         leaving: The ids of those that are being pruned: nothing begins with them.
         recall: Finds the run of a Vect of an earlier program, by its id; as `Vects.recalled`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, log: EventLog) -> None:
+        self.reader = Reader(log)
         self.runs: dict[str, Run] = {}
         self.open: dict[str, None] = {}  # a set that keeps its order: cancels come in it
         self.leaving: set[str] = set()
         self.recall: Callable[[str], Run | None] = lambda _: None
+        self._open_of: dict[str, dict[str, None]] = {}  # the same, by their flow
+        self._ends: dict[str, deque[tuple[datetime, str]]] = {}  # by a flow that a plan starts
         self._reopening: set[str] = set()  # those that shall go on, and are not yet seen to
         self._admission = threading.Lock()  # held while it is decided whether one more may be open
 
@@ -61,7 +70,7 @@ class Roster:
     def drop(self, run: Run) -> None:
         """Let go of a new run that nothing came of."""
         with self._admission:
-            self.open.pop(run.id, None)
+            self.shut(run)
             if self.runs.get(run.id) is run:
                 del self.runs[run.id]
 
@@ -74,18 +83,39 @@ class Roster:
             )
 
     def take(self, run: Run) -> None:
-        """Take in a run that is open."""
-        run.state.is_live = True
+        """Take in a run that is open; one of an earlier program is not read yet."""
+        if not run.is_inherited:
+            run.hold()
+        elif run.shown in VECT_ENDS:  # it was cancelled just before
+            return
         run.is_told = False
         self._reopening.discard(run.id)
         self.runs[run.id] = run
         self.open[run.id] = None
+        self._open_of.setdefault(run.flow.name, {})[run.id] = None
 
     def close(self, run: Run) -> None:
         """Take note that the end of a run has been told; unless it shall go on again by now."""
         if run.id not in self._reopening:
             run.is_told = True
-            self.open.pop(run.id, None)
+            self.shut(run)
+            run.let_go(self.reader)
+
+    def note_end(self, run: Run, end: datetime) -> None:
+        """Take note that the end of a run is committed: another one may have its room."""
+        run.ended = end
+        self._open_of.get(run.flow.name, {}).pop(run.id, None)
+        if (ends := self._ends.get(run.flow.name)) is not None:
+            ends.append((end, run.id))
+
+    def shut(self, run: Run) -> None:
+        """Take note that a run is not open any more, or does not go on."""
+        self.open.pop(run.id, None)
+        self._open_of.get(run.flow.name, {}).pop(run.id, None)
+
+    def watch(self, flow: Flow) -> None:
+        """Remember when the newest runs of a flow have ended: `check_room` of an instant asks."""
+        self._ends.setdefault(flow.name, deque(maxlen=flow.max_active_vects))
 
     def readmit(self, run: Run) -> None:
         """Take in a run that has failed or was cancelled, to go on with it.
@@ -104,9 +134,10 @@ class Roster:
     def take_back(self, run: Run) -> None:
         """Take note that a run does not go on after all: what reopened it was not committed."""
         self._reopening.discard(run.id)
-        if run.state.state in VECT_ENDS:
+        if run.is_held and run.state.state in VECT_ENDS:
             run.is_told = True
-            self.open.pop(run.id, None)
+            self.shut(run)
+            run.let_go(self.reader)
 
     def check_reopening(self, run: Run) -> None:
         """Refuse to go on with a run, for the reasons that `readmit` has."""
@@ -132,20 +163,23 @@ class Roster:
         Raises:
             VectAlreadyRunningException: As many of them are open as may be.
         """
-        if at is None and len(self.open) < flow.max_active_vects:
-            return  # of no flow are as many open: thousands of starts need not look at each other
-        runs = self.open_runs() if at is None else list(self.runs.values())
-        active = [run.id for run in runs if run.flow is flow and self._is_active(run, at)]
-        if len(active) >= flow.max_active_vects:
-            raise VectAlreadyRunningException(flow.name, active, flow.max_active_vects)
+        if self.has_room(flow, at):
+            return
+        active = dict.fromkeys(list(self._open_of.get(flow.name, ())))  # others come on any thread
+        active.update(dict.fromkeys(self._ended_since(flow, at)))
+        raise VectAlreadyRunningException(flow.name, list(active), flow.max_active_vects)
 
-    def _is_active(self, run: Run, at: datetime | None) -> bool:
-        if run.held_up is not None:  # nothing of it goes on; it keeps no other one waiting
-            return False
-        if run.shown not in VECT_ENDS or run.id in self._reopening:
-            return run.held_up is None  # who does not go on holds up no other
-        end = None if at is None else run.state.end_date
-        return at is not None and end is not None and end > at
+    def has_room(self, flow: Flow, at: datetime | None = None) -> bool:
+        """Whether one more run of a flow may be open; as `check_room`."""
+        active = len(self._open_of.get(flow.name, ()))
+        if at is not None and active < flow.max_active_vects:
+            active += len(self._ended_since(flow, at))
+        return active < flow.max_active_vects
+
+    def _ended_since(self, flow: Flow, at: datetime | None) -> list[str]:
+        """Return the ids of the runs of a flow that ended after an instant, newest first."""
+        newest = reversed(self._ends.get(flow.name, ()) if at is not None else ())
+        return [vect for _, vect in takewhile(lambda end: at is not None and end[0] > at, newest)]
 
     def know(self, run: Run) -> Run:
         """Take note of a run, whatever its state is; return the one that is known of its id."""
@@ -171,6 +205,7 @@ class Roster:
                 is_over = run is None or run.has_ended_before(older_than)
                 if is_over and vect not in self.open and not is_held(vect):
                     left[vect] = self.runs.pop(vect, None)
+                    self.reader.forget(vect)
             self.leaving.update(left)
             return left
 
@@ -193,13 +228,14 @@ class Roster:
 
     def go_back(self, log: EventLog, run: Run) -> None:
         """Have a run stand as the log has it: what could not be committed has not happened."""
-        run.state = self._as_logged(run, log)
+        self.reader.forget(run.id)
+        if run.is_held:  # else it is read anew by whoever asks
+            run.state = self._as_logged(run, log)
 
     def parents(self, run: Run) -> list[Key]:
         """Return the attempt that has a run going, if one has: one or none."""
-        if run.is_unread:
-            return []
-        match run.state.parent or run.origin.get("parent"):
+        told = run.state.parent if run.is_held else None
+        match told or run.origin.get("parent"):
             case [str(vect), str(step), int(attempt)] if run.id == child_id(vect, step, attempt):
                 return [(vect, step, attempt)]
         return []  # or what a log tells makes no sense; nor can it tell of a circle

@@ -35,10 +35,14 @@ from oautom.executors.threads import ThreadWorkers
 from oautom.keeping import kept
 from oautom.lingering import Lingering, Place
 from oautom.messages import Answer, GraceOver, Key, Loan, Over, Poll, TimeUp
-from oautom.run import Run
+from oautom.run import Failure, Run
+from oautom.texts import without_frames
 
 GRACE_PERIOD = 10.0
 """Seconds that a function which listens to `context.cancelled` has to tidy up in."""
+
+_JOIN_SECONDS = 1.0
+_NO_TIMERS: dict[str, int] = {}
 
 _DEAF = "does not listen to context.cancelled"
 
@@ -51,6 +55,7 @@ class _Task:
     __slots__ = (
         "alarm",
         "context",
+        "due",
         "execution",
         "has_answered",
         "has_no_slot",
@@ -63,6 +68,7 @@ class _Task:
         "is_submitted",
         "is_told",
         "key",
+        "next_look",
         "run",
     )
 
@@ -80,7 +86,9 @@ class _Task:
         self.is_launched = False  # `run` has returned, it is `check` that is asked from now on
         self.is_killed = False
         self.is_promised = False  # it has been killed, and somebody sees to it that it ends
-        self.alarm: int | None = None  # the timer of its timeout
+        self.due: float | None = None  # when its time is up, if it has a timeout
+        self.alarm: int | None = None  # the timer of that
+        self.next_look: int | None = None  # the timer of its next poll
         self.is_late = False  # it was killed because its time was up
         self.is_told = False  # it has failed already, whatever it answers in the end
         # Or the worker that it keeps was replaced, or has its slot lent.
@@ -146,6 +154,7 @@ class Runner:
         self._is_plain = not keeps_objects(log)
         self._is_closed = False
         self._tasks: dict[Key, _Task] = {}
+        self._wakes: dict[str, dict[str, int]] = {}  # timers, by Vect and step
 
     @cached_property
     def _log_id(self) -> str | None:
@@ -230,16 +239,14 @@ class Runner:
             if step.state != "running":  # cancelled in this very tick
                 task.context.mark_cancelled()  # so that the workers do not begin with it
             if execution.timeout is not None:
-                try:
-                    self._set_alarm(task, execution.timeout - passed)
-                except RuntimeError as error:  # the system gives no thread
-                    refusal = f"it was not begun, since its timeout could not be watched: {error}"
-                    task.is_submitted = True
-                    self._answered(task, None, StepError(refusal))
-                    return
+                self._set_alarm(task, execution.timeout - passed)
             self._submit(task, "run")
         elif isinstance(effect, Wake):
-            self._timers.add(self._clock.monotonic() + effect.seconds, Release(*key))
+            wakes = self._wakes.setdefault(run.id, {})
+            if (before := wakes.get(effect.step)) is not None:
+                self._timers.cancel(before)
+            when = self._clock.monotonic() + effect.seconds
+            wakes[effect.step] = self._timers.add(when, Release(*key))
         elif key in self._tasks:
             self._kill(self._tasks[key])
 
@@ -262,16 +269,34 @@ class Runner:
                 self.perform(run, Wake(*key, seconds))
 
     def _set_alarm(self, task: _Task, seconds: float) -> None:
-        when = self._clock.monotonic() + seconds
-        task.alarm = self._timers.add(when, TimeUp(task.key))
-        if self._workers_for(task.execution).place == "inline":
-            # The step has the thread that would notice; it is told so from another one.
-            watch = threading.Timer(seconds, self._interrupt_at, (task, when))
-            watch.daemon = True
-            watch.start()
+        task.due = self._clock.monotonic() + seconds
+        task.alarm = self._timers.add(task.due, TimeUp(task.key))
 
-    def _interrupt_at(self, task: _Task, when: float) -> None:
-        if task.key in self._tasks and self._clock.monotonic() >= when:
+    def _watched(self, task: _Task, work: Work) -> Callable[[], object]:
+        """Return inline work that is told when its time is up: it has the thread that would notice.
+
+        So another thread looks, from the beginning of the call to its end.
+        """
+
+        def call() -> object:
+            seconds = max(0.0, cast("float", task.due) - self._clock.monotonic())
+            watch = threading.Timer(seconds, self._interrupt_late, (task,))
+            watch.name, watch.daemon = "oautom-timeout", True
+            try:
+                watch.start()
+            except RuntimeError as error:  # the system gives no thread
+                refusal = f"it was not begun, since its timeout could not be watched: {error}"
+                return Outcome.failure(StepError(refusal))
+            try:
+                return work()
+            finally:
+                watch.cancel()
+                watch.join(_JOIN_SECONDS)  # it may be calling what the step has for its end
+
+        return call
+
+    def _interrupt_late(self, task: _Task) -> None:
+        if task.due is not None and self._clock.monotonic() >= task.due:
             task.context.mark_cancelled()
 
     def time_up(self, key: Key) -> Finished | None:
@@ -375,13 +400,17 @@ class Runner:
         task = self._tasks.get(key)
         if task is not None and not task.is_submitted:  # else a tick that asked it was taken back
             self.busy += not task.has_no_slot
+            task.next_look = None
             self._submit(task, "check")
 
     def _submit(self, task: _Task, method: Literal["run", "check"]) -> None:
         task.is_submitted = True
         task.has_answered = False
-        work = Work(task.execution, task.context, method)
-        self._workers_for(task.execution).submit(work, partial(self._answered, task))
+        work: Any = Work(task.execution, task.context, method)
+        workers = self._workers_for(task.execution)
+        if task.due is not None and workers.place == "inline":
+            work = self._watched(task, work)
+        workers.submit(work, partial(self._answered, task))
 
     def _workers_for(self, execution: Execution) -> Workers:
         if execution.kind == "flow" and self.children is not None:
@@ -473,6 +502,11 @@ class Runner:
             self.busy -= 1
         task.is_submitted = False
 
+    def let_go(self, vect: str) -> None:
+        """Let go of the timers of a Vect that has ended: some may be due in a year."""
+        for number in self._wakes.pop(vect, _NO_TIMERS).values():
+            self._timers.cancel(number)
+
     def abandon(self, key: Key) -> None:
         """Tell an attempt to stop whose end was told in another way, though it is at work still."""
         if (task := self._tasks.get(key)) is not None:
@@ -487,6 +521,9 @@ class Runner:
         if task.alarm is not None:
             self._timers.cancel(task.alarm)
             task.alarm = None
+        if task.next_look is not None:
+            self._timers.cancel(task.next_look)
+            task.next_look = None
         step = task.run.state.steps[task.key[1]]
         if task.is_killed:
             self.lingering.remove(task.key)
@@ -497,15 +534,21 @@ class Runner:
 
     def _failed(self, task: _Task, outcome: Outcome) -> Finished:
         """Return a failure as a command: whether the step is tried again is decided here."""
-        if outcome.cause is not None and (not task.is_killed or task.is_late):
-            task.run.causes[task.key[1]] = outcome.cause
+        if task.is_killed and not task.is_late:
+            return _finished(task.key, outcome)
+        if outcome.cause is not None:
+            trace = str(outcome.facts.get("traceback", ""))
+            failure = Failure(without_frames(outcome.cause), trace)
+            task.run.local.failures[task.key[1]] = failure
         return _finished(task.key, outcome, self._retry_after(task, outcome))
 
     def _retry_after(self, task: _Task, outcome: Outcome) -> float | None:
         """Return the seconds until the step is to be tried again, or None if it is not."""
         policy = task.execution.retry
+        if policy is None or outcome.is_skip:
+            return None
         failures = task.run.state.steps[task.key[1]].failures + 1
-        if policy is None or outcome.is_skip or failures >= policy.max_attempts:
+        if failures >= policy.max_attempts:
             return None
         is_covered = outcome.is_retriable
         if is_covered is None:
@@ -517,7 +560,7 @@ class Runner:
             task.is_launched = True
             task.context.output = outcome.output
         when = self._clock.monotonic() + task.execution.poll_interval
-        self._timers.add(when, Poll(task.key))
+        task.next_look = self._timers.add(when, Poll(task.key))
 
     def _kill(self, task: _Task) -> None:
         if task.is_killed:
@@ -615,7 +658,7 @@ class Runner:
             attempt,
             run.params() if state.params else state.params,
             partial(_inputs, run, step),
-            run.buffers,
+            run.local.buffers,
             execution.log_limit_bytes,
             self._marks.variables,
             None if step.parent is None else partial(run.item, step),

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -50,7 +50,6 @@ from oautom.errors import (
 from oautom.events.event import Event
 from oautom.events.fold import StepState, VectState, child_id, moved
 from oautom.events.log import EventLog
-from oautom.events.replay import replay
 from oautom.events.requests import Request
 from oautom.events.signals import publish
 from oautom.executors.base import Workers
@@ -86,6 +85,9 @@ _logger = logging.getLogger("oautom.scheduler")
 
 _HEARD: frozenset[type] = frozenset({Answer, TimeUp, GraceOver})
 """Messages that say what has become of an attempt: heard once, whatever becomes of the tick."""
+
+STEPS_AT_ONCE = 2_000
+"""Of how many steps the Vects are taken over in one tick; but for those that keep slots."""
 
 LOOK_AGAIN = 5.0
 """Seconds until what could not be read is looked at again."""
@@ -134,15 +136,16 @@ class Scheduler(Driver[Message]):
         self._is_ending_all = False  # halted, and the work that there was has not been told yet
         self.runner = Runner(workers, clock, self._timers, self.put, log)
         self.runner.lingering.on_over = self._look_again
-        self.roster = Roster()
+        self.roster = Roster(log)
         self.runner.above = self.roster.above
         self._ready: deque[StepState | VectState] = deque()
+        self._inherited: deque[Run] = deque()  # those that are to be taken over
         self._orphans: deque[Cancel] = deque()  # children whose step needs them no more
         self.turns = Turns()
         self.waits = Waits(self.put, self.roster, self.runner)
         self.outlook = Outlook(self.runner, self.turns, self.roster, self.waits)
         self._ends_first = False
-        self._has_news = False
+        self._news: list[str] = []  # ids of Vects for which somebody may wait no longer
         self._ended: deque[Run] = deque()  # those whose end is about to be told
         self.on_look: Callable[[], object] = bool
         self.on_end: Callable[[Run], object] = bool
@@ -156,7 +159,7 @@ class Scheduler(Driver[Message]):
         self._in_hand: StepState | VectState | Poll | Loan | None = None  # what is dealt with
         self._asked: list[Call] = []  # answered when the tick is committed
         self._moved: list[StepState | VectState] = []
-        self._taken_over: list[Run] = []
+        self._taken_over: list[Run] = []  # or about to be
         self._rearmed: list[Run] = []  # taken over: their waits go on when it is committed
         self._notes: dict[int, Flow] = {}  # events of plans, by number
         self._refused: set[int] = set()  # numbers of requests that have raised
@@ -178,16 +181,23 @@ class Scheduler(Driver[Message]):
         self.put(command)
 
     def take_over(self, runs: Sequence[Run]) -> None:
-        """Have runs go on that the log has open; what ran when their program ended runs again."""
+        """Have runs go on that the log has open; what ran when their program ended runs again.
+
+        Some at a time, so that the first ones go on while the others are still to be read. Those
+        whose steps keep slots of a pool while another flow runs must come first: what they have is
+        counted before anything starts.
+        """
         for run in runs:
             run.is_inherited = True
             self.roster.take(run)
-        self.put(TakeOver(tuple(runs)))
+        self._inherited.extend(runs)
+        self.put(TakeOver())
 
     def know(self, unfit: Iterable[Run]) -> None:
         """Take note of runs that can only be cancelled."""
         for run in unfit:
             self.roster.know(run)
+            self.roster.shut(run)
 
     def cancel(self, run: Run, reason: str) -> None:
         """Ask for the end of a run, with the next tick."""
@@ -267,8 +277,10 @@ class Scheduler(Driver[Message]):
             return
         late = self._refusal(run, command)
         self.roster.know(run)
-        if run.is_inherited:  # it goes on with all that the old life has left, or not yet at all
-            self._take_over(TakeOver(tuple(self.roster.open_runs())))
+        if run.is_inherited:  # it goes on before its turn
+            self._inherited.appendleft(run)
+            self._take_over()
+            run.check_going_on()
         if isinstance(command, Retry):
             self.roster.readmit(run)
         self._obey(command)
@@ -282,8 +294,8 @@ class Scheduler(Driver[Message]):
 
     def _refusal(self, run: Run, command: Command) -> VectStateError | None:
         """Return why a decision comes too late: that is written down, and then told."""
-        if run.held_up is not None and not isinstance(command, Cancel):
-            raise run.held_up
+        if not isinstance(command, Cancel):
+            run.check_going_on()
         if isinstance(command, Retry):
             self.roster.check_reopening(run)
         return _too_late(run, command) if isinstance(command, Decide) else None
@@ -295,11 +307,11 @@ class Scheduler(Driver[Message]):
         try:
             if was_held_up:  # who has failed with it may have left its state anyhow
                 self.roster.go_back(self._log, run)
-            state = run.state
+            if run.shown not in VECT_ENDS:
+                run.hold()
         except LogError:  # its events make no sense: no more is known of it than its state
             self._end_unread(run, command)
             return
-        state.is_live = True
         self._obey(command)
         if run.is_inherited:  # it is over: a retry of it is of this life, and no recovery
             run.is_inherited = False
@@ -351,7 +363,7 @@ class Scheduler(Driver[Message]):
         assert self._driver in (None, threading.get_ident())
         try:
             if not self._attempt(messages):
-                for message in _apart(messages):
+                for message in messages:
                     self._attempt_alone(message)
         except _LogFailedError as failure:
             self._stop(failure.__cause__ or failure)
@@ -386,7 +398,7 @@ class Scheduler(Driver[Message]):
             self._take_back(error)
             return False
         if self._taken_over:
-            self._taken_over.clear()
+            self._take_over_more()
         self._in_hand = None
         self._contain(self._show_all, events)
         self._perform(events)
@@ -415,7 +427,8 @@ class Scheduler(Driver[Message]):
         for index, message in enumerate(messages):
             kind = type(message)
             if kind is Answer:
-                self._has_news |= message.key[0] not in self.roster.open  # type: ignore[union-attr] # just asked
+                if message.key[0] not in self.roster.open:  # type: ignore[union-attr] # just asked
+                    self._news.append(message.key[0])  # type: ignore[union-attr] # as above
                 messages[index] = message = self.runner.settle(message)  # type: ignore[arg-type] # noqa: PLW2901 - heard once, whatever becomes of the tick
             elif kind in _HEARD:
                 messages[index] = message = self._hear(message)  # noqa: PLW2901 - as above
@@ -452,6 +465,7 @@ class Scheduler(Driver[Message]):
             self._rearmed.clear()
             for run in self._taken_over:
                 run.is_inherited = True
+            self._inherited.extendleft(reversed(self._taken_over))
             self._taken_over.clear()
             self._give_calls_back()
             if isinstance(self._in_hand, Poll):
@@ -473,7 +487,7 @@ class Scheduler(Driver[Message]):
         self._ready.clear()
         for vect in dict.fromkeys((*looked_at, *in_hand)):
             run = self.roster.runs.get(vect)
-            if run is None or run.held_up is not None or run.is_unread:
+            if run is None or run.held_up is not None or not run.is_held:
                 continue
             try:
                 self._go_back_with(run)
@@ -486,7 +500,8 @@ class Scheduler(Driver[Message]):
         self.turns.give_up(run.id, self.runner.at_work(run.id))
         self.roster.take_back(run)
         self.turns.recount(run.state, self.runner.holds)
-        self._ready.extend([*run.state.steps.values(), run.state])
+        if not run.is_inherited:  # else nothing of it may start before it is taken over
+            self._ready.extend([*run.state.steps.values(), run.state])
 
     def _attempt_alone(self, message: Message) -> None:
         """Take one message again; if it raises again, do without it, and strand its Vect."""
@@ -515,8 +530,10 @@ class Scheduler(Driver[Message]):
                 self.have_all_look()
             case Asked():  # those that were not come to yet
                 self.put_at(self._clock.monotonic() + LOOK_AGAIN, message)
-            case TakeOver() if message.is_last:
+            case TakeOver():
                 self.turns.is_held = bool(self.halted)
+                if self._inherited:
+                    self.put_at(self._clock.monotonic() + LOOK_AGAIN, message)
 
     def _strand(self, run: Run) -> None:
         """Leave a run as it is until the program is run again: this engine cannot go on with it."""
@@ -527,9 +544,9 @@ class Scheduler(Driver[Message]):
         )
         _logger.error("%s", run.held_up)
         self._has_stranded = True
-        self.roster.open.pop(run.id, None)
+        self.roster.shut(run)
         self._ready = deque(each for each in self._ready if each.vect.id != run.id)
-        self._has_news = True
+        self._news.append(run.id)
         for give_back in (self._end_work, self.strand_parent):
             try:
                 give_back(run)
@@ -539,6 +556,7 @@ class Scheduler(Driver[Message]):
     def _end_work(self, run: Run) -> None:
         """End the work of a stranded run, and give back what it has taken from others."""
         self.runner.strand(run.id)
+        self.runner.let_go(run.id)
         self.turns.give_up(run.id, self.runner.at_work(run.id))
 
     def strand_parent(self, run: Run) -> None:
@@ -565,17 +583,18 @@ class Scheduler(Driver[Message]):
         while self._ended:
             run = self._ended.popleft()
             self.roster.close(run)
+            self.runner.let_go(run.id)
             try:
                 self.on_end(run)
             except Exception:
                 _logger.exception("the end of vect '%s' is not told to who has had it run", run.id)
                 self.strand_parent(run)
-            self._has_news = True
+            self._news.append(run.id)
             if self.is_awaited:
                 self.put(Nudge())
-        if self._has_news or not self.roster.open or self.halted:
-            self._has_news = False
-            self.have_all_look()
+        if self._news or not self.roster.open or self.halted:
+            news, self._news = self._news, []
+            self.have_all_look([""] if self.halted else news)
 
     def _show_all(self, events: Sequence[Event]) -> None:
         """Let readers see what is committed."""
@@ -599,6 +618,7 @@ class Scheduler(Driver[Message]):
         if event.name == "vect.reopened":
             self.roster.take(run)
         elif event.dest in VECT_ENDS and event.source not in VECT_ENDS:
+            self.roster.note_end(run, event.time)
             self._ended.append(run)
 
     def _perform(self, events: Sequence[Event]) -> None:
@@ -648,7 +668,7 @@ class Scheduler(Driver[Message]):
             case TimeUp() if not self.halted:
                 return self.runner.time_up(message.key)
             case GraceOver():
-                self._has_news = True
+                self._news.append(message.key[0])
                 return self.runner.grace_over(message.key)
         return None
 
@@ -680,7 +700,8 @@ class Scheduler(Driver[Message]):
             case Asked():
                 self._take_requests(message)
             case TakeOver():
-                self._take_over(message)
+                if not self._taken_over:  # one portion a tick, however often somebody asks
+                    self._take_over()
             case Halt():
                 self.halted = message.reason
                 self.turns.is_held = self._is_ending_all = True
@@ -724,7 +745,7 @@ class Scheduler(Driver[Message]):
     def _hear_of_left(self, over: Over) -> None:
         """Take note that nothing is at work any more that an app before this one has left."""
         run = self.roster.runs.get(over.vect)
-        steps = {} if run is None or run.is_unread else run.state.steps
+        steps = {} if run is None or not run.is_held else run.state.steps
         if over.step not in steps or steps[over.step].state != "running":
             for group in self.turns.groups_of((over.vect, over.step)):
                 self.turns.free_slot(group, (over.vect, over.step))
@@ -733,7 +754,7 @@ class Scheduler(Driver[Message]):
     def _look_again(self, vect: str, step: str) -> None:
         """Look at a step whose earlier attempt is over: it may have its slot, and start again."""
         run = self.roster.runs.get(vect)
-        if run is not None and not run.is_unread and step in run.state.steps:
+        if run is not None and not run.is_inherited and step in run.state.steps:
             state = run.state.steps[step]
             self.turns.set_free(state, is_stranded=run.held_up is not None)
             if run.held_up is None:
@@ -742,6 +763,8 @@ class Scheduler(Driver[Message]):
     def _obey(self, command: Command) -> None:
         run = self.roster.runs.get(command.vect)
         if run is None or run.held_up is not None:  # it was let go, or is stranded
+            return
+        if run.is_told and isinstance(command, Begin):  # it was cancelled before it began
             return
         state = run.state
         self._in_hand = state
@@ -810,28 +833,50 @@ class Scheduler(Driver[Message]):
         """Tell the log what becomes of a request; one that inherits from nothing may not care."""
         getattr(self._log, method, _do_nothing)(*arguments)
 
-    def _take_over(self, message: TakeOver) -> None:
-        """Close what ran in the old life, of all Vects, before anything starts in the new one."""
+    def _take_over(self) -> None:
+        """Close what ran in the old life, of some Vects, before anything of them starts."""
         for group, place in self.runner.lingering.adopt():
             self.turns.take_slot(group, place)
         self.turns.is_held = True
-        try:
-            for run in message.runs:
-                if run.is_inherited:
-                    self._take_over_one(run)
-                    self._settle()
-        finally:
-            self.turns.is_held = not message.is_last
+        portion, steps = self._taken_over, 0
+        while self._inherited and (steps < STEPS_AT_ONCE or self._inherited[0].flow.keeps_slots):
+            run = self._inherited.popleft()
+            if run.is_inherited and run.id in self.roster.open:
+                portion.append(run)
+                steps += 1 + len(run.flow.steps)
+        self.roster.reader.hold_all(portion)
+        for run in portion:
+            if run.is_inherited:
+                self._take_over_one(run)
+                self._settle()
+        self.turns.is_held = False
+
+    def _take_over_more(self) -> None:
+        """Go on when the last ones are committed, and what is to be done by now has been done."""
+        self._taken_over.clear()
+        if self._inherited:
+            self.put_at(self._clock.monotonic(), TakeOver())
+
+    def _leave(self, run: Run, error: LogError) -> None:
+        """Leave a run of which the events make no sense; all others go on."""
+        run.held_up = error
+        self.roster.shut(run)
+        self._news.append(run.id)
+        _logger.error("%s", error)
 
     def _take_over_one(self, run: Run) -> None:
         if run.held_up is not None:  # who has failed with it may have left its state anyhow
             self.roster.go_back(self._log, run)
+        try:
+            run.hold()
+        except LogError as error:
+            self._leave(run, error)
+            return
         self._in_hand = run.state
         run.held_up = None
         run.is_inherited = False
-        self._taken_over.append(run)
         if run.state.state in VECT_ENDS:  # it was cancelled just before
-            self.roster.open.pop(run.id, None)
+            self.roster.shut(run)
             return
         if not self._is_wanted(run):
             self._obey(Cancel(run.id, "the step that had it run needs it no more"))
@@ -854,7 +899,7 @@ class Scheduler(Driver[Message]):
             return True
         vect, step, attempt = run.state.parent
         known = self.roster.runs.get(vect)  # its flow may not be declared, but its events are there
-        parent = replay(self._log.read(vect=vect)).get(vect) if known is None else known.state
+        parent = self.roster.reader.read(vect) if known is None else known.state
         if parent is None or parent.state in VECT_ENDS or step not in parent.steps:
             return False
         state = parent.steps[step]
@@ -873,7 +918,7 @@ class Scheduler(Driver[Message]):
         """Fire all that is due; starts wait for their turn, and for a free slot."""
         turns = self.turns
         while self.runner.returning and self.runner.has_room:  # they go before all others
-            self._has_news = True  # before: the tick may be taken back, and the slots are given
+            self._news.append("")  # before: the tick may be taken back, and the slots are given
             self._in_hand = self.runner.returning[0]
             self.runner.give_back()
         self._look()
@@ -990,21 +1035,8 @@ class Scheduler(Driver[Message]):
         self.answer(())  # those who still call look, and find it closed
 
 
-def _apart(messages: Iterable[Message]) -> Iterator[Message]:
-    """Yield messages so that each concerns one Vect only, if any."""
-    for message in messages:
-        if isinstance(message, TakeOver):
-            last = len(message.runs) - 1
-            for number, run in enumerate(message.runs):
-                yield TakeOver((run,), is_last=number == last)
-        else:
-            yield message
-
-
 def _vect_of(message: Message) -> str | None:
     """Return the id of the Vect that a message concerns."""
-    if isinstance(message, TakeOver):
-        return message.runs[0].id
     if isinstance(message, Answer | TimeUp | GraceOver | Poll):
         return message.key[0]
     if isinstance(message, Lend | TakeBack):

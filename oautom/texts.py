@@ -119,6 +119,27 @@ def traceback_of(error: BaseException) -> str:
     return "(its traceback cannot be printed)\n"
 
 
+def without_frames(error: BaseException) -> BaseException:
+    """Take the tracebacks off an exception that is kept, and off all that it comes of.
+
+    Their frames would keep alive all that the step, and whoever has called it, had in hand.
+    """
+    found, seen = [error], {id(error)}
+    for each in found:  # it grows while it is walked
+        BaseException.with_traceback(each, None)
+        try:
+            inner = [each.__cause__, each.__context__]
+            if issubclass(type(each), BaseExceptionGroup):
+                inner += cast("BaseExceptionGroup[Any]", each).exceptions
+        except BaseException:  # noqa: S112 - its class is the user's, it may do anything
+            continue
+        for other in inner:
+            if other is not None and id(other) not in seen:
+                seen.add(id(other))
+                found.append(other)
+    return error
+
+
 def _all_lines(error: BaseException) -> list[str]:
     if any(_length_of(each) > DETAIL_BYTES_MAX for each in _chain(error)):
         return _some_lines(error)  # to format it would take its message several times

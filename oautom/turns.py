@@ -50,7 +50,8 @@ class Turns:
         self._plain: deque[tuple[int, Item]] = deque()  # with tickets: of no priority, and no pool
         self._turns: list[_Turn] = []  # all others: a heap
         self._tickets = count()
-        self._known: set[Item] = set()  # who waits, but for the plain: each only once
+        self._known: dict[Item, int] = {}  # who waits, but for some: each only once
+        self._gone: dict[str, int] = {}  # Vects whose turns before a ticket are none any more
         self._parked: dict[
             Group, dict[int, list[_Turn]]
         ] = {}  # heaps, by what is full and its size
@@ -70,11 +71,11 @@ class Turns:
             self._plain.append((next(self._tickets), step))
 
     def _add(self, step: StepState, options: Mapping[str, Any]) -> None:
-        if step in self._known:  # more of its upstreams have ended since
-            return
+        if (known := self._known.get(step)) is not None and not self._is_gone(known, step):
+            return  # more of its upstreams have ended since
         self.size += 1
-        self._known.add(step)
         needs_slot, ticket = step.needs_worker, next(self._tickets)
+        self._known[step] = ticket
         if needs_slot and options.keys().isdisjoint(_RANKED):
             self._plain.append((ticket, step))
             return
@@ -89,24 +90,28 @@ class Turns:
         Args:
             has_slot: Whether a worker is free, which nearly all need.
         """
-        while self._turns and (has_slot or not self._turns[0].needs_slot):
-            if self._plain and self._turns[0] > (True, 0, self._plain[0][0]):
-                break
-            turn = heappop(self._turns)
+        while True:
+            turns, plain = self._turns, self._plain
+            is_ranked = bool(turns) and (has_slot or not turns[0].needs_slot)
+            if is_ranked and not (plain and turns[0] > (True, 0, plain[0][0])):
+                turn = heappop(turns)
+                ticket, item = turn.ticket, turn.item
+                limits = _limits_of(item)
+            elif has_slot and plain:
+                ticket, item = plain.popleft()
+                limits = ()
+            else:
+                return None
             self.size -= 1
-            self.looking = turn.item
-            if (limits := _limits_of(turn.item)) and self._park(turn, limits):
-                continue
-            self.looking = None
-            self._known.discard(turn.item)
-            return turn.item
-        if not has_slot or not self._plain:
-            return None
-        self.size -= 1
-        item = self._plain.popleft()[1]
-        if self._known:
-            self._known.discard(item)
-        return item
+            self.looking = item
+            if self._gone and self._is_gone(ticket, item):
+                for group, _ in limits:
+                    self._unpark(group)  # it may have been the one that was to look for itself
+            elif not limits or not self._park(turn, limits):
+                self.looking = None
+                if self._known:
+                    self._known.pop(item, None)
+                return item
 
     def _park(self, turn: _Turn, limits: Sequence[Limit]) -> bool:
         """Have a turn wait where there is no room for it; False if there is room everywhere."""
@@ -144,6 +149,7 @@ class Turns:
     def ahead_of(self, step: StepState) -> tuple[int, int]:
         """Return how many are served before a step that waits, and how many are of higher rank."""
         turns = [*self._turns, *(_Turn(True, 0, *each) for each in self._plain)]
+        turns = [turn for turn in turns if not self._is_gone(turn.ticket, turn.item)]
         own = next((turn for turn in turns if turn.item is step), None)
         if own is None:
             return 0, 0
@@ -164,13 +170,20 @@ class Turns:
         for group, of_size in self._parked.items():
             for slots, turns in of_size.items():
                 waiting += [(turn, (group, slots)) for turn in turns]
+        waiting = [each for each in waiting if not self._is_gone(each[0].ticket, each[0].item)]
         line = sorted(waiting, key=lambda each: each[0][:-1])
         taken = frozenset((group, frozenset(who)) for group, who in self._taken.items() if who)
         return (*((_holder(turn.item), where) for turn, where in line), taken)
 
     def forget(self, vect: VectState) -> None:
-        """Let go of the steps of a Vect that nothing shall start of, for now or for good."""
-        self._let_go(vect.id)
+        """Let go of the steps of a Vect that nothing shall start of, for now or for good.
+
+        To look for them among all that wait would cost thousands of cancels the square of their
+        number. So they are passed over when they come up, and swept out when they may be many.
+        """
+        self._gone[vect.id] = next(self._tickets)
+        if 2 * len(self._gone) > len(self._known) + len(self._plain):
+            self._sweep()
 
     def give_up(self, vect: str, at_work: Collection[tuple[str, str]]) -> None:
         """Let go of the steps of a Vect with which the engine cannot go on, and of their slots.
@@ -181,23 +194,28 @@ class Turns:
             vect: The id of the Vect.
             at_work: The steps of it that are at work still, and keep their slots.
         """
-        self._let_go(vect)
+        self._gone[vect] = next(self._tickets)
+        self._sweep()
         for pool, holders in self._taken.items():
             gone = {each for each in holders if each[0] == vect and each not in at_work}
             if gone:
                 holders.difference_update(gone)
                 self._unpark(pool)
 
-    def _let_go(self, vect: str) -> None:
-        def is_kept(item: Item) -> bool:
-            return not isinstance(item, StepState) or item.vect.id != vect
+    def _is_gone(self, ticket: int, item: Item) -> bool:
+        return isinstance(item, StepState) and ticket < self._gone.get(item.vect.id, 0)
 
+    def _sweep(self) -> None:
         parked = [heap for of_size in self._parked.values() for heap in of_size.values()]
         for turns in (self._turns, *parked):
-            turns[:] = [turn for turn in turns if is_kept(turn.item)]
+            turns[:] = [turn for turn in turns if not self._is_gone(turn.ticket, turn.item)]
             heapify(turns)
-        self._plain = deque(each for each in self._plain if is_kept(each[1]))
-        self._known = {item for item in self._known if is_kept(item)}
+        plain = (each for each in self._plain if not self._is_gone(*each))
+        self._plain = deque(plain)
+        self._known = {
+            i: ticket for i, ticket in self._known.items() if not self._is_gone(ticket, i)
+        }
+        self._gone.clear()
         self.looking = None
         self.size = len(self._turns) + len(self._plain)
         self._parked = {pool: left for pool, of in self._parked.items() if (left := _not_empty(of))}

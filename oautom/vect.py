@@ -18,7 +18,7 @@ from oautom.events.fold import StepState, View, child_id, committed
 from oautom.executions.base import Execution
 from oautom.flow import Flow
 from oautom.forked import Home
-from oautom.run import Run
+from oautom.run import NO_FAILURE, Run, visible
 from oautom.states import STEP_ENDS, VECT_ENDS
 from oautom.values import at_heart, plain_text, plain_value, time_limit
 
@@ -63,9 +63,12 @@ class Vect:
     In a forked child only `id` and `flow` can be asked: all else raises an `EngineError`.
     """
 
+    __slots__ = ("__weakref__", "_engine", "_local", "_of")
+
     def __init__(self, run: Run, engine: Engine) -> None:
         self._of = run
         self._engine = engine
+        self._local = run.local  # what no log keeps is there as long as somebody has this
 
     @property
     def _run(self) -> Run:
@@ -136,8 +139,7 @@ class Vect:
             FlowChangedError: The Vect is left from an earlier program, and does not go on, since
                 its flow has changed.
         """
-        if self._run.held_up is not None:
-            raise self._run.held_up
+        self._run.check_going_on()
         seconds = time_limit(timeout)
         if not self._engine.wait(self._run, seconds):
             raise TimeoutError(
@@ -154,8 +156,7 @@ class Vect:
         return self._ended().__await__()
 
     async def _ended(self) -> str:
-        if self._run.held_up is not None:
-            raise self._run.held_up
+        self._run.check_going_on()
         await self._engine.ended(self._run)
         return self.state
 
@@ -166,7 +167,8 @@ class Vect:
             UnknownStepError: The flow has no such step.
             NotFinishedError: The step has not ended yet.
             StepFailedError: It has ended without an output; raised from the step's own exception
-                where there was one in this process.
+                where there was one in this process. The traceback of that is a note, as text: the
+                frames themselves would keep all that the step had in hand.
         """
         name = self._step(step).name
         model = self._run.state.steps[name]
@@ -178,8 +180,11 @@ class Vect:
         blamed = self._run.to_blame(model)
         if blamed.name != name:
             error = f"{error}: {blamed.error}"
-        cause = self._run.causes.get(blamed.name)
-        raise StepFailedError(self.flow.name, name, state, error) from cause
+        failure = StepFailedError(self.flow.name, name, state, error)
+        cause, trace = self._local.failures.get(blamed.name, NO_FAILURE)
+        if trace:
+            failure.add_note(f"step '{blamed.name}': {trace}")
+        raise failure from cause
 
     def explain(self, step: str | Execution) -> str:
         """Return why a step is, or is not, running: one sentence, from the log and the scheduler.
@@ -295,10 +300,12 @@ class Vect:
 class Step:
     """What one step has done in one Vect. A view: it shows what is committed when it is asked."""
 
-    __slots__ = ("_home", "_name", "_of")
+    __slots__ = ("_home", "_local", "_name", "_of")
 
     def __init__(self, run: Run, name: str, home: Home) -> None:
         self._of = run
+        self._home = home
+        self._local = run.local
         self._name = name
         self._home = home
 
@@ -365,7 +372,7 @@ class Step:
     @property
     def log_text(self) -> str:
         """What the step has written so far, the newest `log_limit_bytes` of it."""
-        buffer = self._run.buffers.get(self._name)
+        buffer = self._local.buffers.get(self._name)
         return buffer.text() if buffer else ""
 
     def __repr__(self) -> str:
@@ -375,7 +382,7 @@ class Step:
 
 class _Steps(Mapping[str, Step]):
     def __repr__(self) -> str:
-        return repr({step.name: committed(step)[0] for step in self._of.visible()})
+        return repr({step.name: committed(step)[0] for step in visible(self._of.state)})
 
     def __init__(self, run: Run, home: Home) -> None:
         self._of = run
@@ -394,7 +401,7 @@ class _Steps(Mapping[str, Step]):
         return Step(self._run, heart, self._home)
 
     def _known(self) -> list[StepState]:
-        return self._run.visible()
+        return visible(self._run.state)
 
     def __iter__(self) -> Iterator[str]:
         return iter([step.name for step in self._known()])

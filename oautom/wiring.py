@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     from oautom.flow import Flow
 
 
-def check_wiring(flow: Flow) -> None:
+def check_wiring(flow: Flow) -> list[Flow]:
     """Refuse a flow, or one that it runs, whose steps surely cannot work together.
 
     Each flow is looked at once, however many steps run it.
+
+    Returns:
+        The flow, and all that it runs.
 
     Raises:
         CycleError: Steps wait for each other in a circle.
@@ -43,6 +46,7 @@ def check_wiring(flow: Flow) -> None:
             for used in any_step.references:
                 _check(each, any_step, used)
         needs[each] = _needs_of(each, needs)
+    return list(needs)
 
 
 def with_children(home: Flow) -> list[Flow]:

@@ -12,17 +12,20 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from oautom import forked
 from oautom.errors import LogCorruptError, LogError, LogVersionError, SettingError, shown
 from oautom.events.filelock import Connected, connected, disconnected
+from oautom.states import VECT_ENDS
 
 BUSY_SECONDS = 5.0
 """How long a write waits for one of another process: these are short. Tests make it shorter."""
 
 _PAGE_BYTES_MAX: Final = 65_536
+_WAL_KEPT_BYTES: Final = 4 * 2**20  # of the write-ahead log, when it is begun anew
 _JOURNAL_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")  # sqlite.org/fileformat2.html, 3
 
 FAULTS: Final = (sqlite3.Error, OSError, OverflowError, UnicodeDecodeError)
@@ -51,9 +54,49 @@ _EVENTS: Final = """CREATE TABLE events (
     crc INTEGER NOT NULL
 )"""
 
-# Few events are of a Vect itself. An index of all would make every write dearer.
 _VECT_EVENTS: Final = """CREATE INDEX vect_events
 ON events (vect, seq, flow, dest, time) WHERE step IS NULL"""
+
+_ENDS: Final = ", ".join(map(repr, sorted(VECT_ENDS)))
+_EVENTS_OF_VECT: Final = "CREATE INDEX events_of_vect ON events (vect)"
+
+_VECTS: Final = """CREATE TABLE vects (
+    first_seq INTEGER PRIMARY KEY,
+    vect TEXT NOT NULL,
+    flow TEXT NOT NULL,
+    state TEXT NOT NULL,
+    created TEXT NOT NULL,
+    changed TEXT NOT NULL,
+    events INTEGER
+)"""
+
+_PLANS: Final = """CREATE TABLE plans (
+    name TEXT PRIMARY KEY,
+    planned TEXT NOT NULL,
+    seq INTEGER NOT NULL
+) WITHOUT ROWID"""
+
+# What the events themselves tell of Vects and plans, for a file whose version lacks these tables.
+# No index is asked: one that has come to harm must not be what the new tables are made of.
+_TOLD_OF_VECTS: Final = """
+SELECT first.seq AS first_seq, first.vect AS vect, first.flow AS flow, last.dest AS state,
+    first.time AS created, last.time AS changed, NULL AS events
+FROM (
+    SELECT min(seq) AS first_seq, max(seq) AS last_seq FROM events NOT INDEXED
+    WHERE step IS NULL AND dest NOT IN ('planned', 'skipped') GROUP BY vect
+) JOIN events AS first ON first.seq = first_seq JOIN events AS last ON last.seq = last_seq
+"""
+_TOLD_OF_PLANS: Final = """
+SELECT name, max(planned) AS planned, max(seq) AS seq FROM (
+    SELECT json_extract(data, '$.plan') AS name, json_extract(data, '$.planned') AS planned, seq
+    FROM events NOT INDEXED
+    WHERE step IS NULL AND dest IN ('pending', 'planned', 'skipped')
+    UNION ALL
+    SELECT rtrim(rtrim(vect, replace(vect, '@', '')), '@'),
+        substr(vect, length(rtrim(vect, replace(vect, '@', ''))) + 1), first_seq
+    FROM pruned
+) WHERE name <> '' AND planned GLOB '[0-9]*-*-*T*:*:*Z' GROUP BY name
+"""
 
 _REQUESTS: Final = """CREATE TABLE requests (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -109,8 +152,37 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     ),
     (_GIVEN_UP,),
     (_ANSWERS,),
+    (
+        "DROP INDEX vect_events",
+        _EVENTS_OF_VECT,
+        _VECTS,
+        f"INSERT INTO vects {_TOLD_OF_VECTS} ORDER BY first_seq",
+        """UPDATE vects SET events = (SELECT count(*) FROM events WHERE vect = vects.vect
+        AND seq >= first_seq AND (step IS NOT NULL OR dest NOT IN ('planned', 'skipped')))""",
+        "CREATE UNIQUE INDEX vects_by_id ON vects (vect)",
+        "CREATE INDEX vects_of_flow ON vects (flow)",
+        f"CREATE INDEX open_vects ON vects (first_seq) WHERE state NOT IN ({_ENDS})",
+        _PLANS,
+        f"INSERT INTO plans {_TOLD_OF_PLANS}",
+        "CREATE INDEX skips ON events (seq) WHERE step IS NULL AND dest = 'skipped'",
+        "CREATE INDEX pruned_by_id ON pruned (vect)",
+    ),
 )
 """Each leads from one version to the next: the first from 0, that of a file without tables."""
+
+_NO_GIVEN_UP: Final = "SELECT '' AS name, 0 AS seq, '' AS error, 0 AS attempts, '' AS time LIMIT 0"
+_NO_ANSWERS: Final = "SELECT 0 AS id, 0 AS seq, '' AS refusal, 0 AS time LIMIT 0"
+
+_SHOWN_AS: Final[tuple[tuple[tuple[str, str], ...], ...]] = (
+    (),
+    (("given_up", _NO_GIVEN_UP),),
+    (("answers", _NO_ANSWERS),),
+    (("vects", _TOLD_OF_VECTS), ("plans", _TOLD_OF_PLANS)),
+)
+"""For each migration, the tables that a file has not before it, as what it has shows them.
+
+So a file of an older version can be read as it is, only slower.
+"""
 
 
 class Database:
@@ -119,6 +191,9 @@ class Database:
     Args:
         path: The file.
         read_only: Change nothing, and make no file.
+
+    Attributes:
+        is_old: Its version is an older one: `migrate` brings it up to date.
 
     Raises:
         LogCorruptError: The file is damaged, or none of a log; it is left as it was.
@@ -135,15 +210,29 @@ class Database:
             version = _version(path)
         if read_only and version == 0:
             raise LogError(f"log '{path}' has not been made yet; open it for writing first")
-        if version > len(MIGRATIONS) or (read_only and version < len(MIGRATIONS)):
+        if version > len(MIGRATIONS):
             raise LogVersionError(str(path), version, len(MIGRATIONS))
         with self.told("opened"):
-            if version < len(MIGRATIONS):
-                _migrate(path, version)
+            if version == 0:
+                _migrate(path, 0)
+            self._version = version or len(MIGRATIONS)
             self.stat = path.stat()
             with self.reading() as connection:
                 self._check_schema(connection)
                 self._check_name(connection)
+
+    @property
+    def is_old(self) -> bool:
+        """Whether the version of the file is an older one, in which it can only be read."""
+        return self._version < len(MIGRATIONS)
+
+    def migrate(self) -> None:
+        """Bring the file up to date, if it is of an older version."""
+        if self.is_old:
+            with self.told("brought up to date"):
+                self.check_is_there()
+                _migrate(self.path, self._version)
+            self._version = len(MIGRATIONS)
 
     @contextmanager
     def told(self, doing: str) -> Iterator[None]:
@@ -207,6 +296,7 @@ class Database:
         try:
             self.check_is_there()
             connection.execute(f"PRAGMA synchronous={synchronous}")
+            connection.execute(f"PRAGMA journal_size_limit={_WAL_KEPT_BYTES}").fetchall()
         except BaseException:
             connection.close()
             raise
@@ -217,7 +307,7 @@ class Database:
         """Give a connection on which everything read is of one moment."""
         self.check_process()
         self.check_is_there()
-        with self.told(doing), closing(_connect_to_read(self.path)) as connection:
+        with self.told(doing), closing(_connect_to_read(self.path, self._version)) as connection:
             self.check_is_there()
             connection.execute("BEGIN")
             yield connection
@@ -261,7 +351,7 @@ class Database:
     def _check_schema(self, connection: sqlite3.Connection) -> None:
         """Hold the tables against those that are wanted: a bit may have flipped there as well."""
         found = dict(connection.execute(_SCHEMA).fetchall())
-        for name, sql in _wanted_schema().items():
+        for name, sql in _wanted_schema(self._version).items():
             if found.get(name) != sql:
                 raise LogCorruptError(str(self.path), f"its table or index '{name}' is not as made")
 
@@ -284,6 +374,12 @@ class UnopenedDatabase(Database):
         """Whether there is a log in the file."""
         with self.told("opened"):
             return _version(self.path) > 0
+
+    @property
+    def is_old(self) -> bool:
+        """Whether the version of the file is an older one, in which it can only be read."""
+        with self.told("opened"):
+            return 0 < _version(self.path) < len(MIGRATIONS)
 
     @contextmanager
     def reading(self, doing: str = "read") -> Iterator[sqlite3.Connection]:
@@ -486,7 +582,7 @@ def _connect(path: Path, mode: Literal["ro", "rw", "rwc", "ro&immutable=1"]) -> 
     return connection
 
 
-def _connect_to_read(path: Path) -> sqlite3.Connection:
+def _connect_to_read(path: Path, version: int) -> sqlite3.Connection:
     """Return a connection that writes nothing; it may write, so that SQLite tidies up behind it."""
     try:
         connection = _connect(path, "rw")
@@ -496,8 +592,14 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
             raise
         # To read beside a writer, SQLite makes two files. Where it may not, and there are none,
         # nobody writes.
-        return _connect(path, "ro&immutable=1")
-    connection.execute("PRAGMA query_only=ON")
+        connection = _connect(path, "ro&immutable=1")
+    try:
+        for name, what in chain.from_iterable(_SHOWN_AS[version:]):
+            connection.execute(f"CREATE TEMP VIEW {name} AS {what}")
+        connection.execute("PRAGMA query_only=ON")
+    except FAULTS:
+        connection.close()
+        raise
     return connection
 
 
@@ -562,7 +664,8 @@ def _run_migrations(connection: sqlite3.Connection, version: int) -> None:
 
 
 @cache
-def _wanted_schema() -> dict[str, str]:
+def _wanted_schema(version: int) -> dict[str, str]:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        _run_migrations(connection, 0)
+        for statement in chain.from_iterable(MIGRATIONS[:version]):
+            connection.execute(statement)
         return dict(connection.execute(_SCHEMA).fetchall())

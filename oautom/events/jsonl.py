@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -19,6 +19,7 @@ _Options = dict[str, dict[str, Any]]
 _Graph = dict[str, tuple[str, ...]]
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Event).decode
+_decode_data = msgspec.json.Decoder(dict[str, Any]).decode
 _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -117,16 +118,10 @@ def from_line(line: str | bytes) -> Event:
     """
     try:
         event = _decode(line)  # holds fields and types against those of Event
-        data = dict(event.data)
-        if event.name == VECT_CREATED:
-            data["graph"] = MappingProxyType(msgspec.convert(data["graph"], _Graph))
-            data["params"] = MappingProxyType(msgspec.convert(data["params"], dict[str, Any]))
-            if "options" in data:
-                data["options"] = MappingProxyType(msgspec.convert(data["options"], _Options))
         return msgspec.structs.replace(
             event,
             time=msgspec.convert(event.time, _Instant).astimezone(UTC),
-            data=MappingProxyType(data) if data else NO_DATA,
+            data=_read_only(event.name, dict(event.data)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise LogError(f"this line is no event: {error}: {line[:200]!r}") from error
@@ -135,6 +130,37 @@ def from_line(line: str | bytes) -> Event:
 def for_owner(path: str, flags: int) -> int:
     """Open a file that is for its owner only if it is new; an `opener` of `open`."""
     return os.open(path, flags, 0o600)
+
+
+def from_parts(
+    seq: int,
+    time: str,
+    flow: str,
+    vect: str,
+    step: str | None,
+    attempt: int | None,
+    name: str,
+    source: str | None,
+    dest: str,
+    data: str,
+) -> Event:
+    """Return the event of the parts of a line that is known to be one that `to_line` has made.
+
+    Raises:
+        KeyError, TypeError, ValueError: It is none.
+    """
+    read_only = NO_DATA if data == "{}" else _read_only(name, _decode_data(data))
+    instant = datetime.fromisoformat(time)
+    return Event(seq, instant, flow, vect, step, attempt, name, source, dest, read_only)
+
+
+def _read_only(name: str, data: dict[str, Any]) -> Mapping[str, Any]:
+    if name == VECT_CREATED:
+        data["graph"] = MappingProxyType(msgspec.convert(data["graph"], _Graph))
+        data["params"] = MappingProxyType(msgspec.convert(data["params"], dict[str, Any]))
+        if "options" in data:
+            data["options"] = MappingProxyType(msgspec.convert(data["options"], _Options))
+    return MappingProxyType(data) if data else NO_DATA
 
 
 def write_jsonl(events: Iterable[Event], path: str | os.PathLike[str]) -> None:

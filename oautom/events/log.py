@@ -8,8 +8,9 @@ from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from operator import attrgetter
-from typing import Final, NamedTuple, Protocol, Self, cast
+from typing import Any, Final, NamedTuple, Protocol, Self, cast
 
 from oautom import forked
 from oautom.errors import LogError, SettingError, ValueTooLargeError, shown
@@ -17,7 +18,7 @@ from oautom.events.event import NO_OUTPUT, Event, is_of_plan, own_copy, planned_
 from oautom.events.jsonl import read_jsonl, write_jsonl
 from oautom.events.requests import Request
 from oautom.schedule import instant_of
-from oautom.states import VECT_ENDS
+from oautom.states import PLAN_SKIPPED, VECT_ENDS
 from oautom.values import to_json
 
 VALUE_LIMIT_BYTES: Final = 64 * 2**20
@@ -124,6 +125,16 @@ class EventLog(Protocol):
 
     # What a log may have
 
+    def read_each(self, vects: Sequence[str], limit: int | None = None) -> Iterator[Event]:
+        """Yield committed events of some Vects, one Vect after the other, each in order.
+
+        Args:
+            vects: Their ids; one that the log has not has no events.
+            limit: How many of each at most, the first ones; None for all.
+        """
+        for vect in vects:
+            yield from islice(self.read(vect=vect), limit)
+
     @property
     def id(self) -> str | None:
         """What tells it from all other logs, for good; None if it does not outlive the program."""
@@ -153,6 +164,18 @@ class EventLog(Protocol):
         """Return the Vects, oldest first: all, or those of one flow."""
         return vects_of(self.read(), flow)
 
+    def find(self, vect: str) -> VectEntry | None:
+        """Return what `vects` has of one Vect, None if it is not there."""
+        return next((entry for entry in self.vects() if entry.id == vect), None)
+
+    def newest(self, flow: str) -> VectEntry | None:
+        """Return what `vects` has of the newest Vect of a flow, None if it has none."""
+        return next(reversed(self.vects(flow)), None)
+
+    def open_vects(self) -> list[VectEntry]:
+        """Return what `vects` has of those that have not ended."""
+        return [entry for entry in self.vects() if entry.state not in VECT_ENDS]
+
     def planned(self, plan: str) -> datetime | None:
         """Return the newest time that a plan has dealt with; None of a plan that it has not."""
         return planned_of(list(self.read()), plan, self.pruned())
@@ -161,8 +184,12 @@ class EventLog(Protocol):
         """Have `wake()` called, on any thread, when another process has asked for something."""
         return
 
-    def asked(self) -> list[Request]:
-        """Return all that was asked for and is not done away with. Changes nothing. Any thread."""
+    def asked(self, after: int = 0) -> list[Request]:
+        """Return what was asked for and is not done away with. Changes nothing. Any thread.
+
+        Args:
+            after: Number of the request before the first one wanted.
+        """
         return []
 
     def requests(self, again: bool = False) -> list[Request]:
@@ -207,13 +234,18 @@ class EventLog(Protocol):
     def prune(self, older_than: datetime, *, keep: Collection[str] = ()) -> list[PrunedVect]:
         """Take out all events of the Vects that ended before an instant, and return these Vects.
 
-        With them goes what subscribers have given up of these events.
+        And what plans have skipped before it, but for the newest of each plan. With them goes what
+        subscribers have given up of these events.
         """
         raise _missing(self, "prune")
 
     def pruned(self) -> list[PrunedVect]:
         """Return all Vects that have been taken out, oldest first."""
         return []
+
+    def find_pruned(self, vect: str) -> PrunedVect | None:
+        """Return the Vect of this id that has been taken out, None if none was."""
+        return next((gone for gone in self.pruned() if gone.id == vect), None)
 
     def gaps(self) -> list[tuple[int, int]]:
         """Return the first and last numbers of the events that have been taken out."""
@@ -240,6 +272,12 @@ def keeps_objects(log: EventLog) -> bool:
     """
     told: bool | None = getattr(log, "keeps_objects", None)
     return log.id is None if told is None else told
+
+
+def ask(log: EventLog, method: str, *arguments: object) -> Any:
+    """Ask a log; one that inherits from nothing may lack what can be made of the rest."""
+    own = getattr(log, method, None)
+    return getattr(EventLog, method)(log, *arguments) if own is None else own(*arguments)
 
 
 def _missing(log: EventLog, method: str) -> LogError:
@@ -285,31 +323,28 @@ def vects_of(events: Iterable[Event], flow: str | None) -> list[VectEntry]:
     entries: dict[str, VectEntry] = {}
     for event in events:
         if event.step is None and flow in (None, event.flow) and not is_of_plan(event):
-            first = entries.get(event.vect)
-            entries[event.vect] = VectEntry(
-                event.vect,
-                event.flow,
-                event.dest,
-                first.first_seq if first else event.seq,
-                first.created if first else event.time,
-                event.time,
-            )
+            entries[event.vect] = _entry(event, entries.get(event.vect))
     return list(entries.values())
+
+
+def _entry(event: Event, first: VectEntry | None) -> VectEntry:
+    """Return the entry of a Vect after an event of its own."""
+    if first is None:
+        first = VectEntry(event.vect, event.flow, "", event.seq, event.time, event.time)
+    return first._replace(flow=event.flow, state=event.dest, changed=event.time)
 
 
 def planned_of(events: Sequence[Event], plan: str, pruned: Iterable[PrunedVect]) -> datetime | None:
     """Return the newest time that a plan has dealt with, by all that a log has."""
-    told = filter(None, map(planned_time, reversed(events)))
-    newest = next((time for name, time in told if name == plan), None)
-    return newest_of(plan, newest, (vect.id for vect in pruned))
+    told = [*map(planned_time, events), *(told_by_id(vect.id) for vect in pruned)]
+    return max((each[1] for each in told if each is not None and each[0] == plan), default=None)
 
 
-def newest_of(plan: str, newest: datetime | None, ids: Iterable[str]) -> datetime | None:
-    """Return the newest time that a plan has dealt with: what is pruned tells it by the id."""
-    times = (
-        instant_of(each.removeprefix(f"{plan}@")) for each in ids if each.startswith(f"{plan}@")
-    )
-    return max(filter(None, [newest, *times]), default=None)
+def told_by_id(vect: str) -> tuple[str, datetime] | None:
+    """Return the plan and the time that the id of a planned Vect is made of; None of any other."""
+    plan, _, text = vect.rpartition("@")
+    time = instant_of(text)
+    return None if time is None else (plan, time)
 
 
 def merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -321,6 +356,69 @@ def merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             merged.append((first, last))
     return merged
+
+
+class _Index:
+    """What a log in memory finds without a walk over all events; it is made when it is first asked.
+
+    Attributes:
+        events: By the id of the Vect.
+        entries: By the id of the Vect, oldest first.
+        flows: The ids of the Vects of each flow, oldest first.
+        open: The ids of the Vects that have not ended.
+        plans: By the name of the plan, the newest time that it has dealt with, and which event
+            tells it.
+        pruned: By the id of the Vect.
+    """
+
+    def __init__(self) -> None:
+        self.events: dict[str, list[Event]] = {}
+        self.entries: dict[str, VectEntry] = {}
+        self.flows: dict[str, list[str]] = {}
+        self.open: set[str] = set()
+        self.plans: dict[str, tuple[datetime, int]] = {}
+        self.pruned: dict[str, PrunedVect] = {}
+        self._count = self._pruned_count = 0  # of what was taken in
+
+    def take(self, events: list[Event], pruned: list[PrunedVect]) -> None:
+        """Take in those that are new."""
+        for number in range(self._pruned_count, len(pruned)):
+            vect = pruned[number]
+            self.pruned[vect.id] = vect
+            if (told := told_by_id(vect.id)) is not None:
+                self._note_plan(*told, vect.first_seq)
+        for number in range(self._count, len(events)):
+            event = events[number]
+            if event.step is None and (told := planned_time(event)) is not None:
+                self._note_plan(*told, event.seq)
+            if is_of_plan(event):
+                continue
+            self.events.setdefault(event.vect, []).append(event)
+            if event.step is None:
+                self._take_own(event)
+        self._count, self._pruned_count = len(events), len(pruned)
+
+    def _take_own(self, event: Event) -> None:
+        first = self.entries.get(event.vect)
+        if first is None:
+            self.flows.setdefault(event.flow, []).append(event.vect)
+        self.entries[event.vect] = _entry(event, first)
+        if event.dest in VECT_ENDS:
+            self.open.discard(event.vect)
+        else:
+            self.open.add(event.vect)
+
+    def _note_plan(self, plan: str, time: datetime, seq: int) -> None:
+        newest, of_event = self.plans.get(plan, (time, seq))
+        self.plans[plan] = max(newest, time), max(of_event, seq)
+
+    def skips(self, events: Iterable[Event], older_than: datetime) -> Iterator[int]:
+        """Yield the numbers of what plans have skipped before an instant, but for the newest."""
+        newest = {seq for _, seq in self.plans.values()}
+        for event in events:
+            is_old = event.name == PLAN_SKIPPED and event.time < older_than
+            if is_old and event.seq not in newest:
+                yield event.seq
 
 
 class MemoryEventLog(EventLog):
@@ -353,6 +451,7 @@ class MemoryEventLog(EventLog):
         self._given_up: dict[tuple[str, int], GivenUp] = {}
         self._pruned: list[PrunedVect] = []
         self._gaps: list[tuple[int, int]] = []
+        self._index = _Index()
 
     def _check_process(self) -> None:
         self._process.check("this log in memory", "make a new OAutom in the forked process")
@@ -419,26 +518,45 @@ class MemoryEventLog(EventLog):
         return self._read(after, upto, vect)
 
     def _read(self, after: int, upto: int | None, vect: str | None) -> Iterator[Event]:
-        events = self._events
+        events = self._events if vect is None else self._indexed().events.get(vect, [])
         start = bisect_right(events, after, key=_seq)
         end = len(events) if upto is None else bisect_right(events, upto, key=_seq)
         for index in range(start, end):  # not `islice`, which walks over all before `start`
-            event = events[index]
-            if vect is None or (event.vect == vect and not is_of_plan(event)):
-                yield own_copy(event)
+            yield own_copy(events[index])
+
+    def _indexed(self) -> _Index:
+        """Return the index of all that is committed. Whoever asks brings it up to date."""
+        self._check_process()
+        with self._lock:
+            self._index.take(self._events, self._pruned)
+            return self._index
 
     def vects(self, flow: str | None = None) -> list[VectEntry]:
         """Return the Vects, oldest first: all, or those of one flow. Any thread."""
-        self._check_process()
-        return vects_of(list(self._events), flow)
+        entries = self._indexed().entries
+        return [each for each in list(entries.values()) if flow in (None, each.flow)]
+
+    def find(self, vect: str) -> VectEntry | None:
+        """Return what `vects` has of one Vect, None if it is not there. Any thread."""
+        return self._indexed().entries.get(vect)
+
+    def newest(self, flow: str) -> VectEntry | None:
+        """Return what `vects` has of the newest Vect of a flow, None if it has none. Any thread."""
+        index = self._indexed()
+        return index.entries[index.flows[flow][-1]] if flow in index.flows else None
+
+    def open_vects(self) -> list[VectEntry]:
+        """Return what `vects` has of those that have not ended. Any thread."""
+        index = self._indexed()
+        found = [index.entries[vect] for vect in list(index.open)]
+        return sorted(found, key=attrgetter("first_seq"))
 
     def planned(self, plan: str) -> datetime | None:
         """Return the newest time that a plan has dealt with. Any thread.
 
         Also where the Vect of that time has been pruned. None for a plan that the log has not.
         """
-        self._check_process()
-        return planned_of(list(self._events), plan, list(self._pruned))
+        return self._indexed().plans.get(plan, (None, 0))[0]
 
     def position(self, name: str) -> int | None:
         """Return what `keep_position` was told last, None if nothing. Any thread."""
@@ -486,24 +604,20 @@ class MemoryEventLog(EventLog):
         now = datetime.now(UTC)
         with self._lock:
             wanted = {event.vect for event in self._appended}.union(keep)
-            entries = vects_of(self._events, None)
-            old = {vect.id: vect for vect in old_vects(entries, older_than, wanted)}
-            seqs: dict[str, list[int]] = {name: [] for name in old}
-            kept: list[Event] = []
-            for event in self._events:
-                if event.vect in seqs and not is_of_plan(event):
-                    seqs[event.vect].append(event.seq)
-                else:
-                    kept.append(event)
-            ranges = [(seq, seq) for each in seqs.values() for seq in each]
-            self._gaps = merged([*self._gaps, *ranges])
-            self._events = kept
-            pruned = {seq for each in seqs.values() for seq in each}
+            self._index.take(self._events, self._pruned)
+            old = old_vects(self._index.entries.values(), older_than, wanted)
+            gone: list[PrunedVect] = []
+            pruned: set[int] = set()
+            for vect in old:
+                seqs = [event.seq for event in self._index.events[vect.id]]
+                pruned.update(seqs)
+                first, last, count = seqs[0], seqs[-1], len(seqs)
+                gone.append(PrunedVect(*vect[:3], first, last, count, vect.changed, now))
+            pruned.update(self._index.skips(self._events, older_than))
+            self._gaps = merged([*self._gaps, *((seq, seq) for seq in pruned)])
+            self._events = [event for event in self._events if event.seq not in pruned]
+            self._index = _Index()
             self._given_up = {k: v for k, v in self._given_up.items() if k[1] not in pruned}
-            gone = [
-                PrunedVect(*vect[:3], each[0], each[-1], len(each), vect.changed, now)
-                for vect, each in zip(old.values(), seqs.values(), strict=True)
-            ]
             self._pruned += gone
             return gone
 
@@ -511,6 +625,10 @@ class MemoryEventLog(EventLog):
         """Return all Vects that have been taken out, oldest first. Any thread."""
         self._check_process()
         return sorted(self._pruned, key=attrgetter("first_seq"))
+
+    def find_pruned(self, vect: str) -> PrunedVect | None:
+        """Return the Vect of this id that has been taken out, None if none was. Any thread."""
+        return self._indexed().pruned.get(vect)
 
     def gaps(self) -> list[tuple[int, int]]:
         """Return the first and last numbers of the events that have been taken out. Any thread."""

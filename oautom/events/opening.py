@@ -12,7 +12,12 @@ from oautom.events.log import EventLog, MemoryEventLog
 from oautom.values import has_members, one_of, plain_count
 
 _ESSENTIAL = ("last_seq", "committed_seq", "append", "commit", "read")
-_LATER = frozenset({"discard", "given_up", "keep_given_up", "forget_given_up", "refuse", "leave"})
+_LATER = frozenset(
+    {
+        *("discard", "given_up", "keep_given_up", "forget_given_up", "refuse", "leave"),
+        *("find", "newest", "open_vects", "find_pruned", "read_each"),
+    }
+)
 """What logs that were written for an earlier oautom, and inherit from nothing, may lack."""
 IN_MEMORY: Final = ":memory:"
 """The path that means a log in memory, as it does to SQLite."""

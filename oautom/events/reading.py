@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import closing
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from oautom.errors import (
     LogCorruptError,
@@ -16,15 +17,18 @@ from oautom.errors import (
     ValueTooLargeError,
     shown,
 )
+from oautom.events.audit import Audit, Tally
 from oautom.events.database import Database, id_of, real_path
 from oautom.events.event import Event
 from oautom.events.jsonl import write_jsonl
-from oautom.events.log import GivenUp, PrunedVect, VectEntry, newest_of
-from oautom.events.pruning import pruned
+from oautom.events.log import GivenUp, PrunedVect, VectEntry
 from oautom.events.requests import BYTES_MAX, Answer, check_request
-from oautom.events.rows import Head, Rows
+from oautom.events.rows import PAGE, Head, Rows
+from oautom.events.summary import Known, Summary
 from oautom.events.wakeup import send
 from oautom.values import plain_count, to_json
+
+_AT_ONCE: Final = 500  # Vects that are looked up in one transaction
 
 
 class LogFile:
@@ -41,11 +45,18 @@ class LogFile:
         self._database = Database(self._path, read_only=read_only)
         with self._database.reading("opened") as connection:
             self._found(id_of(connection, self._path))
-            return self._rows_of.check_newest(connection)
+            audit = Audit(self._rows_of)
+            head = audit.check_newest(connection, is_old=self._database.is_old)
+        if not read_only:
+            self._database.migrate()
+            with self._database.reading("opened") as connection:
+                audit.check_open(connection)
+        return head
 
     def _found(self, id: str) -> None:  # noqa: A002 - the public word
         self._id = id
         self._rows_of = Rows(str(self._path), id)
+        self._summary = Summary(self._rows_of)
 
     @property
     def path(self) -> Path:
@@ -77,15 +88,68 @@ class LogFile:
     def _read(self, after: int, upto: int | None, vect: str | None) -> Iterator[Event]:
         with self._database.reading() as connection:
             end = self._rows_of.head(connection).seq
+            known = None if vect is None else self._summary.find(connection, vect)
+            if known is None and vect is not None:
+                return
             upto = end if upto is None else min(upto, end)
-            if vect is not None:
-                after = max(after, (self._rows_of.first_seq(connection, vect) or end + 1) - 1)
-            events = self._rows_of.read(connection, after, upto, vect)
-        while events:  # in parts: a reader that is slow must not keep the file from being tidied
-            yield from events
-            after = events[-1].seq
+            first_seq = 1 if known is None else known.entry.first_seq
+            page = self._rows_of.page(connection, max(after, first_seq - 1), upto, vect)
+        count = len(page.rows)
+        while page.has_more:  # a reader that is slow must not keep the file from being tidied
+            yield from self._rows_of.events(page.rows)
             with self._database.reading() as connection:
-                events = self._rows_of.read(connection, after, upto, vect)
+                page = self._rows_of.page(connection, page.rows[-1][0], upto, vect)
+            count += len(page.rows)
+        events = self._rows_of.events(page.rows)
+        if known is not None and after < first_seq and upto == end and known.events != count:
+            self._check_whole(known)
+        yield from events
+
+    def _check_whole(self, known: Known) -> None:
+        """Refuse a Vect of which events are missing, if it was not pruned meanwhile."""
+        if known.events is not None:
+            with self._database.reading() as connection:
+                Audit(self._rows_of).hold_vect(connection, known.entry.id)
+
+    def read_each(self, vects: Sequence[str], limit: int | None = None) -> Iterator[Event]:
+        """Yield committed events of some Vects, one Vect after the other, each in order.
+
+        Args:
+            vects: Their ids; one that the log has not has no events.
+            limit: How many of each at most, the first ones; None for all.
+
+        Raises:
+            LogCorruptError: An event is not what was written.
+            LogError: The file cannot be read.
+        """
+        for first in range(0, len(vects), _AT_ONCE):
+            ids = vects[first : first + _AT_ONCE]
+            with self._database.reading() as connection:
+                found = {each.entry.id: each for each in self._summary.among(connection, ids)}
+            for part in _packed([found[vect] for vect in ids if vect in found], limit):
+                yield from self._read_first(part, limit) if limit else self._read_all(part)
+
+    def _read_first(self, part: Sequence[Known], limit: int) -> list[Event]:
+        rows: list[Any] = []
+        with self._database.reading() as connection:
+            for entry, _ in part:
+                after = entry.first_seq - 1
+                rows += self._rows_of.page(connection, after, vect=entry.id, limit=limit).rows
+        return self._rows_of.events(rows)
+
+    def _read_all(self, part: Sequence[Known]) -> Iterator[Event]:
+        if len(part) == 1:
+            yield from self.read(vect=part[0].entry.id)
+            return
+        with self._database.reading() as connection:
+            rows = self._rows_of.of_vects(connection, [each.entry.id for each in part])
+        events: dict[str, list[Event]] = {each.entry.id: [] for each in part}
+        for event in self._rows_of.events(rows):
+            events[event.vect].append(event)
+        for each in part:
+            if len(events[each.entry.id]) != each.events:
+                self._check_whole(each)
+            yield from events[each.entry.id]
 
     def vects(self, flow: str | None = None) -> list[VectEntry]:
         """Return the Vects, oldest first: all, or those of one flow.
@@ -93,8 +157,51 @@ class LogFile:
         Raises:
             LogError: The file cannot be read.
         """
+        return [known.entry for known in self._known(flow)]
+
+    def _known(self, flow: str | None = None) -> Iterator[Known]:
+        limit = -1 if self._database.is_old else PAGE  # there each page is made of all events
+        after = 0
+        while True:
+            with self._database.reading() as connection:
+                page = self._summary.page(connection, after, flow, limit)
+            yield from page
+            if len(page) != limit:
+                return
+            after = page[-1].entry.first_seq
+
+    def _looking(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Give a connection to look something up by one statement."""
+        return self._database.reading()
+
+    def find(self, vect: str) -> VectEntry | None:
+        """Return what `vects` has of one Vect, None if it is not there.
+
+        Raises:
+            LogError: The file cannot be read.
+        """
+        with self._looking() as connection:
+            known = self._summary.find(connection, vect)
+        return None if known is None else known.entry
+
+    def newest(self, flow: str) -> VectEntry | None:
+        """Return what `vects` has of the newest Vect of a flow, None if it has none.
+
+        Raises:
+            LogError: The file cannot be read.
+        """
+        with self._looking() as connection:
+            known = self._summary.newest(connection, flow)
+        return None if known is None else known.entry
+
+    def open_vects(self) -> list[VectEntry]:
+        """Return what `vects` has of those that have not ended.
+
+        Raises:
+            LogError: The file cannot be read.
+        """
         with self._database.reading() as connection:
-            return self._rows_of.vects(connection, flow)
+            return [known.entry for known in self._summary.open_vects(connection)]
 
     def planned(self, plan: str) -> datetime | None:
         """Return the newest time that a plan has dealt with.
@@ -104,9 +211,8 @@ class LogFile:
         Raises:
             LogError: The file cannot be read.
         """
-        with self._database.reading() as connection:
-            newest = self._rows_of.planned(connection, plan)
-            return newest_of(plan, newest, (vect.id for vect in pruned(connection)))
+        with self._looking() as connection:
+            return self._summary.planned(connection, plan)
 
     def verify(self) -> None:
         """Read the whole file, and hold every row against its checksum.
@@ -116,11 +222,23 @@ class LogFile:
             LogError: The file cannot be read.
         """
         with self._database.reading("verified") as connection:
-            ((found,), *_) = connection.execute("PRAGMA integrity_check(1)").fetchall()
-            if found != "ok":
-                raise LogCorruptError(str(self._path), str(found))
-            self._rows_of.check(connection)
-            self._rows_of.check_newest(connection)
+            ((found, *_), *_) = connection.execute("PRAGMA integrity_check(1)").fetchall()
+        if found != "ok":
+            raise LogCorruptError(str(self._path), str(found))
+        audit, tally = Audit(self._rows_of), Tally()
+        for event in self.read():
+            tally.take([event])
+        with self._database.reading("verified") as connection:
+            audit.check_newest(connection, is_old=self._database.is_old)
+            if self._database.is_old:
+                return
+            audit.hold_plans(connection, tally)
+        for known in self._known():
+            if not audit.fits(tally, known):  # an engine may have written meanwhile
+                self._check_whole(known)
+        with self._database.reading("verified") as connection:
+            for vect in tally.vects:
+                audit.hold_vect(connection, vect)
 
     def position(self, name: str) -> int | None:
         """Return what `keep_position` was told last, None if nothing.
@@ -156,8 +274,22 @@ class LogFile:
         Raises:
             LogError: The file cannot be read.
         """
-        with self._database.reading() as connection:
-            return pruned(connection)
+        gone: list[PrunedVect] = []
+        while True:
+            with self._database.reading() as connection:
+                page = self._summary.pruned(connection, gone[-1].first_seq if gone else 0)
+            gone += page
+            if len(page) < PAGE:
+                return gone
+
+    def find_pruned(self, vect: str) -> PrunedVect | None:
+        """Return the Vect of this id that was taken out, None if none was.
+
+        Raises:
+            LogError: The file cannot be read.
+        """
+        with self._looking() as connection:
+            return self._summary.find_pruned(connection, vect)
 
     def gaps(self) -> list[tuple[int, int]]:
         """Return the first and last numbers of the events that have been taken out.
@@ -206,7 +338,7 @@ class LogFile:
         if (size_bytes := len(text.encode())) > BYTES_MAX:
             raise ValueTooLargeError(size_bytes, BYTES_MAX)
         with self._database.reading() as connection:
-            if self._rows_of.first_seq(connection, vect) is None:
+            if self._summary.find(connection, vect) is None:
                 raise UnknownVectError(f"the log has no vect {shown(vect)}; vects() lists them")
         now = datetime.now(UTC).isoformat()
         sql = "INSERT INTO requests (time, vect, action, data) VALUES (?, ?, ?, ?)"
@@ -236,3 +368,18 @@ class LogFile:
             return None
         seq, refusal, time = row
         return Answer(seq, refusal, datetime.fromtimestamp(time, UTC))
+
+
+def _packed(known: Sequence[Known], limit: int | None) -> Iterator[list[Known]]:
+    """Yield Vects in parts whose events are few enough to be read in one transaction."""
+    part: list[Known] = []
+    count = 0
+    for each in known:
+        events = min(PAGE if each.events is None else each.events, limit or PAGE)
+        if part and count + events > PAGE:
+            yield part
+            part, count = [], 0
+        part.append(each)
+        count += events
+    if part:
+        yield part

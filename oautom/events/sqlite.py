@@ -12,8 +12,8 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Collection, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from math import inf
 from time import monotonic, sleep
@@ -43,13 +43,14 @@ from oautom.events.log import (
     PrunedVect,
     check_instant,
     not_next,
-    old_vects,
 )
 from oautom.events.pruning import take_out
 from oautom.events.reading import LogFile
 from oautom.events.requests import Request, newest_of, numbers_of, read_requests, settle
 from oautom.events.rows import INSERT, Row, to_row
+from oautom.events.summary import sum_up
 from oautom.events.wakeup import Wakeup
+from oautom.events.wal import WriteAhead
 from oautom.values import one_of, plain_count, to_json
 
 Synchronous = Literal["FULL", "NORMAL"]
@@ -118,6 +119,7 @@ class SqliteEventLog(LogFile):
         self._unheard = False  # the last commit has seen one that was not
         self._writer: sqlite3.Connection | None = None
         self._side_writer: sqlite3.Connection | None = None
+        self._write_ahead = WriteAhead(self._path)
         self._wakeup: Wakeup | None = None
         self._file_lock: FileLock | None = None
         # What is open to write; closed as well when nobody has the log any more.
@@ -296,6 +298,7 @@ class SqliteEventLog(LogFile):
             self._committed_seq, self._committed_crc = self._last_seq, self._crc
             self._taken = {}
             self._again.clear()
+            self._write_ahead.tidy(self._connected())
             if self._unheard and self._wakeup is not None:
                 self._wakeup.rouse()
         return committed
@@ -332,6 +335,7 @@ class SqliteEventLog(LogFile):
         writer = self._writer or self._connected()
         writer.execute("BEGIN IMMEDIATE")
         writer.executemany(INSERT, self._rows)
+        sum_up(writer, self._rows, self._appended)
         if self._taken:
             settle(writer, self._taken, self._last_seq, datetime.now(UTC))
         self._unheard = self._wakeup is not None and newest_of(writer) > self._heard
@@ -396,14 +400,17 @@ class SqliteEventLog(LogFile):
         del self._taken[number]
         self._left.add(number)
 
-    def asked(self) -> list[Request]:
-        """Return all that others have asked for and is not done away with. Any thread.
+    def asked(self, after: int = 0) -> list[Request]:
+        """Return what others have asked for and is not done away with. Any thread.
+
+        Args:
+            after: Number of the request before the first one wanted.
 
         Raises:
             LogError: The file cannot be read.
         """
         with self._database.reading() as connection:
-            return read_requests(connection, numbers_of(connection))
+            return read_requests(connection, [n for n in numbers_of(connection) if n > after])
 
     def _is_asked(self) -> bool:
         """Whether there is a request that was neither taken nor left. Any thread."""
@@ -519,8 +526,9 @@ class SqliteEventLog(LogFile):
             writer.execute("BEGIN IMMEDIATE")
             try:
                 kept = {event.vect for event in self._appended}.union(keep)
-                old = old_vects(self._rows_of.vects(writer), older_than, kept)
-                gone = take_out(writer, self._rows_of, old)
+                ended = self._summary.ended(writer, older_than)
+                old = [known.entry for known in ended if known.entry.id not in kept]
+                gone = take_out(writer, self._rows_of, old, older_than)
                 writer.execute("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):
@@ -559,6 +567,27 @@ class SqliteEventLog(LogFile):
                     self._keep_head(self._connected())
                     checkpoint(self._connected())
         self._let_go()
+
+    @contextmanager
+    def _looking(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection to look something up; that which writes, if it is free, has it at hand.
+
+        Nobody waits for a commit or a prune: then it is one of its own.
+        """
+        self._database.check_process()
+        if not self._lock.acquire(blocking=False):
+            with super()._looking() as connection:
+                yield connection
+            return
+        try:
+            if self._writer is None or self._is_closed or self._refusal is not None:
+                with super()._looking() as connection:
+                    yield connection
+            else:
+                with self._database.told("read"):
+                    yield self._writer
+        finally:
+            self._lock.release()
 
     def _keep_head(self, connection: sqlite3.Connection) -> None:
         """Write down where the log ends, so that it is noticed where its end is cut off."""

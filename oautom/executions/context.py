@@ -62,6 +62,11 @@ class LogBuffer:
                 self.dropped_bytes += dropped
 
     @property
+    def log_id(self) -> str | None:
+        """The identity of the log if that is durable, else None."""
+        return self.marks.get(LOG_MARK)
+
+    @property
     def written_bytes(self) -> int:
         """How many bytes were written in all."""
         with self._lock:
@@ -112,7 +117,6 @@ class Context:
         attempt: Number of this attempt, from 1.
         params: The parameters of the Vect, read-only.
         output: In `check`: what `run` has returned. None in `run`.
-        log_id: The identity of the log if that is durable, else None.
         marks: The variables by which a recovery finds the processes that do the work.
         home: The `Waits` of the engine that has the step called; None in another process.
         has_begun: The code of the step has been called, in this process.
@@ -132,7 +136,6 @@ class Context:
         item: Callable[[], Any] | None = None,
     ) -> None:
         self.marks = marks
-        self.log_id = marks.get(LOG_MARK)
         self.home: Any = None
         self.flow = flow
         self.vect_id = vect_id

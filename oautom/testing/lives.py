@@ -165,7 +165,11 @@ class Lives:
     def _go_on(self) -> None:
         """Do what the program does when it is run again."""
         self.scheduler = self._born()
-        known = {entry.id: Recalled(self._flow, entry, self._log) for entry in self._log.vects()}
+        reader, is_durable = self.scheduler.roster.reader, self._log.id is not None
+        known = {
+            entry.id: Recalled(self._flow, entry, reader, is_durable=is_durable)
+            for entry in self._log.vects()
+        }
         lost = [vect for vect in self.runs if vect not in known]
         self.runs.update(known)
         self.scheduler.take_over([run for run in known.values() if not run.is_told])

@@ -29,7 +29,7 @@ def work(context: Context) -> None:
 def main(timetable: dict[str, Any]) -> None:
     """Serve the plans for so long."""
     app = begun(timetable)
-    for name in ("every", "some"):
+    for name in ("every", "some", "last"):
         PythonExecution("work", Flow(name, app), work)
     tell("opened")
     app.plan("every", seconds=0.05, catch_up=True)
@@ -40,6 +40,7 @@ def main(timetable: dict[str, Any]) -> None:
     app.run()
     if timetable["mode"] == "background":
         threading.Event().wait(timetable["seconds"])
+    app.run("last")  # with what was about to begin when the plans were stopped
     for vect in app.vects(state="running"):
         vect.wait()
     done(app)

@@ -13,14 +13,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from oautom import Event, SqliteEventLog
+from oautom import Event, EventLog, SqliteEventLog
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 NOBODY = 65534
 HEAD = "import os, sys, time\nfrom oautom import *\npath = sys.argv[1]\n"
 
 
-def at(seq: int) -> datetime:
+def at(seq: float) -> datetime:
     """When the event with this number happens: a second after the one before."""
     return NOON + timedelta(seconds=seq)
 
@@ -67,7 +67,7 @@ def runs(*vects: str, **more: Any) -> list[Event]:
     return events
 
 
-def write(log: SqliteEventLog, events: Iterable[Event]) -> None:
+def write(log: EventLog, events: Iterable[Event]) -> None:
     """Append events, and commit them together."""
     for each in events:
         log.append(None, each)

@@ -167,7 +167,7 @@ def test_damage_far_back_is_found_by_verify_and_by_whoever_reads_it(tmp_path: Pa
     log.close()
 
 
-def test_an_open_vect_is_verified_with_all_that_came_after_it(tmp_path: Path) -> None:
+def test_an_open_vect_is_verified_however_far_back_its_events_are(tmp_path: Path) -> None:
     events = [*runs("open")[:3]]
     for number in range(300):
         events += run_of(f"v{number}", len(events) + 1)
@@ -176,8 +176,34 @@ def test_an_open_vect_is_verified_with_all_that_came_after_it(tmp_path: Path) ->
         connection.execute("UPDATE events SET vect = 'v7' WHERE seq = 3")
         connection.commit()
 
-    with pytest.raises(LogCorruptError, match="event 3 is not what was written"):
+    with pytest.raises(LogCorruptError, match="what it tells of vect open is not what its events"):
         SqliteEventLog(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE events SET vect = 'v7' WHERE seq = 4",
+        "UPDATE vects SET events = 4 WHERE vect = 'v0'",
+        "UPDATE vects SET first_seq = 0 WHERE vect = 'v0'",
+        "UPDATE vects SET vect = 'v0 ' WHERE vect = 'v0'",
+    ],
+)
+def test_an_event_that_its_vect_has_lost_is_missed_far_back_too(
+    tmp_path: Path, change: str
+) -> None:
+    path = make(tmp_path / "runs.db", runs(*(f"v{i}" for i in range(300))))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(change)
+        connection.commit()
+    with closing(SqliteEventLog(path)) as log:
+        with pytest.raises(LogCorruptError):
+            log.verify()
+        if "UPDATE events" in change or "SET events" in change:
+            for read in (log.read(vect="v0"), log.read_each(["v0", "v1"])):
+                with pytest.raises(LogCorruptError, match="what it tells of vect v0 is not what"):
+                    list(read)
+        assert len(list(log.read(vect="v1"))) == 5
 
 
 def test_an_index_that_says_something_else_than_its_table_is_told(tmp_path: Path) -> None:
@@ -195,13 +221,18 @@ def test_an_index_with_an_entry_too_many_is_told(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("DELETE FROM events WHERE seq = 7")
         connection.execute("DELETE FROM meta WHERE name = 'head'")
+        connection.execute("UPDATE vects SET events = 1, state = 'pending', changed = created")
+        connection.execute("UPDATE vects SET events = 5, state = 'success' WHERE vect = 'one'")
+        connection.execute(
+            "UPDATE vects SET changed = (SELECT time FROM events WHERE seq = 5) WHERE vect = 'one'"
+        )
         connection.commit()
-        root = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'vect_events'")
+        root = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name LIKE 'events_of%'")
         ((page,),) = root.fetchall()
     now, start, end = path.read_bytes(), (page - 1) * 4096, page * 4096
     path.write_bytes(now[:start] + content[start:end] + now[end:])
 
-    with pytest.raises(LogCorruptError, match="event 7 is missing"):
+    with pytest.raises(LogCorruptError, match="the index of vects is wrong at event 7"):
         SqliteEventLog(path)
 
 
@@ -251,8 +282,8 @@ def test_a_database_that_its_program_has_open_is_left_as_it_was(tmp_path: Path) 
 
 def test_a_table_that_is_not_as_made_is_told(tmp_path: Path) -> None:
     path = make(tmp_path / "runs.db", runs("v"))
-    _foreign(path, "DROP INDEX vect_events")
-    with pytest.raises(LogCorruptError, match="its table or index 'vect_events' is not as made"):
+    _foreign(path, "DROP INDEX events_of_vect")
+    with pytest.raises(LogCorruptError, match="its table or index 'events_of_vect' is not as made"):
         SqliteEventLog(path)
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from oautom import LogCorruptError, LogError, SqliteEventLog
+from oautom import LogCorruptError, LogError, MemoryEventLog, SqliteEventLog
 from oautom.errors import EventRefusedError
-from oautom.events import sqlite
+from oautom.events import replay, sqlite
+from oautom.testing import check_history
 
 from .logs import at, begin, event, make, reader, run_of, runs, said, write
 
@@ -111,6 +112,50 @@ def test_the_room_is_given_back(path: Path, monkeypatch: Any) -> None:
     log.close()
 
 
+def planned(seq: int, hour: int, name: str, dest: str, **more: Any) -> Any:
+    told = {"plan": "daily", "planned": f"2026-11-25T{hour:02}:00:00Z", **more}
+    return event(seq, f"daily@{told['planned']}", name, None, dest, **told)
+
+
+def test_what_a_plan_has_skipped_goes_too_but_for_its_first_and_its_newest_event(
+    path: Path,
+) -> None:
+    events = [planned(1, 0, "plan.created", "planned")]
+    events += run_of("v", 2)
+    for number in range(1, 8):
+        events.append(planned(6 + number, number, "plan.skipped", "skipped", reason="full"))
+    for log in (SqliteEventLog(path), MemoryEventLog()):
+        write(log, events)
+        assert log.prune(at(3)) == []
+        assert log.gaps() == []
+        assert [gone.id for gone in log.prune(at(9))] == ["v"]
+        assert log.gaps() == [(2, 8)]
+        assert log.prune(at(99)) == []
+        assert log.gaps() == [(2, 12)]
+        assert [each.name for each in log.read()] == ["plan.created", "plan.skipped"]
+        assert str(log.planned("daily")) == "2026-11-25 07:00:00+00:00"
+        check_history(log.read(), gaps=log.gaps())
+        assert replay(log.read()) == {}
+        write(log, [planned(14, 8, "plan.skipped", "skipped", reason="full")])
+        log.prune(at(99))
+        assert log.gaps() == [(2, 13)]
+        log.close()
+    reader(path).verify()
+
+
+def test_a_time_of_a_plan_is_over_though_all_that_told_of_it_was_pruned(path: Path) -> None:
+    run = run_of("daily@2026-11-25T03:00:00Z", 2)
+    for log in (SqliteEventLog(path), MemoryEventLog()):
+        write(log, [planned(1, 0, "plan.created", "planned"), *run])
+        log.prune(at(99))
+        assert str(log.planned("daily")) == "2026-11-25 03:00:00+00:00"
+        log.close()
+    again = SqliteEventLog(path)
+    assert str(again.planned("daily")) == "2026-11-25 03:00:00+00:00"
+    again.verify()
+    again.close()
+
+
 def test_a_reader_in_between_does_not_keep_old_vects_in(path: Path) -> None:
     make(path, runs(*(f"v{i}" for i in range(300))))
     log = SqliteEventLog(path)
@@ -198,16 +243,17 @@ def test_a_prune_that_is_killed_has_taken_out_all_or_nothing(path: Path, steps: 
     log.close()
 
 
-def test_an_index_that_lies_is_told(path: Path) -> None:
+def test_what_is_told_of_a_vect_and_lies_is_told(path: Path) -> None:
     make(path, runs("v", *(f"w{i}" for i in range(300))))
-    # In a row the time comes before the name of the flow, in the index behind the state.
-    entry = b"fsuccess2026-11-24T12:00:05"
+    entry = b"fsuccess2026-11-24T12:00:01+00:002026-11-24T12:00:05"
     content = path.read_bytes()
     assert content.count(entry) == 1
-    path.write_bytes(content.replace(entry, entry.replace(b"2026", b"1999")))
+    path.write_bytes(
+        content.replace(entry, entry.replace(b"2026-11-24T12:00:05", b"1999-11-24T12:00:05"))
+    )
 
     log = SqliteEventLog(path)
-    with pytest.raises(LogCorruptError, match="the index of vects is wrong for vect v"):
+    with pytest.raises(LogCorruptError, match="what it tells of vect v is not what"):
         log.prune(at(1))
     with pytest.raises(LogCorruptError):
         log.verify()
@@ -222,7 +268,7 @@ def test_a_row_that_lies_takes_nothing_out(path: Path) -> None:
     log = SqliteEventLog(path)  # too far back to be looked at
 
     with pytest.raises(LogCorruptError, match="event 5 is not what was written"):
-        log.prune(at(1))
+        log.prune(at(5.5))
     assert len(log.vects()) == 301
     write(log, run_of("x", 1506))  # the log goes on
     log.close()

@@ -110,7 +110,8 @@ def test_what_is_simulated_is_what_happens(flow: Flow, data: st.DataObject) -> N
         assert step.output == again.output
         if step.state == "failed":
             assert step.error == again.error
-            assert simulated._run.causes[name] is run._run.causes[name] is ends[name]
+            failures = simulated._local.failures, run._local.failures
+            assert failures[0][name].cause is failures[1][name].cause is ends[name]
 
 
 # Against itself

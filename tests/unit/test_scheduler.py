@@ -354,7 +354,7 @@ def test_a_late_error_is_not_taken_for_the_reason_of_the_end(engine: Engine) -> 
 
     engine.answer("a", outcome=Outcome.failure(ValueError("late")))
 
-    assert run.causes == {}
+    assert run.local.failures == {}
 
 
 def test_a_result_and_a_cancel_in_one_tick_are_taken_in_their_order(engine: Engine) -> None:
@@ -670,7 +670,7 @@ def test_what_was_logged_elsewhere_is_part_of_the_log_of_the_step(engine: Engine
 
     engine.answer("a", outcome=outcome)
 
-    assert run.buffers["a"].text() == "from far away\n"
+    assert run.local.buffers["a"].text() == "from far away\n"
 
 
 def test_work_that_stays_here_is_not_given_to_workers_elsewhere() -> None:
