@@ -62,11 +62,6 @@ class LogBuffer:
                 self.dropped_bytes += dropped
 
     @property
-    def log_id(self) -> str | None:
-        """The identity of the log if that is durable, else None."""
-        return self.marks.get(LOG_MARK)
-
-    @property
     def written_bytes(self) -> int:
         """How many bytes were written in all."""
         with self._lock:
@@ -153,6 +148,11 @@ class Context:
         self._cancelled: threading.Event | None = None
         self._stoppers: list[Callable[[], None]] = []
         self._call_stopper: Callable[[], None] | None = None
+
+    @property
+    def log_id(self) -> str | None:
+        """The identity of the log if that is durable, else None."""
+        return self.marks.get(LOG_MARK)
 
     @property
     def environment(self) -> dict[str, str]:
