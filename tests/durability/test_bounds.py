@@ -164,6 +164,7 @@ ONE: dict[str, Callable[[Any], object]] = {
     "refuse": lambda log: log.refuse(7, "why"),
     "leave": lambda log: (log.refuse(7, "why"), log.leave(7)),
     "is_read_only": lambda log: log.is_read_only,
+    "keeps_objects": lambda log: log.keeps_objects,
     "listen": lambda log: log.listen(bool),
     "position": lambda log: log.position("mail"),
     "keep_position": lambda log: log.keep_position("mail", 7),
