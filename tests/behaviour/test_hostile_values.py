@@ -27,6 +27,7 @@ from oautom import (
     BashExecution,
     BranchExecution,
     Context,
+    DuplicateFlowError,
     DuplicateStepError,
     Execution,
     Flow,
@@ -524,6 +525,7 @@ def test_a_good_value_of_each_parameter_works(tmp_path: Path, kind: str, executo
 
 AS_IT_IS: dict[str, tuple[type[OAutomError], ...]] = {
     "Flow.add": (DuplicateStepError,),  # it was added where it was made
+    "OAutom.add": (DuplicateFlowError,),  # as that was
     "Vect.result": (NotFinishedError,),
     "Subscription.redeliver": (SettingError,),
 }
