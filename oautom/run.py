@@ -431,11 +431,8 @@ def visible(state: VectState) -> list[StepState]:
     declared = [steps[name] for name in state.graph.upstreams]
     shown = {step.name: step.mapped.shown for step in declared if step.mapped is not None}
     # Only now, in one C call: a map may be making instances, and what is shown is there.
-    return [step for step in list(steps.values()) if _is_shown(step, shown)]
-
-
-def _is_shown(step: StepState, shown: Mapping[str, int]) -> bool:
-    return step.parent is None or step.index < shown[step.parent.name]
+    found = list(steps.values())
+    return [step for step in found if step.parent is None or step.index < shown[step.parent.name]]
 
 
 def status_of(state: VectState, shown: str) -> dict[str, Any]:

@@ -176,15 +176,16 @@ class Rows:
         return [self._event(row) for row in rows]
 
     def _event(self, row: Sequence[Any]) -> Event:
-        seq, (data, crc, before) = row[0], row[_DATA:]
+        seq, time, flow, vect, step, attempt, name, source, dest, data, crc, before = row
         if before is None:
             if seq != 1:
                 raise self.corrupt(f"event {seq - 1} is missing", seq - 1)
             before = self.start
         try:
-            line = Line(*[*row[:_DATA], msgspec.Raw(data.encode())]).encode()
-            if crc32(line, before) == crc:
-                return from_parts(*row[: _DATA + 1])
+            raw = msgspec.Raw(data.encode())
+            line = Line(seq, time, flow, vect, step, attempt, name, source, dest, raw)
+            if crc32(line.encode(), before) == crc:
+                return from_parts(seq, time, flow, vect, step, attempt, name, source, dest, data)
         except (AttributeError, TypeError, ValueError, LogError):
             pass  # a part is not even of the type that it was
         raise self.corrupt(f"event {seq} is not what was written", seq)
