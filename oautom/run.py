@@ -448,8 +448,8 @@ def status_of(state: VectState, shown: str) -> dict[str, Any]:
         "name": state.flow,
         "state": shown,
         "ended": shown in VECT_ENDS,
-        "start_date": _iso(start_date),
-        "end_date": _iso(end_date),
+        "start_date": start_date and start_date.isoformat(),
+        "end_date": end_date and end_date.isoformat(),
         "params": dict(state.params),
         "executions": [_status_of_step(step) for step in visible(state)],
     }
@@ -461,11 +461,7 @@ def _status_of_step(step: StepState) -> dict[str, Any]:
         "name": step.name,
         "state": state,
         "attempt": attempt,
-        "start_date": _iso(start_date),
-        "end_date": _iso(end_date),
+        "start_date": start_date and start_date.isoformat(),
+        "end_date": end_date and end_date.isoformat(),
         "error": error,
     }
-
-
-def _iso(date: datetime | None) -> str | None:
-    return None if date is None else date.isoformat()

@@ -140,20 +140,19 @@ class Rows:
         else:
             sql = f"{_ROWS} WHERE vect = :vect AND {OF_VECTS} AND {_PART}"
             wanted["vect"] = vect
-        rows, size_bytes = [], 0
-        with closing(connection.execute(sql, wanted)) as cursor:
-            for row in cursor:
-                rows.append(row)
-                size_bytes += len(row[_DATA]) if isinstance(row[_DATA], str) else 0
-                if size_bytes > _PAGE_BYTES:
-                    return Page(rows, has_more=True)
-        return Page(rows, has_more=len(rows) == limit)
+        return _page(connection, sql, wanted, limit)
 
-    def of_vects(self, connection: sqlite3.Connection, vects: Sequence[str]) -> list[Row]:
-        """Return all rows of some Vects, those of each in the order of the log."""
+    def of_vects(self, connection: sqlite3.Connection, vects: Sequence[str], limit: int) -> Page:
+        """Return the rows of some Vects, those of each in the order of the log.
+
+        Args:
+            connection: To the file.
+            vects: Their ids.
+            limit: More than they have.
+        """
         marks = ", ".join("?" * len(vects))
         sql = f"{_ROWS} WHERE vect IN ({marks}) AND {OF_VECTS} ORDER BY vect, seq"
-        return connection.execute(sql, vects).fetchall()
+        return _page(connection, sql, vects, limit)
 
     def where(
         self, connection: sqlite3.Connection, condition: str, values: Mapping[str, Any]
@@ -197,3 +196,15 @@ class Rows:
     def head(self, connection: sqlite3.Connection) -> Head:
         """Return where the log ends."""
         return Head(*(connection.execute(_NEWEST).fetchone() or (0, self.start)))
+
+
+def _page(connection: sqlite3.Connection, sql: str, values: Any, limit: int) -> Page:
+    """Return rows as long as their data are not too large together."""
+    rows, size_bytes = [], 0
+    with closing(connection.execute(sql, values)) as cursor:
+        for row in cursor:
+            rows.append(row)
+            size_bytes += len(row[_DATA]) if isinstance(row[_DATA], str) else 0
+            if size_bytes > _PAGE_BYTES:
+                return Page(rows, has_more=True)
+    return Page(rows, has_more=len(rows) == limit)
