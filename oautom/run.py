@@ -431,11 +431,8 @@ def visible(state: VectState) -> list[StepState]:
     declared = [steps[name] for name in state.graph.upstreams]
     shown = {step.name: step.mapped.shown for step in declared if step.mapped is not None}
     # Only now, in one C call: a map may be making instances, and what is shown is there.
-    return [step for step in list(steps.values()) if _is_shown(step, shown)]
-
-
-def _is_shown(step: StepState, shown: Mapping[str, int]) -> bool:
-    return step.parent is None or step.index < shown[step.parent.name]
+    found = list(steps.values())
+    return [step for step in found if step.parent is None or step.index < shown[step.parent.name]]
 
 
 def status_of(state: VectState, shown: str) -> dict[str, Any]:
@@ -451,8 +448,8 @@ def status_of(state: VectState, shown: str) -> dict[str, Any]:
         "name": state.flow,
         "state": shown,
         "ended": shown in VECT_ENDS,
-        "start_date": _iso(start_date),
-        "end_date": _iso(end_date),
+        "start_date": start_date and start_date.isoformat(),
+        "end_date": end_date and end_date.isoformat(),
         "params": dict(state.params),
         "executions": [_status_of_step(step) for step in visible(state)],
     }
@@ -464,11 +461,7 @@ def _status_of_step(step: StepState) -> dict[str, Any]:
         "name": step.name,
         "state": state,
         "attempt": attempt,
-        "start_date": _iso(start_date),
-        "end_date": _iso(end_date),
+        "start_date": start_date and start_date.isoformat(),
+        "end_date": end_date and end_date.isoformat(),
         "error": error,
     }
-
-
-def _iso(date: datetime | None) -> str | None:
-    return None if date is None else date.isoformat()

@@ -23,7 +23,7 @@ _decode_data = msgspec.json.Decoder(dict[str, Any]).decode
 _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
-class Line(msgspec.Struct, frozen=True):
+class Line(msgspec.Struct, frozen=True, gc=False):
     """The parts of a line, in its order: an event whose time and data are texts already."""
 
     seq: int

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from oautom.events.jsonl import write_jsonl
 from oautom.events.log import GivenUp, PrunedVect, VectEntry
 from oautom.events.requests import BYTES_MAX, Answer, check_request
 from oautom.events.rows import PAGE, Head, Rows
-from oautom.events.summary import Known, Summary
+from oautom.events.summary import Known, Size, Summary
 from oautom.events.wakeup import send
 from oautom.values import plain_count, to_json
 
@@ -102,14 +103,14 @@ class LogFile:
             count += len(page.rows)
         events = self._rows_of.events(page.rows)
         if known is not None and after < first_seq and upto == end and known.events != count:
-            self._check_whole(known)
+            self._check_whole(known.entry.id)
         yield from events
 
-    def _check_whole(self, known: Known) -> None:
+    def _check_whole(self, vect: str) -> None:
         """Refuse a Vect of which events are missing, if it was not pruned meanwhile."""
-        if known.events is not None:
+        if not self._database.is_old:
             with self._database.reading() as connection:
-                Audit(self._rows_of).hold_vect(connection, known.entry.id)
+                Audit(self._rows_of).hold_vect(connection, vect)
 
     def read_each(self, vects: Sequence[str], limit: int | None = None) -> Iterator[Event]:
         """Yield committed events of some Vects, one Vect after the other, each in order.
@@ -125,31 +126,34 @@ class LogFile:
         for first in range(0, len(vects), _AT_ONCE):
             ids = vects[first : first + _AT_ONCE]
             with self._database.reading() as connection:
-                found = {each.entry.id: each for each in self._summary.among(connection, ids)}
-            for part in _packed([found[vect] for vect in ids if vect in found], limit):
+                sizes = self._summary.sizes(connection, ids)
+            for part in _packed([sizes[vect] for vect in ids if vect in sizes], limit):
                 yield from self._read_first(part, limit) if limit else self._read_all(part)
 
-    def _read_first(self, part: Sequence[Known], limit: int) -> list[Event]:
+    def _read_first(self, part: Sequence[Size], limit: int) -> list[Event]:
         rows: list[Any] = []
         with self._database.reading() as connection:
-            for entry, _ in part:
-                after = entry.first_seq - 1
-                rows += self._rows_of.page(connection, after, vect=entry.id, limit=limit).rows
+            for vect, first_seq, _ in part:
+                page = self._rows_of.page(connection, first_seq - 1, vect=vect, limit=limit)
+                rows += page.rows
         return self._rows_of.events(rows)
 
-    def _read_all(self, part: Sequence[Known]) -> Iterator[Event]:
+    def _read_all(self, part: Sequence[Size]) -> Iterable[Event]:
         if len(part) == 1:
-            yield from self.read(vect=part[0].entry.id)
-            return
+            return self.read(vect=part[0].vect)
+        ids = [each.vect for each in part]
         with self._database.reading() as connection:
-            rows = self._rows_of.of_vects(connection, [each.entry.id for each in part])
-        events: dict[str, list[Event]] = {each.entry.id: [] for each in part}
-        for event in self._rows_of.events(rows):
+            page = self._rows_of.of_vects(connection, ids, limit=2 * PAGE)
+        if page.has_more:  # their data are too large to be had together
+            halves = part[: len(part) // 2], part[len(part) // 2 :]
+            return (event for half in halves for event in self._read_all(half))
+        events: dict[str, list[Event]] = {vect: [] for vect in ids}
+        for event in self._rows_of.events(page.rows):
             events[event.vect].append(event)
         for each in part:
-            if len(events[each.entry.id]) != each.events:
-                self._check_whole(each)
-            yield from events[each.entry.id]
+            if len(events[each.vect]) != each.events:
+                self._check_whole(each.vect)
+        return chain.from_iterable(map(events.__getitem__, ids))
 
     def vects(self, flow: str | None = None) -> list[VectEntry]:
         """Return the Vects, oldest first: all, or those of one flow.
@@ -235,7 +239,7 @@ class LogFile:
             audit.hold_plans(connection, tally)
         for known in self._known():
             if not audit.fits(tally, known):  # an engine may have written meanwhile
-                self._check_whole(known)
+                self._check_whole(known.entry.id)
         with self._database.reading("verified") as connection:
             for vect in tally.vects:
                 audit.hold_vect(connection, vect)
@@ -370,11 +374,11 @@ class LogFile:
         return Answer(seq, refusal, datetime.fromtimestamp(time, UTC))
 
 
-def _packed(known: Sequence[Known], limit: int | None) -> Iterator[list[Known]]:
+def _packed(sizes: Sequence[Size], limit: int | None) -> Iterator[list[Size]]:
     """Yield Vects in parts whose events are few enough to be read in one transaction."""
-    part: list[Known] = []
+    part: list[Size] = []
     count = 0
-    for each in known:
+    for each in sizes:
         events = min(PAGE if each.events is None else each.events, limit or PAGE)
         if part and count + events > PAGE:
             yield part

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from oautom.errors import InvalidHistoryError
-from oautom.events.event import Event, is_of_plan
+from oautom.events.event import Event
 from oautom.events.fold import NO_OPTIONS, VectState
 from oautom.graph import Graph
-from oautom.states import PLAN_MOVES, VECT_CREATED
+from oautom.states import PLAN_EVENTS, PLAN_MOVES, VECT_CREATED
 
 
 def replay(events: Iterable[Event], upto: int | None = None) -> dict[str, VectState]:
@@ -32,7 +32,7 @@ def replay(events: Iterable[Event], upto: int | None = None) -> dict[str, VectSt
         last_seq = event.seq
         if upto is not None and event.seq > upto:
             break
-        if is_of_plan(event):
+        if event.name in PLAN_EVENTS:
             if event.step is not None or (event.name, event.source, event.dest) not in PLAN_MOVES:
                 raise InvalidHistoryError(event.seq, f"no plan tells of '{event.name}' like that")
             continue

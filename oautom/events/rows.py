@@ -140,20 +140,19 @@ class Rows:
         else:
             sql = f"{_ROWS} WHERE vect = :vect AND {OF_VECTS} AND {_PART}"
             wanted["vect"] = vect
-        rows, size_bytes = [], 0
-        with closing(connection.execute(sql, wanted)) as cursor:
-            for row in cursor:
-                rows.append(row)
-                size_bytes += len(row[_DATA]) if isinstance(row[_DATA], str) else 0
-                if size_bytes > _PAGE_BYTES:
-                    return Page(rows, has_more=True)
-        return Page(rows, has_more=len(rows) == limit)
+        return _page(connection, sql, wanted, limit)
 
-    def of_vects(self, connection: sqlite3.Connection, vects: Sequence[str]) -> list[Row]:
-        """Return all rows of some Vects, those of each in the order of the log."""
+    def of_vects(self, connection: sqlite3.Connection, vects: Sequence[str], limit: int) -> Page:
+        """Return the rows of some Vects, those of each in the order of the log.
+
+        Args:
+            connection: To the file.
+            vects: Their ids.
+            limit: More than they have.
+        """
         marks = ", ".join("?" * len(vects))
         sql = f"{_ROWS} WHERE vect IN ({marks}) AND {OF_VECTS} ORDER BY vect, seq"
-        return connection.execute(sql, vects).fetchall()
+        return _page(connection, sql, vects, limit)
 
     def where(
         self, connection: sqlite3.Connection, condition: str, values: Mapping[str, Any]
@@ -176,15 +175,16 @@ class Rows:
         return [self._event(row) for row in rows]
 
     def _event(self, row: Sequence[Any]) -> Event:
-        seq, (data, crc, before) = row[0], row[_DATA:]
+        seq, time, flow, vect, step, attempt, name, source, dest, data, crc, before = row
         if before is None:
             if seq != 1:
                 raise self.corrupt(f"event {seq - 1} is missing", seq - 1)
             before = self.start
         try:
-            line = Line(*[*row[:_DATA], msgspec.Raw(data.encode())]).encode()
-            if crc32(line, before) == crc:
-                return from_parts(*row[: _DATA + 1])
+            raw = msgspec.Raw(data.encode())
+            line = Line(seq, time, flow, vect, step, attempt, name, source, dest, raw)
+            if crc32(line.encode(), before) == crc:
+                return from_parts(seq, time, flow, vect, step, attempt, name, source, dest, data)
         except (AttributeError, TypeError, ValueError, LogError):
             pass  # a part is not even of the type that it was
         raise self.corrupt(f"event {seq} is not what was written", seq)
@@ -196,3 +196,15 @@ class Rows:
     def head(self, connection: sqlite3.Connection) -> Head:
         """Return where the log ends."""
         return Head(*(connection.execute(_NEWEST).fetchone() or (0, self.start)))
+
+
+def _page(connection: sqlite3.Connection, sql: str, values: Any, limit: int) -> Page:
+    """Return rows as long as their data are not too large together."""
+    rows, size_bytes = [], 0
+    with closing(connection.execute(sql, values)) as cursor:
+        for row in cursor:
+            rows.append(row)
+            size_bytes += len(row[_DATA]) if isinstance(row[_DATA], str) else 0
+            if size_bytes > _PAGE_BYTES:
+                return Page(rows, has_more=True)
+    return Page(rows, has_more=len(rows) == limit)

@@ -26,6 +26,7 @@ SET state = excluded.state, changed = excluded.changed, events = events + exclud
 _MORE: Final = "UPDATE vects SET events = events + ? WHERE vect = ?"
 _PLANNED: Final = "INSERT OR REPLACE INTO plans VALUES (?, ?, ?)"
 _ENTRY: Final = "SELECT vect, flow, state, first_seq, created, changed, events FROM vects"
+_SIZE: Final = "SELECT vect, first_seq, events FROM vects"
 _GONE: Final = "SELECT vect, flow, state, first_seq, last_seq, events, ended, pruned FROM pruned"
 
 
@@ -39,6 +40,14 @@ class Known(NamedTuple):
     def is_open(self) -> bool:
         """Whether it has not ended."""
         return self.entry.state not in VECT_ENDS
+
+
+class Size(NamedTuple):
+    """Where the events of a Vect begin, and how many they are; None in an older file."""
+
+    vect: str
+    first_seq: int
+    events: int | None
 
 
 def sum_up(connection: sqlite3.Connection, rows: Sequence[Row], events: Sequence[Event]) -> None:
@@ -106,9 +115,11 @@ class Summary:
         more = f"WHERE NOT ({IS_OPEN}) AND changed < ? ORDER BY first_seq"
         return self._all(connection, more, before.astimezone(UTC).isoformat())
 
-    def among(self, connection: sqlite3.Connection, vects: Sequence[str]) -> list[Known]:
-        """Return what is known of those of some Vects that there are."""
-        return self._all(connection, f"WHERE vect IN ({', '.join('?' * len(vects))})", *vects)
+    def sizes(self, connection: sqlite3.Connection, vects: Sequence[str]) -> dict[str, Size]:
+        """Return how many events Vects have, by their ids, of those that there are."""
+        marks = ", ".join("?" * len(vects))
+        sql = f"{_SIZE} WHERE vect IN ({marks})"
+        return {row[0]: Size(*row) for row in connection.execute(sql, vects).fetchall()}
 
     def page(
         self, connection: sqlite3.Connection, after: int, flow: str | None, limit: int = PAGE

@@ -11,6 +11,7 @@ import logging
 import os
 import sqlite3
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -19,13 +20,16 @@ from oautom.events.database import BUSY_SECONDS
 
 _SIZE_TRIED: Final = 8 * 2**20
 _SIZE_PRESSED: Final = 16 * 2**20
+_SIZE_LAST: Final = 24 * 2**20
 SIZE_TOLD: Final = 32 * 2**20
 """Bytes that it has at most, as long as no program reads for longer than a moment."""
 
 _LOOK_SECONDS: Final = 0.05
 _TRY_SECONDS: Final = 1.0
-_TRY_GROWTH: Final = 4 * 2**20
+_PRESS_SECONDS: Final = 10.0
+_PRESS_GROWTH: Final = 4 * 2**20
 _PATIENCE_MS: Final = 200  # twice what a reader of this package takes at most
+_LAST_PATIENCE_MS: Final = 2000  # also where the machine is busy: who reads still reads for long
 
 # SQLite's wal.c: readers lock one of these bytes of the file of shared memory. Who holds the first
 # one, 123, reads nothing in the write-ahead log.
@@ -43,9 +47,9 @@ class WriteAhead:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._look_at = self._try_at = 0.0
-        self._try_size = 0
-        self._is_told = False  # that somebody reads for too long
+        self._look_at = self._try_at = self._press_at = 0.0
+        self._press_size: float = _SIZE_PRESSED
+        self._is_held = self._is_told = False  # somebody reads for long, and that was told
 
     def tidy(self, connection: sqlite3.Connection) -> None:
         """Begin it anew if it has grown, unless somebody needs it. Mostly this is a glance."""
@@ -55,13 +59,30 @@ class WriteAhead:
         self._look_at = now + _LOOK_SECONDS
         size = self._size()
         if size <= _SIZE_TRIED:
-            self._is_told = False
-        elif now >= self._try_at or (size >= self._try_size and not self._is_told):
-            self._try_size = size + _TRY_GROWTH
-            is_pressed = size > _SIZE_PRESSED and not self._is_told
-            if not _begin_anew(connection, _PATIENCE_MS if is_pressed else 0):
-                self._tell(size)
+            self._calm_down()
+        elif now >= self._try_at or size >= self._press_size:
+            patience_ms = self._patience_ms(size, now)
+            if _begin_anew(connection, patience_ms):
+                self._calm_down()
+            elif patience_ms == _LAST_PATIENCE_MS:
+                self._is_held, self._press_size = True, inf
             self._try_at = monotonic() + _TRY_SECONDS
+            if self._is_held and size > SIZE_TOLD:
+                self._tell(size)
+
+    def _calm_down(self) -> None:
+        self._press_at, self._press_size = 0.0, _SIZE_PRESSED
+        self._is_held = self._is_told = False
+
+    def _patience_ms(self, size: int, now: float) -> int:
+        """Return how long to wait for readers: seldom, since the engine waits meanwhile."""
+        if size <= _SIZE_PRESSED or (now < self._press_at and size < self._press_size):
+            return 0
+        self._press_at = now + _PRESS_SECONDS
+        if self._is_held:
+            return _PATIENCE_MS
+        self._press_size = size + _PRESS_GROWTH
+        return _LAST_PATIENCE_MS if size > _SIZE_LAST else _PATIENCE_MS
 
     def _size(self) -> int:
         try:
@@ -71,7 +92,7 @@ class WriteAhead:
 
     def _tell(self, size: int) -> None:
         """Say once who keeps it from being begun anew."""
-        if size <= SIZE_TOLD or self._is_told:
+        if self._is_told:
             return
         self._is_told = True
         who = ", ".join(map(_name_of, _readers(self._path))) or "a program that cannot be found"

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oautom import Event, SqliteEventLog
+from oautom.events import rows
 
 from .logs import begin, make, reader, run_of, runs, said, write
 
@@ -82,6 +83,20 @@ def test_threads_may_read_while_one_writes(path: Path) -> None:
         thread.join()
     log.close()
     assert wrong == []
+
+
+@pytest.mark.parametrize("page_bytes", [0, 50, 500])
+def test_vects_are_read_together_in_parts_that_are_not_too_large(
+    path: Path, monkeypatch: pytest.MonkeyPatch, page_bytes: int
+) -> None:
+    monkeypatch.setattr(rows, "_PAGE_BYTES", page_bytes)
+    log = reader(make(path, EVENTS))
+    wanted = ["v7", "v3", "nobody", *(f"v{i}" for i in range(10, 40))]
+    one_by_one = [event for vect in wanted for event in log.read(vect=vect)]
+    assert list(log.read_each(wanted)) == one_by_one
+    assert list(log.read_each(wanted, 1)) == [e for e in one_by_one if e.name == "vect.created"]
+    assert list(log.read()) == EVENTS
+    log.verify()
 
 
 def test_a_reader_that_has_begun_keeps_nobody_from_writing(path: Path) -> None:
