@@ -99,7 +99,6 @@ class Roster:
         if run.id not in self._reopening:
             run.is_told = True
             self.shut(run)
-            run.let_go(self.reader)
 
     def note_end(self, run: Run, end: datetime) -> None:
         """Take note that the end of a run is committed: another one may have its room."""

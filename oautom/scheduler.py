@@ -17,6 +17,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -93,6 +94,10 @@ LOOK_AGAIN = 5.0
 """Seconds until what could not be read is looked at again."""
 
 
+Item = StepState | VectState | Poll | Loan | Run
+"""What a tick deals with."""
+
+
 class _LogFailedError(Exception):
     """The log cannot be written: its `__cause__` says why. Never leaves this module."""
 
@@ -156,7 +161,7 @@ class Scheduler(Driver[Message]):
         self._is_telling = False  # it is committed, and receivers are called
         self._has_stranded = False
         self._is_lent = False  # nobody drives: whoever calls has the thread for this tick only
-        self._in_hand: StepState | VectState | Poll | Loan | None = None  # what is dealt with
+        self._in_hand: Item | None = None  # what is dealt with
         self._asked: list[Call] = []  # answered when the tick is committed
         self._moved: list[StepState | VectState] = []
         self._taken_over: list[Run] = []  # or about to be
@@ -583,12 +588,17 @@ class Scheduler(Driver[Message]):
         while self._ended:
             run = self._ended.popleft()
             self.roster.close(run)
-            self.runner.let_go(run.id)
             try:
                 self.on_end(run)
             except Exception:
                 _logger.exception("the end of vect '%s' is not told to who has had it run", run.id)
                 self.strand_parent(run)
+            try:
+                if run.is_told:  # else it shall go on again by now
+                    self.runner.let_go(run.id)
+                    run.let_go(self.roster.reader)
+            except Exception:  # it has ended all the same
+                _logger.exception("vect '%s' takes memory, though it has ended", run.id)
             self._news.append(run.id)
             if self.is_awaited:
                 self.put(Nudge())
@@ -844,9 +854,11 @@ class Scheduler(Driver[Message]):
             if run.is_inherited and run.id in self.roster.open:
                 portion.append(run)
                 steps += 1 + len(run.flow.steps)
-        self.roster.reader.hold_all(portion)
+        with suppress(Exception):  # what raises does so again where each is held by itself
+            self.roster.reader.hold_all(portion)
         for run in portion:
             if run.is_inherited:
+                self._in_hand = run
                 self._take_over_one(run)
                 self._settle()
         self.turns.is_held = False
@@ -1048,8 +1060,10 @@ def _do_nothing(*_: object) -> None:
     """Do nothing."""
 
 
-def _vect_id(item: StepState | VectState | Poll | Loan) -> str:
+def _vect_id(item: Item) -> str:
     """Return the id of the Vect that something in hand is of."""
+    if isinstance(item, Run):
+        return item.id
     return item.key[0] if isinstance(item, Poll | Loan) else item.vect.id
 
 

@@ -93,17 +93,17 @@ class Turns:
         while True:
             turns, plain = self._turns, self._plain
             is_ranked = bool(turns) and (has_slot or not turns[0].needs_slot)
-            if is_ranked and not (plain and turns[0] > (True, 0, plain[0][0])):
+            is_ranked = is_ranked and not (plain and turns[0] > (True, 0, plain[0][0]))
+            if is_ranked:
                 turn = heappop(turns)
-                ticket, item = turn.ticket, turn.item
-                limits = _limits_of(item)
             elif has_slot and plain:
-                ticket, item = plain.popleft()
-                limits = ()
+                turn = _Turn(True, 0, *plain.popleft())
             else:
                 return None
+            _, _, ticket, item = turn
             self.size -= 1
             self.looking = item
+            limits = _limits_of(item) if is_ranked else ()
             if self._gone and self._is_gone(ticket, item):
                 for group, _ in limits:
                     self._unpark(group)  # it may have been the one that was to look for itself

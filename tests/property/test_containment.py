@@ -75,6 +75,7 @@ CONTAINING = {
     *("_take_back", "_go_back", "_attempt_alone", "_vect_of", "_vect_id", "_drop", "_strand"),
     *("_end_work", "strand_parent", "strand", "lose", "at_work", "give_up", "_let_go"),
     *("is_under_way", "parents", "vect"),
+    *("shut", "_is_gone", "_sweep"),
 }
 """What contains a bug: it calls as little as it can, and must have none itself."""
 OF_WIRES = {"send"}
