@@ -160,7 +160,7 @@ class Scheduler(Driver[Message]):
         self._asked: list[Call] = []  # answered when the tick is committed
         self._moved: list[StepState | VectState] = []
         self._taken_over: list[Run] = []  # or about to be
-        self._rearmed: list[Run] = []  # taken over: their waits go on when it is committed
+        self._rearmed: deque[Run] = deque()  # taken over: their waits go on when it is committed
         self._notes: dict[int, Flow] = {}  # events of plans, by number
         self._refused: set[int] = set()  # numbers of requests that have raised
         self._emitted, self._appended = Wire(), Wire()
@@ -638,7 +638,7 @@ class Scheduler(Driver[Message]):
             self._has_stranded = False
             self.runner.count_busy()  # some had their slots already, and are not at work
         while self._rearmed:
-            run = self._rearmed.pop()
+            run = self._rearmed.popleft()
             try:
                 self.runner.rearm(run, self._now)
             except Exception:
