@@ -73,6 +73,8 @@ class Known:
         self.due: list[tuple[str, str]] = []  # first come, first served
         self.busy = 0
         self.at_work: set[tuple[str, str, int]] = set()  # attempts that have not answered
+        # By those of them that were told to stop, which steps above have their slots still.
+        self.kept: dict[tuple[str, str, int], list[tuple[str, str]]] = {}
         self.created: set[str] = set()  # those of which the log knows
         self.begun: set[str] = set()
         self.cancelled: set[str] = set()
@@ -194,7 +196,7 @@ class Known:
             for name, state in states.items()
             if state == "running" and self.kind(name) not in AT_ONCE
         }
-        below = {place for attempt in self.at_work for place in self.above(*attempt)}
+        below = {place for attempt in self.at_work for place in self.kept.get(attempt, ())}
         holders = running | below | {attempt[:2] for attempt in self.at_work}
         taken = [name for _, name in holders if self.made[declared(name)].pool == pool]
         return len(taken) < pool.slots

@@ -55,6 +55,7 @@ class Model(Known):
         """Take note that an attempt is at work no more: it may be that its step waits for that."""
         if (vect, step, attempt) in self.at_work:
             self.at_work.remove((vect, step, attempt))
+            self.kept.pop((vect, step, attempt), None)
             places = [(vect, step), *self.above(vect, step, attempt)]
             self.looks += [
                 (vect, step)
@@ -142,7 +143,7 @@ class Model(Known):
     def die(self) -> None:
         """The program dies and is run again: what ran is pending, and whoever waited waits anew."""
         self.due, self.busy, self.waiting, self.inbox = [], 0, [], []
-        self.at_work = set()
+        self.at_work, self.kept = set(), {}
         for vect in [each for each in self.steps if each not in self.created]:
             del self.steps[vect], self.params[vect]
             self.open.discard(vect)
@@ -200,6 +201,9 @@ class Model(Known):
         effects, self.effects = self.effects, []
         for effect in effects:
             effect()
+        for attempt in self.at_work:
+            if attempt not in self.kept and (above := self.above(*attempt)):
+                self.kept[attempt] = [] if attempt[0] in self.reopened else above
         if self.is_look_due and self.timetable is not None:
             self.timetable.look()
         self.is_look_due = False
