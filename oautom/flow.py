@@ -149,12 +149,6 @@ class Flow:
         return {name: options for name, options in given if options}
 
     @property
-    def keeps_slots(self) -> bool:
-        """Whether a step keeps the slot of a pool while another flow runs, and a program dies."""
-        steps = self._steps.values()
-        return any(step.kind == "flow" and step.pool is not None for step in steps)
-
-    @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change whenever a step or a dependency does."""
         return self.graph.fingerprint()

@@ -160,8 +160,8 @@ class Archive:
         self._tell_of_absent([entry for entry in left if entry.flow not in flows])
         found = [self.run(entry, flows[entry.flow]) for entry in left if entry.flow in flows]
         runs = [run for run in found if run.is_inherited and run.shown not in VECT_ENDS]
-        first = [run for run in runs if run.flow.keeps_slots]  # as `Scheduler.take_over` wants it
-        others = [run for run in runs if not run.flow.keeps_slots]
+        first = [run for run in runs if run.keeps_slots]  # as `Scheduler.take_over` wants it
+        others = [run for run in runs if not run.keeps_slots]
         self._engine.expect(runs)
         portions = [first, *(others[at : at + _AT_ONCE] for at in range(0, len(others), _AT_ONCE))]
         refusals: dict[Flow, FlowError | None] = {}

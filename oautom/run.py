@@ -271,6 +271,12 @@ class Run:
             self._local = weakref.ref(local)
         return local
 
+    @property
+    def keeps_slots(self) -> bool:
+        """Whether a step keeps the slot of a pool while another flow runs, and a program dies."""
+        steps = self.flow.steps.values()
+        return any(step.kind == "flow" and step.pool is not None for step in steps)
+
     def hold(self, state: VectState | None = None) -> None:
         """Have the engine hold the state, to move it. Any thread; who is late changes nothing.
 

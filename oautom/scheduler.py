@@ -849,7 +849,7 @@ class Scheduler(Driver[Message]):
             self.turns.take_slot(group, place)
         self.turns.is_held = True
         portion, steps = self._taken_over, 0
-        while self._inherited and (steps < STEPS_AT_ONCE or self._inherited[0].flow.keeps_slots):
+        while self._inherited and (steps < STEPS_AT_ONCE or self._inherited[0].keeps_slots):
             run = self._inherited.popleft()
             if run.is_inherited and run.id in self.roster.open:
                 portion.append(run)

@@ -11,7 +11,6 @@ import inspect
 import logging
 import math
 import os
-import sqlite3
 import sys
 import threading
 import time
@@ -23,9 +22,7 @@ from itertools import product
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
-from zlib import crc32
 
-import msgspec
 import pytest
 
 from oautom import (
@@ -33,6 +30,7 @@ from oautom import (
     BranchExecution,
     Context,
     EngineError,
+    Event,
     Execution,
     Flow,
     FlowExecution,
@@ -50,7 +48,6 @@ from oautom import (
     WaitExecution,
 )
 from oautom.events import replay
-from oautom.events.jsonl import Line
 from oautom.states import VECT_ENDS
 from oautom.testing import check_history
 from tests.held import SECONDS, Call, in_time, until
@@ -570,19 +567,13 @@ def senseless(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def write(path: Path, rows: Rows) -> None:
-    """Write rows behind those of a log, with the checksums that they should have."""
-    with closing(sqlite3.connect(path)) as connection, connection:
-        ((seq, crc),) = connection.execute(
-            "SELECT seq, crc FROM events ORDER BY seq DESC LIMIT 1"
-        ).fetchall()
+    """Write events behind those of a log, whatever they tell."""
+    with closing(SqliteEventLog(path)) as log:
         for name, step, source, dest, attempt, data in rows:
-            seq += 1
-            time_of = (NOON + timedelta(seconds=seq)).isoformat()
+            seq = log.last_seq + 1
             place = ("flow", BAD, step, attempt, name, source, dest)
-            line = Line(seq, time_of, *place, msgspec.Raw(msgspec.json.encode(data)))
-            crc = crc32(line.encode(), crc)
-            row = (seq, time_of, *place, bytes(line.data).decode(), crc)
-            connection.execute(f"INSERT INTO events VALUES ({', '.join('?' * len(row))})", row)
+            log.append(None, event=Event(seq, NOON + timedelta(seconds=seq), *place, data))
+        log.commit()
 
 
 def small(app: OAutom) -> Flow:
