@@ -42,7 +42,7 @@ GRACE_PERIOD = 10.0
 """Seconds that a function which listens to `context.cancelled` has to tidy up in."""
 
 _JOIN_SECONDS = 1.0
-_NO_TIMERS: dict[str, int] = {}
+_NO_TIMERS: dict[str, tuple[float, int]] = {}
 
 _DEAF = "does not listen to context.cancelled"
 
@@ -154,7 +154,7 @@ class Runner:
         self._is_plain = not keeps_objects(log)
         self._is_closed = False
         self._tasks: dict[Key, _Task] = {}
-        self._wakes: dict[str, dict[str, int]] = {}  # timers, by Vect and step
+        self._wakes: dict[str, dict[str, tuple[float, int]]] = {}  # timers, by Vect and step
 
     @cached_property
     def _log_id(self) -> str | None:
@@ -244,9 +244,9 @@ class Runner:
         elif isinstance(effect, Wake):
             wakes = self._wakes.setdefault(run.id, {})
             if (before := wakes.get(effect.step)) is not None:
-                self._timers.cancel(before)
+                self._timers.cancel(before[1])
             when = self._clock.monotonic() + effect.seconds
-            wakes[effect.step] = self._timers.add(when, Release(*key))
+            wakes[effect.step] = when, self._timers.add(when, Release(*key))
         elif key in self._tasks:
             self._kill(self._tasks[key])
 
@@ -261,12 +261,17 @@ class Runner:
         self.wake_again(run, now)
 
     def wake_again(self, run: Run, now: datetime) -> None:
-        """Have the steps go on, when it is time by the wall clock, that wait for one."""
+        """Have the steps go on, when it is time by the wall clock, that wait for one.
+
+        None goes on later than it would have: a clock that is set back makes no delay longer.
+        """
+        wakes = self._wakes.get(run.id, _NO_TIMERS)
         for step in run.state.steps.values():
-            key = (run.id, step.name, step.attempt)
             if step.until is not None and step.state in ("up_for_retry", "running"):
                 seconds = max(0.0, (step.until - now).total_seconds())
-                self.perform(run, Wake(*key, seconds))
+                before = wakes.get(step.name)
+                if before is None or self._clock.monotonic() + seconds < before[0]:
+                    self.perform(run, Wake(run.id, step.name, step.attempt, seconds))
 
     def _set_alarm(self, task: _Task, seconds: float) -> None:
         task.due = self._clock.monotonic() + seconds
@@ -504,7 +509,7 @@ class Runner:
 
     def let_go(self, vect: str) -> None:
         """Let go of the timers of a Vect that has ended: some may be due in a year."""
-        for number in self._wakes.pop(vect, _NO_TIMERS).values():
+        for _, number in self._wakes.pop(vect, _NO_TIMERS).values():
             self._timers.cancel(number)
 
     def abandon(self, key: Key) -> None:

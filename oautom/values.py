@@ -35,7 +35,7 @@ SECONDS_MAX: Final = 100 * 365.25 * 86_400
 SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _MARSHAL: Final = 2  # its version that writes equal values alike, as it knows no references
 
-_CONTROL: Final = re.compile(f"[{CONTROLS}]")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # Unicode's category Cc
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -276,7 +276,7 @@ def readable(value: Any) -> Any:
 
 
 def has_controls(text: str) -> bool:
-    """Whether a text holds what a terminal or a page would obey and not show."""
+    """Whether a text holds control characters; a mark of direction, as in Hebrew, is none."""
     return _CONTROL.search(text) is not None
 
 

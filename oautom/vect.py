@@ -304,7 +304,6 @@ class Step:
 
     def __init__(self, run: Run, name: str, home: Home) -> None:
         self._of = run
-        self._home = home
         self._local = run.local
         self._name = name
         self._home = home
@@ -372,6 +371,7 @@ class Step:
     @property
     def log_text(self) -> str:
         """What the step has written so far, the newest `log_limit_bytes` of it."""
+        self._home.check()
         buffer = self._local.buffers.get(self._name)
         return buffer.text() if buffer else ""
 

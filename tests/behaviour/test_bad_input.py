@@ -389,7 +389,7 @@ def test_in_the_background_a_wrong_call_stops_nothing(new_app: NewApp) -> None:
 
 # Names, and what else is given by text
 
-CONTROLS = [chr(code) for code in (*range(1, 32), *range(127, 160), 0x202E, 0x2066)]
+CONTROLS = [chr(code) for code in (*range(1, 32), *range(127, 160))]
 NAMED: dict[str, Callable[[World, str], object]] = {
     "a flow": lambda world, name: Flow(name, world.app),
     "a step": lambda world, name: PythonExecution(name, world.new, nothing),

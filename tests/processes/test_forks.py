@@ -126,6 +126,7 @@ GIVEN: dict[str, Any] = {
     "step": "slow",
     "timeout": 5,
     "vect": "vect",
+    "vects": ["vect"],
     "wake": print,
     "why": "because",
 }
@@ -166,7 +167,7 @@ def use(owner: object, name: str) -> object:
     found = member(*positional, **arguments)
     if inspect.iscoroutine(found):
         return asyncio.run(found)
-    return found
+    return list(found) if inspect.isgenerator(found) else found
 
 
 def uses(owner: object) -> Iterator[tuple[str, Callable[[], object]]]:

@@ -28,7 +28,7 @@ BAD_NAMES = [
     ("a\ud800", "must be valid Unicode, without lone surrogates"),
     *(
         (f"a{each}b", "must not hold control characters, as line breaks")
-        for each in "\n\t\x1b\x07\x7f\x85\u202e\u2066"
+        for each in "\n\t\x1b\x07\x7f\x85"
     ),
 ]
 each_bad_name = pytest.mark.parametrize(
