@@ -70,7 +70,8 @@ class Wakeup:
                     self._wake()
             except Exception:  # as where there is no room for one thread more
                 _logger.exception("the engine is not woken; it is tried again")
-        self._socket.close()
+        with self._waiting:  # else `close` finds it closed while the system is still at it
+            self._socket.close()
 
     def _wait(self) -> bool | None:
         """Wait until something was sent; False if nothing was for a while, None at the end."""
