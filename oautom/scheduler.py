@@ -78,7 +78,7 @@ from oautom.outlook import Outlook
 from oautom.roster import Roster
 from oautom.run import Run
 from oautom.runner import Runner
-from oautom.states import VECT_CREATED, VECT_ENDS
+from oautom.states import STEP_ENDS, VECT_CREATED, VECT_ENDS
 from oautom.turns import Turns
 from oautom.waiting import Waits
 
@@ -767,7 +767,7 @@ class Scheduler(Driver[Message]):
         if run is not None and not run.is_inherited and step in run.state.steps:
             state = run.state.steps[step]
             self.turns.set_free(state, is_stranded=run.held_up is not None)
-            if run.held_up is None:
+            if run.held_up is None and state.state not in STEP_ENDS:
                 self._ready.append(state)
 
     def _obey(self, command: Command) -> None:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import partial
+from itertools import takewhile
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -198,12 +199,14 @@ class _Replay(MemoryEventLog):
     def _let_go_of_the_dead(self) -> None:
         """Let go of attempts that were cut short and never answer: their program has ended.
 
-        No other event tells so where their Vect had ended before it.
+        No other event tells so where their Vect had ended before it. One whose step does not start
+        again while this program lives, or as far as the log goes, may be at work still.
         """
-        left = self._history[self._at :]
+        left = list(takewhile(lambda e: e.name != "vect.recovered", self._history[self._at :]))
         told = {(e.step, e.attempt) for e in left if e.name == "step.late_result"}
+        begun = {e.step for e in left if e.name == "step.started"}
         for step in self._run.state.steps.values():
-            if (step.name, step.attempt) not in told:
+            if (step.name, step.attempt) not in told and step.name in begun:
                 self._scheduler.runner.forget((self._vect, step.name, step.attempt))
 
     def _asked_by(self, event: Event) -> Command | None:

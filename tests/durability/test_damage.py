@@ -42,25 +42,34 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     return Whole(path.read_bytes(), reader(path).vects(), folder / "damaged.db")
 
 
+def all_of(log: SqliteEventLog) -> tuple[list[Event], list[VectEntry], list[Event]]:
+    """Return all that can be read of a log."""
+    vects = log.vects()
+    by_vect = [event for entry in vects for event in log.read(vect=entry.id)]
+    return list(log.read()), vects, by_vect
+
+
 def read_all(path: Path, *, read_only: bool) -> tuple[list[Event], list[VectEntry], list[Event]]:
     """Return all that can be read of a file."""
-    log = SqliteEventLog(path, read_only=read_only)
-    try:
-        vects = log.vects()
-        by_vect = [event for entry in vects for event in log.read(vect=entry.id)]
-        return list(log.read()), vects, by_vect
-    finally:
-        log.close()
+    with closing(SqliteEventLog(path, read_only=read_only)) as log:
+        return all_of(log)
 
 
 def hold(whole: Whole, content: bytes) -> None:
-    """A damaged file is refused and left as it was, or nothing of what was written is lost."""
+    """A damaged file is refused and left as it was, or nothing of what was written is lost.
+
+    What is not looked at as a log is opened is told where it is read; by then a log that is open
+    for writing has noted its name.
+    """
     for read_only in (True, False):
         whole.path.write_bytes(content)
+        may_be_written = False
         try:
-            found = read_all(whole.path, read_only=read_only)
+            with closing(SqliteEventLog(whole.path, read_only=read_only)) as log:
+                may_be_written = not read_only
+                found = all_of(log)
         except (LogCorruptError, LogVersionError):
-            assert whole.path.read_bytes() == content
+            assert may_be_written or whole.path.read_bytes() == content
         else:
             assert found == (EVENTS, whole.vects, EVENTS)
         assert {each.name for each in whole.path.parent.iterdir()} <= {"whole.db", "damaged.db"}
