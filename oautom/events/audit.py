@@ -25,6 +25,7 @@ _OF_VECT: Final = """
 SELECT seq FROM events INDEXED BY events_of_vect WHERE vect = ? AND seq > ? ORDER BY seq
 """
 _AT: Final = "AND first_seq = ?"
+_ROW: Final = "SELECT vect, flow, state FROM vects NOT INDEXED WHERE first_seq = ?"
 _OF_FLOW: Final = "SELECT 1 FROM vects INDEXED BY vects_of_flow WHERE flow = ? AND first_seq = ?"
 _OPEN: Final = " ".join(("SELECT 1 FROM vects INDEXED BY open_vects WHERE", IS_OPEN, _AT))
 
@@ -133,7 +134,7 @@ class Audit:
         tally = Tally()
         tally.take(events)
         for vect, told in tally.vects.items():
-            known = self._summary.find(connection, vect)
+            known = self._find(connection, vect)
             if known is None or not told.fits(known, after):
                 raise self._wrong(vect)
             self._check_indexed(connection, known)
@@ -149,6 +150,16 @@ class Audit:
             ((count,),) = connection.execute("SELECT count(*) FROM vects").fetchall()
             if count != len(tally.vects):
                 raise self._rows.corrupt(f"it tells of {count} vects, and has {len(tally.vects)}")
+
+    def _find(self, connection: sqlite3.Connection, vect: str) -> Known | None:
+        """Return what is known of a Vect: its row, too, must say so, not only the index."""
+        known = self._summary.find(connection, vect)
+        if known is not None:
+            entry = known.entry
+            rows = connection.execute(_ROW, (entry.first_seq,)).fetchall()
+            if rows != [(entry.id, entry.flow, entry.state)]:
+                raise self._misses(entry.first_seq)
+        return known
 
     def _check_indexed(self, connection: sqlite3.Connection, known: Known) -> None:
         seq, flow = known.entry.first_seq, known.entry.flow
@@ -177,7 +188,7 @@ class Audit:
         """
         tally = Tally()
         tally.take(self._events(connection, 0, vect))
-        known, told = self._summary.find(connection, vect), tally.vects.get(vect)
+        known, told = self._find(connection, vect), tally.vects.get(vect)
         if known is None and told is None:
             return  # it was pruned
         if known is None or told is None or not told.fits(known):

@@ -93,6 +93,14 @@ def test_a_flipped_bit_is_told_or_changes_nothing(
     hold(whole, bytes(damaged))
 
 
+def test_each_byte_of_what_is_kept_of_a_vect_counts(whole: Whole) -> None:
+    kept = b"threefsuccess2026-11-24T12:00:19"
+    for at in range(len(kept)):
+        damaged = bytearray(whole.content)
+        damaged[whole.content.index(kept) + at] ^= 2
+        hold(whole, bytes(damaged))
+
+
 @settings(deadline=None, max_examples=50)
 @given(number=numbers, filler=st.sampled_from([b"\0", b"\xff", None]))
 def test_a_page_that_was_never_written_is_told_or_changes_nothing(
