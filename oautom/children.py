@@ -13,6 +13,7 @@ import threading
 from collections import OrderedDict
 from functools import partial
 
+from oautom.commands import Key
 from oautom.errors import EngineError, FlowError, OAutomError, VectAlreadyRunningException
 from oautom.events.fold import child_id
 from oautom.executions.flow import FlowExecution
@@ -20,7 +21,6 @@ from oautom.executions.work import Outcome, StepError, Work
 from oautom.executors.base import Done, Place
 from oautom.executors.base import Work as AnyWork
 from oautom.flow import Flow
-from oautom.messages import Key
 from oautom.registry import Vects
 from oautom.run import NO_FAILURE, Run
 from oautom.scheduler import Scheduler

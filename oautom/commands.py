@@ -13,6 +13,12 @@ import msgspec
 from oautom.events.event import NO_DATA
 from oautom.events.fold import StepState, VectState
 
+Key = tuple[str, str, int]
+"""One attempt: (id of the Vect, name of the step, number of the attempt)."""
+
+Place = tuple[str, str]
+"""A step: id of its Vect, and its name."""
+
 LOST: Final = "the program ended while the step ran, and on_crash is 'fail'"
 """The error of a step that may not run again."""
 

@@ -14,14 +14,12 @@ from functools import cached_property, partial
 from typing import Any
 
 from oautom import forked
+from oautom.commands import Key, Place
 from oautom.events.fold import Group
 from oautom.events.log import EventLog
-from oautom.messages import Key, Over
+from oautom.messages import Over
 
 _logger = logging.getLogger("oautom.runner")
-
-Place = tuple[str, str]
-"""A step: id of its Vect, and its name."""
 
 
 class _Left:

@@ -7,16 +7,13 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from oautom.commands import Cancel, Command, Decide, Pause, Resume, Retry
+from oautom.commands import Cancel, Command, Decide, Key, Pause, Resume, Retry
 from oautom.errors import SettingError, shown
 from oautom.events.event import Event
 from oautom.events.requests import Request
 from oautom.executions.work import Outcome
 from oautom.flow import Flow
 from oautom.states import PLAN_EVENTS
-
-Key = tuple[str, str, int]
-"""One attempt: (id of the Vect, name of the step, number of the attempt)."""
 
 
 class Answer(NamedTuple):

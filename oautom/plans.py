@@ -30,12 +30,13 @@ from oautom.errors import (
     VectAlreadyRunningException,
     shown,
 )
+from oautom.events.event import stamp
 from oautom.events.log import EventLog
 from oautom.flow import Flow, check_name
 from oautom.forked import Home
 from oautom.messages import Note, Nudge
 from oautom.registry import Vects
-from oautom.schedule import Cron, Interval, Schedule, interval_of, stamp
+from oautom.schedule import Cron, Interval, Schedule, interval_of
 from oautom.scheduler import Scheduler
 from oautom.states import PLAN_CREATED, PLAN_SKIPPED
 from oautom.wiring import with_children

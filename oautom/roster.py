@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from itertools import takewhile
 
+from oautom.commands import Key, Place
 from oautom.errors import (
     EngineError,
     FlowChangedError,
@@ -22,8 +23,6 @@ from oautom.events.fold import VectState, child_id
 from oautom.events.log import EventLog
 from oautom.events.replay import replay
 from oautom.flow import Flow
-from oautom.lingering import Place
-from oautom.messages import Key
 from oautom.run import Reader, Run
 from oautom.states import VECT_ENDS
 

@@ -21,7 +21,7 @@ from typing import Any, Literal, cast
 
 from oautom.annotations import UNKNOWN
 from oautom.clock import Clock, Timers
-from oautom.commands import Effect, Finished, Release, Submit, Wake
+from oautom.commands import Effect, Finished, Key, Place, Release, Submit, Wake
 from oautom.events.fold import Group, StepState, committed
 from oautom.events.log import EventLog, keeps_objects
 from oautom.executions.base import Execution, wrong_interval
@@ -33,8 +33,8 @@ from oautom.executors.inline import InlineWorkers
 from oautom.executors.leftovers import Marks
 from oautom.executors.threads import ThreadWorkers
 from oautom.keeping import kept
-from oautom.lingering import Lingering, Place
-from oautom.messages import Answer, GraceOver, Key, Loan, Over, Poll, TimeUp
+from oautom.lingering import Lingering
+from oautom.messages import Answer, GraceOver, Loan, Over, Poll, TimeUp
 from oautom.run import Failure, Run
 from oautom.texts import without_frames
 

@@ -19,20 +19,6 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _CRON_FIELDS: Final = "minute, hour, day of the month, month, day of the week"
 
 
-def stamp(time: datetime) -> str:
-    """Return a time as it stands in the id of a planned Vect: `2026-11-24T02:00:00Z`."""
-    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def instant_of(text: object) -> datetime | None:
-    """Return the time that `stamp` has written, or None where a text is nothing like that."""
-    try:
-        time = datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
-        return None
-    return time if time is not None and stamp(time) == text else None
-
-
 def interval_of(units: Mapping[str, float]) -> Interval | None:
     """Return the interval of so many days, hours, ..., or None where all are 0.
 

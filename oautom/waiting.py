@@ -18,9 +18,10 @@ from contextlib import contextmanager
 from time import monotonic
 
 from oautom import forked
+from oautom.commands import Key
 from oautom.errors import EngineError
 from oautom.executions.context import CALLED, Context
-from oautom.messages import Key, Lend, Loan, Message, TakeBack
+from oautom.messages import Lend, Loan, Message, TakeBack
 from oautom.roster import Roster
 from oautom.run import Run
 from oautom.runner import Runner

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from oautom.events.event import Event, is_of_plan, planned_time
+from oautom.events.event import Event, is_of_plan, planned_time, stamp
 from oautom.events.rows import Head, Page, Rows
 from oautom.events.summary import IS_OPEN, Known, Summary
-from oautom.schedule import stamp
 
 _ROWS_CHECKED: Final = 1000
 

@@ -16,12 +16,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oautom.errors import InvariantError, SettingError, shown
-from oautom.events.event import Event, is_of_plan, planned_time
+from oautom.events.event import Event, is_of_plan, planned_time, stamp
 from oautom.events.fits import data_fit, options_fit
 from oautom.events.fold import child_id
 from oautom.events.past import BAD, NO_STEP, Past, VectPast
 from oautom.graph import Graph
-from oautom.schedule import stamp
 from oautom.states import (
     EVENT_NAMES,
     INITIAL,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import chain
 from operator import is_
 from types import MappingProxyType
@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import msgspec
 
-from oautom.schedule import instant_of
 from oautom.states import PLAN_EVENTS
 
 _CONTAINERS: Final = frozenset({list, dict, tuple, MappingProxyType})
@@ -153,3 +152,17 @@ class _Copies:
 
 def _revive(values: dict[str, Any]) -> Event:
     return Event(**values | {"data": MappingProxyType(values["data"])})
+
+
+def stamp(time: datetime) -> str:
+    """Return a time as it stands in the id of a planned Vect: `2026-11-24T02:00:00Z`."""
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def instant_of(text: object) -> datetime | None:
+    """Return the time that `stamp` has written, or None where a text is nothing like that."""
+    try:
+        time = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return time if time is not None and stamp(time) == text else None

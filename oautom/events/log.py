@@ -14,10 +14,9 @@ from typing import Any, Final, NamedTuple, Protocol, Self, cast
 
 from oautom import forked
 from oautom.errors import LogError, SettingError, ValueTooLargeError, shown
-from oautom.events.event import NO_OUTPUT, Event, is_of_plan, own_copy, planned_time
+from oautom.events.event import NO_OUTPUT, Event, instant_of, is_of_plan, own_copy, planned_time
 from oautom.events.jsonl import read_jsonl, write_jsonl
 from oautom.events.requests import Request
-from oautom.schedule import instant_of
 from oautom.states import PLAN_SKIPPED, VECT_ENDS
 from oautom.values import to_json
 

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from oautom.events.event import is_of_plan
+from oautom.events.event import is_of_plan, stamp
 from oautom.events.log import PrunedVect, VectEntry, told_by_id
 from oautom.events.rows import OF_VECTS, PAGE, Rows
-from oautom.schedule import stamp
 
 _FIND: Final = """
 INSERT INTO temp.gone SELECT seq, vect, crc, step IS NULL

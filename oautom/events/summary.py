@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from oautom.events.event import Event, is_of_plan, planned_time
+from oautom.events.event import Event, instant_of, is_of_plan, planned_time, stamp
 from oautom.events.log import PrunedVect, VectEntry
 from oautom.events.rows import PAGE, Row, Rows
-from oautom.schedule import instant_of, stamp
 from oautom.states import VECT_ENDS
 
 IS_OPEN: Final = f"state NOT IN ({', '.join(map(repr, sorted(VECT_ENDS)))})"
