@@ -13,7 +13,7 @@ from dask._task_spec import Task, TaskRef
 
 from oautom import EventLog, Flow, OAutom, PythonExecution
 from oautom.events import signals
-from oautom.executors import ExecutorName
+from oautom.workers import ExecutorName
 
 Graph = list[Sequence[int]]
 Get = Callable[[dict[str, Any], Any], object]

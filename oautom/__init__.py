@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from oautom import events
 from oautom.app import OAutom
-from oautom.clock import Clock, SystemClock
-from oautom.engine import OAutomMode
+from oautom.engine.clock import Clock, SystemClock
+from oautom.engine.modes import OAutomMode
 from oautom.errors import (
     CrossFlowDependencyError,
     CycleError,
@@ -41,7 +41,11 @@ from oautom.errors import (
 )
 from oautom.events import Event, EventLog, GivenUp, MemoryEventLog
 from oautom.events.subscribers import Subscription
-from oautom.executions import (
+from oautom.flows.flow import Flow
+from oautom.flows.params import Param
+from oautom.machine.rules import TriggerRule
+from oautom.plans.plans import Plan
+from oautom.steps import (
     ApprovalExecution,
     BashExecution,
     BranchExecution,
@@ -54,15 +58,11 @@ from oautom.executions import (
     StepError,
     WaitExecution,
 )
-from oautom.executions.function import StepFunction
-from oautom.flow import Flow
-from oautom.params import Param
-from oautom.plans import Plan
-from oautom.pool import Pool
-from oautom.references import Reference
-from oautom.retry import RetryPolicy
-from oautom.rules import TriggerRule
-from oautom.vect import Step, Vect
+from oautom.steps.function import StepFunction
+from oautom.steps.options import RetryPolicy
+from oautom.steps.pool import Pool
+from oautom.values.references import Reference
+from oautom.vects.vect import Step, Vect
 
 if TYPE_CHECKING:
     from oautom.events.sqlite import SqliteEventLog

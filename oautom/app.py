@@ -11,11 +11,20 @@ from datetime import datetime, timedelta, tzinfo
 from functools import partial
 from typing import Any, NoReturn, Self, TypedDict, Unpack, cast, overload
 
-from oautom import forked
-from oautom.children import Children
-from oautom.clock import Clock, SystemClock
-from oautom.driver import CALL_SECONDS
-from oautom.engine import ForegroundEngine, OAutomMode, make_engine
+from oautom.engine.children import Children
+from oautom.engine.clock import Clock, SystemClock
+from oautom.engine.inbox import CALL_SECONDS
+from oautom.engine.lifetime import (
+    check_free,
+    check_process,
+    closed,
+    let_go_of_forgotten,
+    opened,
+    weakly,
+)
+from oautom.engine.modes import ForegroundEngine, OAutomMode, make_engine
+from oautom.engine.scheduler import Scheduler
+from oautom.engine.starting import Vects, flow_of
 from oautom.errors import (
     DuplicateFlowError,
     EngineError,
@@ -26,20 +35,18 @@ from oautom.errors import (
     shown,
 )
 from oautom.events.log import EventLog, PrunedVect, check_instant
-from oautom.events.opening import Given, log_of
+from oautom.events.open import Given, log_of
 from oautom.events.subscribers.subscription import Subscription, Subscriptions
-from oautom.executions.context import CALLED
-from oautom.executors import ExecutorName, make_workers
-from oautom.flow import Flow, check_name
-from oautom.forked import Home
-from oautom.lifetime import check_free, check_process, closed, let_go_of_forgotten, opened, weakly
-from oautom.plans import Plan, Plans, schedule_of
-from oautom.pool import Pool
-from oautom.registry import Vects, flow_of
-from oautom.scheduler import Scheduler
-from oautom.states import VECT_STATES
-from oautom.values import SECONDS_MAX, at_heart, check_max_workers, has_members, one_of
-from oautom.vect import Vect
+from oautom.flows.flow import Flow, check_name
+from oautom.machine.tables import VECT_STATES
+from oautom.plans.plans import Plan, Plans, schedule_of
+from oautom.processes import forked
+from oautom.processes.forked import Home
+from oautom.steps.context import CALLED
+from oautom.steps.pool import Pool
+from oautom.values.json import SECONDS_MAX, at_heart, check_max_workers, has_members, one_of
+from oautom.vects.vect import Vect
+from oautom.workers import ExecutorName, make_workers
 
 Params = Mapping[str, Any] | None
 Id = str | None

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from oautom import Context, Event
-from oautom.states import VECT_ENDS
+from oautom.machine.tables import VECT_ENDS
 
 BASH_HEAD = """
 say() { printf '%s\\t%s\\t%s\\t%s\\n' "$1" "$OAUTOM_VECT" "$OAUTOM_STEP" "$OAUTOM_ATTEMPT" >>side; }

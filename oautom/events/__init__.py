@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 from oautom.events import signals
-from oautom.events.event import Event
 from oautom.events.log import EventLog, GivenUp, MemoryEventLog, PrunedVect, VectEntry
-from oautom.events.replay import replay
 from oautom.events.requests import Request
+from oautom.machine.event import Event
+from oautom.machine.replay import replay
 
 if TYPE_CHECKING:
     from oautom.events.sqlite import SqliteEventLog

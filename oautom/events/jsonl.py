@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import msgspec
 
 from oautom.errors import EventRefusedError, LogError, NotJsonError
-from oautom.events.event import NO_DATA, Event
-from oautom.states import VECT_CREATED
-from oautom.values import to_json
+from oautom.machine.event import NO_DATA, Event
+from oautom.machine.tables import VECT_CREATED
+from oautom.values.json import to_json
 
 _Options = dict[str, dict[str, Any]]
 _Graph = dict[str, tuple[str, ...]]

@@ -12,13 +12,13 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, Protocol, Self, cast
 
-from oautom import forked
 from oautom.errors import LogError, SettingError, ValueTooLargeError, shown
-from oautom.events.event import NO_OUTPUT, Event, instant_of, is_of_plan, own_copy, planned_time
 from oautom.events.jsonl import read_jsonl, write_jsonl
 from oautom.events.requests import Request
-from oautom.states import PLAN_SKIPPED, VECT_ENDS
-from oautom.values import to_json
+from oautom.machine.event import NO_OUTPUT, Event, instant_of, is_of_plan, own_copy, planned_time
+from oautom.machine.tables import PLAN_SKIPPED, VECT_ENDS
+from oautom.processes import forked
+from oautom.values.json import to_json
 
 VALUE_LIMIT_BYTES: Final = 64 * 2**20
 """How much one output may take in a durable log, as JSON, unless it is told otherwise."""

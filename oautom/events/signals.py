@@ -22,9 +22,9 @@ from typing import Any, Final, TypeVar, cast
 
 from blinker import ANY, Signal
 
-from oautom import forked
 from oautom.errors import SettingError, shown
-from oautom.events.event import Event, own_copy
+from oautom.machine.event import Event, own_copy
+from oautom.processes import forked
 
 _logger = logging.getLogger("oautom.signals")
 F = TypeVar("F", bound=Callable[..., Any])

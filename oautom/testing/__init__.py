@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from oautom.events.check import check_history, violations
+from oautom.audit.invariants import check_history, violations
 from oautom.testing.clock import SimulatedClock
 from oautom.testing.exploration import End, Exploration, explore
-from oautom.testing.replaying import ReplayDiffersError, assert_replays
+from oautom.testing.replays import ReplayDiffersError, assert_replays
 from oautom.testing.simulation import simulate
 
 if TYPE_CHECKING:

@@ -9,20 +9,20 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from oautom.commands import Command, Release
+from oautom.engine.messages import Poll
+from oautom.engine.scheduler import Scheduler
 from oautom.errors import SettingError, shown
-from oautom.events.fold import StepState
 from oautom.events.log import MemoryEventLog
-from oautom.executions.work import Outcome, Work
-from oautom.executors.base import Done, Place
-from oautom.executors.base import Work as AnyWork
-from oautom.flow import Flow
-from oautom.messages import Poll
-from oautom.run import Run
-from oautom.scheduler import Scheduler
-from oautom.states import WAITS
+from oautom.flows.flow import Flow
+from oautom.machine.commands import Command, Release
+from oautom.machine.state import StepState
+from oautom.machine.tables import WAITS
+from oautom.steps.work import Outcome, Work
 from oautom.testing.clock import SimulatedClock
 from oautom.testing.simulation import Outcomes, Script, tell_nobody
+from oautom.vects.run import Run
+from oautom.workers.base import Done, Place
+from oautom.workers.base import Work as AnyWork
 
 Fingerprint = tuple[Any, ...]
 HowItEnds = tuple[str, ...]

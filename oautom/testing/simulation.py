@@ -9,19 +9,19 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from oautom.commands import Finished
-from oautom.engine import ForegroundEngine
+from oautom.engine.modes import ForegroundEngine
 from oautom.errors import SettingError, UnknownStepError, shown
-from oautom.events.event import Event, is_answer
-from oautom.events.mapped import map_of
-from oautom.executions.work import NO_DETAILS, Outcome, Skip, StepError, Work
-from oautom.executors.base import Done, Place
-from oautom.executors.base import Work as AnyWork
-from oautom.flow import Flow
+from oautom.flows.flow import Flow
+from oautom.machine.commands import Finished
+from oautom.machine.event import Event, is_answer
+from oautom.machine.maps import map_of
+from oautom.steps.work import NO_DETAILS, Outcome, Skip, StepError, Work
 from oautom.testing.clock import START, SimulatedClock
-from oautom.testing.lives import Lives, Moment, MortalLog, moments
-from oautom.values import check_max_workers
-from oautom.vect import Vect
+from oautom.testing.crashes import Lives, Moment, MortalLog, moments
+from oautom.values.json import check_max_workers
+from oautom.vects.vect import Vect
+from oautom.workers.base import Done, Place
+from oautom.workers.base import Work as AnyWork
 
 T = TypeVar("T")
 Durations = Mapping[str, float | Sequence[float]]

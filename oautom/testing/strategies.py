@@ -12,22 +12,22 @@ from functools import partial
 from typing import Any, get_args
 
 from oautom.errors import SettingError, shown
-from oautom.events.event import Event
-from oautom.events.mapped import instance_name
-from oautom.executions.map import MapExecution
-from oautom.executions.work import Skip
-from oautom.executors.base import Done
-from oautom.executors.base import Work as AnyWork
-from oautom.flow import Flow
-from oautom.references import OutputReference
+from oautom.flows.flow import Flow
+from oautom.machine.event import Event
+from oautom.machine.maps import instance_name
+from oautom.steps.map import MapExecution
+from oautom.steps.work import Skip
 from oautom.testing.clock import SimulatedClock
-from oautom.testing.lives import Lives, MortalLog, When
+from oautom.testing.crashes import Lives, MortalLog, When
 from oautom.testing.simulation import Script, ScriptedWorkers
+from oautom.values.references import OutputReference
+from oautom.workers.base import Done
+from oautom.workers.base import Work as AnyWork
 
 try:
     from hypothesis import strategies as st
 
-    from oautom.testing.drawing import flows
+    from oautom.testing.drawn_flows import flows
 except ImportError as error:
     raise ImportError(
         "oautom's strategies need Hypothesis: pip install 'oautom[testing]'"

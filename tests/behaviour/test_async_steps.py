@@ -32,9 +32,9 @@ from oautom import (
     StepFailedError,
     Vect,
 )
-from oautom.events.check import check_history, violations
-from oautom.executors import kept_loop
+from oautom.audit.invariants import check_history, violations
 from oautom.testing import SimulatedClock, assert_replays, explore, simulate
+from oautom.workers import kept_loop
 
 from .conftest import SECONDS, Gate, NewApp, join_threads, nothing, runs_well, told
 
@@ -99,7 +99,7 @@ class Deaf:
 
 @pytest.fixture
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oautom.runner.COROUTINE_GRACE_PERIOD", 0.05)
+    monkeypatch.setattr("oautom.engine.runner.COROUTINE_GRACE_PERIOD", 0.05)
     monkeypatch.setattr(kept_loop, "GRACE_PERIOD", 0.05)
 
 

@@ -36,7 +36,7 @@ from oautom import (
     WaitExecution,
 )
 from oautom.testing import SimulatedClock, assert_replays, check_history, explore, simulate
-from oautom.testing.lives import Crash, MortalLog
+from oautom.testing.crashes import Crash, MortalLog
 
 from .conftest import SECONDS, Gate, nothing, told
 

@@ -6,14 +6,7 @@ from typing import Any
 
 import pytest
 
-from oautom import (
-    CrossFlowDependencyError,
-    CycleError,
-    Flow,
-    FlowError,
-    FlowFrozenError,
-    OAutom,
-)
+from oautom import CrossFlowDependencyError, CycleError, Flow, FlowError, FlowFrozenError, OAutom
 
 from .conftest import flow_step, runs_well, told
 

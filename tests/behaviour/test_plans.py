@@ -424,7 +424,7 @@ def test_a_time_whose_vect_has_run_before_and_is_pruned_is_over(
 def test_a_log_that_cannot_be_read_for_a_while_stops_nothing(
     new_app: NewApp, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oautom.scheduler.LOOK_AGAIN", 0.01)
+    monkeypatch.setattr("oautom.engine.scheduler.LOOK_AGAIN", 0.01)
     failures = [LogError("the disk is gone")] * 2
 
     class Lost(MemoryEventLog):

@@ -38,8 +38,8 @@ from oautom import (
 from oautom.events.subscribers import delivery
 from oautom.events.subscribers.bookmark import Bookmark
 from oautom.events.subscribers.subscription import Subscriptions
+from oautom.machine.wording import raised
 from oautom.testing import SimulatedClock
-from oautom.wording import raised
 
 from .conftest import SECONDS, Gate, flow_step, run_and_tell, runs_well, told
 from .test_subscribers import CHAIN_EVENTS, chain, take_too_little

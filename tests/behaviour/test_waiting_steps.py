@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from oautom import EngineError, Flow, FlowExecution, OAutom, OAutomMode, PythonExecution, Vect
-from oautom.events.check import check_history
-from oautom.runner import Runner
+from oautom.audit.invariants import check_history
+from oautom.engine.runner import Runner
 
 from .conftest import SECONDS, Gate, NewApp, nothing, runs_well
 

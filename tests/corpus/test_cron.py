@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from oautom import SettingError
-from oautom.schedule import Cron
+from oautom.plans.schedule import Cron
 
 from .graphs import HAS_CORPUS, NO_CORPUS, corpus, sample_table
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from oautom import Flow, PythonExecution
-from oautom.run import Run
-from oautom.scheduler import Scheduler
+from oautom.engine.scheduler import Scheduler
+from oautom.vects.run import Run
 from tests.property.driver import HandClock, HandWorkers, TickLog, Unregistered
 
 from .graphs import HAS_CORPUS, NO_CORPUS, Graph, sample, shared

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from oautom import Flow, OAutom, PythonExecution, Skip
-from oautom.rules import TriggerRule, all_success, verdict
+from oautom.machine.rules import TriggerRule, all_success, verdict
 from oautom.testing import assert_replays, check_history, simulate
 
 from .graphs import HAS_CORPUS, NO_CORPUS, corpus, sample_table

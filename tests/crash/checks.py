@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import psutil
 
 from oautom import Event, OAutomError
+from oautom.audit.invariants import check_history
 from oautom.events import replay
-from oautom.events.check import check_history
-from oautom.events.fold import waits_until
 from oautom.events.sqlite import SqliteEventLog
+from oautom.machine.state import waits_until
 
 from .plans import SILENT, Plan, allowed, declared, instances
 from .steps import params_of

@@ -15,15 +15,7 @@ from typing import Any
 
 from program import begun, done, tell
 
-from oautom import (
-    Context,
-    Flow,
-    FlowExecution,
-    OAutom,
-    OAutomError,
-    PythonExecution,
-    RetryPolicy,
-)
+from oautom import Context, Flow, FlowExecution, OAutom, OAutomError, PythonExecution, RetryPolicy
 
 
 def work(n: int, context: Context) -> int:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from oautom import Event
+from oautom.audit.invariants import check_history
 from oautom.events import replay
-from oautom.events.check import check_history
 
 from .harness import Kill, begin, drawn_kills, events_of, few, swept
 

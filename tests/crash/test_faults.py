@@ -23,8 +23,8 @@ from typing import Any
 import pytest
 
 from oautom import BashExecution, Flow, LogCorruptError, LogError, OAutom, PythonExecution
-from oautom.clock import SystemClock
-from oautom.events.check import check_history
+from oautom.audit.invariants import check_history
+from oautom.engine.clock import SystemClock
 from oautom.events.sqlite import SqliteEventLog
 from tests.outside import overlaps, side
 

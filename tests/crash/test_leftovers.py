@@ -21,8 +21,8 @@ import pytest
 
 from oautom import BashExecution, Flow, LogError, OAutom, OAutomMode, PythonExecution, Vect
 from oautom.events.sqlite import SqliteEventLog
-from oautom.executors import leftovers
-from oautom.executors.leftovers import LOG_MARK, Marks, end_leftovers
+from oautom.processes import leftovers
+from oautom.processes.leftovers import LOG_MARK, Marks, end_leftovers
 
 from .checks import marked, read_side
 from .harness import MARK, Life, left_of, sweep, swept, until

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from oautom.events.check import check_history
-from oautom.events.event import Event
+from oautom.audit.invariants import check_history
 from oautom.events.sqlite import SqliteEventLog
+from oautom.machine.event import Event
 
 from .harness import IS_LONG, Life, swept, until
 

@@ -23,10 +23,9 @@ from oautom import (
     PythonExecution,
     RetryPolicy,
 )
-from oautom.events.check import check_history
-from oautom.executions import child
-from oautom.executors import group
-from oautom.interrupts import _wakeup_pipe
+from oautom.audit.invariants import check_history
+from oautom.engine.interrupts import _wakeup_pipe
+from oautom.processes import child, group
 from tests.outside import BASH_HEAD, at_work, overlaps
 
 from .harness import IS_LONG

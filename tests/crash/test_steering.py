@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from oautom import Event
+from oautom.audit.invariants import check_history
 from oautom.events import replay
-from oautom.events.check import check_history
 from tests.outside import BASH_HEAD, begun, orphans, overlaps
 
 from .harness import Life, begin, events_of, few, left_of, swept, until

@@ -23,8 +23,8 @@ from oautom import (
     OAutom,
     OAutomMode,
 )
+from oautom.audit.invariants import check_history
 from oautom.events import replay
-from oautom.events.check import check_history
 from oautom.events.sqlite import SqliteEventLog
 
 from .checks import Evidence, marked, read_side

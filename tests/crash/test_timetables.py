@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from oautom import Event
+from oautom.audit.invariants import check_history
 from oautom.events import replay
-from oautom.events.check import check_history
-from oautom.events.event import planned_time
+from oautom.machine.event import planned_time
 
 from .harness import Kill, begin, events_of, few, swept
 

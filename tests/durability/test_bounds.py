@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from oautom import EventLog, Flow, GivenUp, MemoryEventLog, OAutom, PythonExecution, SqliteEventLog
-from oautom.events import database
+from oautom.events.sqlite import file as database
 
 from .logs import NOON, at, event, run_of, write
 

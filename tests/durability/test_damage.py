@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from oautom import LogCorruptError, LogError, LogVersionError, SqliteEventLog
 from oautom.events import VectEntry
-from oautom.events.event import Event
+from oautom.machine.event import Event
 
 from .logs import make, reader, run_of, runs, write
 

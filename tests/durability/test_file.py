@@ -20,8 +20,8 @@ from oautom import (
     SqliteEventLog,
     ValueTooLargeError,
 )
-from oautom.events import database
 from oautom.events.jsonl import to_line
+from oautom.events.sqlite import file as database
 
 from .logs import NOON, event, files_of, in_fork, make, reader, run_of, runs, write
 

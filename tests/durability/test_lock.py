@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from oautom import LogError, LogLockedError, SqliteEventLog
-from oautom.events import filelock
 from oautom.events.jsonl import write_jsonl
+from oautom.events.sqlite import lock as filelock
 
 from .logs import begin, files_of, in_fork, make, reader, run, run_of, runs, said, write
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from oautom import Event, MemoryEventLog, SqliteEventLog
 from oautom.events import replay
-from oautom.states import VECT_ENDS
+from oautom.machine.tables import VECT_ENDS
 from oautom.testing import histories
 
 from .logs import reader, write

@@ -12,7 +12,8 @@ import pytest
 
 from oautom import LogCorruptError, LogError, MemoryEventLog, SqliteEventLog
 from oautom.errors import EventRefusedError
-from oautom.events import replay, sqlite
+from oautom.events import replay
+from oautom.events.sqlite import writer as sqlite
 from oautom.testing import check_history
 
 from .logs import at, begin, event, make, reader, run_of, runs, said, write

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oautom import Event, SqliteEventLog
-from oautom.events import rows
+from oautom.events.sqlite import rows
 
 from .logs import begin, make, reader, run_of, runs, said, write
 

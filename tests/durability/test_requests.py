@@ -16,14 +16,9 @@ from typing import Any
 
 import pytest
 
-from oautom import (
-    LogError,
-    NotJsonError,
-    SettingError,
-    SqliteEventLog,
-    UnknownVectError,
-)
-from oautom.events import Request, wakeup
+from oautom import LogError, NotJsonError, SettingError, SqliteEventLog, UnknownVectError
+from oautom.events import Request
+from oautom.events.sqlite import wakeup
 
 from .logs import begin, files_of, in_fork, make, reader, run, run_of, runs, said, write
 
@@ -56,7 +51,7 @@ def listen(log: SqliteEventLog, wake: Callable[[], None]) -> threading.Thread:
 @pytest.fixture
 def unwoken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have whoever asks die before it wakes the engine."""
-    monkeypatch.setattr("oautom.events.reading.send", lambda path: None)
+    monkeypatch.setattr("oautom.events.sqlite.reader.send", lambda path: None)
 
 
 def name_of(path: Path) -> bytes:

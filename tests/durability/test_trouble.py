@@ -19,7 +19,10 @@ import pytest
 
 from oautom import Flow, LogError, OAutom, PythonExecution, SqliteEventLog
 from oautom.errors import EventRefusedError
-from oautom.events import database, replay, rows, sqlite
+from oautom.events import replay
+from oautom.events.sqlite import file as database
+from oautom.events.sqlite import rows
+from oautom.events.sqlite import writer as sqlite
 
 from .logs import NOON, at, files_of, in_fork, make, reader, run, run_of, runs, write
 

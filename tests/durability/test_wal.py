@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from oautom import SqliteEventLog
-from oautom.events import wal
+from oautom.events.sqlite import wal
 
 from .logs import begin, event, run_of, said, write
 

@@ -18,7 +18,7 @@ import pytest
 
 import oautom
 from oautom.events import signals, subscribers
-from oautom.states import EVENT_NAMES, STEP_TABLE, VECT_TABLE
+from oautom.machine.tables import EVENT_NAMES, STEP_TABLE, VECT_TABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CHANGELOG.md"]
@@ -148,7 +148,8 @@ def test_the_core_is_listed_in_the_order_in_which_it_is_read():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\d+\. \[.+?\]\((oautom/.+?)\)", readme, re.MULTILINE)
     order = (
-        "states events/event events/fold machine rules decide scheduler runner events/log flow vect"
+        "machine/tables machine/event machine/state machine/transition machine/rules "
+        "machine/decide engine/scheduler engine/runner events/log flows/flow vects/vect"
     )
     assert listed == [f"oautom/{module}.py" for module in order.split()]
 

@@ -21,7 +21,7 @@ from typing import Any
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from oautom import OAutom, OAutomError, OAutomMode, Vect  # noqa: E402 - see above
-from oautom.states import VECT_ENDS  # noqa: E402
+from oautom.machine.tables import VECT_ENDS  # noqa: E402
 from tests.fuzz.flows import declare  # noqa: E402
 
 PATIENCE = 50.0

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 from oautom import Event, LogError, OAutom, OAutomError
 from oautom.events import replay
-from oautom.events.fold import VectState
 from oautom.events.sqlite import SqliteEventLog
+from oautom.machine.state import VectState
 from oautom.testing import ReplayDiffersError, assert_replays, violations
 from tests.crash.harness import Life, left_of, swept
 from tests.outside import overlaps, side

@@ -37,7 +37,7 @@ from oautom import (
     WaitExecution,
 )
 from oautom.testing import SimulatedClock, simulate
-from oautom.testing.lives import Crash, Lives, MortalLog
+from oautom.testing.crashes import Crash, Lives, MortalLog
 from oautom.testing.simulation import Script, ScriptedWorkers
 
 HERE = Path(__file__).resolve().parent

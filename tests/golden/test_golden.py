@@ -10,7 +10,7 @@ import pytest
 
 from oautom import MemoryEventLog
 from oautom.events import replay
-from oautom.states import EVENT_NAMES, PLAN_EVENTS
+from oautom.machine.tables import EVENT_NAMES, PLAN_EVENTS
 from oautom.testing import ReplayDiffersError, assert_replays, check_history
 
 from .make import FLOWS, HERE, RUNS

@@ -399,8 +399,8 @@ def test_a_recovery_takes_work_in_proportion_to_what_was_left(
 def test_the_first_vects_go_on_while_others_are_still_taken_over(
     tmp_path: Path, mode: OAutomMode, is_asked_for: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oautom.scheduler.STEPS_AT_ONCE", 5 * STEPS)
-    monkeypatch.setattr("oautom.recovery._AT_ONCE", 5)
+    monkeypatch.setattr("oautom.engine.scheduler.STEPS_AT_ONCE", 5 * STEPS)
+    monkeypatch.setattr("oautom.engine.recovery._AT_ONCE", 5)
     number, committed = 30, list[int]()
     left_open(path := tmp_path / "runs.db", number)
     with next_life(path, mode) as app:

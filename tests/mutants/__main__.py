@@ -24,9 +24,13 @@ from .mutate import Mutant, mutants
 from .trial import ROOT, Lane, Tests, measure, prepare
 
 PATHS = [
-    *(f"oautom/{name}.py" for name in ("scheduler", "driver", "decide", "machine", "states")),
-    *(f"oautom/{name}.py" for name in ("rules", "schedule", "turns")),
-    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "oautom/events").glob("*.py")),
+    *(f"oautom/engine/{name}.py" for name in ("scheduler", "inbox", "queue")),
+    "oautom/plans/schedule.py",
+    *sorted(
+        str(path.relative_to(ROOT))
+        for folder in ("machine", "events", "audit")
+        for path in (ROOT / "oautom" / folder).rglob("*.py")
+    ),
 ]
 EXPLAINED = Path(__file__).with_name("explained.toml")
 WANTED = 0.9

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from oautom import Flow, OAutom, OAutomMode, PythonExecution
-from oautom.events.check import check_history
+from oautom.audit.invariants import check_history
 
 from .conftest import until
 

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from oautom import BashExecution, Flow, OAutom, OAutomMode, PythonExecution, RetryPolicy
-from oautom.executions import child
+from oautom.processes import child
 
 from .conftest import Marked, Program, until
 
@@ -271,7 +271,7 @@ def test_an_end_that_is_not_known_is_no_success(
 
     monkeypatch.setattr(fcntl, "ioctl", of_an_older_system)
     monkeypatch.setattr(child, "has_handles", lambda: has_handles)
-    monkeypatch.setattr("oautom.executions.process.begin", reaped)
+    monkeypatch.setattr("oautom.processes.process.begin", reaped)
     with OAutom() as app:
         flow = Flow("flow", app)
         lost = BashExecution("lost", flow, "true", allow_failure=True)

@@ -36,7 +36,9 @@ from oautom import (
     PythonExecution,
     SqliteEventLog,
 )
-from oautom.events import filelock, signals, wakeup
+from oautom.events import signals
+from oautom.events.sqlite import lock as filelock
+from oautom.events.sqlite import wakeup
 from oautom.testing import simulate
 
 from .conftest import Marked, Program, until

@@ -13,13 +13,13 @@ from queue import SimpleQueue
 from typing import Any
 
 from oautom import Context, Event, Execution, Flow, MemoryEventLog, PythonExecution
-from oautom.commands import Finished
+from oautom.engine.scheduler import Scheduler
 from oautom.events import signals
-from oautom.events.fold import StepState, VectState
-from oautom.executions.work import Work
-from oautom.executors.base import Done, Place
-from oautom.run import Run
-from oautom.scheduler import Scheduler
+from oautom.machine.commands import Finished
+from oautom.machine.state import StepState, VectState
+from oautom.steps.work import Work
+from oautom.vects.run import Run
+from oautom.workers.base import Done, Place
 
 from .cases import Case, Move, Outcome
 

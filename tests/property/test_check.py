@@ -26,8 +26,8 @@ from oautom import (
     RetryPolicy,
     Skip,
 )
-from oautom.events.check import INVARIANTS, InvariantError, check_history, violations
-from oautom.states import EVENT_NAMES, PLAN_EVENTS, STEP_TABLE
+from oautom.audit.invariants import INVARIANTS, InvariantError, check_history, violations
+from oautom.machine.tables import EVENT_NAMES, PLAN_EVENTS, STEP_TABLE
 from oautom.testing import SimulatedClock, simulate
 
 from .cases import Case, FlowPlan, cases, flow_plans, moderate

@@ -40,8 +40,8 @@ from oautom import (
     WaitExecution,
 )
 from oautom.events import replay
-from oautom.events.fold import StepState, VectState
-from oautom.states import STEP_ENDS, VECT_ENDS
+from oautom.machine.state import StepState, VectState
+from oautom.machine.tables import STEP_ENDS, VECT_ENDS
 from oautom.testing import check_history
 from tests.held import SECONDS, Call, HeldFile, HeldLog, in_time, until
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from oautom import Event, InvalidHistoryError
 from oautom.events import replay
-from oautom.states import EVENT_NAMES, STEP_MOVES, VECT_MOVES
+from oautom.machine.tables import EVENT_NAMES, STEP_MOVES, VECT_MOVES
 
 from .cases import Case, cases, moderate
 from .test_history import log_of

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oautom.events import replay
-from oautom.events.fold import StepState, VectState
-from oautom.explain import LENGTH_MAX, Facts, explain
-from oautom.states import STEP_ENDS, VECT_CREATED, VECT_STATES
+from oautom.machine.explain import LENGTH_MAX, Facts, explain
+from oautom.machine.state import StepState, VectState
+from oautom.machine.tables import STEP_ENDS, VECT_CREATED, VECT_STATES
 from oautom.testing import histories
 from oautom.testing.strategies import History
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from oautom import Event
-from oautom.states import STEP_ENDS, STEP_EVENTS, STEP_TABLE, VECT_EVENTS, VECT_TABLE
+from oautom.machine.tables import STEP_ENDS, STEP_EVENTS, STEP_TABLE, VECT_EVENTS, VECT_TABLE
 
 from .cases import Case, cases, moderate
 from .driver import Driver, Ear, plain

@@ -33,11 +33,11 @@ from oautom import (
     VectAlreadyRunningException,
     VectStateError,
     WaitExecution,
-    turns,
 )
-from oautom.events.mapped import Mapped
-from oautom.executions.work import Work
-from oautom.rules import verdict
+from oautom.engine import queue as turns
+from oautom.machine.maps import Mapped
+from oautom.machine.rules import verdict
+from oautom.steps.work import Work
 from oautom.testing import SimulatedClock, check_history, durations, flows, outcomes
 from oautom.testing.simulation import Script
 

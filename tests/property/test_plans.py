@@ -10,12 +10,14 @@ import pytest
 from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
-from oautom import Context, Execution, Flow, OAutom, PythonExecution, lifetime, plans
+from oautom import Context, Execution, Flow, OAutom, PythonExecution
+from oautom.engine import lifetime
 from oautom.events import replay
-from oautom.events.event import planned_time
-from oautom.schedule import Cron, Interval, Schedule
+from oautom.machine.event import planned_time
+from oautom.plans import plans
+from oautom.plans.schedule import Cron, Interval, Schedule
 from oautom.testing import SimulatedClock, assert_replays, check_history
-from oautom.testing.lives import Crash, MortalLog
+from oautom.testing.crashes import Crash, MortalLog
 
 MINUTE = 60
 START = datetime(2026, 3, 28, 22, 20, tzinfo=UTC)  # the clock changes in this night, in Paris

@@ -36,7 +36,7 @@ from oautom import (
     Vect,
 )
 from oautom.events import replay
-from oautom.states import STEP_ENDS
+from oautom.machine.tables import STEP_ENDS
 from oautom.testing import check_history, explore, simulate
 
 from .driver import plain

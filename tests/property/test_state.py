@@ -9,8 +9,8 @@ from hypothesis import given
 
 from oautom import Event, Flow, OAutom, PythonExecution
 from oautom.events import replay
-from oautom.events.fold import VectState
-from oautom.states import STEP_ENDS, VECT_ENDS
+from oautom.machine.state import VectState
+from oautom.machine.tables import STEP_ENDS, VECT_ENDS
 
 from .cases import ANYTHING, ORDERLY, Case, VectPlan, cases, few, moderate, oracle, vect_oracle
 from .driver import Driver, plain

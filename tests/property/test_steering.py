@@ -53,7 +53,7 @@ from oautom import (
     VectStateError,
     WaitExecution,
 )
-from oautom.states import VECT_ENDS
+from oautom.machine.tables import VECT_ENDS
 from oautom.testing import violations
 from tests.held import Call, HeldFile, in_time
 from tests.outside import BASH_HEAD, Line, at_work, family, orphans, overlaps

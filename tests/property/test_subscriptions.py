@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oautom import Event, MemoryEventLog, Subscription, SubscriptionFailingError
-from oautom.clock import SystemClock
+from oautom.engine.clock import SystemClock
 from oautom.events.subscribers.subscription import Subscriptions
 
 from .cases import moderate

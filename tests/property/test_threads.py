@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from oautom import Context, Flow, OAutom, OAutomMode, PythonExecution
 from oautom.events import replay
-from oautom.states import STEP_ENDS
+from oautom.machine.tables import STEP_ENDS
 
 from .cases import FlowPlan, few, flow_plans
 from .driver import plain

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from oautom import Flow, OAutom, OAutomMode, PythonExecution, lifetime
+from oautom import Flow, OAutom, OAutomMode, PythonExecution
+from oautom.engine import lifetime
 from oautom.events import signals
-from oautom.executors.threads import ThreadWorkers
+from oautom.workers.threads import ThreadWorkers
 
 dying_thread = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnhandledThreadExceptionWarning"  # what it leads to is the test's claim

@@ -8,10 +8,10 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from oautom.events.fold import StepState, VectState
-from oautom.graph import Graph
-from oautom.messages import Poll
-from oautom.turns import Turns
+from oautom.engine.messages import Poll
+from oautom.engine.queue import Turns
+from oautom.machine.graph import Graph
+from oautom.machine.state import StepState, VectState
 
 from .cases import moderate
 

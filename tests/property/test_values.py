@@ -18,12 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oautom import Flow, NotJsonError, OAutom, PythonExecution
-from oautom.annotations import MISSING, UNKNOWN, fits, part_type
-from oautom.conversion import converted, keep, restore
 from oautom.events.sqlite import SqliteEventLog
-from oautom.params import Params
-from oautom.references import Key, OutputReference
-from oautom.values import DEPTH_MAX, to_json
+from oautom.flows.params import Params
+from oautom.values.annotations import MISSING, UNKNOWN, fits, part_type
+from oautom.values.convert import converted, keep, restore
+from oautom.values.json import DEPTH_MAX, to_json
+from oautom.values.references import Key, OutputReference
 
 from .cases import few, moderate
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oautom import Flow, FlowExecution, OAutom, OAutomMode, PythonExecution
-from oautom.events.check import check_history
+from oautom.audit.invariants import check_history
 
 SECONDS = 20
 Way = Literal["run", "several", "await", "child", "timeout"]

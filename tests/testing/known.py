@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oautom import Execution, Flow, FlowExecution
-from oautom.executions.map import MapExecution
-from oautom.references import OutputReference
-from oautom.rules import verdict
+from oautom.machine.rules import verdict
+from oautom.steps.map import MapExecution
+from oautom.values.references import OutputReference
 
 if TYPE_CHECKING:
     from .model import Timetable

@@ -16,8 +16,8 @@ from oautom import (
     OAutom,
     PythonExecution,
     SettingError,
-    decide,
 )
+from oautom.machine import decide
 from oautom.testing import (
     ReplayDiffersError,
     SimulatedClock,

@@ -7,19 +7,10 @@ from typing import Any
 
 import pytest
 
-from oautom import (
-    BashExecution,
-    Event,
-    Flow,
-    OAutom,
-    PythonExecution,
-    RetryPolicy,
-    Skip,
-    StepError,
-)
+from oautom import BashExecution, Event, Flow, OAutom, PythonExecution, RetryPolicy, Skip, StepError
 from oautom.events import replay
 from oautom.testing import assert_replays, check_history, simulate
-from oautom.texts import DETAILS_MAX
+from oautom.values.text import DETAILS_MAX
 
 from .test_log_format import SECTION, WORD
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oautom import Context, CycleError, Execution, Flow, OAutom, PythonExecution, Skip, decide
+from oautom import Context, CycleError, Execution, Flow, OAutom, PythonExecution, Skip
+from oautom.machine import decide
 from oautom.testing import End, explore, flows, outcomes, simulate
 
 from .test_orders_and_replays import any_order

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from oautom import Event, MemoryEventLog
 from oautom.events.jsonl import from_line, to_line
-from oautom.states import EVENT_NAMES, PLAN_MOVES, STEP_MOVES, VECT_CREATED, VECT_MOVES
+from oautom.machine.tables import EVENT_NAMES, PLAN_MOVES, STEP_MOVES, VECT_CREATED, VECT_MOVES
 from oautom.testing import histories
 
 from .test_plugin import ROOT

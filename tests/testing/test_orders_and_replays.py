@@ -22,9 +22,9 @@ from oautom import (
     PythonExecution,
     SettingError,
     UnknownStepError,
-    decide,
 )
 from oautom.events import replay
+from oautom.machine import decide
 from oautom.testing import (
     ReplayDiffersError,
     SimulatedClock,
@@ -36,7 +36,7 @@ from oautom.testing import (
     outcomes,
     simulate,
 )
-from oautom.testing.lives import Lives, Moment, MortalLog
+from oautom.testing.crashes import Lives, Moment, MortalLog
 from oautom.testing.simulation import Script, ScriptedWorkers
 
 from .test_simulated_runs import flow_of

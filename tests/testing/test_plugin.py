@@ -238,7 +238,7 @@ NOTHING_IS_IMPORTED = """
 
 
     def test_a_test_that_uses_one(oautom_app):
-        assert "oautom.scheduler" in sys.modules
+        assert "oautom.engine.scheduler" in sys.modules
 """
 
 

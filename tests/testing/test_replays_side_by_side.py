@@ -21,10 +21,10 @@ from oautom import (
     RetryPolicy,
     WaitExecution,
 )
-from oautom.run import Run
 from oautom.testing import SimulatedClock, assert_replays, check_history, durations, flows, outcomes
-from oautom.testing.lives import Lives, MortalLog
+from oautom.testing.crashes import Lives, MortalLog
 from oautom.testing.simulation import Script, ScriptedWorkers
+from oautom.vects.run import Run
 
 from .test_whole_app import Hands
 

@@ -24,18 +24,10 @@ from oautom import (
     SettingError,
     Skip,
     Vect,
-    decide,
 )
-from oautom.states import EVENT_NAMES, PLAN_EVENTS
-from oautom.testing import (
-    check_history,
-    durations,
-    explore,
-    flows,
-    histories,
-    outcomes,
-    simulate,
-)
+from oautom.machine import decide
+from oautom.machine.tables import EVENT_NAMES, PLAN_EVENTS
+from oautom.testing import check_history, durations, explore, flows, histories, outcomes, simulate
 
 T = TypeVar("T")
 

@@ -50,11 +50,12 @@ from oautom import (
     VectAlreadyRunningException,
     VectStateError,
     WaitExecution,
-    decide,
 )
-from oautom.events import fold, replay, signals
-from oautom.executions.work import Work
-from oautom.rules import verdict
+from oautom.events import replay, signals
+from oautom.machine import decide
+from oautom.machine import state as fold
+from oautom.machine.rules import verdict
+from oautom.steps.work import Work
 from oautom.testing import SimulatedClock, assert_replays, check_history, flows
 
 from .known import NO_WORKER, is_child

@@ -8,9 +8,9 @@ from queue import SimpleQueue
 from types import MappingProxyType
 from typing import Any
 
-from oautom.events.event import Event
-from oautom.executions.work import Outcome, Work
-from oautom.executors.base import Done, Place
+from oautom.machine.event import Event
+from oautom.steps.work import Outcome, Work
+from oautom.workers.base import Done, Place
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

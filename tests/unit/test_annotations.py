@@ -28,7 +28,7 @@ from typing import (
 import msgspec
 import pytest
 
-from oautom.annotations import (
+from oautom.values.annotations import (
     MISSING,
     UNKNOWN,
     _resolved,

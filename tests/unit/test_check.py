@@ -32,10 +32,10 @@ from oautom import (
     Skip,
     WaitExecution,
 )
-from oautom.events.check import INVARIANTS, InvariantError, check_history, violations
+from oautom.audit.invariants import INVARIANTS, InvariantError, check_history, violations
 from oautom.events.jsonl import from_line, to_line
 from oautom.testing import SimulatedClock, simulate
-from oautom.testing.lives import Lives, MortalLog
+from oautom.testing.crashes import Lives, MortalLog
 from oautom.testing.simulation import Script, ScriptedWorkers
 
 from .hand_made import (

@@ -7,7 +7,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from oautom.clock import SystemClock, Timers
+from oautom.engine.clock import SystemClock, Timers
 
 
 class Incomparable:

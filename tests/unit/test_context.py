@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from oautom import Context, SettingError
-from oautom.executions.context import LogBuffer
+from oautom.steps.context import LogBuffer
 
 
 def context(**settings: Any) -> Context:

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from oautom import NotJsonError
-from oautom.conversion import (
+from oautom.values.convert import (
     NotConvertibleError,
     converted,
     is_supported,

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from oautom.decide import (
+from oautom.events import replay
+from oautom.machine.decide import (
     Begin,
     Cancel,
     Finished,
@@ -19,8 +20,7 @@ from oautom.decide import (
     effects,
     handle,
 )
-from oautom.events import replay
-from oautom.events.fold import VectState
+from oautom.machine.state import VectState
 
 from .hand_made import (
     created,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oautom.events.event import NO_DATA, Event, own_copy
+from oautom.machine.event import NO_DATA, Event, own_copy
 
 from .hand_made import created, started, step_succeeded
 

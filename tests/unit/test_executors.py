@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from oautom import SettingError
-from oautom.executors import make_workers
-from oautom.executors.futures import FutureWorkers
-from oautom.executors.inline import InlineWorkers
-from oautom.executors.threads import ThreadWorkers
+from oautom.workers import make_workers
+from oautom.workers.futures import FutureWorkers
+from oautom.workers.inline import InlineWorkers
+from oautom.workers.threads import ThreadWorkers
 
 SECONDS = 10
 """Where a test waits for a thread, it waits at the longest so long."""

@@ -10,8 +10,8 @@ import pytest
 
 from oautom import Event
 from oautom.events import replay
-from oautom.explain import _BY_STATE, LENGTH_MAX, Facts, explain
-from oautom.states import STEP_TABLE
+from oautom.machine.explain import _BY_STATE, LENGTH_MAX, Facts, explain
+from oautom.machine.tables import STEP_TABLE
 
 from .hand_made import NOON, event, started, step_failed, step_started, step_succeeded
 

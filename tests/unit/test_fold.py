@@ -9,8 +9,8 @@ import pytest
 
 from oautom import InvalidHistoryError
 from oautom.events import replay
-from oautom.events.fold import StepState, VectState
-from oautom.graph import Graph
+from oautom.machine.graph import Graph
+from oautom.machine.state import StepState, VectState
 
 from .hand_made import (
     NOON,

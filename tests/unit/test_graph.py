@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from oautom.graph import Graph
+from oautom.machine.graph import Graph
 
 DIAMOND = {"a": (), "b": ("a",), "c": ("a",), "d": ("b", "c")}
 

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import pytest
 
 from oautom import MemoryEventLog, StepError
-from oautom.annotations import UNKNOWN
 from oautom.errors import ValueTooLargeError
-from oautom.executions.work import Outcome
-from oautom.keeping import kept
-from oautom.texts import ERROR_BYTES_MAX
-from oautom.values import DEPTH_MAX, to_json
+from oautom.steps.work import Outcome
+from oautom.values.annotations import UNKNOWN
+from oautom.values.json import DEPTH_MAX, to_json
+from oautom.values.text import ERROR_BYTES_MAX
+from oautom.vects.keeping import kept
 
 
 class DurableLog(MemoryEventLog):

@@ -13,7 +13,7 @@ import pytest
 from oautom import Event
 from oautom.events.subscribers import log_events
 from oautom.events.subscribers.logging import LEVELS
-from oautom.states import EVENT_NAMES
+from oautom.machine.tables import EVENT_NAMES
 
 from .hand_made import created, event, started, step_failed, step_started, step_succeeded
 

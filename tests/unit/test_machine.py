@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from transitions import MachineError
 
-from oautom.machine import LoggedMachine, NotAppendedError, Wire
-from oautom.states import STEP_EVENTS, STEP_TABLE, VECT_EVENTS, VECT_TABLE, Row
+from oautom.machine.tables import STEP_EVENTS, STEP_TABLE, VECT_EVENTS, VECT_TABLE, Row
+from oautom.machine.transition import LoggedMachine, NotAppendedError, Wire
 
 
 class Model:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from oautom.references import OutputReference, ParamReference, UnresolvedError, part_of
+from oautom.values.references import OutputReference, ParamReference, UnresolvedError, part_of
 
 
 @dataclass

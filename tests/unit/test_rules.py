@@ -6,7 +6,7 @@ from itertools import combinations_with_replacement
 
 import pytest
 
-from oautom.rules import all_success, verdict
+from oautom.machine.rules import all_success, verdict
 
 UPSTREAM_STATES = ("open", "success", "failed", "upstream_failed", "cancelled")
 

@@ -13,8 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from oautom import SettingError
-from oautom.events.event import instant_of, stamp
-from oautom.schedule import Cron, Interval, Schedule, interval_of
+from oautom.machine.event import instant_of, stamp
+from oautom.plans.schedule import Cron, Interval, Schedule, interval_of
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 PARIS = ZoneInfo("Europe/Paris")

@@ -23,17 +23,17 @@ from oautom import (
     PythonExecution,
     VectAlreadyRunningException,
 )
-from oautom.clock import SystemClock
-from oautom.commands import Command, Recover, Retry, Trigger
-from oautom.decide import handle
+from oautom.engine.clock import SystemClock
+from oautom.engine.messages import Nudge
+from oautom.engine.scheduler import Scheduler
 from oautom.events import replay, signals
-from oautom.events.fold import VectState
-from oautom.executions.context import Context
-from oautom.executions.work import Outcome
-from oautom.executors.inline import InlineWorkers
-from oautom.messages import Nudge
-from oautom.run import Run
-from oautom.scheduler import Scheduler
+from oautom.machine.commands import Command, Recover, Retry, Trigger
+from oautom.machine.decide import handle
+from oautom.machine.state import VectState
+from oautom.steps.context import Context
+from oautom.steps.work import Outcome
+from oautom.vects.run import Run
+from oautom.workers.inline import InlineWorkers
 
 from .hand_made import NOON, HandClock, HandWorkers, Registry, nothing
 
@@ -843,7 +843,7 @@ def test_an_illegal_transition_strands_its_vect_and_no_other(
     run = engine.begin(flow_of(CHAIN))
     engine.turn()
     other = engine.begin(flow_of(CHAIN, name="g"), "w")
-    monkeypatch.setattr("oautom.scheduler.handle", handle_wrongly)
+    monkeypatch.setattr("oautom.engine.scheduler.handle", handle_wrongly)
     engine.scheduler.put(Recover("v"))
     engine.turn()
 
@@ -865,7 +865,7 @@ def test_a_bug_that_a_worker_meets_strands_its_vect_and_no_other(
     engine.turn()
     told = engine.told()
     with monkeypatch.context() as patch:
-        patch.setattr("oautom.runner.kept", keep_wrongly)
+        patch.setattr("oautom.engine.runner.kept", keep_wrongly)
         engine.workers.answer("a", "an output")
     engine.turn()
 
@@ -900,7 +900,7 @@ def test_a_stranded_vect_takes_no_room_of_its_flow_now_or_at_the_time_of_a_plan(
     engine.turn()
     with pytest.raises(VectAlreadyRunningException):
         engine.scheduler.roster.check_room(flow, at)
-    monkeypatch.setattr("oautom.scheduler.handle", lambda *_: [Trigger(run.state, "reopen")])
+    monkeypatch.setattr("oautom.engine.scheduler.handle", lambda *_: [Trigger(run.state, "reopen")])
     engine.scheduler.put(Recover("v"))
     engine.turn()
 

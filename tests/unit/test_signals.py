@@ -14,7 +14,7 @@ import pytest
 from oautom import SettingError
 from oautom.events import signals
 from oautom.events.signals import EventSignal, publish
-from oautom.states import EVENT_NAMES
+from oautom.machine.tables import EVENT_NAMES
 
 from .hand_made import created, started
 

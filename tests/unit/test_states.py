@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from oautom.states import (
+from oautom.machine.tables import (
     EVENT_NAMES,
     INITIAL,
     PLAN_EVENTS,

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from oautom.texts import (
+from oautom.values.json import to_json
+from oautom.values.text import (
     DETAIL_BYTES_MAX,
     DETAILS_BYTES_MAX,
     DETAILS_MAX,
@@ -22,7 +23,6 @@ from oautom.texts import (
     shortened,
     traceback_of,
 )
-from oautom.values import to_json
 
 LONG = [
     "x" * 1_000_000,

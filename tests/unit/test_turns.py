@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from oautom.events.event import Event
-from oautom.events.fold import StepState, VectState
-from oautom.graph import Graph
-from oautom.turns import Turns
+from oautom.engine.queue import Turns
+from oautom.machine.event import Event
+from oautom.machine.graph import Graph
+from oautom.machine.state import StepState, VectState
 
 from .hand_made import event
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from oautom import NotJsonError, SettingError
-from oautom.values import SECONDS_MAX, from_json, one_of, time_limit, to_json
+from oautom.values.json import SECONDS_MAX, from_json, one_of, time_limit, to_json
 
 holds_itself: list[Any] = []
 holds_itself.append({"again": holds_itself})

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from oautom import Context, Execution, Flow, PythonExecution, RetryPolicy
-from oautom.executions.work import Outcome, StepError, Work, unpack
-from oautom.executors.inline import InlineWorkers
-from oautom.values import to_json
+from oautom.steps.work import Outcome, StepError, Work, unpack
+from oautom.values.json import to_json
+from oautom.workers.inline import InlineWorkers
 
 from .hand_made import Registry
 
@@ -417,7 +417,7 @@ def test_a_memory_that_is_full_while_a_failure_is_told_is_a_failure(
     def full(*args: Any) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr("oautom.executions.work.traceback_of", full)
+    monkeypatch.setattr("oautom.steps.work.traceback_of", full)
 
     outcome = work(raise_, ValueError("mine"))()
 

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Final
 
 from oautom.events.log import EventLog
-from oautom.wording import raised
+from oautom.machine.wording import raised
 
 KEEP_INTERVAL: Final = 1.0
 """Seconds after which a position is kept while there are more events: little is repeated."""

@@ -19,12 +19,12 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Final, NamedTuple
 
-from oautom import forked
 from oautom.errors import EngineError, SettingError, SubscriptionFailingError
-from oautom.events.event import Event, own_copy
 from oautom.events.log import EventLog, GivenUp
 from oautom.events.subscribers.bookmark import Bookmark
-from oautom.wording import raised
+from oautom.machine.event import Event, own_copy
+from oautom.machine.wording import raised
+from oautom.processes import forked
 
 RETRY_DELAYS: tuple[float, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 300)
 """Seconds before each further try of what has failed; the last one before all that follow."""

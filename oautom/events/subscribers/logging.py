@@ -6,7 +6,7 @@ import logging
 from types import MappingProxyType
 from typing import Final
 
-from oautom.events.event import Event, is_of_plan
+from oautom.machine.event import Event, is_of_plan
 
 LEVELS: Final = MappingProxyType(
     {

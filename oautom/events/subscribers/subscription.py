@@ -11,15 +11,15 @@ from time import monotonic
 from types import TracebackType
 from typing import Final, Self
 
-from oautom import forked
 from oautom.errors import EngineError, SettingError, exhausted, shown
-from oautom.events.event import Event
 from oautom.events.log import EventLog, GivenUp
 from oautom.events.signals import check_receiver, publish
 from oautom.events.subscribers import delivery as deliveries
 from oautom.events.subscribers.delivery import Delivery, Subscriber
-from oautom.states import EVENT_NAMES
-from oautom.values import at_heart, one_of, plain_count, plain_text, time_limit
+from oautom.machine.event import Event
+from oautom.machine.tables import EVENT_NAMES
+from oautom.processes import forked
+from oautom.values.json import at_heart, one_of, plain_count, plain_text, time_limit
 
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds that a close waits for functions that do not return."""

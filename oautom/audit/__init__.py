@@ -1,0 +1,1 @@
+"""Internal. A second opinion on a log: whether it can have come about."""

@@ -1,0 +1,409 @@
+"""What the past tells: the state that the invariants of a history are held against. Pure.
+
+Kept from the events and the graph in them, with nothing of the engine's own fold and decisions, so
+that it does not repeat their mistakes. Only the trigger rules are asked too: they are held against
+those of Airflow.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from graphlib import TopologicalSorter
+from typing import TYPE_CHECKING, Any, Final, get_type_hints
+
+import msgspec
+
+from oautom.machine.event import NO_DATA, Event, is_of_plan, planned_time
+from oautom.machine.maps import instance_name
+from oautom.machine.rules import ALL_SUCCESS, verdict
+from oautom.machine.state import NO_OPTIONS, Group, Options, child_id
+from oautom.machine.tables import HELD, INITIAL, VECT_CREATED
+
+if TYPE_CHECKING:
+    from oautom.flows.flow import Flow
+
+_OPEN: Final = ("pending", "running", "up_for_retry")
+_BLOCKED: Final = "step.blocked"
+_SKIPPED: Final = "step.skipped"
+_ENDS: Final = ("step.succeeded", "step.failed", _SKIPPED, _BLOCKED)
+BAD: Final = ("failed", "upstream_failed")
+_TYPES: Final[Mapping[str, Any]] = get_type_hints(Event) | {"data": Mapping}
+
+
+class StepPast(msgspec.Struct, eq=False):
+    """What the past tells of one step of one Vect."""
+
+    is_polled: bool = False
+    kind: str = ""
+    runs: str = ""  # the flow that it runs
+    is_on_loop: bool = False  # it runs on an event loop
+    limits: list[tuple[str | tuple[str, str], int]] = []  # its pool, and max_async of its flow
+    shunned_by: StepPast | None = None
+    state: str = INITIAL
+    starts: int = 0
+    failures: int = 0
+    max_attempts: int = 1
+    error: str = ""
+    rule: str = ALL_SUCCESS
+    allow_failure: bool = False
+    tally: dict[str, int] = {}  # how many upstreams have ended in which state
+    upstreams: dict[str, StepPast] = {}
+    dependants: list[StepPast] = []
+    parent: StepPast | None = None  # of an instance of a map
+    instances: list[StepPast] = []
+    index: int = 0
+    count: int = 0
+    active: int = 0  # how many of its instances run
+    limit: int | None = None
+
+    @property
+    def needs_none(self) -> bool:
+        """Whether no worker is at work while it runs."""
+        return self.is_on_loop or self.kind in HELD
+
+    @property
+    def has_no_worker(self) -> bool:
+        """Whether it need not hold a worker while it runs."""
+        return self.is_polled or self.needs_none
+
+
+class VectPast:
+    """What the past tells of one Vect."""
+
+    def __init__(
+        self,
+        flow: str,
+        graph: Mapping[str, Iterable[str]],
+        polled: set[str],
+        options: Options = NO_OPTIONS,
+        *,
+        has_loop: bool = False,
+    ) -> None:
+        self.flow = flow
+        self.parent: tuple[str, str, int] | None = None  # the attempt that has it run
+        self.is_reopened = False
+        self.state: str = INITIAL
+        self.steps = {name: StepPast(name in polled) for name in graph}
+        self.open_steps = len(self.steps)
+        for name, given in options.items():
+            self.steps[name].rule = given.get("trigger_rule", ALL_SUCCESS)
+            self.steps[name].allow_failure = given.get("allow_failure", False)
+            self.steps[name].max_attempts = given.get("max_attempts", 1)
+            self.steps[name].kind = given.get("kind", "")
+            self.steps[name].runs = given.get("runs", "")
+            self.steps[name].limit = given.get("max_parallel")
+            if "pool" in given:
+                self.steps[name].limits.append(tuple(given["pool"]))
+            if "async" in given:
+                self.steps[name].limits.append((("async", flow), given["async"]))
+                self.steps[name].is_on_loop = has_loop
+        for name, step in self.steps.items():
+            step.upstreams = {upstream: self.steps[upstream] for upstream in graph[name]}
+            for upstream in step.upstreams.values():
+                upstream.dependants.append(step)
+
+    def names_in(self, *states: str) -> list[str]:
+        return [name for name, step in self.steps.items() if step.state in states]
+
+    def names_to_blame(self) -> list[str]:
+        """Return who failed that must not fail, and who was blocked by one of these."""
+        blamed: set[str] = set()
+        upstreams = {name: list(step.upstreams) for name, step in self.steps.items()}
+        for name in TopologicalSorter(upstreams).static_order():
+            step = self.steps[name]
+            is_first = step.state == "failed" and not step.allow_failure
+            is_blocked = step.state == "upstream_failed"
+            if is_first or (is_blocked and not blamed.isdisjoint(upstreams[name])):
+                blamed.add(name)
+        return [name for name in self.steps if name in blamed]
+
+
+_NO_EVENT = Event(0, datetime(1, 1, 1, tzinfo=UTC), "", "", None, None, "", None, "", NO_DATA)
+NO_STEP: Final = StepPast()
+_NO_VECT: Final = VectPast("", {}, set())
+
+
+class Past:
+    """What the events so far tell, violations or not, if it is known what they are about."""
+
+    def __init__(
+        self, flow: Flow | None, max_workers: int | None, gaps: frozenset[tuple[int, int]]
+    ) -> None:
+        self.gaps = gaps
+        self.flow = flow
+        self.max_workers = max_workers
+        self.last = _NO_EVENT
+        self.last_seq = 0
+        self.last_vect = _NO_VECT
+        self.vects: dict[str, VectPast] = {}
+        self.plans: dict[str, datetime] = {}  # the newest time that each has dealt with
+        self.running: Counter[VectPast] = Counter()  # steps, but for those that are polled
+        # Attempts that may hold a worker: they run, or were cancelled or abandoned unheard.
+        self.busy: set[tuple[StepPast, int | None]] = set()
+        # Attempts that are over, and may be at work still: nobody has heard of their end.
+        self.unheard: dict[tuple[StepPast, int | None], VectPast] = {}
+        # How many steps run that have a limit, by the Vect that they are of.
+        self.in_limits: defaultdict[Group, Counter[VectPast]] = defaultdict(Counter)
+        self.due: dict[StepPast, VectPast] = {}  # may start: their trigger rules say so
+        self.to_end: dict[StepPast, str] = {}  # what must be blocked or skipped next, by the event
+        self.to_close: set[StepPast] = set()  # ran when their program died
+        self.recovered_at: datetime | None = None  # when, until a step starts after that
+        self.wrong, self.vect, self.step = "", _NO_VECT, NO_STEP  # of the event looked up
+
+    def look_up(self, event: Event) -> None:
+        """Note what is known of the Vect and the step of the event that comes next."""
+        self.wrong = _wrong_fields(event)
+        if not self.wrong:
+            vects = {} if is_of_plan(event) else self.vects
+            self.vect = vects.get(event.vect, _NO_VECT)
+            self.step = self.vect.steps.get(event.step or "", NO_STEP)
+
+    def take(self, event: Event, *, is_understood: bool) -> None:
+        """Let this event be past."""
+        self.last_seq = self.last_seq + 1 if self.wrong else event.seq
+        if not is_understood:
+            return
+        if self.step not in self.to_close and not self.is_by_rule(event):
+            self.to_close.clear()  # it is too late for them, which is told once
+        self.to_close.discard(self.step)
+        if self.step not in self.to_end:
+            self.to_end.clear()
+        self.to_end.pop(self.step, None)
+        if event.step is None and (told := planned_time(event)):
+            self.plans[told[0]] = told[1]
+        if is_of_plan(event):
+            self.last, self.last_vect = event, _NO_VECT
+            return
+        if event.name == VECT_CREATED:
+            flow = self.flow if self.flow and self.flow.name == event.flow else None
+            polled = {name for name, each in flow.steps.items() if each.is_polled} if flow else ()
+            options = event.data.get("options", NO_OPTIONS)
+            has_loop = event.data.get("loop", False)
+            self.vect = VectPast(
+                event.flow, event.data["graph"], set(polled), options, has_loop=has_loop
+            )
+            match event.data.get("parent"):
+                case [str(vect), str(step), int(attempt)]:
+                    self.vect.parent = (vect, step, attempt)
+            self.vects[event.vect] = self.vect
+        elif event.step is not None:
+            self._take_step(self.step, event)
+        else:
+            self._take_vect(event)
+        self.last, self.last_vect = event, self.vect
+
+    def _take_vect(self, event: Event) -> None:
+        self.vect.state = event.dest
+        steps = self.vect.steps.values()
+        self.vect.is_reopened |= event.name == "vect.reopened"
+        if event.name in ("vect.started", "vect.resumed", "vect.reopened"):
+            self._look_at(steps)
+        elif event.name == "vect.recovered":  # with the program its workers have gone
+            self.busy = {each for each in self.busy if each[0].state == "running"}
+            self.unheard.clear()
+            self.to_close = {s for s in steps if s.state == "running" and s.kind not in HELD}
+            self.recovered_at = event.time
+        elif event.name == "vect.paused":
+            for step in steps:
+                self.due.pop(step, None)
+
+    def _count(self, step: StepPast, event: Event) -> None:
+        """Count what runs, what is open, and who may hold a worker."""
+        begins_or_ends = (event.dest == "running") - (step.state == "running")
+        if not step.has_no_worker:
+            _add(self.running, self.vect, begins_or_ends)
+        if step.parent is not None:
+            step.parent.active += begins_or_ends
+        for limit, _ in step.limits if step.kind != "map" else ():
+            _add(self.in_limits[limit], self.vect, begins_or_ends)
+        self.vect.open_steps += (event.dest in _OPEN) - (step.state in _OPEN)
+        if event.name == "step.started":
+            self.recovered_at = None
+            step.starts += 1
+            if not step.needs_none:
+                self.busy.add((step, event.attempt))
+        elif event.name != "step.cancelled" and "abandoned" not in event.data:
+            self.busy.discard((step, event.attempt))
+        is_cut = event.name in ("step.cancelled", "step.interrupted") and step.state == "running"
+        if is_cut or "abandoned" in event.data:  # a function may outlive its app, too
+            self.unheard[step, event.attempt] = self.vect
+        elif event.name in ("step.late_result", "step.started"):
+            self.unheard.pop((step, event.attempt), None)
+            self.unheard.pop((step, step.starts - 1), None)
+
+    def _take_step(self, step: StepPast, event: Event) -> None:
+        self._count(step, event)
+        step.state = event.dest
+        self.due.pop(step, None)
+        step.failures += event.name == "step.retried"
+        is_again = event.name in ("step.interrupted", "step.released")
+        if is_again and self.vect.state == "running" and self.verdict(step) == "start":
+            self.due[step] = self.vect  # a branch may have chosen otherwise meanwhile
+        if event.name == "step.started" and step.kind == "map":
+            self._expand(step, event)
+        if event.name == "step.reset":
+            step.failures, step.error = 0, ""
+            for dependant in step.dependants:
+                if dependant.shunned_by is step:
+                    dependant.shunned_by = None
+                if event.source in dependant.tally:  # a cancel is not counted
+                    dependant.tally[event.source] -= 1
+        if event.name in _ENDS:
+            step.error = str(event.data.get("error", ""))
+            for dependant in step.dependants:
+                dependant.tally[step.state] = dependant.tally.get(step.state, 0) + 1
+            if step.kind == "branch" and event.name == "step.succeeded":
+                self._shun(step, event.data.get("output"))
+            self._look_at([*step.dependants, *step.instances])
+
+    def _expand(self, step: StepPast, event: Event) -> None:
+        """Take note of the instances of a map; some may be there from an attempt before."""
+        step.count = event.data.get("count", 0)
+        for index in range(len(step.instances), step.count):
+            one = StepPast(
+                limits=step.limits,
+                is_on_loop=step.is_on_loop,
+                max_attempts=step.max_attempts,
+                allow_failure=step.allow_failure,
+                parent=step,
+                index=index,
+            )
+            step.instances.append(one)
+            self.vect.steps[instance_name(str(event.step), index)] = one
+            self.vect.open_steps += 1
+        self._look_at(step.instances)
+
+    def _look_at(self, steps: Iterable[StepPast]) -> None:
+        """Note which of these steps may start, and which must be blocked or skipped at once."""
+        for step in steps:
+            if step.state != "pending" or self.vect.state != "running":
+                continue
+            match self.verdict(step):
+                case "start":
+                    self.due[step] = self.vect
+                case "block":
+                    self.to_end[step] = _BLOCKED
+                case "skip":
+                    self.to_end[step] = _SKIPPED
+
+    def _shun(self, branch: StepPast, output: object) -> None:
+        """Note who is not followed: neither chosen, nor waiting for somebody who is."""
+        names = [output] if isinstance(output, str) else output
+        if not isinstance(names, list | tuple | None):
+            return
+        followed = {id(self.vect.steps[name]) for name in names or () if name in self.vect.steps}
+        for step in branch.dependants:
+            before, seen = [step], {id(step)}
+            for each in before:  # it grows while it is walked
+                more = [up for up in each.upstreams.values() if id(up) not in seen]
+                seen.update(map(id, more))
+                before += more
+            if not seen & followed:
+                step.shunned_by = branch
+
+    @staticmethod
+    def verdict(step: StepPast) -> str | None:
+        """Return what is due for a step that has not started."""
+        if step.parent is not None:
+            if step.parent.state != "running":
+                return None if step.parent.state in _OPEN else "skip"
+            return "start" if step.index < step.parent.count else "skip"
+        if step.shunned_by is not None:
+            return "skip"
+        return verdict(step.rule, len(step.upstreams), step.tally)
+
+    @property
+    def has_bad(self) -> bool:
+        """Whether a step of the Vect has failed, was blocked or cancelled."""
+        return bool(self.vect.names_in(*BAD, "cancelled"))
+
+    def must_run_again(self, step: StepPast) -> bool:
+        """Whether a step has ended badly, or waits for one that has, or that shall run again."""
+        seen, before = {id(step)}, [step]
+        for each in before:  # it grows while it is walked
+            if each.state in (*BAD, "cancelled") or (each is not step and each.state == "pending"):
+                return True
+            for upstream in (each.parent or each).upstreams.values():
+                if id(upstream) not in seen:
+                    seen.add(id(upstream))
+                    before.append(upstream)
+        return False
+
+    def has_room(self, step: StepPast) -> bool:
+        """Whether one more may run: of its pool, of its map, of the async steps of its flow."""
+        limits = step.limits if step.kind != "map" else ()
+        has_room = all(self.in_limits[limit].total() < count for limit, count in limits)
+        return has_room and self.map_has_room(step)
+
+    @staticmethod
+    def map_has_room(step: StepPast) -> bool:
+        """Whether one more instance of its map may run, if it is one."""
+        limit = None if step.parent is None else step.parent.limit
+        return limit is None or step.parent is None or step.parent.active < limit
+
+    def must_start(self, step: StepPast) -> bool:
+        """Whether nothing can be in the way of a step that may start, but for a worker."""
+        if not self.has_room(step):
+            return False
+        if not self.unheard:
+            return True
+        at_work = self._at_work()
+        limits = step.limits if step.kind != "map" else ()
+        return step not in at_work and all(
+            self.in_limits[limit].total() + sum(limit in dict(each.limits) for each in at_work) < n
+            for limit, n in limits
+        )
+
+    def _at_work(self) -> set[StepPast]:
+        """Return the steps of which an attempt may be at work that is over, or a child's is."""
+        found = set()
+        for (step, _), vect in self.unheard.items():
+            found.add(step)
+            parent = vect.parent
+            while parent is not None and parent[0] in self.vects:
+                above = self.vects[parent[0]]
+                found.add(above.steps.get(parent[1], step))
+                parent = above.parent if above is not vect else None
+        return found
+
+    def is_wanted(self, vect: str, step: str, attempt: int) -> bool:
+        """Whether an attempt runs, or is not known."""
+        known = self.vects.get(vect, _NO_VECT).steps.get(step, NO_STEP)
+        return known is NO_STEP or (known.state == "running" and known.starts == attempt)
+
+    def is_child_of(self, told: Any, event: Event) -> bool:
+        """Whether a Vect that is created is the one that an attempt, as it is told, was to run."""
+        vect, step, attempt = told
+        parent = self.vects.get(vect, _NO_VECT).steps.get(step, NO_STEP)
+        is_told = parent.runs == event.flow and attempt <= parent.starts
+        return is_told and event.vect == child_id(vect, step, attempt)
+
+    def end_of_child(self, event: Event) -> str | None:
+        """Return the state of the Vect that the attempt of an event runs, if there is one."""
+        child = self.vects.get(child_id(event.vect, event.step or "", event.attempt or 0))
+        return None if child is None else child.state
+
+    @staticmethod
+    def map_is_over(step: StepPast) -> bool:
+        """Whether all instances of a map have ended."""
+        return not any(each.state in _OPEN for each in step.instances)
+
+    @staticmethod
+    def is_by_rule(event: Event) -> bool:
+        """Whether an event ends a step that has not started, as a trigger rule does."""
+        return event.name in (_BLOCKED, _SKIPPED) and event.source == "pending"
+
+
+def _add(counter: Counter[VectPast], vect: VectPast, count: int) -> None:
+    counter[vect] += count
+    if not counter[vect]:
+        del counter[vect]
+
+
+def _wrong_fields(event: object) -> str:
+    if not isinstance(event, Event):
+        return f"type {type(event).__name__}"
+    fields = _TYPES.items()
+    return ", ".join(name for name, kind in fields if not isinstance(getattr(event, name), kind))

@@ -1,0 +1,494 @@
+"""The invariants of a history: a second opinion on what the engine has decided. Pure.
+
+It reads the events and the graph in them, and knows the tables of the state machines. It does not
+use the fold and the decisions of the engine, so it does not repeat their mistakes.
+
+Each invariant is a method of `_Claims`: a claim about an event, given those before it, whose first
+line of docstring is its sentence; docs/invariants.md has the reasons. They go from what an event is
+by itself to how all hangs together: of several that are violated, the first explains the others.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from oautom.audit.history import BAD, NO_STEP, Past, VectPast
+from oautom.audit.payloads import data_fit, options_fit
+from oautom.errors import InvariantError, SettingError, shown
+from oautom.machine.event import Event, is_of_plan, planned_time, stamp
+from oautom.machine.graph import Graph
+from oautom.machine.state import child_id
+from oautom.machine.tables import (
+    EVENT_NAMES,
+    INITIAL,
+    PLAN_CREATED,
+    PLAN_EVENTS,
+    PLAN_MOVES,
+    STEP_MOVES,
+    VECT_CREATED,
+    VECT_MOVES,
+)
+from oautom.values.json import check_max_workers
+
+if TYPE_CHECKING:
+    from oautom.flows.flow import Flow
+
+
+def check_history(
+    events: Iterable[Event],
+    flow: Flow | None = None,
+    *,
+    max_workers: int | None = None,
+    gaps: Iterable[tuple[int, int]] = (),
+) -> None:
+    """Hold a history against all invariants.
+
+    Args:
+        events: A whole log, or its beginning.
+        flow: What Vects of the flow of this name should have run; None for whatever the log says.
+        max_workers: How many steps could run at once; None where that is not known.
+        gaps: First and last numbers of what has been pruned: `log.gaps()`.
+
+    Raises:
+        InvariantError: An invariant is violated: the first of the table, at the first such event.
+        SettingError: An argument cannot be used.
+    """
+    for violation in violations(events, flow, max_workers=max_workers, gaps=gaps):
+        raise violation
+
+
+def violations(
+    events: Iterable[Event],
+    flow: Flow | None = None,
+    *,
+    max_workers: int | None = None,
+    gaps: Iterable[tuple[int, int]] = (),
+) -> Iterator[InvariantError]:
+    """Return all violations, in the order of the table, then of the events.
+
+    The arguments, and the error where one cannot be used, are those of `check_history`.
+    """
+    if flow is not None and not hasattr(flow, "graph"):
+        raise SettingError(f"flow must be a Flow or None, not {shown(flow)}")
+    check_max_workers(max_workers)
+    claims = _Claims(flow, max_workers, frozenset(gaps))
+    doubts = _Doubts()
+    found: dict[str, list[InvariantError]] = {name: [] for name in INVARIANTS}
+    for event in events:
+        claims.look_up(event)
+        for error in doubts.hear(claims.vect, event) if not claims.wrong else ():
+            found[error.invariant].append(error)
+        is_understood = True
+        for each in INVARIANTS.values():
+            is_asked = is_understood and (not each.about or event.name in each.about)
+            if is_asked and (holds := each.holds(claims, event)) is not True:
+                error = _error(each, event, claims)
+                if isinstance(holds, Unless):
+                    doubts.add(holds, error)
+                    continue
+                found[each.name].append(error)
+                is_understood = not each.is_gate
+        claims.take(event, is_understood=is_understood)
+    return iter([error for each in found.values() for error in sorted(each, key=_seq_of)])
+
+
+class Unless(NamedTuple):
+    """An answer to a claim: it does not hold if enough of what some Vects have is theirs still.
+
+    A Vect that the engine has stranded has what it had by the log, and has given it back. The log
+    tells nothing of that: but then it tells nothing more of the Vect, except its cancel or its
+    recovery.
+
+    Attributes:
+        had: How much of it each Vect has.
+        most: With how much of it the claim holds.
+    """
+
+    had: Mapping[VectPast, int]
+    most: int
+
+
+class _Doubt:
+    """What violates an invariant, if enough is told of some Vects before they are recovered."""
+
+    def __init__(self, unless: Unless, error: InvariantError) -> None:
+        self.had = unless.had
+        self.left = unless.most  # of what may be had
+        self.error = error
+
+
+class _Doubts:
+    """What may violate an invariant, by the Vects on which it depends."""
+
+    def __init__(self) -> None:
+        self._doubts: defaultdict[VectPast, list[_Doubt]] = defaultdict(list)
+
+    def add(self, unless: Unless, error: InvariantError) -> None:
+        doubt = _Doubt(unless, error)
+        for vect in unless.had:
+            self._doubts[vect].append(doubt)
+
+    def hear(self, vect: VectPast, event: Event) -> list[InvariantError]:
+        """Return what violates an invariant, now that this event is told of a Vect."""
+        if vect not in self._doubts:
+            return []
+        doubts = self._doubts.pop(vect)
+        if event.name in _OF_THE_STRANDED:
+            return []
+        found = []
+        for doubt in doubts:
+            is_known = doubt.left < 0
+            doubt.left -= doubt.had[vect]
+            if doubt.left < 0 and not is_known:
+                found.append(doubt.error)
+        return found
+
+
+def _seq_of(error: InvariantError) -> int:
+    return error.seq
+
+
+def _error(invariant: Invariant, event: Event, past: Past) -> InvariantError:
+    if past.wrong:
+        what = f"its {past.wrong}"
+        return InvariantError(past.last_seq + 1, what, invariant.name, invariant.sentence)
+    of_step = "" if event.step is None else f" of step '{event.step}'"
+    what = f"{event.name}{of_step} in vect '{event.vect}'"
+    error = InvariantError(event.seq, what, invariant.name, invariant.sentence)
+    error.flow, error.step = event.flow, event.step
+    return error
+
+
+class Invariant(NamedTuple):
+    """A claim about the events of these names, or of any name if there are none."""
+
+    name: str
+    sentence: str
+    holds: Callable[[Any, Event], bool | Unless]
+    about: tuple[str, ...]
+    is_gate: bool  # where it is violated, nobody knows what the event is about: no other is asked
+
+
+INVARIANTS: Final[dict[str, Invariant]] = {}  # by name, in order
+_VECT_ENDS: Final = ("vect.succeeded", "vect.failed", "vect.cancelled")
+_STEP_ENDS: Final = ("step.succeeded", "step.failed", "step.cancelled")
+_CONSEQUENCES: Final = (
+    *("step.blocked", "step.skipped", "step.cancelled", "step.interrupted", "step.reset"),
+    *("vect.reopened", *_VECT_ENDS),
+)
+_MOVES: Final = STEP_MOVES | VECT_MOVES | PLAN_MOVES | {(VECT_CREATED, None, INITIAL)}
+_PLANNED: Final = (VECT_CREATED, *PLAN_EVENTS)
+_OF_THE_STRANDED: Final = ("step.cancelled", "vect.cancelled", "vect.recovered")
+"""What is told of a Vect that has not gone on: somebody has cancelled it, or the program is run
+again."""
+
+_Claim = Callable[[Any, Event], "bool | Unless"]
+
+
+def _invariant(*about: str, is_gate: bool = False) -> Callable[..., Any]:
+    def register(claim: _Claim) -> _Claim:
+        name, doc = claim.__name__.replace("_", "-"), claim.__doc__ or ""
+        INVARIANTS[name] = Invariant(name, doc.splitlines()[0], claim, about, is_gate)
+        return claim
+
+    return register
+
+
+class _Claims(Past):
+    """The invariants: what the past claims of the event that is looked up."""
+
+    @_invariant(is_gate=True)
+    def fields_are_typed(self, event: Event) -> bool:
+        """Every field of an event is of its type."""
+        return not self.wrong
+
+    @_invariant()
+    def seq_is_dense(self, event: Event) -> bool:
+        """Events are numbered 1, 2, 3, ... in the order in which they stand."""
+        is_next = event.seq == self.last_seq + 1
+        return is_next or (self.last_seq + 1, event.seq - 1) in self.gaps
+
+    @_invariant()
+    def time_is_utc(self, event: Event) -> bool:
+        """The time of an event is aware, and in UTC."""
+        return event.time.utcoffset() == timedelta(0)
+
+    @_invariant(VECT_CREATED, is_gate=True)
+    def graph_is_whole(self, event: Event) -> bool:
+        """The graph of a Vect names no step that it does not have, and has no cycle."""
+        graph = event.data.get("graph")
+        return (
+            isinstance(graph, Mapping)
+            and all(isinstance(ups, list | tuple) for ups in graph.values())
+            and all(isinstance(name, str) for ups in (graph, *graph.values()) for name in ups)
+            and all(name in graph for ups in graph.values() for name in ups)
+            and Graph(graph).find_cycle() is None
+        )
+
+    @_invariant(VECT_CREATED, is_gate=True)
+    def options_are_known(self, event: Event) -> bool:
+        """The options of a Vect name steps that it has, and say of them what can be said."""
+        return options_fit(event.data.get("options", {}), event.data["graph"])
+
+    @_invariant(is_gate=True)
+    def vect_is_created_first(self, event: Event) -> bool:
+        """The first event of a Vect is vect.created, and no later one is."""
+        return is_of_plan(event) or (event.name == VECT_CREATED) != (event.vect in self.vects)
+
+    @_invariant(VECT_CREATED)
+    def graph_is_of_the_flow(self, event: Event) -> bool:
+        """The graph of a Vect is that of the flow given."""
+        if self.flow is None or self.flow.name != event.flow:
+            return True
+        graphs = event.data["graph"], self.flow.graph.upstreams
+        then, now = ({name: set(ups) for name, ups in graph.items()} for graph in graphs)
+        return then == now
+
+    @_invariant(VECT_CREATED)
+    def params_are_of_the_flow(self, event: Event) -> bool:
+        """The parameters of a Vect are those that the flow given declares, and of their types."""
+        if self.flow is None or self.flow.name != event.flow:
+            return True
+        params = event.data.get("params")
+        return not isinstance(params, Mapping) or not self.flow.params.differences(params)
+
+    @_invariant()
+    def flow_stays(self, event: Event) -> bool:
+        """All events of a Vect name one flow."""
+        return event.name in _PLANNED or event.flow == self.vect.flow
+
+    @_invariant(is_gate=True)
+    def steps_are_in_the_graph(self, event: Event) -> bool:
+        """An event of a step names one of the graph of its Vect, an event of a Vect names none."""
+        is_of_step = event.name.startswith("step.")
+        return event.step in self.vect.steps if is_of_step else event.step is None
+
+    @_invariant(*EVENT_NAMES)
+    def data_fit_the_event(self, event: Event) -> bool:
+        """The data of an event hold what belongs to an event of its name, and nothing else."""
+        return data_fit(event, self.step.kind)
+
+    @_invariant()
+    def moves_are_in_the_table(self, event: Event) -> bool:
+        """The table of a state machine has the name of an event with its source and its dest."""
+        return (event.name, event.source, event.dest) in _MOVES
+
+    @_invariant()
+    def moves_are_connected(self, event: Event) -> bool:
+        """A move begins in the state in which the one before it has ended."""
+        if event.name in _PLANNED or not self.moves_are_in_the_table(event):
+            return True
+        return event.source == (self.vect.state if event.step is None else self.step.state)
+
+    @_invariant("step.started")
+    def starts_after_upstreams(self, event: Event) -> bool:
+        """A step starts only when its rule says so, and no branch has chosen otherwise."""
+        return self.verdict(self.step) == "start"
+
+    @_invariant(*EVENT_NAMES)
+    def attempts_fit(self, event: Event) -> bool:
+        """Attempts count from 1; only their start, their end and their late results name them."""
+        if event.name == "step.late_result":
+            return 1 <= (event.attempt or 0) <= self.step.starts
+        if event.name == "step.started":
+            return event.attempt == self.step.starts + 1
+        ran = event.step is not None and event.source == "running"
+        return event.attempt == (self.step.starts if ran else None)
+
+    @_invariant("step.retried")
+    def retries_are_limited(self, event: Event) -> bool:
+        """A step is tried again only as long as it has not failed max_attempts times."""
+        return self.step.failures + 1 < self.step.max_attempts
+
+    @_invariant(*_PLANNED)
+    def plans_are_created_first(self, event: Event) -> bool:
+        """The first event of a plan is plan.created, and no later one is."""
+        told = planned_time(event)
+        return told is None or (event.name == PLAN_CREATED) != (told[0] in self.plans)
+
+    @_invariant(*_PLANNED)
+    def times_of_a_plan_increase(self, event: Event) -> bool:
+        """A plan deals with each of its times once, and in their order."""
+        told = planned_time(event)
+        before = None if told is None else self.plans.get(told[0])
+        return told is None or before is None or told[1] > before
+
+    @_invariant(*_PLANNED)
+    def planned_vects_tell_their_time(self, event: Event) -> bool:
+        """The id of a planned Vect, or of one that was skipped, is made of its plan and time."""
+        told = planned_time(event)
+        return told is None or event.vect == f"{told[0]}@{stamp(told[1])}"
+
+    @_invariant(VECT_CREATED)
+    def children_are_of_a_step(self, event: Event) -> bool:
+        """A Vect that names an attempt of a step as its parent is the one that this runs."""
+        told = event.data.get("parent")
+        is_known = told is not None and self.data_fit_the_event(event) and not self.gaps
+        return not is_known or self.is_child_of(told, event)
+
+    @_invariant("step.started")
+    def children_are_wanted(self, event: Event) -> bool:
+        """A step of a child starts only while the attempt runs that has the child run.
+
+        A child that was retried by itself has a life of its own.
+        """
+        parent = self.vect.parent
+        if parent is None or self.vect.is_reopened or self.gaps or event.vect != child_id(*parent):
+            return True
+        return self.is_wanted(*parent)
+
+    @_invariant("step.succeeded")
+    def children_succeed_first(self, event: Event) -> bool:
+        """A step that runs a Vect succeeds only if that has, where the log has one."""
+        is_child = self.step.kind == "flow" and event.source == "running"
+        return not is_child or self.end_of_child(event) in (None, "success")
+
+    @_invariant("step.blocked")
+    def blocked_by_an_upstream(self, event: Event) -> bool:
+        """A blocked step names an upstream that failed or was blocked, and what failed first."""
+        if not self.data_fit_the_event(event):
+            return True
+        name, error = event.data["upstream"], event.data["error"]
+        upstream = self.step.upstreams.get(name, NO_STEP)
+        names_it = upstream.state == "failed" and error == f"upstream '{name}' failed"
+        # Before 2.0.0 the error itself was told once more.
+        return upstream.state in BAD and bool(names_it or error.endswith(upstream.error))
+
+    @_invariant()
+    def blocks_at_once(self, event: Event) -> bool:
+        """Behind the end of a step come its dependants that are blocked or skipped by that."""
+        return not self.to_end or self.to_end.get(self.step) == event.name
+
+    @_invariant("step.skipped")
+    def skipped_by_its_rule(self, event: Event) -> bool:
+        """A step that has not started is skipped only by its trigger rule, or by a branch."""
+        return not self.is_by_rule(event) or self.verdict(self.step) == "skip"
+
+    @_invariant()
+    def vects_end_at_once(self, event: Event) -> bool:
+        """Right behind the end of the last step of a Vect stands the end of the Vect."""
+        ends = event.name in _VECT_ENDS and self.vect is self.last_vect
+        moves = self.last_vect.state in ("running", "paused")
+        is_open = self.last_vect.open_steps > 0 or not moves
+        return is_open or self.last.dest == "cancelled" or ends
+
+    @_invariant()
+    def cancels_are_whole(self, event: Event) -> bool:
+        """The cancelled steps of a Vect stand together, and right behind them its end."""
+        goes_on = event.name in ("step.cancelled", *_VECT_ENDS) and self.vect is self.last_vect
+        return self.last.name != "step.cancelled" or goes_on
+
+    @_invariant("step.cancelled", "vect.cancelled")
+    def cancels_have_one_reason(self, event: Event) -> bool:
+        """All events of a cancel tell one reason."""
+        is_same = event.data.get("reason") == self.last.data.get("reason")
+        return self.last.name != "step.cancelled" or is_same
+
+    @_invariant(*_CONSEQUENCES)
+    def consequences_share_the_time(self, event: Event) -> bool:
+        """What an event entails at once has its time."""
+        is_first = event.name in ("step.cancelled", "step.reset") and event.name != self.last.name
+        is_answer = event.name == "step.skipped" and event.source == "running"
+        is_cause = is_first or is_answer or self.vect is not self.last_vect
+        return is_cause or event.time == self.last.time
+
+    @_invariant("step.started", "step.blocked", "step.skipped")
+    def pauses_are_kept(self, event: Event) -> bool:
+        """A step starts, or is blocked or skipped by its rule, only while its Vect runs."""
+        return event.source != "pending" or self.vect.state == "running"
+
+    @_invariant()
+    def resets_are_whole(self, event: Event) -> bool:
+        """Resets stand together, and right behind them their Vect is reopened, with no bad end."""
+        is_reopened = event.name == "vect.reopened"
+        if self.last.name == "step.reset":
+            goes_on = is_reopened or event.name == "step.reset"
+            return goes_on and self.vect is self.last_vect and not (is_reopened and self.has_bad)
+        return not is_reopened
+
+    @_invariant("step.reset")
+    def resets_are_needed(self, event: Event) -> bool:
+        """A step is reset only if it, or one that it waits for, has failed or was cancelled."""
+        return self.vect.state in ("failed", "cancelled") and self.must_run_again(self.step)
+
+    @_invariant("step.succeeded", "step.failed")
+    def maps_end_with_their_items(self, event: Event) -> bool:
+        """A map ends when all its instances have; it has failed if one of them has."""
+        step = self.step
+        if step.kind != "map" or event.source != "running":
+            return True
+        has_failed = any(each.state == "failed" for each in step.instances)
+        is_good = event.name == "step.succeeded"
+        return self.map_is_over(step) and not (is_good and has_failed)
+
+    @_invariant("step.interrupted")
+    def interrupted_by_a_recovery(self, event: Event) -> bool:
+        """A step is interrupted only where the recovery of its Vect finds it running."""
+        return self.step in self.to_close
+
+    @_invariant()
+    def recoveries_are_whole(self, event: Event) -> bool:
+        """Behind the recovery of a Vect each step that ran is interrupted or fails, at once."""
+        closes = event.name in ("step.interrupted", "step.failed") and self.step in self.to_close
+        return not self.to_close or closes or self.is_by_rule(event)
+
+    @_invariant(*_VECT_ENDS)
+    def vects_end_after_their_steps(self, event: Event) -> bool:
+        """A Vect ends only when all its steps have ended."""
+        return self.vect.open_steps == 0
+
+    @_invariant(*_VECT_ENDS)
+    def ends_fit_the_steps(self, event: Event) -> bool:
+        """A Vect is cancelled if a step is, failed if one is to blame for that, else success."""
+        if self.vect.names_in("cancelled"):
+            return event.name == "vect.cancelled"
+        return event.name == ("vect.failed" if self.vect.names_to_blame() else "vect.succeeded")
+
+    @_invariant("vect.failed")
+    def failures_name_the_steps(self, event: Event) -> bool:
+        """A failed Vect names its steps that failed or were blocked, in the order of its graph."""
+        names = self.vect.names_to_blame()
+        return bool(event.data.get("steps", names) == names)
+
+    @_invariant("step.started")
+    def steps_fit_the_workers(self, event: Event) -> bool | Unless:
+        """At most max_workers steps run, without async ones and those that the flow polls."""
+        if not self.max_workers or self.step.has_no_worker:
+            return True
+        return self._with_one_more(self.running, self.max_workers)
+
+    @_invariant("step.started")
+    def pools_hold(self, event: Event) -> bool | Unless:
+        """At most as many run as a pool has slots, and as max_parallel and max_async say."""
+        limits = self.step.limits if self.step.kind != "map" else ()
+        answers = [self._with_one_more(self.in_limits[limit], slots) for limit, slots in limits]
+        if False in answers or not self.map_has_room(self.step):
+            return False
+        return next((each for each in answers if each is not True), True)
+
+    def _with_one_more(self, had: Mapping[VectPast, int], most: int) -> bool | Unless:
+        """Return whether this step may have one more of what Vects have."""
+        if sum(had.values()) < most:
+            return True
+        own = had.get(self.vect, 0) + 1
+        others = {vect: count for vect, count in had.items() if vect is not self.vect}
+        return own <= most and Unless(others, most - own)
+
+    @_invariant("step.late_result", "step.succeeded", "step.failed")  # else nobody may drive
+    def due_steps_start(self, event: Event) -> bool | Unless:
+        """A step that may start waits only for a worker, a slot, or its earlier attempt."""
+        # A recovery starts nothing before it has closed all; and who is pruned had workers too.
+        # Nor does a map that has nothing to do keep anybody waiting: it ends at once.
+        # The slots that a cancel frees have no takers before it is whole.
+        # What is asked of a Vect that an old life has left comes between its recovery and starts.
+        is_cancel = self.last.name == "step.cancelled"
+        is_first = self.step in self.to_close or self.recovered_at == event.time
+        if is_first or self.gaps or self.step.kind == "map" or is_cancel:
+            return True
+        is_full = len(self.busy) >= (self.max_workers or 1)
+        able = (step for step in self.due if step.is_on_loop or not is_full)
+        wait = {self.due[step]: 1 for step in able if self.must_start(step)}
+        return not wait or (self.vect not in wait and Unless(wait, 0))

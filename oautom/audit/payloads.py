@@ -1,0 +1,131 @@
+"""What belongs into the data of an event of each name, and into the options of a step. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from oautom.machine.event import Event, planned_time
+from oautom.machine.rules import RULE_NAMES
+from oautom.machine.state import child_id
+from oautom.machine.tables import PLAN_CREATED, PLAN_SKIPPED, VECT_CREATED
+
+
+def _is_number(value: object, *, from_: float = 0.0) -> bool:
+    return type(value) in (int, float) and value >= from_  # type: ignore[operator] # it is one
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value > 0
+
+
+def _is_pool(value: object) -> bool:
+    match value:
+        case [str(), slots]:
+            return _is_count(slots)
+    return False
+
+
+def _is_attempt(value: object) -> bool:
+    match value:
+        case [str(), str(), attempt]:
+            return _is_count(attempt)
+    return False
+
+
+_OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "trigger_rule": lambda rule: rule in RULE_NAMES,
+    "allow_failure": lambda is_allowed: is_allowed is True,
+    "max_attempts": _is_count,
+    "retry": lambda facts: isinstance(facts, Mapping),
+    "on_crash": lambda on_crash: on_crash == "fail",
+    "skip_exit_code": lambda code: code is None or _is_count(code),
+    "timeout": lambda seconds: _is_number(seconds) and seconds > 0,
+    "pool": _is_pool,
+    "priority": lambda priority: type(priority) is int,
+    "async": _is_count,
+    "kind": lambda kind: kind in _STARTS,
+    "delay": _is_number,
+    "until": lambda until: isinstance(until, str),
+    "prompt": lambda prompt: isinstance(prompt, str),
+    "over": lambda over: isinstance(over, list) and len(over) > 1,
+    "max_parallel": _is_count,
+    "count": lambda count: type(count) is int and count >= 0,
+    "problem": lambda problem: isinstance(problem, str),
+    "runs": lambda flow: isinstance(flow, str),
+    "child": lambda vect: isinstance(vect, str),
+}
+_STARTS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = {
+    "": (frozenset(), frozenset()),
+    "wait": (frozenset(), frozenset({"delay", "until"})),
+    "approval": (frozenset({"prompt"}), frozenset({"timeout"})),
+    "branch": (frozenset(), frozenset()),
+    "map": (frozenset({"count"}), frozenset({"problem"})),
+    "flow": (frozenset({"child"}), frozenset()),
+}
+"""By the kind of a step: what its start tells, and what it may tell besides."""
+
+_DECISION: Final = frozenset({"decision", "by"})
+_OF_PLAN: Final = {"plan": str, "planned": str}
+_DATA: Final[Mapping[str, Mapping[str, type]]] = {
+    VECT_CREATED: {"params": Mapping, "graph": Mapping},
+    PLAN_CREATED: _OF_PLAN,
+    PLAN_SKIPPED: {**_OF_PLAN, "reason": str},
+    "vect.failed": {"steps": list},
+    "step.succeeded": {"output": object},
+    "step.blocked": {"upstream": str, "error": str},
+    "step.skipped": {"reason": str},
+    "step.late_result": {"output": object},
+    **{name: {"reason": str} for name in ("step.cancelled", "vect.cancelled")},
+}
+
+
+def options_fit(options: object, graph: Mapping[str, object]) -> bool:
+    """Whether the options of a Vect name steps of its graph, and say of them what can be said."""
+    return isinstance(options, Mapping) and all(
+        name in graph
+        and isinstance(given, Mapping)
+        and given.keys() <= _OPTIONS.keys()
+        and all(_OPTIONS[option](value) for option, value in given.items())
+        for name, given in options.items()
+    )
+
+
+def data_fit(event: Event, kind: str) -> bool:
+    """Whether an event holds what belongs to one of its name, and of a step of this kind."""
+    data, wanted = event.data, _DATA.get(event.name, {})
+    if event.name == "step.succeeded" and kind == "map":
+        return not data  # its instances have told
+    if event.name == "step.started":
+        needed, possible = _STARTS[kind]
+        is_told = needed <= data.keys() <= needed | possible and _are_options(data)
+        own = child_id(event.vect, event.step or "", event.attempt or 0)
+        return is_told and data.get("child", own) == own
+    is_late_failure = event.name == "step.late_result" and "error" in data
+    if event.name in ("step.failed", "step.retried") or is_late_failure:
+        return _is_failure(event)
+    if event.name == "step.late_result" and "reason" in data:
+        wanted = _DATA["step.skipped"]
+    if event.name == "step.late_result" and kind == "approval" and "decision" in data:
+        return data.get("decision") in ("approved", "rejected") and data.keys() == _DECISION
+    is_wanted = all(isinstance(data.get(key), type_) for key, type_ in wanted.items())
+    if "plan" in data or "planned" in data:
+        is_wanted = is_wanted and planned_time(event) is not None
+    if "loop" in data:
+        is_wanted = is_wanted and data["loop"] is True
+    if "parent" in data:
+        is_wanted = is_wanted and _is_attempt(data["parent"])
+    may_be = {"options", "parent", "loop", *_OF_PLAN} if event.name == VECT_CREATED else set()
+    return is_wanted and wanted.keys() <= data.keys() <= wanted.keys() | may_be
+
+
+def _are_options(data: Mapping[str, Any]) -> bool:
+    return all(_OPTIONS[option](value) for option, value in data.items())
+
+
+def _is_failure(event: Event) -> bool:
+    data = event.data
+    is_failure = isinstance(data.get("error"), str) and "output" not in data
+    is_retry = _is_number(data.get("delay"))
+    fits = is_retry if event.name == "step.retried" else "delay" not in data
+    return is_failure and fits and data.get("exit_code") != 0

@@ -1,0 +1,119 @@
+"""`await vect`: one thread waits for all who await, so that no event loop has to.
+
+It lives while somebody awaits. In the foreground it drives, as whoever waits does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from oautom.engine.messages import Nudge
+from oautom.engine.scheduler import Scheduler
+from oautom.errors import EngineError, LogError, exhausted
+
+if TYPE_CHECKING:
+    from asyncio import Future
+
+IsDone = Callable[[], bool]
+
+
+class Awaiting:
+    """Those who await Vects, on whatever event loops.
+
+    Args:
+        scheduler: Whose Vects they are.
+        drive: Waits until a condition holds; in the foreground it drives meanwhile.
+    """
+
+    def __init__(self, scheduler: Scheduler, drive: Callable[[IsDone], object]) -> None:
+        self._scheduler = scheduler
+        self._drive = drive
+        self._waiting: dict[Future[None], tuple[str, IsDone]] = {}
+        self._by_vect: dict[str, dict[Future[None], None]] = {}  # the same; "" for no Vect
+        self._heard: deque[str] = deque()  # of which there is news, "" for all
+        scheduler.on_news = self._hear
+        self._thread: threading.Thread | None = None
+        self._lock = threading.RLock()  # what was left unfinished may be closed at any point
+
+    def _hear(self, vects: Sequence[str]) -> None:
+        if self._waiting:
+            self._heard.extend(vects)
+
+    async def look_again(self, is_done: IsDone, vect: str = "") -> None:
+        """Return when `is_done()`, or when the engine has stopped; seldom before.
+
+        Args:
+            is_done: It is asked when there is news.
+            vect: The id of the Vect that the news must be of; empty for any.
+        """
+        import asyncio  # noqa: PLC0415 - takes a third of the time of `import oautom`
+
+        future: Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            self._add(future, is_done, vect)
+            if not is_done():  # nobody has told us, if it has happened just before
+                await future
+        finally:
+            if self._remove(future) and not self._waiting:
+                self._scheduler.put(Nudge())  # the thread may drive, and wait for its inbox,
+                self._scheduler.have_all_look(())  # or leave that to another one
+
+    def _add(self, future: Future[None], is_done: IsDone, vect: str) -> None:
+        with self._lock:
+            self._waiting[future] = vect, is_done
+            self._by_vect.setdefault(vect, {})[future] = None
+            if self._thread is None:
+                thread = threading.Thread(target=self._serve, name="oautom-awaiting", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # the next one who awaits tries again
+                    raise exhausted("a vect cannot be awaited now", error) from error
+                self._thread = thread
+
+    def _remove(self, future: Future[None]) -> bool:
+        """Take out one who awaits; False if somebody else has."""
+        with self._lock:
+            vect, is_done = self._waiting.pop(future, ("", None))
+            others = self._by_vect.get(vect, {})
+            others.pop(future, None)
+            if not others:
+                self._by_vect.pop(vect, None)
+            return is_done is not None
+
+    def _serve(self) -> None:
+        try:
+            with suppress(EngineError, LogError):  # each of those who await meets it by itself
+                self._drive(self._have_all_gone)
+        finally:
+            with self._lock:  # also waits until `_add` has noted this thread
+                self._thread = None
+                self._tell(list(self._waiting))
+
+    def _have_all_gone(self) -> bool:
+        """Tell those whose Vects are over; asked after each tick, it looks where there is news."""
+        if self._heard:
+            vects = {self._heard.popleft() for _ in range(len(self._heard))}
+            with self._lock:
+                of_these = (each for vect in {"", *vects} for each in self._by_vect.get(vect, ()))
+                told = list(self._waiting if "" in vects else of_these)
+            self._tell([future for future in told if self._is_done(future)])
+        return not self._waiting
+
+    def _is_done(self, future: Future[None]) -> bool:
+        _, is_done = self._waiting.get(future, ("", None))
+        return is_done is not None and is_done()
+
+    def _tell(self, futures: list[Future[None]]) -> None:
+        for future in futures:
+            self._remove(future)
+            with suppress(RuntimeError):  # its loop is closed: nobody awaits it any more
+                future.get_loop().call_soon_threadsafe(_wake, future)
+
+
+def _wake(future: Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,197 @@
+"""Children: the Vects that steps run. To the runner they are workers: here work is another Vect.
+
+A child has its own place in the log, and its own life: a recovery has it go on as any other. All
+that ties it to its step is its id. So the step can be told how it has ended by whoever looks, in
+this life or in a later one.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections import OrderedDict
+from functools import partial
+
+from oautom.engine.scheduler import Scheduler
+from oautom.engine.starting import Vects
+from oautom.errors import EngineError, FlowError, OAutomError, VectAlreadyRunningException
+from oautom.flows.flow import Flow
+from oautom.machine.commands import Key
+from oautom.machine.state import child_id
+from oautom.machine.tables import VECT_ENDS
+from oautom.steps.flow import FlowExecution
+from oautom.steps.work import Outcome, StepError, Work
+from oautom.vects.run import NO_FAILURE, Run
+from oautom.workers.base import Done, Place
+from oautom.workers.base import Work as AnyWork
+
+_logger = logging.getLogger("oautom.scheduler")
+_NOBODY: OrderedDict[Run, None] = OrderedDict()
+_NOT_BEGUN = "it was cancelled before it began"
+
+
+class Children:
+    """Workers that run a flow for each piece of work.
+
+    Args:
+        scheduler: Who drives the Vects.
+        vects: The Vects of the app.
+    """
+
+    place: Place = "threads"
+    has_loop = False
+    slots = sys.maxsize
+
+    def __init__(self, scheduler: Scheduler, vects: Vects) -> None:
+        self._scheduler = scheduler
+        self._vects = vects
+        self._answers: dict[Run, Done] = {}  # by the child, not its id: who waits for its end
+        self._waiting: dict[str, OrderedDict[Run, None]] = {}  # by a flow that is at its limit
+        self._lock = threading.RLock()  # of those that wait: a cancel comes on any thread
+        scheduler.on_end = self._ended
+        scheduler.runner.children = self
+
+    def submit(self, work: AnyWork, done: Done) -> None:
+        """Have the flow run that a step runs, or wait for the end of the Vect that does so already.
+
+        `done` is called when that Vect has ended. On the scheduler's thread.
+        """
+        assert isinstance(work, Work)
+        context = work.context
+        key = context.vect_id, context.step, context.attempt
+        try:
+            found = self._found(work, key)
+            child = found or self._new(work, key)
+        except (OAutomError, StepError) as error:
+            done(Outcome(error=str(error), cause=error), None)
+            return
+        if child.shown in VECT_ENDS:
+            done(_outcome_of(child), None)
+            return
+        if isinstance(child.held_up, EngineError):  # then who waits for it does not go on either
+            raise child.held_up
+        self._answers[child] = done
+        reason = f"step '{context.step}' of vect '{context.vect_id}' needs it no more"
+        with self._lock:  # no cancel comes before it has begun, or waits for room
+            is_wanted = work.on_cancel(partial(self._cancel, child, reason))
+            if found is None and is_wanted:
+                self._waiting.setdefault(child.flow.name, OrderedDict())[child] = None
+                self._begin_waiting(child.flow.name)
+        if is_wanted:
+            return
+        if found is None:  # its attempt was over in the very tick that began it
+            self._answers.pop(child)(Outcome(error=_NOT_BEGUN), None)
+        else:
+            self._cancel(child, reason)
+
+    def _found(self, work: Work, key: Key) -> Run | None:
+        """Return the child of an attempt, if there is one.
+
+        Raises:
+            FlowError: There is a Vect of its id, and it is another one.
+            Whatever `Vects.recalled` raises.
+        """
+        vect = child_id(*key)
+        run = self._scheduler.roster.runs.get(vect) or self._vects.recalled(vect)
+        if run is None:
+            return None
+        flow = _flow_of(work)
+        if run.flow is not flow or list(run.state.parent or ()) != list(key):
+            raise FlowError(
+                f"step '{key[1]}' of vect '{key[0]}' is to run flow '{flow.name}' as vect "
+                f"'{vect}', but there is another one of this id; give vects of your own other ids",
+                flow=flow.name,
+                step=key[1],
+            )
+        return run
+
+    def _new(self, work: Work, key: Key) -> Run:
+        flow = _flow_of(work)
+        params = work.execution.run(work.context)
+        return self._vects.new(flow, child_id(*key), params, {"parent": list(key)})
+
+    def _begin_waiting(self, flow: str) -> None:
+        """Have children of a flow begin in their order, as long as it has room."""
+        with self._lock:
+            queue = self._waiting.get(flow, _NOBODY)
+            while queue:
+                run = next(iter(queue))
+                if not self._scheduler.roster.has_room(
+                    run.flow
+                ):  # tells no names, as an error does
+                    return
+                try:
+                    self._begin(run)
+                except VectAlreadyRunningException:
+                    return  # another thread was quicker
+                except Exception:  # it is ours, and the others wait for their room
+                    _logger.exception("vect '%s' does not begin", run.id)
+                    self._answers.pop(run, None)
+                    self._scheduler.strand_parent(run)
+                queue.pop(run, None)
+            self._waiting.pop(flow, None)
+
+    def _begin(self, run: Run) -> None:
+        under_way = map(self._scheduler.runner.is_under_way, self._scheduler.roster.parents(run))
+        if not any(under_way):  # the Vect of its step is stranded
+            self._answers.pop(run, None)
+            return
+        try:
+            self._vects.begin(run)
+        except VectAlreadyRunningException:
+            raise
+        except OAutomError as error:  # its id was taken while it waited
+            self._answers.pop(run)(Outcome(error=str(error), cause=error), None)
+
+    def _cancel(self, child: Run, reason: str) -> None:
+        """Cancel a child, or give it up if it has not begun. Any thread."""
+        with self._lock:
+            queue = self._waiting.get(child.flow.name, _NOBODY)
+            if child in queue:
+                del queue[child]
+                self._answers.pop(child)(Outcome(error=_NOT_BEGUN), None)
+                return
+        self._scheduler.cancel(child, reason)
+
+    def _ended(self, run: Run) -> None:
+        """Tell the step of a Vect that has ended, and let another one have its room."""
+        try:
+            if (done := self._answers.pop(run, None)) is not None:
+                done(_outcome_of(run), None)
+        finally:
+            if self._waiting:
+                self._begin_waiting(run.flow.name)
+
+    def run_next(self) -> None:
+        """Do nothing: the scheduler drives."""
+
+    def replace(self) -> bool:
+        """Return False: nobody is held by a child."""
+        return False
+
+    def close(self) -> None:
+        """Do nothing: children end with their scheduler, or go on in another life."""
+
+
+def _flow_of(work: Work) -> Flow:
+    assert isinstance(work.execution, FlowExecution)
+    return work.execution.runs
+
+
+def _outcome_of(run: Run) -> Outcome:
+    """Return what the end of a child means to its step."""
+    steps = run.state.steps.values()
+    if run.shown == "success":
+        good = [step for step in steps if step.state == "success" and step.parent is None]
+        try:
+            return Outcome({step.name: run.output(step) for step in good})
+        except OAutomError as error:
+            return Outcome(error=str(error), cause=error)
+    told = f"vect '{run.id}' of flow '{run.flow.name}'"
+    if run.shown == "failed":
+        bad = next(s for s in steps if s.state == "failed" and not s.options.get("allow_failure"))
+        cause = run.local.failures.get(bad.name, NO_FAILURE).cause
+        return Outcome(error=f"{told} failed: step '{bad.name}': {bad.error}", cause=cause)
+    reason = next((step.error for step in steps if step.state == "cancelled" and step.error), None)
+    return Outcome(error=f"{told} was cancelled" + (f": {reason}" if reason else ""))

@@ -1,0 +1,181 @@
+"""SIGINT (Ctrl-C) and SIGTERM, while the scheduler has the main thread: they end all work.
+
+Python runs their handlers on the main thread, between two of its instructions. There a handler may
+do little: the main thread may hold any lock. And the system may deliver a signal to another thread:
+then nothing wakes a main thread that waits. So the handler only puts messages in the inbox, and
+what is left to do is done by a thread that reads the pipe into which the interpreter writes at
+every signal.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache, partial
+from typing import Any
+
+from oautom.engine.messages import Nudge
+from oautom.engine.scheduler import Scheduler
+from oautom.errors import exhausted
+from oautom.processes import forked
+
+_ENDING = frozenset({signal.SIGINT, signal.SIGTERM})
+_ROUSING = signal.SIGURG  # unless somebody handles it, the system ignores it
+_MARK = b"\0"  # no signal has this number
+_OURS = frozenset({0, _ROUSING, *_ENDING})
+
+_listening: list[Scheduler] = []
+_others: list[int] = []  # to whom the interpreter has written before, as an event loop of asyncio
+_taken: list[Callable[[], None]] = []  # give back what the program had, the newest last
+_masks: list[set[int]] = []  # of the thread that forks
+_marks: deque[threading.Event] = deque()  # each is set when all signals before it have been heard
+
+
+@contextmanager
+def system_signals(scheduler: Scheduler) -> Iterator[list[int]]:
+    """Have SIGINT and SIGTERM end all work, as `stop_all` does; yield the list of those received.
+
+    Whoever drives looks at the list, and does not wait any more after a second signal. Only a step
+    that has the main thread and does not listen to its cancellation is interrupted.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # only the main thread may set handlers, and only it receives signals
+        return
+
+    def handle(number: int, frame: object) -> None:
+        received.append(number)
+        scheduler.ask_for_end(signal.Signals(number).name)
+        scheduler.put(Nudge())  # who waits looks at `received`
+        if scheduler.runner.is_in_deaf_step:
+            raise KeyboardInterrupt  # in the code of a step: never in the middle of a tick
+
+    before = {
+        number: handler
+        for number in _ENDING
+        if (handler := signal.getsignal(number)) not in (None, signal.SIG_IGN)
+    }
+    if signal.getsignal(_ROUSING) == signal.SIG_DFL:  # else it is the program's own
+        before[_ROUSING] = signal.SIG_DFL
+    wakeup_before = signal.set_wakeup_fd(_wakeup_pipe(), warn_on_full_buffer=False)
+    if wakeup_before not in (-1, _wakeup_pipe()):
+        _others.append(wakeup_before)
+    process = forked.here
+    _listening.append(scheduler)
+    _taken.append(partial(_give_back, before, wakeup_before))
+    try:
+        for number in before:
+            signal.signal(number, handle if number in _ENDING else _do_nothing)
+        yield received
+    finally:
+        if process.is_here:
+            _taken.pop()()
+            _listening.remove(scheduler)
+            _hear_out(wakeup_before, is_any=bool(received))
+
+
+def _give_back(handlers: Mapping[Any, Any], wakeup_fd: int) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    signal.set_wakeup_fd(wakeup_fd)
+
+
+def _hear_out(other: int, *, is_any: bool) -> None:
+    if is_any or other in _others:
+        _wait_until_heard()
+    if other in _others:
+        _others.remove(other)
+
+
+def _do_nothing(number: int, frame: object) -> None:
+    """Have the main thread come out of whatever it waits in, to run the handlers that are due."""
+
+
+@cache
+def _wakeup_pipe() -> int:
+    """Return the end of the pipe into which the interpreter writes.
+
+    Raises:
+        EngineError: The system gives no pipe, or no thread.
+    """
+    try:
+        read, write = os.pipe()
+    except OSError as error:
+        raise exhausted("nothing is driven", error) from error
+    os.set_blocking(write, False)
+    try:
+        threading.Thread(target=_hear, args=(read,), name="oautom-signals", daemon=True).start()
+    except RuntimeError as error:
+        os.close(read)
+        os.close(write)
+        raise exhausted("nothing is driven", error) from error
+    return write
+
+
+def _hear(read: int) -> None:
+    """Do after each signal what its handler may not do, or cannot."""
+    main = threading.main_thread().ident
+    while heard := os.read(read, 64):
+        if not _ENDING.isdisjoint(heard):
+            for scheduler in tuple(_listening):
+                scheduler.runner.interrupt()  # it sets events: the main thread may wait for one
+                scheduler.put(Nudge())
+            if main is not None:
+                signal.pthread_kill(main, _ROUSING)
+        _pass_on(bytes(number for number in heard if number not in _OURS))
+        for _ in range(heard.count(_MARK)):
+            _marks.popleft().set()
+
+
+def _pass_on(heard: bytes) -> None:
+    """Have those hear of a signal, of which nothing is done here, who would hear of it else."""
+    for other in tuple(_others) if heard else ():
+        with suppress(OSError):  # it is full, or closed by now
+            os.write(other, heard)
+
+
+def _wait_until_heard() -> None:
+    """Wait until the signals so far have been heard: they are not meant for what begins next."""
+    mark = threading.Event()
+    _marks.append(mark)
+    os.write(_wakeup_pipe(), _MARK)
+    mark.wait()
+
+
+def _begin_anew() -> None:
+    """Have a forked process handle signals as the program would.
+
+    Else SIGTERM would not end the child, but all work of the parent, by the pipe that both have.
+    """
+    while _taken:
+        _taken.pop()()
+    _wakeup_pipe.cache_clear()
+    _listening.clear()
+    _others.clear()
+    _marks.clear()
+
+
+def _hold_back() -> None:
+    """Have no signal come to a child before it handles them as the program would."""
+    if _taken:
+        _masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, (*_ENDING, _ROUSING)))
+
+
+def _let_come() -> None:
+    while _masks:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _masks.pop())
+
+
+forked.in_child(_begin_anew)
+forked.around(_hold_back, _let_come)
+
+
+def follow(number: int) -> None:
+    """Do what a signal does when nobody is in its way: the Vects have ended in good order."""
+    if signal.getsignal(number) == signal.SIG_DFL:
+        raise SystemExit(128 + number)  # not at once, as SIG_DFL would: `finally` blocks still run
+    signal.raise_signal(number)

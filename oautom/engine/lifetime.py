@@ -1,0 +1,156 @@
+"""Which apps are open: each is closed at the end of the program, and no two write one log."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import logging
+import sys
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from oautom.errors import EngineError, OAutomError, SettingError
+from oautom.events.log import EventLog
+from oautom.flows.flow import Flow, Registry
+from oautom.processes import forked
+from oautom.steps.context import CALLED
+
+
+class App(Registry, Protocol):
+    """What is asked of an app here."""
+
+    log: EventLog
+
+    def close(self) -> None:
+        """End all work."""
+
+
+class Parts(Protocol):
+    """What an app consists of, without the app."""
+
+    flows: Mapping[str, Flow]
+    home: forked.Home
+
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do, nobody waits for anything, and nobody listens."""
+
+    def end(self) -> None:
+        """End all that is open."""
+
+
+_logger = logging.getLogger("oautom.app")
+# Nothing here keeps an app: by its parts, too, its flows lead to it.
+_open_apps: weakref.WeakKeyDictionary[App, weakref.ref[Parts]] = weakref.WeakKeyDictionary()
+
+
+def check_free(log: object, app: App) -> None:
+    """Refuse a log that another open app writes than this one.
+
+    Raises:
+        SettingError: There is such an app.
+    """
+    if any(each.log is log and each is not app for each in list(_open_apps)):
+        raise SettingError("another open app writes this log; close that one, or use it here")
+
+
+def opened(app: App, parts: Parts) -> None:
+    """Have an app closed at the end of the program, or when nobody has it and its log is wanted."""
+    _open_apps[app] = weakref.ref(parts)
+    # The last handler registered is called first: before that of multiprocessing, which waits
+    # for the worker processes that ours ends.
+    atexit.unregister(_close_all)
+    atexit.register(_close_all)
+
+
+def closed(app: App) -> None:
+    """Take note that an app is closed."""
+    _open_apps.pop(app, None)
+
+
+def _leave_to_parent() -> None:
+    """Have a forked child close none of its parent's apps; those that did nothing may work here."""
+    for app, parts in [(app, parts()) for app, parts in _open_apps.items()]:
+        if parts is None or parts.home.process is not forked.NOBODY:
+            closed(app)
+
+
+forked.in_child(_leave_to_parent)
+
+
+def weakly(method: Callable[[], object]) -> Callable[[], object]:
+    """Return a call of a method that does not keep its object; it does nothing without it."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> object:
+        found = reference()
+        return None if found is None else found()
+
+    return call
+
+
+def let_go_of_forgotten() -> None:
+    """Close the apps that nobody has any more, so that another one can have their log.
+
+    As when a cell of a notebook is run again, which makes its app anew: what is left of the old one
+    is a Vect, and by that its flow, which knows its app. So the flows of one that has nothing to do
+    let go of it for a moment: if it is gone then, nobody else has had it.
+    """
+    gc.collect()
+    for reference in _open_apps.keyrefs():
+        _let_go_if_forgotten(reference)
+
+
+def _let_go_if_forgotten(reference: weakref.ref[App]) -> None:
+    app = reference()
+    parts = None if app is None else _open_apps[app]()
+    if parts is None or not parts.is_idle():
+        return
+    flows = list(parts.flows.values())
+    for flow in flows:
+        flow.app = None
+    del app
+    gc.collect()
+    app = reference()
+    if app is None:
+        parts.end()
+    else:
+        for flow in flows:
+            flow.app = app
+
+
+def _close_all() -> None:
+    """Leave no process behind when the program ends."""
+    for app in list(_open_apps):
+        try:
+            app.close()
+        except OAutomError:
+            _logger.exception("an app could not be closed at the end of the program")
+
+
+def check_process(*, is_made_by_step: bool) -> None:
+    """Refuse to begin anything in a worker process: the app is not there, but a copy may be.
+
+    Args:
+        is_made_by_step: The app is one that a step has made for itself, which is fine.
+
+    Raises:
+        EngineError: It imports the main module, or does the work of a step of another app.
+    """
+    called = CALLED.get()
+    if called is not None and called.home is None and not is_made_by_step:
+        raise EngineError(
+            f"step '{called.step}' of flow '{called.flow}' runs in a worker process, and its app "
+            "is not there: it cannot start or await vects; use executor='threads', or a "
+            "FlowExecution, which needs no worker",
+            flow=called.flow,
+            step=called.step,
+        )
+    # A spawned worker imports the main module; `_inheriting` is how multiprocessing itself
+    # notices that this would start workers of workers.
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and getattr(process.current_process(), "_inheriting", False):
+        raise EngineError(
+            "a worker process imports this module and must not run flows meanwhile; put what "
+            "the program does under: if __name__ == '__main__'"
+        )

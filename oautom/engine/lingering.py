@@ -1,0 +1,211 @@
+"""What was told to stop and is at work still: of this app, and of those before it in the program.
+
+An attempt lingers until it has answered: for its step, which does not start again meanwhile, and
+for each step that had its Vect run. Who waits for a Vect waits only for those whose end is
+promised. What is noted here can be noted twice: a tick that raises in between is done again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
+from typing import Any
+
+from oautom.engine.messages import Over
+from oautom.events.log import EventLog
+from oautom.machine.commands import Key, Place
+from oautom.machine.state import Group
+from oautom.processes import forked
+
+_logger = logging.getLogger("oautom.runner")
+
+
+class _Left:
+    """What is at work of a step though its app was closed, and whom to tell of its end."""
+
+    def __init__(self) -> None:
+        self.keys: set[Key] = set()
+        self.groups: set[Group] = set()  # in which it has a slot
+        self.wakes: list[Callable[[], None]] = []
+
+
+_left: dict[tuple[str, Place], _Left] = {}  # by the log and the step
+_left_lock = threading.Lock()
+
+
+def _begin_anew() -> None:
+    global _left_lock  # noqa: PLW0603 - another thread of the parent may have had it
+    _left_lock = threading.Lock()
+    _left.clear()
+
+
+forked.in_child(_begin_anew)
+
+
+class Lingering:
+    """The attempts of one app that were told to stop and have not answered yet.
+
+    Args:
+        log: Its log: only what has one that outlives the program is waited for by a later app.
+        put: Puts a message in its inbox; any thread.
+
+    Attributes:
+        on_over: Called with the id of the Vect and the name of a step when its last one is about
+            to be over.
+    """
+
+    def __init__(self, log: EventLog, put: Callable[[Any], None]) -> None:
+        self.on_over: Callable[[str, str], object] = _tell_nobody
+        self._log = log
+        self._put = put
+        self._keys: dict[Place, set[Key]] = {}
+        self._places: dict[Key, tuple[Place, ...]] = {}
+        self._adopted: set[Place] = set()
+        self._promised: dict[str, set[Key]] = {}  # by the Vect
+
+    @cached_property
+    def _log_id(self) -> str | None:
+        return self._log.id  # known when the log is open
+
+    def add(self, key: Key, above: Iterable[Place]) -> None:
+        """Take note that an attempt was told to stop.
+
+        Args:
+            key: The attempt.
+            above: The steps that had its Vect run.
+        """
+        self._places[key] = (key[:2], *above)
+        for place in self._places[key]:
+            self._keys.setdefault(place, set()).add(key)
+
+    def promise(self, key: Key) -> None:
+        """Take note that somebody sees to it that an attempt ends: it is waited for."""
+        for vect, _ in self._places[key]:
+            self._promised.setdefault(vect, set()).add(key)
+
+    def end_promise(self, key: Key) -> None:
+        """Take note that an attempt is waited for no more."""
+        for vect, _ in self._places.get(key, ()):
+            keys = self._promised.get(vect, set())
+            keys.discard(key)
+            if not keys:
+                self._promised.pop(vect, None)
+
+    def remove(self, key: Key) -> None:
+        """Take note that an attempt has answered."""
+        self.end_promise(key)
+        for place in self._places.get(key, ()):
+            keys = self._keys.get(place, set())
+            if keys == {key}:
+                self.on_over(*place)
+            keys.discard(key)
+            if not keys:
+                self._keys.pop(place, None)
+        self._places.pop(key, None)
+
+    def steps_of(self, vect: str) -> set[Place]:
+        """Return the steps of a Vect of which one lingers; of an app before this one, too."""
+        left = [place for log_id, place in _left.copy() if log_id == self._log_id]
+        return {place for place in (*self._keys, *left) if place[0] == vect}
+
+    def lose(self, key: Key) -> None:
+        """Take note that an attempt is over, whoever raises that is told so."""
+        self.end_promise(key)
+        for place in self._places.pop(key, ()):
+            keys = self._keys.get(place, set())
+            keys.discard(key)
+            if keys:
+                continue
+            self._keys.pop(place, None)
+            try:
+                self.on_over(*place)
+            except Exception:
+                _logger.exception(
+                    "vect '%s', step '%s' is at work no more: a bug in oautom", *place
+                )
+
+    def is_at(self, place: Place) -> bool:
+        """Whether an attempt of a step lingers; of an app before this one, too. Any thread."""
+        return place in self._keys or (bool(_left) and (self._log_id or "", place) in _left)
+
+    def is_waited_for(self, place: Place) -> bool:
+        """Whether an attempt of a step lingers; `on_over` or an `Over` tells of its end."""
+        if place in self._keys:
+            return True
+        if not _left:
+            return False
+        with _left_lock:
+            left = _left.get((self._log_id or "", place))
+            if left is not None:
+                left.wakes.append(partial(self._put, Over(*place)))
+            return left is not None
+
+    def is_ending(self, vect: str) -> bool:
+        """Whether something of a Vect, or of its children, is waited for."""
+        return vect in self._promised
+
+    @property
+    def is_ending_any(self) -> bool:
+        """Whether anything is waited for."""
+        return bool(self._promised)
+
+    @property
+    def has_left(self) -> bool:
+        """Whether apps before this one have left anything at work. Any thread."""
+        return any(log_id == self._log_id for log_id, _ in _left.copy())
+
+    def adopt(self) -> list[tuple[Group, Place]]:
+        """Return the slots that are taken by what apps before this one have left at work.
+
+        An `Over` tells of the end of each that is returned, once.
+        """
+        if not _left:
+            return []
+        found = []
+        with _left_lock:
+            for (log_id, place), left in _left.items():
+                if log_id == self._log_id and place not in self._adopted:
+                    self._adopted.add(place)
+                    left.wakes.append(partial(self._put, Over(*place)))
+                    found += [(group, place) for group in left.groups]
+        return found
+
+    def leave(
+        self,
+        attempts: Iterable[tuple[Key, Iterable[Place]]],
+        groups_of: Callable[[Place], Iterable[Group]],
+    ) -> None:
+        """Take note of what goes on though the app is closed.
+
+        Args:
+            attempts: Each with the steps above it.
+            groups_of: Where a step has a slot.
+
+        They are looked for under the lock that `tell_left` takes: none can answer in between.
+        """
+        with _left_lock:
+            for key, above in attempts:
+                if self._log_id is None:
+                    return
+                for place in (key[:2], *above):
+                    left = _left.setdefault((self._log_id, place), _Left())
+                    left.keys.add(key)
+                    left.groups.update(groups_of(place))
+
+    def tell_left(self, key: Key) -> None:
+        """Tell the apps of this program that an attempt has ended that outlived this one."""
+        wakes: list[Callable[[], None]] = []
+        with _left_lock:
+            for each in [each for each, left in _left.items() if key in left.keys]:
+                if each[0] == self._log_id:
+                    _left[each].keys.remove(key)
+                    if not _left[each].keys:
+                        wakes += _left.pop(each).wakes
+        for wake in wakes:
+            wake()
+
+
+def _tell_nobody(vect: str, step: str) -> None:
+    """Tell nobody that an attempt is over."""

@@ -1,0 +1,444 @@
+"""The engine: the scheduler on a thread. In the foreground that of the caller, else its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
+from enum import StrEnum
+from functools import partial
+from typing import Any
+from weakref import WeakMethod
+
+from oautom.engine.awaiting import Awaiting
+from oautom.engine.inbox import CALL_SECONDS
+from oautom.engine.interrupts import follow, system_signals
+from oautom.engine.messages import Asked, Call, Nudge
+from oautom.engine.scheduler import Scheduler
+from oautom.errors import EngineError, LogError, OAutomError, SettingError, exhausted, shown
+from oautom.events.log import EventLog, PrunedVect, old_vects
+from oautom.flows.flow import Flow
+from oautom.machine.commands import Begin, Cancel, Command, Retry
+from oautom.machine.event import Event
+from oautom.machine.explain import NO_FACTS, Facts, explain
+from oautom.machine.replay import replay
+from oautom.machine.tables import VECT_ENDS
+from oautom.processes.forked import Home
+from oautom.values.json import one_of
+from oautom.vects.run import Reader, Run, status_of, unread_status
+
+
+class OAutomMode(StrEnum):
+    """On which thread Vects are driven."""
+
+    foreground = "foreground"
+    """On the thread that calls `run` or `wait`; nothing moves in between."""
+    background = "background"
+    """On a thread of the engine's own."""
+
+    @classmethod
+    def of(cls, mode: OAutomMode) -> OAutomMode:
+        """Return the mode that an argument names.
+
+        Raises:
+            SettingError: It names none.
+        """
+        if (name := one_of(mode, {each.value for each in cls})) is None:
+            known = ", ".join(f"OAutomMode.{each.value}" for each in cls)
+            raise SettingError(f"mode must be one of {known}, not {shown(mode)}")
+        return cls(name)
+
+
+_logger = logging.getLogger("oautom.scheduler")
+
+LOCK_SECONDS = 0.05
+"""How long `explain` waits for a tick to end."""
+
+
+class ForegroundEngine:
+    """Nothing moves until somebody waits, and it moves on the thread that waits.
+
+    On the main thread, SIGINT (Ctrl-C) and SIGTERM meanwhile end all work; when that is done, the
+    signal takes its usual course.
+    """
+
+    _may_drive = True
+
+    def __init__(self, scheduler: Scheduler, log: EventLog) -> None:
+        self.home = Home()
+        self._scheduler = scheduler
+        self._log = log
+        self._pruning = threading.Lock()
+        self.open: Callable[[], object] = bool  # opens the log, if that was not done yet
+        self._heard = 0  # number of the newest request that was looked at while a step ran
+        self.prepare: Callable[[], object] = bool  # ends what a dead program has left at work
+        self._awaiting = Awaiting(scheduler, self._drive)
+        self._waits = scheduler.waits
+        self._waits.drive = self._drive
+        self._waits.look_again = self._awaiting.look_again
+        self._waits.is_over = scheduler.has_stopped
+
+    def begin(self, run: Run) -> None:
+        """Take in a new run, which is created with the next tick; it is waited for by nobody.
+
+        Raises:
+            VectAlreadyRunningException: As many of its flow are open as may be.
+        """
+        self._scheduler.roster.admit(run)
+        self._scheduler.put(Begin(run.id))
+
+    def create(self, vect: str, timeout: float) -> None:
+        """Return when the log has that a Vect was begun.
+
+        Args:
+            vect: The id of one that was taken in, by `admit`, here or by another thread.
+            timeout: Seconds to wait while a step or receiver has the thread of the engine.
+
+        Raises:
+            EngineError: The time was up, or the app is closed: the start was withdrawn.
+            LogError: The engine has stopped.
+        """
+        run = self._scheduler.roster.runs.get(vect)
+        if run is None or run.is_created:
+            return
+        try:
+            self._call(run, partial(self._scheduler.create, run), timeout)
+        except OAutomError:
+            if not run.is_created:
+                self._scheduler.roster.drop(run)
+            raise
+
+    def begin_soon(self, vect: str) -> None:
+        """Have a Vect begin with the next tick, if it has not."""
+        run = self._scheduler.roster.runs.get(vect)
+        if run is not None and not run.is_created:
+            self._scheduler.put(Begin(vect))
+
+    @property
+    def reader(self) -> Reader:
+        """Who reads Vects that do not move."""
+        return self._scheduler.roster.reader
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this thread is the one that drives."""
+        return self._scheduler.is_here
+
+    def is_created(self, vect: str) -> bool:
+        """Whether the log has a Vect that moves, or has moved, in this engine."""
+        run = self._scheduler.roster.runs.get(vect)
+        return run is None or run.is_created
+
+    def knows(self, vect: str) -> bool:
+        """Whether a Vect moves, or has moved, in this engine."""
+        return vect in self._scheduler.roster.runs
+
+    def admit(self, run: Run) -> None:
+        """Take in a new run, for `create`; errors as of `begin`."""
+        self._scheduler.roster.admit(run)
+
+    def _call(self, run: Run, do: Callable[[], Any], timeout: float = CALL_SECONDS) -> None:
+        """Have something done in a tick, and return when the log has what came of it."""
+        self._scheduler.call(Call(run.id, do), timeout, may_drive=self._may_drive)
+
+    def check_room(self, flow: Flow, at: datetime | None) -> None:
+        """Refuse one more Vect of a flow where it is one too many; as `Roster.check_room`."""
+        self._scheduler.roster.check_room(flow, at)
+
+    def check_running(self) -> None:
+        """Refuse to begin anything when all work was ended for another life to go on with.
+
+        Raises:
+            EngineError: That is so.
+        """
+        self._scheduler.check_running()
+
+    def expect(self, runs: Iterable[Run]) -> None:
+        """Count runs as open that a dead program has left so: `take_over` or `leave` follows."""
+        for run in runs:
+            self._scheduler.roster.take(run)
+
+    def take_over(self, runs: Sequence[Run]) -> None:
+        """Have runs go on that a dead program has left open; as `Scheduler.take_over`."""
+        if runs or self._scheduler.runner.lingering.has_left:
+            self._scheduler.take_over(runs)
+
+    def leave(self, runs: Iterable[Run]) -> None:
+        """Leave those that cannot go on, but for a cancel; then do what others have asked for."""
+        self._scheduler.know(runs)
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Do what others have asked for and nobody could do: a flow has been declared."""
+        if self._log.id is not None:
+            self._scheduler.put(Asked(again=True))
+
+    def listen(self) -> None:
+        """Do at once, from now on, what other processes ask for by the log."""
+        hear = WeakMethod(self._hear)  # a log that waits must not keep an engine that nobody has
+        self._log.listen(lambda: (method := hear()) and method())
+        self._scheduler.put(Asked())  # something may have been asked while nobody listened
+
+    def _hear(self) -> None:
+        """Pass on that something was asked; whom it concerns, if a step has the scheduler's thread.
+
+        On a thread of the log's own, which must live on.
+        """
+        if not self._scheduler.is_asked:  # else nobody drives, or has come to it yet
+            self._scheduler.is_asked = True
+            self._scheduler.put(Asked())
+        if self._scheduler.runner.is_in_step:
+            with suppress(LogError):  # the scheduler is about to meet it as well
+                for request in self._log.asked(self._heard):
+                    self._heard = request.id
+                    if request.action == "cancel" and request.problem is None:
+                        self._scheduler.runner.interrupt(request.vect)
+
+    def prune(self, older_than: datetime) -> list[PrunedVect]:
+        """Take the Vects that ended before an instant out of the log and of memory.
+
+        First the thread that drives lets go of them, so that nothing begins with them any more;
+        where the log cannot be pruned then, it has them back.
+        """
+        scheduler = self._scheduler
+        with self._pruning:
+            entries = self._log.vects()
+            old = [vect.id for vect in old_vects(entries, older_than, ())]
+            parents = {vect.id for vect in entries if vect.state not in VECT_ENDS}
+            do = partial(scheduler.let_go, old, parents, older_than)
+            call = Call("", do)
+            left = do() if scheduler.is_here else scheduler.call(call, may_drive=self._may_drive)
+            try:
+                kept = {*old, *list(scheduler.roster.runs)} - left.keys()
+                gone = self._log.prune(older_than, keep=kept)
+            except BaseException:
+                scheduler.roster.keep(left)
+                raise
+            scheduler.roster.gone(left)
+            return gone
+
+    def cancel(self, run: Run, reason: str) -> None:
+        """End a run; return when the log has it."""
+        self.open()
+        self._scheduler.runner.interrupt(run.id)
+        self.obey(run, Cancel(run.id, reason))
+
+    def obey(self, run: Run, command: Command) -> None:
+        """Do what a person asks of a run, and return when the log has what came of it.
+
+        Raises:
+            OAutomError: It makes no sense now.
+            EngineError: The engine did not come to it in time, or the app is closed.
+            LogError: The engine has stopped.
+        """
+        self.open()
+        scheduler = self._scheduler
+        if isinstance(command, Retry) and not scheduler.is_here:
+            self.prepare()
+        if not scheduler.is_here:
+            self._call(run, partial(scheduler.obey, run, command))
+            return
+        scheduler.check(run, command)  # what is wrong by now is told now
+        if isinstance(command, Retry):
+            scheduler.roster.readmit(run)  # so that nobody takes it for ended in between
+        scheduler.ask(run, command)
+
+    def check_value(self, value: object) -> None:
+        """Refuse a value that the log cannot keep; errors as of the log."""
+        self._log.check_value(value)
+
+    def events(self, run: Run) -> Iterator[Event]:
+        """Yield the committed events of a run."""
+        return self._log.read(vect=run.id)
+
+    def status(self, run: Run) -> dict[str, Any]:
+        """Return the state of a run as of its last commit."""
+        try:
+            state = run.state  # one that is read on demand is read before the lock is taken
+        except LogError:  # its events make no sense: others are listed beside it all the same
+            return unread_status(run)
+        with self._scheduler.showing:
+            return status_of(state, run.shown)
+
+    def explain(self, run: Run, step: str) -> str:
+        """Return why a step of a run is, or is not, running, as of its last commit."""
+        scheduler = self._scheduler
+        if not scheduler.lock.acquire(timeout=LOCK_SECONDS):
+            # A tick is being committed, which may take a while: the log tells how it was before.
+            state = replay(self._log.read(vect=run.id)).get(run.id) or run.first_state()
+            return explain(state.steps[step], scheduler.now(), self._facts(NO_FACTS))
+        try:
+            facts = self._facts(scheduler.outlook.facts(run, step))
+            return explain(run.state.steps[step], scheduler.now(), facts)
+        finally:
+            scheduler.lock.release()
+
+    def _facts(self, facts: Facts) -> Facts:
+        failure = self._scheduler.failure
+        return facts._replace(
+            failure="" if failure is None else str(failure) or type(failure).__name__,
+            halted=self._scheduler.halted,
+            is_undriven=self._is_undriven(),
+        )
+
+    def _is_undriven(self) -> bool:
+        return not self._scheduler.is_driven
+
+    def check_thread(self, what: str = "wait for a Vect") -> None:
+        """Refuse a call that would wait for the very thread that it is on.
+
+        Raises:
+            EngineError: A step or receiver on the scheduler's own thread calls.
+        """
+        self._scheduler.check_thread(what)
+
+    def nudge(self) -> None:
+        """Have whoever drives look again whether it is done."""
+        self._scheduler.put(Nudge())
+
+    def wait(self, run: Run, timeout: float | None) -> bool:
+        """Wait until a run is over; False at the timeout. A step lends its slot meanwhile."""
+        if self._is_done(run):
+            return self._has_ended(run)
+        self.check_thread()
+        with self._waits.waited_for(run, timeout):
+            return self._wait(run, timeout)
+
+    def _wait(self, run: Run, timeout: float | None) -> bool:
+        with system_signals(self._scheduler) as received:
+            self._drive(lambda: self._is_done(run) or bool(received), timeout)
+            if received:
+                self._drive(lambda: self._has_settled(received))
+        if received:
+            follow(received[0])
+        return self._has_ended(run)
+
+    async def ended(self, run: Run) -> None:
+        """Wait until a run is over, while the event loop goes on; errors as of `wait`."""
+        if not self._drive(lambda: self._is_done(run), 0):  # 0: it only looks
+            await self._waits.awaited(run, self._end_of)
+        self._has_ended(run)
+
+    async def _end_of(self, run: Run) -> None:
+        while not self._drive(lambda: self._is_done(run), 0):
+            await self._awaiting.look_again(lambda: self._is_done(run), run.id)
+
+    def _is_done(self, run: Run) -> bool:
+        is_held_up = run.held_up is not None
+        return self._scheduler.is_over(run) or is_held_up or bool(self._scheduler.halted)
+
+    def _has_ended(self, run: Run) -> bool:
+        """Whether a run is over; nobody can wait for it in an engine that was halted.
+
+        Raises:
+            EngineError: It goes on in another life only.
+        """
+        run.check_going_on()
+        if self._scheduler.halted and not self._scheduler.is_over(run):
+            raise EngineError(
+                f"the engine was stopped ({self._scheduler.halted}); vect '{run.id}' is open in "
+                "its log, and goes on when the program is run again",
+                flow=run.flow.name,
+            )
+        return self._scheduler.is_over(run)
+
+    def serve(self, is_stopped: Callable[[], bool]) -> None:
+        """Drive until `is_stopped`, or until a signal of the system has ended all."""
+        with system_signals(self._scheduler) as received:
+            self._drive(lambda: is_stopped() or self._has_settled(received))
+
+    def _has_settled(self, received: list[int]) -> bool:
+        """Whether all has ended after a signal; a second one does not wait for that."""
+        return len(received) > 1 or (bool(received) and self._scheduler.is_idle())
+
+    def _drive(self, until: Callable[[], bool], timeout: float | None = None) -> bool:
+        return self._scheduler.drive(until, timeout)
+
+    def is_at_rest(self) -> bool:
+        """Whether nobody drives, and there is nothing to do."""
+        scheduler = self._scheduler
+        return not scheduler.is_driven and scheduler.has_nothing_to_do()
+
+    def close(self) -> None:
+        """End all work, wait until no process of it is left, and end the workers."""
+        self._scheduler.stop_all("the app was closed")
+        self.nudge()
+        try:
+            self._finish()
+        except (LogError, EngineError):
+            if self._scheduler.failure is None:
+                raise
+        self._scheduler.close()
+
+    def _finish(self) -> None:
+        """Drive until all has ended."""
+        self._drive(self._scheduler.is_idle)
+
+
+class BackgroundEngine(ForegroundEngine):
+    """A thread of its own drives while there is something to do; the program waits for its end."""
+
+    _may_drive = False
+
+    def __init__(self, scheduler: Scheduler, log: EventLog) -> None:
+        super().__init__(scheduler, log)
+        self._thread: threading.Thread | None = None
+        self._lock = threading.RLock()  # a handler of the program's may cancel in between
+        scheduler.on_message = scheduler.refusal = self._wake
+
+    def _wake(self) -> RuntimeError | None:
+        """Have the thread where it is needed; return why the system gives none, if it does not."""
+        with self._lock:
+            # Where the message was taken already, by a thread that has ended, all is done.
+            is_needed = self._scheduler.has_messages and self._scheduler.failure is None
+            if self._thread is None and is_needed:
+                thread = threading.Thread(target=self._serve, name="oautom-scheduler", daemon=False)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # who waits, or puts the next message, tries again
+                    _logger.warning("%s", exhausted("nothing goes on for now", error))
+                    return error
+                self._thread = thread
+            return None
+
+    def _serve(self) -> None:
+        while True:
+            self._scheduler.serve_until_idle()
+            with self._lock:  # also waits until `_wake` has noted this thread
+                if self._scheduler.failure is not None or self._scheduler.has_nothing_to_do():
+                    self._thread = None
+                    return
+
+    def _is_undriven(self) -> bool:
+        return False  # its thread comes when there is something to do
+
+    def _wait(self, run: Run, timeout: float | None) -> bool:
+        self._drive(lambda: self._is_done(run), timeout)
+        return self._has_ended(run)
+
+    def serve(self, is_stopped: Callable[[], bool]) -> None:
+        """Return at once: the thread serves by itself."""
+
+    def _drive(self, until: Callable[[], bool], timeout: float | None = None) -> bool:
+        if not until() and (refusal := self._wake()) is not None:
+            raise exhausted("nothing goes on for now", refusal)
+        return self._scheduler.drive(until, timeout, may_drive=False)
+
+    def _finish(self) -> None:
+        with self._lock:
+            is_alone = self._wake() is not None
+            if is_alone:
+                self._thread = threading.current_thread()  # which drives instead
+        if is_alone:
+            self._scheduler.drive(self._scheduler.is_idle)
+        else:
+            super()._finish()
+
+
+def make_engine(mode: OAutomMode, scheduler: Scheduler, log: EventLog) -> ForegroundEngine:
+    """Return the engine of a mode."""
+    if mode is OAutomMode.foreground:
+        return ForegroundEngine(scheduler, log)
+    return BackgroundEngine(scheduler, log)

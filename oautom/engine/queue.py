@@ -1,0 +1,330 @@
+"""Whose turn it is: starts that are due, and polls, wait here for a free slot.
+
+First come, first served, but for steps of a higher priority, which are served first, and for those
+whose pool or map is full, or of whose flow as many async steps run as may: they let others by, and
+have their place again when there is room. Nobody loses a place but by a pause or a cancel: so who
+is before whom follows from the log, and not from when workers were free.
+Used on the scheduler's thread only.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from heapq import heapify, heappop, heappush
+from itertools import count
+from typing import Any, NamedTuple
+
+from oautom.engine.messages import Poll
+from oautom.machine.event import Event
+from oautom.machine.state import Group, Limit, StepState, VectState, limits_of
+from oautom.machine.tables import HELD
+
+Item = StepState | Poll
+_RANKED = frozenset({"pool", "priority", "async", "max_parallel"})
+Place = tuple[str, str, int]
+
+
+class _Turn(NamedTuple):
+    """Who waits, in the order in which they are served: no two have one ticket."""
+
+    needs_slot: bool
+    rank: int
+    ticket: int
+    item: Item
+
+
+class Turns:
+    """What waits for a slot.
+
+    Attributes:
+        size: How many wait, without those whose pool is full.
+        is_held: Nobody gets a turn: what an old life has left is closed first, or all is ended.
+        looking: For whom `take` looks whether there is room everywhere; None if it has found one.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.is_held = False
+        self.looking: Item | None = None
+        self._plain: deque[tuple[int, Item]] = deque()  # with tickets: of no priority, and no pool
+        self._turns: list[_Turn] = []  # all others: a heap
+        self._tickets = count()
+        self._known: dict[Item, int] = {}  # who waits, but for some: each only once
+        self._gone: dict[str, int] = {}  # Vects whose turns before a ticket are none any more
+        self._parked: dict[
+            Group, dict[int, list[_Turn]]
+        ] = {}  # heaps, by what is full and its size
+        self._taken: dict[Group, set[tuple[Any, ...]]] = {}  # by the pool, who has its slots
+
+    def add_poll(self, poll: Poll) -> None:
+        """Have a poll wait for its turn."""
+        self.size += 1
+        self._plain.append((next(self._tickets), poll))
+
+    def add(self, step: StepState) -> None:
+        """Have a step wait for its turn."""
+        if step.vect.options:
+            self._add(step, step.options)
+        else:
+            self.size += 1
+            self._plain.append((next(self._tickets), step))
+
+    def _add(self, step: StepState, options: Mapping[str, Any]) -> None:
+        if (known := self._known.get(step)) is not None and not self._is_gone(known, step):
+            return  # more of its upstreams have ended since
+        self.size += 1
+        needs_slot, ticket = step.needs_worker, next(self._tickets)
+        self._known[step] = ticket
+        if needs_slot and options.keys().isdisjoint(_RANKED):
+            self._plain.append((ticket, step))
+            return
+        rank = 0 if step.kind in HELD else -options.get("priority", 0)
+        heappush(self._turns, _Turn(needs_slot, rank, ticket, step))
+
+    def take(self, *, has_slot: bool) -> Item | None:
+        """Take out whose turn it is, or None if nobody can have one now.
+
+        Somebody waits, whether or not anybody can have a turn.
+
+        Args:
+            has_slot: Whether a worker is free, which nearly all need.
+        """
+        while True:
+            turns, plain = self._turns, self._plain
+            is_ranked = bool(turns) and (has_slot or not turns[0].needs_slot)
+            is_ranked = is_ranked and not (plain and turns[0] > (True, 0, plain[0][0]))
+            if is_ranked:
+                turn = heappop(turns)
+            elif has_slot and plain:
+                turn = _Turn(True, 0, *plain.popleft())
+            else:
+                return None
+            _, _, ticket, item = turn
+            self.size -= 1
+            self.looking = item
+            limits = _limits_of(item) if is_ranked else ()
+            if self._gone and self._is_gone(ticket, item):
+                for group, _ in limits:
+                    self._unpark(group)  # it may have been the one that was to look for itself
+            elif not limits or not self._park(turn, limits):
+                self.looking = None
+                if self._known:
+                    self._known.pop(item, None)
+                return item
+
+    def _park(self, turn: _Turn, limits: Sequence[Limit]) -> bool:
+        """Have a turn wait where there is no room for it; False if there is room everywhere."""
+        full: Group | None = None
+        for group, slots in limits:
+            if not self._may_start(turn.item, group, slots):
+                full = group
+                heappush(self._parked.setdefault(group, {}).setdefault(slots, []), turn)
+                break
+        for group, _ in limits:
+            if group != full:
+                self._unpark(group)  # the next may use what this one does not, or not after all
+        return full is not None
+
+    def _may_start(self, item: Item, group: Group, slots: int) -> bool:
+        limited = _map_of(item)
+        if limited is not None and group == _group_of(limited):
+            return limited.mapped is None or limited.mapped.has_room
+        return self._has_room(group, slots)
+
+    def _has_room(self, pool: Group, slots: int) -> bool:
+        return len(self._taken.get(pool, ())) < slots
+
+    def _unpark(self, pool: Group) -> None:
+        """Have the next one that waits for a pool look for itself: the others come after it."""
+        if pool not in self._parked:
+            return
+        of_size = self._parked.pop(pool)
+        for parked in of_size.values():
+            heappush(self._turns, heappop(parked))
+            self.size += 1
+        if left := _not_empty(of_size):
+            self._parked[pool] = left
+
+    def ahead_of(self, step: StepState) -> tuple[int, int]:
+        """Return how many are served before a step that waits, and how many are of higher rank."""
+        turns = [*self._turns, *(_Turn(True, 0, *each) for each in self._plain)]
+        turns = [turn for turn in turns if not self._is_gone(turn.ticket, turn.item)]
+        own = next((turn for turn in turns if turn.item is step), None)
+        if own is None:
+            return 0, 0
+        ahead = [turn.rank for turn in turns if turn.needs_slot and turn < own]
+        return len(ahead), sum(rank < own.rank for rank in ahead)
+
+    def taken(self) -> Mapping[Group, int]:
+        """Return how many slots of each pool are taken, and how many async steps of a flow run."""
+        return {pool: len(steps) for pool, steps in self._taken.items()}
+
+    def facts(self) -> tuple[object, ...]:
+        """Return who waits, in the order in which they are served, and where; and who has a slot.
+
+        Plain values, for comparing: all that decides who has a turn, and when.
+        """
+        waiting: list[tuple[_Turn, object]] = [(turn, None) for turn in self._turns]
+        waiting += [(_Turn(True, 0, *each), None) for each in self._plain]
+        for group, of_size in self._parked.items():
+            for slots, turns in of_size.items():
+                waiting += [(turn, (group, slots)) for turn in turns]
+        waiting = [each for each in waiting if not self._is_gone(each[0].ticket, each[0].item)]
+        line = sorted(waiting, key=lambda each: each[0][:-1])
+        taken = frozenset((group, frozenset(who)) for group, who in self._taken.items() if who)
+        return (*((_holder(turn.item), where) for turn, where in line), taken)
+
+    def forget(self, vect: VectState) -> None:
+        """Let go of the steps of a Vect that nothing shall start of, for now or for good.
+
+        To look for them among all that wait would cost thousands of cancels the square of their
+        number. So they are passed over when they come up, and swept out when they may be many.
+        """
+        self._gone[vect.id] = next(self._tickets)
+        if 2 * len(self._gone) > len(self._known) + len(self._plain):
+            self._sweep()
+
+    def give_up(self, vect: str, at_work: Collection[tuple[str, str]]) -> None:
+        """Let go of the steps of a Vect with which the engine cannot go on, and of their slots.
+
+        It calls as little as it can: who has found a bug in the rest of this is helped here.
+
+        Args:
+            vect: The id of the Vect.
+            at_work: The steps of it that are at work still, and keep their slots.
+        """
+        self._gone[vect] = next(self._tickets)
+        self._sweep()
+        for pool, holders in self._taken.items():
+            gone = {each for each in holders if each[0] == vect and each not in at_work}
+            if gone:
+                holders.difference_update(gone)
+                self._unpark(pool)
+
+    def _is_gone(self, ticket: int, item: Item) -> bool:
+        return isinstance(item, StepState) and ticket < self._gone.get(item.vect.id, 0)
+
+    def _sweep(self) -> None:
+        parked = [heap for of_size in self._parked.values() for heap in of_size.values()]
+        for turns in (self._turns, *parked):
+            turns[:] = [turn for turn in turns if not self._is_gone(turn.ticket, turn.item)]
+            heapify(turns)
+        plain = (each for each in self._plain if not self._is_gone(*each))
+        self._plain = deque(plain)
+        self._known = {
+            i: ticket for i, ticket in self._known.items() if not self._is_gone(ticket, i)
+        }
+        self._gone.clear()
+        self.looking = None
+        self.size = len(self._turns) + len(self._plain)
+        self._parked = {pool: left for pool, of in self._parked.items() if (left := _not_empty(of))}
+        for pool in list(self._parked):  # it may have been the one that was to look for itself
+            self._unpark(pool)
+
+    def hear(self, step: StepState, event: Event, *, is_at_work: bool) -> None:
+        """Count the slots of a pool: a step of a flow with limits has made this event.
+
+        Args:
+            step: The step.
+            event: What has happened to it.
+            is_at_work: Its attempt is at work still, though it may be over: it keeps its slot.
+        """
+        if event.source == event.dest:
+            return
+        if event.dest == "running":
+            self._take_slots(step)
+        elif event.source == "running":
+            if not is_at_work:
+                self._free_slots(step)
+            if (limited := _map_of(step)) is not None:
+                self._unpark(_group_of(limited))
+
+    def set_free(self, step: StepState, *, is_stranded: bool = False) -> None:
+        """Take the slots of a step whose attempt is not at work any more.
+
+        Args:
+            step: The step; while it runs it keeps them.
+            is_stranded: Its Vect does not go on: it does not run, whatever its state is.
+        """
+        if step.state != "running" or is_stranded:
+            self._free_slots(step)
+
+    def recount(self, vect: VectState, holds: Callable[[Place], bool]) -> None:
+        """Count the slots that the steps of a Vect have anew: some events were taken back.
+
+        Args:
+            vect: The Vect, as it stands now.
+            holds: Whether an attempt is at work: Vect, step and number.
+        """
+        for step in vect.steps.values() if vect.has_limits else ():
+            if step.state == "running" or holds((*_place_of(step), step.attempt)):
+                self._take_slots(step)
+            else:
+                self._free_slots(step)
+
+    def _take_slots(self, step: StepState) -> None:
+        for group, _ in _pools_of(step):
+            self.take_slot(group, _place_of(step))
+
+    def _free_slots(self, step: StepState) -> None:
+        for group, _ in _pools_of(step):
+            self.free_slot(group, _place_of(step))
+
+    def groups_of(self, holder: tuple[Any, ...]) -> list[Group]:
+        """Return where somebody has a slot."""
+        return [group for group, holders in self._taken.items() if holder in holders]
+
+    def inherit(self, vect: VectState) -> None:
+        """Count the slots that the steps of a Vect have had since a life before."""
+        for step in vect.steps.values():
+            if step.state == "running" and step.kind == "flow":
+                self._take_slots(step)
+
+    def take_slot(self, pool: Group, holder: tuple[Any, ...]) -> None:
+        """Take note that somebody has a slot of a pool."""
+        self._taken.setdefault(pool, set()).add(holder)
+
+    def free_slot(self, pool: Group, holder: tuple[Any, ...]) -> None:
+        """Take note that somebody has a slot no more, and let one have a turn who waits for it."""
+        self._taken.get(pool, set()).discard(holder)  # it has none if a dead program ran it
+        self._unpark(pool)
+
+
+def _limits_of(item: Item) -> Sequence[Limit]:
+    """Return where there must be room for somebody, and for how many there is."""
+    if not isinstance(item, StepState):
+        return ()
+    limited = _map_of(item)
+    if limited is None:
+        return _pools_of(item)
+    return [*_pools_of(item), (_group_of(limited), item.options["max_parallel"])]
+
+
+def _pools_of(step: StepState) -> Sequence[Limit]:
+    """Return where a step needs a slot, and how many there are; a map needs none."""
+    return () if step.kind == "map" else limits_of(step.vect.flow, step.options)
+
+
+def _map_of(item: Item) -> StepState | None:
+    """Return the map that somebody is an instance of, if that has a limit."""
+    if not isinstance(item, StepState) or "max_parallel" not in item.options:
+        return None
+    return item.parent
+
+
+def _group_of(step: StepState) -> Group:
+    """Return the instances of a map, of which so many run at once."""
+    return ("map", *_place_of(step))
+
+
+def _not_empty(of_size: dict[int, list[_Turn]]) -> dict[int, list[_Turn]]:
+    return {slots: parked for slots, parked in of_size.items() if parked}
+
+
+def _place_of(step: StepState) -> tuple[str, str]:
+    return step.vect.id, step.name
+
+
+def _holder(item: Item) -> Hashable:
+    return _place_of(item) if isinstance(item, StepState) else item

@@ -1,0 +1,1109 @@
+"""The scheduler: one thread, one inbox, ticks. The only module that changes the state of a Vect.
+
+A tick takes what the inbox holds, fires the triggers that this asks for and all that become due,
+commits the log once, has the effects done, and tells the public signals. Whatever any thread may
+call only puts a message in the inbox; whatever changes state runs on the one thread that drives,
+and asserts it.
+
+A tick that raises is taken back: the log drops what it was told, each Vect that was touched is made
+anew from its committed events, and each message is taken again in a tick of its own. One that
+raises again is dropped, and the Vect that it concerns is stranded: it stays as it is until the
+program is run again, and all others go on. Only a log that cannot be written stops the engine.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+from oautom.engine.clock import Clock
+from oautom.engine.inbox import Driver
+from oautom.engine.messages import (
+    Answer,
+    Asked,
+    Call,
+    GraceOver,
+    Halt,
+    Lend,
+    Loan,
+    Message,
+    Note,
+    Nudge,
+    Over,
+    Poll,
+    TakeBack,
+    TakeOver,
+    TimeUp,
+    command_of,
+)
+from oautom.engine.outlook import Outlook
+from oautom.engine.queue import Turns
+from oautom.engine.runner import Runner
+from oautom.engine.waiting import Waits
+from oautom.errors import (
+    EngineError,
+    EventRefusedError,
+    LogError,
+    OAutomError,
+    UnknownFlowError,
+    UnknownStepError,
+    UnknownVectError,
+    VectStateError,
+    shown,
+)
+from oautom.events.log import EventLog
+from oautom.events.requests import Request
+from oautom.events.signals import publish
+from oautom.flows.flow import Flow
+from oautom.machine.commands import (
+    LOST,
+    Begin,
+    Cancel,
+    Command,
+    Decide,
+    Finished,
+    Pause,
+    Recover,
+    Retry,
+    Trigger,
+)
+from oautom.machine.decide import affects, due, effects, handle
+from oautom.machine.event import Event
+from oautom.machine.state import StepState, VectState, child_id, moved
+from oautom.machine.tables import STEP_ENDS, VECT_CREATED, VECT_ENDS
+from oautom.machine.transition import NotAppendedError, Wire, machines
+from oautom.vects.registry import Roster
+from oautom.vects.run import Run
+from oautom.workers.base import Workers
+
+_logger = logging.getLogger("oautom.scheduler")
+
+_HEARD: frozenset[type] = frozenset({Answer, TimeUp, GraceOver})
+"""Messages that say what has become of an attempt: heard once, whatever becomes of the tick."""
+
+STEPS_AT_ONCE = 2_000
+"""Of how many steps the Vects are taken over in one tick; but for those that keep slots."""
+
+LOOK_AGAIN = 5.0
+"""Seconds until what could not be read is looked at again."""
+
+
+Item = StepState | VectState | Poll | Loan | Run
+"""What a tick deals with."""
+
+
+class _LogFailedError(Exception):
+    """The log cannot be written: its `__cause__` says why. Never leaves this module."""
+
+
+class Scheduler(Driver[Message]):
+    """Drives Vects through their states, on whatever thread calls `drive`; one at a time.
+
+    Args:
+        log: Where every event goes before anything comes of it.
+        clock: What time it is.
+        workers: Who does the work of the steps.
+        tell: Called with the flow and each committed event; it tells the public signals.
+
+    Attributes:
+        on_look: Called to look which plans are due, on the thread that drives, without the lock:
+            whoever has that of the app may wait for this one.
+        on_end: Called for each Vect that has ended, as `on_look` is.
+        is_awaited: A plan waits for the end of a Vect.
+        is_asked: A message is on its way that another process has asked for something.
+        runner: Who has the work done. Its `interrupt` is for any thread, as what it tells is.
+        turns: Whose turn it is, of the steps that are due.
+        lock: Held in a tick, until it is committed.
+        showing: Held while what is committed is shown: whoever reads many parts takes it.
+        waits: Which steps wait for Vects.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        clock: Clock,
+        workers: Workers,
+        tell: Callable[[object, Event], None] = publish,
+    ) -> None:
+        super().__init__(clock)
+        self._tell = tell
+        self.lock = threading.RLock()
+        self.showing = threading.Lock()
+        self._log = log
+        self._now: datetime = clock.now()
+        self.halted: str = ""  # why all work was ended and none is begun any more
+        self._is_ending_all = False  # halted, and the work that there was has not been told yet
+        self.runner = Runner(workers, clock, self._timers, self.put, log)
+        self.runner.lingering.on_over = self._look_again
+        self.roster = Roster(log)
+        self.runner.above = self.roster.above
+        self._ready: deque[StepState | VectState] = deque()
+        self._inherited: deque[Run] = deque()  # those that are to be taken over
+        self._orphans: deque[Cancel] = deque()  # children whose step needs them no more
+        self.turns = Turns()
+        self.waits = Waits(self.put, self.roster, self.runner)
+        self.outlook = Outlook(self.runner, self.turns, self.roster, self.waits)
+        self._ends_first = False
+        self._news: list[str] = []  # ids of Vects for which somebody may wait no longer
+        self._ended: deque[Run] = deque()  # those whose end is about to be told
+        self.on_look: Callable[[], object] = bool
+        self.on_end: Callable[[Run], object] = bool
+        self.is_awaited = False
+        self.is_asked = False
+        self._is_look_due = False
+        # Of the tick in progress:
+        self._is_telling = False  # it is committed, and receivers are called
+        self._has_stranded = False
+        self._is_lent = False  # nobody drives: whoever calls has the thread for this tick only
+        self._in_hand: Item | None = None  # what is dealt with
+        self._asked: list[Call] = []  # answered when the tick is committed
+        self._moved: list[StepState | VectState] = []
+        self._taken_over: list[Run] = []  # or about to be
+        self._rearmed: deque[Run] = deque()  # taken over: their waits go on when it is committed
+        self._notes: dict[int, Flow] = {}  # events of plans, by number
+        self._refused: set[int] = set()  # numbers of requests that have raised
+        self._emitted, self._appended = Wire(), Wire()
+        self._steps, self._vects = machines(self._record, self._emitted, self._appended)
+        self._emitted.connect(self._log.append, weak=False)
+        self._appended.connect(self._release, weak=False)
+
+    # Any thread: messages
+
+    def begin(self, run: Run) -> None:
+        """Take in a new run, which starts with the next tick."""
+        self.roster.take(run)
+        self.put(Begin(run.id))
+
+    def ask(self, run: Run, command: Command) -> None:
+        """Have a command obeyed that concerns a run, with the next tick."""
+        self.roster.know(run)
+        self.put(command)
+
+    def take_over(self, runs: Sequence[Run]) -> None:
+        """Have runs go on that the log has open; what ran when their program ended runs again.
+
+        Some at a time, so that the first ones go on while the others are still to be read. Those
+        whose steps keep slots of a pool while another flow runs must come first: what they have is
+        counted before anything starts.
+        """
+        for run in runs:
+            run.is_inherited = True
+            self.roster.take(run)
+        self._inherited.extend(runs)
+        self.put(TakeOver())
+
+    def know(self, unfit: Iterable[Run]) -> None:
+        """Take note of runs that can only be cancelled."""
+        for run in unfit:
+            self.roster.know(run)
+            self.roster.shut(run)
+
+    def cancel(self, run: Run, reason: str) -> None:
+        """Ask for the end of a run, with the next tick."""
+        self.ask(run, Cancel(run.id, reason))
+        self.runner.interrupt(run.id)
+
+    def stop_all(self, reason: str) -> None:
+        """Have all work end: Vects of a durable log go on in another life.
+
+        Those of any other log are cancelled, since they have no other life.
+        """
+        self.ask_for_end(reason)
+        self.runner.interrupt()
+
+    def ask_for_end(self, reason: str) -> None:
+        """Only put the messages of `stop_all`: it takes no lock, as handlers of signals must not.
+
+        A step that has the scheduler's own thread is not told.
+        """
+        self.is_on_duty = False  # no plan starts what nobody would end
+        if self._log.id is not None:
+            self.put(Halt(reason))
+            return
+        for run in self.roster.open_runs():
+            self.ask(run, Cancel(run.id, reason))
+
+    def has_stopped(self) -> bool:
+        """Whether nothing goes on any more."""
+        return bool(self.halted) or self._is_closed or self.failure is not None
+
+    def is_over(self, run: Run) -> bool:
+        """Whether a run has ended and nothing of it is still being ended."""
+        return run.is_told and not self.runner.lingering.is_ending(run.id)
+
+    def is_idle(self) -> bool:
+        """Whether all runs are over, or left to another life, and no message waits."""
+        with self.lock:  # not while a tick deals with a late answer
+            is_open = self.roster.open and (not self.halted or self._is_ending_all)
+            return self._inbox.empty() and not is_open and not self.runner.lingering.is_ending_any
+
+    # In a tick: what a call does
+
+    def create(self, run: Run) -> None:
+        """Have a new run begin; where nobody drives it is created, and starts when somebody does.
+
+        Raises:
+            EngineError: It has been withdrawn meanwhile.
+        """
+        if self.roster.runs.get(run.id) is not run:
+            raise EngineError(
+                f"the start of vect '{run.id}' was withdrawn, nothing was done; start it again",
+                flow=run.flow.name,
+            )
+        if not self._is_lent:
+            self._obey(Begin(run.id))
+            return
+        self.create_alone(run)
+        self.put(Begin(run.id))
+
+    def create_alone(self, run: Run) -> None:
+        """Have a new run be created, and not begin yet."""
+        if run.state.created_date is None:
+            self._in_hand = run.state
+            self._create(run)
+
+    def obey(self, run: Run, command: Command) -> None:
+        """Do what a person asks of a run.
+
+        Raises:
+            VectStateError: It makes no sense in the state that the Vect, or its step, is in.
+            UnknownStepError: The flow has no such step.
+            OAutomError: The Vect does not go on, and why.
+        """
+        self._assert_here()
+        if isinstance(command, Cancel):
+            self._cancel(run, command)
+            return
+        late = self._refusal(run, command)
+        self.roster.know(run)
+        if run.is_inherited:  # it goes on before its turn
+            self._inherited.appendleft(run)
+            self._take_over()
+            run.check_going_on()
+        if isinstance(command, Retry):
+            self.roster.readmit(run)
+        self._obey(command)
+        if late is not None:
+            raise late
+
+    def check(self, run: Run, command: Command) -> None:
+        """Refuse what makes no sense by now; errors as of `obey`."""
+        if (late := self._refusal(run, command)) is not None:
+            raise late
+
+    def _refusal(self, run: Run, command: Command) -> VectStateError | None:
+        """Return why a decision comes too late: that is written down, and then told."""
+        if not isinstance(command, Cancel):
+            run.check_going_on()
+        if isinstance(command, Retry):
+            self.roster.check_reopening(run)
+        return _too_late(run, command) if isinstance(command, Decide) else None
+
+    def _cancel(self, run: Run, command: Cancel) -> None:
+        """Cancel a run: one way out for those, too, that do not go on otherwise."""
+        run = self.roster.know(run)
+        was_held_up, run.held_up = run.held_up is not None, None
+        try:
+            if was_held_up:  # who has failed with it may have left its state anyhow
+                self.roster.go_back(self._log, run)
+            if run.shown not in VECT_ENDS:
+                run.hold()
+        except LogError:  # its events make no sense: no more is known of it than its state
+            self._end_unread(run, command)
+            return
+        self._obey(command)
+        if run.is_inherited:  # it is over: a retry of it is of this life, and no recovery
+            run.is_inherited = False
+            self._taken_over.append(run)
+
+    def _end_unread(self, run: Run, command: Cancel) -> None:
+        if run.shown in VECT_ENDS:
+            return
+        told = MappingProxyType({"reason": command.reason})
+        what = ("vect.cancelled", run.shown, "cancelled", told)
+        seq = self._log.last_seq + 1
+        self._append(None, Event(seq, self._now, run.flow.name, run.id, None, None, *what))
+
+    def let_go(
+        self, vects: Iterable[str], parents: Collection[str], older_than: datetime
+    ) -> dict[str, Run | None]:
+        """Let go of the runs of Vects that are about to be pruned; as `Roster.let_go`.
+
+        Args:
+            vects: The ids of Vects that have ended.
+            parents: The ids of Vects that the log has open: their children are still needed.
+            older_than: The instant before which they must have ended.
+        """
+        self._assert_here()
+        at_work = self.runner.vects()
+
+        def is_held(vect: str) -> bool:
+            return vect in at_work or _is_child_of(vect, parents)
+
+        return self.roster.let_go(vects, is_held, older_than)
+
+    # The thread that drives
+
+    def run_next(self) -> None:
+        """Do work that is kept for the thread that drives."""
+        self.runner.run_next()
+
+    def carry_out(self, calls: list[Call]) -> None:
+        """Do what calls ask for, in a tick that takes nothing else."""
+        self._is_lent = True
+        try:
+            if self.failure is None and not self._is_closed:
+                self.tick(list(calls))
+        finally:
+            self._is_lent = False
+
+    def tick(self, messages: list[Message]) -> None:
+        """Let all that `messages` ask for, and all that follows from it, happen."""
+        assert self._driver in (None, threading.get_ident())
+        try:
+            if not self._attempt(messages):
+                for message in messages:
+                    self._attempt_alone(message)
+        except _LogFailedError as failure:
+            self._stop(failure.__cause__ or failure)
+        except BaseException as error:
+            if not self._is_telling:  # else all that the tick asks for has been done
+                self._stop(error)
+            raise
+
+    def _assert_here(self) -> None:
+        """Hold that state changes on one thread only, that which drives; by hand, none does."""
+        assert self._driver in (None, threading.get_ident()), "this is a bug in oautom: the thread"
+
+    def _attempt(self, messages: list[Message]) -> bool:
+        """Do a tick; False if it has raised, and was taken back.
+
+        Raises:
+            _LogFailedError: The log cannot be written.
+        """
+        self._is_telling = False
+        try:
+            with self.lock:
+                self._now = self._clock.now()
+                self._in_hand = None
+                self._take_all(messages)
+                try:
+                    events = self._log.commit()
+                except Exception as error:
+                    raise _LogFailedError from error
+        except _LogFailedError:
+            raise
+        except Exception as error:
+            self._take_back(error)
+            return False
+        if self._taken_over:
+            self._take_over_more()
+        self._in_hand = None
+        self._contain(self._show_all, events)
+        self._perform(events)
+        if self.halted:
+            self.runner.kill_all()
+            self._is_ending_all = False
+        if self._asked:
+            self._contain(self._answer_calls)
+        if self._is_look_due:
+            self._is_look_due = False
+            self._contain(self.on_look)
+        self._is_telling = True
+        try:
+            for event in events:
+                note = self._notes.pop(event.seq, None) if self._notes else None
+                try:
+                    self._tell(note or self.roster.runs[event.vect].flow, event)
+                except Exception:  # receivers cannot raise: it is ours
+                    _logger.exception("event %d could not be told", event.seq)
+        finally:  # also when Ctrl-C comes while a receiver is called
+            self._close_ended()
+        self._is_telling = False
+        return True
+
+    def _take_all(self, messages: list[Message]) -> None:
+        for index, message in enumerate(messages):
+            kind = type(message)
+            if kind is Answer:
+                if message.key[0] not in self.roster.open:  # type: ignore[union-attr] # just asked
+                    self._news.append(message.key[0])  # type: ignore[union-attr] # as above
+                messages[index] = message = self.runner.settle(message)  # type: ignore[arg-type] # noqa: PLW2901 - heard once, whatever becomes of the tick
+            elif kind in _HEARD:
+                messages[index] = message = self._hear(message)  # noqa: PLW2901 - as above
+            self._take(message)
+            self._settle()
+
+    def _append(self, sender: object, event: Event) -> None:
+        """Write an event that no transition makes."""
+        try:
+            self._emitted.send(sender, event=event)
+        except Exception as error:
+            raise NotAppendedError from error
+
+    def _take_back(self, error: Exception) -> None:
+        """Go back to the last commit: nothing of this tick has happened.
+
+        Raises:
+            _LogFailedError: It is the log that failed, or it cannot go back.
+        """
+        cause = error.__cause__ if isinstance(error, NotAppendedError) else error
+        if cause is not error and not isinstance(cause, EventRefusedError):
+            raise _LogFailedError from cause
+        discard = getattr(self._log, "discard", None)
+        if discard is None:
+            raise _LogFailedError from cause
+        _logger.warning("a tick was taken back: %r", cause, exc_info=cause)
+        with self.lock:
+            try:
+                discard()
+            except Exception as failure:
+                raise _LogFailedError from failure
+            self._orphans.clear()
+            self._notes.clear()
+            self._rearmed.clear()
+            for run in self._taken_over:
+                run.is_inherited = True
+            self._inherited.extendleft(reversed(self._taken_over))
+            self._taken_over.clear()
+            self._give_calls_back()
+            if isinstance(self._in_hand, Poll):
+                self.put(self._in_hand)  # it had its turn, and comes to nothing
+            self._go_back()
+            self.runner.count_busy()
+
+    def _give_calls_back(self) -> None:
+        for call in self._asked:
+            call.result = call.error = None
+            call.give_back()
+        self._asked.clear()
+
+    def _go_back(self) -> None:
+        """Make each Vect that was touched anew from what is committed of it."""
+        in_hand = () if self._in_hand is None else (_vect_id(self._in_hand),)
+        looked_at = [model.vect.id for model in (*self._moved, *self._ready)]
+        self._moved.clear()
+        self._ready.clear()
+        for vect in dict.fromkeys((*looked_at, *in_hand)):
+            run = self.roster.runs.get(vect)
+            if run is None or run.held_up is not None or not run.is_held:
+                continue
+            try:
+                self._go_back_with(run)
+            except Exception:
+                _logger.exception("vect '%s' cannot be brought back to the last commit", vect)
+                self._strand(run)
+
+    def _go_back_with(self, run: Run) -> None:
+        self.roster.go_back(self._log, run)
+        self.turns.give_up(run.id, self.runner.at_work(run.id))
+        self.roster.take_back(run)
+        self.turns.recount(run.state, self.runner.holds)
+        if not run.is_inherited:  # else nothing of it may start before it is taken over
+            self._ready.extend([*run.state.steps.values(), run.state])
+
+    def _attempt_alone(self, message: Message) -> None:
+        """Take one message again; if it raises again, do without it, and strand its Vect."""
+        alone = [message]
+        while not self._attempt(alone):
+            message = alone[0]  # it may have been heard by now
+            vect = _vect_of(message) if self._in_hand is None else _vect_id(self._in_hand)
+            run = self.roster.runs.get(vect or "")
+            is_other = run is not None and run.id != _vect_of(message) and run.held_up is None
+            if run is not None:
+                self._strand(run)
+            if not is_other:  # else it only came along, and this message is not to blame
+                self._drop(message)
+                return
+
+    def _drop(self, message: Message) -> None:
+        match message:
+            case Call() if message.claim():
+                message.error = _bug(f"what was asked of vect '{message.vect}' was not done")
+                self.answer([message])
+            case Answer():
+                self.runner.lose(message.key)
+                self.turns.give_up(message.key[0], self.runner.at_work(message.key[0]))
+            case Lend() | TakeBack():
+                message.loan.is_back = True  # who has lent it goes on
+                self.have_all_look()
+            case Asked():  # those that were not come to yet
+                self.put_at(self._clock.monotonic() + LOOK_AGAIN, message)
+            case TakeOver():
+                self.turns.is_held = bool(self.halted)
+                if self._inherited:
+                    self.put_at(self._clock.monotonic() + LOOK_AGAIN, message)
+
+    def _strand(self, run: Run) -> None:
+        """Leave a run as it is until the program is run again: this engine cannot go on with it."""
+        run.held_up = _bug(
+            f"vect '{run.id}' of flow '{run.flow.name}' does not go on in this program; the others "
+            "do, and this one is tried again when the program is run again",
+            run.flow.name,
+        )
+        _logger.error("%s", run.held_up)
+        self._has_stranded = True
+        self.roster.shut(run)
+        self._ready = deque(each for each in self._ready if each.vect.id != run.id)
+        self._news.append(run.id)
+        for give_back in (self._end_work, self.strand_parent):
+            try:
+                give_back(run)
+            except Exception:  # it is stranded all the same
+                _logger.exception("what vect '%s' has taken is not given back", run.id)
+
+    def _end_work(self, run: Run) -> None:
+        """End the work of a stranded run, and give back what it has taken from others."""
+        self.runner.strand(run.id)
+        self.runner.let_go(run.id)
+        self.turns.give_up(run.id, self.runner.at_work(run.id))
+
+    def strand_parent(self, run: Run) -> None:
+        """Strand the Vect, too, of which a step waits for the end of a run."""
+        for vect, step, attempt in self.roster.parents(run):
+            parent = self.roster.runs.get(vect)
+            if parent is not None and self.runner.is_under_way((vect, step, attempt)):
+                self._strand(parent)
+
+    def _contain(self, hook: Callable[..., object], *args: object) -> None:
+        """Call what follows a commit; what it raises must not harm what follows."""
+        try:
+            hook(*args)
+        except Exception:
+            _logger.exception("%r has raised; it is called again in %g s", hook, LOOK_AGAIN)
+            self.put_at(self._clock.monotonic() + LOOK_AGAIN, Nudge())
+
+    def _answer_calls(self) -> None:
+        calls, self._asked = self._asked, []
+        self.answer(calls)
+
+    def _close_ended(self) -> None:
+        """Let go of the Vects that have ended, and have those who wait look again."""
+        while self._ended:
+            run = self._ended.popleft()
+            self.roster.close(run)
+            try:
+                self.on_end(run)
+            except Exception:
+                _logger.exception("the end of vect '%s' is not told to who has had it run", run.id)
+                self.strand_parent(run)
+            try:
+                if run.is_told:  # else it shall go on again by now
+                    self.runner.let_go(run.id)
+                    run.let_go(self.roster.reader)
+            except Exception:  # it has ended all the same
+                _logger.exception("vect '%s' takes memory, though it has ended", run.id)
+            self._news.append(run.id)
+            if self.is_awaited:
+                self.put(Nudge())
+        if self._news or not self.roster.open or self.halted:
+            news, self._news = self._news, []
+            self.have_all_look([""] if self.halted else news)
+
+    def _show_all(self, events: Sequence[Event]) -> None:
+        """Let readers see what is committed."""
+        with self.showing:
+            for model in self._moved:
+                model.before = None
+                if model.mapped is not None:
+                    model.mapped.shown = len(model.mapped.instances)
+            self._moved.clear()
+            for event in events:
+                if event.step is None and event.seq not in self._notes:
+                    run = self.roster.runs[event.vect]
+                    run.shown, run.is_created = event.dest, True
+                    try:
+                        self._hear_of_end(run, event)
+                    except Exception:
+                        _logger.exception("event %d is not seen to", event.seq)
+                        self._strand(run)
+
+    def _hear_of_end(self, run: Run, event: Event) -> None:
+        if event.name == "vect.reopened":
+            self.roster.take(run)
+        elif event.dest in VECT_ENDS and event.source not in VECT_ENDS:
+            self.roster.note_end(run, event.time)
+            self._ended.append(run)
+
+    def _perform(self, events: Sequence[Event]) -> None:
+        """Have done what committed events ask for, one by one."""
+        for event in events:
+            if event.step is None:
+                continue
+            run = self.roster.runs[event.vect]
+            try:
+                for effect in effects(event):
+                    if run.held_up is None:
+                        self.runner.perform(run, effect)
+            except Exception:
+                _logger.exception("an effect of event %d has raised", event.seq)
+                self._strand(run)
+        if self._has_stranded:
+            self._has_stranded = False
+            self.runner.count_busy()  # some had their slots already, and are not at work
+        while self._rearmed:
+            run = self._rearmed.popleft()
+            try:
+                self.runner.rearm(run, self._now)
+            except Exception:
+                _logger.exception("vect '%s' cannot wait on", run.id)
+                self._strand(run)
+
+    def _stop(self, error: BaseException) -> None:
+        """Take no further step: what is not in the log must not happen."""
+        if isinstance(error, Exception):  # any other goes on to whoever drives
+            _logger.error("the engine has stopped: %s", error)
+        self.runner.kill_all()
+        for run in self.roster.open_runs():
+            try:
+                self.roster.go_back(self._log, run)
+            except Exception:  # the log cannot even be read: nothing better is known
+                _logger.exception("the log of vect %s cannot be read", run.id)
+        self.failure = error
+        for call in self._asked:
+            call.error = self.failure_error()
+        self._answer_calls()
+
+    def _hear(self, message: Message) -> Finished | None:
+        """Take note of what has become of an attempt; return what is to be done about it."""
+        match message:
+            case Answer():
+                return self.runner.settle(message)
+            case TimeUp() if not self.halted:
+                return self.runner.time_up(message.key)
+            case GraceOver():
+                self._news.append(message.key[0])
+                return self.runner.grace_over(message.key)
+        return None
+
+    def _take(self, message: Message) -> None:
+        match message:
+            case Call():
+                self._take_call(message)
+            case _ if self.halted:
+                return
+            case Finished():
+                self._obey(message)
+            case None:  # nothing has become of an attempt yet
+                return
+            case Poll() | Lend() | TakeBack():
+                self._take_slot(message)
+            case _:
+                self._take_rarely(message)
+
+    def _take_rarely(self, message: Message) -> None:
+        match message:
+            case Nudge():
+                self._is_look_due = True
+            case Over():
+                self._hear_of_left(message)
+            case Note():
+                event = message.event(self._log.last_seq + 1, self._now)
+                self._notes[event.seq] = message.flow
+                self._append(None, event)
+            case Asked():
+                self._take_requests(message)
+            case TakeOver():
+                if not self._taken_over:  # one portion a tick, however often somebody asks
+                    self._take_over()
+            case Halt():
+                self.halted = message.reason
+                self.turns.is_held = self._is_ending_all = True
+            case _:
+                self._obey(message)  # type: ignore[arg-type] # all others are commands
+
+    def _take_slot(self, message: Poll | Lend | TakeBack) -> None:
+        """Have a slot taken, lent or taken back, as a step under way needs it."""
+        match message:
+            case Lend():
+                self.runner.lend(message.loan)
+            case TakeBack():
+                self.runner.take_back(message.loan, at_once=message.at_once)
+            case Poll() if self.runner.has_slot(message.key):
+                self.turns.add_poll(message)
+            case Poll():
+                self.runner.poll(message.key)
+
+    def _take_call(self, call: Call) -> None:
+        if not call.claim():  # it was withdrawn, or done on another thread
+            return
+        self._asked.append(call)
+        try:
+            self.check_running()
+            call.result = call.do()
+        except OAutomError as error:
+            call.error = error
+
+    def check_running(self) -> None:
+        """Refuse to begin anything when all work was ended for another life to go on with.
+
+        Raises:
+            EngineError: That is so.
+        """
+        if self.halted:
+            raise EngineError(
+                f"the engine was stopped ({self.halted}), and its vects go on when the program is "
+                "run again; close this app and make a new OAutom"
+            )
+
+    def _hear_of_left(self, over: Over) -> None:
+        """Take note that nothing is at work any more that an app before this one has left."""
+        run = self.roster.runs.get(over.vect)
+        steps = {} if run is None or not run.is_held else run.state.steps
+        if over.step not in steps or steps[over.step].state != "running":
+            for group in self.turns.groups_of((over.vect, over.step)):
+                self.turns.free_slot(group, (over.vect, over.step))
+        self._look_again(over.vect, over.step)
+
+    def _look_again(self, vect: str, step: str) -> None:
+        """Look at a step whose earlier attempt is over: it may have its slot, and start again."""
+        run = self.roster.runs.get(vect)
+        if run is not None and not run.is_inherited and step in run.state.steps:
+            state = run.state.steps[step]
+            self.turns.set_free(state, is_stranded=run.held_up is not None)
+            if run.held_up is None and state.state not in STEP_ENDS:
+                self._ready.append(state)
+
+    def _obey(self, command: Command) -> None:
+        run = self.roster.runs.get(command.vect)
+        if run is None or run.held_up is not None:  # it was let go, or is stranded
+            return
+        if run.is_told and isinstance(command, Begin):  # it was cancelled before it began
+            return
+        state = run.state
+        self._in_hand = state
+        if state.created_date is None:
+            self._create(run)
+            if not isinstance(command, Begin):  # a cancel on another thread was quicker
+                self._obey(Begin(run.id))
+        elif state.state == "pending" and isinstance(command, Pause):
+            self._obey(Begin(run.id))  # so that the pause holds when somebody drives
+        for trigger in handle(state, command):
+            self._fire(trigger)
+
+    def _take_requests(self, asked: Asked) -> None:
+        self.is_asked = False
+        try:
+            requests = self._log.requests(asked.again)
+        except LogError as error:  # it is there when it can be read again
+            _logger.warning("what other processes ask for cannot be read now: %s", error)
+            self.put_at(self._clock.monotonic() + LOOK_AGAIN, asked)
+            return
+        for request in requests:
+            if request.id in self._refused:
+                self._refuse(request, _bug("what was asked was not done"))
+                continue
+            self._refused.add(request.id)  # where it raises, it is not taken again
+            self._take_request(request)
+            self._settle()
+            self._refused.discard(request.id)
+
+    def _take_request(self, request: Request) -> None:
+        """Do what was asked; what cannot be done is left undone, and answered with the reason."""
+        try:
+            command = command_of(request)
+            run = self.roster.runs.get(request.vect) or self._recalled(request)
+            if run is not None:
+                self.obey(run, command)
+        except OAutomError as error:
+            self._refuse(request, error)
+
+    def _recalled(self, request: Request) -> Run | None:
+        """Return the run of an earlier program, or None: then what was asked waits.
+
+        Raises:
+            UnknownVectError: There is no such Vect, or it has been pruned.
+        """
+        try:
+            run = self.roster.recall(request.vect)
+        except (UnknownFlowError, LogError) as error:
+            if isinstance(error, LogError):  # else it is looked at when the flow is declared
+                self.put_at(self._clock.monotonic() + LOOK_AGAIN, Asked(again=True))
+            _logger.info("request %d waits: %s", request.id, error)
+            self._tell_log("leave", request.id)
+            return None
+        if run is None:
+            raise UnknownVectError(f"the log has no vect {shown(request.vect)}")
+        return run
+
+    def _refuse(self, request: Request, error: OAutomError) -> None:
+        _logger.warning(
+            "what another process asks for is left undone, request %d of vect %s: %s",
+            *(request.id, shown(request.vect), error),
+        )
+        self._tell_log("refuse", request.id, str(error))
+
+    def _tell_log(self, method: str, *arguments: object) -> None:
+        """Tell the log what becomes of a request; one that inherits from nothing may not care."""
+        getattr(self._log, method, _do_nothing)(*arguments)
+
+    def _take_over(self) -> None:
+        """Close what ran in the old life, of some Vects, before anything of them starts."""
+        for group, place in self.runner.lingering.adopt():
+            self.turns.take_slot(group, place)
+        self.turns.is_held = True
+        portion, steps = self._taken_over, 0
+        while self._inherited and (steps < STEPS_AT_ONCE or self._inherited[0].keeps_slots):
+            run = self._inherited.popleft()
+            if run.is_inherited and run.id in self.roster.open:
+                portion.append(run)
+                steps += 1 + len(run.flow.steps)
+        with suppress(Exception):  # what raises does so again where each is held by itself
+            self.roster.reader.hold_all(portion)
+        for run in portion:
+            if run.is_inherited:
+                self._in_hand = run
+                self._take_over_one(run)
+                self._settle()
+        self.turns.is_held = False
+
+    def _take_over_more(self) -> None:
+        """Go on when the last ones are committed, and what is to be done by now has been done."""
+        self._taken_over.clear()
+        if self._inherited:
+            self.put_at(self._clock.monotonic(), TakeOver())
+
+    def _leave(self, run: Run, error: LogError) -> None:
+        """Leave a run of which the events make no sense; all others go on."""
+        run.held_up = error
+        self.roster.shut(run)
+        self._news.append(run.id)
+        _logger.error("%s", error)
+
+    def _take_over_one(self, run: Run) -> None:
+        if run.held_up is not None:  # who has failed with it may have left its state anyhow
+            self.roster.go_back(self._log, run)
+        try:
+            run.hold()
+        except LogError as error:
+            self._leave(run, error)
+            return
+        self._in_hand = run.state
+        run.held_up = None
+        run.is_inherited = False
+        if run.state.state in VECT_ENDS:  # it was cancelled just before
+            self.roster.shut(run)
+            return
+        if not self._is_wanted(run):
+            self._obey(Cancel(run.id, "the step that had it run needs it no more"))
+            return
+        lost = run.lost_steps()
+        self._obey(Recover(run.id, frozenset(step.name for step in lost)))
+        self._settle()
+        for step in lost:
+            self._obey(Finished(run.id, step.name, step.attempt, error=LOST))
+            self._settle()
+        self._rearmed.append(run)
+        self.turns.inherit(run.state)
+
+    def _is_wanted(self, run: Run) -> bool:
+        """Whether the attempt goes on that has a Vect run, if one has.
+
+        A child that was retried by itself has a life of its own.
+        """
+        if run.state.parent is None or run.state.is_reopened:
+            return True
+        vect, step, attempt = run.state.parent
+        known = self.roster.runs.get(vect)  # its flow may not be declared, but its events are there
+        parent = self.roster.reader.read(vect) if known is None else known.state
+        if parent is None or parent.state in VECT_ENDS or step not in parent.steps:
+            return False
+        state = parent.steps[step]
+        return state.state == "running" and state.attempt == attempt
+
+    def time_has_jumped(self) -> None:
+        """Have all steps look again that wait for a time, or for a person until then."""
+        if self.halted:
+            return
+        now = self._clock.now()
+        for run in self.roster.open_runs():
+            if run.held_up is None and not run.is_inherited:
+                self.runner.wake_again(run, now)
+
+    def _settle(self) -> None:
+        """Fire all that is due; starts wait for their turn, and for a free slot."""
+        turns = self.turns
+        while self.runner.returning and self.runner.has_room:  # they go before all others
+            self._news.append("")  # before: the tick may be taken back, and the slots are given
+            self._in_hand = self.runner.returning[0]
+            self.runner.give_back()
+        self._look()
+        while turns.size and not turns.is_held:
+            try:
+                turn = turns.take(has_slot=self.runner.has_room)
+            except Exception:
+                self._in_hand = turns.looking
+                raise
+            if turn is None:
+                return
+            self._in_hand = turn
+            if isinstance(turn, Poll):
+                self.runner.poll(turn.key)
+                continue
+            if (trigger := due(turn)) is not None:
+                self._start(trigger)
+                if self._ready:  # a map has made its instances
+                    self._look()
+
+    def _look(self) -> None:
+        """Fire all that is due, but for starts that have to wait."""
+        turns = self.turns
+        while self._ready or self._orphans:
+            if not self._ready:
+                self._obey(self._orphans.popleft())
+                continue
+            self._in_hand = model = self._ready.popleft()
+            trigger = due(model)
+            if trigger is None:
+                continue
+            # Where some steps start and others are blocked, as after a pause, these go first.
+            waits = turns.size or turns.is_held or self._ends_first or trigger.model.vect.options
+            if trigger.name != "start":
+                self._fire(trigger)
+            elif model.attempt and self.runner.is_at_work(model):  # type: ignore[arg-type] # only steps are due to start
+                continue  # it is looked at again when that has ended
+            elif waits or not self.runner.has_room:
+                turns.add(model)  # type: ignore[arg-type] # as above
+            else:
+                self._start(trigger)
+        self._ends_first = False
+
+    def _start(self, trigger: Trigger) -> None:
+        step: Any = trigger.model
+        if step.needs_worker:
+            self.runner.busy += 1  # the work itself is submitted after the commit
+        self._fire(trigger)
+
+    def _create(self, run: Run) -> None:
+        state = run.state
+        told = {**state.first_facts(), **run.origin} if run.origin else state.first_facts()
+        if self.runner.has_loop and any("async" in given for given in state.options.values()):
+            told = {**told, "loop": True}
+        event = self._record(state, VECT_CREATED, None, state.state, None, told)
+        self._append(state, event)
+        self._appended.send(state, event=event)
+
+    def _fire(self, trigger: Trigger) -> None:
+        machine = self._vects if trigger.model.name is None else self._steps
+        machine.fire(trigger.model, trigger.name, trigger.attempt, trigger.data)
+
+    def _record(
+        self,
+        model: StepState | VectState,
+        name: str,
+        source: str | None,
+        dest: str,
+        attempt: int | None,
+        data: Mapping[str, Any],
+    ) -> Event:
+        if model.before is None:
+            model.before = moved(model)  # readers see this until the tick is committed
+            self._moved.append(model)
+        vect = model.vect
+        seq = self._log.last_seq + 1  # dense even where a tick is refused: a gap means damage
+        return Event(
+            seq, self._now, vect.flow, vect.id, model.name, attempt, name, source, dest, data
+        )
+
+    def _release(self, sender: StepState | VectState, *, event: Event) -> None:
+        """React to an event in the log: note which models are worth a look. Fires nothing."""
+        vect = sender.vect
+        vect.apply(event)
+        if sender is not vect:
+            if vect.options:
+                self._release_more(sender, event)  # type: ignore[arg-type] # it is a step
+        elif event.name in ("vect.paused", "vect.cancelled"):
+            self.turns.forget(vect)
+        elif event.name in ("vect.resumed", "vect.reopened"):
+            self._ends_first = True
+        self._ready.extend(affects(vect, event))
+
+    def _release_more(self, step: StepState, event: Event) -> None:
+        """React to an event of a step of a flow with limits, or with other flows as steps."""
+        vect = step.vect
+        if vect.has_limits:
+            key = (vect.id, step.name, step.attempt)
+            self.turns.hear(step, event, is_at_work=self.runner.holds(key))
+        if step.kind == "flow" and event.source == "running" != event.dest:
+            reason = f"step '{step.name}' of vect '{vect.id}' needs it no more"
+            child = child_id(vect.id, step.name, event.attempt or step.attempt)
+            self._orphans.append(Cancel(child, reason))
+
+    def close(self) -> None:
+        """Wait for what has been killed, and end the workers. When nobody drives any more."""
+        while self.runner.lingering.is_ending_any:
+            for message in self._collect(None):
+                self._hear(message)
+        self._is_closed = True
+        self._inbox.put(Nudge())  # a step may drive by now, and wait for its slot
+        self.have_all_look()
+        self.runner.close(self.turns.groups_of)
+        self.answer(())  # those who still call look, and find it closed
+
+
+def _vect_of(message: Message) -> str | None:
+    """Return the id of the Vect that a message concerns."""
+    if isinstance(message, Answer | TimeUp | GraceOver | Poll):
+        return message.key[0]
+    if isinstance(message, Lend | TakeBack):
+        return message.loan.key[0]
+    return getattr(message, "vect", None)
+
+
+def _do_nothing(*_: object) -> None:
+    """Do nothing."""
+
+
+def _vect_id(item: Item) -> str:
+    """Return the id of the Vect that something in hand is of."""
+    if isinstance(item, Run):
+        return item.id
+    return item.key[0] if isinstance(item, Poll | Loan) else item.vect.id
+
+
+def _is_child_of(vect: str, parents: Collection[str]) -> bool:
+    """Whether an id is that of a child of one of some Vects: `vect/step/attempt`."""
+    place = vect.find("/")
+    while place >= 0:
+        if vect[:place] in parents:
+            return True
+        place = vect.find("/", place + 1)
+    return False
+
+
+def _bug(what: str, flow: str | None = None) -> EngineError:
+    told = "the traceback is in the log 'oautom.scheduler' of the program"
+    return EngineError(f"this is a bug in oautom: {what}; {told}", flow=flow)
+
+
+def _too_late(run: Run, decision: Decide) -> VectStateError | None:
+    """Return why a decision comes too late, or None.
+
+    Raises:
+        UnknownStepError: The flow has no such step.
+        VectStateError: The step has not been asked.
+    """
+    steps = run.state.steps
+    if decision.step not in steps:
+        raise UnknownStepError(run.flow.name, decision.step, steps)
+    step = steps[decision.step]
+    what = f"step '{step.name}' of vect '{run.id}'"
+    if step.kind != "approval" or step.state == "pending" or not step.attempt:
+        remedy = "only an ApprovalExecution that is running waits for a decision"
+        raise VectStateError(what, step.state, remedy, run.flow.name, step.name)
+    if step.state == "running":
+        return None
+    return VectStateError(what, step.state, f"too late, {_decided(step)}", run.flow.name, step.name)
+
+
+def _decided(step: StepState) -> str:
+    """Return who, or what, has ended an approval."""
+    if step.state == "success" and isinstance(step.output, Mapping):
+        return f"{step.output.get('by')} has approved it"
+    return f"it was ended before: {step.error}" if step.error else "it was ended before"

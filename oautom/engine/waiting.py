@@ -1,0 +1,274 @@
+"""Steps whose code waits for Vects: who waits for whom, and the slots that they lend meanwhile.
+
+A Vect waits for another one where the code of one of its steps does, or where a step of it runs the
+other one. A wait that would close a circle never ends, so it is refused before it begins: it is the
+last edge that closes a circle, so to look whenever one is added is enough. All engines of a program
+share the edges, since a circle may lead through several.
+
+Whose code it is that waits, the context variable `CALLED` tells: `Work` sets it around each call.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+from oautom.engine.messages import Lend, Loan, Message, TakeBack
+from oautom.engine.runner import Runner
+from oautom.errors import EngineError
+from oautom.machine.commands import Key
+from oautom.machine.tables import VECT_ENDS
+from oautom.processes import forked
+from oautom.steps.context import CALLED, Context
+from oautom.vects.registry import Roster
+from oautom.vects.run import Run
+
+IsDone = Callable[[], bool]
+Node = tuple["Waits", str]
+"""A Vect: where it runs, and its id."""
+
+_lock = threading.Lock()  # of the edges, and of all that an engine notes of its own waits
+_waiters: dict[Node, Counter[Node]] = {}  # by the Vect that is waited for
+
+
+def _begin_anew() -> None:
+    global _lock  # noqa: PLW0603 - another thread of the parent may have had it
+    _lock = threading.Lock()
+    _waiters.clear()
+
+
+forked.in_child(_begin_anew)
+
+
+class Waits:
+    """The waits of the steps of one engine.
+
+    Args:
+        put: Puts a message in the inbox of its scheduler; any thread.
+        roster: Its runs.
+        runner: Who has the work of its steps done.
+
+    Attributes:
+        drive: Waits until a condition holds, at the longest so many seconds, as the engine does.
+        look_again: As that of `Awaiting`.
+        is_over: Whether nobody gives slots back any more.
+    """
+
+    def __init__(self, put: Callable[[Message], None], roster: Roster, runner: Runner) -> None:
+        self.drive: Callable[[IsDone, float | None], object]
+        self.look_again: Callable[[IsDone], Awaitable[None]]
+        self.is_over: IsDone = bool
+        self.put = put
+        self.runner = runner
+        self._roster = roster
+        self._vects: dict[Key, list[str]] = {}  # for which Vects an attempt waits
+        self._loans: dict[Key, Loan] = {}
+        runner.home = self
+
+    def vects_of(self, key: Key) -> list[str]:
+        """Return the ids of the Vects for which the code of an attempt waits."""
+        with _lock:
+            return list(self._vects.get(key, ()))
+
+    @contextmanager
+    def waited_for(self, run: Run, timeout: float | None) -> Iterator[None]:
+        """Have the caller wait for a run of this engine; it lends its slot, if it has one.
+
+        Args:
+            run: The run.
+            timeout: After how many seconds the caller goes on, whether its slot is free or not.
+
+        Raises:
+            EngineError: The wait would never end, or would hold up what it waits for.
+        """
+        wait = self._wait_of_caller(run, is_awaited=False)
+        deadline = None if timeout is None else monotonic() + timeout
+        try:
+            yield
+        finally:
+            if wait is not None:
+                wait.end(deadline)
+
+    async def awaited(self, run: Run, end: Callable[[Run], Awaitable[None]]) -> None:
+        """Await the `end` of a run of this engine, as `waited_for` has it done."""
+        wait = self._wait_of_caller(run, is_awaited=True)
+        if wait is None:
+            await end(run)
+            return
+        try:
+            await end(run)
+        except BaseException:  # a cancel too: there is no time to wait for a slot
+            wait.end(0.0)
+            raise
+        await wait.end_awaited()
+
+    def _wait_of_caller(self, run: Run, *, is_awaited: bool) -> _Wait | None:
+        """Return a wait that has begun; None where the caller is not the code of a step."""
+        context = CALLED.get()
+        if context is None or not isinstance(context.home, Waits):
+            return None
+        home, key = context.home, (context.vect_id, context.step, context.attempt)
+        if not home.runner.is_under_way(key):
+            return None  # the step is over; what it has left behind waits on its own account
+        if home is self and self.runner.is_inline:
+            raise _error(context, "the engine goes on only when the step has ended", _THREADS)
+        if not is_awaited and home.runner.is_on_loop(key) and _is_in_loop():
+            raise _error(context, "it would hold up the event loop of all async steps", _AWAIT)
+        wait = _Wait(home, key, (self, run.id))
+        with _lock:
+            wait.check(context)
+            wait.begin()
+        return wait
+
+    def parents_of(self, vect: str) -> list[Node]:
+        """Return the Vect that has another one run, if one has."""
+        run = self._roster.runs.get(vect)
+        parent = None if run is None else run.state.parent
+        return [] if parent is None else [(self, parent[0])]
+
+    def has_ended(self, vect: str) -> bool:
+        """Whether a Vect is over: whoever waits for it has it soon."""
+        run = self._roster.runs.get(vect)
+        return run is None or run.shown in VECT_ENDS
+
+    def note(self, key: Key, vect: str) -> None:
+        """Take note that an attempt waits. The first time it lends its slot, if it has one."""
+        vects = self._vects.setdefault(key, [])
+        vects.append(vect)
+        if len(vects) == 1 and self.runner.may_lend and self.runner.has_slot(key):
+            loan = self._loans[key] = Loan(key)
+            self.put(Lend(loan))
+
+    def forget(self, key: Key, vect: str) -> Loan | None:
+        """Take note that an attempt waits no more; return what it has lent if that was the last."""
+        self._vects[key].remove(vect)
+        if self._vects[key]:
+            return None
+        del self._vects[key]
+        return self._loans.pop(key, None)
+
+    def check_workers(self, key: Key, context: Context) -> None:
+        """Refuse a wait where no worker would be left, and none can be lent.
+
+        Raises:
+            EngineError: That is so.
+        """
+        runner = self.runner
+        if runner.may_lend or not runner.has_slot(key) or key in self._vects:
+            return
+        held = sum(runner.has_slot(each) for each in self._vects)
+        if held + 1 >= runner.slots:
+            what = f"all {runner.slots} workers of the executor would wait"
+            raise _error(context, what if runner.slots > 1 else "its only worker would", _THREADS)
+
+
+class _Wait:
+    """An attempt that waits for a Vect."""
+
+    def __init__(self, home: Waits, key: Key, vect: Node) -> None:
+        self._home = home
+        self._key = key
+        self._vect = vect
+        self._own = (home, key[0])
+
+    def check(self, context: Context) -> None:
+        """Refuse what would never end; errors as of `Waits.waited_for`."""
+        if not self._home.has_ended(self._key[0]):
+            path = _path(self._own, self._vect)
+            if len(path) == 1:
+                raise _error(context, f"vect '{self._key[0]}' is its own, and ends after it", "")
+            if path:
+                told = ", which ".join(f"waits for vect '{vect}'" for _, vect in path[1:])
+                raise _error(context, f"vect '{path[0][1]}' {told}", "", path[0][1])
+        if self._home is self._vect[0]:
+            self._home.check_workers(self._key, context)
+
+    def begin(self) -> None:
+        _waiters.setdefault(self._vect, Counter())[self._own] += 1
+        self._home.note(self._key, self._vect[1])
+
+    def _forget(self) -> Loan | None:
+        with _lock:
+            waiters = _waiters[self._vect]
+            waiters[self._own] -= 1
+            if not waiters[self._own]:
+                del waiters[self._own]
+                if not waiters:
+                    del _waiters[self._vect]
+            return self._home.forget(self._key, self._vect[1])
+
+    def end(self, deadline: float | None) -> None:
+        """Wait no more for the Vect, but for the slot, at the longest until the deadline."""
+        home, loan = self._home, self._forget()
+        if loan is None:
+            return
+        left = None if deadline is None else max(0.0, deadline - monotonic())
+        home.put(TakeBack(loan, at_once=False))
+        try:
+            home.drive(lambda: loan.is_back or home.is_over(), left)
+        finally:
+            self._go_on(loan)
+
+    async def end_awaited(self) -> None:
+        """Do as `end`, without a deadline."""
+        home, loan = self._home, self._forget()
+        if loan is None:
+            return
+        home.put(TakeBack(loan, at_once=False))
+        try:
+            while not (loan.is_back or home.is_over()):
+                await home.look_again(lambda: loan.is_back or home.is_over())
+        finally:
+            self._go_on(loan)
+
+    def _go_on(self, loan: Loan) -> None:
+        """Have a step that can wait no longer count as one more that runs."""
+        if not loan.is_back:
+            self._home.put(TakeBack(loan, at_once=True))
+
+
+_THREADS = "; use executor='threads', or a FlowExecution, which needs no worker"
+_AWAIT = "; write `await vect`, or have asyncio.to_thread() wait"
+
+
+def _error(context: Context, why: str, remedy: str, vect: str = "") -> EngineError:
+    what = f"wait for vect '{vect}'" if vect else "wait for a Vect"
+    return EngineError(
+        f"step '{context.step}' of vect '{context.vect_id}' cannot {what}: {why}{remedy}",
+        flow=context.flow,
+        step=context.step,
+    )
+
+
+def _path(start: Node, goal: Node) -> list[Node]:
+    """Return the Vects by which `goal` waits for `start`, both with them; none if it does not."""
+    after: dict[Node, Node | None] = {start: None}
+    queue = deque([start])
+    while queue and goal not in after:
+        node = queue.popleft()
+        for waiter in (*_waiters.get(node, ()), *node[0].parents_of(node[1])):
+            if waiter not in after:
+                after[waiter] = node
+                queue.append(waiter)
+    path: list[Node] = []
+    step: Node | None = goal if goal in after else None
+    while step is not None:
+        path.append(step)
+        step = after[step]
+    return path
+
+
+def _is_in_loop() -> bool:
+    """Whether an event loop runs on this thread."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return False
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

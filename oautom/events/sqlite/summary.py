@@ -1,0 +1,152 @@
+"""What a log keeps beside its events, so that few of them must be read.
+
+Of each Vect it is how it stands and how many events it has, of each plan how far it has come. It is
+written in the transaction of the events that it sums up; `audit` holds it against them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+from oautom.events.log import PrunedVect, VectEntry
+from oautom.events.sqlite.rows import PAGE, Row, Rows
+from oautom.machine.event import Event, instant_of, is_of_plan, planned_time, stamp
+from oautom.machine.tables import VECT_ENDS
+
+IS_OPEN: Final = f"state NOT IN ({', '.join(map(repr, sorted(VECT_ENDS)))})"
+
+_OWN: Final = """
+INSERT INTO vects VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (vect) DO UPDATE
+SET state = excluded.state, changed = excluded.changed, events = events + excluded.events + ?
+"""
+_MORE: Final = "UPDATE vects SET events = events + ? WHERE vect = ?"
+_PLANNED: Final = "INSERT OR REPLACE INTO plans VALUES (?, ?, ?)"
+_ENTRY: Final = "SELECT vect, flow, state, first_seq, created, changed, events FROM vects"
+_SIZE: Final = "SELECT vect, first_seq, events FROM vects"
+_GONE: Final = "SELECT vect, flow, state, first_seq, last_seq, events, ended, pruned FROM pruned"
+
+
+class Known(NamedTuple):
+    """What is known of a Vect: its entry, and how many events it has; None in an older file."""
+
+    entry: VectEntry
+    events: int | None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not ended."""
+        return self.entry.state not in VECT_ENDS
+
+
+class Size(NamedTuple):
+    """Where the events of a Vect begin, and how many they are; None in an older file."""
+
+    vect: str
+    first_seq: int
+    events: int | None
+
+
+def sum_up(connection: sqlite3.Connection, rows: Sequence[Row], events: Sequence[Event]) -> None:
+    """Add what new events tell, within the transaction that writes their rows."""
+    counts: dict[str, int] = {}
+    own: dict[str, tuple[Row, Row, int]] = {}  # the first, the last, and how many came before
+    plans: dict[str, tuple[str, int]] = {}
+    for row, event in zip(rows, events, strict=True):
+        if event.step is None:
+            if (told := planned_time(event)) is not None:
+                plans[told[0]] = stamp(told[1]), event.seq
+            if is_of_plan(event):
+                continue
+            first, _, before = own.get(event.vect, (row, row, counts.get(event.vect, 0)))
+            own[event.vect] = first, row, before
+        counts[event.vect] = counts.get(event.vect, 0) + 1
+    for vect, (first, last, before) in own.items():
+        count = counts.pop(vect) - before  # which are of a Vect that has begun, or of none
+        values = first[0], vect, first[2], last[8], first[1], last[1], count, before
+        connection.execute(_OWN, values)
+    for vect, count in counts.items():
+        connection.execute(_MORE, (count, vect))
+    if plans:
+        connection.executemany(_PLANNED, ((name, *told) for name, told in plans.items()))
+
+
+class Summary:
+    """Reads what is kept beside the events.
+
+    Args:
+        rows: The rows of the log.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def _known(self, row: Sequence[Any]) -> Known:
+        *_, created, changed, events = row
+        try:
+            times = datetime.fromisoformat(created), datetime.fromisoformat(changed)
+        except (TypeError, ValueError) as error:
+            raise self._rows.corrupt(f"what it tells of vect {row[0]} is wrong: {error}") from error
+        return Known(VectEntry(row[0], row[1], row[2], row[3], *times), events)
+
+    def _all(self, connection: sqlite3.Connection, more: str, *values: object) -> list[Known]:
+        return [
+            self._known(row) for row in connection.execute(f"{_ENTRY} {more}", values).fetchall()
+        ]
+
+    def find(self, connection: sqlite3.Connection, vect: str) -> Known | None:
+        """Return what is known of a Vect, None if there is none of this id."""
+        return next(iter(self._all(connection, "WHERE vect = ?", vect)), None)
+
+    def newest(self, connection: sqlite3.Connection, flow: str) -> Known | None:
+        """Return what is known of the newest Vect of a flow, None if it has none."""
+        more = "WHERE flow = ? ORDER BY first_seq DESC LIMIT 1"
+        return next(iter(self._all(connection, more, flow)), None)
+
+    def open_vects(self, connection: sqlite3.Connection) -> list[Known]:
+        """Return the Vects that have not ended, oldest first."""
+        return self._all(connection, f"WHERE {IS_OPEN} ORDER BY first_seq")
+
+    def ended(self, connection: sqlite3.Connection, before: datetime) -> list[Known]:
+        """Return the Vects that ended before an instant, oldest first."""
+        more = f"WHERE NOT ({IS_OPEN}) AND changed < ? ORDER BY first_seq"
+        return self._all(connection, more, before.astimezone(UTC).isoformat())
+
+    def sizes(self, connection: sqlite3.Connection, vects: Sequence[str]) -> dict[str, Size]:
+        """Return how many events Vects have, by their ids, of those that there are."""
+        marks = ", ".join("?" * len(vects))
+        sql = f"{_SIZE} WHERE vect IN ({marks})"
+        return {row[0]: Size(*row) for row in connection.execute(sql, vects).fetchall()}
+
+    def page(
+        self, connection: sqlite3.Connection, after: int, flow: str | None, limit: int = PAGE
+    ) -> list[Known]:
+        """Return the next Vects that began after an event, those of one flow or all."""
+        of_flow = "" if flow is None else "flow = ? AND"
+        more = f"WHERE {of_flow} first_seq > ? ORDER BY first_seq LIMIT ?"
+        values = (after, limit) if flow is None else (flow, after, limit)
+        return self._all(connection, more, *values)
+
+    def planned(self, connection: sqlite3.Connection, plan: str) -> datetime | None:
+        """Return the newest time that a plan has dealt with."""
+        sql = "SELECT planned FROM plans WHERE name = ?"
+        rows = connection.execute(sql, (plan,)).fetchall()
+        return instant_of(rows[0][0]) if rows else None
+
+    def find_pruned(self, connection: sqlite3.Connection, vect: str) -> PrunedVect | None:
+        """Return the Vect of this id that was taken out, None if none was."""
+        sql = f"{_GONE} WHERE vect = ? ORDER BY first_seq DESC LIMIT 1"
+        return next(iter(map(_pruned, connection.execute(sql, (vect,)).fetchall())), None)
+
+    def pruned(
+        self, connection: sqlite3.Connection, after: int, limit: int = PAGE
+    ) -> list[PrunedVect]:
+        """Return the next Vects that were taken out and had begun after an event."""
+        sql = f"{_GONE} WHERE first_seq > ? ORDER BY first_seq LIMIT ?"
+        return list(map(_pruned, connection.execute(sql, (after, limit)).fetchall()))
+
+
+def _pruned(row: Sequence[Any]) -> PrunedVect:
+    return PrunedVect(*row[:6], *map(datetime.fromisoformat, row[6:]))

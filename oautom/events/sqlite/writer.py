@@ -1,0 +1,651 @@
+"""The log in a file: it survives the death of the process, and a power cut.
+
+`SqliteEventLog` is an `EventLog`. One engine at a time writes it, under a lock; any process may
+read it meanwhile, and ask for something. How the file is laid out stands in `database`, how its
+rows are held against damage in `rows`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from math import inf
+from time import monotonic, sleep
+from typing import Final, Literal, cast
+
+from oautom.errors import EventRefusedError, LogError, SettingError, ValueTooLargeError, shown
+from oautom.events.log import VALUE_LIMIT_BYTES, GivenUp, PrunedVect, check_instant, not_next
+from oautom.events.requests import Request, newest_of, numbers_of, read_requests, settle
+from oautom.events.sqlite.file import (
+    FAULTS,
+    Database,
+    UnopenedDatabase,
+    check_beside,
+    check_journal,
+    checkpoint,
+    is_busy,
+)
+from oautom.events.sqlite.lock import FileLock, lets_go
+from oautom.events.sqlite.prune import take_out
+from oautom.events.sqlite.reader import LogFile
+from oautom.events.sqlite.rows import INSERT, Row, to_row
+from oautom.events.sqlite.summary import sum_up
+from oautom.events.sqlite.wakeup import Wakeup
+from oautom.events.sqlite.wal import WriteAhead
+from oautom.machine.event import Event
+from oautom.values.json import one_of, plain_count, to_json
+
+Synchronous = Literal["FULL", "NORMAL"]
+
+_LEVELS: Final = ("FULL", "NORMAL")
+_PAGES_GIVEN_BACK: Final = 1000  # at once; the engine may commit in between
+_KEEP: Final = "INSERT OR REPLACE INTO positions VALUES (?, ?)"
+_KEEP_MAX: Final = (
+    "INSERT INTO positions VALUES (?, ?) "
+    "ON CONFLICT (name) DO UPDATE SET seq = max(seq, excluded.seq)"
+)
+_BUSY_PAUSE: Final = 0.02  # seconds in which others of this program can write
+_BUSY_TOLD_EACH: Final = 10.0  # seconds
+_logger = logging.getLogger("oautom.log")
+
+
+class SqliteEventLog(LogFile):
+    """A log in a file, which is an SQLite database; made where there is none.
+
+    Args:
+        path: The file. While the log is open, some more stand beside it, with longer names.
+        synchronous: What a commit survives: `'FULL'` a power cut, `'NORMAL'` the death of the
+            process only, in a fraction of the time.
+        read_only: Do not lock the log, and write no events; others may write it meanwhile.
+        value_limit_bytes: How much one output may take, as JSON.
+
+    Raises:
+        SettingError: An argument cannot be used.
+        LogLockedError: Another engine writes the log.
+        LogCorruptError: The file is damaged, or no log; it is left as it was.
+        LogVersionError: The file is of a version that is not known; it is left as it was.
+        LogError: The file cannot be opened.
+    """
+
+    keeps_objects = False
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        synchronous: Synchronous = "FULL",
+        read_only: bool = False,
+        value_limit_bytes: int = VALUE_LIMIT_BYTES,
+    ) -> None:
+        if (level := one_of(synchronous, _LEVELS)) is None:
+            known = " or ".join(map(repr, _LEVELS))
+            raise SettingError(f"synchronous must be {known}, not {shown(synchronous)}")
+        if (limit_bytes := plain_count(value_limit_bytes)) is None:
+            raise SettingError(
+                f"value_limit_bytes must be at least 1, not {shown(value_limit_bytes)}"
+            )
+        super().__init__(path)
+        self._value_limit_bytes = limit_bytes
+        self._is_read_only = bool(read_only)
+        self._is_closed = False
+        self._refusal: str | None = None  # why no event is taken any more
+        self._lock = threading.RLock()  # whoever writes the file holds it
+        self._rows: list[Row] = []
+        self._appended: list[Event] = []
+        self._gone: set[str] = set()  # what this log has pruned
+        self._again: set[str] = set()  # what of it has begun anew since the last commit
+        # The requests that the next commit does away with, and why each is left undone, if it is.
+        self._taken: dict[int, str | None] = {}
+        self._left: set[int] = set()  # those that nobody can do yet
+        self._heard = 0  # the highest number of those that were returned, or left
+        self._unheard = False  # the last commit has seen one that was not
+        self._writer: sqlite3.Connection | None = None
+        self._side_writer: sqlite3.Connection | None = None
+        self._write_ahead = WriteAhead(self._path)
+        self._wakeup: Wakeup | None = None
+        self._file_lock: FileLock | None = None
+        # What is open to write; closed as well when nobody has the log any more.
+        self._opened: list[sqlite3.Connection | Wakeup] = []
+        self._synchronous = cast("Synchronous", level)
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._is_read_only:
+            self._refusal = f"log '{self._path}' is open for reading only; open it without that"
+            self._open(read_only=True)
+        else:
+            self._begin_to_write()
+
+    def _begin_to_write(self) -> None:
+        check_beside(self._path)
+        file_lock = FileLock(self._path)
+        self._file_lock = file_lock
+        self._end = weakref.finalize(self, _drop, file_lock, self._opened, os.getpid())
+        lets_go(self, type(self)._pause)  # noqa: SLF001 - it is our own
+        try:
+            with self._lock:
+                self._open_to_write()
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _open_to_write(self) -> None:
+        self._last_seq, self._crc = self._open(read_only=False)
+        self._committed_seq, self._committed_crc = self._last_seq, self._crc
+        with self._database.told("opened"):
+            writer = self._connected()
+            ((journal,),) = writer.execute("PRAGMA journal_mode=WAL").fetchall()
+            writer.execute("BEGIN IMMEDIATE")  # may it write at all? SQLite tells no sooner
+            self._keep_head(writer)
+            writer.execute("ROLLBACK")
+            self._take_back_positions(writer)  # what is damaged is met before any write
+            self._database.keep_name(writer)
+        check_journal(self._path, journal)
+
+    def _take_back_positions(self, connection: sqlite3.Connection) -> None:
+        """Have no subscriber stand beyond the end: what comes there would never be delivered."""
+        sql = "SELECT name, seq FROM positions WHERE seq > ?"  # a text is more than any number
+        for name, seq in connection.execute(sql, (self._last_seq,)).fetchall():
+            _logger.warning(
+                "subscription %r has been at event %s, but log '%s' ends with event %d: it goes on "
+                "from there; is the log an older copy?",
+                *(name, shown(seq), self._path, self._last_seq),
+            )
+            connection.execute(_KEEP, (name, self._last_seq))
+
+    def _connected(self) -> sqlite3.Connection:
+        """Return the connection that writes events, made anew after a fork. Under the lock."""
+        if self._writer is None:
+            writer = self._database.writing(self._synchronous)
+            self._opened.append(writer)
+            writer.execute("PRAGMA temp_store=MEMORY")
+            self._writer = writer
+        return self._writer
+
+    def _pause(self, seconds: float) -> Callable[[], object] | None:
+        """Close all connections, since this process is about to fork, and make none meanwhile.
+
+        Args:
+            seconds: How long to wait for who writes.
+
+        Returns:
+            What has others write again; None if it took longer, or this very thread writes.
+        """
+        is_ours = self._lock._is_owned()  # type: ignore[attr-defined] # noqa: SLF001 - all have it
+        if is_ours or not self._lock.acquire(timeout=seconds):
+            return None
+        for connection in (self._writer, self._side_writer):
+            if connection in self._opened:
+                self._opened.remove(connection)
+                with suppress(sqlite3.Error):  # what was committed is safe all the same
+                    connection.close()
+        self._writer = self._side_writer = None
+        return self._lock.release
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether it takes no events."""
+        return self._is_read_only
+
+    @property
+    def last_seq(self) -> int:
+        """Number of the newest event appended, 0 in a new log. Any thread."""
+        if not self._is_read_only:
+            self._database.check_process()
+            return self._last_seq
+        with self._database.reading() as connection:
+            return self._rows_of.head(connection).seq
+
+    @property
+    def committed_seq(self) -> int:
+        """Number of the newest event committed, 0 in a new log. Any thread."""
+        if self._is_read_only:
+            return self.last_seq
+        self._database.check_process()
+        return self._committed_seq
+
+    # The engine's thread
+
+    def append(self, sender: object, event: Event) -> None:  # a receiver of `emitted`
+        """Write `event` behind the others, with the next commit. Scheduler's thread only.
+
+        Raises:
+            EventRefusedError: The event holds what JSON cannot keep as it is, or its Vect has been
+                pruned. The log takes others.
+            LogError: The log is closed or takes no more, or `event.seq` is not the next number.
+        """
+        if not self._database.process.is_here:
+            self._database.check_process()
+        if self._refusal is not None:
+            raise LogError(f"event {event.seq} is not taken: {self._refusal}")
+        if self._is_closed or event.seq != self._last_seq + 1:
+            raise not_next(event, self._last_seq, is_closed=self._is_closed)
+        if event.vect in self._gone:
+            self._check_not_gone(event)
+        row = to_row(event, self._crc)
+        self._rows.append(row)
+        self._appended.append(event)
+        self._crc = row[-1]
+        self._last_seq = event.seq
+
+    def _check_not_gone(self, event: Event) -> None:
+        if event.source is not None:
+            raise EventRefusedError(
+                f"event {event.seq} ({event.name}) comes after its vect {event.vect} was pruned"
+            )
+        self._gone.discard(event.vect)  # another one of the same id begins
+        self._again.add(event.vect)
+
+    def commit(self) -> Sequence[Event]:
+        """Write what was appended since the last commit to the disk, and return it.
+
+        What `requests` has returned is done away with in the same transaction. As long as another
+        program keeps the file locked, it is tried again, and a warning logged: that passes, and
+        who is told that the log cannot be written stops for good. Scheduler's thread.
+
+        Raises:
+            LogError: It cannot be written; nothing of it is, and no event is taken any more.
+        """
+        if not self._database.process.is_here:
+            self._database.check_process()
+        if not self._rows and not self._taken:
+            return []
+        told_at = -inf
+        while (committed := self._try_to_write()) is None:
+            if (now := monotonic()) - told_at >= _BUSY_TOLD_EACH:
+                told_at = now
+                _logger.warning(
+                    "log '%s' is kept locked by another program, so that %d events cannot be "
+                    "written; nothing goes on until they are: end that program",
+                    *(self._path, len(self._rows)),
+                )
+            sleep(_BUSY_PAUSE)
+        return committed
+
+    def _try_to_write(self) -> Sequence[Event] | None:
+        """Write all, and return the events; None if another program keeps the file locked."""
+        with self._lock:
+            try:
+                self._write()
+            except FAULTS as error:
+                if is_busy(error) and self._roll_back():
+                    return None
+                failure = self._database.error("written", error)
+                self._stop(str(failure))
+                raise failure from error
+            except BaseException as error:  # Ctrl-C as well: what is on the disk is not known
+                self._stop(str(error) or "a commit was broken off; open it again")
+                raise
+            committed, self._appended, self._rows = self._appended, [], []
+            self._committed_seq, self._committed_crc = self._last_seq, self._crc
+            self._taken = {}
+            self._again.clear()
+            self._write_ahead.tidy(self._connected())
+            if self._unheard and self._wakeup is not None:
+                self._wakeup.rouse()
+        return committed
+
+    def _roll_back(self) -> bool:
+        """Take back what a transaction has done so far; False if it is not known what is there."""
+        if self._writer is None:  # it could not even be opened again
+            return True
+        with suppress(sqlite3.Error):
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+        return not self._writer.in_transaction
+
+    def discard(self) -> None:
+        """Drop what was appended since the last commit, as if it had never been.
+
+        What `requests` has returned since then is returned again. Scheduler's thread.
+
+        Raises:
+            LogError: The log is closed, read only, or has failed.
+        """
+        self._check_writes()
+        with self._lock:
+            self._check_writes()
+            self._rows, self._appended, self._taken = [], [], {}
+            self._heard = 0
+            self._last_seq, self._crc = self._committed_seq, self._committed_crc
+            self._gone |= self._again
+            self._again.clear()
+
+    def _write(self) -> None:
+        self._check_writes()
+        self._database.check_is_there()
+        writer = self._writer or self._connected()
+        writer.execute("BEGIN IMMEDIATE")
+        writer.executemany(INSERT, self._rows)
+        sum_up(writer, self._rows, self._appended)
+        if self._taken:
+            settle(writer, self._taken, self._last_seq, datetime.now(UTC))
+        self._unheard = self._wakeup is not None and newest_of(writer) > self._heard
+        writer.execute("COMMIT")
+
+    def _check_writes(self) -> None:
+        """Refuse to write where this log object may not.
+
+        Raises:
+            LogError: It is closed, read only, or has failed.
+            EngineError: This is a forked child of the process that has opened it.
+        """
+        if not self._database.process.is_here:
+            self._database.check_process()
+        if self._refusal is not None:
+            raise LogError(self._refusal)
+        if self._is_closed:
+            raise LogError(f"log '{self._path}' is closed; open it again")
+
+    def _stop(self, why: str) -> None:
+        """Take no event any more: what follows must not be written behind what is missing."""
+        self._refusal = why
+        self._last_seq -= len(self._rows)
+        self._rows, self._appended = [], []
+        if self._writer is not None:
+            with suppress(sqlite3.Error):  # it has told already what is wrong
+                self._writer.execute("ROLLBACK")
+
+    def requests(self, again: bool = False) -> list[Request]:
+        """Return what others have asked for and was not returned yet. Scheduler's thread only.
+
+        The next commit does away with it, together with the events that come of it, and answers
+        that it was carried out; `refuse` and `leave` have it otherwise.
+
+        Args:
+            again: Also what was left.
+
+        Raises:
+            LogError: The file cannot be read.
+        """
+        self._check_writes()
+        if again:
+            self._left.clear()
+        with self._lock, self._database.told("read"):
+            writer = self._connected()
+            numbers = numbers_of(writer)
+            wanted = [each for each in numbers if each not in self._taken]
+            found = read_requests(writer, [n for n in wanted if n not in self._left])
+        self._heard = max([self._heard, *numbers[-1:]])
+        self._left.intersection_update(numbers)  # others may take theirs back
+        self._taken.update((request.id, None) for request in found)
+        return found
+
+    def refuse(self, number: int, why: str) -> None:
+        """Have a request answered by why it was left undone. Scheduler's thread only."""
+        self._database.check_process()
+        self._taken[number] = why
+
+    def leave(self, number: int) -> None:
+        """Have a request stay that nobody can do yet. Scheduler's thread only."""
+        self._database.check_process()
+        del self._taken[number]
+        self._left.add(number)
+
+    def asked(self, after: int = 0) -> list[Request]:
+        """Return what others have asked for and is not done away with. Any thread.
+
+        Args:
+            after: Number of the request before the first one wanted.
+
+        Raises:
+            LogError: The file cannot be read.
+        """
+        with self._database.reading() as connection:
+            return read_requests(connection, [n for n in numbers_of(connection) if n > after])
+
+    def _is_asked(self) -> bool:
+        """Whether there is a request that was neither taken nor left. Any thread."""
+        try:
+            with self._database.reading() as connection:
+                numbers = numbers_of(connection)
+        except LogError:  # the scheduler is about to meet it as well
+            return False
+        return not self._left.issuperset(numbers)
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Have `wake()` called when another process asks; what it asks, `requests` returns.
+
+        The log looks for it at each commit, and every few seconds, too.
+
+        Call `requests` once after this: something may have been asked while nobody listened.
+
+        Args:
+            wake: Called on a thread of the log's own, so it should only pass the word on.
+
+        Raises:
+            LogError: The log is closed or read only.
+        """
+        self._check_writes()
+        if self._wakeup is not None:
+            self._wakeup.close()
+        is_asked = weakref.WeakMethod(self._is_asked)  # its thread must not keep the log
+        with self._database.told("opened"):
+            self._wakeup = Wakeup(self._path, wake, lambda: bool((ask := is_asked()) and ask()))
+        self._opened.append(self._wakeup)
+
+    # Any thread
+
+    def check_value(self, value: object) -> None:
+        """Refuse what cannot be kept in an event.
+
+        Raises:
+            NotJsonError: JSON would give another value back.
+            ValueTooLargeError: It takes more than `value_limit_bytes`.
+        """
+        size_bytes = len(to_json(value))
+        if size_bytes > self._value_limit_bytes:
+            raise ValueTooLargeError(size_bytes, self._value_limit_bytes)
+
+    def keep_position(self, name: str, seq: int) -> None:
+        """Remember up to which event the subscriber `name` has come.
+
+        A power cut may bring an older position back: better twice than never. Also when the log is
+        closed, since a function may return after that; then another engine may write it, and a
+        position that is further on stays.
+
+        Raises:
+            LogError: The file cannot be written, or the log is read only.
+        """
+        self._write_aside(_KEEP_MAX if self._is_closed else _KEEP, (name, seq))
+
+    def keep_given_up(self, name: str, given_up: GivenUp) -> None:
+        """Remember what a subscriber has given up; once for each event. Also when it is closed.
+
+        Raises:
+            LogError: The file cannot be written, or the log is read only.
+        """
+        self._database.check_process()
+        row = (name, *given_up[:3], given_up.time.isoformat())
+        self._write_aside("INSERT OR REPLACE INTO given_up VALUES (?, ?, ?, ?, ?)", row)
+
+    def forget_given_up(self, name: str, seq: int) -> None:
+        """Forget an event that a subscriber had given up. Also when the log is closed.
+
+        Raises:
+            LogError: The file cannot be written, or the log is read only.
+        """
+        self._write_aside("DELETE FROM given_up WHERE name = ? AND seq = ?", (name, seq))
+
+    def _write_aside(self, sql: str, values: tuple[object, ...]) -> None:
+        """Write something besides the events, for a subscriber."""
+        self._database.check_process()
+        if self._is_read_only:
+            raise LogError(str(self._refusal))
+        with self._lock, self._database.told("written"):
+            self._database.check_is_there()
+            if self._is_closed:
+                with closing(self._database.writing("NORMAL")) as connection:
+                    connection.execute(sql, values)
+                return
+            if self._side_writer is None:
+                self._side_writer = self._database.writing("NORMAL")
+                self._opened.append(self._side_writer)
+            self._side_writer.execute(sql, values)
+
+    def prune(self, older_than: datetime, *, keep: Collection[str] = ()) -> list[PrunedVect]:
+        """Take out all events of the Vects that ended before an instant, and give back their room.
+
+        All of these Vects are taken out, or none. An engine may write meanwhile.
+
+        Args:
+            older_than: The instant.
+            keep: Ids of Vects that are to be left in.
+
+        Returns:
+            The Vects that are gone. Numbers of events are never used again.
+
+        Raises:
+            SettingError: `older_than` is no datetime with a time zone.
+            LogError: The file cannot be written, or the log is closed or read only.
+        """
+        check_instant(older_than)
+        self._check_writes()
+        with self._lock, self._database.told("pruned"):
+            self._check_writes()
+            self._database.check_is_there()
+            writer = self._connected()
+            writer.execute("BEGIN IMMEDIATE")
+            try:
+                kept = {event.vect for event in self._appended}.union(keep)
+                ended = self._summary.ended(writer, older_than)
+                old = [known.entry for known in ended if known.entry.id not in kept]
+                gone = take_out(writer, self._rows_of, old, older_than)
+                writer.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    writer.execute("ROLLBACK")
+                raise
+            self._gone.update(vect.id for vect in gone)
+        self._give_room_back()
+        return gone
+
+    def _give_room_back(self) -> None:
+        left = 1
+        while left:
+            with self._lock, self._database.told("made smaller"):
+                self._check_writes()
+                writer = self._connected()
+                # By execute(), Python would stop after the first page: it returns no columns.
+                writer.executescript(f"PRAGMA incremental_vacuum({_PAGES_GIVEN_BACK})")
+                ((left,),) = writer.execute("PRAGMA freelist_count").fetchall()
+                if not left:
+                    checkpoint(writer)
+
+    def close(self) -> None:
+        """Take no more events, and let another process write the log; reading goes on.
+
+        In a forked child it does nothing.
+        """
+        if not self._database.process.is_here:
+            return
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            if self._refusal is None:
+                # What was committed is safe without this as well.
+                with suppress(sqlite3.Error, LogError):
+                    self._keep_head(self._connected())
+                    checkpoint(self._connected())
+        self._let_go()
+
+    @contextmanager
+    def _looking(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection to look something up; that which writes, if it is free, has it at hand.
+
+        Nobody waits for a commit or a prune: then it is one of its own.
+        """
+        self._database.check_process()
+        if not self._lock.acquire(blocking=False):
+            with super()._looking() as connection:
+                yield connection
+            return
+        try:
+            if self._writer is None or self._is_closed or self._refusal is not None:
+                with super()._looking() as connection:
+                    yield connection
+            else:
+                with self._database.told("read"):
+                    yield self._writer
+        finally:
+            self._lock.release()
+
+    def _keep_head(self, connection: sqlite3.Connection) -> None:
+        """Write down where the log ends, so that it is noticed where its end is cut off."""
+        seq, crc = self._rows_of.head(connection)
+        sql = "INSERT OR REPLACE INTO meta VALUES ('head', ?)"
+        connection.execute(sql, (f"{seq} {crc}",))
+
+    def _let_go(self) -> None:
+        """Close what is open."""
+        if self._file_lock is None:
+            return
+        self._end.detach()
+        for each in reversed(self._opened):
+            each.close()
+        self._opened.clear()
+        self._file_lock.release()
+
+    def __repr__(self) -> str:
+        """Return its path."""
+        kind = " (read only)" if self._is_read_only else ""
+        return f"<SqliteEventLog '{self._path}'{kind}>"
+
+
+class LateLog(SqliteEventLog):
+    """A log that an app opens when it needs it: until then nothing is made, opened or locked.
+
+    It can be read before: as it is each time, and without events where there is no file yet.
+    """
+
+    _is_open = False
+    _database: Database
+
+    def _begin(self) -> None:
+        self._is_read_only = True
+        self._refusal = f"log '{self._path}' is not open yet; its app opens it when it runs a flow"
+        self._database = UnopenedDatabase(self._path, self._found)
+
+    def open(self) -> None:
+        """Open it for writing; errors as of `SqliteEventLog`. May be called again."""
+        if self._is_open:
+            return
+        unopened = self._database
+        try:
+            self._begin_to_write()
+        except BaseException:
+            self._database = unopened
+            raise
+        self._is_read_only, self._refusal, self._is_open = False, None, True
+
+    @property
+    def id(self) -> str:
+        """What tells it from all other logs.
+
+        Raises:
+            LogError: It has not been made yet.
+        """
+        if not self._is_open:
+            with self._database.reading():
+                if not cast("UnopenedDatabase", self._database).is_made:
+                    raise LogError(
+                        f"log '{self._path}' has not been made yet, so it has no id; its app makes "
+                        "it when it runs a flow"
+                    )
+        return self._id
+
+
+def _drop(file_lock: FileLock, opened: Sequence[sqlite3.Connection | Wakeup], pid: int) -> None:
+    """Close what a log has open that nobody has any more. Wherever objects are collected."""
+    if os.getpid() == pid:  # in a fork all is the parent's
+        for each in reversed(opened):
+            with suppress(sqlite3.Error):  # what was committed is safe all the same
+                each.let_go() if isinstance(each, Wakeup) else each.close()
+        file_lock.release_soon()

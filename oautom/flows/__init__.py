@@ -1,0 +1,1 @@
+"""Internal. How a flow is declared."""

@@ -1,0 +1,241 @@
+"""The wiring of a flow: whether what one step returns can be what another one takes.
+
+And whether the flows that its steps run can be run by them: which are there, take the parameters,
+and do not wait for slots of a pool that the step itself keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+
+from oautom.errors import FlowError, OAutomError
+from oautom.flows.params import Param
+from oautom.machine.maps import map_of
+from oautom.machine.tables import WAITS
+from oautom.steps.arguments import hold_references
+from oautom.steps.execution import Execution, Used
+from oautom.steps.flow import FlowExecution
+from oautom.values.annotations import MISSING, UNKNOWN, fits, part_type, shown_type
+from oautom.values.references import OutputReference, Reference
+
+if TYPE_CHECKING:
+    from oautom.flows.flow import Flow
+
+
+def check_wiring(flow: Flow) -> list[Flow]:
+    """Refuse a flow, or one that it runs, whose steps surely cannot work together.
+
+    Each flow is looked at once, however many steps run it.
+
+    Returns:
+        The flow, and all that it runs.
+
+    Raises:
+        CycleError: Steps wait for each other in a circle.
+        FlowError: A part is surely not there, or is surely of a wrong type; a flow cannot be run by
+            a step; or a pool cannot have slots for a step and for the flow that it runs.
+    """
+    needs: dict[Flow, Mapping[str, Need]] = {}
+    for each in with_children(flow):
+        each.check_steps()
+        _check_names(each)
+        for step in _runs_of(each):
+            _check_child(each, step)
+        for any_step in each.steps.values():
+            for used in any_step.references:
+                _check(each, any_step, used)
+        needs[each] = _needs_of(each, needs)
+    return list(needs)
+
+
+def with_children(home: Flow) -> list[Flow]:
+    """Return a flow and all that it runs, those that are run before those that run them.
+
+    Raises:
+        FlowError: One cannot be found, belongs to another app, or they run each other in a circle.
+    """
+    done: dict[Flow, None] = {}
+    path: dict[Flow, Iterator[FlowExecution]] = {home: iter(_runs_of(home))}
+    while path:
+        flow = next(reversed(path))
+        step = next(path[flow], None)
+        if step is None:
+            del path[flow]
+            done[flow] = None
+            continue
+        try:
+            child = step.runs
+        except OAutomError as error:
+            raise _error(flow, step, f"cannot run its flow: {error}") from error
+        if child in path:
+            raise _circle([*path][[*path].index(child) :])
+        if child.app is not flow.app:
+            what = f"runs flow '{child.name}', which belongs to another app; declare it in this one"
+            raise _error(flow, step, what)
+        if child not in done:
+            path[child] = iter(_runs_of(child))
+    return list(done)
+
+
+def _circle(flows: list[Flow]) -> FlowError:
+    """Return the error of flows that run each other, each the next one, and the last the first."""
+    second = flows[1] if len(flows) > 1 else flows[0]
+    step = next(step for step in _runs_of(flows[0]) if step.runs is second)
+    names = " -> ".join(each.name for each in (*flows, flows[0]))
+    what = f"makes flows run each other in a circle: {names}; take one of these steps away"
+    return _error(flows[0], step, what)
+
+
+def _check_child(flow: Flow, step: FlowExecution) -> None:
+    """Refuse parameters that the flow of a step does not take."""
+    child = step.runs
+    try:
+        child.params.check_names(step.params)
+        given = step.params.items()
+        child.params.plain_of_given({n: v for n, v in given if not hold_references(v)})
+    except OAutomError as error:
+        raise _error(flow, step, f"cannot run flow '{child.name}': {error}") from error
+
+
+_KEEPERS_MAX: Final = 200
+
+
+class Need(NamedTuple):
+    """How many slots of a pool a flow needs at once, so that one of its steps can go on.
+
+    Attributes:
+        slots: How many.
+        line: Steps that run each other's flows, as `flow.step`, the last of which needs a slot.
+    """
+
+    slots: int
+    line: tuple[str, ...]
+
+
+def _needs_of(flow: Flow, known: Mapping[Flow, Mapping[str, Need]]) -> Mapping[str, Need]:
+    """Return what a flow needs of each pool, by the name of the pool.
+
+    Raises:
+        FlowError: A pool has fewer slots.
+    """
+    needs: dict[str, Need] = {}
+    keepers: dict[str, list[tuple[FlowExecution, Need]]] = {}
+    for step in [each for each in flow.steps.values() if each.pool is not None or each.kind]:
+        below = known[step.runs] if isinstance(step, FlowExecution) else {}
+        for name, need in below.items():
+            _raise_to(needs, name, need)
+        if step.pool is None or step.kind in WAITS:
+            continue
+        name = step.pool.name
+        if isinstance(step, FlowExecution) and name in below:
+            keepers.setdefault(name, []).append((step, below[name]))
+        else:
+            _raise_to(needs, name, Need(1, (f"{flow.name}.{step.name}",)))
+    for name, steps in keepers.items():
+        _raise_to(needs, name, _need_of_keepers(flow, steps))
+    return needs
+
+
+def _raise_to(needs: dict[str, Need], pool: str, need: Need) -> None:
+    if pool not in needs or needs[pool].slots < need.slots:
+        needs[pool] = need
+
+
+def _need_of_keepers(flow: Flow, keepers: list[tuple[FlowExecution, Need]]) -> Need:
+    """Return what steps need that keep a slot each until the flow that they run has had one, too.
+
+    Raises:
+        FlowError: All slots may be kept, so that none of these flows gets one.
+    """
+    at_once = _at_once(flow, [step.name for step, _ in keepers])
+    step, inner = max(keepers, key=lambda each: each[1].slots)
+    need = Need(at_once + inner.slots, (f"{flow.name}.{step.name}", *inner.line))
+    assert step.pool is not None
+    if need.slots > step.pool.slots:
+        others = f" beside {at_once - 1} more at once" if at_once > 1 else ""
+        what = (
+            f"keeps a slot of pool '{step.pool.name}' while the flow that it runs waits for one: "
+            f"{' -> '.join(need.line)}{others} need {need.slots}, and there are "
+            f"{step.pool.slots}; leave its pool out, or give that more slots"
+        )
+        raise _error(flow, step, what)
+    return need
+
+
+def _at_once(flow: Flow, names: list[str]) -> int:
+    """Return how many steps can be under way at once: the most of which none waits for another.
+
+    Source: Dilworth, "A Decomposition Theorem for Partially Ordered Sets", 1950; by a matching.
+    """
+    if len(names) > _KEEPERS_MAX:
+        return 1  # as many as there surely are
+    after = {name: flow.graph.reach([name]).intersection(names) - {name} for name in names}
+    before: dict[str, str] = {}
+
+    def is_matched(name: str, tried: set[str]) -> bool:
+        for later in after[name] - tried:
+            tried.add(later)
+            if later not in before or is_matched(before[later], tried):
+                before[later] = name
+                return True
+        return False
+
+    return len(names) - sum(is_matched(name, set()) for name in names)
+
+
+def _check_names(flow: Flow) -> None:
+    maps = {name for name, step in flow.steps.items() if step.kind == "map"}
+    for name in flow.steps if maps else ():
+        base = map_of(name)
+        if base in maps and base != name:
+            what = f"is a map, and an instance of it would be '{name}'; rename it"
+            raise _error(flow, flow.steps[base], what)
+
+
+def _runs_of(flow: Flow) -> list[FlowExecution]:
+    return [cast("FlowExecution", step) for step in flow.steps.values() if step.kind == "flow"]
+
+
+def _check(flow: Flow, step: Execution, used: Used) -> None:
+    reference = used.reference
+    produced = source_type(reference, flow.steps, flow.params)
+    for depth, key in enumerate(reference.path):
+        part = part_type(produced, key)
+        if part is MISSING:
+            whole = type(reference)(None, reference.name, reference.path[:depth])
+            raise _error(
+                flow,
+                step,
+                f"is given {reference!r}, but {whole!r} is {shown_type(produced)}, "
+                f"which has no part [{key!r}]",
+            )
+        produced = part
+    wanted = step.wanted(used.place)
+    if not fits(produced, wanted):
+        raise _error(
+            flow,
+            step,
+            f"takes {used.told}: {shown_type(wanted)}, but is given {_told(reference)}, "
+            f"which is {shown_type(produced)}; change one of them",
+        )
+
+
+def _told(reference: Reference) -> str:
+    is_output = isinstance(reference, OutputReference)
+    return f"{reference!r} of step '{reference.name}'" if is_output else f"{reference!r}"
+
+
+def _error(flow: Flow, step: Execution, what: str) -> FlowError:
+    return FlowError(
+        f"step '{step.name}' of flow '{flow.name}' {what}", flow=flow.name, step=step.name
+    )
+
+
+def source_type(
+    reference: Reference, steps: Mapping[str, Execution], params: Mapping[str, Param]
+) -> Any:
+    """Return the type of the whole value that a reference leads into."""
+    if isinstance(reference, OutputReference):
+        return steps[reference.name].output_type
+    return params[reference.name].annotation if reference.name in params else UNKNOWN

@@ -1,0 +1,408 @@
+"""`Flow`: a directed acyclic graph of steps, declared once, frozen by its first start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, Protocol, Unpack, cast, overload
+
+from oautom.errors import (
+    CrossFlowDependencyError,
+    CycleError,
+    DuplicateStepError,
+    FlowError,
+    FlowFrozenError,
+    SettingError,
+    UnknownStepError,
+    shown,
+)
+from oautom.flows.checks import check_wiring
+from oautom.flows.params import Params
+from oautom.machine.graph import Graph
+from oautom.steps.execution import Execution, StepOptions, retry_of, timeout_of
+from oautom.steps.function import StepFunction
+from oautom.steps.options import RetryPolicy
+from oautom.steps.pool import Pool
+from oautom.values.json import TEXT_MAX, at_heart, has_controls, is_unicode, plain_count, plain_text
+from oautom.values.references import ParamReference
+
+
+class Registry(Protocol):
+    """Where a flow is known by its name: the app."""
+
+    def add(self, flow: Flow) -> None:
+        """Take the flow in, or raise `DuplicateFlowError`."""
+
+    def flow(self, name: str) -> Flow:
+        """Return the flow of this name, or raise `UnknownFlowError`."""
+
+
+class Flow:
+    """A directed acyclic graph of steps: what is to be done, and what waits for what.
+
+    Declare it on one thread. The first start of the flow freezes it.
+
+    Args:
+        name: Name of the flow, unique in its app.
+        app: The `OAutom` that runs it.
+        params: What it is told at a start: name -> type, or `Param(type, default)` for what may be
+            left out. Types are those that `msgspec` knows, and paths.
+        max_active_vects: How many Vects of the flow may be open at once.
+        retry: When its steps are tried again after they have failed, unless they say otherwise.
+        timeout: Seconds that an attempt of each of its steps may take, unless they say otherwise.
+        max_async: How many of its `async` steps run at once, in all its Vects together.
+        description: What the flow is for, in a sentence.
+
+    Attributes:
+        app: The `OAutom` that runs it.
+        params: Its parameters, by name.
+        steps: The steps by name, in the order of declaration; read-only.
+        retry, timeout, max_async: See above.
+
+    Raises:
+        FlowError: An argument cannot be used.
+        DuplicateFlowError: The app has a flow of this name.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        app: Registry,
+        *,
+        params: Mapping[str, Any] | None = None,
+        max_active_vects: int = 1,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        max_async: int = 1000,
+        description: str = "",
+    ) -> None:
+        name = check_name("flow", name)
+        if not callable(getattr(app, "add", None)) or hasattr(app, "add_edges"):
+            raise FlowError(f"flow '{name}': app must be an OAutom, not {shown(app)}", flow=name)
+        if (limit := plain_count(max_active_vects)) is None:
+            given = shown(max_active_vects)
+            raise FlowError(
+                f"flow '{name}': max_active_vects must be a positive int, not {given}", flow=name
+            )
+        if (most_async := plain_count(max_async)) is None:
+            given = shown(max_async)
+            raise FlowError(
+                f"flow '{name}': max_async must be a positive int, not {given}", flow=name
+            )
+        self.name = name
+        self._app: Registry | None = app
+        self.max_active_vects = limit
+        self.max_async = most_async
+        try:
+            self.description = plain_text(description, "description")
+            self.retry = retry_of(retry)
+            self.timeout = timeout_of(timeout)
+        except SettingError as error:
+            raise FlowError(f"flow '{name}': {error}", flow=name) from None
+        self.params = Params(name, params)
+        self._steps = _Steps(name)
+        self.steps: Mapping[str, Execution] = MappingProxyType(self._steps)
+        self._edges: dict[str, list[str]] = {}
+        self._graph: Graph | None = None
+        self._is_frozen = False
+        self.checked = -1  # how much was declared when it was found in order
+        self._step_functions: list[StepFunction] = []
+        app.add(self)
+
+    @property
+    def app(self) -> Registry:
+        """The app that it is registered with.
+
+        Raises:
+            FlowError: Nobody had that any more, and another app of this program has its log now.
+        """
+        if self._app is None:
+            raise FlowError(
+                f"the app of flow '{self.name}' is gone: another one of this program has its log; "
+                "declare the flow with that one",
+                flow=self.name,
+            )
+        return self._app
+
+    @app.setter
+    def app(self, app: Registry | None) -> None:
+        self._app = app
+
+    @property
+    def graph(self) -> Graph:
+        """Which step waits for which."""
+        if self._graph is None:
+            self._graph = Graph({name: self._edges.get(name, ()) for name in self._steps})
+        return self._graph
+
+    @property
+    def options(self) -> Mapping[str, Mapping[str, Any]]:
+        """By the name of a step what is otherwise than usual with it: its trigger rule, ..."""
+        given = ((name, step.options()) for name, step in self._steps.items())
+        return {name: options for name, options in given if options}
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change whenever a step or a dependency does."""
+        return self.graph.fingerprint()
+
+    def param(self, name: str) -> ParamReference:
+        """Return a reference to a parameter, to give to steps: `flow.param('day')`.
+
+        Raises:
+            ParamError: The flow has no such parameter.
+        """
+        self.params[name]
+        return ParamReference(self, at_heart(name))
+
+    @overload
+    def step(self, function: Callable[..., Any], /) -> StepFunction: ...
+
+    @overload
+    def step(
+        self, *, name: str | None = None, **options: Unpack[StepOptions]
+    ) -> Callable[[Callable[..., Any]], StepFunction]: ...
+
+    def step(  # type: ignore[misc] # mypy does not match Unpack with itself here
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        **options: Unpack[StepOptions],
+    ) -> Any:
+        """Declare a function to be what a step does; calling it then makes the step.
+
+        Over a function: `@flow.step`, or `@flow.step(name='...', on_crash='fail')`.
+
+        Args:
+            function: The function.
+            name: Name of the step; that of the function unless said.
+            options: As of every `Execution`.
+
+        Returns:
+            A `StepFunction`.
+
+        Raises:
+            FlowError: It stands over no function.
+            FlowFrozenError: The flow has been started.
+        """
+
+        def declare(function: Callable[..., Any]) -> StepFunction:
+            _declared.count += 1
+            declared = StepFunction(self, function, name, options)
+            self._check_open(declared.name)
+            self._step_functions.append(declared)
+            return declared
+
+        return declare if function is None else declare(function)
+
+    def add(self, step: Execution) -> None:
+        """Take in a step; an `Execution` does so when it is made.
+
+        Raises:
+            FlowError: It is no step of this flow, or its name cannot be used.
+            DuplicateStepError: There is a step of this name.
+            FlowFrozenError: The flow has been started.
+        """
+        if not issubclass(type(step), Execution):
+            raise FlowError(
+                f"flow '{self.name}' takes steps, not {shown(step)}; make one: "
+                "PythonExecution(name, flow, function)",
+                flow=self.name,
+            )
+        if getattr(step, "flow", None) is not self:
+            raise FlowError(
+                f"flow '{self.name}' takes its own steps only, not {shown(step)}; a step is added "
+                "where it is made: PythonExecution(name, flow, function)",
+                flow=self.name,
+            )
+        _declared.count += 1
+        step.name = check_name(f"flow '{self.name}': step", step.name, flow=self.name)
+        if step.name in self._steps:
+            raise DuplicateStepError(self.name, step.name)
+        self._check_open(step.name)
+        self._check_pool(step)
+        self._steps[step.name] = step
+        self._graph = None
+
+    def _check_pool(self, step: Execution) -> None:
+        """Refuse a pool that the app knows with another number of slots."""
+        known: dict[str, tuple[Pool, str]] | None = getattr(self.app, "pools", None)
+        if step.pool is None or known is None:
+            return
+        who = f"step '{step.name}' of flow '{self.name}'"
+        other, first = known.setdefault(step.pool.name, (step.pool, who))
+        if other.slots != step.pool.slots:
+            raise FlowError(
+                f"{who}: pool '{other.name}' has {step.pool.slots} slots here, and "
+                f"{other.slots} for {first}; pools of one name are one pool, make it once",
+                flow=self.name,
+                step=step.name,
+            )
+
+    def add_edges(self, step: Execution, upstreams: Iterable[Execution]) -> None:
+        """Have `step` wait for `upstreams`; `depends` and `>>` do so. All of them, or none.
+
+        Raises:
+            FlowError: One of them is no step.
+            CrossFlowDependencyError: One of them belongs to another flow.
+            FlowFrozenError: The flow has been started.
+        """
+        if not issubclass(type(step), Execution) or getattr(step, "flow", None) is not self:
+            raise FlowError(f"flow '{self.name}' has no such step: {shown(step)}", flow=self.name)
+        self._check_open(step.name)
+        _declared.count += 1
+        try:
+            given = iter(upstreams)
+        except TypeError:
+            raise self._no_step(step, upstreams) from None
+        names = [self._upstream_name(step, upstream) for upstream in given]
+        self._edges.setdefault(step.name, []).extend(names)
+        self._graph = None
+
+    def _upstream_name(self, step: Execution, upstream: Execution) -> str:
+        if not issubclass(type(upstream), Execution):
+            raise self._no_step(step, upstream)
+        if upstream.flow is not self:
+            raise CrossFlowDependencyError(self.name, step.name, upstream.flow.name, upstream.name)
+        return upstream.name
+
+    def _no_step(self, step: Execution, other: object) -> FlowError:
+        return FlowError(
+            f"step '{step.name}' of flow '{self.name}' can only depend on steps, not on "
+            f"{shown(other)}; write depends(step, step)",
+            flow=self.name,
+            step=step.name,
+        )
+
+    def _check_open(self, step: str) -> None:
+        if self._is_frozen:
+            raise FlowFrozenError(self.name, step)
+
+    def validate(self) -> None:
+        """Check the whole flow, and those that its steps run. The first start does so by itself.
+
+        Raises:
+            CycleError: Steps wait for each other in a circle; names the circle.
+            FlowError: What a step is given surely cannot be what its function takes, as both are
+                annotated; a function of `@flow.step` is never called; flows run each other in a
+                circle; or a step that runs a flow keeps the slots of a pool that this needs.
+        """
+        count = _declared.count  # before: another thread may declare something meanwhile
+        for flow in check_wiring(self):
+            flow.checked = count
+
+    def check_steps(self) -> None:
+        """Check the steps by themselves; errors as of `validate`, which calls it."""
+        if (cycle := self.graph.find_cycle()) is not None:
+            raise CycleError(self.name, cycle)
+        for function in self._step_functions:
+            if not function.calls:
+                raise FlowError(
+                    f"flow '{self.name}': step function '{function.name}' is never called, so it "
+                    f"has no step; call it, {function.name}(...), or take @flow.step away",
+                    flow=self.name,
+                    step=function.name,
+                )
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether it has been started, and takes no more steps."""
+        return self._is_frozen
+
+    def freeze(self) -> None:
+        """Check the flow and take no more changes; the first start does so.
+
+        Raises:
+            FlowError: See `validate`; then the flow can still be changed.
+        """
+        if not self._is_frozen:
+            if self.checked != _declared.count:  # else it was checked with a flow that runs it
+                self.validate()
+            self._is_frozen = True
+            self._edges.clear()  # the graph has them
+
+    def to_mermaid(self) -> str:
+        """Return the graph as a Mermaid flowchart, as Markdown viewers draw it."""
+        lines = [f"    n{i}[{_quoted(name, '#quot;')}]" for i, name in enumerate(self._steps)]
+        return "\n".join(["flowchart LR", *lines, *self._edge_lines("    n{} --> n{}")]) + "\n"
+
+    def to_dot(self) -> str:
+        """Return the graph in the DOT language of Graphviz."""
+        label = _quoted(self.name, '\\"')
+        nodes = [
+            f"    n{i} [label={_quoted(name, chr(92) + chr(34))}];"
+            for i, name in enumerate(self._steps)
+        ]
+        lines = [f"digraph {label} {{", "    rankdir=LR;", "    node [shape=box];", *nodes]
+        return "\n".join([*lines, *self._edge_lines("    n{} -> n{};"), "}"]) + "\n"
+
+    def _edge_lines(self, form: str) -> list[str]:
+        place = {name: i for i, name in enumerate(self._steps)}
+        return [
+            form.format(place[upstream], place[name])
+            for name, upstreams in self.graph.upstreams.items()
+            for upstream in upstreams
+        ]
+
+    def __repr__(self) -> str:
+        """Return the name of the flow and the number of its steps."""
+        return f"<Flow '{self.name}' of {len(self._steps)} steps>"
+
+
+class _Declared:
+    """How many steps and edges there have been: what was found in order has not changed since."""
+
+    count = 0
+
+
+_declared = _Declared()
+
+
+class _Steps(dict[str, Execution]):
+    """Steps by name; of a name that is none, the error tells which there are."""
+
+    def __init__(self, flow: str) -> None:
+        super().__init__()
+        self._flow = flow
+
+    def __missing__(self, name: object) -> Execution:
+        raise UnknownStepError(self._flow, cast("str", name), self)
+
+
+_BLANKS = " \t\n\r\f\v"
+NAME_MAX: Final = TEXT_MAX
+"""How many characters the name of a flow, step, Vect or plan may have."""
+
+
+def check_name(what: str, name: object, *, flow: str | None = None) -> str:
+    """Return as an exact `str` what names a flow, step or Vect in a log and an environment.
+
+    Raises:
+        FlowError: The name is no text, is blank, holds control characters, is not valid Unicode, or
+            is too long.
+    """
+    given, name = name, at_heart(name)
+    problem = None
+    if type(name) is not str:
+        problem = "must be text"
+    elif len(name) > NAME_MAX:
+        problem = f"must have at most {NAME_MAX} characters"
+    elif not name.strip(_BLANKS):
+        problem = "must not be blank"
+    elif "\0" in name:
+        problem = "must not hold a NUL character"
+    elif not is_unicode(name):
+        problem = "must be valid Unicode, without lone surrogates"
+    elif has_controls(name):
+        problem = "must not hold control characters, as line breaks"
+    if problem:
+        raise FlowError(f"{what} name {problem}, not {shown(given)}", flow=flow)
+    return cast("str", name)
+
+
+def _quoted(text: str, quote: str) -> str:
+    """Return a label in double quotes, on one line."""
+    escaped = text.replace("\\", "\\\\") if quote.startswith("\\") else text
+    return '"' + " ".join(escaped.replace('"', quote).splitlines()) + '"'

@@ -1,0 +1,1 @@
+"""Internal. The pure heart: tables of states, events, what follows from them."""

@@ -1,0 +1,332 @@
+"""The decisions: pure functions from a command to triggers, and from an event to what follows.
+
+    command --handle--> trigger --(machine, log)--> event
+    event --affects--> models worth a look --due--> trigger
+    event --effects--> effect
+
+No function here changes anything, and none knows of threads, clocks or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from oautom.errors import shown
+from oautom.machine.commands import (
+    Begin,
+    Cancel,
+    Command,
+    Decide,
+    Effect,
+    Finished,
+    Kill,
+    Pause,
+    Recover,
+    Release,
+    Resume,
+    Retry,
+    Submit,
+    Trigger,
+    Wake,
+)
+from oautom.machine.event import NO_DATA, NO_OUTPUT, Event
+from oautom.machine.maps import items_of
+from oautom.machine.rules import all_success
+from oautom.machine.state import StepState, VectState, child_id, chosen, waits_until
+from oautom.machine.tables import HELD, STEP_ENDS, VECT_ENDS
+from oautom.values.text import ERROR_BYTES_MAX, bounded
+
+_BAD_ENDS = frozenset({"failed", "upstream_failed"})
+_TO_RETRY = frozenset({"failed", "upstream_failed", "cancelled"})
+_GO_ON = frozenset({"vect.recovered", "vect.resumed", "vect.reopened"})
+_TOLD_AT_START = {"wait": ("delay", "until"), "approval": ("prompt", "timeout")}
+_NO_ITEM: Mapping[str, Any] = MappingProxyType({"reason": "the list of its map is shorter now"})
+_NO_LIST: Mapping[str, Any] = MappingProxyType({"reason": "its map does not run this time"})
+
+
+def handle(vect: VectState, command: Command) -> list[Trigger]:
+    """Return what a command makes happen, in this order."""
+    match command:
+        case Finished():
+            return [_finish(vect.steps[command.step], command)]
+        case Release():
+            return _release(vect.steps[command.step], command.attempt)
+        case Decide():
+            return _decide(vect.steps[command.step], command)
+        case Begin():
+            return [Trigger(vect, "start")] if vect.state == "pending" else []
+        case Pause():
+            return [Trigger(vect, "pause")] if vect.state == "running" else []
+        case Resume():
+            return [Trigger(vect, "resume")] if vect.state == "paused" else []
+        case Retry():
+            return _retry(vect)
+        case Cancel():
+            return _cancel(vect, command)
+        case Recover():
+            return _recover(vect, command)
+
+
+def _finish(step: StepState, answer: Finished) -> Trigger:
+    data: dict[str, Any] = {"output": answer.output}
+    if answer.is_skip:
+        data = {"reason": answer.error}
+    elif answer.error is not None:
+        data = {**answer.data, "error": answer.error}
+    if step.state != "running" or step.attempt != answer.attempt:
+        return Trigger(step, "late_result", answer.attempt, MappingProxyType(data))
+    if answer.retry_after is not None:
+        data["delay"] = answer.retry_after
+        return Trigger(step, "retry", answer.attempt, MappingProxyType(data))
+    if answer.error is not None:
+        trigger = "skip" if answer.is_skip else "fail"
+        return Trigger(step, trigger, answer.attempt, MappingProxyType(data))
+    if step.kind == "branch" and (error := _wrong_choice(step, answer.output)):
+        return Trigger(step, "fail", answer.attempt, MappingProxyType({"error": error}))
+    told = NO_OUTPUT if answer.output is None else MappingProxyType(data)
+    return Trigger(step, "succeed", answer.attempt, told)
+
+
+def _wrong_choice(step: StepState, output: object) -> str | None:
+    """Return what is wrong with what a branch has chosen, or None."""
+    dependants = step.vect.graph.dependants_of(step.name)
+    wrong = [name for name in chosen(output) if name not in dependants]
+    if not wrong:
+        return None
+    known = ", ".join(f"'{name}'" for name in dependants) or "there are none"
+    chose = f"it chose {shown(wrong[0])}, which does not directly depend on it"
+    return bounded(f"{chose}; its dependants: {known}", ERROR_BYTES_MAX)
+
+
+def _release(step: StepState, attempt: int) -> list[Trigger]:
+    """Return what comes of it that the time is up for which an attempt has waited."""
+    if step.attempt != attempt:
+        return []
+    if step.state == "up_for_retry":
+        return [Trigger(step, "release")]
+    if step.state != "running":
+        return []
+    if step.kind == "wait":
+        return [Trigger(step, "succeed", attempt, NO_OUTPUT)]
+    error = {"error": "nobody has decided in time"}  # else it is an approval
+    return [Trigger(step, "fail", attempt, MappingProxyType(error))]
+
+
+def _decide(step: StepState, decision: Decide) -> list[Trigger]:
+    if step.kind != "approval" or not step.attempt or step.state == "pending":
+        return []  # it has not been asked
+    if step.state != "running":  # somebody or something else was quicker
+        what = "approved" if decision.objection is None else "rejected"
+        late = MappingProxyType({"decision": what, "by": decision.by})
+        return [Trigger(step, "late_result", step.attempt, late)]
+    told: dict[str, Any] = {"output": {"by": decision.by, "data": decision.data}}
+    if decision.objection is not None:
+        why = f": {decision.objection}" if decision.objection else ""
+        told = {"error": bounded(f"rejected by {decision.by}{why}", ERROR_BYTES_MAX)}
+    trigger = "succeed" if decision.objection is None else "fail"
+    return [Trigger(step, trigger, step.attempt, MappingProxyType(told))]
+
+
+def _retry(vect: VectState) -> list[Trigger]:
+    """Reset what has failed or was cancelled, and what depends on it, then reopen the Vect."""
+    if vect.state not in ("failed", "cancelled"):
+        return []
+    again = [step.name for step in vect.steps.values() if step.state in _TO_RETRY]
+    reached = vect.graph.reach(again)
+    for step in vect.steps.values():
+        if step.parent is not None and reached.intersection(vect.graph.upstreams[step.declared]):
+            reached.add(step.name)  # its list is made anew
+    ended = (step for step in vect.steps.values() if step.state in STEP_ENDS)
+    resets = [Trigger(step, "reset") for step in ended if step.name in reached]
+    return [*resets, Trigger(vect, "reopen")]
+
+
+def _cancel(vect: VectState, command: Cancel) -> list[Trigger]:
+    if vect.state in VECT_ENDS:
+        return []
+    data = MappingProxyType({"reason": command.reason})
+    steps = [
+        Trigger(step, "cancel", step.attempt if step.state == "running" else None, data)
+        for step in vect.steps.values()
+        if step.state not in STEP_ENDS
+    ]
+    return [*steps, Trigger(vect, "cancel", data=data)]
+
+
+def _recover(vect: VectState, command: Recover) -> list[Trigger]:
+    if vect.state == "pending":  # its log ends between its first two events
+        return [Trigger(vect, "start")]
+    return [
+        Trigger(vect, "recover"),
+        *(
+            Trigger(step, "interrupt", step.attempt)
+            for step in vect.steps.values()
+            if step.state == "running" and step.kind not in HELD and step.name not in command.spared
+        ),
+    ]
+
+
+def affects(vect: VectState, event: Event) -> list[StepState | VectState]:
+    """Return what is worth a look after an event: the models for which something may be due."""
+    if event.step is None:
+        if event.name in _GO_ON:  # whatever waited for its turn has lost it
+            return [*vect.steps.values(), vect]
+        if event.name != "vect.started":
+            return []
+        names = vect.graph.roots()
+        if vect.options:
+            waiting = (vect.steps[name] for name in vect.options)
+            names += [step.name for step in waiting if step.rule == "always" and step.upstreams]
+        return [vect.steps[name] for name in names] or [vect]
+    steps = vect.steps
+    if event.dest not in STEP_ENDS or event.source in STEP_ENDS:
+        if event.name == "step.released":
+            return [steps[event.step]]
+        if not vect.options or event.name != "step.started":
+            return []
+        return _of_map(steps[event.step], event)
+    dependants = vect.graph.dependants.get(event.step, ())
+    looks: list[StepState | VectState] = [steps[name] for name in dependants]
+    if vect.options:
+        looks += _of_map(steps[event.step], event)
+    if not vect.open_steps:
+        looks.append(vect)
+    return looks
+
+
+def _of_map(step: StepState, event: Event) -> list[StepState | VectState]:
+    """Return the instances of a map that are worth a look, and the map when all have ended."""
+    if step.mapped is not None and event.source == "pending":  # it starts, or it never will
+        return [*step.mapped.instances, step]
+    if step.parent is None or step.parent.mapped is None:
+        return []
+    return [step.parent] if step.parent.mapped.is_over else []
+
+
+def due(model: StepState | VectState) -> Trigger | None:
+    """Return the trigger that is due for a model as it stands now, or None."""
+    if isinstance(model, VectState):
+        return _due_vect(model)
+    vect = model.vect
+    if model.state != "pending" or vect.state != "running":
+        return _due_map(model) if model.mapped is not None else None
+    is_usual = not vect.options
+    verdict = all_success(model.upstreams, model.tally) if is_usual else model.verdict
+    if verdict == "start":
+        told = _first_facts(model) if model.kind else NO_DATA
+        return Trigger(model, "start", model.attempt + 1, told)
+    if verdict == "block":
+        return Trigger(model, "block", data=_why_blocked(model))
+    return Trigger(model, "skip", data=_why_skipped(model)) if verdict == "skip" else None
+
+
+def _due_map(step: StepState) -> Trigger | None:
+    """Return how a map ends, if all its instances have."""
+    mapped = step.mapped
+    if step.state != "running" or mapped is None or not mapped.is_over:
+        return None
+    bad = [instance for instance in mapped.instances if instance.state == "failed"]
+    if not bad and mapped.problem is None:
+        return Trigger(step, "succeed", step.attempt)
+    error = mapped.problem or (
+        f"{len(bad)} of its {len(mapped.instances)} items failed, first {bad[0].name}: "
+        f"{bad[0].error}"
+    )
+    told = {"error": bounded(error, ERROR_BYTES_MAX)}
+    return Trigger(step, "fail", step.attempt, MappingProxyType(told))
+
+
+def _first_facts(step: StepState) -> Mapping[str, Any]:
+    """Return what the start of a step tells: what it waits for, where no worker is at work."""
+    if step.kind == "map":
+        items, problem = items_of(step)
+        count: dict[str, Any] = {"count": len(items)}
+        return MappingProxyType(count if problem is None else count | {"problem": problem})
+    if step.kind == "flow":
+        return MappingProxyType({"child": child_id(step.vect.id, step.name, step.attempt + 1)})
+    told = _TOLD_AT_START.get(step.kind, ())
+    return MappingProxyType({key: step.options[key] for key in told if key in step.options})
+
+
+def _why_skipped(step: StepState) -> Mapping[str, Any]:
+    """Return the rule that cannot be met any more, and how the upstreams have ended.
+
+    Of an instance, why its map has nothing for it that it had before a retry.
+    """
+    if step.parent is not None:
+        return _NO_ITEM if step.parent.state == "running" else _NO_LIST
+    if step.shunned_by is not None:
+        names = chosen(step.vect.steps[step.shunned_by].output)
+        said = ", ".join(f"'{name}'" for name in names) or "nothing"
+        why = bounded(f"branch '{step.shunned_by}' chose {said}", ERROR_BYTES_MAX)
+        return MappingProxyType({"reason": why})
+    ended = ", ".join(f"{count} {state}" for state, count in sorted(step.tally.items()))
+    reason = f"its trigger rule is '{step.rule}', and of its {step.upstreams} upstreams: {ended}"
+    return MappingProxyType({"reason": reason})
+
+
+def _why_blocked(step: StepState) -> Mapping[str, Any]:
+    """Return which upstream is to blame, and the name of what failed in the first place.
+
+    Its error stands in its own event: a large one before many dependants is kept once.
+    """
+    upstreams = [step.vect.steps[name] for name in step.vect.graph.upstreams[step.name]]
+    culprit = next(each for each in upstreams if each.state in _BAD_ENDS)
+    error = culprit.error
+    if culprit.state == "failed":
+        error = f"upstream '{culprit.name}' failed"
+    return MappingProxyType({"upstream": culprit.name, "error": error})
+
+
+def _due_vect(vect: VectState) -> Trigger | None:
+    if vect.state not in ("running", "paused") or vect.open_steps:
+        return None
+    failed = _to_blame(vect) if vect.options else _bad(vect)
+    if failed:
+        return Trigger(vect, "fail", data=MappingProxyType({"steps": failed}))
+    return Trigger(vect, "succeed")
+
+
+def _bad(vect: VectState) -> list[str]:
+    return [step.name for step in vect.steps.values() if step.state in _BAD_ENDS]
+
+
+def _to_blame(vect: VectState) -> list[str]:
+    """Return the steps that failed though they must not, and those that were blocked by these."""
+    reached = [
+        step.name
+        for step in vect.steps.values()
+        if step.state == "failed" and not step.options.get("allow_failure")
+    ]
+    blamed = set(reached)
+    for name in reached:  # it grows while it is walked
+        for dependant in vect.graph.dependants_of(name):
+            if vect.steps[dependant].state == "upstream_failed" and dependant not in blamed:
+                blamed.add(dependant)
+                reached.append(dependant)
+    return [name for name in _bad(vect) if name in blamed]
+
+
+def effects(event: Event) -> Sequence[Effect]:
+    """Return what a committed event asks of the world."""
+    if event.step is None:
+        return ()
+    name = event.name
+    if name == "step.started" and (not event.data or "child" in event.data):
+        return (Submit(event.vect, event.step, event.attempt or 0),)
+    if name == "step.cancelled" and event.source == "running":
+        return (Kill(event.vect, event.step, event.attempt or 0),)
+    if name in ("step.started", "step.retried"):  # it waits, and no worker is at work
+        return _wake(event, event.step)
+    return ()
+
+
+def _wake(event: Event, step: str) -> Sequence[Effect]:
+    """Return the effect of an event after which a step waits, for a time or for a person."""
+    until = waits_until(event)
+    if until is None:
+        return ()
+    seconds = max(0.0, (until - event.time).total_seconds())
+    return (Wake(event.vect, step, event.attempt or 0, seconds),)

@@ -1,0 +1,442 @@
+"""The explanation of a step: one sentence that says why it is, or is not, running. Pure.
+
+It is made of what the log tells, which is the state, and of a few facts that only the scheduler
+knows. A state of a step has its function in `_BY_STATE`; of the steps that run, a kind at which
+not just a worker is at work has its own in `_BY_KIND`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from oautom.machine.rules import ALL_SUCCESS
+from oautom.machine.state import Group, StepState
+from oautom.machine.tables import ANSWERLESS, STEP_ENDS, VECT_ENDS
+from oautom.machine.wording import in_line, listed, quoted, seconds_of
+
+LENGTH_MAX: Final = 1500
+"""No explanation has more characters."""
+
+_NOTHING_TAKEN: Final[Mapping[Group, int]] = MappingProxyType({})
+
+
+class Facts(NamedTuple):
+    """What the log does not tell; unless said, nothing is in the way.
+
+    Attributes:
+        failure: Why the engine has stopped for good, if it has.
+        halted: Why all work was ended for another life to go on with, if it was.
+        held_up: Why the Vect does not go on though the log has it open, if it does not.
+        is_inherited: The Vect was left by an earlier program, and is not taken over yet.
+        is_undriven: Nothing moves until somebody waits for a Vect.
+        workers: How many workers there are, if all of them are taken; else 0.
+        taken: How many slots of each pool are taken, by its name, and how many async steps of a
+            flow run.
+        ahead: How many others wait for a worker, and are served before the step.
+        higher: How many of these are of a higher priority.
+        poll_interval: Seconds between two calls of its `check`, if the step is polled; else 0.
+        child: The state of the Vect that the step runs, if it does; `waiting` before it begins.
+        awaited: The Vects for which the code of the step waits, by their ids.
+        is_returning: The code of the step has waited for a Vect, and needs a worker to go on.
+        at_work: The names of the step and of its upstreams of which an earlier attempt was told to
+            stop, and has not ended yet.
+    """
+
+    failure: str = ""
+    halted: str = ""
+    held_up: str = ""
+    is_inherited: bool = False
+    is_undriven: bool = False
+    workers: int = 0
+    taken: Mapping[Group, int] = _NOTHING_TAKEN
+    ahead: int = 0
+    higher: int = 0
+    poll_interval: float = 0.0
+    child: str = ""
+    awaited: Sequence[str] = ()
+    is_returning: bool = False
+    at_work: frozenset[str] = frozenset()
+
+
+NO_FACTS: Final = Facts()
+
+
+def explain(step: StepState, now: datetime, facts: Facts = NO_FACTS) -> str:
+    """Return why a step is, or is not, running.
+
+    Args:
+        step: The step, in the state that is to be explained.
+        now: What time it is, aware: the date is told of times of other days only.
+        facts: What the log does not tell.
+
+    Returns:
+        One sentence without a full stop or a line break, of at most `LENGTH_MAX` characters. It
+        begins with the name of the step, in backticks.
+    """
+    view = _View(step, now, facts)
+    told = f"{quoted(step.name)} {_BY_STATE[step.state](view)}"
+    if facts.is_undriven and step.state not in STEP_ENDS and not view.stall:
+        told += "; nothing drives the engine until somebody calls wait()"
+    return told
+
+
+class _View(NamedTuple):
+    """A step, and all that is known of it."""
+
+    step: StepState
+    now: datetime
+    facts: Facts
+
+    @property
+    def stall(self) -> str:
+        """Why nothing at all of the Vect goes on, or nothing."""
+        facts = self.facts
+        if facts.failure:
+            return f"the engine has stopped: {in_line(facts.failure)}"
+        if facts.halted:
+            reason = in_line(facts.halted)
+            return f"the engine was stopped ({reason}), and its vect goes on in the next program"
+        if facts.held_up:
+            return f"its vect is held up: {in_line(facts.held_up)}"
+        if facts.is_inherited:
+            return "its program has ended, and its vect is not taken over yet"
+        return ""
+
+    @property
+    def hindrance(self) -> str:
+        """Why nothing of the Vect starts, or nothing."""
+        return self.stall or ("its vect is paused" if self.step.vect.state == "paused" else "")
+
+    @property
+    def transit(self) -> str:
+        """What becomes of a pending step while its Vect does not run, or is just being ended."""
+        vect = self.step.vect
+        if vect.state == "pending":
+            return "waits for the start of its vect"
+        if vect.state in VECT_ENDS:  # its steps are reset one by one, then it is reopened
+            return "is about to be let go on with its vect"
+        return "is about to be cancelled" if self.step.tally.get("cancelled") else ""
+
+    @property
+    def full_pool(self) -> str:
+        """The name of the pool of the step and how many slots it has, if all are taken."""
+        pool = self.step.options.get("pool")
+        if pool is None or self.facts.taken.get(pool[0], 0) < pool[1]:
+            return ""
+        slots = "only slot" if pool[1] == 1 else f"{pool[1]} slots"
+        return f"the {slots} of pool {quoted(pool[0])}"
+
+    @property
+    def full_flow(self) -> str:
+        """That as many async steps of the flow run as may, if that is so for an async step."""
+        most = self.step.options.get("async")
+        if most is None or self.facts.taken.get(("async", self.step.vect.flow), 0) < most:
+            return ""
+        what = "only one async step" if most == 1 else f"only {most} async steps"
+        return f"{what} of flow {quoted(self.step.vect.flow)} may run at once"
+
+    def of(self, name: str) -> _View:
+        """Return another step of the same Vect; what is known of one step only is left out."""
+        facts = self.facts._replace(ahead=0, higher=0, poll_interval=0.0, child="")
+        facts = facts._replace(awaited=(), is_returning=False)
+        return _View(self.step.vect.steps[name], self.now, facts)
+
+    def open_upstreams(self) -> list[str]:
+        """Return the names of the upstreams, or of its map, that have not ended."""
+        vect, parent = self.step.vect, self.step.parent
+        ups = vect.graph.upstreams[self.step.name] if parent is None else [parent.name]
+        return [name for name in ups if vect.steps[name].state not in STEP_ENDS]
+
+    def at(self, time: datetime | None) -> str:
+        """Return a time as people read it; with its date if that is not today's."""
+        if time is None:
+            return "an unknown time"
+        day = self.now.astimezone(UTC).date()
+        then = time.astimezone(UTC).replace(tzinfo=None)
+        text = then.isoformat(" ", "seconds")
+        return text if then.date() != day else text.partition(" ")[2]
+
+    def attempt(self, number: int, uncounted: int) -> str:
+        """Return the number of an attempt, and how many there may be.
+
+        Args:
+            number: The number.
+            uncounted: How many of those before did not fail: a crash, or a retry of the Vect, has
+                ended them, and they do not count against what the policy allows.
+        """
+        allowed = self.step.options.get("max_attempts")
+        return f"attempt {number}" + (f" of {allowed + uncounted}" if allowed else "")
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether an earlier attempt has not ended yet."""
+        return self.step.name in self.facts.at_work
+
+    @property
+    def this_attempt(self) -> str:
+        """The newest attempt, of a step that runs or has ended."""
+        step = self.step
+        return self.attempt(step.attempt, max(0, step.attempt - 1 - step.failures))
+
+    @property
+    def failed_attempt(self) -> str:
+        """The newest attempt, of a step that is tried again."""
+        step = self.step
+        return self.attempt(step.attempt, max(0, step.attempt - step.failures))
+
+
+# Pending
+
+
+def _pending(view: _View) -> str:
+    past = _past(view)
+    if view.transit:
+        return f"{past}{view.transit}{_behind(view.hindrance)}"
+    match view.step.verdict:
+        case None:
+            return f"{past}waits for {_upstreams(view)}{_behind(view.hindrance)}"
+        case "start":
+            return past + _due(view)
+        case ended:
+            branch = view.step.shunned_by
+            why = f"its trigger rule '{view.step.rule}'" if view.step.parent is None else "its map"
+            if branch is not None:
+                why = f"branch {quoted(branch)}, which does not follow it"
+            how = "blocked" if ended == "block" else "skipped"
+            reason = f", but {view.hindrance}" if view.hindrance else ""
+            return f"{past}is about to be {how} by {why}{reason}"
+
+
+def _past(view: _View) -> str:
+    """Return why a step that has not started has a past, if it has."""
+    step = view.step
+    if not step.attempt:
+        return ""
+    if step.start_date is None:
+        return "was reset by a retry of its vect, and "
+    if step.until is not None:
+        return f"failed {view.failed_attempt}, and "
+    return f"was cut short in attempt {step.attempt} by the end of its program, and "
+
+
+def _due(view: _View) -> str:
+    """Return why a step does not start though its trigger rule is met."""
+    facts = view.facts
+    if view.hindrance:
+        return f"is due to start, but {view.hindrance}"
+    if view.is_at_work:
+        return _lingering(view)
+    if view.step.kind in ANSWERLESS:
+        return "is about to start"
+    parent = view.step.parent
+    if parent is not None and parent.mapped is not None and not parent.mapped.has_room:
+        active = parent.mapped.active
+        verb = "runs" if active == 1 else "run"
+        return f"waits, since {active} of its map {verb} already, which is its limit"
+    if view.full_pool:
+        verb = "is" if view.full_pool.startswith("the only") else "are"
+        return f"waits for a slot: {view.full_pool} {verb} taken"
+    if view.full_flow:
+        return f"waits, since {view.full_flow}"
+    if not facts.workers or not view.step.needs_worker:
+        return "is about to start"
+    who = "the only worker is" if facts.workers == 1 else f"all {facts.workers} workers are"
+    others = ""
+    if facts.ahead:
+        others = f", and {facts.ahead} more " + ("waits" if facts.ahead == 1 else "wait")
+        others += " before it"
+    if facts.higher:
+        others += f", {facts.higher} of a higher priority"
+    return f"waits for a worker: {who} taken{others}"
+
+
+def _lingering(view: _View) -> str:
+    return f"waits for the end of its attempt {view.step.attempt}, which is at work still"
+
+
+def _upstreams(view: _View) -> str:
+    """Return which upstreams a step waits for, and what each of them does."""
+    clauses = [
+        f"{quoted(name)}, which {_meanwhile(view.of(name))}" for name in view.open_upstreams()
+    ]
+    told = listed(clauses, ", and for ")
+    rule = view.step.rule
+    return told if rule == ALL_SUCCESS else f"{told}, by its trigger rule '{rule}'"
+
+
+def _meanwhile(view: _View) -> str:
+    """Return what a step does for which another one waits."""
+    step = view.step
+    if step.state == "running":
+        if step.kind in _BY_KIND:
+            return _BY_KIND[step.kind](view)
+        verb = "started" if view.stall else "has been running since"
+        return f"{verb} {'at ' if view.stall else ''}{view.at(step.start_date)}"
+    if step.state == "up_for_retry":
+        return f"failed {view.failed_attempt} and {_again(view)}"
+    if view.transit:
+        return view.transit
+    if view.step.verdict is None:
+        names = [quoted(name) for name in view.open_upstreams()]
+        return f"itself waits for {listed(names, ' and ', 1)}"
+    if view.step.verdict != "start" or view.hindrance:
+        return "has not started yet"
+    return _lingering(view) if view.is_at_work else _about_to_start(view)
+
+
+def _about_to_start(view: _View) -> str:
+    """Return what holds a step up that is due to start, and for which another one waits."""
+    step = view.step
+    if step.kind not in ANSWERLESS and view.full_pool:
+        return f"waits for {view.full_pool}"
+    if step.kind not in ANSWERLESS and view.full_flow:
+        return "waits for other async steps of its flow"
+    if step.needs_worker and view.facts.workers:
+        return "waits for a worker"
+    return "is about to start"
+
+
+# Running, or about to run again
+
+
+def _running(view: _View) -> str:
+    step = view.step
+    if step.kind in _BY_KIND:
+        return _BY_KIND[step.kind](view) + _behind(view.stall)
+    since = view.at(step.start_date)
+    if view.stall:
+        return f"started {view.this_attempt} at {since}, but {view.stall}"
+    told = f"has been running since {since} ({view.this_attempt})"
+    timeout = view.step.options.get("timeout")
+    if timeout is not None and step.start_date is not None:
+        end = step.start_date + timedelta(seconds=timeout)
+        is_over = end <= view.now
+        told += f" and {'had' if is_over else 'has'} until {view.at(end)}"
+    if view.facts.awaited:
+        vects = listed([f"vect {quoted(vect)}" for vect in view.facts.awaited], " and ")
+        told += f"; it waits for {vects}"
+    elif view.facts.is_returning:
+        told += "; it has waited for a vect, and waits for a worker to go on"
+    if view.facts.poll_interval:
+        every = seconds_of(view.facts.poll_interval)
+        told += f"; once its run() has returned, its check() is asked every {every}"
+    return told
+
+
+def _wait(view: _View) -> str:
+    return f"waits until {view.at(view.step.until)}{_if_over(view)}"
+
+
+def _approval(view: _View) -> str:
+    prompt = str(view.step.options.get("prompt", ""))
+    told = "waits for an approval" + (f" ('{in_line(prompt)}')" if prompt else "")
+    if view.step.until is not None:
+        told += f" until {view.at(view.step.until)}{_if_over(view)}"
+    return told
+
+
+def _up_for_retry(view: _View) -> str:
+    error = in_line(view.step.error or "it is not known why")
+    return f"failed {view.failed_attempt} ({error}) and {_again(view)}{_behind(view.hindrance)}"
+
+
+def _again(view: _View) -> str:
+    return f"runs again at {view.at(view.step.until)}{_if_over(view)}"
+
+
+def _if_over(view: _View) -> str:
+    until = view.step.until
+    return ", which is past" if until is not None and until <= view.now else ""
+
+
+# Ended
+
+
+def _success(view: _View) -> str:
+    step = view.step
+    took = ""
+    if step.start_date is not None and step.end_date is not None:
+        seconds = max(0.0, (step.end_date - step.start_date).total_seconds())
+        took = f" after {seconds_of(seconds)}"
+    which = "" if step.kind in ANSWERLESS else f" ({view.this_attempt})"
+    return f"succeeded at {view.at(step.end_date)}{took}{which}"
+
+
+def _failed(view: _View) -> str:
+    step = view.step
+    which = "" if step.kind in ANSWERLESS else f" in {view.this_attempt}"
+    error = in_line(step.error or "it is not known why")
+    return f"failed at {view.at(step.end_date)}{which}: {error}"
+
+
+def _skipped(view: _View) -> str:
+    """Return who has skipped a step; of rule and branch the reason says so by itself.
+
+    A rule that has once let a step start never skips it later, but a branch may: after a crash.
+    """
+    step = view.step
+    is_own = step.start_date is not None and step.shunned_by is None
+    verb = "skipped itself" if is_own else "was skipped"
+    reason = f": {in_line(step.error)}" if step.error else ""
+    return f"{verb} at {view.at(step.end_date)}{reason}"
+
+
+def _upstream_failed(view: _View) -> str:
+    step = view.step
+    error = in_line(step.error or "an upstream failed")
+    return f"was blocked at {view.at(step.end_date)} and did not run: {error}"
+
+
+def _cancelled(view: _View) -> str:
+    step = view.step
+    when = "before it started" if step.start_date is None else f"after attempt {step.attempt} began"
+    reason = f": {in_line(step.error)}" if step.error else ""
+    return f"was cancelled at {view.at(step.end_date)}, {when}{reason}"
+
+
+# Words
+
+
+def _behind(clause: str) -> str:
+    return f"; {clause}" if clause else ""
+
+
+def _map(view: _View) -> str:
+    mapped = view.step.mapped
+    ended, of = (0, 0) if mapped is None else (mapped.ended, len(mapped.instances))
+    since = view.at(view.step.start_date)
+    return f"has been running since {since}, and {ended} of its {of} items have ended"
+
+
+def _child(view: _View) -> str:
+    step, state = view.step, view.facts.child
+    told = f"has been running since {view.at(step.start_date)} ({view.this_attempt})"
+    told += f", and waits for vect {quoted(step.child or '')}"
+    told += f" of flow {quoted(str(step.options['runs']))}"
+    if state == "waiting":
+        return f"{told}, which begins when that flow has room"
+    if state in VECT_ENDS:
+        return f"{told}, which has ended"
+    return told + (f", which is {state}" if state else "")
+
+
+_BY_STATE: Final[Mapping[str, Callable[[_View], str]]] = {
+    "pending": _pending,
+    "running": _running,
+    "up_for_retry": _up_for_retry,
+    "success": _success,
+    "failed": _failed,
+    "skipped": _skipped,
+    "upstream_failed": _upstream_failed,
+    "cancelled": _cancelled,
+}
+
+_BY_KIND: Final[Mapping[str, Callable[[_View], str]]] = {
+    "wait": _wait,
+    "approval": _approval,
+    "map": _map,
+    "flow": _child,
+}

@@ -1,0 +1,100 @@
+"""The instances of a map: steps that an event makes, one for each item of a list. Pure.
+
+Whose turn it is among them is known to those who wait in line, see `oautom.engine.queue`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from oautom.errors import shown
+from oautom.machine.tables import STEP_ENDS
+from oautom.values.references import part_of
+
+if TYPE_CHECKING:
+    from oautom.machine.event import Event
+    from oautom.machine.state import StepState
+
+
+def instance_name(step: str, index: int) -> str:
+    """Return the name of an instance of a map."""
+    return f"{step}[{index}]"
+
+
+def map_of(name: str) -> str:
+    """Return the map that a step would be an instance of; of any other step its own name."""
+    return name.rpartition("[")[0] if name.endswith("]") and "[" in name else name
+
+
+class Mapped:
+    """What a map knows of its instances.
+
+    Attributes:
+        instances: One for each item, in their order.
+        items: The items, as the log has them.
+        problem: Why there are no items, or None.
+        ended: How many have ended.
+        active: How many instances run, where there is a limit.
+        shown: How many instances readers see: those that are committed.
+    """
+
+    __slots__ = ("active", "ended", "instances", "items", "limit", "problem", "shown")
+
+    def __init__(self, limit: int | None) -> None:
+        self.limit = limit
+        self.instances: list[StepState] = []
+        self.items: Sequence[Any] = ()
+        self.problem: str | None = None
+        self.active = self.ended = self.shown = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more may run."""
+        return self.limit is None or self.active < self.limit
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all have ended that have an item."""
+        return self.ended >= len(self.instances)
+
+    def hear(self, event: Event) -> None:
+        """Take in what has happened to an instance."""
+        self.ended += (event.dest in STEP_ENDS) - (event.source in STEP_ENDS)
+        if self.limit is not None:
+            self.active += (event.dest == "running") - (event.source == "running")
+
+    def outputs(self) -> list[Any]:
+        """Return the outputs in the order of the items."""
+        return [instance.output for instance in self.instances[: len(self.items)]]
+
+    def facts(self) -> tuple[object, ...]:
+        """Return all of it as plain values, for comparing."""
+        names = [instance.name for instance in self.instances]
+        return (names, list(self.items), self.problem, self.active, self.ended)
+
+
+def items_of(step: StepState) -> tuple[Sequence[Any], str | None]:
+    """Return the items of a map, and why there are none, as things stand."""
+    kind, name, *path = step.options["over"]
+    if kind == "param":
+        value = step.vect.params[name]
+    elif (source := step.vect.steps[name]).state == "success":
+        value = source.output
+    else:
+        how = {"skipped": "was skipped"}.get(source.state, f"is '{source.state}'")
+        why = f": {source.error}" if source.state == "skipped" and source.error else ""
+        return (), f"step '{name}' {how}{why}; so it has no output, and there is no list"
+    where = f"param('{name}')" if kind == "param" else f"{name}.output"
+    try:
+        for key in path:
+            value = part_of(value, key)
+            where += f"[{shown(key)}]"
+    except Exception:  # whatever `__getitem__` of a user's class raises
+        return (
+            (),
+            f"{where} has no part [{shown(key)}], it is a {type(value).__name__}: {shown(value)}",
+        )
+    if isinstance(value, list | tuple):
+        return value, None
+    return (), f"over must be a list, but {where} is a {type(value).__name__}: {shown(value)}"

@@ -1,0 +1,380 @@
+"""The fold: the state of a Vect is what its events add up to. Pure.
+
+The live engine and the replay share it. Live, the machine has moved `state` when `apply` is called;
+in a replay `advance` does so itself, after it has held the event against the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from operator import attrgetter
+from types import MappingProxyType
+from typing import Any
+
+from oautom.errors import InvalidHistoryError
+from oautom.machine.event import NO_DATA, Event
+from oautom.machine.graph import Graph
+from oautom.machine.maps import Mapped, instance_name, items_of
+from oautom.machine.rules import ALL_SUCCESS, Verdict, verdict
+from oautom.machine.tables import (
+    HELD,
+    INITIAL,
+    STEP_ENDS,
+    STEP_MOVES,
+    VECT_CREATED,
+    VECT_ENDS,
+    VECT_MOVES,
+)
+from oautom.values.json import own_copy
+
+Options = Mapping[str, Mapping[str, Any]]
+"""By the name of the step what is otherwise than usual: `trigger_rule`, `max_attempts`, ..."""
+
+Group = str | tuple[str, ...]
+"""Steps of which so many run at once: those of a pool, by its name, or `('async', flow)`; or the
+instances of a map, `('map', vect, step)`."""
+
+Limit = tuple[Group, int]
+
+_LIMITS = frozenset({"pool", "async", "max_parallel"})
+
+NO_OPTIONS: Options = MappingProxyType({})
+
+
+View = tuple[str, int, Any, str | None, datetime | None, datetime | None]
+"""What readers see of a step: state, attempt, output, error, start_date, end_date."""
+
+moved: Callable[[Any], View] = attrgetter(
+    "state", "attempt", "output", "error", "start_date", "end_date"
+)
+"""Return how a step or Vect stands, events included that are not committed yet; in one C call."""
+
+
+def committed(model: StepState | VectState) -> View:
+    """Return how a step or Vect stands by what is committed. Any thread, without a lock.
+
+    Before the first event of a tick moves a model, the scheduler keeps in `model.before` how it
+    stood, and takes that away when the tick is committed. So what was read just before nothing was
+    kept is committed. Source: the order of a sequence lock; Linux, include/linux/seqlock.h.
+    """
+    view = moved(model)
+    before = model.before
+    return view if before is None else before
+
+
+class StepState:
+    """One step of one Vect: the model of its state machine, and what its events have told.
+
+    Two are equal only if they are the same one: the machine holds no step, so it must not mix any.
+    """
+
+    __slots__ = (
+        "attempt",
+        "before",
+        "end_date",
+        "error",
+        "failures",
+        "index",
+        "kind",
+        "mapped",
+        "name",
+        "needs_worker",
+        "options",
+        "output",
+        "parent",
+        "rule",
+        "shunned_by",
+        "start_date",
+        "state",
+        "tally",
+        "until",
+        "upstreams",
+        "vect",
+    )
+
+    def __init__(self, vect: VectState, name: str, upstreams: int) -> None:
+        self.vect = vect
+        self.before: View | None = None  # the last commit, while a tick moves it; see `committed`
+        self.name = name
+        self.state: str = INITIAL
+        self.attempt = 0
+        self.failures = 0  # of its attempts; what a dead program has cut short is none
+        self.until: datetime | None = None  # when it goes on by itself, if it waits for a time
+        self.mapped: Mapped | None = None  # of a map: its instances
+        self.parent: StepState | None = None  # of an instance: its map, and which one it is
+        self.index = 0
+        self.shunned_by: str | None = None  # the branch that does not follow it
+        self.kind = ""  # what it does, where that is not work for a worker; as in its options
+        self.needs_worker = True  # while it runs
+        self.output: Any = None
+        self.error: str | None = None
+        self.start_date: datetime | None = None
+        self.end_date: datetime | None = None
+        self.upstreams = upstreams
+        self.options: Mapping[str, Any] = NO_DATA  # what is otherwise than usual with it
+        self.rule: str = ALL_SUCCESS
+        self.tally: dict[str, int] = {}  # how many upstreams have ended in which state
+
+    @property
+    def is_visible(self) -> bool:
+        """Whether readers see it: an instance of a map when what makes it is committed."""
+        mapped = None if self.parent is None else self.parent.mapped
+        return mapped is None or self.index < mapped.shown
+
+    @property
+    def declared(self) -> str:
+        """The name of the step of the flow: of an instance, that of its map."""
+        return self.name if self.parent is None else self.parent.name
+
+    @property
+    def child(self) -> str | None:
+        """The id of the Vect that its newest attempt runs, if it runs one."""
+        if self.kind != "flow" or not self.attempt:
+            return None
+        return child_id(self.vect.id, self.name, self.attempt)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What its trigger rule, a branch, or its map has become of it while it is pending."""
+        if self.shunned_by is not None:
+            return "skip"
+        if self.parent is not None and self.parent.mapped is not None:
+            if self.parent.state == "running":
+                return "start" if self.index < len(self.parent.mapped.items) else "skip"
+            return "skip" if self.parent.state in STEP_ENDS else None
+        return verdict(self.rule, self.upstreams, self.tally)
+
+
+class VectState:
+    """One Vect: the model of its state machine, its steps, and what its events have told."""
+
+    __slots__ = (
+        "before",
+        "created_date",
+        "end_date",
+        "flow",
+        "graph",
+        "has_limits",
+        "has_loop",
+        "id",
+        "is_live",
+        "is_reopened",
+        "open_steps",
+        "options",
+        "params",
+        "parent",
+        "start_date",
+        "state",
+        "steps",
+    )
+    name = None  # a Vect is no step: its events name none
+    mapped = None
+    kind = ""
+    attempt = 0
+    output = error = None
+
+    def __init__(
+        self,
+        flow: str,
+        id: str,  # noqa: A002 - the public word
+        graph: Graph,
+        params: Mapping[str, Any],
+        options: Options = NO_OPTIONS,
+    ) -> None:
+        self.flow = flow
+        self.id = id
+        self.graph = graph
+        self.params = params
+        self.before: View | None = None  # as of a step
+        self.is_reopened = False  # it was retried: a child then has a life of its own
+        self.is_live = False  # the engine moves it, and readers see only what is committed
+        self.parent: Sequence[Any] | None = None  # vect, step and attempt that have it run
+        self.state: str = INITIAL
+        self.created_date: datetime | None = None
+        self.start_date: datetime | None = None
+        self.end_date: datetime | None = None
+        self.steps = {name: StepState(self, name, len(u)) for name, u in graph.upstreams.items()}
+        self.open_steps = len(self.steps)
+        self.options = options
+        self.has_limits = any(_LIMITS & given.keys() for given in options.values())
+        self.has_loop = False  # its async steps run on an event loop, and take no worker
+        for name, given in options.items():
+            self.steps[name].options = given
+            self.steps[name].rule = given.get("trigger_rule", ALL_SUCCESS)
+            self.steps[name].kind = given.get("kind", "")
+            self.steps[name].needs_worker = self.steps[name].kind not in HELD
+            if self.steps[name].kind == "map":
+                self.steps[name].mapped = Mapped(given.get("max_parallel"))
+
+    @property
+    def vect(self) -> VectState:
+        """The Vect itself, as `StepState.vect` is."""
+        return self
+
+    def first_facts(self) -> Mapping[str, Any]:
+        """Return what `vect.created` tells."""
+        told: dict[str, Any] = {
+            "params": self.params,
+            "graph": MappingProxyType(self.graph.upstreams),
+        }
+        if self.options:
+            told["options"] = MappingProxyType(self.options)
+        return MappingProxyType(told)
+
+    def apply(self, event: Event) -> None:
+        """Take in all that `event` tells, but for the state that the machine moves."""
+        if event.step is not None:
+            self._apply_to_step(self.steps[event.step], event)
+        elif event.name == VECT_CREATED:
+            self.created_date = event.time
+            self.parent = event.data.get("parent")
+            self.has_loop = event.data.get("loop", False)
+            for name, given in self.options.items() if self.has_loop else ():
+                if "async" in given:
+                    self.steps[name].needs_worker = False
+        elif event.dest in VECT_ENDS:
+            self.end_date = event.time
+        elif event.source == INITIAL:
+            self.start_date = event.time
+        elif event.name == "vect.reopened":
+            self.end_date = None
+            self.is_reopened = True
+
+    def _apply_to_step(self, step: StepState, event: Event) -> None:
+        dest = event.dest
+        if step.parent is not None and step.parent.mapped is not None:
+            step.parent.mapped.hear(event)
+        if dest == "running":
+            if event.source != dest:  # a late result moves nothing
+                step.attempt = event.attempt or 0
+                step.start_date = event.time
+                step.until = waits_until(event) if event.data else None
+                if step.mapped is not None:
+                    self._expand(step, step.mapped, event)
+        elif dest in STEP_ENDS and event.source not in STEP_ENDS:
+            self._end(step, event)
+        elif dest == "up_for_retry" != event.source:
+            step.failures += 1
+            step.error = event.data["error"]
+            step.until = waits_until(event)
+        elif event.name == "step.reset":
+            self._reset(step, event.source)
+
+    def _end(self, step: StepState, event: Event) -> None:
+        dest = event.dest
+        step.end_date = event.time
+        if dest == "success":
+            step.output, step.error = event.data.get("output"), None
+        else:
+            step.error = event.data.get("error") or event.data.get("reason") or None
+        self.open_steps -= 1
+        dependants = self.graph.dependants.get(step.name, ())
+        for name in dependants:
+            tally = self.steps[name].tally
+            tally[dest] = tally.get(dest, 0) + 1
+        if step.kind and dest == "success":
+            if step.mapped is not None:
+                step.output = step.mapped.outputs()
+            elif step.kind == "branch":
+                followed = self.graph.reach(chosen(step.output))
+                for name in dependants:
+                    if name not in followed:
+                        self.steps[name].shunned_by = step.name
+
+    def _expand(self, step: StepState, mapped: Mapped, event: Event) -> None:
+        """Have an instance for each item; those that there are from an earlier attempt stay."""
+        mapped.problem = event.data.get("problem")
+        # Of its own: somebody else may have what stands in an object, and change it.
+        mapped.items = () if mapped.problem else own_copy(items_of(step)[0])
+        for index in range(len(mapped.instances), event.data["count"]):
+            instance = StepState(self, instance_name(step.name, index), 0)
+            instance.parent, instance.index, instance.options = step, index, step.options
+            instance.needs_worker = not (self.has_loop and "async" in step.options)
+            mapped.instances.append(instance)
+            self.steps[instance.name] = instance
+            self.open_steps += 1
+        if not self.is_live:  # else they are shown when the event is committed
+            mapped.shown = len(mapped.instances)
+
+    def _reset(self, step: StepState, source: str | None) -> None:
+        step.output = step.error = step.start_date = step.end_date = step.until = None
+        step.failures = 0
+        self.open_steps += 1
+        for name in self.graph.dependants_of(step.name):
+            tally = self.steps[name].tally
+            tally[source or ""] -= 1
+            if not tally[source or ""]:
+                del tally[source or ""]
+            if self.steps[name].shunned_by == step.name:
+                self.steps[name].shunned_by = None
+
+    def advance(self, event: Event) -> None:
+        """Move to the state after `event`, as a replay does.
+
+        Raises:
+            InvalidHistoryError: The event cannot follow on this state.
+        """
+        model: StepState | VectState = self
+        moves = VECT_MOVES
+        if event.step is not None:
+            if event.step not in self.steps:
+                raise InvalidHistoryError(event.seq, f"vect {self.id} has no step '{event.step}'")
+            model, moves = self.steps[event.step], STEP_MOVES
+        if (event.name, event.source, event.dest) not in moves or model.state != event.source:
+            raise InvalidHistoryError(
+                event.seq,
+                f"'{event.name}' from '{event.source}' to '{event.dest}', "
+                f"but {event.step or self.id} is '{model.state}'",
+            )
+        model.state = event.dest
+        self.apply(event)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the whole state as plain values, for comparing."""
+        return {
+            "vect": [getattr(self, slot) for slot in self.__slots__ if slot not in _NOT_FACTS],
+            "upstreams": self.graph.upstreams,
+            "steps": [
+                [getattr(step, slot) for slot in step.__slots__ if slot not in _NOT_FACTS]
+                for step in self.steps.values()
+            ],
+            "maps": [step.mapped.facts() for step in self.steps.values() if step.mapped],
+        }
+
+
+def limits_of(flow: str, options: Mapping[str, Any]) -> list[Limit]:
+    """Return what limits how many run at once, of steps of a flow with these options."""
+    limits: list[Limit] = []
+    if "pool" in options:
+        limits.append((options["pool"][0], options["pool"][1]))
+    if "async" in options:
+        limits.append((("async", flow), options["async"]))
+    return limits
+
+
+def child_id(vect: str, step: str, attempt: int) -> str:
+    """Return the id of the Vect that an attempt of a step runs: so it runs one only."""
+    return f"{vect}/{step}/{attempt}"
+
+
+def chosen(output: object) -> list[str]:
+    """Return the names that a branch has chosen, from its output."""
+    if isinstance(output, str):
+        return [output]
+    return [str(name) for name in output] if isinstance(output, list | tuple) else []
+
+
+def waits_until(event: Event) -> datetime | None:
+    """Return until when a step waits after an event, or None if it does not wait for a time."""
+    data = event.data
+    if "error" in data:  # its delay is the engine's; other words may be details, before 2.0.0
+        seconds = data.get("delay")
+    elif "until" in data:
+        return datetime.fromisoformat(data["until"])
+    else:
+        seconds = data.get("delay", data.get("timeout"))
+    return None if seconds is None else event.time + timedelta(seconds=seconds)
+
+
+_NOT_FACTS = frozenset({"vect", "graph", "steps", "mapped", "parent", "before", "is_live"})

@@ -1,0 +1,1 @@
+"""Internal. When flows are run: plans and their schedules."""

@@ -1,0 +1,467 @@
+"""Plans: schedules that start a flow, as long as somebody serves them.
+
+All plans of an app are looked at together, by one timer on the heap of the scheduler: when the
+first of them is due, and at least once a minute, since the wall clock may jump and a machine may
+sleep. Where a plan stands is what the log says: the newest time for which it has started a Vect, or
+skipped one.
+
+A look is between two ticks, on the thread that drives, and holds the lock of the app: under it all
+of this is read and changed.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from types import MappingProxyType
+from typing import Any, Final
+
+from oautom.engine.clock import Clock
+from oautom.engine.messages import Note, Nudge
+from oautom.engine.modes import OAutomMode
+from oautom.engine.scheduler import Scheduler
+from oautom.engine.starting import Vects
+from oautom.errors import (
+    LogError,
+    OAutomError,
+    SettingError,
+    UnknownVectError,
+    VectAlreadyRunningException,
+    shown,
+)
+from oautom.events.log import EventLog
+from oautom.flows.checks import with_children
+from oautom.flows.flow import Flow, check_name
+from oautom.machine.event import stamp
+from oautom.machine.tables import PLAN_CREATED, PLAN_SKIPPED
+from oautom.plans.schedule import Cron, Interval, Schedule, interval_of
+from oautom.processes.forked import Home
+from oautom.values.annotations import UNKNOWN, members_of
+
+LOOK_INTERVAL: Final = 60.0
+"""Seconds after which plans are looked at in any case."""
+GAP: Final = timedelta(days=1)
+"""What was due longer ago has passed while nobody could serve: the clock was wrong till now."""
+
+YEAR_MAX: Final = 9000
+"""After that, the next time may be one that no datetime can have."""
+
+_TICK: Final = timedelta(microseconds=1)
+_LATE: Final = "it was noticed late, and the next time of the plan was due by then as well"
+_logger = logging.getLogger("oautom.plans")
+
+
+def schedule_of(
+    flow: str, cron: str | None, timezone: str | tzinfo | None, units: Mapping[str, float]
+) -> Schedule:
+    """Return the schedule that the arguments of `OAutom.plan` stand for.
+
+    Raises:
+        SettingError: They stand for none, or for several; names the flow.
+    """
+    try:
+        return _schedule(cron, timezone, interval_of(units))
+    except SettingError as error:
+        raise SettingError(
+            f"the plan of flow '{flow}' cannot be made: {error}", flow=flow
+        ) from error
+
+
+def _schedule(
+    cron: str | None, timezone: str | tzinfo | None, interval: Interval | None
+) -> Schedule:
+    if interval is None:
+        if cron is None:
+            raise SettingError("it needs an interval longer than 0, as hours=1, or a cron")
+        return Cron(cron, _zone(timezone))
+    if cron is not None:
+        raise SettingError("it takes an interval or a cron, not both; make two plans")
+    if timezone is not None:
+        raise SettingError(
+            "an interval is time that passes, the same in each timezone; leave that out, or use a "
+            "cron"
+        )
+    return interval
+
+
+def _zone(timezone: object) -> tzinfo:
+    if isinstance(timezone, tzinfo):
+        return timezone
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 - only who plans by a zone pays for it
+
+    try:
+        return ZoneInfo("UTC" if timezone is None else timezone)  # type: ignore[arg-type] # see below
+    except (KeyError, OSError, TypeError, ValueError):
+        raise SettingError(
+            f"there is no timezone {shown(timezone)}; write it as 'Europe/Paris' (a "
+            f"system without any "
+            "takes them from the package tzdata)"
+        ) from None
+
+
+class Standing:
+    """A plan inside the engine, and where it stands.
+
+    Attributes:
+        schedule: Its times.
+        next: The time that it deals with next.
+        declared: When it was declared.
+        is_waiting: That is due, and waits until its flow has room, or the program is mended.
+        stuck_at: The time of which it was told that it cannot start at it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        flow: Flow,
+        schedule: Schedule,
+        params: Mapping[str, Any] | None,
+        declared: datetime,
+        *,
+        catch_up: bool,
+    ) -> None:
+        self.name = name
+        self.flow = flow
+        self.params = params
+        self.catch_up = catch_up
+        self.is_waiting = False
+        self.stuck_at: datetime | None = None
+        self.declared = declared
+        self._given = schedule
+        self.go_on(declared)
+
+    def go_on(self, after: datetime) -> None:
+        """Stand behind the time that was dealt with last; that is what an interval counts from."""
+        self.schedule = self._given.anchored(after)
+        self.next = self.schedule.next_time(after)
+
+    def params_at(self, time: datetime) -> Mapping[str, Any] | None:
+        """Return the parameters for a time: it stands where `...` does, by its own clock."""
+        if self.params is None:
+            return None
+        local = time.astimezone(getattr(self.schedule, "zone", UTC))
+        return {
+            name: self._time_for(name, local) if value is ... else value
+            for name, value in self.params.items()
+        }
+
+    def _time_for(self, name: str, local: datetime) -> object:
+        declared = self.flow.params
+        wanted = members_of(declared[name].annotation) if name in declared else ()
+        if datetime in wanted:
+            return local
+        if date in wanted:
+            return local.date()
+        return local.isoformat() if str in wanted or UNKNOWN in wanted else local
+
+    def pass_over(self, now: datetime) -> None:
+        """Let the times go that have passed while nobody served."""
+        if not self.catch_up and self.next < now:
+            passed, self.next = self.next, self.schedule.next_time(now - _TICK)
+            told = self.name, stamp(passed), stamp(self.next)
+            _logger.info("plan %r: nobody served it at %s; it goes on at %s", *told)
+
+
+class Plan:
+    """A schedule that starts a flow. Made by `OAutom.plan`; may be used on any thread.
+
+    In a forked child only `name` and `flow` can be asked: all else raises an `EngineError`.
+    """
+
+    def __init__(self, standing: Standing, plans: Plans) -> None:
+        self._standing = standing
+        self._plans = plans
+
+    @property
+    def name(self) -> str:
+        """Its name, unique in its app."""
+        return self._standing.name
+
+    @property
+    def flow(self) -> Flow:
+        """The flow that it starts."""
+        return self._standing.flow
+
+    def next_time(self, after: datetime | None = None) -> datetime:
+        """Return when it is due next: aware, UTC.
+
+        Args:
+            after: The instant (aware) after which to look; None for now.
+
+        Raises:
+            SettingError: `after` is no instant.
+        """
+        self._plans.check_process()
+        if after is None:
+            after = max(self._plans.now(), self._standing.next - _TICK)
+        elif not isinstance(after, datetime) or after.tzinfo is None or after.year > YEAR_MAX:
+            raise SettingError(
+                f"after must be a datetime with a time zone, up to {YEAR_MAX}, not {shown(after)}",
+                flow=self.flow.name,
+            )
+        return self._standing.schedule.next_time(after)
+
+    def cancel(self) -> None:
+        """End it: it starts nothing more, and its name is free. May be called twice.
+
+        Vects that it has started go on. Said again in the next run of the program, it is there
+        again.
+        """
+        self._plans.check_process()
+        self._plans.remove(self._standing)
+
+    def __repr__(self) -> str:
+        """Return name and schedule."""
+        return f"<Plan '{self.name}': {self._standing.schedule!r}>"
+
+
+class Plans:
+    """The plans of an app.
+
+    Args:
+        clock: What time it is.
+        home: The process of the app, and its lock.
+        mode: In the background they are served from the beginning.
+
+    Attributes:
+        is_served: Whether what is due starts.
+    """
+
+    def __init__(self, clock: Clock, home: Home, mode: OAutomMode) -> None:
+        self._clock = clock
+        self._home = home
+        self._standings: dict[str, Standing] = {}
+        self._dealt: dict[str, datetime] = {}  # with what each has dealt, the log may not have yet
+        self._mode = mode
+        self.is_served = mode is OAutomMode.background
+        self._is_log_open = False
+        self._new: dict[str, Flow] = {}  # flows by plans that the log may not know, until it is
+        self._timer = 0.0  # when the next look is, by the monotonic clock
+
+    def serve_by(self, scheduler: Scheduler, log: EventLog, vects: Vects) -> None:
+        """Take note who serves.
+
+        Args:
+            scheduler: Who starts what is due, and has the timers.
+            log: Where it stands where plans stand.
+            vects: The Vects of the app.
+        """
+        self._scheduler = scheduler
+        self._log = log
+        self._vects = vects
+        scheduler.on_look = self._look
+
+    def log_is_open(self) -> None:
+        """Have all plans stand where the log says, which is open now; under the lock."""
+        self._is_log_open = True
+        for name, flow in self._new.items():
+            if self._log.planned(name) is None:
+                self._put(flow, PLAN_CREATED, _told(name, self._dealt[name]))
+            else:  # another program has planned it meanwhile
+                del self._dealt[name]
+        self._new.clear()
+        for standing in self._standings.values():
+            self._place(standing)
+
+    def check_process(self) -> None:
+        """Refuse to go on in a forked child; errors as of `Home.check`."""
+        self._home.check()
+
+    def now(self) -> datetime:
+        """Return what time it is."""
+        return self._clock.now()
+
+    def add(
+        self,
+        flow: Flow,
+        schedule: Schedule,
+        params: Mapping[str, Any] | None,
+        name: str | None,
+        *,
+        catch_up: bool,
+    ) -> Plan:
+        """Take in a plan; under the lock of the app.
+
+        Raises:
+            SettingError: An argument cannot be used, or there is a plan of this name.
+            ParamError: A parameter is unknown, missing or wrong.
+            CycleError: The flow has a cycle.
+        """
+        name = flow.name if name is None else name
+        name = check_name(f"flow '{flow.name}': plan", name, flow=flow.name)
+        if not isinstance(catch_up, bool):
+            raise SettingError(
+                f"catch_up must be True or False, not {shown(catch_up)}", flow=flow.name
+            )
+        if name in self._standings:
+            raise SettingError(
+                f"there is a plan '{name}' already, of flow '{self._standings[name].flow.name}'; "
+                "give this one another name=, or cancel() that one",
+                flow=flow.name,
+            )
+        flow.validate()
+        now = self._clock.now()
+        standing = Standing(name, flow, schedule, params, now, catch_up=catch_up)
+        is_given = isinstance(params, Mapping)
+        flow.params.plain(standing.params_at(standing.next) if is_given else params)
+        self._place(standing)
+        if self.is_served:
+            self._vects.recover_once(with_children(flow))
+        self._standings[name] = standing
+        self._scheduler.roster.watch(flow)
+        if self.is_served:
+            standing.pass_over(now)
+            self._look_soon()
+        return Plan(standing, self)
+
+    def _place(self, standing: Standing) -> None:
+        """Have a plan stand where the log says."""
+        dealt = self._dealt.get(standing.name) or self._planned(standing.name)
+        if dealt is None:
+            dealt = self._dealt[standing.name] = standing.declared.replace(microsecond=0)
+            if self._is_log_open:
+                self._put(standing.flow, PLAN_CREATED, _told(standing.name, dealt))
+            else:
+                self._new[standing.name] = standing.flow
+        standing.go_on(dealt)
+
+    def _planned(self, name: str) -> datetime | None:
+        try:
+            return self._log.planned(name)
+        except LogError:
+            if self._is_log_open:
+                raise
+            return None  # what is wrong with the log is told when it is opened
+
+    def remove(self, standing: Standing) -> None:
+        """Let go of a plan. Any thread."""
+        with self._home.lock:
+            if self._standings.get(standing.name) is standing:
+                del self._standings[standing.name]
+                self._scheduler.is_on_duty = self.is_served and bool(self._standings)
+        self._scheduler.put(Nudge())
+
+    @contextmanager
+    def served(self) -> Iterator[None]:
+        """Serve the plans: in the foreground while the block lasts, in the background for good."""
+        with self._home.lock:
+            was_served = self.is_served
+            if not was_served:
+                for standing in self._standings.values():
+                    standing.pass_over(self._clock.now())
+            self.is_served = True
+            self._look_soon()
+        try:
+            yield
+        finally:
+            if self._mode is OAutomMode.foreground and not was_served:
+                self.stop()
+
+    def _look_soon(self) -> None:
+        if self._standings:
+            self._scheduler.is_on_duty = True
+            self._scheduler.put(Nudge())
+
+    def stop(self) -> None:
+        """Serve no more. Any thread."""
+        self.is_served = self._scheduler.is_on_duty = False
+
+    # The thread that drives
+
+    def _look(self) -> None:
+        """Deal with all that is due, in the order of the times."""
+        with self._home.lock:
+            if not self.is_served:
+                self._scheduler.is_on_duty = False  # it was stopped while a plan was added
+            if not self._scheduler.is_on_duty:
+                return
+            now = self._clock.now()
+            due: list[tuple[datetime, int, Standing]] = []
+            for i, standing in enumerate(self._standings.values()):
+                standing.is_waiting = False
+                if now - standing.next > GAP:
+                    standing.pass_over(now)
+                if standing.next <= now:
+                    due.append((standing.next, i, standing))
+            heapq.heapify(due)
+            while due:
+                _, i, standing = heapq.heappop(due)
+                self._deal(standing, now)
+                if standing.next <= now and not standing.is_waiting:
+                    heapq.heappush(due, (standing.next, i, standing))
+            self._scheduler.is_awaited = any(each.is_waiting for each in self._standings.values())
+            self._set_timer()
+
+    def _deal(self, standing: Standing, now: datetime) -> None:
+        """Start a Vect for the time of a plan, or skip it, or have it wait for room."""
+        time, told = standing.next, _told(standing.name, standing.next)
+        after = standing.schedule.next_time(time)
+        try:
+            if not self._is_known(standing.flow, _id(told)):
+                self._vects.check_room(standing.flow, None if standing.catch_up else time)
+                if after <= now and not standing.catch_up:
+                    self._put(standing.flow, PLAN_SKIPPED, told | {"reason": _LATE})
+                else:
+                    self._begin(standing, told)
+        except VectAlreadyRunningException as error:
+            if standing.catch_up:
+                standing.is_waiting = True
+                return
+            self._put(standing.flow, PLAN_SKIPPED, told | {"reason": str(error)})
+        except LogError:
+            raise
+        except OAutomError as error:  # it could not start at any other time either
+            if standing.catch_up:  # nothing is lost: a program that is mended goes on with it
+                self._wait(standing, told, error)
+                return
+            _logger.exception("plan %r cannot start at %s", standing.name, told["planned"])
+            self._put(standing.flow, PLAN_SKIPPED, told | {"reason": str(error)})
+        self._dealt[standing.name], standing.next = time, after
+
+    def _wait(self, standing: Standing, told: Mapping[str, str], error: OAutomError) -> None:
+        """Have a plan wait at a time at which it cannot start, and say so once."""
+        standing.is_waiting = True
+        if standing.stuck_at != standing.next:
+            standing.stuck_at = standing.next
+            _logger.error(
+                "plan %r cannot start at %s, and waits there: %s",
+                standing.name,
+                told["planned"],
+                error,
+            )
+
+    def _is_known(self, flow: Flow, vect_id: str) -> bool:
+        try:
+            return self._vects.find_of(flow, vect_id) is not None
+        except UnknownVectError:  # it was, and has been pruned
+            return True
+
+    def _begin(self, standing: Standing, told: Mapping[str, str]) -> None:
+        params = standing.params_at(standing.next)
+        origin = MappingProxyType(told)
+        self._vects.begin(self._vects.new(standing.flow, _id(told), params, origin))
+
+    def _put(self, flow: Flow, name: str, told: Mapping[str, str]) -> None:
+        self._scheduler.put(Note(flow, name, _id(told), told))
+
+    def _set_timer(self) -> None:
+        times = [each.next for each in self._standings.values() if not each.is_waiting]
+        if not times:
+            return
+        now, seconds = self._clock.monotonic(), (min(times) - self._clock.now()).total_seconds()
+        when = now + max(0.0, min(seconds, LOOK_INTERVAL))
+        if not now < self._timer <= when:  # else there is one that comes before
+            self._timer = when
+            self._scheduler.put_at(when, Nudge())
+
+
+def _told(plan: str, time: datetime) -> dict[str, str]:
+    return {"plan": plan, "planned": stamp(time)}
+
+
+def _id(told: Mapping[str, str]) -> str:
+    """Return the id of the Vect of a plan at a time: so there can be one only."""
+    return f"{told['plan']}@{told['planned']}"

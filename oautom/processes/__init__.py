@@ -1,0 +1,1 @@
+"""Internal. Processes as the system has them: groups, ends, leftovers, forks."""

@@ -1,0 +1,26 @@
+"""What a step does: the base class of all steps, and the kinds that come with oautom."""
+
+from oautom.steps.approval import ApprovalExecution
+from oautom.steps.bash import BashExecution
+from oautom.steps.branch import BranchExecution
+from oautom.steps.context import Context
+from oautom.steps.execution import Execution
+from oautom.steps.flow import FlowExecution
+from oautom.steps.map import MapExecution
+from oautom.steps.python import PythonExecution
+from oautom.steps.wait import WaitExecution
+from oautom.steps.work import Skip, StepError
+
+__all__ = [
+    "ApprovalExecution",
+    "BashExecution",
+    "BranchExecution",
+    "Context",
+    "Execution",
+    "FlowExecution",
+    "MapExecution",
+    "PythonExecution",
+    "Skip",
+    "StepError",
+    "WaitExecution",
+]

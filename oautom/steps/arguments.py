@@ -1,0 +1,131 @@
+"""What steps are given: which references stand in it, and what they come to when a step runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from oautom.errors import CrossFlowDependencyError
+from oautom.steps.context import Context
+from oautom.steps.execution import Execution, Used, name_of_flow
+from oautom.steps.work import StepError
+from oautom.values.json import DEPTH_MAX
+from oautom.values.references import OutputReference, Reference, UnresolvedError
+
+if TYPE_CHECKING:
+    from oautom.flows.flow import Flow
+
+
+_GIVEN = (Reference, Execution)
+_CONTAINERS = (list, tuple, dict, set, frozenset)
+
+
+def hold_references(*values: object) -> bool:
+    """Whether references, or steps that stand for their output, are in values, however deep."""
+    stack, seen = list(values), set()
+    while stack:
+        value = stack.pop()
+        if issubclass(type(value), _GIVEN):
+            return True
+        if isinstance(value, _CONTAINERS) and value and id(value) not in seen:
+            seen.add(id(value))
+            stack += value
+            if isinstance(value, dict):
+                stack += value.values()
+    return False
+
+
+def wired(flow: Flow, name: str, value: Any) -> Any:
+    """Return what a step is given with a reference in place of each step in it.
+
+    Raises:
+        FlowError: A list holds itself, or others in too many levels; or a reference is a key, or
+            in a set.
+        CrossFlowDependencyError: A reference is to a step of another flow.
+    """
+
+    def checked(found: Reference | Execution) -> Reference:
+        reference = found.output if isinstance(found, Execution) else found
+        if reference.flow is flow:
+            return reference
+        own, other = (name_of_flow(each) for each in (flow, reference.flow))
+        if isinstance(reference, OutputReference):
+            raise CrossFlowDependencyError(own, name, other, reference.name)
+        raise Execution.wrong(
+            flow, name, f"{reference!r} is a parameter of flow '{other}'; declare it in this one"
+        )
+
+    def refuse(what: str) -> None:
+        raise Execution.wrong(flow, name, what)
+
+    return _replaced(value, checked, refuse, ())
+
+
+def resolved(value: Any, context: Context) -> Any:
+    """Return what a step is given with a value in place of each reference.
+
+    Raises:
+        StepError: The value of a reference is not there.
+    """
+    inputs, params = context.inputs, context.params
+
+    def value_of(reference: Any) -> Any:
+        try:
+            return reference.resolve(inputs, params)
+        except UnresolvedError as error:
+            why = " ".join(str(error).splitlines())
+            raise StepError(
+                f"step '{context.step}' is to be given {reference!r}, but {why}"
+            ) from error
+
+    return _replaced(value, value_of, None, ())
+
+
+def _replaced(
+    value: Any,
+    replace: Callable[[Any], Any],
+    refuse: Callable[[str], None] | None,
+    within: tuple[int, ...],
+) -> Any:
+    """Return a value with something else in place of each reference; itself where it has none."""
+    if issubclass(type(value), _GIVEN):
+        return replace(value)
+    if not isinstance(value, _CONTAINERS) or not value:
+        return value
+    if refuse is not None:
+        _check_container(value, refuse, within)
+        within = (*within, id(value))
+    if isinstance(value, set | frozenset):
+        return value
+    parts = list(value.values() if isinstance(value, dict) else value)
+    new = [_replaced(part, replace, refuse, within) for part in parts]
+    if all(one is other for one, other in zip(parts, new, strict=True)):
+        return value
+    if isinstance(value, dict):
+        return dict(zip(value, new, strict=True))
+    if isinstance(value, list):
+        return new
+    return type(value)(*new) if hasattr(value, "_fields") else tuple(new)
+
+
+def _check_container(value: Any, refuse: Callable[[str], None], within: tuple[int, ...]) -> None:
+    """Refuse what no reference in it can be replaced in."""
+    if id(value) in within:
+        refuse(f"a {type(value).__name__} that holds itself cannot hold references as well")
+    if len(within) >= DEPTH_MAX:
+        refuse(f"what it is given has more than {DEPTH_MAX} levels; make it flatter")
+    if not isinstance(value, list | tuple) and hold_references(*value):
+        refuse("a reference cannot be in a set, or the key of a dictionary; make it in a step")
+
+
+def uses_in(named: Mapping[str, Any]) -> list[Used]:
+    """Return the references in what a step is given, each behind the place where it stands."""
+    return [used for name, value in named.items() for used in _uses((name,), value)]
+
+
+def _uses(place: tuple[str | int, ...], value: Any) -> Iterator[Used]:
+    if isinstance(value, Reference):
+        yield Used(place, value)
+    elif isinstance(value, list | tuple | dict):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _uses((*place, key), part)

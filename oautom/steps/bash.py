@@ -1,0 +1,319 @@
+"""`BashExecution`: a step that runs a Bash command in a process group of its own."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal, Unpack, get_args
+
+from oautom.errors import NotJsonError, shown
+from oautom.processes.child import EndError
+from oautom.processes.group import signal_name
+from oautom.processes.leftovers import environment
+from oautom.processes.process import ProcessGroup
+from oautom.steps.arguments import resolved, uses_in, wired
+from oautom.steps.context import Context, LogBuffer
+from oautom.steps.execution import Execution, StepOptions, Used
+from oautom.steps.work import FactError, Skip, StepError
+from oautom.values.annotations import UNKNOWN
+from oautom.values.convert import plain_of
+from oautom.values.json import at_heart, from_json, one_of, plain_count, plain_seconds, to_json
+from oautom.values.references import Reference
+
+if TYPE_CHECKING:
+    from oautom.flows.flow import Flow
+
+Output = Literal["last_line", "text", "json"]
+Env = str | Reference | Execution
+_LAST_LINES_SHOWN = 5
+SKIP_EXIT_CODE: Final = 99
+_EXIT_CODE_MAX = 255
+_SAID_BYTES_MAX = 2**16
+ARGUMENT_BYTES_MAX: Final = 2**17
+"""What Linux takes for one argument of a program, the NUL at its end included."""
+_VARIABLE: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+
+
+class BashExecution(Execution):
+    """A step that runs `bash -c command`; the step succeeds when its exit code is 0.
+
+    The process leads a group of its own. When the step is cancelled, the whole group gets SIGTERM
+    and, after `grace_period`, SIGKILL. When the command has ended, whatever it left in the
+    background is ended as well. Standard input is empty. Beside `env`, the command finds
+    `OAUTOM_FLOW`, `OAUTOM_VECT`, `OAUTOM_STEP` and `OAUTOM_ATTEMPT` in its environment, and with a
+    durable log `OAUTOM_LOG` and `OAUTOM_ENGINE` (and `OAUTOM_OUTER`, where the program itself is
+    run by a step): by these a recovery finds and ends what a dead program has left.
+
+    Args:
+        name: Name of the step, unique in its flow.
+        flow: The flow that it belongs to.
+        command: What Bash runs. Give it values by `env`, never by pasting them into the text.
+        env: Variables added to the environment of this program: texts, and outputs of other steps
+            and parameters of the flow: `a.output`, `flow.param('day')`, or a step `a`, which stands
+            for its output. Of these, a text is as it is; everything else is JSON.
+        cwd: Working directory; that of this program unless said.
+        output: What of standard output becomes the output of the step: its last line that is not
+            blank (None if there is none), all of it as `text`, or all of it read as `json`.
+        skip_exit_code: The exit code with which the command skips its step; None for no such code.
+        grace_period: Seconds that a cancelled command has between SIGTERM and SIGKILL.
+        options: As of every `Execution`; `log_limit_bytes` also holds for the output.
+
+    Raises:
+        FlowError: An argument cannot be used.
+    """
+
+    runs_here = True  # it is a process already; and only its parent can wait for it and end it
+
+    def __init__(  # the signature that users know
+        self,
+        name: str,
+        flow: Flow,
+        command: str,
+        env: Mapping[str, Env] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        output: Output = "last_line",
+        skip_exit_code: int | None = SKIP_EXIT_CODE,
+        *,
+        grace_period: float = 3.0,
+        **options: Unpack[StepOptions],
+    ) -> None:
+        self._check_command(flow, name, command)
+        self._check_settings(flow, name, output, grace_period, skip_exit_code)
+        if cwd is not None and not isinstance(cwd, str | os.PathLike):
+            raise self.wrong(flow, name, f"cwd must be a path, not {shown(cwd)}")
+        if env is not None and not isinstance(env, Mapping):
+            raise self.wrong(flow, name, f"env must be a mapping, not {shown(env)}")
+        self.command: str = at_heart(command)
+        given = {at_heart(key): at_heart(value) for key, value in (env or {}).items()}
+        self.env: dict[str, Any] = wired(flow, name, given)
+        self._is_wired = any(isinstance(value, Reference) for value in self.env.values())
+        self._check_env(flow, name)
+        self.cwd = at_heart(cwd)
+        self.output_form: str = at_heart(output)
+        self.skip_exit_code = None if skip_exit_code is None else plain_count(skip_exit_code)
+        self.grace_period = plain_seconds(grace_period) or 0
+        super().__init__(name, flow, **options)
+        if self._is_wired:
+            self.follow([Used(("env", *used.place), used.reference) for used in uses_in(self.env)])
+
+    def options(self) -> Mapping[str, Any]:
+        """Return what is otherwise than usual: with which exit code it skips itself."""
+        if self.skip_exit_code == SKIP_EXIT_CODE:
+            return super().options()
+        return {**super().options(), "skip_exit_code": self.skip_exit_code}
+
+    def _check_command(self, flow: Flow, name: str, command: str) -> None:
+        if isinstance(command, Reference | Execution) or _pastes_a_step(command, flow):
+            raise self.wrong(
+                flow,
+                name,
+                "the output of a step is never part of a command, where Bash would run it; "
+                "use env={'NAME': step.output} and \"$NAME\"",
+            )
+        if not _is_told(command) or not command.strip():
+            raise self.wrong(
+                flow, name, f"command must be text that Bash can run, not {shown(command)}"
+            )
+
+    def _check_settings(
+        self, flow: Flow, name: str, output: str, grace_period: float, skip_exit_code: int | None
+    ) -> None:
+        if one_of(output, get_args(Output)) is None:
+            known = ", ".join(repr(each) for each in get_args(Output))
+            raise self.wrong(flow, name, f"output must be one of {known}, not {shown(output)}")
+        if plain_seconds(grace_period) is None:
+            raise self.wrong(
+                flow, name, f"grace_period must be seconds, from 0, not {shown(grace_period)}"
+            )
+        code = plain_count(skip_exit_code)
+        if skip_exit_code is not None and (code is None or code > _EXIT_CODE_MAX):
+            given = shown(skip_exit_code)
+            raise self.wrong(
+                flow, name, f"skip_exit_code must be from 1 to 255 or None, not {given}"
+            )
+
+    def _check_env(self, flow: Flow, name: str) -> None:
+        for key, value in self.env.items():
+            if type(key) is not str or not _VARIABLE.fullmatch(key):
+                raise self.wrong(
+                    flow,
+                    name,
+                    f"env has {shown(key)}, which cannot name a variable",
+                )
+            if not isinstance(value, Reference) and not _is_told(value):
+                raise self.wrong(
+                    flow,
+                    name,
+                    f"env[{shown(key)}] must be text without NUL, not {shown(value)}; use str()",
+                )
+            text = "" if isinstance(value, Reference) else value
+            if (size_bytes := len(os.fsencode(f"{key}={text}")) + 1) > ARGUMENT_BYTES_MAX:
+                raise self.wrong(
+                    flow,
+                    name,
+                    f"env[{shown(key)}] has {size_bytes} bytes, and the system takes fewer than "
+                    f"{ARGUMENT_BYTES_MAX} for one; write the value to a file, and give its path",
+                )
+
+    @property
+    def output_type(self) -> Any:
+        """Text, or whatever the JSON holds."""
+        return {"last_line": str | None, "text": str}.get(self.output_form, UNKNOWN)
+
+    def _env(self, context: Context) -> dict[str, str]:
+        """Return the variables, with values in place of references.
+
+        Raises:
+            StepError: There is no value, or it cannot be the value of a variable.
+        """
+        if not self._is_wired:
+            return self.env
+        env = resolved(self.env, context)
+        return {
+            key: env[key] if env[key] is value else _as_text(key, env[key])
+            for key, value in self.env.items()
+        }
+
+    def run(self, context: Context) -> Any:
+        """Run the command to its end and return its output.
+
+        Raises:
+            StepError: It exited with another code than 0, was ended by a signal, or its output is
+                no JSON where it should be.
+        """
+        log, said = context.buffer, LogBuffer(_SAID_BYTES_MAX)  # said in this attempt
+        # One byte more, so that of a last line which is there as a whole the break before it is.
+        stdout = LogBuffer(self.log_limit_bytes + 1)
+
+        def on_output(chunk: bytes) -> None:
+            on_error(chunk)
+            stdout.write(chunk)
+
+        def on_error(chunk: bytes) -> None:
+            log.write(chunk)
+            said.write(chunk)
+
+        group = ProcessGroup(
+            ["bash", "-c", self.command],
+            env=environment({**self._env(context), **context.environment}),
+            cwd=self.cwd,
+            grace_period=self.grace_period,
+            on_output=on_output,
+            on_error=on_error,
+        )
+        if not context.on_cancel(group.cancel):
+            raise StepError("the step was cancelled before its command began")
+        try:
+            returncode = group.run()
+        except EndError as error:
+            raise StepError(str(error)) from error
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise StepError(self._what_is_missing()) from error
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, OSError) and error.errno == errno.E2BIG:
+                raise StepError(self._what_is_too_large()) from error
+            raise StepError(
+                f"its command was not begun, or was ended at once, since the system gives no more "
+                f"of what it needs: {error}; run fewer steps at once (max_workers), or raise the "
+                "limits (ulimit -n, ulimit -u)"
+            ) from error
+        if returncode and returncode == self.skip_exit_code:
+            raise Skip(f"the command exited with code {returncode}")
+        if returncode:
+            raise _failure(returncode, said)
+        return self._read_output(stdout)
+
+    def _what_is_missing(self) -> str:
+        if self.cwd is not None and not os.path.isdir(self.cwd):
+            return f"cwd '{os.fspath(self.cwd)}' is no folder; make it, or name another"
+        return "there is no 'bash' on the PATH; install it"
+
+    def _what_is_too_large(self) -> str:
+        size_bytes = len(os.fsencode(self.command))
+        if size_bytes >= ARGUMENT_BYTES_MAX:
+            return (
+                f"its command has {size_bytes} bytes, and the system takes fewer than "
+                f"{ARGUMENT_BYTES_MAX} for one; write it to a script file, and run that: "
+                "bash script.sh"
+            )
+        if not self._is_wired:
+            return (
+                "its command and its env are larger than the system allows; write them to a "
+                "script file, and run that: bash script.sh"
+            )
+        return (
+            "its env is larger than the system allows; have a step write the value to a file, "
+            "and give the command its path"
+        )
+
+    def _read_output(self, stdout: LogBuffer) -> Any:
+        text = stdout.text()
+        if self.output_form == "last_line":
+            lines = _lines(text)
+            last = lines[-1] if lines else None
+            begins_in_what_is_gone = stdout.dropped_bytes and len(_lines(f"-{text}")) <= 1
+            if begins_in_what_is_gone or len((last or "").encode()) > self.log_limit_bytes:
+                raise self._cut(stdout)
+            return last
+        if stdout.written_bytes > self.log_limit_bytes:
+            raise self._cut(stdout)
+        if self.output_form == "text":
+            return text
+        try:
+            return from_json(text)
+        except ValueError as error:
+            raise StepError(f"the command's output is not JSON: {error}") from error
+
+    def _cut(self, stdout: LogBuffer) -> StepError:
+        what = "last line" if self.output_form == "last_line" else "output"
+        return StepError(
+            f"the command's {what} is longer than log_limit_bytes, which is "
+            f"{self.log_limit_bytes}, and it has written {stdout.written_bytes}; raise that, or "
+            "have it write to a file and print its path"
+        )
+
+
+def _as_text(key: str, value: object) -> str:
+    """Return a value as a variable of the environment has it: a text as it is, else JSON."""
+    try:
+        plain = plain_of(value)
+        text = plain if isinstance(plain, str) else to_json(plain).decode()
+    except NotJsonError as error:
+        raise StepError(f"env[{shown(key)}] cannot be written as text: {error}") from error
+    if not _is_told(text):
+        raise StepError(f"env[{shown(key)}] must be text without NUL, not {shown(text)}")
+    return text
+
+
+def _pastes_a_step(command: object, flow: Flow) -> bool:
+    """Whether the text of a command was made with a step in it: `f"echo {step}"`."""
+    names = re.findall(r"<\w+ '(.+?)'>", command) if isinstance(command, str) else []
+    steps = getattr(flow, "steps", {})
+    return any(name in steps and repr(steps[name]) in str(command) for name in names)
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines that are not blank; a line ends where Bash ends it, and nowhere else."""
+    return [line.rstrip("\r") for line in text.split("\n") if line.strip()]
+
+
+def _is_told(value: object) -> bool:
+    """Whether a value can be handed to a process: text without NUL that the system can encode."""
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _failure(returncode: int, log: LogBuffer) -> StepError:
+    last_lines = _lines(log.text())[-_LAST_LINES_SHOWN:]
+    tail = f": {' | '.join(last_lines)}" if last_lines else ""
+    if returncode > 0:
+        return FactError(f"the command exited with code {returncode}{tail}", exit_code=returncode)
+    name = signal_name(-returncode)
+    return FactError(f"the command was ended by {name}{tail}", signal=name)

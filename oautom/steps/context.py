@@ -1,0 +1,322 @@
+"""What a step is told while it runs: where it stands, its inputs, its log, the wish to stop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any
+
+from oautom.errors import SettingError, UnknownInputError, shown
+from oautom.processes import forked
+from oautom.processes.leftovers import LOG_MARK, outer_marks
+from oautom.values.text import shortened, traceback_of
+
+_CONTINUATION_BYTES_MAX = 3  # that follow the first byte of a character of UTF-8
+
+_NO_MARKS: Mapping[str, str] = MappingProxyType({})
+_logger = logging.getLogger("oautom.steps")
+# Guards the lazy parts of all contexts. Reentrant: a handler of Ctrl-C may come in between.
+_lock = threading.RLock()
+
+
+def _begin_anew() -> None:
+    """Have the code of a step that has forked be no step's any more, in the child."""
+    global _lock  # noqa: PLW0603 - another thread of the parent may have had it
+    _lock = threading.RLock()
+    CALLED.set(None)
+
+
+forked.in_child(_begin_anew)
+
+
+class LogBuffer:
+    """The newest bytes that a step has written, at most `limit_bytes`. Any thread."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._chunks: deque[bytes] = deque()
+        self._size_bytes = 0
+        self._lock, self._process = threading.Lock(), forked.here
+        self.dropped_bytes = 0
+
+    def write(self, chunk: bytes) -> None:
+        """Keep `chunk`, and drop the oldest where it is too much."""
+        if not chunk:
+            return
+        if not self._process.is_here:  # another thread of the parent may have had the lock
+            self._lock, self._process = threading.Lock(), forked.here
+        with self._lock:
+            self._chunks.append(chunk)
+            self._size_bytes += len(chunk)
+            while (excess := self._size_bytes - self._limit_bytes) > 0:
+                oldest = self._chunks.popleft()
+                if len(oldest) > excess:
+                    self._chunks.appendleft(oldest[excess:])
+                dropped = min(len(oldest), excess)
+                self._size_bytes -= dropped
+                self.dropped_bytes += dropped
+
+    @property
+    def written_bytes(self) -> int:
+        """How many bytes were written in all."""
+        with self._lock:
+            return self._size_bytes + self.dropped_bytes
+
+    def text(self) -> str:
+        """Return what is kept, decoded; a character cut in two at the start is left out."""
+        with self._lock:
+            kept = b"".join(self._chunks)
+            self._chunks = deque([kept])
+        if self.dropped_bytes:
+            start = kept[:_CONTINUATION_BYTES_MAX].lstrip(bytes(range(0x80, 0xC0)))
+            kept = start + kept[_CONTINUATION_BYTES_MAX:]
+        return kept.decode(errors="replace")
+
+
+class _BufferHandler(logging.Handler):
+    def __init__(self, buffer: LogBuffer) -> None:
+        super().__init__()
+        self._buffer = buffer
+        self.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._buffer.write((self.format(record) + "\n").encode(errors="replace"))
+        except Exception:  # as all handlers of `logging` do: a wrong format fails no program
+            self.handleError(record)
+
+
+class _Inputs(dict[str, Any]):
+    def __init__(self, flow: str, step: str, outputs: Mapping[str, Any]) -> None:
+        super().__init__(outputs)
+        self._place = (flow, step)
+
+    def __missing__(self, name: str) -> Any:
+        raise UnknownInputError(*self._place, name, self)
+
+
+class Context:
+    """What `run` and `check` are given.
+
+    In a process that the step forks it is a copy, which nobody cancels, and whose log nobody reads.
+
+    Attributes:
+        flow: Name of the flow.
+        vect_id: Id of the Vect.
+        step: Name of the step.
+        attempt: Number of this attempt, from 1.
+        params: The parameters of the Vect, read-only.
+        output: In `check`: what `run` has returned. None in `run`.
+        marks: The variables by which a recovery finds the processes that do the work.
+        home: The `Waits` of the engine that has the step called; None in another process.
+        has_begun: The code of the step has been called, in this process.
+    """
+
+    def __init__(  # made in one place only
+        self,
+        flow: str,
+        vect_id: str,
+        step: str,
+        attempt: int,
+        params: Mapping[str, Any],
+        inputs: Callable[[], dict[str, Any]] = dict,
+        buffers: MutableMapping[str, LogBuffer] | None = None,
+        log_limit_bytes: int = 2**20,
+        marks: Mapping[str, str] = _NO_MARKS,
+        item: Callable[[], Any] | None = None,
+    ) -> None:
+        self.marks = marks
+        self.home: Any = None
+        self.flow = flow
+        self.vect_id = vect_id
+        self.step = step
+        self.attempt = attempt
+        self.params = params
+        self.output: Any = None
+        self._item = item
+        self._inputs = inputs
+        self._buffers = {} if buffers is None else buffers
+        self._log_limit_bytes = log_limit_bytes
+        self._log: logging.Logger | None = None
+        self.has_begun = False
+        self._is_cancelled = False
+        self._cancelled: threading.Event | None = None
+        self._stoppers: list[Callable[[], None]] = []
+        self._call_stopper: Callable[[], None] | None = None
+
+    @property
+    def log_id(self) -> str | None:
+        """The identity of the log if that is durable, else None."""
+        return self.marks.get(LOG_MARK)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that tell which attempt a process works for, and by which it is found.
+
+        Give them to a program that a step starts on a thread, `env=os.environ |
+        context.environment`: where oautom is killed, the next life of the program ends it before
+        the step runs again. Commands, and what is started in worker processes, have them anyway.
+        """
+        place = {
+            "OAUTOM_FLOW": self.flow,
+            "OAUTOM_VECT": self.vect_id,
+            "OAUTOM_STEP": self.step,
+            "OAUTOM_ATTEMPT": str(self.attempt),
+        }
+        return {**place, **self.marks, **outer_marks(self.marks)}
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The outputs of the direct upstreams that have succeeded, by the name of the step."""
+        return _Inputs(self.flow, self.step, self._inputs())
+
+    @property
+    def item(self) -> Any:
+        """In an instance of a map: its item, as a value of its type; else None.
+
+        Raises:
+            FlowError: It was written when the flow had another type there.
+        """
+        return None if self._item is None else self._item()
+
+    @property
+    def buffer(self) -> LogBuffer:
+        """Where the step's output goes: raw bytes, what `log_text` shows."""
+        with _lock:
+            buffer = self._buffers.get(self.step)
+            if buffer is None:
+                buffer = self._buffers[self.step] = LogBuffer(self._log_limit_bytes)
+        return buffer
+
+    @property
+    def log(self) -> logging.Logger:
+        """A standard logger; its lines are shown by `vect.steps[name].log_text`."""
+        if self._log is None:
+            log = logging.Logger(f"oautom.{self.flow}.{self.step}")  # noqa: LOG001 - for one attempt
+            log.addHandler(_BufferHandler(self.buffer))
+            self._log = log
+        return self._log
+
+    @property
+    def cancelled(self) -> threading.Event:
+        """Set when the step is not wanted any more: a long `run` looks at it and returns.
+
+        A function that has asked for it is waited for, 10 seconds at the most.
+        """
+        with _lock:
+            if self._cancelled is None:
+                self._cancelled = threading.Event()
+                if self._is_cancelled:
+                    self._cancelled.set()
+            return self._cancelled
+
+    @property
+    def is_unwanted(self) -> bool:
+        """Whether the step has been cancelled."""
+        return self._is_cancelled
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether the step has asked for `cancelled`, or for `on_cancel`, or is a coroutine."""
+        has_stopper = bool(self._stoppers) or self._call_stopper is not None
+        return self._cancelled is not None or has_stopper
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Write how far the step has come to its log.
+
+        Args:
+            fraction: From 0 to 1.
+            message: What it is doing, in a few words.
+
+        Raises:
+            SettingError: `fraction` is no number from 0 to 1.
+        """
+        if not isinstance(fraction, int | float) or not 0 <= fraction <= 1:
+            raise SettingError(
+                f"step '{self.step}' reports a progress of {shown(fraction)}; give a "
+                f"number from 0 to 1",
+                flow=self.flow,
+                step=self.step,
+            )
+        self.log.info("%3.0f %% %s", fraction * 100, message)
+
+    def on_cancel(self, stopper: Callable[[], None]) -> bool:
+        """Have `stopper` called, on whatever thread cancels, when the step is not wanted any more.
+
+        A step that has one is waited for when its Vect is cancelled: it promises to end soon.
+
+        Returns:
+            False if it is cancelled already: `stopper` is not kept, and nothing should be begun.
+
+        Raises:
+            SettingError: `stopper` cannot be called.
+        """
+        if not callable(stopper):
+            raise SettingError(f"on_cancel() takes what can be called, not {shown(stopper)}")
+        with _lock:
+            if not self._is_cancelled:
+                self._stoppers.append(stopper)
+            return not self._is_cancelled
+
+    def on_cancel_of_call(self, stopper: Callable[[], None]) -> bool:
+        """As `on_cancel`, for whoever makes the call: it holds until the next call of the step."""
+        with _lock:
+            if not self._is_cancelled:
+                self._call_stopper = stopper
+            return not self._is_cancelled
+
+    def mark_cancelled(self) -> bool:
+        """Tell the step that it is not wanted any more. The runner calls this, on any thread.
+
+        It may do so several times; stoppers are called once.
+
+        Returns:
+            Whether somebody promised to end the work, and is to be waited for.
+        """
+        with _lock:
+            is_first, self._is_cancelled = not self._is_cancelled, True
+            stoppers = list(self._stoppers)
+            if self._call_stopper is not None:
+                stoppers.append(self._call_stopper)
+            if self._cancelled is not None:
+                self._cancelled.set()
+        for stopper in stoppers if is_first else ():
+            try:
+                stopper()
+            except BaseException as error:  # it is the user's; the others must hear of it
+                self._tell_of(stopper, error)
+        return bool(stoppers)
+
+    def _tell_of(self, stopper: object, error: BaseException) -> None:
+        told = shortened(stopper), traceback_of(error)
+        with suppress(BaseException):  # so are the handlers of `logging`
+            _logger.error("on_cancel() of step '%s': %s raised\n%s", self.step, *told)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel to another process: by value, and there nobody can cancel it any more."""
+        place = (self.flow, self.vect_id, self.step, self.attempt, dict(self.params))
+        told = (self._log_limit_bytes, dict(self.marks), self.output, self.item)
+        return _revive, (place, dict(self.inputs), *told)
+
+
+CALLED: ContextVar[Context | None] = ContextVar("oautom_called", default=None)
+"""What the step was given whose code calls, if it is one: also in its tasks, in what it has done by
+`asyncio.to_thread`, and in threads that it starts with a copy of its context."""
+
+
+def _revive(
+    place: tuple[str, str, str, int, Mapping[str, Any]],
+    inputs: dict[str, Any],
+    log_limit_bytes: int,
+    marks: Mapping[str, str],
+    output: Any,
+    item: Any,
+) -> Context:
+    context = Context(*place, lambda: inputs, None, log_limit_bytes, marks, lambda: item)
+    context.output = output
+    return context

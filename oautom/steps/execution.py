@@ -1,0 +1,414 @@
+"""`Execution`: a step of a flow, the base class of all kinds of steps."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Final,
+    Literal,
+    NamedTuple,
+    TypedDict,
+    TypeVar,
+    cast,
+    get_args,
+)
+
+from oautom.errors import FlowError, SettingError, shown
+from oautom.machine.rules import ALL_SUCCESS, TriggerRule
+from oautom.machine.tables import WAITS
+from oautom.steps.context import Context
+from oautom.steps.options import RetryPolicy
+from oautom.steps.pool import Pool
+from oautom.values.annotations import UNKNOWN, return_type
+from oautom.values.json import (
+    SECONDS_MAX,
+    at_heart,
+    one_of,
+    plain_count,
+    plain_number,
+    plain_seconds,
+    too_long,
+)
+from oautom.values.references import OutputReference, Reference
+
+if TYPE_CHECKING:
+    from oautom.flows.flow import Flow
+
+T = TypeVar("T")
+Steps = TypeVar("Steps", bound="Execution | Iterable[Execution]")
+
+OnCrash = Literal["rerun", "fail"]
+LOG_LIMIT_BYTES = 2**20
+
+
+class StepOptions(TypedDict, total=False):
+    """The keywords that steps of all kinds take; see `Execution`."""
+
+    log_limit_bytes: int
+    on_crash: OnCrash
+    trigger_rule: TriggerRule | str
+    allow_failure: bool
+    retry: RetryPolicy | None
+    timeout: float | None
+    pool: Pool | None
+    priority: int
+
+
+class Used(NamedTuple):
+    """A reference that a step is given, and where.
+
+    Attributes:
+        place: The name of the parameter, and the keys that lead on from there.
+        reference: What stands there.
+    """
+
+    place: tuple[str | int, ...]
+    reference: Reference
+
+    @property
+    def told(self) -> str:
+        """The place, as it is written."""
+        return f"{self.place[0]}{''.join(f'[{shown(key)}]' for key in self.place[1:])}"
+
+
+_AT_HOME = frozenset({"flow", "output_type", "references"})
+"""What a step does not take along to a worker process."""
+
+
+class Execution:
+    """A step of a flow: what to do. Subclass it to make a kind of your own.
+
+    A subclass defines `run(self, context)`, which does or starts the work and returns the output
+    of the step. If it also defines `check(self, context) -> bool`, the step is done when `check`
+    says so: it is asked every `poll_interval` seconds, and nothing is held up in between. Both are
+    called on a worker of the executor, from several Vects at once if there are several: keep what
+    belongs to one run in what `run` returns, which `check` finds in `context.output`, and not in
+    `self`.
+
+    Args:
+        name: Name of the step, unique in its flow.
+        flow: The flow that it belongs to.
+        log_limit_bytes: How much of what the step writes is kept; the newest is.
+        on_crash: What becomes of the step when the program has died while it ran, and its Vect is
+            recovered from a durable log: `'rerun'`, it runs again, or `'fail'`, it has failed.
+        trigger_rule: When the step starts, from how its upstreams have ended.
+        allow_failure: The Vect need not fail when this step does; nor for what that blocks.
+        retry: When the step is tried again after it has failed; None for what its flow says.
+        timeout: Seconds that an attempt may take; then it is told to stop, and has failed. What
+            does not listen is abandoned; the next attempt waits for its end. None for what its
+            flow says, `math.inf` for no limit.
+        pool: A `Pool` that limits how many of its steps run at once; None for no such limit.
+        priority: Of the steps that wait for a worker those of the highest are the next.
+
+    Attributes:
+        poll_interval: Seconds between two calls of `check`.
+        on_crash, trigger_rule, allow_failure, retry, timeout, pool, priority: See above.
+        kind: What the engine does with it, where that is more than its work; empty otherwise.
+        runs_here: The work stays in this process, whatever the executor of the app is.
+        is_polled: It is done only when its `check` says so.
+        is_async: All that it does is `async`: it runs on an event loop, and needs no worker there.
+        references: What it is given of the outputs of other steps, and of the parameters.
+
+    Raises:
+        FlowError: The name or the flow cannot be used.
+        DuplicateStepError: The flow has a step of this name.
+        FlowFrozenError: The flow has been started.
+    """
+
+    poll_interval: float = 1.0
+    runs_here: ClassVar[bool] = False
+    on_crash: OnCrash = "rerun"
+    trigger_rule: TriggerRule = TriggerRule.ALL_SUCCESS
+    allow_failure: bool = False
+    retry: RetryPolicy | None = None
+    timeout: float | None = None
+    pool: Pool | None = None
+    priority: int = 0
+    kind: ClassVar[str] = ""
+    references: Sequence[Used] = ()
+    is_polled: ClassVar[bool] = False
+    is_async: bool = False
+    _yields: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Look whether the class has a `check`: once, since to see that it has none is slow."""
+        super().__init_subclass__(**kwargs)
+        cls.is_polled = hasattr(cls, "check")
+        cls._yields = generates(cls.run) or generates(getattr(cls, "check", None))
+        is_work = cls.kind not in WAITS and cls.kind != "flow"
+        cls.is_async = is_work and is_async(cls.run) and cls._is_check_async()
+
+    @classmethod
+    def _is_check_async(cls) -> bool:
+        """Whether its `check`, if it has one, may be asked on an event loop."""
+        return not cls.is_polled or is_async(getattr(cls, "check", None))
+
+    def __init__(
+        self,
+        name: str,
+        flow: Flow,
+        *,
+        log_limit_bytes: int = LOG_LIMIT_BYTES,
+        on_crash: OnCrash | None = None,
+        trigger_rule: TriggerRule | str | None = None,
+        allow_failure: bool | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        pool: Pool | None = None,
+        priority: int | None = None,
+    ) -> None:
+        if not hasattr(flow, "add_edges"):
+            raise FlowError(f"step {shown(name)}: flow must be a Flow, not {shown(flow)}")
+        if (limit_bytes := plain_count(log_limit_bytes)) is None:
+            raise self.wrong(
+                flow, name, f"log_limit_bytes must be a positive int, not {shown(log_limit_bytes)}"
+            )
+        if self.is_polled and (problem := wrong_interval(self.poll_interval)):
+            raise self.wrong(flow, name, problem)
+        if self._yields:
+            raise self.wrong(flow, name, f"{type(self).__name__} {YIELDS}")
+        if type(self).run is Execution.run:
+            raise self.wrong(
+                flow, name, f"{type(self).__name__} has no run(self, context); define it"
+            )
+        try:
+            self._set_rules(on_crash, trigger_rule, allow_failure)
+            self.retry = retry_of(_first(retry, self.retry, flow.retry))
+            # How long an attempt may work says nothing of how long a person may think.
+            inherited = None if self.kind == "approval" else flow.timeout
+            self.timeout = timeout_of(_first(timeout, self.timeout, inherited))
+            self._set_turn(_first(pool, self.pool), _first(priority, self.priority))
+        except SettingError as error:
+            raise self.wrong(flow, name, str(error)) from None
+        self.name: str = at_heart(name)
+        self.flow = flow
+        self.log_limit_bytes = limit_bytes
+        flow.add(self)
+
+    def _set_rules(
+        self, on_crash: object, trigger_rule: object, allow_failure: bool | None
+    ) -> None:
+        given = _first(on_crash, self.on_crash)
+        if (name := one_of(given, get_args(OnCrash))) is None:
+            known = " or ".join(repr(each) for each in get_args(OnCrash))
+            raise SettingError(f"on_crash must be {known}, not {shown(given)}")
+        if name is not self.on_crash:
+            self.on_crash = cast("OnCrash", name)
+        if trigger_rule is not None or type(self.trigger_rule) is not TriggerRule:
+            self.trigger_rule = _known_rule(_first(trigger_rule, self.trigger_rule))
+        if allow_failure is not None:
+            if type(allow_failure) is not bool:
+                raise SettingError(
+                    f"allow_failure must be True or False, not {shown(allow_failure)}"
+                )
+            self.allow_failure = allow_failure
+
+    def _set_turn(self, pool: object, priority: object) -> None:
+        if pool is not None and not issubclass(type(pool), Pool):
+            raise SettingError(
+                f"pool must be a Pool or None, not {shown(pool)}; Pool('name', slots=2)"
+            )
+        if (whole := plain_count(0 if priority is None else priority, -(2**63))) is None:
+            raise SettingError(f"priority must be an int, not {shown(priority)}")
+        self.pool = cast("Pool | None", pool)
+        self.priority = whole
+
+    def options(self) -> Mapping[str, Any]:
+        """Return what is otherwise than usual with the step, as `vect.created` tells it."""
+        told: dict[str, Any] = {}
+        if self.trigger_rule != ALL_SUCCESS:
+            told["trigger_rule"] = str(self.trigger_rule)
+        if self.allow_failure:
+            told["allow_failure"] = True
+        if self.kind:
+            told["kind"] = self.kind
+        if self.retry is not None and self.kind not in WAITS:
+            told["max_attempts"] = self.retry.max_attempts
+            told["retry"] = self.retry.facts()
+        if self.timeout is not None and self.kind != "wait":
+            told["timeout"] = self.timeout
+        if self.on_crash != "rerun" and self.kind not in (*WAITS, "flow"):
+            told["on_crash"] = self.on_crash
+        if self.pool is not None and self.kind not in WAITS:
+            told["pool"] = [self.pool.name, self.pool.slots]
+        if self.priority:
+            told["priority"] = self.priority
+        if self.is_async:
+            told["async"] = self.flow.max_async
+        return told
+
+    @property
+    def output(self) -> OutputReference:
+        """A reference to the output, to give to other steps; `a.output['key']` is a part of it."""
+        return OutputReference(self.flow, self.name)
+
+    @cached_property
+    def output_type(self) -> Any:
+        """The type of the output, as far as it is annotated; `typing.Any` where it is not."""
+        return return_type(type(self).run)
+
+    def wanted(self, place: Sequence[str | int]) -> Any:
+        """Return the type that must stand at a place in what the step is given, if it is known."""
+        return UNKNOWN
+
+    def follow(self, used: Sequence[Used]) -> None:
+        """Wait for the steps whose outputs this one is given; a subclass that takes some calls it.
+
+        Raises:
+            FlowFrozenError: The flow has been started.
+        """
+        self.references = used
+        sources = [u.reference for u in used if isinstance(u.reference, OutputReference)]
+        self.depends(*(self.flow.steps[name] for name in dict.fromkeys(s.name for s in sources)))
+
+    @staticmethod
+    def wrong(flow: Flow, name: str, what: str) -> FlowError:
+        """Return the error that says what is wrong with the declaration of a step."""
+        flow_name = name_of_flow(flow)
+        return FlowError(
+            f"step {shown(name)} of flow '{flow_name}': {what}", flow=flow_name, step=name
+        )
+
+    def run(self, context: Context) -> Any:
+        """Do or start the work, and return the output of the step."""
+        raise TypeError(f"{type(self).__name__} must define run(self, context)")
+
+    def depends(self, *upstreams: Execution) -> None:
+        """Have this step wait for `upstreams`, all of its own flow. Saying it twice is no harm.
+
+        Raises:
+            FlowError: One of them is no step.
+            CrossFlowDependencyError: One of them belongs to another flow.
+            FlowFrozenError: The flow has been started.
+        """
+        self.flow.add_edges(self, upstreams)
+
+    def __rshift__(self, others: Steps) -> Steps:
+        """`a >> b` and `a >> [b, c]`: the right side waits for the left."""
+        for step in (steps := self._listed(others)):
+            step.depends(self)
+        return others if isinstance(others, Execution | Sequence) else steps  # type: ignore[return-value] # an iterator is used up
+
+    def __lshift__(self, others: Steps) -> Steps:
+        """`b << a` and `c << [a, b]`: the left side waits for the right."""
+        steps = self._listed(others)
+        self.depends(*steps)
+        return others if isinstance(others, Execution | Sequence) else steps  # type: ignore[return-value] # an iterator is used up
+
+    def __rrshift__(self, others: Iterable[Execution]) -> Execution:
+        """`[a, b] >> c`: the right side waits for all on the left."""
+        self.depends(*self._listed(others))
+        return self
+
+    def __rlshift__(self, others: Iterable[Execution]) -> Execution:
+        """`[b, c] << a`: all on the left wait for the right side."""
+        for step in self._listed(others):
+            step.depends(self)
+        return self
+
+    def _listed(self, others: object) -> list[Execution]:
+        """Return the steps on the other side of an arrow, all of them checked."""
+        is_list = isinstance(others, Iterable) and not isinstance(others, str)
+        steps: list[Any] = list(others) if is_list else [others]  # type: ignore[call-overload] # as asked
+        for step in steps:
+            if not isinstance(step, Execution):
+                raise FlowError(
+                    f"step '{self.name}' of flow '{self.flow.name}' can only stand beside steps "
+                    f"in >> and <<, not beside {shown(step)}",
+                    flow=self.flow.name,
+                    step=self.name,
+                )
+        return steps
+
+    def __getstate__(self) -> Mapping[str, Any]:
+        """Travel to another process without the flow: a worker gets what the step does, no more."""
+        return {key: value for key, value in self.__dict__.items() if key not in _AT_HOME}
+
+    def __repr__(self) -> str:
+        """Return the kind and the name of the step."""
+        return f"<{type(self).__name__} '{self.name}'>"
+
+
+def is_async(function: object) -> bool:
+    """Whether a call of something returns a coroutine, as far as its declaration tells."""
+    while isinstance(function, partial):
+        function = function.func
+    called = getattr(type(function), "__call__", None)  # noqa: B004 - an object whose __call__ is async
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
+
+
+def name_of_flow(flow: object) -> str:
+    """Return the name of a flow, for a message: what is given as one may be anything."""
+    name = at_heart(getattr(flow, "name", None))
+    return name if type(name) is str else shown(flow)
+
+
+def _first(*given: T | None) -> T | None:
+    for each in given:
+        if each is not None:
+            return each
+    return None
+
+
+YIELDS: Final = (
+    "is a generator, of which a call runs nothing; return a list instead of yielding its items"
+)
+
+
+def generates(function: Any) -> bool:
+    """Whether a call of a function runs nothing of it, and makes a generator."""
+    while isinstance(function, partial):
+        function = function.func
+    if not inspect.isroutine(function) and not isinstance(function, type):
+        function = getattr(type(function), "__call__", None)  # noqa: B004 - the very function
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+def wrong_interval(seconds: object) -> str | None:
+    """Return what is wrong with a `poll_interval`, or None."""
+    if plain_seconds(seconds) is not None:
+        return None
+    return f"poll_interval must be seconds, from 0, not {shown(seconds)}"
+
+
+def timeout_of(seconds: object) -> float | None:
+    """Return a `timeout` as an exact number; None where there is none, as `math.inf` says too.
+
+    Raises:
+        SettingError: It is no duration.
+    """
+    number = at_heart(seconds)
+    if number is None or (type(number) is float and number == math.inf):
+        return None
+    number = plain_number(number)
+    if number is None or number <= 0:
+        raise SettingError(f"timeout must be seconds, more than 0, or None, not {shown(seconds)}")
+    if number > SECONDS_MAX:
+        raise SettingError(f"timeout {too_long(number)}; None is for no limit")
+    return number
+
+
+def retry_of(policy: object) -> RetryPolicy | None:
+    """Return a `retry` that can be used.
+
+    Raises:
+        SettingError: It is neither a policy nor None.
+    """
+    if policy is None or issubclass(type(policy), RetryPolicy):
+        return cast("RetryPolicy | None", policy)
+    raise SettingError(
+        f"retry must be a RetryPolicy or None, not {shown(policy)}; RetryPolicy(max_attempts=3)"
+    )
+
+
+def _known_rule(rule: object) -> TriggerRule:
+    if (name := one_of(rule, set(TriggerRule))) is not None:
+        return TriggerRule(name)
+    known = ", ".join(f"TriggerRule.{each.name}" for each in TriggerRule)
+    raise SettingError(f"trigger_rule must be one of {known}, not {shown(rule)}")

@@ -1,0 +1,123 @@
+"""`RetryPolicy`: how often a step that has failed is tried again, and after which delay. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+
+import msgspec
+
+from oautom.errors import SettingError, shown
+from oautom.values.json import SECONDS_MAX, plain_count, plain_number, too_long
+from oautom.values.text import name_of
+
+MAX_DELAY: Final = 300.0
+"""How long a delay is at the most, in seconds, where neither `delay` nor `max_delay` say more."""
+
+_set = msgspec.structs.force_setattr
+
+
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """When a step that has failed is tried again.
+
+    The delay before the second attempt is `delay`, and `backoff` times as long before each further
+    one, at most `max_delay`. Chance makes it longer or shorter by up to `jitter`, so that many that
+    have failed together do not come back together.
+
+    Args:
+        max_attempts: How many attempts there are in all, from 1.
+        delay: Seconds before the second attempt.
+        backoff: What the delay is multiplied by from attempt to attempt, from 1.
+        max_delay: Seconds: no delay is longer. Unless said 300, or `delay` where that is more.
+        jitter: The part of the delay by which chance changes it, from 0 to 1.
+        retry_on: The classes of exceptions after which it is worth trying again. A command that
+            exits with another code than 0 raises `StepError`, an attempt that takes longer than
+            the timeout of its step `TimeoutError`.
+
+    Raises:
+        SettingError: An argument cannot be used.
+
+    Source: Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    """
+
+    max_attempts: int = 3
+    delay: float = 1.0
+    backoff: float = 2.0
+    max_delay: float = cast("float", None)  # it is a number once the policy is made
+    jitter: float = 0.1
+    retry_on: tuple[type[BaseException], ...] = (Exception,)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be used."""
+        if (max_attempts := plain_count(self.max_attempts)) is None:
+            raise _wrong("max_attempts", "an int from 1", self.max_attempts)
+        _set(self, "max_attempts", max_attempts)
+        _set(self, "delay", _seconds("delay", self.delay))
+        given: object = self.max_delay
+        longest = max(MAX_DELAY, self.delay) if given is None else _seconds("max_delay", given)
+        _set(self, "max_delay", longest)
+        if (backoff := plain_number(self.backoff)) is None or backoff < 1:
+            raise _wrong("backoff", "a number from 1", self.backoff)
+        _set(self, "backoff", backoff)
+        if (jitter := plain_number(self.jitter)) is None or not 0 <= jitter <= 1:
+            raise _wrong("jitter", "a number from 0 to 1", self.jitter)
+        _set(self, "jitter", jitter)
+        is_tuple = issubclass(type(self.retry_on), tuple) and bool(self.retry_on)
+        if not is_tuple or not all(_is_exception(each) for each in self.retry_on):
+            raise _wrong("retry_on", "a tuple of exception classes", self.retry_on)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is otherwise than usual, but for `max_attempts`: plain, as a log tells it."""
+        usual = {
+            "delay": 1.0,
+            "backoff": 2.0,
+            "max_delay": max(MAX_DELAY, self.delay),
+            "jitter": 0.1,
+        }
+        told = {name: getattr(self, name) for name in usual}
+        told = {name: value for name, value in told.items() if value != usual[name]}
+        covered = sorted(map(name_of, self.retry_on))
+        return told if covered == ["Exception"] else told | {"retry_on": covered}
+
+    def covers(self, cause: BaseException) -> bool:
+        """Whether it is worth trying again after `cause`.
+
+        A class that raises when it is asked covers nothing.
+        """
+        try:
+            return issubclass(type(cause), self.retry_on)  # isinstance() asks the exception itself
+        except BaseException:  # a metaclass is the user's, it may do anything
+            return False
+
+    def delay_after(self, failures: int, chance: float) -> float:
+        """Return how long to wait before the next attempt.
+
+        Args:
+            failures: How many attempts have failed, from 1.
+            chance: A number in [0, 1), for the jitter.
+
+        Returns:
+            Seconds, from 0 to `max_delay`.
+        """
+        try:
+            longer = self.delay * float(self.backoff) ** (failures - 1)
+        except OverflowError:
+            longer = self.max_delay
+        stretched = min(self.max_delay, longer) * (1 + self.jitter * (2 * chance - 1))
+        return min(self.max_delay, round(stretched, 6))  # the log tells microseconds
+
+
+def _seconds(name: str, given: object) -> float:
+    number = plain_number(given)
+    if number is None or number < 0:
+        raise _wrong(name, "a number from 0", given)
+    if number > SECONDS_MAX:
+        raise SettingError(f"RetryPolicy: {name} {too_long(number)}")
+    return number
+
+
+def _is_exception(given: object) -> bool:
+    return issubclass(type(given), type) and issubclass(cast("type", given), BaseException)
+
+
+def _wrong(name: str, wanted: str, given: object) -> SettingError:
+    return SettingError(f"RetryPolicy: {name} must be {wanted}, not {shown(given)}")

@@ -1,0 +1,178 @@
+"""`PythonExecution`: a step that calls a Python function."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Unpack
+
+from oautom.errors import FlowError, shown
+from oautom.steps.arguments import hold_references, resolved, uses_in, wired
+from oautom.steps.context import Context
+from oautom.steps.execution import YIELDS, Execution, StepOptions, generates, is_async
+from oautom.values.annotations import MISSING, UNKNOWN, hints_of, part_type, return_type
+
+if TYPE_CHECKING:
+    from oautom.flows.flow import Flow
+
+_BY_NAME = 2**30
+
+
+class OverFunction:
+    """What stands in the place of a function, under its name: what `@flow.step` makes of it."""
+
+    function: Callable[..., Any]
+
+
+class PythonExecution(Execution):
+    """A step that calls `function(*args, **kwargs)`; what it returns is the output of the step.
+
+    A parameter of the function named `context` that is not given otherwise receives the `Context`.
+    An `async` function is awaited on an event loop. Outputs of other steps and parameters of the
+    flow may stand anywhere in the arguments, also in lists, tuples and dictionaries there:
+    `a.output`, `a.output['key']`, `flow.param('day')`, or a step `a`, which stands for its output.
+    The step waits for those whose outputs it is given.
+
+    Args:
+        name: Name of the step, unique in its flow.
+        flow: The flow that it belongs to.
+        function: What to call, on a worker of the executor.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        options: As of every `Execution`.
+
+    Raises:
+        FlowError: The function cannot be called, or not with these arguments.
+    """
+
+    def __init__(  # the signature that users know
+        self,
+        name: str,
+        flow: Flow,
+        function: Callable[..., Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[StepOptions],
+    ) -> None:
+        if not callable(function):
+            raise self.wrong(flow, name, f"function must be callable, not {shown(function)}")
+        if generates(plain_function(function)):
+            called = getattr(function, "__name__", shown(function))
+            raise self.wrong(flow, name, f"function {called} {YIELDS}")
+        if isinstance(args, str | bytes) or not isinstance(args, Sequence):
+            raise self.wrong(flow, name, f"args must be a tuple or list, not {shown(args)}")
+        if kwargs is not None and not isinstance(kwargs, Mapping):
+            raise self.wrong(flow, name, f"kwargs must be a mapping, not {shown(kwargs)}")
+        self.function = plain_function(function)
+        if is_async(self.function) and self._is_check_async():
+            self.is_async = True
+        self.args = tuple(args)
+        self.kwargs = dict(kwargs or {})
+        self._is_wired = hold_references(*self.args, *self.kwargs.values())
+        if self._is_wired:
+            self.args = wired(flow, name, self.args)
+            self.kwargs = wired(flow, name, self.kwargs)
+        self._context_place, bound = self._bind(flow, name)
+        super().__init__(name, flow, **options)
+        if self._is_wired:
+            self.follow(uses_in(bound))
+
+    def _bind(self, flow: Flow, name: str) -> tuple[int | None, Mapping[str, Any]]:
+        """Hold the arguments against the signature.
+
+        Returns:
+            Where the context goes, if anywhere: its place among the positional arguments; beyond
+            the last, it goes by name. And the arguments by the names of the parameters.
+        """
+        try:
+            signature = inspect.signature(self.function)
+        except (ValueError, TypeError):  # some built-in functions have none
+            return None, {"args": self.args, **self.kwargs}
+        wanted = signature.parameters.get("context")
+        try:
+            given = signature.bind(*self.args, **self.kwargs).arguments
+        except TypeError as error:
+            if wanted is None or "context" in self.kwargs:
+                raise self._misfit(flow, name, signature, error) from error
+            others = [each for each in signature.parameters.values() if each is not wanted]
+            try:
+                given = inspect.Signature(others).bind(*self.args, **self.kwargs).arguments
+            except (TypeError, ValueError) as misfit:
+                raise self._misfit(flow, name, signature, misfit) from misfit
+        if wanted is None or "context" in given:
+            return None, given
+        is_by_name = wanted.kind is wanted.KEYWORD_ONLY
+        place = _BY_NAME if is_by_name else list(signature.parameters).index("context")
+        return place, given
+
+    def _misfit(
+        self, flow: Flow, name: str, signature: inspect.Signature, error: Exception
+    ) -> FlowError:
+        called = getattr(self.function, "__name__", self.function)
+        with suppress(Exception):  # names in it may not be there (yet)
+            signature = inspect.signature(self.function, eval_str=True)
+        return self.wrong(
+            flow, name, f"{called}{signature} cannot be called with these arguments: {error}"
+        )
+
+    @cached_property
+    def output_type(self) -> Any:
+        """What the function says that it returns."""
+        return return_type(self.function)
+
+    def wanted(self, place: Sequence[str | int]) -> Any:
+        """Return the type of a parameter of the function, or of a part of it."""
+        name, *keys = place
+        hints = hints_of(self.function)
+        try:
+            kind = inspect.signature(self.function).parameters[str(name)].kind
+        except (KeyError, TypeError, ValueError):
+            return UNKNOWN
+        found = hints.get(str(name), UNKNOWN)
+        if kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+            keys = keys[1:]  # it is each of them that has this type
+        for key in keys:
+            found = part_type(found, key)
+        return UNKNOWN if found is MISSING else found
+
+    def run(self, context: Context) -> Any:
+        """Call the function and return what it returns."""
+        args, kwargs = self.args, self.kwargs
+        if self._is_wired:
+            args, kwargs = resolved((args, kwargs), context)
+        return self.call(args, kwargs, context)
+
+    def call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], context: Context) -> Any:
+        """Call the function, with the context where it wants that."""
+        if self._context_place is None:
+            return self.function(*args, **kwargs)
+        if self._context_place > len(args):
+            return self.function(*args, context=context, **kwargs)
+        before, after = args[: self._context_place], args[self._context_place :]
+        return self.function(*before, context, *after, **kwargs)
+
+    def __getstate__(self) -> Mapping[str, Any]:
+        """Travel to another process; what `@flow.step` stands over, under the name that it has."""
+        return {**super().__getstate__(), "function": _findable(self.function)}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Arrive there."""
+        self.__dict__.update(state)
+        self.function = plain_function(self.function)
+
+
+def plain_function(function: Any) -> Callable[..., Any]:
+    """Return the function itself of one that `@flow.step` stands over."""
+    return function.function if isinstance(function, OverFunction) else function
+
+
+def _findable(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what a process finds under the name of a function, if it is a step made of it."""
+    found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
+    for name in getattr(function, "__qualname__", "").split("."):
+        found = getattr(found, name, None)
+    is_its_step = isinstance(found, OverFunction) and found.function is function
+    return found if is_its_step else function

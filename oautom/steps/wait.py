@@ -1,0 +1,87 @@
+"""`WaitExecution`: a step that waits for a time, over restarts too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Unpack
+
+from oautom.errors import SettingError, shown
+from oautom.steps.context import Context
+from oautom.steps.execution import Execution, StepOptions
+from oautom.values.json import SECONDS_MAX, plain_number, too_long
+
+if TYPE_CHECKING:
+    from oautom.flows.flow import Flow
+
+
+class WaitExecution(Execution):
+    """A step that waits until it is time, and holds no worker meanwhile.
+
+    The time is in the log: a program that dies and is run again waits for the rest of it.
+
+    Args:
+        name: Name of the step, unique in its flow.
+        flow: The flow that it belongs to.
+        seconds: How long it waits, from its start: a hundred years at the longest.
+        until: Until when it waits: aware. What is past is waited for no longer.
+        options: As of every `Execution`; `retry` and `timeout` have no meaning here.
+
+    Raises:
+        FlowError: An argument cannot be used, or not exactly one of `seconds` and `until` is given.
+    """
+
+    kind = "wait"
+
+    def __init__(
+        self,
+        name: str,
+        flow: Flow,
+        *,
+        seconds: float | None = None,
+        until: datetime | None = None,
+        **options: Unpack[StepOptions],
+    ) -> None:
+        if (seconds is None) == (until is None):
+            raise self.wrong(flow, name, "give either seconds or until")
+        try:
+            self.seconds = None if seconds is None else _seconds(seconds)
+            self.until = None if until is None else _instant(until)
+        except SettingError as error:
+            raise self.wrong(flow, name, str(error)) from None
+        super().__init__(name, flow, **options)
+
+    def options(self) -> Mapping[str, Any]:
+        """Return what is otherwise than usual: for what it waits."""
+        if self.until is not None:
+            return {**super().options(), "until": self.until.isoformat()}
+        return {**super().options(), "delay": self.seconds}
+
+    def run(self, context: Context) -> None:
+        """Do nothing: the engine itself waits."""
+
+
+def _seconds(given: object) -> float:
+    seconds = plain_number(given)
+    if seconds is None or seconds < 0:
+        raise SettingError(f"seconds must be a number from 0, not {shown(given)}")
+    if seconds > SECONDS_MAX:
+        raise SettingError(f"seconds {too_long(seconds)}")
+    return seconds
+
+
+def _instant(given: datetime) -> datetime:
+    """Return a time as an exact datetime in UTC, whatever class and time zone it is of."""
+    try:
+        offset = given.utcoffset()
+        if offset is not None:
+            day = given.year, given.month, given.day
+            time = given.hour, given.minute, given.second, given.microsecond
+            return datetime(*day, *time, tzinfo=UTC) - offset
+    except Exception as error:  # it may be anything, and a time zone is code of somebody's
+        why = f": {error}" if isinstance(error, OverflowError) else ""
+        raise SettingError(f"{_UNTIL}, not {shown(given)}{why}") from error
+    raise SettingError(f"{_UNTIL}, not {shown(given)}")
+
+
+_UNTIL: Final = "until must be a datetime with a time zone"

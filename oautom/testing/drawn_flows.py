@@ -1,0 +1,226 @@
+"""Drawn flows: the strategy `flows`, and how a flow shows itself in a failing example."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import count, islice, product
+from typing import Any
+
+from hypothesis import strategies as st
+
+from oautom.app import OAutom
+from oautom.flows.flow import Flow
+from oautom.machine.rules import TriggerRule
+from oautom.steps.approval import ApprovalExecution
+from oautom.steps.branch import BranchExecution
+from oautom.steps.execution import Execution
+from oautom.steps.flow import FlowExecution
+from oautom.steps.map import MapExecution
+from oautom.steps.options import RetryPolicy
+from oautom.steps.pool import Pool
+from oautom.steps.python import PythonExecution
+from oautom.steps.wait import WaitExecution
+from oautom.testing.clock import SimulatedClock
+from oautom.values.annotations import MISSING, part_type
+
+MakeStep = Callable[[str, Flow], Execution]
+"""Declares a step of this name in this flow: a class, or a function."""
+
+RETRIES: st.SearchStrategy[RetryPolicy] = st.builds(
+    RetryPolicy,
+    max_attempts=st.integers(2, 4),
+    delay=st.integers(0, 3),
+    jitter=st.just(0.0),  # so that what is due at one instant is met
+    retry_on=st.sampled_from([(Exception,), (TimeoutError,)]),
+)
+
+POOLS: st.SearchStrategy[Pool | None] = st.sampled_from([None, Pool("one", 1), Pool("two", 2)])
+PRIORITIES: st.SearchStrategy[int] = st.sampled_from([0, 1, 2, -1])
+
+
+class DrawnFlow(Flow):
+    """A flow that shows its steps, as it stands in a failing example."""
+
+    def __repr__(self) -> str:
+        """Return the steps in the order of declaration, each with those that it waits for."""
+        steps = [
+            name + (f" << [{', '.join(upstreams)}]" if upstreams else "") + self._options_of(name)
+            for name, upstreams in self.graph.upstreams.items()
+        ]
+        return f"<Flow '{self.name}': {'; '.join(steps) or 'no steps'}>"
+
+    def _options_of(self, name: str) -> str:
+        step = self.steps[name]
+        told = [_shown(key, value) for key, value in step.options().items()]
+        told += ["is given them"] if step.references and not isinstance(step, MapExecution) else []
+        return f" ({', '.join(told)})" if told else ""
+
+
+def _shown(option: str, value: Any) -> str:
+    match option, value:
+        case _, str():
+            return value
+        case "over", [_, source, *path]:
+            return f"over {source}{''.join(f'[{key!r}]' for key in path)}"
+        case "pool", [pool, slots]:
+            return f"pool {pool}: {slots}"
+        case (("priority" | "max_parallel"), _):
+            return f"{option} {value}"
+    return option
+
+
+@st.composite
+def flows(
+    draw: st.DrawFn,
+    *,
+    min_steps: int = 0,
+    max_steps: int = 6,
+    names: st.SearchStrategy[str] | None = None,
+    steps: st.SearchStrategy[MakeStep] | None = None,
+    trigger_rules: bool = False,
+    retries: bool = False,
+    waits: bool = False,
+    branches: bool = False,
+    forwarding: bool = False,
+    limits: bool = False,
+    maps: bool = False,
+    children: bool = False,
+    asyncs: bool = False,
+) -> Flow:
+    """Draw a flow, in an app of its own: in memory, `executor='inline'`, with a simulated clock.
+
+    A step waits only for steps that are declared before it, so there are no cycles.
+
+    Args:
+        draw: Given by Hypothesis.
+        min_steps: How many steps it has at the least.
+        max_steps: How many steps it has at the most.
+        names: Names of steps; unless said, `a`, `b`, ...
+        steps: What declares a step: it is called with the name and the flow, so a class may do.
+            Unless said, a `PythonExecution` that does nothing.
+        trigger_rules: Whether steps have any `trigger_rule`, and some may fail (`allow_failure`).
+        retries: Whether some steps are tried again, and some have a `timeout`.
+        waits: Whether some steps wait for a time or for a person, instead of what `steps` draws.
+        branches: Whether some steps choose which of their dependants are followed, instead.
+        forwarding: Whether some steps are given the outputs of those that they wait for. A step of
+            `steps` is not, but may take some by itself.
+        limits: Whether some steps have a `pool`, `one` of one slot or `two` of two, and some a
+            `priority`.
+        maps: Whether some steps have an instance for each item of what one of those that they wait
+            for returns, instead of what `steps` draws.
+        children: Whether some steps run another flow, `inner`, whose one step is `work`, instead.
+        asyncs: Whether some steps are `async`, and the flow has a `max_async` of a few.
+    """
+    plan = draw(_plans(min_steps, max_steps))
+    drawn_names = _names(draw, len(plan), names)
+    app = OAutom(executor="inline", clock=SimulatedClock())
+    max_async = draw(st.sampled_from([2, 1, 1000])) if asyncs else 1000
+    flow = DrawnFlow("flow", app, max_async=max_async)
+    if children:
+        _do_nothing("work", Flow("inner", app))
+    declared: dict[int, Execution] = {}
+    for (own_label, upstreams), name in zip(plan, drawn_names, strict=True):
+        waits_for = {_nearest(each, declared) for each in upstreams}
+        before = [step for each, step in declared.items() if each in waits_for]
+        make = _do_nothing if steps is None else draw(steps)
+        others: list[MakeStep] = [*[_wait, _ask] * waits, *[_choose] * branches, *[_run] * children]
+        mapping = [partial(_map, each) for each in before if maps and _may_be_list(each)]
+        if kinds := [st.sampled_from(each) for each in (others, mapping) if each]:
+            make = draw(st.one_of(st.just(make), *kinds))
+        if forwarding and make is _do_nothing and before and draw(st.booleans()):
+            made: Execution = PythonExecution(name, flow, _nothing, before)
+        else:
+            made = make(name, flow)
+            made.depends(*before)
+        _draw_options(draw, made, trigger_rules=trigger_rules, retries=retries, limits=limits)
+        is_plain = isinstance(made, PythonExecution) and made.function is _nothing
+        if asyncs and is_plain and draw(st.booleans()):
+            made.function, made.is_async = _nothing_later, True  # type: ignore[attr-defined] # it has
+        if maps and isinstance(made, MapExecution):
+            made.max_parallel = draw(st.none() | st.integers(1, 2))
+        declared[own_label] = made
+    return flow
+
+
+def _plans(min_steps: int, max_steps: int) -> st.SearchStrategy[list[tuple[int, list[int]]]]:
+    """Return a strategy for steps: each a label, and numbers that stand for labels before it.
+
+    A number stands for the nearest label below. So an example from which a step is taken out is the
+    same but for this step, which is how it shrinks.
+    """
+    # Labels must be unique by a lambda: by `itemgetter(0)`, or in a list of unique labels,
+    # Hypothesis would draw places among the labels that are left, and not the labels themselves.
+    label = st.integers(0, 2 * max_steps)
+    step = st.tuples(label, st.lists(label, max_size=max_steps))
+    return st.lists(step, min_size=min_steps, max_size=max_steps, unique_by=lambda step: step[0])
+
+
+def _draw_options(
+    draw: st.DrawFn, made: Execution, *, trigger_rules: bool, retries: bool, limits: bool
+) -> None:
+    """Draw what is otherwise than usual with a step of any kind; the arguments are of `flows`."""
+    if trigger_rules:
+        made.trigger_rule = draw(st.sampled_from(TriggerRule))
+        made.allow_failure = draw(st.booleans())
+    if retries:
+        made.retry = draw(st.none() | RETRIES)
+        made.timeout = made.timeout or draw(st.none() | st.just(5.0))
+    if limits:
+        made.pool = draw(POOLS)
+        made.priority = draw(PRIORITIES)
+
+
+def _nearest(number: int, labels: Iterable[int]) -> int | None:
+    """Return the greatest label up to a number, else the greatest of all."""
+    return max(labels, key=lambda label: (label <= number, label), default=None)
+
+
+def _names(draw: st.DrawFn, size: int, names: st.SearchStrategy[str] | None) -> list[str]:
+    if names is not None:
+        return draw(st.lists(names, min_size=size, max_size=size, unique=True))
+    letters = list(islice(_letters(), size))
+    return letters[::-1] if draw(st.booleans()) else letters  # what sorts by name shows up
+
+
+def _letters() -> Iterator[str]:
+    for size in count(1):
+        yield from map("".join, product(string.ascii_lowercase, repeat=size))
+
+
+def _do_nothing(name: str, flow: Flow) -> PythonExecution:
+    return PythonExecution(name, flow, _nothing)
+
+
+def _choose(name: str, flow: Flow) -> BranchExecution:
+    return BranchExecution(name, flow, _nothing)
+
+
+def _map(over: Execution, name: str, flow: Flow) -> MapExecution:
+    return MapExecution(name, flow, _nothing, over)
+
+
+def _may_be_list(step: Execution) -> bool:
+    """Whether a map over what a step returns is not refused."""
+    return part_type(step.output_type, 0) is not MISSING
+
+
+def _wait(name: str, flow: Flow) -> WaitExecution:
+    return WaitExecution(name, flow, seconds=3)
+
+
+def _ask(name: str, flow: Flow) -> ApprovalExecution:
+    return ApprovalExecution(name, flow, "may it go on?", timeout=8)
+
+
+def _run(name: str, flow: Flow) -> FlowExecution:
+    return FlowExecution(name, flow, "inner")
+
+
+def _nothing(*given: Any) -> Any:
+    """Do what the steps of drawn flows do."""
+
+
+async def _nothing_later(*given: Any) -> Any:
+    """Do what the async steps of drawn flows do."""

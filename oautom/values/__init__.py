@@ -1,0 +1,1 @@
+"""Internal. What flows between steps: values as JSON, conversions, annotations, references."""

@@ -1,0 +1,175 @@
+"""References: what a value will be when a step runs, and the part of it that is meant. Pure.
+
+A reference knows where its value comes from, and the keys that lead to the part. It is no value, so
+it refuses what would silently make another one of it: to be text, to be true, to be walked over.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+from oautom.errors import FlowError, shown
+from oautom.values.annotations import field_names
+from oautom.values.json import at_heart
+
+if TYPE_CHECKING:
+    from oautom.flows.flow import Flow
+
+Key = str | int
+
+
+class UnresolvedError(Exception):
+    """The value of a reference is not there; says why in a line. Never leaves oautom."""
+
+
+class Reference(ABC):
+    """What a value will be when the step runs that it is given to.
+
+    `reference[key]` is a part of it: of a dictionary, a list or tuple, a field of a dataclass.
+
+    Args:
+        flow: The flow that it belongs to; None in a worker process.
+        name: Name of the step or parameter that has the value.
+        path: The keys that lead to the part, in order.
+    """
+
+    __slots__ = ("flow", "name", "path")
+
+    def __init__(self, flow: Flow | None, name: str, path: tuple[Key, ...] = ()) -> None:
+        self.flow = flow
+        self.name = name
+        self.path = path
+
+    def __getitem__(self, key: Key) -> Self:
+        """Return a reference to a part.
+
+        Raises:
+            FlowError: The key is neither text nor a whole number.
+        """
+        given, key = key, at_heart(key)
+        if type(key) is not str and type(key) is not int:
+            raise FlowError(
+                f"{self!r} has no part [{shown(given)}]; a key must be text or a whole number",
+                flow=getattr(self.flow, "name", None),
+            )
+        return type(self)(self.flow, self.name, (*self.path, key))
+
+    @abstractmethod
+    def source(self, inputs: Mapping[str, Any], params: Mapping[str, Any]) -> Any:
+        """Return the whole value, of which `path` leads to a part.
+
+        Raises:
+            UnresolvedError: There is none.
+        """
+
+    def resolve(self, inputs: Mapping[str, Any], params: Mapping[str, Any]) -> Any:
+        """Return the value.
+
+        Args:
+            inputs: The outputs of the upstreams that have succeeded.
+            params: The parameters of the Vect.
+
+        Raises:
+            UnresolvedError: It is not there.
+        """
+        value = self.source(inputs, params)
+        for depth, key in enumerate(self.path):
+            try:
+                value = part_of(value, key)
+            except Exception as error:  # whatever `__getitem__` of a user's class raises
+                there = type(self)(None, self.name, self.path[:depth])
+                raise UnresolvedError(
+                    f"{there!r} has no part [{key!r}], it is a {type(value).__name__}: "
+                    f"{shown(value)}"
+                ) from error
+        return value
+
+    def _refusal(self, what: str, remedy: str) -> FlowError:
+        return FlowError(
+            f"{self!r} of flow '{getattr(self.flow, 'name', '')}' has no value before its step "
+            f"runs, so it {what}; {remedy}",
+            flow=getattr(self.flow, "name", None),
+        )
+
+    def __str__(self) -> str:
+        """Refuse: a value is never pasted into a text, where a shell would run it.
+
+        Raises:
+            FlowError: Always.
+        """
+        raise self._refusal("cannot be part of a text", "give it to a command by env={'NAME': ...}")
+
+    def __format__(self, spec: str) -> str:
+        """Refuse, as `str()` does."""
+        return str(self)
+
+    def __add__(self, other: object) -> NoReturn:
+        """Refuse: it is no text or number yet."""
+        raise self._refusal(
+            "cannot be added to anything", "do so in a step, or use env= of a command"
+        )
+
+    __radd__ = __add__
+
+    def __bool__(self) -> bool:
+        """Refuse: whether it is true is not known yet."""
+        raise self._refusal("is neither true nor false", "decide in a step")
+
+    def __iter__(self) -> NoReturn:
+        """Refuse: what is in it is not known yet."""
+        raise self._refusal(
+            "cannot be walked over", "do so in a step, or name its parts: [0], ['key']"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel to another process without the flow."""
+        return type(self), (None, self.name, self.path)
+
+    def _keys(self) -> str:
+        return "".join(f"[{key!r}]" for key in self.path)
+
+
+class OutputReference(Reference):
+    """The output of a step, or a part of it."""
+
+    __slots__ = ()
+
+    def source(self, inputs: Mapping[str, Any], params: Mapping[str, Any]) -> Any:
+        """Return the whole output."""
+        if self.name not in inputs:
+            raise UnresolvedError(f"step '{self.name}' has no output, it has not succeeded")
+        return inputs[self.name]
+
+    def __repr__(self) -> str:
+        """Return it as it is written."""
+        return f"{self.name}.output{self._keys()}"
+
+
+class ParamReference(Reference):
+    """A parameter of the flow, or a part of it."""
+
+    __slots__ = ()
+
+    def source(self, inputs: Mapping[str, Any], params: Mapping[str, Any]) -> Any:
+        """Return the whole value of the parameter."""
+        return params[self.name]
+
+    def __repr__(self) -> str:
+        """Return it as it is written."""
+        return f"param({self.name!r}){self._keys()}"
+
+
+def part_of(value: Any, key: Key) -> Any:
+    """Return what stands at `key` in a value: an item, or a field by its name.
+
+    Raises:
+        Exception: There is nothing.
+    """
+    names = field_names(type(value))
+    if names is not None and isinstance(key, str):
+        if key not in names:
+            raise KeyError(key)
+        return getattr(value, key)
+    return value[key]

@@ -1,0 +1,1 @@
+"""Internal. The runs of flows: what a user holds, and what the engine keeps of each."""

@@ -1,0 +1,473 @@
+"""`Run`: one Vect inside the engine.
+
+What has ended is let go of: how it stands is in the log, and is read there by whoever asks. So a
+program that runs for years is as large as what is under way in it.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from oautom.errors import (
+    FlowError,
+    InvalidHistoryError,
+    LogError,
+    OAutomError,
+    UnknownVectError,
+    shown,
+)
+from oautom.events.log import EventLog, ask
+from oautom.flows.flow import Flow
+from oautom.flows.params import NO_PARAMS
+from oautom.machine.event import NO_DATA
+from oautom.machine.replay import replay
+from oautom.machine.state import StepState, VectState, committed
+from oautom.machine.tables import HELD, INITIAL, VECT_ENDS
+from oautom.steps.context import LogBuffer
+from oautom.steps.execution import Execution
+from oautom.steps.map import MapExecution
+from oautom.values.convert import NotConvertibleError, restore
+from oautom.values.json import copy_of_plain, is_changeable, own_copy
+from oautom.values.text import error_of
+
+_BAD_ENDS = frozenset({"failed", "upstream_failed"})
+
+
+_RECENT: Final = 16
+"""How many of those that were read, or have just ended, are kept: they are asked about first."""
+
+
+_holding = threading.Lock()  # of any run: there is one state that moves
+
+
+class Failure(NamedTuple):
+    """What a failed step has raised.
+
+    Attributes:
+        cause: The exception; without traceback, whose frames would keep all that the step had in
+            hand.
+        trace: The traceback, as text.
+    """
+
+    cause: BaseException | None = None
+    trace: str = ""
+
+
+NO_FAILURE: Final = Failure()
+
+
+class Local:
+    """What only this process has of a Vect: no log keeps it.
+
+    The engine has it while the Vect is open, and from then on whoever has the `Vect`.
+
+    Attributes:
+        buffers: What the steps have written, by the name of the step.
+        failures: What failed steps have raised, by the name of the step.
+        live: The very objects that steps have returned, by the name of the step and the attempt;
+            only where the log is in memory, and of what the engine has a copy of its own.
+    """
+
+    __slots__ = ("__weakref__", "buffers", "failures", "live")
+
+    def __init__(self) -> None:
+        self.buffers: dict[str, LogBuffer] = {}
+        self.failures: dict[str, Failure] = {}
+        self.live: dict[tuple[str, int], Any] = {}
+
+
+class Reader:
+    """Reads from a log how Vects stand that do not move.
+
+    Args:
+        log: The log.
+    """
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._recent: dict[str, VectState] = {}
+        self._reading: dict[str, object] = {}  # by Vect, the newest look into the log for it
+        self._locals: deque[Local] = deque(maxlen=_RECENT)
+        self._lock = threading.Lock()
+
+    def read(self, vect: str) -> VectState | None:
+        """Return what the events of a Vect add up to; None if it has none. Any thread.
+
+        Raises:
+            LogError: They cannot be read, or make no sense.
+        """
+        if (state := self._recent.get(vect)) is not None:
+            return state
+        reading = self._reading[vect] = object()
+        state = None
+        try:
+            state = replay(self._log.read(vect=vect)).get(vect)
+        finally:
+            with self._lock:  # what has changed meanwhile is not kept
+                if self._reading.get(vect) is reading:
+                    del self._reading[vect]
+                    if state is not None:
+                        self._keep(state)
+        return state
+
+    def state_of(self, run: Run) -> VectState:
+        """Return what the events of the Vect of a run add up to; errors as of `read`."""
+        try:
+            state = self.read(run.id)
+        except Exception as error:  # an event that no version of ours has written may do anything
+            if isinstance(error, LogError) and not isinstance(error, InvalidHistoryError):
+                raise
+            raise LogError(
+                f"vect '{run.id}' of flow '{run.flow.name}' does not go on, since its events "
+                f"make no sense: {error_of(error)}; give it up: app.vect({run.id!r}).cancel()"
+            ) from error
+        if state is None and run.is_told:
+            raise UnknownVectError(f"vect '{run.id}' was pruned from the log", flow=run.flow.name)
+        if state is None:
+            raise LogError(f"the log has lost the events of vect '{run.id}'")
+        return state
+
+    def read_each(self, vects: Sequence[str]) -> Iterator[VectState]:
+        """Yield how Vects stand, in their order, read together, and keep none of them.
+
+        Those are left out that cannot be read: whoever reads each by itself is told why.
+        """
+        with suppress(LogError):
+            events = ask(self._log, "read_each", vects)
+            for vect, of_vect in groupby(events, key=attrgetter("vect")):
+                with suppress(Exception):  # as above
+                    yield replay(of_vect)[vect]
+
+    def hold_all(self, runs: Sequence[Run]) -> None:
+        """Have the engine hold the states of runs; those are left that cannot be read."""
+        left = {run.id: run for run in runs if not run.is_held}
+        for state in self.read_each(list(left)):
+            left[state.id].hold(state)
+
+    def take_in(self, state: VectState, local: Local) -> None:
+        """Have at hand what has just ended."""
+        self._locals.append(local)
+        with self._lock:
+            self._reading.pop(state.id, None)
+            self._keep(state)
+
+    def _keep(self, state: VectState) -> None:
+        self._recent.pop(state.id, None)
+        self._recent[state.id] = state
+        if len(self._recent) > _RECENT:
+            del self._recent[next(iter(self._recent))]
+
+    def forget(self, vect: str) -> None:
+        """Have the events of a Vect read again when they are next needed."""
+        with self._lock:
+            self._reading.pop(vect, None)
+            self._recent.pop(vect, None)
+
+
+class Run:
+    """One Vect inside the engine: its flow, its state, and what is known in this process only.
+
+    Args:
+        flow: Its flow.
+        id: Its id.
+        params: Its parameters, plain, as in the log.
+        origin: See below.
+        is_durable: See below.
+        reader: Who reads its state, of one that the log has; a new one begins with none.
+
+    Attributes:
+        id: The id of the Vect.
+        is_durable: Its log keeps values as JSON has them, as one that outlives the program does:
+            outputs are read as values of their types.
+        state: What the events add up to, those included that are not committed yet. While the
+            engine does not hold it, who asks has a reading of it, which nothing moves.
+        local: What only this process has of it.
+        is_held: The engine holds the state, and moves it.
+        shown: The name of the state of the Vect, as committed.
+        is_created: Its first event is committed: there is such a Vect.
+        is_told: The Vect has ended, and the receivers of signals have been told so.
+        ended: When that was.
+        held_up: Why the Vect does not go on though the log has it open, or None: its flow has
+            changed, its events make no sense, or the engine itself has failed with it.
+        is_inherited: An earlier program has left it open, and it was not taken over yet.
+        origin: What has started it, as `vect.created` tells it: a plan and for which time, or an
+            attempt of a step of another Vect; empty where somebody has.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_local",
+        "_reader",
+        "ended",
+        "first_params",
+        "flow",
+        "held_up",
+        "id",
+        "is_created",
+        "is_durable",
+        "is_held",
+        "is_inherited",
+        "is_told",
+        "local",
+        "origin",
+        "shown",
+        "state",
+    )
+
+    def __init__(
+        self,
+        flow: Flow,
+        id: str,  # noqa: A002 - the public word
+        params: Mapping[str, Any] = NO_PARAMS,
+        origin: Mapping[str, Any] = NO_DATA,
+        *,
+        is_durable: bool = False,
+        reader: Reader | None = None,
+    ) -> None:
+        self.flow = flow
+        self.id = id
+        self.first_params = params
+        self.is_durable = is_durable
+        self.is_held = reader is None
+        self._reader = reader
+        self._local: weakref.ref[Local] | None = None
+        if reader is None:
+            self.state: VectState = self.first_state()
+            self.local: Local = Local()
+        self.shown: str = INITIAL
+        self.is_created = False
+        self.is_told = False
+        self.ended: datetime | None = None
+        self.is_inherited = False
+        self.held_up: OAutomError | None = None
+        self.origin = origin
+
+    if not TYPE_CHECKING:  # else nothing that is misspelt would be noticed
+
+        def __getattr__(self, name: str) -> object:
+            """Return `state` or `local` where the engine does not hold it: its slot is not set.
+
+            A property would be one call more for each look at what moves.
+            """
+            if name == "state":
+                return self._reader.state_of(self)
+            if name == "local":
+                return self._local_of_others()
+            raise AttributeError(name)
+
+    def _local_of_others(self) -> Local:
+        """Return what somebody else may still have; else that is gone."""
+        local = None if self._local is None else self._local()
+        if local is None:
+            local = Local()
+            self._local = weakref.ref(local)
+        return local
+
+    @property
+    def keeps_slots(self) -> bool:
+        """Whether a step keeps the slot of a pool while another flow runs, and a program dies."""
+        steps = self.flow.steps.values()
+        return any(step.kind == "flow" and step.pool is not None for step in steps)
+
+    def hold(self, state: VectState | None = None) -> None:
+        """Have the engine hold the state, to move it. Any thread; who is late changes nothing.
+
+        Args:
+            state: How it stands by its log; None to have that read.
+
+        Raises:
+            LogError: It cannot be read, or makes no sense.
+        """
+        if not self.is_held:
+            read = self.state if state is None else state
+            with _holding:
+                if not self.is_held:
+                    self.state, self.local = read, self.local
+                    self.is_held = True
+        self.state.is_live = True
+
+    def let_go(self, reader: Reader) -> None:
+        """Have the log alone keep what has come to its end; who asks next reads it there."""
+        if self.is_held:
+            self._reader = reader
+            self._local = weakref.ref(self.local)
+            reader.take_in(self.state, self.local)
+            self.is_held = False
+            self.first_params = NO_PARAMS
+            parent = self.state.parent  # it may be told still that this is over
+            self.origin = NO_DATA if parent is None else {"parent": parent}
+            del self.state, self.local
+
+    def check_going_on(self) -> None:
+        """Refuse what needs it to go on.
+
+        Raises:
+            OAutomError: It does not, in this program; what the error was raised for before, and
+                whoever called then, is no part of it.
+        """
+        if self.held_up is not None:
+            raise self.held_up.with_traceback(None)
+
+    def first_state(self) -> VectState:
+        """Return the state before all events."""
+        return VectState(
+            self.flow.name, self.id, self.flow.graph, self.first_params, self.flow.options
+        )
+
+    def lost_steps(self) -> list[StepState]:
+        """Return the steps at work when their program ended that shall not run again."""
+        return [
+            step
+            for step in self.state.steps.values()
+            if step.state == "running"
+            and step.kind not in HELD
+            and self.execution(step).on_crash == "fail"
+        ]
+
+    def params(self) -> Mapping[str, Any]:
+        """Return the parameters, as values of their types."""
+        return self.flow.params.typed(self.state.params)
+
+    def execution(self, step: StepState) -> Execution:
+        """Return what a step does; an instance does what its map does."""
+        return self.flow.steps[step.declared]
+
+    def output_type(self, step: StepState) -> Any:
+        """Return the type of the output of a step."""
+        execution = self.execution(step)
+        if isinstance(execution, MapExecution) and step.parent is not None:
+            return execution.instance_type
+        return execution.output_type
+
+    def item(self, step: StepState) -> Any:
+        """Return the item of an instance as a value of its type, made anew; errors as of `output`.
+
+        With a log in memory it is a copy too, since the engine walks the list that it is of.
+        """
+        assert step.parent is not None
+        assert step.parent.mapped is not None
+        item = step.parent.mapped.items[step.index]
+        if not self.is_durable and step.options["over"][0] == "step":
+            return own_copy(item)
+        execution = self.execution(step)
+        assert isinstance(execution, MapExecution)
+        return self._restored(item, execution.item_type, "item", step)
+
+    def output(self, step: StepState) -> Any:
+        """Return the output of a step, as committed, as a value of its type. Any thread.
+
+        From a durable log it is made anew for each who asks, so nobody changes it for others. With
+        a log in memory it is the very object that the step has returned.
+
+        Raises:
+            FlowError: It was written when the flow had another type there.
+        """
+        state, attempt, output, *_ = committed(step)
+        if state != "success":
+            return output
+        if not self.is_durable:
+            return self._live(step, attempt, output)
+        if step.declared not in self.flow.steps:  # the flow has changed
+            return copy_of_plain(output)
+        return self._restored(output, self.output_type(step), "output", step)
+
+    def hand_on(self, step: str, attempt: int, live: Any) -> None:
+        """Take in what an attempt of a step has returned, where the log is in memory."""
+        if not self.is_durable and is_changeable(live):
+            self.local.live[step, attempt] = live
+
+    def _live(self, step: StepState, attempt: int, output: Any) -> Any:
+        if step.mapped is not None:
+            instances = step.mapped.instances[: len(step.mapped.items)]
+            return [self.output(instance) for instance in instances]
+        key = step.name, attempt
+        live = self.local.live
+        return live[key] if key in live else own_copy(output)
+
+    def to_blame(self, step: StepState) -> StepState:
+        """Return the step that failed in the first place, of one that was blocked; else itself."""
+        steps = step.vect.steps
+        while step.state == "upstream_failed":
+            names = step.vect.graph.upstreams.get(step.name, ())
+            bad = (steps[name] for name in names if steps[name].state in _BAD_ENDS)
+            if (found := next(bad, None)) is None:
+                break
+            step = found
+        return step
+
+    def _restored(self, plain: object, annotation: Any, what: str, step: StepState) -> Any:
+        try:
+            return restore(plain, annotation)
+        except NotConvertibleError as error:
+            raise FlowError(
+                f"the {what} of step '{step.name}' of flow '{self.flow.name}' in vect '{self.id}' "
+                f"is {shown(plain)}, which is no longer its type: {error}; its events have "
+                "it as it is",
+                flow=self.flow.name,
+                step=step.name,
+            ) from error
+
+    def has_ended_before(self, instant: datetime) -> bool:
+        """Whether it ended before an instant, and everybody has been told so."""
+        return self.is_told and self.ended is not None and self.ended < instant
+
+
+def unread_status(run: Run) -> dict[str, Any]:
+    """Return what the index of the log tells of a Vect whose events cannot be read."""
+    told = {
+        "id": run.id,
+        "name": run.flow.name,
+        "state": run.shown,
+        "ended": run.shown in VECT_ENDS,
+    }
+    return told | {"start_date": None, "end_date": None, "params": {}, "executions": []}
+
+
+def visible(state: VectState) -> list[StepState]:
+    """Return the steps that readers see: an instance of a map, when its start is committed."""
+    steps = state.steps
+    declared = [steps[name] for name in state.graph.upstreams]
+    shown = {step.name: step.mapped.shown for step in declared if step.mapped is not None}
+    # Only now, in one C call: a map may be making instances, and what is shown is there.
+    found = list(steps.values())
+    return [step for step in found if step.parent is None or step.index < shown[step.parent.name]]
+
+
+def status_of(state: VectState, shown: str) -> dict[str, Any]:
+    """Return how a Vect and its steps stand, as committed, as JSON would have it.
+
+    Args:
+        state: What its events add up to.
+        shown: The name of its state, as committed.
+    """
+    _, _, _, _, start_date, end_date = committed(state)
+    return {
+        "id": state.id,
+        "name": state.flow,
+        "state": shown,
+        "ended": shown in VECT_ENDS,
+        "start_date": start_date and start_date.isoformat(),
+        "end_date": end_date and end_date.isoformat(),
+        "params": dict(state.params),
+        "executions": [_status_of_step(step) for step in visible(state)],
+    }
+
+
+def _status_of_step(step: StepState) -> dict[str, Any]:
+    state, attempt, _, error, start_date, end_date = committed(step)
+    return {
+        "name": step.name,
+        "state": state,
+        "attempt": attempt,
+        "start_date": start_date and start_date.isoformat(),
+        "end_date": end_date and end_date.isoformat(),
+        "error": error,
+    }

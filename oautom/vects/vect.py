@@ -1,0 +1,405 @@
+"""`Vect`: one run of a flow, as its users see it. Nothing here changes the state of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from datetime import datetime
+from typing import Any, NoReturn, Protocol, cast
+
+from oautom.errors import EngineError, NotFinishedError, StepFailedError, UnknownStepError
+from oautom.flows.flow import Flow
+from oautom.machine.commands import Command, Decide, Pause, Resume, Retry
+from oautom.machine.event import Event
+from oautom.machine.state import StepState, View, child_id, committed
+from oautom.machine.tables import STEP_ENDS, VECT_ENDS
+from oautom.processes.forked import Home
+from oautom.steps.execution import Execution
+from oautom.values.json import at_heart, plain_text, plain_value, time_limit
+from oautom.vects.run import NO_FAILURE, Run, visible
+
+
+class Engine(Protocol):
+    """What a Vect asks of the engine that runs it. Any thread.
+
+    Attributes:
+        home: In which process it is.
+    """
+
+    home: Home
+
+    def wait(self, run: Run, timeout: float | None) -> bool:
+        """Wait for the end of a run, driving it where nobody else does; False at the timeout."""
+
+    async def ended(self, run: Run) -> None:
+        """Wait for the end of a run, while the event loop goes on; errors as of `wait`."""
+
+    def cancel(self, run: Run, reason: str) -> None:
+        """End a run."""
+
+    def obey(self, run: Run, command: Command) -> None:
+        """Do what a person asks of a run, and return when the log has it."""
+
+    def check_value(self, value: object) -> None:
+        """Refuse a value that the log cannot keep."""
+
+    def events(self, run: Run) -> Iterator[Event]:
+        """Yield the committed events of a run."""
+
+    def status(self, run: Run) -> dict[str, Any]:
+        """Return the state of a run between two ticks."""
+
+    def explain(self, run: Run, step: str) -> str:
+        """Return why a step of a run is, or is not, running."""
+
+
+class Vect:
+    """One run of a flow. Made by `OAutom.run` and `OAutom.start`; may be used on any thread.
+
+    In a forked child only `id` and `flow` can be asked: all else raises an `EngineError`.
+    """
+
+    __slots__ = ("__weakref__", "_engine", "_local", "_of")
+
+    def __init__(self, run: Run, engine: Engine) -> None:
+        self._of = run
+        self._engine = engine
+        self._local = run.local  # what no log keeps is there as long as somebody has this
+
+    @property
+    def _run(self) -> Run:
+        """The run, for all that may change.
+
+        Raises:
+            EngineError: This is a forked child of the process in which it does.
+        """
+        self._engine.home.check()
+        return self._of
+
+    @property
+    def id(self) -> str:
+        """The id of the Vect, unique in its log."""
+        return self._of.id
+
+    @property
+    def flow(self) -> Flow:
+        """The flow that this is a run of."""
+        return self._of.flow
+
+    @property
+    def state(self) -> str:
+        """`pending`, `running`, `paused`, `success`, `failed` or `cancelled`."""
+        return self._run.shown
+
+    @property
+    def ended(self) -> bool:
+        """Whether the state is final."""
+        return self._run.shown in VECT_ENDS
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The parameters of the run, as values of their types; read-only."""
+        return self._run.params()
+
+    @property
+    def steps(self) -> Mapping[str, Step]:
+        """The steps by name, in the order of declaration: what each has done in this run."""
+        return _Steps(self._run, self._engine.home)
+
+    def status(self) -> dict[str, Any]:
+        """Return the state of the Vect and of each of its steps, as JSON would have it."""
+        return self._engine.status(self._run)
+
+    def events(self) -> list[Event]:
+        """Return what has happened in this Vect so far, in the order of the log."""
+        return list(self._engine.events(self._run))
+
+    def wait(self, timeout: float | None = None) -> str:
+        """Wait until the Vect has ended and no process of it is left.
+
+        A function that was told to stop and listens is waited for, 10 seconds at the most.
+        In foreground mode this is what drives the engine, on the calling thread.
+
+        Args:
+            timeout: Seconds to wait at the longest; None for as long as it takes.
+
+        Returns:
+            The state in which the Vect ended.
+
+        Raises:
+            TimeoutError: The time was up first; the Vect goes on.
+            EngineError: Called on the scheduler's own thread, where it would wait for itself. Or
+                the engine does not go on with the Vect in this program: it is stranded by a bug, or
+                all work was ended.
+            LogError: The engine has stopped, since its log could not be written.
+            FlowChangedError: The Vect is left from an earlier program, and does not go on, since
+                its flow has changed.
+        """
+        self._run.check_going_on()
+        seconds = time_limit(timeout)
+        if not self._engine.wait(self._run, seconds):
+            raise TimeoutError(
+                f"vect {self.id} of flow '{self.flow.name}' is '{self.state}' after "
+                f"{seconds} seconds; it goes on, wait again or cancel() it"
+            )
+        return self.state
+
+    def __await__(self) -> Generator[Any, None, str]:
+        """Wait as `wait` does, in an asyncio program: its event loop goes on meanwhile.
+
+        To cancel the task that awaits leaves the Vect as it is. Errors are those of `wait`.
+        """
+        return self._ended().__await__()
+
+    async def _ended(self) -> str:
+        self._run.check_going_on()
+        await self._engine.ended(self._run)
+        return self.state
+
+    def result(self, step: str | Execution) -> Any:
+        """Return the output of a step.
+
+        Raises:
+            UnknownStepError: The flow has no such step.
+            NotFinishedError: The step has not ended yet.
+            StepFailedError: It has ended without an output; raised from the step's own exception
+                where there was one in this process. The traceback of that is a note, as text: the
+                frames themselves would keep all that the step had in hand.
+        """
+        name = self._step(step).name
+        model = self._run.state.steps[name]
+        state, _, _, error, *_ = committed(model)
+        if state == "success":
+            return self._run.output(model)
+        if state not in STEP_ENDS:
+            raise NotFinishedError(self.flow.name, name, state)
+        blamed = self._run.to_blame(model)
+        if blamed.name != name:
+            error = f"{error}: {blamed.error}"
+        failure = StepFailedError(self.flow.name, name, state, error)
+        cause, trace = self._local.failures.get(blamed.name, NO_FAILURE)
+        if trace:
+            failure.add_note(f"step '{blamed.name}': {trace}")
+        raise failure from cause
+
+    def explain(self, step: str | Execution) -> str:
+        """Return why a step is, or is not, running: one sentence, from the log and the scheduler.
+
+        Times are in UTC, with the date if it is not today's by the clock of the app.
+
+        Raises:
+            UnknownStepError: The flow has no such step.
+        """
+        return self._engine.explain(self._run, self._step(step).name)
+
+    def _step(self, step: str | Execution) -> Step:
+        if not issubclass(type(step), Execution):
+            return self.steps[cast("str", step)]
+        declared = cast("Execution", step)
+        if declared.flow is not self.flow:
+            name = f"{declared.flow.name}/{declared.name}"
+            raise UnknownStepError(self.flow.name, name, self.steps)
+        return self.steps[declared.name]
+
+    def cancel(self, reason: str = "") -> None:
+        """End the Vect: steps that run are ended, others are never started.
+
+        Returns when the log has it; `wait` tells when all that ran has ended. Of a Vect that has
+        ended, nothing changes. In foreground mode, while nobody drives, this and the other methods
+        that change a Vect do what they ask for on the calling thread, and no more. On the
+        scheduler's own thread, in a receiver or an inline step, it is part of the next commit.
+
+        Args:
+            reason: Why, for the log.
+
+        Raises:
+            EngineError: A step or receiver has had the scheduler's thread for 30 seconds; nothing
+                was done. Or the app is closed.
+            LogError: The engine has stopped, since its log could not be written.
+        """
+        self._engine.cancel(self._run, plain_text(reason, "reason"))
+
+    def pause(self) -> None:
+        """Have nothing more of the Vect start; what runs goes on to its end.
+
+        Returns when the log has it. Of a Vect that has ended, nothing changes. Errors are those of
+        `cancel`, and that of a Vect that does not go on.
+        """
+        self._engine.obey(self._run, Pause(self.id))
+
+    def resume(self) -> None:
+        """Have a Vect go on that was paused; of any other, nothing changes. Else as `pause`."""
+        self._engine.obey(self._run, Resume(self.id))
+
+    def retry(self) -> None:
+        """Have run again what has failed or was cancelled, and all that depends on it.
+
+        In the same Vect: what has succeeded, and depends on nothing of that, stays as it is. A step
+        of which an attempt is still being ended runs again when that is gone. Returns when the log
+        has it; `wait` tells when it is over.
+
+        Raises:
+            VectStateError: The Vect has neither failed nor been cancelled.
+            FlowChangedError: It is one of an earlier program, and its flow has changed since.
+            VectAlreadyRunningException: `max_active_vects` Vects of the flow are open already.
+            Whatever `cancel` raises.
+        """
+        self._engine.obey(self._run, Retry(self.id))
+
+    def approve(self, step: str, by: str, data: Any = None) -> None:
+        """Approve what a step waits for: its output is `{'by': by, 'data': data}`.
+
+        Returns when the log has it. Of two who decide, one is the first; the decision of the other
+        is a `step.late_result`, and they are told who was quicker.
+
+        Args:
+            step: The name of an `ApprovalExecution`.
+            by: Who approves.
+            data: What they say to it; as JSON, if the log is durable.
+
+        Raises:
+            UnknownStepError: The flow has no such step.
+            VectStateError: The step does not wait for this, or not any more.
+            NotJsonError: JSON cannot keep `data`, and the log is durable.
+            Whatever `cancel` raises.
+        """
+        name = self.steps[step].name
+        who = plain_text(by, f"step '{name}': by")
+        if self._run.is_durable:
+            data = plain_value(data)
+        self._engine.check_value(data)
+        self._engine.obey(self._run, Decide(self.id, name, who, data))
+
+    def reject(self, step: str, by: str, reason: str = "") -> None:
+        """Reject what a step waits for: it fails. Arguments and errors are those of `approve`."""
+        name = self.steps[step].name
+        who = plain_text(by, f"step '{name}': by")
+        why = plain_text(reason, f"step '{name}': reason")
+        self._engine.obey(self._run, Decide(self.id, name, who, objection=why))
+
+    def __getstate__(self) -> NoReturn:
+        """Refuse to travel to another process.
+
+        Raises:
+            EngineError: Always.
+        """
+        raise EngineError(
+            f"vect '{self.id}' stays in the process of its app; give a step elsewhere its id, or "
+            "what it has come to"
+        )
+
+    def __repr__(self) -> str:
+        """Return id, flow and state."""
+        return f"<Vect {self.id} of '{self.flow.name}': {self._of.shown}>"
+
+
+class Step:
+    """What one step has done in one Vect. A view: it shows what is committed when it is asked."""
+
+    __slots__ = ("_home", "_local", "_name", "_of")
+
+    def __init__(self, run: Run, name: str, home: Home) -> None:
+        self._of = run
+        self._local = run.local
+        self._name = name
+        self._home = home
+
+    @property
+    def _run(self) -> Run:
+        self._home.check()
+        return self._of
+
+    @property
+    def _state(self) -> StepState:
+        return self._run.state.steps[self._name]
+
+    @property
+    def _view(self) -> View:
+        return committed(self._state)
+
+    @property
+    def name(self) -> str:
+        """The name of the step."""
+        return self._name
+
+    @property
+    def state(self) -> str:
+        """The name of its state.
+
+        `pending`, `running`, `success`, `failed`, `skipped`, `upstream_failed`, `up_for_retry` or
+        `cancelled`.
+        """
+        return self._view[0]
+
+    @property
+    def attempt(self) -> int:
+        """Number of the newest attempt, from 1; 0 before the first."""
+        return self._view[1]
+
+    @property
+    def output(self) -> Any:
+        """What the step returned; None before it succeeded."""
+        return self._run.output(self._state)
+
+    @property
+    def error(self) -> str | None:
+        """What went wrong, in a line, or None."""
+        return self._view[3]
+
+    @property
+    def start_date(self) -> datetime | None:
+        """When the newest attempt began: aware, UTC."""
+        return self._view[4]
+
+    @property
+    def end_date(self) -> datetime | None:
+        """When the step ended: aware, UTC."""
+        return self._view[5]
+
+    @property
+    def child(self) -> str | None:
+        """The id of the Vect that the newest attempt runs, of a `FlowExecution`; else None."""
+        attempt = self.attempt
+        if self._state.kind != "flow" or not attempt:
+            return None
+        return child_id(self._run.id, self._name, attempt)
+
+    @property
+    def log_text(self) -> str:
+        """What the step has written so far, the newest `log_limit_bytes` of it."""
+        self._home.check()
+        buffer = self._local.buffers.get(self._name)
+        return buffer.text() if buffer else ""
+
+    def __repr__(self) -> str:
+        """Return name and state."""
+        return f"<Step '{self.name}': {committed(self._of.state.steps[self._name])[0]}>"
+
+
+class _Steps(Mapping[str, Step]):
+    def __repr__(self) -> str:
+        return repr({step.name: committed(step)[0] for step in visible(self._of.state)})
+
+    def __init__(self, run: Run, home: Home) -> None:
+        self._of = run
+        self._home = home
+
+    @property
+    def _run(self) -> Run:
+        self._home.check()
+        return self._of
+
+    def __getitem__(self, name: str) -> Step:
+        heart = at_heart(name)
+        step = self._run.state.steps.get(heart) if type(heart) is str else None
+        if step is None or not step.is_visible:
+            raise UnknownStepError(self._run.flow.name, name, [each.name for each in self._known()])
+        return Step(self._run, heart, self._home)
+
+    def _known(self) -> list[StepState]:
+        return visible(self._run.state)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([step.name for step in self._known()])
+
+    def __len__(self) -> int:
+        return len(self._known())

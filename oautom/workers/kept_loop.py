@@ -1,0 +1,211 @@
+"""The event loop that a worker keeps: for a coroutine of a step that has the whole worker.
+
+It is kept from one coroutine to the next, so that what they share, as a session or a pool of
+connections, stays usable; it ends with its thread. asyncio is imported when it is first needed:
+that takes a third of the time of `import oautom`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import select
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from oautom.processes import forked
+from oautom.workers.base import GRACE_PERIOD
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Task
+
+T = TypeVar("T")
+OnCancel = Callable[[Callable[[], None]], bool]
+
+_LAST_SECONDS = 1.0
+_logger = logging.getLogger("oautom.runner")
+_kept = threading.local()
+
+
+def run_to_its_end(coroutine: Coroutine[Any, Any, T], on_cancel: OnCancel) -> T:
+    """Run a coroutine on the loop of this thread; where that runs one already, on another thread.
+
+    Args:
+        coroutine: What to run. It is cancelled when it is not wanted any more.
+        on_cancel: Takes what to call then; returns False if it is so now.
+
+    Raises:
+        CancelledError: The coroutine was cancelled, or has raised it by itself.
+        TimeoutError: It was cancelled, and has not ended within `GRACE_PERIOD`: it does not go on.
+        BaseException: What the coroutine raises.
+    """
+    import asyncio  # noqa: PLC0415 - see above
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _run_here(coroutine, on_cancel)
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - seldom needed
+
+    with ThreadPoolExecutor(1) as thread, _closed_unless_begun(coroutine):
+        return thread.submit(copy_context().run, _run_here, coroutine, on_cancel).result()
+
+
+@contextmanager
+def _closed_unless_begun(coroutine: Coroutine[Any, Any, T]) -> Iterator[None]:
+    """Close a coroutine for which there is no loop or thread; else Python warns of it."""
+    try:
+        yield
+    except BaseException:
+        if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+            coroutine.close()
+        raise
+
+
+def _run_here(coroutine: Coroutine[Any, Any, T], on_cancel: OnCancel) -> T:
+    with _closed_unless_begun(coroutine):
+        loop = _loop_of_this_thread()
+    call = _Call(loop, loop.create_task(coroutine))
+    if not on_cancel(call.cancel):
+        call.cancel()
+    escaped: BaseException | None = None
+    while not call.is_over:
+        try:
+            loop.run_forever()
+        except BaseException as error:  # of a task that it has begun, or Ctrl-C in the loop itself
+            escaped = error
+            call.task.cancel()
+    if call.is_given_up:
+        _kept.holder = None  # with all that is left in it: whoever comes next has a loop of its own
+    if escaped is not None:
+        call.task.add_done_callback(_look_at_error)
+        raise escaped
+    return cast("T", call.result())
+
+
+class _Call:
+    """A coroutine that has the loop of its thread to itself."""
+
+    def __init__(self, loop: AbstractEventLoop, task: Task[T]) -> None:
+        self.task = task
+        self.is_given_up = False
+        self._loop = loop
+        task.add_done_callback(self._stop)
+
+    def cancel(self) -> None:
+        """Cancel it, and give it up if it has not ended after a while. Any thread."""
+        with suppress(RuntimeError):  # it has ended, and so has its loop
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if self.task.cancel():
+            self._loop.call_later(GRACE_PERIOD, self._give_up)
+
+    def _give_up(self) -> None:
+        if not self.task.done():
+            self.is_given_up = True
+            self._loop.stop()
+
+    def _stop(self, task: Task[T]) -> None:
+        self._loop.stop()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.is_given_up or self.task.done()
+
+    def result(self) -> Any:
+        """Return what it has returned; errors as of `run_to_its_end`."""
+        if self.is_given_up:
+            raise TimeoutError(
+                f"it did not end within {GRACE_PERIOD:g} seconds after it was cancelled, and was "
+                "given up"
+            )
+        return self.task.result()
+
+
+def _look_at_error(task: Task[Any]) -> None:
+    """Have asyncio not complain that nobody has: another error is told instead."""
+    if not task.cancelled():
+        task.exception()
+
+
+class _Holder:
+    """Holds the loop of a thread, and closes it with the thread."""
+
+    def __init__(self) -> None:
+        import asyncio  # noqa: PLC0415 - see above
+
+        self.loop = asyncio.new_event_loop()
+        self._pid = os.getpid()
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # as the program ends, anything may be gone already
+            # In a fork the system lets go of what the threads of the parent have, before it calls
+            # anybody: so it is the number of the process that tells.
+            if os.getpid() != self._pid and not self.loop.is_running():
+                _part(self.loop)
+            self.loop.close()
+
+
+def _part(loop: AbstractEventLoop) -> None:
+    """Have a loop in a forked child not wait by the same epoll as its parent's.
+
+    What it lets go of as it is closed, the parent's would wait for in vain.
+    """
+    selector: Any = getattr(loop, "_selector", None)
+    if type(selector).__name__ == "EpollSelector":
+        with select.epoll() as own:
+            os.dup2(own.fileno(), selector.fileno(), inheritable=False)
+
+
+def _begin_anew() -> None:
+    """Have this thread make a loop of its own when it needs one."""
+    _kept.holder = None
+
+
+forked.in_child(_begin_anew)
+
+
+def _loop_of_this_thread() -> AbstractEventLoop:
+    holder: _Holder | None = getattr(_kept, "holder", None)
+    if holder is None or holder.loop.is_closed():  # a step may do anything
+        holder = _kept.holder = _Holder()
+    return holder.loop
+
+
+def close_kept_loop() -> None:
+    """End the loop of this thread, if it has one that does not run just now."""
+    holder: _Holder | None = getattr(_kept, "holder", None)
+    if holder is not None and not holder.loop.is_running():
+        _kept.holder = None
+        end_loop(holder.loop)
+
+
+def end_loop(loop: AbstractEventLoop) -> None:
+    """Cancel what steps have left behind on a loop, give that a moment, and close the loop."""
+    import asyncio  # noqa: PLC0415 - see above
+
+    async def end_all() -> None:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=_LAST_SECONDS)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(loop.shutdown_asyncgens(), _LAST_SECONDS)
+
+    try:
+        if not loop.is_closed():
+            task = loop.create_task(end_all())
+            task.add_done_callback(lambda _: loop.stop())
+            while not task.done():  # a `stop` from before may come in between
+                loop.run_forever()
+    except BaseException:  # it is the user's, and may raise anything
+        _logger.exception("what steps had left behind on their event loop raised at its end")
+    finally:
+        loop.close()

@@ -1,0 +1,256 @@
+"""`ProcessWorkers`: worker processes of our own, for steps that compute.
+
+`concurrent.futures.ProcessPoolExecutor` will not do: one worker that dies breaks the whole pool and
+fails all that is under way, so no step could be ended by ending its worker.
+
+A worker is spawned, not forked: a forked one would inherit every lock and file of this program. It
+leads a process group of its own, which ends as a whole: when its step is cancelled and does not
+listen, when the app is closed, and when this program dies, which the worker reads off their pipe.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import threading
+import weakref
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from queue import SimpleQueue
+from typing import Any
+
+from oautom.errors import WorkerDiedError
+from oautom.processes import forked
+from oautom.processes.group import has_handles, signal_group, signal_name, wait_for_group
+from oautom.workers.base import GRACE_PERIOD, Done, Place, Work
+from oautom.workers.spawned import MarkedProcess
+from oautom.workers.threads import ThreadWorkers
+
+_NUMBER_BYTES = 8
+
+
+class ProcessWorkers:
+    """At most `slots` processes, each started when it is first needed and used again and again."""
+
+    place: Place = "elsewhere"
+    has_loop = False
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self._threads = ThreadWorkers(slots)  # one for each process, to wait for its answers
+        self._lock = threading.Lock()
+        self._workers: set[_Worker] = set()
+        self._idle: list[_Worker] = []
+        self._is_closed = False
+        self._process = forked.here
+
+    def submit(self, work: Work, done: Done) -> None:
+        """Have `work` done by one of the processes."""
+        self._threads.submit(partial(self._delegate, work), done)
+
+    def _delegate(self, work: Work) -> bytes:
+        parcel = pickle.dumps(work)
+        worker = self._take(work)
+        try:
+            return worker.do(work, parcel)
+        finally:
+            with self._lock:
+                if worker.is_alive and not self._is_closed:
+                    self._idle.append(worker)
+                else:
+                    self._workers.discard(worker)
+
+    def _take(self, work: Work) -> _Worker:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        worker = _Worker(work.marks)
+        with self._lock:
+            if not self._is_closed:
+                self._workers.add(worker)
+                return worker
+        worker.end()
+        raise WorkerDiedError("the app was closed")
+
+    def run_next(self) -> None:
+        """Do nothing: the processes do it."""
+
+    def replace(self) -> bool:
+        """Return False: a process whose work is abandoned is ended."""
+        return False
+
+    def close(self) -> None:
+        """End the processes at once, with all that they have started; in a fork, none."""
+        if not self._process.is_here:
+            return
+        with self._lock:
+            self._is_closed = True
+            workers = list(self._workers)
+        for worker in workers:
+            worker.end()
+        self._threads.close()
+
+
+class _Worker:
+    """One process, and this end of the pipe to it."""
+
+    def __init__(self, marks: Mapping[str, str]) -> None:
+        self._pipe, theirs = self._ends = get_context("spawn").Pipe()
+        forked.share(self)
+        self._process = MarkedProcess(_serve, (theirs,), "oautom-worker", marks)
+        try:
+            self._process.start()
+        finally:
+            theirs.close()
+        self._handles = self._watched()
+        self._lock = threading.Lock()  # of the number of the work, and of writing to the pipe
+        self._end_lock = threading.Lock()
+        self._has_ended = False
+        self._number = 0
+        self._is_busy = False
+        self.is_alive = True
+
+    def _watched(self) -> list[int]:
+        """Return the handle of the process, where there are such; or end it at once."""
+        pid = self._process.pid
+        assert pid is not None
+        try:
+            handles = [os.pidfd_open(pid)] if has_handles() else []
+        except ProcessLookupError:  # it has ended, and somebody has reaped it
+            return []
+        except OSError:
+            self._process.kill()
+            self._process.join()
+            raise
+        for handle in handles:
+            weakref.finalize(self, os.close, handle)  # not before: `_answer` may wait for it
+        return handles
+
+    def leave(self) -> None:
+        """Close the pipe in a forked child: by its end the process knows that this one has died."""
+        for end in self._ends:
+            if not end.closed:
+                end.close()
+
+    def do(self, work: Work, parcel: bytes) -> bytes:
+        """Have the process do `work`, and return its answer.
+
+        Raises:
+            WorkerDiedError: It ended before it answered.
+        """
+        with self._lock:
+            self._number += 1
+            self._is_busy = True
+        if not work.on_cancel(partial(self._cancel, self._number)):
+            return self._free(b"")
+        try:
+            self._send(self._number, parcel)
+            return self._free(self._answer())
+        except (EOFError, OSError) as error:
+            self.end()
+            how = _how(self._process.exitcode)
+            if self._number == 1:  # it has never answered: perhaps it could not even begin
+                how += "; does the main module run flows outside of: if __name__ == '__main__'?"
+            raise WorkerDiedError(how) from error
+
+    def _answer(self) -> bytes:
+        """Wait for an answer, or for the end of the process: others may have its end of the pipe.
+
+        Raises:
+            EOFError: It has ended without one.
+        """
+        wait([self._pipe, *self._handles])
+        if not self._pipe.poll():
+            raise EOFError
+        return self._pipe.recv_bytes()
+
+    def _send(self, number: int, content: bytes) -> None:
+        with self._lock:
+            self._pipe.send_bytes(number.to_bytes(_NUMBER_BYTES, "big") + content)
+
+    def _free(self, answer: bytes) -> bytes:
+        with self._lock:
+            self._is_busy = False
+        return answer
+
+    def _cancel(self, number: int) -> None:
+        """Ask for the end of one work; of another, which the process may do by now, nothing."""
+        if self._is_at(number):
+            with suppress(OSError):  # it has died, and `do` is about to say so
+                self._send(number, b"")
+            timer = threading.Timer(GRACE_PERIOD, self._end_if_at, (number,))
+            timer.daemon = True
+            try:
+                timer.start()
+            except RuntimeError:  # the system gives no more threads
+                self._end_if_at(number)
+
+    def _is_at(self, number: int) -> bool:
+        with self._lock:
+            return self._is_busy and self._number == number
+
+    def _end_if_at(self, number: int) -> None:
+        if self._is_at(number):
+            self.end()
+
+    def end(self) -> None:
+        """End the process and its group, and wait until it is gone. Any thread."""
+        self.is_alive = False
+        with self._end_lock:
+            if not self._has_ended:
+                leader = self._process.pid
+                assert leader is not None
+                signal_group(leader, signal.SIGKILL)
+                self._process.kill()  # it may not lead its group yet
+                self._process.join()
+                wait_for_group(leader)
+                self._has_ended = True
+
+
+def _how(exitcode: int | None) -> str:
+    if exitcode is None:
+        return (
+            "how is not known, since this program ignores SIGCHLD, or reaps processes that are not "
+            "its own"
+        )
+    if exitcode is not None and exitcode < 0:
+        return f"it was ended by {signal_name(-exitcode)}"
+    return f"it exited with code {exitcode}"
+
+
+# In the worker process
+
+
+def _serve(pipe: Connection[bytes, bytes]) -> None:
+    """Do work until the pipe is closed, on the main thread, as some libraries want it."""
+    os.setsid()
+    os.register_at_fork(after_in_child=pipe.close)  # the end of this process is the end of the pipe
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it hides how what steps start ends
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    jobs: SimpleQueue[Any] = SimpleQueue()
+    threading.Thread(target=_listen, args=(pipe, jobs), daemon=True).start()
+    while True:
+        job = jobs.get()
+        os.environ.update(job.environment)  # one at a time: what a step starts is known to be its
+        pipe.send_bytes(job())
+
+
+def _listen(pipe: Connection[bytes, bytes], jobs: SimpleQueue[Any]) -> None:
+    newest = 0
+    job: Any = None
+    try:
+        while True:
+            message = pipe.recv_bytes()
+            number, content = message[:_NUMBER_BYTES], message[_NUMBER_BYTES:]
+            if content:
+                newest, job = int.from_bytes(number, "big"), pickle.loads(content)  # noqa: S301 - from our parent
+                jobs.put(job)
+            elif int.from_bytes(number, "big") == newest and not job.cancel():
+                break
+    except (EOFError, OSError):  # the parent is gone
+        pass
+    os.killpg(0, signal.SIGKILL)

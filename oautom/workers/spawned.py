@@ -1,0 +1,94 @@
+"""A spawned process with variables of its own in its environment.
+
+`multiprocessing` takes none. To set them in `os.environ` while a process is started would hand them
+to whatever other threads start meanwhile: that would then be taken for a leftover, and be ended.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from multiprocessing import context, popen_spawn_posix, reduction, resource_tracker, spawn, util
+from typing import Any
+
+from oautom.processes import forked
+from oautom.processes.leftovers import environment
+
+
+class MarkedProcess(context.SpawnProcess):
+    """A process that calls a function.
+
+    Args:
+        target: The function; picklable.
+        args: What it is called with.
+        name: Of the process.
+        marks: The variables that are added to the environment of this program.
+    """
+
+    def __init__(
+        self,
+        target: Callable[..., object],
+        args: tuple[Any, ...],
+        name: str,
+        marks: Mapping[str, str],
+    ) -> None:
+        super().__init__(target=target, args=args, name=name)
+        self.marks = dict(marks)
+
+    @staticmethod
+    def _Popen(process: Any) -> popen_spawn_posix.Popen:  # noqa: N802 - as multiprocessing has it
+        return _MarkedPopen(process)
+
+
+class _MarkedPopen(popen_spawn_posix.Popen):
+    """As its parent, which leaves the environment to the system; it is told here."""
+
+    _fds: list[int]  # what the process object needs over there
+    _ends: tuple[int, ...] = ()
+
+    def _launch(self, process: Any) -> None:
+        # Python's own tracker serves the whole program, whatever its logs are: it carries no mark.
+        tracker = resource_tracker.getfd()
+        assert tracker is not None
+        content = BytesIO()
+        context.set_spawning_popen(self)
+        try:
+            reduction.dump(spawn.get_preparation_data(process.name), content)
+            reduction.dump(process, content)
+        finally:
+            context.set_spawning_popen(None)
+        sentinel, theirs = os.pipe()  # theirs is closed when the process ends
+        reads, writes = os.pipe()
+        self._ends = sentinel, writes
+        forked.share(self)
+        self.finalizer = util.Finalize(self, _close, (sentinel, writes))
+        try:
+            child = subprocess.Popen(
+                spawn.get_command_line(tracker_fd=tracker, pipe_handle=reads),
+                executable=spawn.get_executable(),
+                env=environment(process.marks),
+                pass_fds=[*self._fds, tracker, reads, theirs],
+            )
+        finally:
+            os.close(reads)
+            os.close(theirs)
+        self.pid = child.pid
+        self.sentinel = sentinel
+        # It is waited for as any process of `multiprocessing`: `Popen` takes one that somebody else
+        # has reaped for one that ended well.
+        child.returncode = 0
+        with open(writes, "wb", closefd=False) as pipe:
+            pipe.write(content.getbuffer())
+
+    def leave(self) -> None:
+        """Close the pipes in a forked child: by one of them the process knows that we have died."""
+        ends, self._ends = self._ends, ()
+        _close(*ends)
+        self.returncode = 0  # else the child would join it at its exit, which only we may do
+
+
+def _close(*fds: int) -> None:
+    for fd in fds:
+        os.close(fd)

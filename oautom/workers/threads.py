@@ -1,0 +1,91 @@
+"""`ThreadWorkers`: daemon threads, so that work which does not end cannot hold the program."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+
+from oautom.workers.base import Done, Place
+from oautom.workers.kept_loop import close_kept_loop
+
+_Job = tuple[Callable[[], object], Done]
+
+
+class ThreadWorkers:
+    """At most `slots` threads, each started when it is first needed.
+
+    `concurrent.futures.ThreadPoolExecutor` will not do, for two reasons: the end of the program
+    joins its threads, so a step that does not listen to its cancellation would hold the program for
+    ever; and it takes no more work once the main thread has ended, while a background engine still
+    has steps to start.
+    """
+
+    place: Place = "threads"
+    has_loop = True
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._threads = 0
+        self._threads_max = slots
+        self._idle = 0
+        self._lock = threading.Lock()
+
+    def submit(self, work: Callable[[], object], done: Done) -> None:
+        """Have `work` done on one of the threads."""
+        self._jobs.put((work, done))
+        with self._lock:
+            if self._idle:
+                self._idle -= 1
+                return
+            if self._threads == self._threads_max:
+                return
+            self._threads += 1
+        name = f"oautom-worker-{self._threads}"
+        try:
+            threading.Thread(target=self._serve, name=name, daemon=True).start()
+        except RuntimeError as error:  # the system gives no more threads
+            self._do_without_one_more(error)
+
+    def _do_without_one_more(self, error: RuntimeError) -> None:
+        with self._lock:
+            self._threads -= 1
+            is_some_free = self._threads > self._threads_max - self.slots  # neither lent nor lost
+            if is_some_free or self._jobs.empty():
+                return  # the threads that there are will come to it
+            job = self._jobs.get()
+        if job is not None:
+            job[1](None, RuntimeError(f"no thread could be had for it: {error}"))
+
+    def _serve(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            work, done = job
+            answer, failure = None, None
+            try:
+                answer = work()
+            except BaseException as error:  # it is told to whoever asked for the work
+                failure = error
+            with self._lock:
+                self._idle += 1
+            done(answer, failure)
+            del job, work, done, answer, failure  # an idle thread keeps nothing alive
+        close_kept_loop()
+
+    def run_next(self) -> None:
+        """Do nothing: the threads do it."""
+
+    def replace(self) -> bool:
+        """Have one thread more: another one is held by work that does not end."""
+        with self._lock:
+            self._threads_max += 1
+        return True
+
+    def close(self) -> None:
+        """Have the threads end when their work is done; what no thread has begun is forgotten."""
+        with suppress(Empty):
+            while True:
+                self._jobs.get_nowait()
+        for _ in range(self._threads):
+            self._jobs.put(None)
