@@ -8,6 +8,7 @@ INSTALLED := $(VENV)/.installed
 PYTEST_ARGS ?=
 SIDE_BY_SIDE := -n auto --dist worksteal
 BENCH_ARGS ?=
+PEERS_ARGS ?=
 MUTANTS_ARGS ?=
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
@@ -33,10 +34,10 @@ stop() { echo "$$1" >&2; exit 1; }; \
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help start tests tests_all lint format check coverage mutants bench crash fuzz install_requirements_dev freeze_requirements activate dist clean
+.PHONY: help start tests tests_all lint format check coverage mutants bench bench-peers crash fuzz install_requirements_dev freeze_requirements activate dist clean
 
 help: ## Say what can be made
-	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "make %-24s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "make %-24s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 start: $(INSTALLED) ## Set everything up and run an example
 	@$(BIN)/python examples/stdlib_report.py
@@ -81,6 +82,10 @@ mutants: $(INSTALLED) ## Change the core in ways that a test should notice; MUTA
 
 bench: $(INSTALLED) ## Measure; BENCH_ARGS are the arguments
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+# Each engine has an environment of its own below venv3-peers, 1.5 GB in all; the page is written anew.
+bench-peers: $(INSTALLED) ## Measure oautom beside other engines; PEERS_ARGS are the arguments
+	@$(BIN)/python -m benchmarks.peers $(PEERS_ARGS)
 
 crash: $(INSTALLED) ## Kill a program in ROUNDS rounds (200 unless said), beginning with SEED, and look at what it leaves
 	@OAUTOM_CRASH_LONG=1 $(BIN)/pytest $(SIDE_BY_SIDE) tests/crash $(PYTEST_ARGS)
@@ -141,6 +146,6 @@ dist: $(INSTALLED) ## Build the sdist and the wheel into dist/
 	@$(BIN)/python -m build --outdir dist
 
 clean: ## Remove venv3, what was built, and the caches; nothing of yours
-	@rm -rf $(VENV) $(VENV)-3.* build dist .coverage .coverage.* \
+	@rm -rf $(VENV) $(VENV)-3.* $(VENV)-peers build dist .coverage .coverage.* \
 		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find oautom tests examples benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
