@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -22,6 +21,7 @@ from typing import (
 from oautom.errors import FlowError, SettingError, shown
 from oautom.machine.rules import ALL_SUCCESS, TriggerRule
 from oautom.machine.tables import WAITS
+from oautom.steps.callee import generates, is_async
 from oautom.steps.context import Context
 from oautom.steps.options import RetryPolicy
 from oautom.steps.pool import Pool
@@ -335,14 +335,6 @@ class Execution:
         return f"<{type(self).__name__} '{self.name}'>"
 
 
-def is_async(function: object) -> bool:
-    """Whether a call of something returns a coroutine, as far as its declaration tells."""
-    while isinstance(function, partial):
-        function = function.func
-    called = getattr(type(function), "__call__", None)  # noqa: B004 - an object whose __call__ is async
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
-
-
 def name_of_flow(flow: object) -> str:
     """Return the name of a flow, for a message: what is given as one may be anything."""
     name = at_heart(getattr(flow, "name", None))
@@ -359,15 +351,6 @@ def _first(*given: T | None) -> T | None:
 YIELDS: Final = (
     "is a generator, of which a call runs nothing; return a list instead of yielding its items"
 )
-
-
-def generates(function: Any) -> bool:
-    """Whether a call of a function runs nothing of it, and makes a generator."""
-    while isinstance(function, partial):
-        function = function.func
-    if not inspect.isroutine(function) and not isinstance(function, type):
-        function = getattr(type(function), "__call__", None)  # noqa: B004 - the very function
-    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def wrong_interval(seconds: object) -> str | None:

@@ -7,7 +7,8 @@ from functools import update_wrapper
 from typing import TYPE_CHECKING, Any
 
 from oautom.errors import FlowError, shown
-from oautom.steps.execution import YIELDS, StepOptions, generates
+from oautom.steps.callee import generates
+from oautom.steps.execution import YIELDS, StepOptions
 from oautom.steps.python import OverFunction, PythonExecution
 
 if TYPE_CHECKING:

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from oautom.errors import FlowError, shown
 from oautom.steps.arguments import hold_references, resolved, uses_in, wired
+from oautom.steps.callee import Callee, callee_of
 from oautom.steps.context import Context
-from oautom.steps.execution import YIELDS, Execution, StepOptions, generates, is_async
+from oautom.steps.execution import YIELDS, Execution, StepOptions
 from oautom.values.annotations import MISSING, UNKNOWN, hints_of, part_type, return_type
 
 if TYPE_CHECKING:
     from oautom.flows.flow import Flow
-
-_BY_NAME = 2**30
 
 
 class OverFunction:
@@ -59,15 +58,16 @@ class PythonExecution(Execution):
     ) -> None:
         if not callable(function):
             raise self.wrong(flow, name, f"function must be callable, not {shown(function)}")
-        if generates(plain_function(function)):
+        self.function = plain_function(function)
+        callee = callee_of(self.function)
+        if callee.generates:
             called = getattr(function, "__name__", shown(function))
             raise self.wrong(flow, name, f"function {called} {YIELDS}")
         if isinstance(args, str | bytes) or not isinstance(args, Sequence):
             raise self.wrong(flow, name, f"args must be a tuple or list, not {shown(args)}")
         if kwargs is not None and not isinstance(kwargs, Mapping):
             raise self.wrong(flow, name, f"kwargs must be a mapping, not {shown(kwargs)}")
-        self.function = plain_function(function)
-        if is_async(self.function) and self._is_check_async():
+        if callee.is_async and self._is_check_async():
             self.is_async = True
         self.args = tuple(args)
         self.kwargs = dict(kwargs or {})
@@ -75,43 +75,22 @@ class PythonExecution(Execution):
         if self._is_wired:
             self.args = wired(flow, name, self.args)
             self.kwargs = wired(flow, name, self.kwargs)
-        self._context_place, bound = self._bind(flow, name)
+        self._context_place = self._bind(flow, name, callee)
         super().__init__(name, flow, **options)
         if self._is_wired:
+            _, bound = callee.bind(self.args, self.kwargs)
             self.follow(uses_in(bound))
 
-    def _bind(self, flow: Flow, name: str) -> tuple[int | None, Mapping[str, Any]]:
-        """Hold the arguments against the signature.
-
-        Returns:
-            Where the context goes, if anywhere: its place among the positional arguments; beyond
-            the last, it goes by name. And the arguments by the names of the parameters.
-        """
+    def _bind(self, flow: Flow, name: str, callee: Callee) -> int | None:
+        """Hold the arguments against the signature; return where the context goes, if anywhere."""
         try:
-            signature = inspect.signature(self.function)
-        except (ValueError, TypeError):  # some built-in functions have none
-            return None, {"args": self.args, **self.kwargs}
-        wanted = signature.parameters.get("context")
-        try:
-            given = signature.bind(*self.args, **self.kwargs).arguments
+            return callee.context_place(self.args, self.kwargs)
         except TypeError as error:
-            if wanted is None or "context" in self.kwargs:
-                raise self._misfit(flow, name, signature, error) from error
-            others = [each for each in signature.parameters.values() if each is not wanted]
-            try:
-                given = inspect.Signature(others).bind(*self.args, **self.kwargs).arguments
-            except (TypeError, ValueError) as misfit:
-                raise self._misfit(flow, name, signature, misfit) from misfit
-        if wanted is None or "context" in given:
-            return None, given
-        is_by_name = wanted.kind is wanted.KEYWORD_ONLY
-        place = _BY_NAME if is_by_name else list(signature.parameters).index("context")
-        return place, given
+            raise self._misfit(flow, name, error) from error
 
-    def _misfit(
-        self, flow: Flow, name: str, signature: inspect.Signature, error: Exception
-    ) -> FlowError:
+    def _misfit(self, flow: Flow, name: str, error: Exception) -> FlowError:
         called = getattr(self.function, "__name__", self.function)
+        signature = inspect.signature(self.function)
         with suppress(Exception):  # names in it may not be there (yet)
             signature = inspect.signature(self.function, eval_str=True)
         return self.wrong(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from oautom import BashExecution, Context, Execution, Flow, FlowError, PythonExecution
+from oautom import BashExecution, Context, Execution, Flow, FlowError, OAutom, PythonExecution
 
 from .hand_made import Registry, nothing
 
@@ -258,3 +258,39 @@ def test_a_command_that_is_cancelled_before_it_begins_leaves_no_file_open(flow: 
 
 def test_a_plain_function_is_a_step(flow: Flow) -> None:
     assert PythonExecution("a", flow, nothing).run(context()) is None
+
+
+def test_a_function_whose_body_and_defaults_are_exchanged_is_read_anew() -> None:
+    app = OAutom(executor="inline")
+    flow = Flow("flow", app)
+
+    def work(number: int) -> int:
+        return number
+
+    def other(number: int = 1, *, context: Context) -> int:
+        return number + context.attempt
+
+    with pytest.raises(FlowError, match="missing a required argument: 'number'"):
+        PythonExecution("a", flow, work)
+    work.__code__, work.__defaults__ = other.__code__, other.__defaults__
+
+    PythonExecution("a", flow, work)
+
+    with app:
+        assert app.run(flow).result("a") == 2
+
+
+def test_a_function_is_read_by_its_own_wrapper() -> None:
+    flow = Flow("flow", OAutom(executor="inline"))
+
+    def of_two(one: int, two: int) -> int:
+        return one + two
+
+    def wrapped(*args: int) -> int:
+        return of_two(*args)
+
+    PythonExecution("first", flow, wrapped)
+    wrapped.__wrapped__ = of_two  # type: ignore[attr-defined]
+
+    with pytest.raises(FlowError, match="missing a required argument: 'one'"):
+        PythonExecution("second", flow, wrapped)
