@@ -208,7 +208,7 @@ class Audit:
         for plan, told in tally.plans.items():
             sql = "SELECT planned, seq FROM plans WHERE name = ?"
             rows = connection.execute(sql, (plan,)).fetchall()
-            if not any(row[1] >= told[1] and row[0] >= told[0] for row in rows):
+            if not any(row[1] > told[1] or row == told for row in rows):
                 raise self._rows.corrupt(f"what it tells of plan '{plan}' is wrong")
 
     def _wrong(self, vect: str) -> Exception:

@@ -87,7 +87,7 @@ FROM (
 ) JOIN events AS first ON first.seq = first_seq JOIN events AS last ON last.seq = last_seq
 """
 _TOLD_OF_PLANS: Final = """
-SELECT name, max(planned) AS planned, max(seq) AS seq FROM (
+SELECT name, max(rtrim(planned, 'Z')) || 'Z' AS planned, max(seq) AS seq FROM (
     SELECT json_extract(data, '$.plan') AS name, json_extract(data, '$.planned') AS planned, seq
     FROM events NOT INDEXED
     WHERE step IS NULL AND dest IN ('pending', 'planned', 'skipped')

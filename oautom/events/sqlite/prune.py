@@ -36,9 +36,11 @@ ORDER BY seq
 """
 _COUNTS: Final = "SELECT vect, max(seq), count(*) FROM temp.gone WHERE vect NOTNULL GROUP BY vect"
 
+# Without the Z a time with a fraction of a second is greater than that second, as text too.
 _TOLD_BY_ID: Final = """
 INSERT INTO plans VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE
-SET planned = max(planned, excluded.planned), seq = max(seq, excluded.seq)
+SET planned = max(rtrim(planned, 'Z'), rtrim(excluded.planned, 'Z')) || 'Z',
+seq = max(seq, excluded.seq)
 """
 
 Gap = tuple[int, int, int]
