@@ -62,8 +62,10 @@ class Program:
         tell("opened")
         self.app.recover()
         tell("recovered")
-        if (plan := self.life["plan"]) is not None:
-            self.app.plan(plan["flow"], seconds=plan["seconds"], catch_up=plan["catch_up"])
+        plan = None
+        if (drawn := self.life["plan"]) is not None:
+            seconds, catch_up = drawn["seconds"], drawn["catch_up"]
+            plan = self.app.plan(drawn["flow"], seconds=seconds, catch_up=catch_up)
         acting = threading.Thread(target=self._act)
         tidying = threading.Thread(target=self._tidy)
         acting.start()
@@ -73,6 +75,8 @@ class Program:
         acting.join()
         try:
             if self.is_last:
+                if plan is not None:
+                    plan.cancel()  # else it may start one more just before the app is closed
                 self._drive_to_the_end()
         finally:
             self.is_over.set()
