@@ -6,10 +6,12 @@ import atexit
 import gc
 import logging
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
+from oautom.engine.modes import OAutomMode
 from oautom.errors import EngineError, OAutomError, SettingError
 from oautom.events.log import EventLog
 from oautom.flows.flow import Flow, Registry
@@ -21,6 +23,7 @@ class App(Registry, Protocol):
     """What is asked of an app here."""
 
     log: EventLog
+    mode: OAutomMode
 
     def close(self) -> None:
         """End all work."""
@@ -43,6 +46,10 @@ _logger = logging.getLogger("oautom.app")
 # Nothing here keeps an app: by its parts, too, its flows lead to it.
 _open_apps: weakref.WeakKeyDictionary[App, weakref.ref[Parts]] = weakref.WeakKeyDictionary()
 
+_NO_THREADS_AT_END: Final = (3, 12) <= sys.version_info[:3] < (3, 12, 2)
+"""These versions start no thread and no process once the last line of a program has run."""
+_registered: list[Callable[[], None]] = []
+
 
 def check_free(log: object, app: App) -> None:
     """Refuse a log that another open app writes than this one.
@@ -61,6 +68,10 @@ def opened(app: App, parts: Parts) -> None:
     # for the worker processes that ours ends.
     atexit.unregister(_close_all)
     atexit.register(_close_all)
+    if _NO_THREADS_AT_END and not _registered:
+        _registered.append(_close_busy)
+        # Before the threads are waited for, of which one may be the engine's.
+        threading._register_atexit(_close_busy)  # type: ignore[attr-defined] # noqa: SLF001
 
 
 def closed(app: App) -> None:
@@ -119,13 +130,31 @@ def _let_go_if_forgotten(reference: weakref.ref[App]) -> None:
             flow.app = app
 
 
+def _close_busy() -> None:
+    """Close the apps that go on by themselves: step after step would fail."""
+    for app, reference in list(_open_apps.items()):
+        parts = reference()
+        if app.mode is OAutomMode.background and parts is not None and not parts.is_idle():
+            _logger.warning(
+                "this Python (%d.%d.%d) starts no thread and no process once the last line of the "
+                "program has run, so the app is closed before its vects have ended; end the "
+                "program with vect.wait() or app.close(), or use Python 3.12.2 or newer",
+                *sys.version_info[:3],
+            )
+            _close(app)
+
+
 def _close_all() -> None:
     """Leave no process behind when the program ends."""
     for app in list(_open_apps):
-        try:
-            app.close()
-        except OAutomError:
-            _logger.exception("an app could not be closed at the end of the program")
+        _close(app)
+
+
+def _close(app: App) -> None:
+    try:
+        app.close()
+    except OAutomError:
+        _logger.exception("an app could not be closed at the end of the program")
 
 
 def check_process(*, is_made_by_step: bool) -> None:
