@@ -176,8 +176,8 @@ class Known:
         return states.count("running") < limit
 
     def next_turn(self) -> tuple[str, str] | None:
-        """Return the first of the highest priority whose pool has room; or who needs no worker."""
-        with_slot = [place for place in self.due if self.has_slot(place[1])]
+        """Return the first of the highest priority for which there is room, if it needs a worker."""
+        with_slot = [p for p in self.due if self.has_slot(p[1]) and self.has_room(*p)]
         first = [place for place in with_slot if self.kind(place[1]) in NO_WORKER]
         if first:
             return first[0]

@@ -13,6 +13,7 @@ To have another capability tested: teach it to the model, and add a rule that as
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from datetime import date, timedelta
@@ -438,6 +439,8 @@ class WholeApp(RuleBasedStateMachine):
         self.app.close()
         self.model.timetable = None
         signals.event.disconnect(self.hear)
+        if sys.exc_info()[0] is not None:
+            return  # they have parted before
         cancelled = [
             event.vect
             for event in self.app.log.read(after=last_seq)
