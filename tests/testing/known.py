@@ -201,6 +201,11 @@ class Known:
         taken = [name for _, name in holders if self.made[declared(name)].pool == pool]
         return len(taken) < pool.slots
 
+    def keeps_slots(self, vect: str) -> bool:
+        """Whether steps of a Vect may have a slot of a pool while they run another flow."""
+        steps = self.graph_of(vect)
+        return any(self.kind(step) == "flow" and self.made[step].pool for step in steps)
+
     def is_wanted(self, vect: str) -> bool:
         """Whether the attempt runs that has a Vect run; one that was retried is on its own."""
         if not is_child(vect) or vect in self.reopened:

@@ -147,7 +147,8 @@ class Model(Known):
         for vect in [each for each in self.steps if each not in self.created]:
             del self.steps[vect], self.params[vect]
             self.open.discard(vect)
-        places = [(vect, step) for vect, states in self.steps.items() for step in states]
+        vects = sorted(self.steps, key=lambda vect: not self.keeps_slots(vect))  # these go first
+        places = [(vect, step) for vect in vects for step in self.steps[vect]]
         kept = [alarm for alarm in self.alarms if self._is_kept(alarm)]
         self.alarms = sorted(kept, key=lambda alarm: places.index((alarm.vect, alarm.step)))
         running = [(vect, step) for vect, step in places if self.steps[vect][step] == "running"]
@@ -162,7 +163,7 @@ class Model(Known):
                 if self.kind(step) == "flow"
             )
         )
-        for vect in self.steps:
+        for vect in vects:
             self._begin(vect)
             self.looks += [place for place in places if place[0] == vect]
 
