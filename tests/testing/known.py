@@ -176,7 +176,7 @@ class Known:
         return states.count("running") < limit
 
     def next_turn(self) -> tuple[str, str] | None:
-        """Return the first of the highest priority for which there is room, if it needs a worker."""
+        """Return the first of the highest priority for whom there is room, or who needs none."""
         with_slot = [p for p in self.due if self.has_slot(p[1]) and self.has_room(*p)]
         first = [place for place in with_slot if self.kind(place[1]) in NO_WORKER]
         if first:
