@@ -140,7 +140,7 @@ class Archive:
     def resume(
         self, flows: Mapping[str, Flow], known: Container[str], *, is_read: bool
     ) -> list[Run]:
-        """Have the open Vects go on whose flow is as it was, and return their runs.
+        """Have the open Vects go on whose flow is as it was, and return their runs, oldest first.
 
         Args:
             flows: The flows that are ready, by name.
@@ -158,13 +158,13 @@ class Archive:
         self._engine.expect(runs)
         portions = [first, *(others[at : at + _AT_ONCE] for at in range(0, len(others), _AT_ONCE))]
         refusals: dict[Flow, FlowError | None] = {}
-        resumed: list[Run] = []
+        resumed: set[Run] = set()
         for portion in portions:
             fit = self._fit_of(portion, refusals, is_read=is_read)
             self._engine.take_over(fit)
-            resumed += fit
+            resumed.update(fit)
         self._engine.leave(self._unfit)
-        return resumed
+        return [run for run in runs if run in resumed]
 
     def _tell_of_absent(self, entries: Sequence[VectEntry]) -> None:
         self.absent = {entry.flow for entry in entries}

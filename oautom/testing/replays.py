@@ -210,9 +210,9 @@ class _Replay(MemoryEventLog):
         """Let go of attempts that were cut short and never answer: their program has ended.
 
         No other event tells so where their Vect had ended before it. One whose step does not start
-        again while this program lives, or as far as the log goes, may be at work still.
+        again while this program lives, as far as the log tells, may be at work still.
         """
-        left = list(takewhile(lambda e: e.name != "vect.recovered", self._history[self._at :]))
+        left = list(takewhile(_goes_on, self._history[self._at :]))
         told = {(e.step, e.attempt) for e in left if e.name == "step.late_result"}
         begun = {e.step for e in left if e.name == "step.started"}
         for step in self._run.state.steps.values():
@@ -525,6 +525,12 @@ def _is_cut(event: Event) -> bool:
 def _is_told(event: Event) -> bool:
     """Whether a worker has said so, in time or too late."""
     return is_answer(event) or event.name == "step.late_result"
+
+
+def _goes_on(event: Event) -> bool:
+    """Whether the same program has its Vect go on after an event for sure."""
+    is_end = event.step is None and event.dest in VECT_ENDS  # its program may end as well then
+    return not is_end and event.name != "vect.recovered"
 
 
 def _asked_by(event: Event) -> Command | None:

@@ -23,6 +23,7 @@ from oautom import (
     MemoryEventLog,
     OAutom,
     OAutomMode,
+    Pool,
     PythonExecution,
     UnknownFlowError,
     UnknownVectError,
@@ -117,6 +118,25 @@ def test_what_has_ended_is_returned_and_not_run_again(path: Path, work: Work) ->
         assert app.start(flow, vect_id="v") is vect is app.vect("v")
         assert vect.steps["first"].end_date == vect.events()[3].time
         assert [each["id"] for each in app.logs()] == ["v"]
+
+
+def test_recover_returns_the_oldest_first_whatever_has_slots_of_pools(path: Path) -> None:
+    def declare(app: OAutom) -> tuple[Flow, Flow]:
+        plain, outer = Flow("plain", app), Flow("outer", app)
+        PythonExecution("work", plain, print)
+        FlowExecution("run it", outer, "plain", pool=Pool("few", 1))
+        return plain, outer
+
+    with OAutom(log=path) as app:
+        for flow in declare(app):
+            app.start(flow, vect_id=flow.name)
+    with OAutom(log=path) as app:
+        declare(app)
+
+        resumed = app.recover()
+
+        assert [vect.id for vect in resumed] == ["plain", "outer"]
+        assert resumed == app.vects()
 
 
 def test_recover_says_what_it_resumed(path: Path, work: Work) -> None:

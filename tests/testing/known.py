@@ -176,8 +176,8 @@ class Known:
         return states.count("running") < limit
 
     def next_turn(self) -> tuple[str, str] | None:
-        """Return the first of the highest priority whose pool has room; or who needs no worker."""
-        with_slot = [place for place in self.due if self.has_slot(place[1])]
+        """Return the first of the highest priority for whom there is room, or who needs none."""
+        with_slot = [p for p in self.due if self.has_slot(p[1]) and self.has_room(*p)]
         first = [place for place in with_slot if self.kind(place[1]) in NO_WORKER]
         if first:
             return first[0]
@@ -200,6 +200,11 @@ class Known:
         holders = running | below | {attempt[:2] for attempt in self.at_work}
         taken = [name for _, name in holders if self.made[declared(name)].pool == pool]
         return len(taken) < pool.slots
+
+    def keeps_slots(self, vect: str) -> bool:
+        """Whether steps of a Vect may have a slot of a pool while they run another flow."""
+        steps = self.graph_of(vect)
+        return any(self.kind(step) == "flow" and self.made[step].pool for step in steps)
 
     def is_wanted(self, vect: str) -> bool:
         """Whether the attempt runs that has a Vect run; one that was retried is on its own."""

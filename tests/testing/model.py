@@ -147,19 +147,23 @@ class Model(Known):
         for vect in [each for each in self.steps if each not in self.created]:
             del self.steps[vect], self.params[vect]
             self.open.discard(vect)
-        places = [(vect, step) for vect, states in self.steps.items() for step in states]
+        vects = sorted(self.steps, key=lambda vect: not self.keeps_slots(vect))  # these go first
+        places = [(vect, step) for vect in vects for step in self.steps[vect]]
         kept = [alarm for alarm in self.alarms if self._is_kept(alarm)]
         self.alarms = sorted(kept, key=lambda alarm: places.index((alarm.vect, alarm.step)))
-        for vect, step in places:
-            if self.steps[vect][step] != "running":
-                continue
+        running = [(vect, step) for vect, step in places if self.steps[vect][step] == "running"]
+        for vect, step in running:
             if self.kind(step) not in NO_WORKER:
                 self.steps[vect][step] = "pending"
-            elif self.kind(step) == "flow":
-                child = child_of(vect, step, self.attempts[vect, step])
-                self.waiting += [child] if child not in self.steps else []
-                self.at_work.add((vect, step, self.attempts[vect, step]))
-        for vect in self.steps:
+        # Children are asked for again when all has been done that is due by then.
+        self.inbox.append(
+            lambda: self.effects.extend(
+                partial(self._run_child, vect, step, self.attempts[vect, step])
+                for vect, step in running
+                if self.kind(step) == "flow"
+            )
+        )
+        for vect in vects:
             self._begin(vect)
             self.looks += [place for place in places if place[0] == vect]
 
@@ -247,16 +251,13 @@ class Model(Known):
         if self.kind(step) == "map" and before == "pending":
             self.looks += [(vect, name) for name in (*self.instances(vect, step), step)]
         if step != declared(step):
-            self._look_at_next(vect, declared(step))
+            self._look_at_map(vect, declared(step))
         self._note_end(vect)
 
-    def _look_at_next(self, vect: str, step: str) -> None:
-        """Look at the map itself if all its instances have ended, or at the next one's turn."""
-        states = [(name, self.steps[vect][name]) for name in self.instances(vect, step)]
-        if not any(state in OPEN for _, state in states):
+    def _look_at_map(self, vect: str, step: str) -> None:
+        """Look at a map itself if all its instances have ended."""
+        if not any(self.steps[vect][name] in OPEN for name in self.instances(vect, step)):
             self.looks.append((vect, step))
-        elif self.limit(step) is not None:
-            self.looks += [(vect, name) for name, state in states if state == "pending"][:1]
 
     def _settle(self) -> None:
         while True:
@@ -269,20 +270,8 @@ class Model(Known):
             if place is None:
                 return
             self.due.remove(place)
-            if self.verdict(*place) != "start" or not self.has_room(*place):
-                continue
-            if self.lingers(*place):  # it is looked at again when that has answered
-                self._let_by(*place)
-            else:
+            if self.verdict(*place) == "start":
                 self._start_step(*place)
-
-    def _let_by(self, vect: str, step: str) -> None:
-        """Have the next instance of a map looked at, where they start one by one."""
-        if self.limit(step) is not None and step != declared(step):
-            instances = self.instances(vect, declared(step))
-            behind = instances[instances.index(step) + 1 :]
-            pending = [name for name in behind if self.steps[vect][name] == "pending"]
-            self.looks += [(vect, name) for name in pending[:1]]
 
     def _look(self, vect: str, step: str) -> None:
         if self.kind(step) == "map" and self.steps[vect][step] == "running":
@@ -296,8 +285,8 @@ class Model(Known):
                 self._move(vect, step, "upstream_failed")
             case "skip":
                 self._move(vect, step, "skipped")
-            case "start" if (vect, step) not in self.due and self.has_room(vect, step):
-                self.due.append((vect, step))
+            case "start" if (vect, step) not in self.due and not self.lingers(vect, step):
+                self.due.append((vect, step))  # else it is looked at again when that has answered
 
     def _start_step(self, vect: str, step: str) -> None:
         self.attempts[vect, step] += 1
@@ -333,11 +322,14 @@ class Model(Known):
     def _run_child(self, vect: str, step: str, attempt: int) -> None:
         child = child_of(vect, step, attempt)
         self.at_work.add((vect, step, attempt))
-        if self.steps[vect][step] != "running":  # it was cancelled in the very tick that began it
+        if child in self.steps:  # since an earlier life
+            if self.state(child) in ("success", "failed", "cancelled"):
+                self.inbox.append(partial(self._tell, child, self.state(child)))
+        elif self.steps[vect][step] != "running":  # it was cancelled in the tick that began it
             self.inbox.append(partial(self._tell, child, "cancelled"))
-            return
-        self.waiting.append(child)
-        self._let_children_begin()
+        else:
+            self.waiting.append(child)
+            self._let_children_begin()
 
     def _let_children_begin(self) -> None:
         """Have children begin that wait, as long as there is room."""

@@ -25,6 +25,7 @@ from oautom import (
 )
 from oautom.events import replay
 from oautom.machine import decide
+from oautom.steps.work import Outcome
 from oautom.testing import (
     ReplayDiffersError,
     SimulatedClock,
@@ -259,6 +260,42 @@ def test_changed_code_parts_from_the_log(monkeypatch: pytest.MonkeyPatch) -> Non
         assert_replays(log, flow)
     assert caught.value.then == "step.succeeded of 'b', attempt 1"
     assert caught.value.now == "step.started of 'c', attempt 1"
+
+
+def test_what_is_at_work_when_its_vect_ends_again_is_replayed_over_the_end_of_the_program() -> None:
+    def declare(log: MemoryEventLog) -> tuple[OAutom, Flow, Hands]:
+        hands = Hands()
+        app = OAutom(log=log, executor=hands, max_workers=3, clock=clock)
+        flow = Flow("flow", app)
+        PythonExecution("first", flow, print, priority=1)
+        PythonExecution("second", flow, print)
+        return app, flow, hands
+
+    def drive(app: OAutom) -> None:
+        clock.call_later(0, app.stop)
+        app.run()
+
+    clock = SimulatedClock()
+    app, flow, hands = declare(MemoryEventLog())
+    vect = app.start(flow, vect_id="v")
+    drive(app)
+    vect.cancel()
+    hands.jobs.pop()[1].set_result(Outcome())
+    drive(app)
+    vect.retry()  # the first one is at work still, so that only the second one starts
+    drive(app)
+    vect.cancel()
+    left = MemoryEventLog()
+    for event in app.log.read():
+        left.append(None, event)
+    left.commit()
+    app, flow, hands = declare(left)
+    app.vect("v").retry()
+    drive(app)
+
+    starts = [(e.step, e.attempt) for e in left.read(vect="v") if e.name == "step.started"]
+    assert starts == [("first", 1), ("second", 1), ("second", 2), ("first", 2), ("second", 3)]
+    assert_replays(left, flow)
 
 
 def test_a_log_without_the_flow_is_told() -> None:
