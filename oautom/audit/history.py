@@ -11,18 +11,17 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
-from typing import TYPE_CHECKING, Any, Final, get_type_hints
+from typing import Any, Final, Protocol, get_type_hints
 
 import msgspec
 
+from oautom.flows.params import Params
 from oautom.machine.event import NO_DATA, Event, is_of_plan, planned_time
+from oautom.machine.graph import Graph
 from oautom.machine.maps import instance_name
 from oautom.machine.rules import ALL_SUCCESS, verdict
 from oautom.machine.state import NO_OPTIONS, Group, Options, child_id
 from oautom.machine.tables import HELD, INITIAL, VECT_CREATED
-
-if TYPE_CHECKING:
-    from oautom.flows.flow import Flow
 
 _OPEN: Final = ("pending", "running", "up_for_retry")
 _BLOCKED: Final = "step.blocked"
@@ -30,6 +29,18 @@ _SKIPPED: Final = "step.skipped"
 _ENDS: Final = ("step.succeeded", "step.failed", _SKIPPED, _BLOCKED)
 BAD: Final = ("failed", "upstream_failed")
 _TYPES: Final[Mapping[str, Any]] = get_type_hints(Event) | {"data": Mapping}
+
+
+class Declared(Protocol):
+    """What is held against a log of a flow. `Flow` fits it."""
+
+    name: str
+    params: Params
+    steps: Mapping[str, Any]
+
+    @property
+    def graph(self) -> Graph:
+        """Which step waits for which."""
 
 
 class StepPast(msgspec.Struct, eq=False):
@@ -129,7 +140,7 @@ class Past:
     """What the events so far tell, violations or not, if it is known what they are about."""
 
     def __init__(
-        self, flow: Flow | None, max_workers: int | None, gaps: frozenset[tuple[int, int]]
+        self, flow: Declared | None, max_workers: int | None, gaps: frozenset[tuple[int, int]]
     ) -> None:
         self.gaps = gaps
         self.flow = flow

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from oautom.audit.history import BAD, NO_STEP, Past, VectPast
+from oautom.audit.history import BAD, NO_STEP, Declared, Past, VectPast
 from oautom.audit.payloads import data_fit, options_fit
 from oautom.errors import InvariantError, SettingError, shown
 from oautom.machine.event import Event, is_of_plan, planned_time, stamp
@@ -33,13 +33,10 @@ from oautom.machine.tables import (
 )
 from oautom.values.json import check_max_workers
 
-if TYPE_CHECKING:
-    from oautom.flows.flow import Flow
-
 
 def check_history(
     events: Iterable[Event],
-    flow: Flow | None = None,
+    flow: Declared | None = None,
     *,
     max_workers: int | None = None,
     gaps: Iterable[tuple[int, int]] = (),
@@ -62,7 +59,7 @@ def check_history(
 
 def violations(
     events: Iterable[Event],
-    flow: Flow | None = None,
+    flow: Declared | None = None,
     *,
     max_workers: int | None = None,
     gaps: Iterable[tuple[int, int]] = (),

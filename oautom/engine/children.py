@@ -12,6 +12,7 @@ import sys
 import threading
 from collections import OrderedDict
 from functools import partial
+from typing import cast
 
 from oautom.engine.scheduler import Scheduler
 from oautom.engine.starting import Vects
@@ -176,7 +177,7 @@ class Children:
 
 def _flow_of(work: Work) -> Flow:
     assert isinstance(work.execution, FlowExecution)
-    return work.execution.runs
+    return cast("Flow", work.execution.runs)
 
 
 def _outcome_of(run: Run) -> Outcome:

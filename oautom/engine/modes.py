@@ -23,7 +23,7 @@ from oautom.flows.flow import Flow
 from oautom.machine.commands import Begin, Cancel, Command, Retry
 from oautom.machine.event import Event
 from oautom.machine.explain import NO_FACTS, Facts, explain
-from oautom.machine.replay import replay
+from oautom.machine.state import replay
 from oautom.machine.tables import VECT_ENDS
 from oautom.processes.forked import Home
 from oautom.values.json import one_of

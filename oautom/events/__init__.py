@@ -6,7 +6,7 @@ from oautom.events import signals
 from oautom.events.log import EventLog, GivenUp, MemoryEventLog, PrunedVect, VectEntry
 from oautom.events.requests import Request
 from oautom.machine.event import Event
-from oautom.machine.replay import replay
+from oautom.machine.state import replay
 
 if TYPE_CHECKING:
     from oautom.events.sqlite import SqliteEventLog

@@ -6,24 +6,41 @@ and do not wait for slots of a pool that the step itself keeps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol, TypeVar, cast
 
 from oautom.errors import FlowError, OAutomError
-from oautom.flows.params import Param
+from oautom.flows.params import Param, Params
+from oautom.machine.graph import Graph
 from oautom.machine.maps import map_of
 from oautom.machine.tables import WAITS
 from oautom.steps.arguments import hold_references
 from oautom.steps.execution import Execution, Used
 from oautom.steps.flow import FlowExecution
+from oautom.steps.owner import Owner
 from oautom.values.annotations import MISSING, UNKNOWN, fits, part_type, shown_type
 from oautom.values.references import OutputReference, Reference
 
-if TYPE_CHECKING:
-    from oautom.flows.flow import Flow
+
+class Wired(Owner, Protocol):
+    """What is looked at of a flow. `Flow` fits it."""
+
+    @property
+    def params(self) -> Params:
+        """Its parameters."""
+
+    @property
+    def graph(self) -> Graph:
+        """Which step waits for which."""
+
+    def check_steps(self) -> None:
+        """Refuse steps that cannot be run, each by itself."""
 
 
-def check_wiring(flow: Flow) -> list[Flow]:
+F = TypeVar("F", bound=Wired)
+
+
+def check_wiring(flow: F) -> list[F]:
     """Refuse a flow, or one that it runs, whose steps surely cannot work together.
 
     Each flow is looked at once, however many steps run it.
@@ -36,7 +53,7 @@ def check_wiring(flow: Flow) -> list[Flow]:
         FlowError: A part is surely not there, or is surely of a wrong type; a flow cannot be run by
             a step; or a pool cannot have slots for a step and for the flow that it runs.
     """
-    needs: dict[Flow, Mapping[str, Need]] = {}
+    needs: dict[F, Mapping[str, Need]] = {}
     for each in with_children(flow):
         each.check_steps()
         _check_names(each)
@@ -49,14 +66,14 @@ def check_wiring(flow: Flow) -> list[Flow]:
     return list(needs)
 
 
-def with_children(home: Flow) -> list[Flow]:
+def with_children(home: F) -> list[F]:
     """Return a flow and all that it runs, those that are run before those that run them.
 
     Raises:
         FlowError: One cannot be found, belongs to another app, or they run each other in a circle.
     """
-    done: dict[Flow, None] = {}
-    path: dict[Flow, Iterator[FlowExecution]] = {home: iter(_runs_of(home))}
+    done: dict[F, None] = {}
+    path: dict[F, Iterator[FlowExecution]] = {home: iter(_runs_of(home))}
     while path:
         flow = next(reversed(path))
         step = next(path[flow], None)
@@ -65,7 +82,7 @@ def with_children(home: Flow) -> list[Flow]:
             done[flow] = None
             continue
         try:
-            child = step.runs
+            child = cast("F", step.runs)
         except OAutomError as error:
             raise _error(flow, step, f"cannot run its flow: {error}") from error
         if child in path:
@@ -78,7 +95,7 @@ def with_children(home: Flow) -> list[Flow]:
     return list(done)
 
 
-def _circle(flows: list[Flow]) -> FlowError:
+def _circle(flows: Sequence[Wired]) -> FlowError:
     """Return the error of flows that run each other, each the next one, and the last the first."""
     second = flows[1] if len(flows) > 1 else flows[0]
     step = next(step for step in _runs_of(flows[0]) if step.runs is second)
@@ -87,9 +104,9 @@ def _circle(flows: list[Flow]) -> FlowError:
     return _error(flows[0], step, what)
 
 
-def _check_child(flow: Flow, step: FlowExecution) -> None:
+def _check_child(flow: Wired, step: FlowExecution) -> None:
     """Refuse parameters that the flow of a step does not take."""
-    child = step.runs
+    child = cast("Wired", step.runs)
     try:
         child.params.check_names(step.params)
         given = step.params.items()
@@ -113,7 +130,7 @@ class Need(NamedTuple):
     line: tuple[str, ...]
 
 
-def _needs_of(flow: Flow, known: Mapping[Flow, Mapping[str, Need]]) -> Mapping[str, Need]:
+def _needs_of(flow: Wired, known: Mapping[Any, Mapping[str, Need]]) -> Mapping[str, Need]:
     """Return what a flow needs of each pool, by the name of the pool.
 
     Raises:
@@ -142,7 +159,7 @@ def _raise_to(needs: dict[str, Need], pool: str, need: Need) -> None:
         needs[pool] = need
 
 
-def _need_of_keepers(flow: Flow, keepers: list[tuple[FlowExecution, Need]]) -> Need:
+def _need_of_keepers(flow: Wired, keepers: list[tuple[FlowExecution, Need]]) -> Need:
     """Return what steps need that keep a slot each until the flow that they run has had one, too.
 
     Raises:
@@ -163,7 +180,7 @@ def _need_of_keepers(flow: Flow, keepers: list[tuple[FlowExecution, Need]]) -> N
     return need
 
 
-def _at_once(flow: Flow, names: list[str]) -> int:
+def _at_once(flow: Wired, names: list[str]) -> int:
     """Return how many steps can be under way at once: the most of which none waits for another.
 
     Source: Dilworth, "A Decomposition Theorem for Partially Ordered Sets", 1950; by a matching.
@@ -184,7 +201,7 @@ def _at_once(flow: Flow, names: list[str]) -> int:
     return len(names) - sum(is_matched(name, set()) for name in names)
 
 
-def _check_names(flow: Flow) -> None:
+def _check_names(flow: Wired) -> None:
     maps = {name for name, step in flow.steps.items() if step.kind == "map"}
     for name in flow.steps if maps else ():
         base = map_of(name)
@@ -193,11 +210,11 @@ def _check_names(flow: Flow) -> None:
             raise _error(flow, flow.steps[base], what)
 
 
-def _runs_of(flow: Flow) -> list[FlowExecution]:
+def _runs_of(flow: Wired) -> list[FlowExecution]:
     return [cast("FlowExecution", step) for step in flow.steps.values() if step.kind == "flow"]
 
 
-def _check(flow: Flow, step: Execution, used: Used) -> None:
+def _check(flow: Wired, step: Execution, used: Used) -> None:
     reference = used.reference
     produced = source_type(reference, flow.steps, flow.params)
     for depth, key in enumerate(reference.path):
@@ -226,7 +243,7 @@ def _told(reference: Reference) -> str:
     return f"{reference!r} of step '{reference.name}'" if is_output else f"{reference!r}"
 
 
-def _error(flow: Flow, step: Execution, what: str) -> FlowError:
+def _error(flow: Wired, step: Execution, what: str) -> FlowError:
     return FlowError(
         f"step '{step.name}' of flow '{flow.name}' {what}", flow=flow.name, step=step.name
     )

@@ -32,7 +32,6 @@ from oautom.machine.commands import (
     Wake,
 )
 from oautom.machine.event import NO_DATA, NO_OUTPUT, Event
-from oautom.machine.maps import items_of
 from oautom.machine.rules import all_success
 from oautom.machine.state import StepState, VectState, child_id, chosen, waits_until
 from oautom.machine.tables import HELD, STEP_ENDS, VECT_ENDS
@@ -241,7 +240,7 @@ def _due_map(step: StepState) -> Trigger | None:
 def _first_facts(step: StepState) -> Mapping[str, Any]:
     """Return what the start of a step tells: what it waits for, where no worker is at work."""
     if step.kind == "map":
-        items, problem = items_of(step)
+        items, problem = step.items()
         count: dict[str, Any] = {"count": len(items)}
         return MappingProxyType(count if problem is None else count | {"problem": problem})
     if step.kind == "flow":

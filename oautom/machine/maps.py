@@ -5,16 +5,25 @@ Whose turn it is among them is known to those who wait in line, see `oautom.engi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 from oautom.errors import shown
+from oautom.machine.event import Event
 from oautom.machine.tables import STEP_ENDS
 from oautom.values.references import part_of
 
-if TYPE_CHECKING:
-    from oautom.machine.event import Event
-    from oautom.machine.state import StepState
+
+class Step(Protocol):
+    """What is known here of a step: an instance, or the one whose output is the list."""
+
+    name: str
+    state: str
+    output: Any
+    error: str | None
+
+
+Instance = TypeVar("Instance", bound=Step)
 
 
 def instance_name(step: str, index: int) -> str:
@@ -27,7 +36,7 @@ def map_of(name: str) -> str:
     return name.rpartition("[")[0] if name.endswith("]") and "[" in name else name
 
 
-class Mapped:
+class Mapped(Generic[Instance]):
     """What a map knows of its instances.
 
     Attributes:
@@ -43,7 +52,7 @@ class Mapped:
 
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
-        self.instances: list[StepState] = []
+        self.instances: list[Instance] = []
         self.items: Sequence[Any] = ()
         self.problem: str | None = None
         self.active = self.ended = self.shown = 0
@@ -74,12 +83,20 @@ class Mapped:
         return (names, list(self.items), self.problem, self.active, self.ended)
 
 
-def items_of(step: StepState) -> tuple[Sequence[Any], str | None]:
-    """Return the items of a map, and why there are none, as things stand."""
-    kind, name, *path = step.options["over"]
+def items_of(
+    over: Sequence[Any], params: Mapping[str, Any], steps: Mapping[str, Step]
+) -> tuple[Sequence[Any], str | None]:
+    """Return the items of a map, and why there are none, as things stand.
+
+    Args:
+        over: Where they are, as the options of the map tell it.
+        params: The parameters of the Vect.
+        steps: Its steps, by name.
+    """
+    kind, name, *path = over
     if kind == "param":
-        value = step.vect.params[name]
-    elif (source := step.vect.steps[name]).state == "success":
+        value = params[name]
+    elif (source := steps[name]).state == "success":
         value = source.output
     else:
         how = {"skipped": "was skipped"}.get(source.state, f"is '{source.state}'")

@@ -1,12 +1,13 @@
 """The fold: the state of a Vect is what its events add up to. Pure.
 
-The live engine and the replay share it. Live, the machine has moved `state` when `apply` is called;
-in a replay `advance` does so itself, after it has held the event against the tables.
+The live engine and the replay share it: `apply` takes one event in. Live, the machine has moved
+`state` by then; `advance` does so itself, after it has held the event against the tables; `replay`
+does that with all events of a log, and has the state of every Vect at any point of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
 from types import MappingProxyType
@@ -20,6 +21,8 @@ from oautom.machine.rules import ALL_SUCCESS, Verdict, verdict
 from oautom.machine.tables import (
     HELD,
     INITIAL,
+    PLAN_EVENTS,
+    PLAN_MOVES,
     STEP_ENDS,
     STEP_MOVES,
     VECT_CREATED,
@@ -101,7 +104,7 @@ class StepState:
         self.attempt = 0
         self.failures = 0  # of its attempts; what a dead program has cut short is none
         self.until: datetime | None = None  # when it goes on by itself, if it waits for a time
-        self.mapped: Mapped | None = None  # of a map: its instances
+        self.mapped: Mapped[StepState] | None = None  # of a map: its instances
         self.parent: StepState | None = None  # of an instance: its map, and which one it is
         self.index = 0
         self.shunned_by: str | None = None  # the branch that does not follow it
@@ -133,6 +136,10 @@ class StepState:
         if self.kind != "flow" or not self.attempt:
             return None
         return child_id(self.vect.id, self.name, self.attempt)
+
+    def items(self) -> tuple[Sequence[Any], str | None]:
+        """Return the items of a map, and why there are none, as things stand."""
+        return items_of(self.options["over"], self.vect.params, self.vect.steps)
 
     @property
     def verdict(self) -> Verdict | None:
@@ -282,11 +289,11 @@ class VectState:
                     if name not in followed:
                         self.steps[name].shunned_by = step.name
 
-    def _expand(self, step: StepState, mapped: Mapped, event: Event) -> None:
+    def _expand(self, step: StepState, mapped: Mapped[StepState], event: Event) -> None:
         """Have an instance for each item; those that there are from an earlier attempt stay."""
         mapped.problem = event.data.get("problem")
         # Of its own: somebody else may have what stands in an object, and change it.
-        mapped.items = () if mapped.problem else own_copy(items_of(step)[0])
+        mapped.items = () if mapped.problem else own_copy(step.items()[0])
         for index in range(len(mapped.instances), event.data["count"]):
             instance = StepState(self, instance_name(step.name, index), 0)
             instance.parent, instance.index, instance.options = step, index, step.options
@@ -341,6 +348,53 @@ class VectState:
             ],
             "maps": [step.mapped.facts() for step in self.steps.values() if step.mapped],
         }
+
+
+def replay(events: Iterable[Event], upto: int | None = None) -> dict[str, VectState]:
+    """Return the state of every Vect by its id, as it was after event number `upto`.
+
+    The live engine moves by the same tables and the same fold, so this is the state that it had.
+
+    Args:
+        events: Events in the order of their log: all of it, its beginning, or those of some Vects.
+        upto: Number of the last event to take in; None for all.
+
+    Raises:
+        InvalidHistoryError: No run can have produced these events; names the first that does not
+            fit.
+    """
+    vects: dict[str, VectState] = {}
+    last_seq = 0
+    for event in events:
+        if event.seq <= last_seq:
+            raise InvalidHistoryError(event.seq, f"it comes after event {last_seq}")
+        last_seq = event.seq
+        if upto is not None and event.seq > upto:
+            break
+        if event.name in PLAN_EVENTS:
+            if event.step is not None or (event.name, event.source, event.dest) not in PLAN_MOVES:
+                raise InvalidHistoryError(event.seq, f"no plan tells of '{event.name}' like that")
+            continue
+        if event.name == VECT_CREATED:
+            vects[event.vect] = _created(event, vects)
+        elif event.vect in vects:
+            vects[event.vect].advance(event)
+        else:
+            raise InvalidHistoryError(event.seq, f"vect {event.vect} has not been created")
+    return vects
+
+
+def _created(event: Event, vects: dict[str, VectState]) -> VectState:
+    if event.vect in vects:
+        raise InvalidHistoryError(event.seq, f"vect {event.vect} is created twice")
+    try:
+        graph, params = Graph(event.data["graph"]), event.data["params"]
+    except KeyError as error:
+        raise InvalidHistoryError(event.seq, f"it has no {error}") from error
+    options = event.data.get("options", NO_OPTIONS)
+    vect = VectState(event.flow, event.vect, graph, params, options)
+    vect.apply(event)
+    return vect
 
 
 def limits_of(flow: str, options: Mapping[str, Any]) -> list[Limit]:

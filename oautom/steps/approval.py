@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 from oautom.errors import SettingError
 from oautom.steps.context import Context
 from oautom.steps.execution import Execution, StepOptions
+from oautom.steps.owner import Owner
 from oautom.values.json import plain_text
-
-if TYPE_CHECKING:
-    from oautom.flows.flow import Flow
 
 
 class ApprovalExecution(Execution):
@@ -35,7 +33,7 @@ class ApprovalExecution(Execution):
 
     kind = "approval"
 
-    def __init__(self, name: str, flow: Flow, prompt: str, **options: Unpack[StepOptions]) -> None:
+    def __init__(self, name: str, flow: Owner, prompt: str, **options: Unpack[StepOptions]) -> None:
         try:
             self.prompt = plain_text(prompt, "prompt")
         except SettingError as error:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from oautom.errors import CrossFlowDependencyError
 from oautom.steps.context import Context
 from oautom.steps.execution import Execution, Used, name_of_flow
+from oautom.steps.owner import Owner
 from oautom.steps.work import StepError
 from oautom.values.json import DEPTH_MAX
 from oautom.values.references import OutputReference, Reference, UnresolvedError
-
-if TYPE_CHECKING:
-    from oautom.flows.flow import Flow
-
 
 _GIVEN = (Reference, Execution)
 _CONTAINERS = (list, tuple, dict, set, frozenset)
@@ -35,7 +32,7 @@ def hold_references(*values: object) -> bool:
     return False
 
 
-def wired(flow: Flow, name: str, value: Any) -> Any:
+def wired(flow: Owner, name: str, value: Any) -> Any:
     """Return what a step is given with a reference in place of each step in it.
 
     Raises:

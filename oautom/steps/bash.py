@@ -6,7 +6,7 @@ import errno
 import os
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, Unpack, get_args
+from typing import Any, Final, Literal, Unpack, get_args
 
 from oautom.errors import NotJsonError, shown
 from oautom.processes.child import EndError
@@ -16,14 +16,12 @@ from oautom.processes.process import ProcessGroup
 from oautom.steps.arguments import resolved, uses_in, wired
 from oautom.steps.context import Context, LogBuffer
 from oautom.steps.execution import Execution, StepOptions, Used
+from oautom.steps.owner import Owner
 from oautom.steps.work import FactError, Skip, StepError
 from oautom.values.annotations import UNKNOWN
 from oautom.values.convert import plain_of
 from oautom.values.json import at_heart, from_json, one_of, plain_count, plain_seconds, to_json
 from oautom.values.references import Reference
-
-if TYPE_CHECKING:
-    from oautom.flows.flow import Flow
 
 Output = Literal["last_line", "text", "json"]
 Env = str | Reference | Execution
@@ -69,7 +67,7 @@ class BashExecution(Execution):
     def __init__(  # the signature that users know
         self,
         name: str,
-        flow: Flow,
+        flow: Owner,
         command: str,
         env: Mapping[str, Env] | None = None,
         cwd: str | os.PathLike[str] | None = None,
@@ -104,7 +102,7 @@ class BashExecution(Execution):
             return super().options()
         return {**super().options(), "skip_exit_code": self.skip_exit_code}
 
-    def _check_command(self, flow: Flow, name: str, command: str) -> None:
+    def _check_command(self, flow: Owner, name: str, command: str) -> None:
         if isinstance(command, Reference | Execution) or _pastes_a_step(command, flow):
             raise self.wrong(
                 flow,
@@ -118,7 +116,7 @@ class BashExecution(Execution):
             )
 
     def _check_settings(
-        self, flow: Flow, name: str, output: str, grace_period: float, skip_exit_code: int | None
+        self, flow: Owner, name: str, output: str, grace_period: float, skip_exit_code: int | None
     ) -> None:
         if one_of(output, get_args(Output)) is None:
             known = ", ".join(repr(each) for each in get_args(Output))
@@ -134,7 +132,7 @@ class BashExecution(Execution):
                 flow, name, f"skip_exit_code must be from 1 to 255 or None, not {given}"
             )
 
-    def _check_env(self, flow: Flow, name: str) -> None:
+    def _check_env(self, flow: Owner, name: str) -> None:
         for key, value in self.env.items():
             if type(key) is not str or not _VARIABLE.fullmatch(key):
                 raise self.wrong(
@@ -287,7 +285,7 @@ def _as_text(key: str, value: object) -> str:
     return text
 
 
-def _pastes_a_step(command: object, flow: Flow) -> bool:
+def _pastes_a_step(command: object, flow: Owner) -> bool:
     """Whether the text of a command was made with a step in it: `f"echo {step}"`."""
     names = re.findall(r"<\w+ '(.+?)'>", command) if isinstance(command, str) else []
     steps = getattr(flow, "steps", {})

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import (
-    TYPE_CHECKING,
     Any,
     ClassVar,
     Final,
@@ -24,6 +23,7 @@ from oautom.machine.tables import WAITS
 from oautom.steps.callee import generates, is_async
 from oautom.steps.context import Context
 from oautom.steps.options import RetryPolicy
+from oautom.steps.owner import Owner
 from oautom.steps.pool import Pool
 from oautom.values.annotations import UNKNOWN, return_type
 from oautom.values.json import (
@@ -36,9 +36,6 @@ from oautom.values.json import (
     too_long,
 )
 from oautom.values.references import OutputReference, Reference
-
-if TYPE_CHECKING:
-    from oautom.flows.flow import Flow
 
 T = TypeVar("T")
 Steps = TypeVar("Steps", bound="Execution | Iterable[Execution]")
@@ -152,7 +149,7 @@ class Execution:
     def __init__(
         self,
         name: str,
-        flow: Flow,
+        flow: Owner,
         *,
         log_limit_bytes: int = LOG_LIMIT_BYTES,
         on_crash: OnCrash | None = None,
@@ -268,7 +265,7 @@ class Execution:
         self.depends(*(self.flow.steps[name] for name in dict.fromkeys(s.name for s in sources)))
 
     @staticmethod
-    def wrong(flow: Flow, name: str, what: str) -> FlowError:
+    def wrong(flow: Owner, name: str, what: str) -> FlowError:
         """Return the error that says what is wrong with the declaration of a step."""
         flow_name = name_of_flow(flow)
         return FlowError(

@@ -5,18 +5,16 @@ from __future__ import annotations
 import typing
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Unpack, cast
+from typing import Any, Final, Unpack, cast
 
 from oautom.errors import shown
 from oautom.steps.arguments import resolved, uses_in, wired
 from oautom.steps.context import Context
 from oautom.steps.execution import Execution, StepOptions
+from oautom.steps.owner import Owner
 from oautom.values.annotations import MISSING, UNKNOWN, part_type
 from oautom.values.convert import is_supported
 from oautom.values.json import at_heart
-
-if TYPE_CHECKING:
-    from oautom.flows.flow import Flow
 
 _typed_dict: Final[Any] = typing.TypedDict  # a call of it is not one that mypy could follow
 
@@ -48,8 +46,8 @@ class FlowExecution(Execution):
     def __init__(
         self,
         name: str,
-        flow: Flow,
-        runs: Flow | str,
+        flow: Owner,
+        runs: Owner | str,
         params: Mapping[str, Any] | None = None,
         **options: Unpack[StepOptions],
     ) -> None:
@@ -66,7 +64,7 @@ class FlowExecution(Execution):
         self.follow(uses_in(self.params))
 
     @property
-    def runs(self) -> Flow:
+    def runs(self) -> Owner:
         """The flow that it runs.
 
         Raises:

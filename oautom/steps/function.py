@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from oautom.errors import FlowError, shown
 from oautom.steps.callee import generates
 from oautom.steps.execution import YIELDS, StepOptions
+from oautom.steps.owner import Owner
 from oautom.steps.python import OverFunction, PythonExecution
-
-if TYPE_CHECKING:
-    from oautom.flows.flow import Flow
 
 
 class StepFunction(OverFunction):
@@ -30,7 +28,7 @@ class StepFunction(OverFunction):
     """
 
     def __init__(
-        self, flow: Flow, function: Callable[..., Any], name: str | None, options: StepOptions
+        self, flow: Owner, function: Callable[..., Any], name: str | None, options: StepOptions
     ) -> None:
         if not callable(function) or isinstance(function, StepFunction):
             raise FlowError(

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Optional, Unpack
+from typing import Any, Optional, Unpack
 
 from oautom.errors import shown
 from oautom.steps.arguments import hold_references, resolved
 from oautom.steps.context import Context
 from oautom.steps.execution import Execution, StepOptions
+from oautom.steps.owner import Owner
 from oautom.steps.python import PythonExecution
 from oautom.values.annotations import MISSING, UNKNOWN, part_type, return_type
 from oautom.values.json import plain_count
 from oautom.values.references import OutputReference, Reference
-
-if TYPE_CHECKING:
-    from oautom.flows.flow import Flow
 
 
 class MapExecution(PythonExecution):
@@ -45,7 +43,7 @@ class MapExecution(PythonExecution):
     def __init__(
         self,
         name: str,
-        flow: Flow,
+        flow: Owner,
         function: Callable[..., Any],
         over: Reference | Execution | Any,
         kwargs: Mapping[str, Any] | None = None,

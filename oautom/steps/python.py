@@ -7,17 +7,15 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 from oautom.errors import FlowError, shown
 from oautom.steps.arguments import hold_references, resolved, uses_in, wired
 from oautom.steps.callee import Callee, callee_of
 from oautom.steps.context import Context
 from oautom.steps.execution import YIELDS, Execution, StepOptions
+from oautom.steps.owner import Owner
 from oautom.values.annotations import MISSING, UNKNOWN, hints_of, part_type, return_type
-
-if TYPE_CHECKING:
-    from oautom.flows.flow import Flow
 
 
 class OverFunction:
@@ -50,7 +48,7 @@ class PythonExecution(Execution):
     def __init__(  # the signature that users know
         self,
         name: str,
-        flow: Flow,
+        flow: Owner,
         function: Callable[..., Any],
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
@@ -81,14 +79,14 @@ class PythonExecution(Execution):
             _, bound = callee.bind(self.args, self.kwargs)
             self.follow(uses_in(bound))
 
-    def _bind(self, flow: Flow, name: str, callee: Callee) -> int | None:
+    def _bind(self, flow: Owner, name: str, callee: Callee) -> int | None:
         """Hold the arguments against the signature; return where the context goes, if anywhere."""
         try:
             return callee.context_place(self.args, self.kwargs)
         except TypeError as error:
             raise self._misfit(flow, name, error) from error
 
-    def _misfit(self, flow: Flow, name: str, error: Exception) -> FlowError:
+    def _misfit(self, flow: Owner, name: str, error: Exception) -> FlowError:
         called = getattr(self.function, "__name__", self.function)
         signature = inspect.signature(self.function)
         with suppress(Exception):  # names in it may not be there (yet)

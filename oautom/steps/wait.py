@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Unpack
+from typing import Any, Final, Unpack
 
 from oautom.errors import SettingError, shown
 from oautom.steps.context import Context
 from oautom.steps.execution import Execution, StepOptions
+from oautom.steps.owner import Owner
 from oautom.values.json import SECONDS_MAX, plain_number, too_long
-
-if TYPE_CHECKING:
-    from oautom.flows.flow import Flow
 
 
 class WaitExecution(Execution):
@@ -36,7 +34,7 @@ class WaitExecution(Execution):
     def __init__(
         self,
         name: str,
-        flow: Flow,
+        flow: Owner,
         *,
         seconds: float | None = None,
         until: datetime | None = None,

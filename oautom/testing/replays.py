@@ -32,8 +32,7 @@ from oautom.machine.commands import (
 )
 from oautom.machine.event import NO_DATA, Event, is_answer, is_of_plan
 from oautom.machine.maps import map_of
-from oautom.machine.replay import replay
-from oautom.machine.state import NO_OPTIONS, Group, Options, limits_of
+from oautom.machine.state import NO_OPTIONS, Group, Options, limits_of, replay
 from oautom.machine.tables import ANSWERLESS, HELD, VECT_CREATED, VECT_ENDS
 from oautom.steps.bash import BashExecution
 from oautom.testing.simulation import tell_nobody

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import Any, NoReturn, Protocol, Self
 
 from oautom.errors import FlowError, shown
 from oautom.values.annotations import field_names
 from oautom.values.json import at_heart
 
-if TYPE_CHECKING:
-    from oautom.flows.flow import Flow
-
 Key = str | int
+
+
+class Named(Protocol):
+    """A flow, of which no more is known here than its name."""
+
+    name: str
 
 
 class UnresolvedError(Exception):
@@ -37,7 +40,7 @@ class Reference(ABC):
 
     __slots__ = ("flow", "name", "path")
 
-    def __init__(self, flow: Flow | None, name: str, path: tuple[Key, ...] = ()) -> None:
+    def __init__(self, flow: Named | None, name: str, path: tuple[Key, ...] = ()) -> None:
         self.flow = flow
         self.name = name
         self.path = path

@@ -21,8 +21,7 @@ from oautom.errors import (
 from oautom.events.log import EventLog
 from oautom.flows.flow import Flow
 from oautom.machine.commands import Key, Place
-from oautom.machine.replay import replay
-from oautom.machine.state import VectState, child_id
+from oautom.machine.state import VectState, child_id, replay
 from oautom.machine.tables import VECT_ENDS
 from oautom.vects.run import Reader, Run
 

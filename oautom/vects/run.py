@@ -28,8 +28,7 @@ from oautom.events.log import EventLog, ask
 from oautom.flows.flow import Flow
 from oautom.flows.params import NO_PARAMS
 from oautom.machine.event import NO_DATA
-from oautom.machine.replay import replay
-from oautom.machine.state import StepState, VectState, committed
+from oautom.machine.state import StepState, VectState, committed, replay
 from oautom.machine.tables import HELD, INITIAL, VECT_ENDS
 from oautom.steps.context import LogBuffer
 from oautom.steps.execution import Execution

@@ -1,4 +1,4 @@
-"""Where a step runs: inline, threads, processes, or any `concurrent.futures.Executor`."""
+"""Internal. Where a step runs: inline, threads, processes, or any `concurrent.futures.Executor`."""
 
 from __future__ import annotations
 
