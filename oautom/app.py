@@ -37,14 +37,15 @@ from oautom.errors import (
 from oautom.events.log import EventLog, PrunedVect, check_instant
 from oautom.events.open import Given, log_of
 from oautom.events.subscribers.subscription import Subscription, Subscriptions
-from oautom.flows.flow import Flow, check_name
+from oautom.flows.flow import Flow
 from oautom.machine.tables import VECT_STATES
 from oautom.plans.plans import Plan, Plans, schedule_of
 from oautom.processes import forked
 from oautom.processes.forked import Home
 from oautom.steps.context import CALLED
 from oautom.steps.pool import Pool
-from oautom.values.json import SECONDS_MAX, at_heart, check_max_workers, has_members, one_of
+from oautom.values.json import SECONDS_MAX, at_heart
+from oautom.values.names import check_max_workers, check_name, has_members, one_of
 from oautom.vects.vect import Vect
 from oautom.workers import ExecutorName, make_workers
 

@@ -31,7 +31,7 @@ from oautom.machine.tables import (
     VECT_CREATED,
     VECT_MOVES,
 )
-from oautom.values.json import check_max_workers
+from oautom.values.names import check_max_workers
 
 
 def check_history(

@@ -26,7 +26,7 @@ from oautom.machine.explain import NO_FACTS, Facts, explain
 from oautom.machine.state import replay
 from oautom.machine.tables import VECT_ENDS
 from oautom.processes.forked import Home
-from oautom.values.json import one_of
+from oautom.values.names import one_of
 from oautom.vects.run import Reader, Run, status_of, unread_status
 
 

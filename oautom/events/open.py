@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 
 from oautom.errors import LogError, SettingError, shown
 from oautom.events.log import EventLog, MemoryEventLog
-from oautom.values.json import has_members, one_of, plain_count
+from oautom.values.json import plain_count
+from oautom.values.names import has_members, one_of
 
 _ESSENTIAL = ("last_seq", "committed_seq", "append", "commit", "read")
 _LATER = frozenset(

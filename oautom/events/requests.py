@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from oautom.errors import NotJsonError, SettingError, shown
-from oautom.values.json import from_json, one_of, plain_text, plain_value
+from oautom.values.json import from_json, plain_value
+from oautom.values.names import one_of, plain_text
 
 if TYPE_CHECKING:
     import sqlite3

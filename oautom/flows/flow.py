@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Final, Protocol, Unpack, cast, overload
+from typing import Any, Protocol, Unpack, cast, overload
 
 from oautom.errors import (
     CrossFlowDependencyError,
@@ -23,7 +23,8 @@ from oautom.steps.execution import Execution, StepOptions, retry_of, timeout_of
 from oautom.steps.function import StepFunction
 from oautom.steps.options import RetryPolicy
 from oautom.steps.pool import Pool
-from oautom.values.json import TEXT_MAX, at_heart, has_controls, is_unicode, plain_count, plain_text
+from oautom.values.json import at_heart, plain_count
+from oautom.values.names import check_name, plain_text
 from oautom.values.references import ParamReference
 
 
@@ -369,37 +370,6 @@ class _Steps(dict[str, Execution]):
 
     def __missing__(self, name: object) -> Execution:
         raise UnknownStepError(self._flow, cast("str", name), self)
-
-
-_BLANKS = " \t\n\r\f\v"
-NAME_MAX: Final = TEXT_MAX
-"""How many characters the name of a flow, step, Vect or plan may have."""
-
-
-def check_name(what: str, name: object, *, flow: str | None = None) -> str:
-    """Return as an exact `str` what names a flow, step or Vect in a log and an environment.
-
-    Raises:
-        FlowError: The name is no text, is blank, holds control characters, is not valid Unicode, or
-            is too long.
-    """
-    given, name = name, at_heart(name)
-    problem = None
-    if type(name) is not str:
-        problem = "must be text"
-    elif len(name) > NAME_MAX:
-        problem = f"must have at most {NAME_MAX} characters"
-    elif not name.strip(_BLANKS):
-        problem = "must not be blank"
-    elif "\0" in name:
-        problem = "must not hold a NUL character"
-    elif not is_unicode(name):
-        problem = "must be valid Unicode, without lone surrogates"
-    elif has_controls(name):
-        problem = "must not hold control characters, as line breaks"
-    if problem:
-        raise FlowError(f"{what} name {problem}, not {shown(given)}", flow=flow)
-    return cast("str", name)
 
 
 def _quoted(text: str, quote: str) -> str:

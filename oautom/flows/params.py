@@ -13,7 +13,8 @@ from typing import Any, Final
 from oautom.errors import FlowError, NotJsonError, ParamError, UnknownParamError, shown
 from oautom.values.annotations import UNKNOWN, shown_type
 from oautom.values.convert import NotConvertibleError, converted, keep, restore, why_unsupported
-from oautom.values.json import at_heart, copy_of_plain, one_of
+from oautom.values.json import at_heart, copy_of_plain
+from oautom.values.names import one_of
 
 _REQUIRED: Final = object()
 NO_PARAMS: Final[Mapping[str, Any]] = MappingProxyType({})

@@ -34,12 +34,13 @@ from oautom.errors import (
 )
 from oautom.events.log import EventLog
 from oautom.flows.checks import with_children
-from oautom.flows.flow import Flow, check_name
+from oautom.flows.flow import Flow
 from oautom.machine.event import stamp
 from oautom.machine.tables import PLAN_CREATED, PLAN_SKIPPED
 from oautom.plans.schedule import Cron, Interval, Schedule, interval_of
 from oautom.processes.forked import Home
 from oautom.values.annotations import UNKNOWN, members_of
+from oautom.values.names import check_name
 
 LOOK_INTERVAL: Final = 60.0
 """Seconds after which plans are looked at in any case."""

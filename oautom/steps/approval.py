@@ -10,7 +10,7 @@ from oautom.errors import SettingError
 from oautom.steps.context import Context
 from oautom.steps.execution import Execution, StepOptions
 from oautom.steps.owner import Owner
-from oautom.values.json import plain_text
+from oautom.values.names import plain_text
 
 
 class ApprovalExecution(Execution):

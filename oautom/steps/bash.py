@@ -20,7 +20,8 @@ from oautom.steps.owner import Owner
 from oautom.steps.work import FactError, Skip, StepError
 from oautom.values.annotations import UNKNOWN
 from oautom.values.convert import plain_of
-from oautom.values.json import at_heart, from_json, one_of, plain_count, plain_seconds, to_json
+from oautom.values.json import at_heart, from_json, plain_count, plain_seconds, to_json
+from oautom.values.names import one_of
 from oautom.values.references import Reference
 
 Output = Literal["last_line", "text", "json"]

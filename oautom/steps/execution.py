@@ -29,12 +29,12 @@ from oautom.values.annotations import UNKNOWN, return_type
 from oautom.values.json import (
     SECONDS_MAX,
     at_heart,
-    one_of,
     plain_count,
     plain_number,
     plain_seconds,
     too_long,
 )
+from oautom.values.names import one_of
 from oautom.values.references import OutputReference, Reference
 
 T = TypeVar("T")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from oautom.errors import SettingError, shown
-from oautom.values.json import at_heart, has_controls, plain_count, plain_text
+from oautom.values.json import at_heart, plain_count
+from oautom.values.names import has_controls, plain_text
 
 
 class Pool(msgspec.Struct, frozen=True):

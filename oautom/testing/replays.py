@@ -36,7 +36,7 @@ from oautom.machine.state import NO_OPTIONS, Group, Options, limits_of, replay
 from oautom.machine.tables import ANSWERLESS, HELD, VECT_CREATED, VECT_ENDS
 from oautom.steps.bash import BashExecution
 from oautom.testing.simulation import tell_nobody
-from oautom.values.json import check_max_workers
+from oautom.values.names import check_max_workers
 from oautom.vects.run import Run
 from oautom.vects.vect import Vect
 from oautom.workers.base import Done, Work

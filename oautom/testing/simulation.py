@@ -18,7 +18,7 @@ from oautom.machine.maps import map_of
 from oautom.steps.work import NO_DETAILS, Outcome, Skip, StepError, Work
 from oautom.testing.clock import START, SimulatedClock
 from oautom.testing.crashes import Lives, Moment, MortalLog, moments
-from oautom.values.json import check_max_workers
+from oautom.values.names import check_max_workers
 from oautom.vects.vect import Vect
 from oautom.workers.base import Done, Place
 from oautom.workers.base import Work as AnyWork

@@ -10,8 +10,6 @@ is always a copy, which nobody else can change.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Collection
 from marshal import dumps
 from typing import Any, Final, cast
 
@@ -23,19 +21,11 @@ DEPTH_MAX: Final = 200
 """How many levels of lists and dictionaries a value may have."""
 _AROUND: Final = 10
 """How many levels an event may have around it."""
-TEXT_MAX: Final = 16_384
-"""How many characters a text may have that a person gives for others to read."""
-CONTROLS: Final = r"\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069"
-"""As in a regular expression: what a terminal or a page would obey and not show."""
-WORKERS_MAX: Final = 32_768
-"""How many workers there may be: as many processes as a system has numbers for, unless told."""
 SECONDS_MAX: Final = 100 * 365.25 * 86_400
 """A hundred years: no duration may be longer, and no date that comes of it too late to be one."""
 
 SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _MARSHAL: Final = 2  # its version that writes equal values alike, as it knows no references
-
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # Unicode's category Cc
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -236,57 +226,7 @@ def _part(part: Any, copies: dict[int, tuple[Any, Any]], depth: int) -> Any:
     return _copied(part, copies, depth + 1) if type(part) in _CONTAINERS else part
 
 
-# What people give
-
-
-def plain_text(value: object, what: str, limit_chars: int = TEXT_MAX) -> str:
-    """Return a text that a person gives, as an exact `str`.
-
-    Args:
-        value: What is given.
-        what: What it is, for the error: `reason of cancel()`.
-        limit_chars: How many characters it may have.
-
-    Raises:
-        SettingError: It is no text, not valid Unicode, or too long.
-    """
-    text = at_heart(value)
-    if type(text) is str and len(text) > limit_chars:
-        raise SettingError(
-            f"{what} has {len(text)} characters, and may have {limit_chars}; write it to a file, "
-            "and give its path"
-        )
-    if type(text) is not str or not is_unicode(text):
-        raise SettingError(f"{what} must be text, not {shown(value)}")
-    return text
-
-
-def one_of(given: object, known: Collection[str]) -> str | None:
-    """Return one of the names that are known as an exact `str`, or None if it is none of them.
-
-    Whatever is given: nothing of it is compared, hashed or shown unless it is text.
-    """
-    name = at_heart(given)
-    return name if type(name) is str and name in known else None
-
-
-def readable(value: Any) -> Any:
-    """Return a text with its half characters, which JSON cannot keep, written out as escapes."""
-    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
-
-
-def has_controls(text: str) -> bool:
-    """Whether a text holds control characters; a mark of direction, as in Hebrew, is none."""
-    return _CONTROL.search(text) is not None
-
-
-def is_unicode(text: str) -> bool:
-    """Whether a text can be written as UTF-8: it has no half characters."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+# Numbers that people give
 
 
 def plain_number(value: object) -> int | float | None:
@@ -328,23 +268,3 @@ def time_limit(timeout: object) -> float | None:
 def too_long(seconds: float) -> str:
     """Return what is wrong with a duration that is longer than `SECONDS_MAX`."""
     return f"may be at most {SECONDS_MAX:.0f} seconds, a hundred years, not {shown(seconds)}"
-
-
-def check_max_workers(max_workers: object) -> int | None:
-    """Return a number of workers as an exact `int`; None stays.
-
-    Raises:
-        SettingError: It is neither None nor a positive int, or is above `WORKERS_MAX`.
-    """
-    if max_workers is None:
-        return None
-    if (count := plain_count(max_workers)) is None:
-        raise SettingError(f"max_workers must be a positive int or None, not {shown(max_workers)}")
-    if count > WORKERS_MAX:
-        raise SettingError(f"max_workers may be at most {WORKERS_MAX}, not {shown(max_workers)}")
-    return count
-
-
-def has_members(given: object, *names: str) -> bool:
-    """Whether an object has all members of these names; a class has none of its instances'."""
-    return not isinstance(given, type) and all(hasattr(given, name) for name in names)

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, cast
 
-from oautom.values.json import CONTROLS, at_heart, plain_json
+from oautom.values.json import at_heart, plain_json
 
 ERROR_BYTES_MAX: Final = 16 * 1024
 """How long the error of a step may be in a log, in UTF-8."""
@@ -28,7 +28,8 @@ _NOTE_BYTES: Final = 60
 _CHAIN_MAX: Final = 100
 _LEFT_OUT: Final = "details_left_out"
 
-_UNFIT: Final = rf"{CONTROLS}\u2028\u2029\ud800-\udfff"
+_CONTROLS: Final = r"\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069"  # obeyed, not shown
+_UNFIT: Final = rf"{_CONTROLS}\u2028\u2029\ud800-\udfff"
 _NOT_IN_LINE: Final = re.compile(f"[{_UNFIT}]")
 _NOT_IN_LINES: Final = re.compile(f"(?!\n)[{_UNFIT}]")
 

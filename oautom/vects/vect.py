@@ -14,7 +14,8 @@ from oautom.machine.state import StepState, View, child_id, committed
 from oautom.machine.tables import STEP_ENDS, VECT_ENDS
 from oautom.processes.forked import Home
 from oautom.steps.execution import Execution
-from oautom.values.json import at_heart, plain_text, plain_value, time_limit
+from oautom.values.json import at_heart, plain_value, time_limit
+from oautom.values.names import plain_text
 from oautom.vects.run import NO_FAILURE, Run, visible
 
 

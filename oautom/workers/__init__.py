@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from typing import Literal, cast, get_args
 
 from oautom.errors import SettingError, shown
-from oautom.values.json import check_max_workers, one_of
+from oautom.values.names import check_max_workers, one_of
 from oautom.workers.base import Workers
 from oautom.workers.futures import FutureWorkers
 from oautom.workers.inline import InlineWorkers

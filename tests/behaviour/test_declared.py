@@ -36,7 +36,8 @@ from oautom import (
     WaitExecution,
 )
 from oautom.testing import SimulatedClock
-from oautom.values.json import SECONDS_MAX, is_exactly, plain_json, plain_text
+from oautom.values.json import SECONDS_MAX, is_exactly, plain_json
+from oautom.values.names import plain_text
 
 
 class Text(str):

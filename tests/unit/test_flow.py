@@ -13,7 +13,7 @@ from oautom import (
     FlowFrozenError,
     PythonExecution,
 )
-from oautom.flows.flow import check_name
+from oautom.values.names import check_name
 
 from .hand_made import Registry, nothing
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from oautom import NotJsonError, SettingError
-from oautom.values.json import SECONDS_MAX, from_json, one_of, time_limit, to_json
+from oautom.values.json import SECONDS_MAX, from_json, time_limit, to_json
+from oautom.values.names import one_of
 
 holds_itself: list[Any] = []
 holds_itself.append({"again": holds_itself})

@@ -39,7 +39,8 @@ from oautom.events.sqlite.summary import sum_up
 from oautom.events.sqlite.wakeup import Wakeup
 from oautom.events.sqlite.wal import WriteAhead
 from oautom.machine.event import Event
-from oautom.values.json import one_of, plain_count, to_json
+from oautom.values.json import plain_count, to_json
+from oautom.values.names import one_of
 
 Synchronous = Literal["FULL", "NORMAL"]
 

@@ -21,7 +21,8 @@ from oautom.errors import LogError, SettingError, shown
 from oautom.events.jsonl import for_owner, to_line
 from oautom.machine.event import Event
 from oautom.processes import forked
-from oautom.values.json import is_json, readable, to_json
+from oautom.values.json import is_json, to_json
+from oautom.values.names import readable
 
 _URI_REFERENCE: Final = re.compile(r"(?:[\w.~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

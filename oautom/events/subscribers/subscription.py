@@ -19,7 +19,8 @@ from oautom.events.subscribers.delivery import Delivery, Subscriber
 from oautom.machine.event import Event
 from oautom.machine.tables import EVENT_NAMES
 from oautom.processes import forked
-from oautom.values.json import at_heart, one_of, plain_count, plain_text, time_limit
+from oautom.values.json import at_heart, plain_count, time_limit
+from oautom.values.names import one_of, plain_text
 
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds that a close waits for functions that do not return."""

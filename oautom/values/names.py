@@ -1,0 +1,119 @@
+"""Names, texts and settings that people give: checked, and made exact. Pure.
+
+Nothing of what is given is compared, hashed or shown unless its type is known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Any, Final, cast
+
+from oautom.errors import FlowError, SettingError, shown
+from oautom.values.json import at_heart, plain_count
+
+TEXT_MAX: Final = 16_384
+"""How many characters a text may have that a person gives for others to read."""
+NAME_MAX: Final = TEXT_MAX
+"""How many characters the name of a flow, step, Vect or plan may have."""
+WORKERS_MAX: Final = 32_768
+"""How many workers there may be: as many processes as a system has numbers for, unless told."""
+
+_BLANKS: Final = " \t\n\r\f\v"
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # Unicode's category Cc
+
+
+def check_name(what: str, name: object, *, flow: str | None = None) -> str:
+    """Return as an exact `str` what names a flow, step or Vect in a log and an environment.
+
+    Raises:
+        FlowError: The name is no text, is blank, holds control characters, is not valid Unicode, or
+            is too long.
+    """
+    given, name = name, at_heart(name)
+    problem = None
+    if type(name) is not str:
+        problem = "must be text"
+    elif len(name) > NAME_MAX:
+        problem = f"must have at most {NAME_MAX} characters"
+    elif not name.strip(_BLANKS):
+        problem = "must not be blank"
+    elif "\0" in name:
+        problem = "must not hold a NUL character"
+    elif not is_unicode(name):
+        problem = "must be valid Unicode, without lone surrogates"
+    elif has_controls(name):
+        problem = "must not hold control characters, as line breaks"
+    if problem:
+        raise FlowError(f"{what} name {problem}, not {shown(given)}", flow=flow)
+    return cast("str", name)
+
+
+def plain_text(value: object, what: str, limit_chars: int = TEXT_MAX) -> str:
+    """Return a text that a person gives, as an exact `str`.
+
+    Args:
+        value: What is given.
+        what: What it is, for the error: `reason of cancel()`.
+        limit_chars: How many characters it may have.
+
+    Raises:
+        SettingError: It is no text, not valid Unicode, or too long.
+    """
+    text = at_heart(value)
+    if type(text) is str and len(text) > limit_chars:
+        raise SettingError(
+            f"{what} has {len(text)} characters, and may have {limit_chars}; write it to a file, "
+            "and give its path"
+        )
+    if type(text) is not str or not is_unicode(text):
+        raise SettingError(f"{what} must be text, not {shown(value)}")
+    return text
+
+
+def one_of(given: object, known: Collection[str]) -> str | None:
+    """Return one of the names that are known as an exact `str`, or None if it is none of them.
+
+    Whatever is given: nothing of it is compared, hashed or shown unless it is text.
+    """
+    name = at_heart(given)
+    return name if type(name) is str and name in known else None
+
+
+def readable(value: Any) -> Any:
+    """Return a text with its half characters, which JSON cannot keep, written out as escapes."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+
+def has_controls(text: str) -> bool:
+    """Whether a text holds control characters; a mark of direction, as in Hebrew, is none."""
+    return _CONTROL.search(text) is not None
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8: it has no half characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_max_workers(max_workers: object) -> int | None:
+    """Return a number of workers as an exact `int`; None stays.
+
+    Raises:
+        SettingError: It is neither None nor a positive int, or is above `WORKERS_MAX`.
+    """
+    if max_workers is None:
+        return None
+    if (count := plain_count(max_workers)) is None:
+        raise SettingError(f"max_workers must be a positive int or None, not {shown(max_workers)}")
+    if count > WORKERS_MAX:
+        raise SettingError(f"max_workers may be at most {WORKERS_MAX}, not {shown(max_workers)}")
+    return count
+
+
+def has_members(given: object, *names: str) -> bool:
+    """Whether an object has all members of these names; a class has none of its instances'."""
+    return not isinstance(given, type) and all(hasattr(given, name) for name in names)
