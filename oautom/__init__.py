@@ -59,8 +59,7 @@ from oautom.steps import (
     WaitExecution,
 )
 from oautom.steps.function import StepFunction
-from oautom.steps.options import RetryPolicy
-from oautom.steps.pool import Pool
+from oautom.steps.options import Pool, RetryPolicy
 from oautom.values.references import Reference
 from oautom.vects.vect import Step, Vect
 

@@ -43,7 +43,7 @@ from oautom.plans.plans import Plan, Plans, schedule_of
 from oautom.processes import forked
 from oautom.processes.forked import Home
 from oautom.steps.context import CALLED
-from oautom.steps.pool import Pool
+from oautom.steps.options import Pool
 from oautom.values.json import SECONDS_MAX, at_heart
 from oautom.values.names import check_max_workers, check_name, has_members, one_of
 from oautom.vects.vect import Vect

@@ -7,7 +7,7 @@ from oautom.engine.runner import Runner
 from oautom.engine.waiting import Waits
 from oautom.machine.explain import Facts
 from oautom.machine.state import StepState
-from oautom.steps.execution import wrong_interval
+from oautom.steps.options import wrong_interval
 from oautom.vects.registry import Roster
 from oautom.vects.run import Run
 

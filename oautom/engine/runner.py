@@ -27,7 +27,8 @@ from oautom.machine.commands import Effect, Finished, Key, Place, Release, Submi
 from oautom.machine.state import Group, StepState, committed
 from oautom.processes.leftovers import Marks
 from oautom.steps.context import Context
-from oautom.steps.execution import Execution, wrong_interval
+from oautom.steps.execution import Execution
+from oautom.steps.options import wrong_interval
 from oautom.steps.work import Outcome, StepError, Work, unpack
 from oautom.values.annotations import UNKNOWN
 from oautom.values.text import without_frames

@@ -19,10 +19,9 @@ from oautom.errors import (
 from oautom.flows.checks import check_wiring
 from oautom.flows.params import Params
 from oautom.machine.graph import Graph
-from oautom.steps.execution import Execution, StepOptions, retry_of, timeout_of
+from oautom.steps.execution import Execution
 from oautom.steps.function import StepFunction
-from oautom.steps.options import RetryPolicy
-from oautom.steps.pool import Pool
+from oautom.steps.options import Pool, RetryPolicy, StepOptions, retry_of, timeout_of
 from oautom.values.json import at_heart, plain_count
 from oautom.values.names import check_name, plain_text
 from oautom.values.references import ParamReference

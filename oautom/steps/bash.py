@@ -15,7 +15,8 @@ from oautom.processes.leftovers import environment
 from oautom.processes.process import ProcessGroup
 from oautom.steps.arguments import resolved, uses_in, wired
 from oautom.steps.context import Context, LogBuffer
-from oautom.steps.execution import Execution, StepOptions, Used
+from oautom.steps.execution import Execution, Used
+from oautom.steps.options import StepOptions
 from oautom.steps.owner import Owner
 from oautom.steps.work import FactError, Skip, StepError
 from oautom.values.annotations import UNKNOWN

@@ -2,59 +2,35 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import (
-    Any,
-    ClassVar,
-    Final,
-    Literal,
-    NamedTuple,
-    TypedDict,
-    TypeVar,
-    cast,
-    get_args,
-)
+from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 
 from oautom.errors import FlowError, SettingError, shown
 from oautom.machine.rules import ALL_SUCCESS, TriggerRule
 from oautom.machine.tables import WAITS
 from oautom.steps.callee import generates, is_async
 from oautom.steps.context import Context
-from oautom.steps.options import RetryPolicy
-from oautom.steps.owner import Owner
-from oautom.steps.pool import Pool
-from oautom.values.annotations import UNKNOWN, return_type
-from oautom.values.json import (
-    SECONDS_MAX,
-    at_heart,
-    plain_count,
-    plain_number,
-    plain_seconds,
-    too_long,
+from oautom.steps.options import (
+    LOG_LIMIT_BYTES,
+    OnCrash,
+    Pool,
+    RetryPolicy,
+    on_crash_of,
+    pool_of,
+    priority_of,
+    retry_of,
+    rule_of,
+    timeout_of,
+    wrong_interval,
 )
-from oautom.values.names import one_of
+from oautom.steps.owner import Owner
+from oautom.values.annotations import UNKNOWN, return_type
+from oautom.values.json import at_heart, plain_count
 from oautom.values.references import OutputReference, Reference
 
 T = TypeVar("T")
 Steps = TypeVar("Steps", bound="Execution | Iterable[Execution]")
-
-OnCrash = Literal["rerun", "fail"]
-LOG_LIMIT_BYTES = 2**20
-
-
-class StepOptions(TypedDict, total=False):
-    """The keywords that steps of all kinds take; see `Execution`."""
-
-    log_limit_bytes: int
-    on_crash: OnCrash
-    trigger_rule: TriggerRule | str
-    allow_failure: bool
-    retry: RetryPolicy | None
-    timeout: float | None
-    pool: Pool | None
-    priority: int
 
 
 class Used(NamedTuple):
@@ -180,7 +156,8 @@ class Execution:
             # How long an attempt may work says nothing of how long a person may think.
             inherited = None if self.kind == "approval" else flow.timeout
             self.timeout = timeout_of(_first(timeout, self.timeout, inherited))
-            self._set_turn(_first(pool, self.pool), _first(priority, self.priority))
+            self.pool = pool_of(_first(pool, self.pool))
+            self.priority = priority_of(_first(priority, self.priority))
         except SettingError as error:
             raise self.wrong(flow, name, str(error)) from None
         self.name: str = at_heart(name)
@@ -191,30 +168,18 @@ class Execution:
     def _set_rules(
         self, on_crash: object, trigger_rule: object, allow_failure: bool | None
     ) -> None:
-        given = _first(on_crash, self.on_crash)
-        if (name := one_of(given, get_args(OnCrash))) is None:
-            known = " or ".join(repr(each) for each in get_args(OnCrash))
-            raise SettingError(f"on_crash must be {known}, not {shown(given)}")
-        if name is not self.on_crash:
-            self.on_crash = cast("OnCrash", name)
+        if on_crash is not None or self.on_crash is not Execution.on_crash:
+            name = on_crash_of(_first(on_crash, self.on_crash))
+            if name is not self.on_crash:
+                self.on_crash = name
         if trigger_rule is not None or type(self.trigger_rule) is not TriggerRule:
-            self.trigger_rule = _known_rule(_first(trigger_rule, self.trigger_rule))
+            self.trigger_rule = rule_of(_first(trigger_rule, self.trigger_rule))
         if allow_failure is not None:
             if type(allow_failure) is not bool:
                 raise SettingError(
                     f"allow_failure must be True or False, not {shown(allow_failure)}"
                 )
             self.allow_failure = allow_failure
-
-    def _set_turn(self, pool: object, priority: object) -> None:
-        if pool is not None and not issubclass(type(pool), Pool):
-            raise SettingError(
-                f"pool must be a Pool or None, not {shown(pool)}; Pool('name', slots=2)"
-            )
-        if (whole := plain_count(0 if priority is None else priority, -(2**63))) is None:
-            raise SettingError(f"priority must be an int, not {shown(priority)}")
-        self.pool = cast("Pool | None", pool)
-        self.priority = whole
 
     def options(self) -> Mapping[str, Any]:
         """Return what is otherwise than usual with the step, as `vect.created` tells it."""
@@ -348,47 +313,3 @@ def _first(*given: T | None) -> T | None:
 YIELDS: Final = (
     "is a generator, of which a call runs nothing; return a list instead of yielding its items"
 )
-
-
-def wrong_interval(seconds: object) -> str | None:
-    """Return what is wrong with a `poll_interval`, or None."""
-    if plain_seconds(seconds) is not None:
-        return None
-    return f"poll_interval must be seconds, from 0, not {shown(seconds)}"
-
-
-def timeout_of(seconds: object) -> float | None:
-    """Return a `timeout` as an exact number; None where there is none, as `math.inf` says too.
-
-    Raises:
-        SettingError: It is no duration.
-    """
-    number = at_heart(seconds)
-    if number is None or (type(number) is float and number == math.inf):
-        return None
-    number = plain_number(number)
-    if number is None or number <= 0:
-        raise SettingError(f"timeout must be seconds, more than 0, or None, not {shown(seconds)}")
-    if number > SECONDS_MAX:
-        raise SettingError(f"timeout {too_long(number)}; None is for no limit")
-    return number
-
-
-def retry_of(policy: object) -> RetryPolicy | None:
-    """Return a `retry` that can be used.
-
-    Raises:
-        SettingError: It is neither a policy nor None.
-    """
-    if policy is None or issubclass(type(policy), RetryPolicy):
-        return cast("RetryPolicy | None", policy)
-    raise SettingError(
-        f"retry must be a RetryPolicy or None, not {shown(policy)}; RetryPolicy(max_attempts=3)"
-    )
-
-
-def _known_rule(rule: object) -> TriggerRule:
-    if (name := one_of(rule, set(TriggerRule))) is not None:
-        return TriggerRule(name)
-    known = ", ".join(f"TriggerRule.{each.name}" for each in TriggerRule)
-    raise SettingError(f"trigger_rule must be one of {known}, not {shown(rule)}")

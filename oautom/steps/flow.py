@@ -10,7 +10,8 @@ from typing import Any, Final, Unpack, cast
 from oautom.errors import shown
 from oautom.steps.arguments import resolved, uses_in, wired
 from oautom.steps.context import Context
-from oautom.steps.execution import Execution, StepOptions
+from oautom.steps.execution import Execution
+from oautom.steps.options import StepOptions
 from oautom.steps.owner import Owner
 from oautom.values.annotations import MISSING, UNKNOWN, part_type
 from oautom.values.convert import is_supported

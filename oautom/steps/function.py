@@ -8,7 +8,8 @@ from typing import Any
 
 from oautom.errors import FlowError, shown
 from oautom.steps.callee import generates
-from oautom.steps.execution import YIELDS, StepOptions
+from oautom.steps.execution import YIELDS
+from oautom.steps.options import StepOptions
 from oautom.steps.owner import Owner
 from oautom.steps.python import OverFunction, PythonExecution
 

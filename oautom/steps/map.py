@@ -9,7 +9,8 @@ from typing import Any, Optional, Unpack
 from oautom.errors import shown
 from oautom.steps.arguments import hold_references, resolved
 from oautom.steps.context import Context
-from oautom.steps.execution import Execution, StepOptions
+from oautom.steps.execution import Execution
+from oautom.steps.options import StepOptions
 from oautom.steps.owner import Owner
 from oautom.steps.python import PythonExecution
 from oautom.values.annotations import MISSING, UNKNOWN, part_type, return_type

@@ -1,15 +1,32 @@
-"""`RetryPolicy`: how often a step that has failed is tried again, and after which delay. Pure."""
+"""What a step of any kind may be told: its options, their types, and how they are checked. Pure.
+
+Each check returns an option as it is kept, or raises `SettingError`; who calls it knows the step.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Final, cast
+import math
+from typing import Any, Final, Literal, TypedDict, cast, get_args
 
 import msgspec
 
 from oautom.errors import SettingError, shown
-from oautom.values.json import SECONDS_MAX, plain_count, plain_number, too_long
+from oautom.machine.rules import TriggerRule
+from oautom.values.json import (
+    SECONDS_MAX,
+    at_heart,
+    plain_count,
+    plain_number,
+    plain_seconds,
+    too_long,
+)
+from oautom.values.names import has_controls, one_of, plain_text
 from oautom.values.text import name_of
 
+OnCrash = Literal["rerun", "fail"]
+
+LOG_LIMIT_BYTES: Final = 2**20
+"""How much of what a step writes is kept, unless it says otherwise."""
 MAX_DELAY: Final = 300.0
 """How long a delay is at the most, in seconds, where neither `delay` nor `max_delay` say more."""
 
@@ -121,3 +138,135 @@ def _is_exception(given: object) -> bool:
 
 def _wrong(name: str, wanted: str, given: object) -> SettingError:
     return SettingError(f"RetryPolicy: {name} must be {wanted}, not {shown(given)}")
+
+
+class Pool(msgspec.Struct, frozen=True):
+    """At most `slots` of the steps that name it run at once in an app, whatever flow they are of.
+
+    A step that waits for a slot lets others by. Steps that wait for a time or a person take none.
+
+    Args:
+        name: Its name; pools of one name are one pool.
+        slots: How many run at once, from 1.
+
+    Raises:
+        SettingError: An argument cannot be used.
+    """
+
+    name: str
+    slots: int
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be used."""
+        name = at_heart(self.name)
+        if type(name) is not str or not name.strip():
+            raise SettingError(f"Pool: name must be text, and not blank, not {shown(self.name)}")
+        if has_controls(name):
+            raise SettingError(
+                f"Pool: name must not hold control characters, not {shown(self.name)}"
+            )
+        _set(self, "name", plain_text(name, "Pool: name"))
+        if (slots := plain_count(self.slots)) is None:
+            raise SettingError(
+                f"Pool '{self.name}': slots must be an int from 1, not {shown(self.slots)}"
+            )
+        _set(self, "slots", slots)
+
+
+class StepOptions(TypedDict, total=False):
+    """The keywords that steps of all kinds take; see `Execution`."""
+
+    log_limit_bytes: int
+    on_crash: OnCrash
+    trigger_rule: TriggerRule | str
+    allow_failure: bool
+    retry: RetryPolicy | None
+    timeout: float | None
+    pool: Pool | None
+    priority: int
+
+
+# What is wrong with an option
+
+
+def on_crash_of(given: object) -> OnCrash:
+    """Return an `on_crash` that can be used.
+
+    Raises:
+        SettingError: It is none.
+    """
+    if (name := one_of(given, get_args(OnCrash))) is None:
+        known = " or ".join(repr(each) for each in get_args(OnCrash))
+        raise SettingError(f"on_crash must be {known}, not {shown(given)}")
+    return cast("OnCrash", name)
+
+
+def rule_of(rule: object) -> TriggerRule:
+    """Return a `trigger_rule`, which may be given by its name.
+
+    Raises:
+        SettingError: There is no such rule.
+    """
+    if (name := one_of(rule, set(TriggerRule))) is not None:
+        return TriggerRule(name)
+    known = ", ".join(f"TriggerRule.{each.name}" for each in TriggerRule)
+    raise SettingError(f"trigger_rule must be one of {known}, not {shown(rule)}")
+
+
+def retry_of(policy: object) -> RetryPolicy | None:
+    """Return a `retry` that can be used.
+
+    Raises:
+        SettingError: It is neither a policy nor None.
+    """
+    if policy is None or issubclass(type(policy), RetryPolicy):
+        return cast("RetryPolicy | None", policy)
+    raise SettingError(
+        f"retry must be a RetryPolicy or None, not {shown(policy)}; RetryPolicy(max_attempts=3)"
+    )
+
+
+def timeout_of(seconds: object) -> float | None:
+    """Return a `timeout` as an exact number; None where there is none, as `math.inf` says too.
+
+    Raises:
+        SettingError: It is no duration.
+    """
+    number = at_heart(seconds)
+    if number is None or (type(number) is float and number == math.inf):
+        return None
+    number = plain_number(number)
+    if number is None or number <= 0:
+        raise SettingError(f"timeout must be seconds, more than 0, or None, not {shown(seconds)}")
+    if number > SECONDS_MAX:
+        raise SettingError(f"timeout {too_long(number)}; None is for no limit")
+    return number
+
+
+def pool_of(pool: object) -> Pool | None:
+    """Return a `pool` that can be used.
+
+    Raises:
+        SettingError: It is neither a pool nor None.
+    """
+    if pool is None or issubclass(type(pool), Pool):
+        return cast("Pool | None", pool)
+    raise SettingError(f"pool must be a Pool or None, not {shown(pool)}; Pool('name', slots=2)")
+
+
+def priority_of(priority: object) -> int:
+    """Return a `priority` as an exact number.
+
+    Raises:
+        SettingError: It is no whole number.
+    """
+    if (whole := plain_count(0 if priority is None else priority, -(2**63))) is None:
+        raise SettingError(f"priority must be an int, not {shown(priority)}")
+    return whole
+
+
+def wrong_interval(seconds: object) -> str | None:
+    """Return what is wrong with a `poll_interval`, or None."""
+    if plain_seconds(seconds) is not None:
+        return None
+    return f"poll_interval must be seconds, from 0, not {shown(seconds)}"

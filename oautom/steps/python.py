@@ -13,7 +13,8 @@ from oautom.errors import FlowError, shown
 from oautom.steps.arguments import hold_references, resolved, uses_in, wired
 from oautom.steps.callee import Callee, callee_of
 from oautom.steps.context import Context
-from oautom.steps.execution import YIELDS, Execution, StepOptions
+from oautom.steps.execution import YIELDS, Execution
+from oautom.steps.options import StepOptions
 from oautom.steps.owner import Owner
 from oautom.values.annotations import MISSING, UNKNOWN, hints_of, part_type, return_type
 

@@ -8,7 +8,8 @@ from typing import Any, Final, Unpack
 
 from oautom.errors import SettingError, shown
 from oautom.steps.context import Context
-from oautom.steps.execution import Execution, StepOptions
+from oautom.steps.execution import Execution
+from oautom.steps.options import StepOptions
 from oautom.steps.owner import Owner
 from oautom.values.json import SECONDS_MAX, plain_number, too_long
 

@@ -18,8 +18,7 @@ from oautom.steps.branch import BranchExecution
 from oautom.steps.execution import Execution
 from oautom.steps.flow import FlowExecution
 from oautom.steps.map import MapExecution
-from oautom.steps.options import RetryPolicy
-from oautom.steps.pool import Pool
+from oautom.steps.options import Pool, RetryPolicy
 from oautom.steps.python import PythonExecution
 from oautom.steps.wait import WaitExecution
 from oautom.testing.clock import SimulatedClock

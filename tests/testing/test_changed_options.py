@@ -32,7 +32,7 @@ from oautom import (
     TriggerRule,
     WaitExecution,
 )
-from oautom.steps.execution import StepOptions
+from oautom.steps.options import StepOptions
 from oautom.testing import ReplayDiffersError, SimulatedClock, assert_replays, simulate
 
 USUAL: Any = object()
