@@ -18,10 +18,11 @@ import msgspec
 from oautom.flows.params import Params
 from oautom.machine.event import NO_DATA, Event, is_of_plan, planned_time
 from oautom.machine.graph import Graph
+from oautom.machine.kinds import kind_of
 from oautom.machine.maps import instance_name
 from oautom.machine.rules import ALL_SUCCESS, verdict
 from oautom.machine.state import NO_OPTIONS, Group, Options, child_id
-from oautom.machine.tables import HELD, INITIAL, VECT_CREATED
+from oautom.machine.tables import INITIAL, VECT_CREATED
 
 _OPEN: Final = ("pending", "running", "up_for_retry")
 _BLOCKED: Final = "step.blocked"
@@ -72,7 +73,7 @@ class StepPast(msgspec.Struct, eq=False):
     @property
     def needs_none(self) -> bool:
         """Whether no worker is at work while it runs."""
-        return self.is_on_loop or self.kind in HELD
+        return self.is_on_loop or not kind_of(self.kind).needs_worker
 
     @property
     def has_no_worker(self) -> bool:
@@ -214,7 +215,8 @@ class Past:
         elif event.name == "vect.recovered":  # with the program its workers have gone
             self.busy = {each for each in self.busy if each[0].state == "running"}
             self.unheard.clear()
-            self.to_close = {s for s in steps if s.state == "running" and s.kind not in HELD}
+            running = (step for step in steps if step.state == "running")
+            self.to_close = {step for step in running if kind_of(step.kind).needs_worker}
             self.recovered_at = event.time
         elif event.name == "vect.paused":
             for step in steps:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from oautom.machine.event import Event, planned_time
+from oautom.machine.kinds import KINDS, kind_of
 from oautom.machine.rules import RULE_NAMES
 from oautom.machine.state import child_id
 from oautom.machine.tables import PLAN_CREATED, PLAN_SKIPPED, VECT_CREATED
@@ -44,7 +45,7 @@ _OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "pool": _is_pool,
     "priority": lambda priority: type(priority) is int,
     "async": _is_count,
-    "kind": lambda kind: kind in _STARTS,
+    "kind": lambda kind: kind in KINDS,
     "delay": _is_number,
     "until": lambda until: isinstance(until, str),
     "prompt": lambda prompt: isinstance(prompt, str),
@@ -55,15 +56,6 @@ _OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "runs": lambda flow: isinstance(flow, str),
     "child": lambda vect: isinstance(vect, str),
 }
-_STARTS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = {
-    "": (frozenset(), frozenset()),
-    "wait": (frozenset(), frozenset({"delay", "until"})),
-    "approval": (frozenset({"prompt"}), frozenset({"timeout"})),
-    "branch": (frozenset(), frozenset()),
-    "map": (frozenset({"count"}), frozenset({"problem"})),
-    "flow": (frozenset({"child"}), frozenset()),
-}
-"""By the kind of a step: what its start tells, and what it may tell besides."""
 
 _DECISION: Final = frozenset({"decision", "by"})
 _OF_PLAN: Final = {"plan": str, "planned": str}
@@ -97,8 +89,8 @@ def data_fit(event: Event, kind: str) -> bool:
     if event.name == "step.succeeded" and kind == "map":
         return not data  # its instances have told
     if event.name == "step.started":
-        needed, possible = _STARTS[kind]
-        is_told = needed <= data.keys() <= needed | possible and _are_options(data)
+        needed, possible = frozenset(KINDS[kind].starts_with), KINDS[kind].may_start_with
+        is_told = needed <= data.keys() <= needed.union(possible) and _are_options(data)
         own = child_id(event.vect, event.step or "", event.attempt or 0)
         return is_told and data.get("child", own) == own
     is_late_failure = event.name == "step.late_result" and "error" in data
@@ -106,7 +98,11 @@ def data_fit(event: Event, kind: str) -> bool:
         return _is_failure(event)
     if event.name == "step.late_result" and "reason" in data:
         wanted = _DATA["step.skipped"]
-    if event.name == "step.late_result" and kind == "approval" and "decision" in data:
+    if (
+        event.name == "step.late_result"
+        and kind_of(kind).ended_by == "person"
+        and "decision" in data
+    ):
         return data.get("decision") in ("approved", "rejected") and data.keys() == _DECISION
     is_wanted = all(isinstance(data.get(key), type_) for key, type_ in wanted.items())
     if "plan" in data or "planned" in data:

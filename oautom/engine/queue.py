@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from oautom.engine.messages import Poll
 from oautom.machine.event import Event
+from oautom.machine.kinds import kind_of
 from oautom.machine.state import Group, Limit, StepState, VectState, limits_of
-from oautom.machine.tables import HELD
 
 Item = StepState | Poll
 _RANKED = frozenset({"pool", "priority", "async", "max_parallel"})
@@ -79,7 +79,7 @@ class Turns:
         if needs_slot and options.keys().isdisjoint(_RANKED):
             self._plain.append((ticket, step))
             return
-        rank = 0 if step.kind in HELD else -options.get("priority", 0)
+        rank = -options.get("priority", 0) if kind_of(step.kind).needs_worker else 0
         heappush(self._turns, _Turn(needs_slot, rank, ticket, step))
 
     def take(self, *, has_slot: bool) -> Item | None:

@@ -75,6 +75,7 @@ from oautom.machine.commands import (
 )
 from oautom.machine.decide import affects, due, effects, handle
 from oautom.machine.event import Event
+from oautom.machine.kinds import kind_of
 from oautom.machine.state import StepState, VectState, child_id, moved
 from oautom.machine.tables import STEP_ENDS, VECT_CREATED, VECT_ENDS
 from oautom.machine.transition import NotAppendedError, Wire, machines
@@ -1094,7 +1095,7 @@ def _too_late(run: Run, decision: Decide) -> VectStateError | None:
         raise UnknownStepError(run.flow.name, decision.step, steps)
     step = steps[decision.step]
     what = f"step '{step.name}' of vect '{run.id}'"
-    if step.kind != "approval" or step.state == "pending" or not step.attempt:
+    if kind_of(step.kind).ended_by != "person" or step.state == "pending" or not step.attempt:
         remedy = "only an ApprovalExecution that is running waits for a decision"
         raise VectStateError(what, step.state, remedy, run.flow.name, step.name)
     if step.state == "running":

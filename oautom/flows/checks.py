@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar, cast
 from oautom.errors import FlowError, OAutomError
 from oautom.flows.params import Param, Params
 from oautom.machine.graph import Graph
+from oautom.machine.kinds import kind_of
 from oautom.machine.maps import map_of
-from oautom.machine.tables import WAITS
 from oautom.steps.arguments import hold_references
 from oautom.steps.execution import Execution, Used
 from oautom.steps.flow import FlowExecution
@@ -142,7 +142,7 @@ def _needs_of(flow: Wired, known: Mapping[Any, Mapping[str, Need]]) -> Mapping[s
         below = known[step.runs] if isinstance(step, FlowExecution) else {}
         for name, need in below.items():
             _raise_to(needs, name, need)
-        if step.pool is None or step.kind in WAITS:
+        if step.pool is None or "pool" in kind_of(step.kind).ignored:
             continue
         name = step.pool.name
         if isinstance(step, FlowExecution) and name in below:

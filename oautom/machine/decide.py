@@ -32,15 +32,15 @@ from oautom.machine.commands import (
     Wake,
 )
 from oautom.machine.event import NO_DATA, NO_OUTPUT, Event
+from oautom.machine.kinds import kind_of
 from oautom.machine.rules import all_success
 from oautom.machine.state import StepState, VectState, child_id, chosen, waits_until
-from oautom.machine.tables import HELD, STEP_ENDS, VECT_ENDS
+from oautom.machine.tables import STEP_ENDS, VECT_ENDS
 from oautom.values.text import ERROR_BYTES_MAX, bounded
 
 _BAD_ENDS = frozenset({"failed", "upstream_failed"})
 _TO_RETRY = frozenset({"failed", "upstream_failed", "cancelled"})
 _GO_ON = frozenset({"vect.recovered", "vect.resumed", "vect.reopened"})
-_TOLD_AT_START = {"wait": ("delay", "until"), "approval": ("prompt", "timeout")}
 _NO_ITEM: Mapping[str, Any] = MappingProxyType({"reason": "the list of its map is shorter now"})
 _NO_LIST: Mapping[str, Any] = MappingProxyType({"reason": "its map does not run this time"})
 
@@ -107,14 +107,14 @@ def _release(step: StepState, attempt: int) -> list[Trigger]:
         return [Trigger(step, "release")]
     if step.state != "running":
         return []
-    if step.kind == "wait":
+    if kind_of(step.kind).ended_by == "time":
         return [Trigger(step, "succeed", attempt, NO_OUTPUT)]
-    error = {"error": "nobody has decided in time"}  # else it is an approval
+    error = {"error": "nobody has decided in time"}  # else a person does
     return [Trigger(step, "fail", attempt, MappingProxyType(error))]
 
 
 def _decide(step: StepState, decision: Decide) -> list[Trigger]:
-    if step.kind != "approval" or not step.attempt or step.state == "pending":
+    if kind_of(step.kind).ended_by != "person" or not step.attempt or step.state == "pending":
         return []  # it has not been asked
     if step.state != "running":  # somebody or something else was quicker
         what = "approved" if decision.objection is None else "rejected"
@@ -162,7 +162,9 @@ def _recover(vect: VectState, command: Recover) -> list[Trigger]:
         *(
             Trigger(step, "interrupt", step.attempt)
             for step in vect.steps.values()
-            if step.state == "running" and step.kind not in HELD and step.name not in command.spared
+            if step.state == "running"
+            and kind_of(step.kind).needs_worker
+            and step.name not in command.spared
         ),
     ]
 
@@ -245,7 +247,8 @@ def _first_facts(step: StepState) -> Mapping[str, Any]:
         return MappingProxyType(count if problem is None else count | {"problem": problem})
     if step.kind == "flow":
         return MappingProxyType({"child": child_id(step.vect.id, step.name, step.attempt + 1)})
-    told = _TOLD_AT_START.get(step.kind, ())
+    kind = kind_of(step.kind)
+    told = (*kind.starts_with, *kind.may_start_with)
     return MappingProxyType({key: step.options[key] for key in told if key in step.options})
 
 

@@ -12,9 +12,10 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from oautom.machine.kinds import kind_of
 from oautom.machine.rules import ALL_SUCCESS
 from oautom.machine.state import Group, StepState
-from oautom.machine.tables import ANSWERLESS, STEP_ENDS, VECT_ENDS
+from oautom.machine.tables import STEP_ENDS, VECT_ENDS
 from oautom.machine.wording import in_line, listed, quoted, seconds_of
 
 LENGTH_MAX: Final = 1500
@@ -229,7 +230,7 @@ def _due(view: _View) -> str:
         return f"is due to start, but {view.hindrance}"
     if view.is_at_work:
         return _lingering(view)
-    if view.step.kind in ANSWERLESS:
+    if not kind_of(view.step.kind).is_tried_again:
         return "is about to start"
     parent = view.step.parent
     if parent is not None and parent.mapped is not None and not parent.mapped.has_room:
@@ -290,9 +291,10 @@ def _meanwhile(view: _View) -> str:
 def _about_to_start(view: _View) -> str:
     """Return what holds a step up that is due to start, and for which another one waits."""
     step = view.step
-    if step.kind not in ANSWERLESS and view.full_pool:
+    takes_slots = kind_of(step.kind).is_tried_again
+    if takes_slots and view.full_pool:
         return f"waits for {view.full_pool}"
-    if step.kind not in ANSWERLESS and view.full_flow:
+    if takes_slots and view.full_flow:
         return "waits for other async steps of its flow"
     if step.needs_worker and view.facts.workers:
         return "waits for a worker"
@@ -361,13 +363,13 @@ def _success(view: _View) -> str:
     if step.start_date is not None and step.end_date is not None:
         seconds = max(0.0, (step.end_date - step.start_date).total_seconds())
         took = f" after {seconds_of(seconds)}"
-    which = "" if step.kind in ANSWERLESS else f" ({view.this_attempt})"
+    which = f" ({view.this_attempt})" if kind_of(step.kind).is_tried_again else ""
     return f"succeeded at {view.at(step.end_date)}{took}{which}"
 
 
 def _failed(view: _View) -> str:
     step = view.step
-    which = "" if step.kind in ANSWERLESS else f" in {view.this_attempt}"
+    which = f" in {view.this_attempt}" if kind_of(step.kind).is_tried_again else ""
     error = in_line(step.error or "it is not known why")
     return f"failed at {view.at(step.end_date)}{which}: {error}"
 

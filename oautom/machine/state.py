@@ -16,10 +16,10 @@ from typing import Any
 from oautom.errors import InvalidHistoryError
 from oautom.machine.event import NO_DATA, Event
 from oautom.machine.graph import Graph
+from oautom.machine.kinds import kind_of
 from oautom.machine.maps import Mapped, instance_name, items_of
 from oautom.machine.rules import ALL_SUCCESS, Verdict, verdict
 from oautom.machine.tables import (
-    HELD,
     INITIAL,
     PLAN_EVENTS,
     PLAN_MOVES,
@@ -210,7 +210,7 @@ class VectState:
             self.steps[name].options = given
             self.steps[name].rule = given.get("trigger_rule", ALL_SUCCESS)
             self.steps[name].kind = given.get("kind", "")
-            self.steps[name].needs_worker = self.steps[name].kind not in HELD
+            self.steps[name].needs_worker = kind_of(self.steps[name].kind).needs_worker
             if self.steps[name].kind == "map":
                 self.steps[name].mapped = Mapped(given.get("max_parallel"))
 

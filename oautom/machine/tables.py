@@ -82,13 +82,6 @@ STEP_ENDS: Final = frozenset({"success", "failed", "skipped", "upstream_failed",
 VECT_STATES: Final = get_args(VectStateName)
 VECT_ENDS: Final = frozenset({"success", "failed", "cancelled"})
 
-WAITS: Final = frozenset({"wait", "approval"})
-"""The kinds of steps that wait for a time, or for a person."""
-ANSWERLESS: Final = WAITS | {"map"}
-"""The kinds of steps that no answer ends: a time does, a person, or their instances."""
-HELD: Final = ANSWERLESS | {"flow"}
-"""The kinds of steps at which no worker is at work: they need no slot, and outlive the program."""
-
 VECT_CREATED: Final = "vect.created"
 """Name of the first event of every Vect: no transition makes it, it brings the Vect to be."""
 

@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 
 from oautom.errors import FlowError, SettingError, shown
+from oautom.machine.kinds import WORK, Kind, kind_of
 from oautom.machine.rules import ALL_SUCCESS, TriggerRule
-from oautom.machine.tables import WAITS
 from oautom.steps.callee import generates, is_async
 from oautom.steps.context import Context
 from oautom.steps.options import (
@@ -108,14 +108,16 @@ class Execution:
     is_polled: ClassVar[bool] = False
     is_async: bool = False
     _yields: ClassVar[bool] = False
+    _kind: ClassVar[Kind] = WORK
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Look whether the class has a `check`: once, since to see that it has none is slow."""
         super().__init_subclass__(**kwargs)
         cls.is_polled = hasattr(cls, "check")
         cls._yields = generates(cls.run) or generates(getattr(cls, "check", None))
-        is_work = cls.kind not in WAITS and cls.kind != "flow"
-        cls.is_async = is_work and is_async(cls.run) and cls._is_check_async()
+        cls._kind = kind_of(cls.kind)
+        can_be = "async" not in cls._kind.ignored
+        cls.is_async = can_be and is_async(cls.run) and cls._is_check_async()
 
     @classmethod
     def _is_check_async(cls) -> bool:
@@ -154,7 +156,7 @@ class Execution:
             self._set_rules(on_crash, trigger_rule, allow_failure)
             self.retry = retry_of(_first(retry, self.retry, flow.retry))
             # How long an attempt may work says nothing of how long a person may think.
-            inherited = None if self.kind == "approval" else flow.timeout
+            inherited = flow.timeout if self._kind.is_hurried else None
             self.timeout = timeout_of(_first(timeout, self.timeout, inherited))
             self.pool = pool_of(_first(pool, self.pool))
             self.priority = priority_of(_first(priority, self.priority))
@@ -184,20 +186,21 @@ class Execution:
     def options(self) -> Mapping[str, Any]:
         """Return what is otherwise than usual with the step, as `vect.created` tells it."""
         told: dict[str, Any] = {}
+        ignored = self._kind.ignored
         if self.trigger_rule != ALL_SUCCESS:
             told["trigger_rule"] = str(self.trigger_rule)
         if self.allow_failure:
             told["allow_failure"] = True
         if self.kind:
             told["kind"] = self.kind
-        if self.retry is not None and self.kind not in WAITS:
+        if self.retry is not None and "retry" not in ignored:
             told["max_attempts"] = self.retry.max_attempts
             told["retry"] = self.retry.facts()
-        if self.timeout is not None and self.kind != "wait":
+        if self.timeout is not None and "timeout" not in ignored:
             told["timeout"] = self.timeout
-        if self.on_crash != "rerun" and self.kind not in (*WAITS, "flow"):
+        if self.on_crash != "rerun" and "on_crash" not in ignored:
             told["on_crash"] = self.on_crash
-        if self.pool is not None and self.kind not in WAITS:
+        if self.pool is not None and "pool" not in ignored:
             told["pool"] = [self.pool.name, self.pool.slots]
         if self.priority:
             told["priority"] = self.priority

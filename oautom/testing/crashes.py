@@ -16,6 +16,7 @@ from oautom.flows.flow import Flow
 from oautom.flows.params import NO_PARAMS
 from oautom.machine.commands import Finished, Pause, Resume, Retry
 from oautom.machine.event import Event
+from oautom.machine.kinds import kind_of
 from oautom.testing.clock import SimulatedClock
 from oautom.vects.run import Run
 from oautom.workers.base import Workers
@@ -177,7 +178,7 @@ class Lives:
             self.begin(vect, self.runs[vect].first_params)
         for run in known.values():
             for step in run.state.steps.values():
-                if step.state == "running" and step.kind == "approval":
+                if step.state == "running" and kind_of(step.kind).ended_by == "person":
                     self._ask(run.id, step.name, step.attempt)
             if run.shown == "paused":  # whoever was about to resume it may be gone
                 self.do(run.id, "resume")

@@ -15,8 +15,8 @@ from oautom.errors import SettingError, shown
 from oautom.events.log import MemoryEventLog
 from oautom.flows.flow import Flow
 from oautom.machine.commands import Command, Release
+from oautom.machine.kinds import kind_of
 from oautom.machine.state import StepState
-from oautom.machine.tables import WAITS
 from oautom.steps.work import Outcome, Work
 from oautom.testing.clock import SimulatedClock
 from oautom.testing.simulation import Outcomes, Script, tell_nobody
@@ -204,12 +204,13 @@ class _Walk:
         """Let all happen that follows, and note which steps wait for a time or a person."""
         self._scheduler.catch_up()
         for step in self._run.state.steps.values():
-            is_held = step.state == "running" and step.kind in WAITS
+            ended_by = kind_of(step.kind).ended_by
+            is_held = step.state == "running" and ended_by in ("time", "person")
             if step.name in self.running or not (is_held or step.state == "up_for_retry"):
                 continue
             key = (self._run.id, step.name, step.attempt)
             what: Command = Release(*key)
-            if is_held and step.kind == "approval":
+            if is_held and ended_by == "person":
                 _, what = self._script.decision(*key)
             self.running[step.name] = partial(self._scheduler.put, what)
 

@@ -31,9 +31,10 @@ from oautom.machine.commands import (
     Retry,
 )
 from oautom.machine.event import NO_DATA, Event, is_answer, is_of_plan
+from oautom.machine.kinds import kind_of
 from oautom.machine.maps import map_of
 from oautom.machine.state import NO_OPTIONS, Group, Options, limits_of, replay
-from oautom.machine.tables import ANSWERLESS, HELD, VECT_CREATED, VECT_ENDS
+from oautom.machine.tables import VECT_CREATED, VECT_ENDS
 from oautom.steps.bash import BashExecution
 from oautom.testing.simulation import tell_nobody
 from oautom.values.names import check_max_workers
@@ -237,7 +238,7 @@ class _Replay(MemoryEventLog):
     def _retry_after(self, event: Event) -> float | None:
         """Return the delay that the policy of today gives after a failure, or None."""
         state = self._run.state.steps.get(event.step or "")
-        if state is None or state.kind in ANSWERLESS:
+        if state is None or not kind_of(state.kind).is_tried_again:
             return None
         step = self._run.execution(state)
         if step.retry is None:
@@ -433,7 +434,7 @@ def _loads(events: list[Event], flow: Flow) -> dict[int, _Load]:
 def _needs_worker(flow: Flow, name: str | None, vects: int) -> bool:
     """Whether a step has a worker for sure while it runs, and so many Vects are open."""
     step = flow.steps.get(name or "")
-    if step is None or step.is_polled or step.is_async or step.kind in HELD:
+    if step is None or step.is_polled or step.is_async or not kind_of(step.kind).needs_worker:
         return False
     return vects < 2 or isinstance(step, BashExecution)  # no command waits for a Vect in here
 

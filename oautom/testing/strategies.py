@@ -14,6 +14,7 @@ from typing import Any, get_args
 from oautom.errors import SettingError, shown
 from oautom.flows.flow import Flow
 from oautom.machine.event import Event
+from oautom.machine.kinds import kind_of
 from oautom.machine.maps import instance_name
 from oautom.steps.map import MapExecution
 from oautom.steps.work import Skip
@@ -114,7 +115,7 @@ def _mapped(flow: Flow) -> list[str]:
     _check_flow(flow)
     overs = [step.over for step in flow.steps.values() if isinstance(step, MapExecution)]
     whole = [each.name for each in overs if isinstance(each, OutputReference) and not each.path]
-    return [name for name in dict.fromkeys(whole) if flow.steps[name].kind in ("", "branch")]
+    return [name for name in dict.fromkeys(whole) if kind_of(flow.steps[name].kind).needs_worker]
 
 
 def _by_step(

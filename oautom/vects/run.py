@@ -28,8 +28,9 @@ from oautom.events.log import EventLog, ask
 from oautom.flows.flow import Flow
 from oautom.flows.params import NO_PARAMS
 from oautom.machine.event import NO_DATA
+from oautom.machine.kinds import kind_of
 from oautom.machine.state import StepState, VectState, committed, replay
-from oautom.machine.tables import HELD, INITIAL, VECT_ENDS
+from oautom.machine.tables import INITIAL, VECT_ENDS
 from oautom.steps.context import LogBuffer
 from oautom.steps.execution import Execution
 from oautom.steps.map import MapExecution
@@ -327,7 +328,7 @@ class Run:
             step
             for step in self.state.steps.values()
             if step.state == "running"
-            and step.kind not in HELD
+            and kind_of(step.kind).needs_worker
             and self.execution(step).on_crash == "fail"
         ]
 
