@@ -51,7 +51,7 @@ class Children:
         self._waiting: dict[str, OrderedDict[Run, None]] = {}  # by a flow that is at its limit
         self._lock = threading.RLock()  # of those that wait: a cancel comes on any thread
         scheduler.on_end = self._ended
-        scheduler.runner.children = self
+        scheduler.runner.elsewhere[FlowExecution.kind] = self
 
     def submit(self, work: AnyWork, done: Done) -> None:
         """Have the flow run that a step runs, or wait for the end of the Vect that does so already.

@@ -24,6 +24,7 @@ from oautom.engine.lingering import Lingering
 from oautom.engine.messages import Answer, GraceOver, Loan, Over, Poll, TimeUp
 from oautom.events.log import EventLog, keeps_objects
 from oautom.machine.commands import Effect, Finished, Key, Place, Release, Submit, Wake
+from oautom.machine.kinds import kind_of
 from oautom.machine.state import Group, StepState, committed
 from oautom.processes.leftovers import Marks
 from oautom.steps.context import Context
@@ -113,7 +114,8 @@ class Runner:
 
     Attributes:
         busy: How many of the workers' slots are taken.
-        children: Who runs the flows that steps run; None where the workers play that they do.
+        elsewhere: Who does the work of steps of some kinds, by the kind, as `Children` and `Files`;
+            nobody where the workers play that they do.
         home: What steps are told of where they are called: the `Waits` of the engine.
         returning: Those that have lent their slots, and want them back; soonest first.
         has_loop: Whether async steps take no slot.
@@ -133,7 +135,7 @@ class Runner:
         log: EventLog,
     ) -> None:
         self.busy = 0
-        self.children: Workers | None = None
+        self.elsewhere: dict[str, Workers] = {}
         self.home: object = None
         self.returning: deque[Loan] = deque()
         self.has_loop = workers.has_loop
@@ -252,11 +254,13 @@ class Runner:
             self._kill(self._tasks[key])
 
     def rearm(self, run: Run, now: datetime) -> None:
-        """Have the steps go on that waited for a time, or ran another flow, when they were left."""
+        """Have the steps go on that did not need a worker when they were left."""
         for step in run.state.steps.values():
             key = (run.id, step.name, step.attempt)
-            is_child = step.state == "running" and step.child is not None
-            if is_child and step.start_date is not None and key not in self._tasks:
+            kind = kind_of(step.kind)
+            is_work = kind.ended_by == "work" and not kind.needs_worker
+            is_left = is_work and step.state == "running" and key not in self._tasks
+            if is_left and step.start_date is not None:
                 passed = (now - step.start_date).total_seconds()
                 self.perform(run, Submit(*key), passed)
         self.wake_again(run, now)
@@ -419,8 +423,8 @@ class Runner:
         workers.submit(work, partial(self._answered, task))
 
     def _workers_for(self, execution: Execution) -> Workers:
-        if execution.kind == "flow" and self.children is not None:
-            return self.children
+        if execution.kind in self.elsewhere:
+            return self.elsewhere[execution.kind]
         if execution.is_async and isinstance(self._workers, ThreadWorkers):
             return self._loop_workers()
         if not execution.runs_here or self._workers.place != "elsewhere":
@@ -652,7 +656,7 @@ class Runner:
             if task.is_submitted and task.context.has_begun and not task.has_answered
         )
         self.lingering.leave(at_work, groups_of)
-        _close_all([self._workers, *self._ours])
+        _close_all([self._workers, *self._ours, *self.elsewhere.values()])
         self._marks.end()
 
     def _context(self, run: Run, execution: Execution, step: StepState, attempt: int) -> Context:

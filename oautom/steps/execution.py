@@ -154,7 +154,8 @@ class Execution:
             )
         try:
             self._set_rules(on_crash, trigger_rule, allow_failure)
-            self.retry = retry_of(_first(retry, self.retry, flow.retry))
+            policy = retry_of(_first(retry, self.retry, flow.retry))
+            self.retry = None if "retry" in self._kind.ignored else policy
             # How long an attempt may work says nothing of how long a person may think.
             inherited = flow.timeout if self._kind.is_hurried else None
             self.timeout = timeout_of(_first(timeout, self.timeout, inherited))
@@ -193,7 +194,7 @@ class Execution:
             told["allow_failure"] = True
         if self.kind:
             told["kind"] = self.kind
-        if self.retry is not None and "retry" not in ignored:
+        if self.retry is not None:
             told["max_attempts"] = self.retry.max_attempts
             told["retry"] = self.retry.facts()
         if self.timeout is not None and "timeout" not in ignored:
