@@ -13,6 +13,7 @@ from typing import Any, NoReturn, Self, TypedDict, Unpack, cast, overload
 
 from oautom.engine.children import Children
 from oautom.engine.clock import Clock, SystemClock
+from oautom.engine.files import Files
 from oautom.engine.inbox import CALL_SECONDS
 from oautom.engine.lifetime import (
     check_free,
@@ -158,6 +159,7 @@ class OAutom:
         self._engine.prepare = weakly(self._recover_once)
         self._engine.open = weakly(self._open_once)
         Children(scheduler, self._vects)
+        Files(scheduler.runner)
         self._plans.serve_by(scheduler, self.log, self._vects)
         # As well when nobody has the app any more.
         weakref.finalize(scheduler, workers.close).atexit = False

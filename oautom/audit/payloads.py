@@ -48,6 +48,7 @@ _OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "kind": lambda kind: kind in KINDS,
     "delay": _is_number,
     "until": lambda until: isinstance(until, str),
+    "path": lambda path: isinstance(path, str),
     "prompt": lambda prompt: isinstance(prompt, str),
     "over": lambda over: isinstance(over, list) and len(over) > 1,
     "max_parallel": _is_count,

@@ -340,6 +340,14 @@ def _approval(view: _View) -> str:
     return told
 
 
+def _file(view: _View) -> str:
+    told = f"waits for file `{in_line(str(view.step.options.get('path', '')))}`"
+    timeout, began = view.step.options.get("timeout"), view.step.start_date
+    if timeout is not None and began is not None:
+        told += f" until {view.at(began + timedelta(seconds=timeout))}"
+    return told
+
+
 def _up_for_retry(view: _View) -> str:
     error = in_line(view.step.error or "it is not known why")
     return f"failed {view.failed_attempt} ({error}) and {_again(view)}{_behind(view.hindrance)}"
@@ -439,6 +447,7 @@ _BY_STATE: Final[Mapping[str, Callable[[_View], str]]] = {
 _BY_KIND: Final[Mapping[str, Callable[[_View], str]]] = {
     "wait": _wait,
     "approval": _approval,
+    "file": _file,
     "map": _map,
     "flow": _child,
 }

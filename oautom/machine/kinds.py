@@ -71,6 +71,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
             starts_with=("prompt",),
             may_start_with=("timeout",),
         ),
+        "file": Kind(needs_worker=False, is_tried_again=False, is_hurried=False, ignored=_UNTRIED),
     }
 )
 

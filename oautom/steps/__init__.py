@@ -5,6 +5,7 @@ from oautom.steps.bash import BashExecution
 from oautom.steps.branch import BranchExecution
 from oautom.steps.context import Context
 from oautom.steps.execution import Execution
+from oautom.steps.file import FileExecution
 from oautom.steps.flow import FlowExecution
 from oautom.steps.map import MapExecution
 from oautom.steps.python import PythonExecution
@@ -17,6 +18,7 @@ __all__ = [
     "BranchExecution",
     "Context",
     "Execution",
+    "FileExecution",
     "FlowExecution",
     "MapExecution",
     "PythonExecution",

@@ -21,6 +21,7 @@ from oautom import (
     BashExecution,
     BranchExecution,
     Execution,
+    FileExecution,
     Flow,
     FlowExecution,
     MapExecution,
@@ -56,6 +57,7 @@ NEEDED: dict[type[Execution], dict[str, Any]] = {
     FlowExecution: {"runs": "inner"},
     WaitExecution: {"seconds": 5},
     ApprovalExecution: {"prompt": "go on?"},
+    FileExecution: {"path": "a"},
 }
 """What a step of each kind must be given."""
 
@@ -81,6 +83,7 @@ VALUES: dict[str, list[Any]] = {
     "seconds": [5, 6],
     "until": [datetime(2030, 1, 1, tzinfo=UTC), datetime(2030, 1, 2, tzinfo=UTC)],
     "prompt": ["go on?", "really?"],
+    "path": ["a", "b"],
 }
 """What an option may be: each of these is told from those beside it."""
 
@@ -103,6 +106,7 @@ UNSEEN: dict[str, str] = {
 UNSEEN_OF: dict[tuple[type[Execution], str], str] = {
     **{(WaitExecution, each): NO_WORK for each in ("retry", "timeout", "pool", "on_crash")},
     **{(ApprovalExecution, each): NO_WORK for each in ("retry", "pool", "on_crash")},
+    **{(FileExecution, each): NO_WORK for each in ("retry", "pool", "on_crash")},
     (FlowExecution, "on_crash"): "the child goes on, whatever becomes of the program",
 }
 UNSEEN_OF_FLOWS = {

@@ -1,0 +1,259 @@
+"""`Watcher`: one thread that notices when files appear, however many are waited for.
+
+On Linux the kernel tells of each new name in a folder (inotify), so nothing is looked at until a
+file of the right name comes; where there is no folder yet, the nearest one above it is watched.
+What the kernel cannot tell is found by a look each `POLL_SECONDS`: on other systems, in a folder
+that may not be read, or where the system gives no more watches. And all is looked at each
+`LOOK_SECONDS`, since a network file system does not tell what other machines do, nor is the end of
+a link watched that leads to nothing yet.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from selectors import EVENT_READ, DefaultSelector
+from typing import Any, Final
+
+from oautom.processes import forked
+
+POLL_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 30.0
+
+_CREATE, _MOVED_TO, _ONLYDIR = 0x100, 0x80, 0x01000000  # linux/inotify.h
+_DELETE_SELF, _MOVE_SELF = 0x400, 0x800
+_MASK: Final = _CREATE | _MOVED_TO | _ONLYDIR | _DELETE_SELF | _MOVE_SELF
+_EVENT: Final = struct.Struct("iIII")
+_READ_BYTES: Final = 2**16
+_JOIN_SECONDS: Final = 3.0
+
+_logger = logging.getLogger("oautom.runner")
+
+
+class Watcher:
+    """Calls `found(number)` once for each path that is there; on its own thread.
+
+    Args:
+        found: Must not raise.
+    """
+
+    def __init__(self, found: Callable[[int], object]) -> None:
+        self._found = found
+        self._process = forked.here
+        self._asked: deque[tuple[int, str | None]] = deque()  # a path, or None to forget it
+        self._is_closed = False
+        self._waiting: dict[int, _Place] = {}
+        self._folders = _folders()
+        self._lock = threading.Lock()  # nobody writes to what is closed
+        self._is_over = False
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        name = "oautom-watcher"
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # the system gives no thread
+            self._let_go()
+            raise
+
+    def watch(self, number: int, path: str) -> None:
+        """Wait for a path, until it is found or forgotten. Any thread."""
+        self._ask(number, path)
+
+    def forget(self, number: int) -> None:
+        """Wait for a path no longer. Any thread."""
+        self._ask(number, None)
+
+    def _ask(self, number: int, path: str | None) -> None:
+        self._asked.append((number, path))
+        self._wake()
+
+    def _wake(self) -> None:
+        with self._lock, suppress(BlockingIOError):  # it is full, so the thread is about to look
+            if not self._is_over:
+                os.write(self._wake_write, b"!")
+
+    def close(self) -> None:
+        """End the thread. In a forked child it does nothing."""
+        if self._is_closed or not self._process.is_here:
+            return
+        self._is_closed = True
+        self._wake()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(_JOIN_SECONDS)
+
+    def _let_go(self) -> None:
+        with self._lock:
+            self._is_over = True
+        self._folders.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def _serve(self) -> None:
+        with DefaultSelector() as selector:
+            for fd in (self._wake_read, self._folders.fd):
+                if fd is not None:
+                    selector.register(fd, EVENT_READ)
+            while not self._is_closed:
+                try:
+                    self._look_at_some(is_time_up=not selector.select(self._seconds()))
+                except Exception:  # it is ours: the others must be found all the same
+                    _logger.exception("what was waited for may be found %g s late", LOOK_SECONDS)
+        self._let_go()
+
+    def _seconds(self) -> float | None:
+        if not self._waiting:
+            return None
+        are_watched = all(place.watch is not None for place in self._waiting.values())
+        return LOOK_SECONDS if are_watched else POLL_SECONDS
+
+    def _look_at_some(self, *, is_time_up: bool) -> None:
+        """Look at what somebody has asked for, at what has changed, or at all of it."""
+        with suppress(BlockingIOError):
+            os.read(self._wake_read, _READ_BYTES)
+        changed = self._folders.changes()
+        numbers = [*self._waiting] if is_time_up or changed is None else changed
+        while self._asked:
+            number, path = self._asked.popleft()
+            if path is None:
+                self._end(number)
+            else:
+                self._waiting[number] = _Place(path)
+                numbers.append(number)
+        for number in dict.fromkeys(numbers):
+            if number in self._waiting and self._is_there(number, self._waiting[number]):
+                self._end(number)
+                self._found(number)
+
+    def _is_there(self, number: int, place: _Place) -> bool:
+        """Look whether a path is there; where it is not, its nearest folder is watched then."""
+        watched = None
+        while not os.path.exists(place.path):
+            nearest = _nearest(place.path)
+            if nearest == watched:  # nothing has come between the watch and this look
+                return False
+            watched = nearest
+            self._folders.drop(number, place)
+            self._folders.add(number, place, *nearest)
+        return True
+
+    def _end(self, number: int) -> None:
+        if (place := self._waiting.pop(number, None)) is not None:
+            self._folders.drop(number, place)
+
+
+class _Place:
+    """A path that is waited for.
+
+    Attributes:
+        path: The path.
+        watch: The watch of its nearest folder; None where that is polled.
+        name: What must appear in there for it to be looked at again.
+    """
+
+    __slots__ = ("name", "path", "watch")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.watch: int | None = None
+        self.name = ""
+
+
+def _nearest(path: str) -> tuple[str, str]:
+    """Return the nearest folder above a path that is there, and the name that leads on from it."""
+    folder, name = os.path.split(path)
+    while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
+        folder, name = os.path.split(folder)
+    return folder, name
+
+
+class _NoFolders:
+    """Watches no folder: all is polled."""
+
+    fd: int | None = None
+
+    def add(self, number: int, place: _Place, folder: str, name: str) -> None:
+        """Do nothing."""
+
+    def drop(self, number: int, place: _Place) -> None:
+        """Do nothing."""
+
+    def changes(self) -> list[int] | None:
+        """Return nobody."""
+        return []
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class _Inotify(_NoFolders):
+    """Watches folders. On the thread of the watcher only, but for its end.
+
+    Source: inotify(7).
+    """
+
+    def __init__(self, fd: int, libc: Any) -> None:
+        self.fd = fd
+        self._libc = libc
+        self._by_watch: dict[int, dict[str, dict[int, None]]] = {}  # numbers, by watch and name
+
+    def add(self, number: int, place: _Place, folder: str, name: str) -> None:
+        """Watch for a name in a folder; where that cannot be, the place has no watch."""
+        watch = self._libc.inotify_add_watch(self.fd, os.fsencode(folder), _MASK)
+        if watch >= 0:
+            place.watch, place.name = watch, name
+            self._by_watch.setdefault(watch, {}).setdefault(name, {})[number] = None
+
+    def drop(self, number: int, place: _Place) -> None:
+        """Watch for it no longer."""
+        watch, place.watch = place.watch, None
+        names = self._by_watch.get(watch, {}) if watch is not None else {}
+        numbers = names.get(place.name, {})
+        numbers.pop(number, None)
+        if not numbers:
+            names.pop(place.name, None)
+        if watch in self._by_watch and not names:
+            del self._by_watch[watch]
+            self._libc.inotify_rm_watch(self.fd, watch)
+
+    def changes(self) -> list[int] | None:
+        """Return whom something concerns that has happened; None if too much has."""
+        found: list[int] = []
+        for watch, name in self._events():
+            if watch < 0:  # events were lost
+                return None
+            names = self._by_watch.get(watch, {})
+            for numbers in [names.get(name, {})] if name else names.values():
+                found += numbers
+        return found
+
+    def _events(self) -> Iterator[tuple[int, str]]:
+        with suppress(BlockingIOError):
+            content = os.read(self.fd or 0, _READ_BYTES)
+            at = 0
+            while at < len(content):
+                watch, _, _, size = _EVENT.unpack_from(content, at)
+                at += _EVENT.size + size
+                yield watch, os.fsdecode(content[at - size : at].rstrip(b"\0"))
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        os.close(self.fd or 0)
+
+
+def _folders() -> _NoFolders:
+    """Return who watches folders, as far as the system can."""
+    if sys.platform != "linux":
+        return _NoFolders()
+    import ctypes  # noqa: PLC0415 - few programs wait for files
+
+    libc = ctypes.CDLL(None)
+    fd = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+    return _NoFolders() if fd < 0 else _Inotify(fd, libc)
