@@ -180,7 +180,7 @@ class _Replay(MemoryEventLog):
             before = self._at
             event = self._history[self._at]
             if event.name == "vect.recovered":
-                self._go_on()
+                self._go_on(event)
             elif event.name == "step.reset":
                 self._let_go_of_the_dead()
             command = self._asked_by(event)
@@ -197,13 +197,16 @@ class _Replay(MemoryEventLog):
         """Whether the work of a step is that of its child, of which the log tells elsewhere."""
         return step in self._run.state.steps and self._run.state.steps[step].kind == "flow"
 
-    def _go_on(self) -> None:
+    def _go_on(self, event: Event) -> None:
         """Do what the program did when it was run again."""
         self._run = Run(self._flow, self._vect)
         self._run.state = replay(self.read())[self._vect]
         self._scheduler = Scheduler(self, self, self, tell=tell_nobody)
         for slot in self._slots:
             self._scheduler.turns.take_slot(slot[2], slot)
+        if self._is_paused_at_once(event):  # it was asked for before its turn had come
+            pause = partial(self._scheduler.obey, self._run, Pause(self._vect))
+            self._scheduler.put(Call(self._vect, pause))
         self._scheduler.take_over([self._run])
 
     def _let_go_of_the_dead(self) -> None:
@@ -232,8 +235,12 @@ class _Replay(MemoryEventLog):
         return command
 
     def _is_paused_at_once(self, event: Event) -> bool:
-        after = self._history[self._at + 1 : self._at + 2]
-        return any(each.name == "vect.paused" and each.time == event.time for each in after)
+        """Whether it is paused in the tick of an event, and nothing of it starts before that."""
+        after = takewhile(
+            lambda each: each.time == event.time and each.name != "step.started",
+            self._history[self._at + 1 :],
+        )
+        return any(each.name == "vect.paused" for each in after)
 
     def _retry_after(self, event: Event) -> float | None:
         """Return the delay that the policy of today gives after a failure, or None."""

@@ -152,7 +152,7 @@ class _Held:
             if self.events or self.seen or "has not been made yet" not in str(error):
                 self.say(f"the log cannot be read: {error!r}")
             return
-        kept = [event for event in self.events if event.vect not in pruned]
+        kept = [e for e in self.events if e.vect not in pruned and not _is_skip_within(e, gaps)]
         last = self.events[-1].seq if self.events else 0
         if kept != [event for event in events if event.seq <= last]:
             self.say("the log does not extend what it was")
@@ -239,6 +239,12 @@ _EXPECTED = (
     "it was cancelled and goes on all the same",
 )
 """What a program may say on standard error: each of it is told to people on purpose."""
+
+
+def _is_skip_within(event: Event, gaps: list[tuple[int, int]]) -> bool:
+    """Whether an event tells what a plan has skipped, and may have been pruned."""
+    is_within = any(first <= event.seq <= last for first, last in gaps)
+    return event.name == "plan.skipped" and is_within
 
 
 def _status(state: VectState, like: dict[str, Any]) -> dict[str, Any]:
