@@ -78,7 +78,7 @@ coverage: $(INSTALLED) ## Run the tests and list the lines and branches they mis
 
 # One seed for all sets of text, so that what survives once survives again.
 mutants: $(INSTALLED) ## Change the core in ways that a test should notice; MUTANTS_ARGS names modules
-	@PYTHONHASHSEED=0 $(BIN)/python -m tests.mutants $(MUTANTS_ARGS)
+	@PYTHONHASHSEED=0 $(BIN)/python -m tools.mutants $(MUTANTS_ARGS)
 
 bench: $(INSTALLED) ## Measure; BENCH_ARGS are the arguments
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
@@ -148,4 +148,4 @@ dist: $(INSTALLED) ## Build the sdist and the wheel into dist/
 clean: ## Remove venv3, what was built, and the caches; nothing of yours
 	@rm -rf $(VENV) $(VENV)-3.* $(VENV)-peers build dist .coverage .coverage.* \
 		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	@find oautom tests examples benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	@find oautom tests tools examples benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -15,8 +15,7 @@ from oautom import SettingError
 from oautom.events import signals
 from oautom.events.signals import EventSignal, publish
 from oautom.machine.tables import EVENT_NAMES
-
-from .hand_made import created, started
+from tests.kit import created, started
 
 FLOW = SimpleNamespace(name="f")
 OTHER_FLOW = SimpleNamespace(name="g")

@@ -8,8 +8,7 @@ from oautom.engine.queue import Turns
 from oautom.machine.event import Event
 from oautom.machine.graph import Graph
 from oautom.machine.state import StepState, VectState
-
-from .hand_made import event
+from tests.kit import event
 
 
 def vect_of(vect: str = "v", /, **options: dict[str, object]) -> VectState:

@@ -10,8 +10,7 @@ import pytest
 
 from oautom import LogError
 from oautom.events.jsonl import from_line, to_line
-
-from .hand_made import NOON, created, event, started, step_succeeded
+from tests.kit import NOON, created, event, started, step_succeeded
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from oautom import BashExecution, Context, Execution, Flow, FlowError, OAutom, PythonExecution
-
-from .hand_made import Registry, nothing
+from tests.kit import Registry, nothing
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ from oautom import InvalidHistoryError
 from oautom.events import replay
 from oautom.machine.graph import Graph
 from oautom.machine.state import StepState, VectState
-
-from .hand_made import (
+from tests.kit import (
     NOON,
     created,
     event,

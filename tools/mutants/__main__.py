@@ -1,4 +1,4 @@
-"""The mutation run: `python -m tests.mutants [PATHS...] [--jobs N]`, or `make mutants`.
+"""The mutation run: `python -m tools.mutants [PATHS...] [--jobs N]`, or `make mutants`.
 
 Changes one thing in a module, and runs the tests until one fails: then the mutant is killed. One
 that survives shows what no test asserts, or code that nothing needs, or a change that is none;
@@ -70,7 +70,7 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.mutants", description=__doc__)
     parser.add_argument("paths", metavar="PATHS", nargs="*", help="modules, instead of all")
     parser.add_argument("--jobs", type=int, default=2, help="how many mutants are tried at once")
     arguments = parser.parse_args()

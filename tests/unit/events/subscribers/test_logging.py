@@ -14,8 +14,7 @@ from oautom import Event
 from oautom.events.subscribers import log_events
 from oautom.events.subscribers.logging import LEVELS
 from oautom.machine.tables import EVENT_NAMES
-
-from .hand_made import created, event, started, step_failed, step_started, step_succeeded
+from tests.kit import created, event, started, step_failed, step_started, step_succeeded
 
 BLOCKED = event(
     8,

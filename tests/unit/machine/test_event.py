@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oautom.machine.event import NO_DATA, Event, own_copy
-
-from .hand_made import created, started, step_succeeded
+from tests.kit import created, started, step_succeeded
 
 EVENT = step_succeeded(7, "a", output={"rows": [1, 2]})
 

@@ -37,8 +37,7 @@ from oautom.events.jsonl import from_line, to_line
 from oautom.testing import SimulatedClock, simulate
 from oautom.testing.crashes import Lives, MortalLog
 from oautom.testing.simulation import Script, ScriptedWorkers
-
-from .hand_made import (
+from tests.kit import (
     NOON,
     Registry,
     created,
@@ -50,7 +49,7 @@ from .hand_made import (
     step_succeeded,
 )
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "invariants.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "invariants.md"
 
 Events = list[Event]
 Place = tuple[str, str | None]

@@ -14,8 +14,7 @@ from oautom import (
     PythonExecution,
 )
 from oautom.values.names import check_name
-
-from .hand_made import Registry, nothing
+from tests.kit import Registry, nothing
 
 BAD_NAMES = [
     (None, "must be text"),

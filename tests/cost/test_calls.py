@@ -4,7 +4,7 @@ The figures below stand for the engine as it is. A change that makes a step dear
 so does one that makes it cheaper, so that the record follows it. To renew it, print the figures
 anew with each Python that is named in it (any that has the dependencies of oautom), and copy them:
 
-    venv3/bin/python tests/guard/test_calls.py
+    venv3/bin/python tests/cost/test_calls.py
 """
 
 from __future__ import annotations

@@ -13,8 +13,7 @@ from oautom import Context, Execution, Flow, PythonExecution, RetryPolicy
 from oautom.steps.work import Outcome, StepError, Work, unpack
 from oautom.values.json import to_json
 from oautom.workers.inline import InlineWorkers
-
-from .hand_made import Registry
+from tests.kit import Registry
 
 CONTEXT = ("f", "v", "a", 1, {})
 

@@ -21,8 +21,7 @@ from hypothesis import strategies as st
 from oautom import Event, SettingError
 from oautom.events.jsonl import from_line
 from oautom.events.subscribers import CloudEventsWriter
-
-from .hand_made import created, started, step_failed, step_succeeded
+from tests.kit import created, started, step_failed, step_succeeded
 
 
 def written(event: Event, source: str = "/here") -> dict[str, Any]:

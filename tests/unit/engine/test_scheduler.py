@@ -34,8 +34,7 @@ from oautom.steps.context import Context
 from oautom.steps.work import Outcome
 from oautom.vects.run import Run
 from oautom.workers.inline import InlineWorkers
-
-from .hand_made import NOON, HandClock, HandWorkers, Registry, nothing
+from tests.kit import NOON, HandClock, HandWorkers, Registry, nothing
 
 Graph = dict[str, tuple[str, ...]]
 CHAIN: Graph = {"a": (), "b": ("a",), "c": ("b",)}

@@ -43,7 +43,7 @@ from .mutate import Mutant
 ROOT = Path(__file__).parents[2]
 TESTS = [
     *(f"tests/{name}" for name in ("unit", "golden", "behaviour", "property")),
-    *(f"tests/testing/test_{name}.py" for name in ("lines_of_json", "log_format", "whole_app")),
+    *(f"tests/testkit/test_{name}.py" for name in ("lines_of_json", "log_format", "whole_app")),
     "tests/corpus/test_trigger_rules.py",
 ]
 # Their child processes would import oautom as it is on the disk.
@@ -229,7 +229,8 @@ class Lane:
         One that is explained is tried with quick tests only, and the fast way only.
         """
         if not mutant.inside or (mutant.path, mutant.inside) in self._at_import:
-            first = ROOT / "tests" / "unit" / f"test_{Path(mutant.path).stem}.py"
+            module = Path(mutant.path).relative_to("oautom")
+            first = ROOT / "tests" / "unit" / module.with_name(f"test_{module.stem}.py")
             if first.exists() and self._import(mutant, list(self._tests), [str(first)]):
                 return True
             return not is_explained and self._import(mutant, list(self._tests))

@@ -21,8 +21,7 @@ from oautom.machine.decide import (
     handle,
 )
 from oautom.machine.state import VectState
-
-from .hand_made import (
+from tests.kit import (
     created,
     event,
     started,

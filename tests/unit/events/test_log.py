@@ -28,8 +28,7 @@ from oautom import (
     SqliteEventLog,
 )
 from oautom.events import PrunedVect, VectEntry
-
-from .hand_made import NOON, created, event, started, step_started, step_succeeded
+from tests.kit import NOON, created, event, started, step_started, step_succeeded
 
 Log = MemoryEventLog | SqliteEventLog
 New = Callable[[], Log]

@@ -12,8 +12,7 @@ from oautom import Event
 from oautom.events import replay
 from oautom.machine.explain import _BY_STATE, LENGTH_MAX, Facts, explain
 from oautom.machine.tables import STEP_TABLE
-
-from .hand_made import NOON, event, started, step_failed, step_started, step_succeeded
+from tests.kit import NOON, event, started, step_failed, step_started, step_succeeded
 
 Options = Mapping[str, Mapping[str, Any]]
 

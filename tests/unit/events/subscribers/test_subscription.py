@@ -9,8 +9,7 @@ import pytest
 
 from oautom import MemoryEventLog
 from oautom.events.subscribers.subscription import Subscriptions
-
-from .hand_made import started
+from tests.kit import started
 
 SECONDS = 10
 
