@@ -35,7 +35,7 @@ stop() { echo "$$1" >&2; exit 1; }; \
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help start tests tests_all lint format check coverage mutants bench bench-peers crash fuzz install_requirements_dev freeze_requirements activate dist clean
+.PHONY: help start tests tests_all lint format check coverage heart mutants bench bench-peers crash fuzz install_requirements_dev freeze_requirements activate dist clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "make %-24s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -71,11 +71,15 @@ format: $(TOOLS) ## Rewrite the code as the style has it
 
 check: lint tests ## Do all that a commit must pass
 
-coverage: $(TOOLS) ## Run the tests and list the lines and branches they miss
+coverage: $(TOOLS) ## Run the tests, list the lines and branches they miss, and fail where one is of the heart
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
+	@$(BIN)/coverage report --include="$$($(BIN)/python -m tools.heart --files)" --fail-under=100
+
+heart: $(RUNS) ## Count the lines of code of the heart, file by file
+	@$(BIN)/python -m tools.heart
 
 # One seed for all sets of text, so that what survives once survives again.
 mutants: $(TOOLS) ## Change the core in ways that a test should notice; MUTANTS_ARGS names modules
