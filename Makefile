@@ -8,6 +8,7 @@ TOOLS := $(VENV)/.tools
 # Given to pytest and to the others as they are: make tests PYTEST_ARGS='-k retry', -n 0 for one after the other
 PYTEST_ARGS ?=
 SIDE_BY_SIDE := -n auto --dist worksteal
+QUICK := tests/unit tests/golden
 BENCH_ARGS ?=
 PEERS_ARGS ?=
 MUTANTS_ARGS ?=
@@ -35,7 +36,7 @@ stop() { echo "$$1" >&2; exit 1; }; \
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help start tests tests_all lint format check coverage heart mutants bench bench-peers crash fuzz install_requirements_dev freeze_requirements activate dist clean
+.PHONY: help start tests tests_all lint format check quick coverage heart mutants bench bench-peers crash fuzz install_requirements_dev freeze_requirements activate dist clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "make %-24s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -70,6 +71,9 @@ format: $(TOOLS) ## Rewrite the code as the style has it
 	$(BIN)/ruff format
 
 check: lint tests ## Do all that a commit must pass
+
+quick: lint ## The same in less than a minute: the tests of single modules, and the logs of old versions
+	@$(BIN)/pytest $(SIDE_BY_SIDE) $(QUICK) $(PYTEST_ARGS)
 
 coverage: $(TOOLS) ## Run the tests, list the lines and branches they miss, and fail where one is of the heart
 	@$(BIN)/coverage erase

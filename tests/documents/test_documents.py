@@ -21,7 +21,11 @@ from oautom.events import signals, subscribers
 from oautom.machine.tables import EVENT_NAMES, STEP_TABLE, VECT_TABLE
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CHANGELOG.md"]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "tests/README.md")),
+    *PAGES,
+]
 ALL_TEXT = "\n".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 OWN_PROGRAM = "<!-- own program -->"
@@ -111,6 +115,19 @@ def test_the_blocks_run_and_print_what_the_document_says(document, program, tmp_
             assert printed[line].rstrip() == text.rstrip(), f"{document.name}, line {line + 1}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_says_before_its_first_block_which_blocks_are_one_program(page):
+    """So whoever comes to a block in the middle knows where the names in it are from."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    python = [block for block in blocks_of(page) if block.language == "python"]
+    common = [block for block in python if block.before != OWN_PROGRAM]
+    if len(common) > 1:
+        assert "The blocks of this page are one program" in " ".join(lines[: common[0].line])
+    for block in python:
+        if block.before == OWN_PROGRAM:
+            assert "A program by itself:" in lines[block.line - 4 : block.line], block.line + 1
+
+
 def test_every_text_block_is_the_output_of_the_python_block_before_it():
     for document in DOCUMENTS:
         texts = [block for block in blocks_of(document) if block.language == "text"]
@@ -142,16 +159,6 @@ def test_links_lead_somewhere(document):
         there = (document.parent / path).resolve() if path else document
         assert there.exists(), f"{document.name} links to {target}"
         assert not anchor or anchor in anchors_of(there), f"{document.name} links to {target}"
-
-
-def test_the_core_is_listed_in_the_order_in_which_it_is_read():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^\d+\. \[.+?\]\((oautom/.+?)\)", readme, re.MULTILINE)
-    order = (
-        "machine/tables machine/event machine/state machine/transition machine/rules "
-        "machine/decide engine/scheduler engine/runner events/log flows/flow vects/vect"
-    )
-    assert listed == [f"oautom/{module}.py" for module in order.split()]
 
 
 def is_told(name: str, text: str = ALL_TEXT) -> bool:
