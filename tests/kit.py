@@ -1,15 +1,17 @@
-"""Events, registries, clocks and workers made by hand, for tests without threads."""
+"""Events, registries, clocks, logs and workers made by hand, for tests without threads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from queue import SimpleQueue
 from types import MappingProxyType
 from typing import Any
 
+from oautom import MemoryEventLog
 from oautom.machine.event import Event
 from oautom.steps.work import Outcome, Work
+from oautom.testing import SimulatedClock
 from oautom.workers.base import Done, Place
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -85,6 +87,64 @@ class HandClock:
         assert until is not None, "this would wait for ever"
         self.seconds = max(self.seconds, until)
         return None
+
+
+class LookedAtClock(HandClock):
+    """One whose wall clock goes on a second with each look, so that no two times are the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._looks = 0
+
+    def now(self) -> datetime:
+        self._looks += 1
+        return NOON + timedelta(seconds=self._looks)
+
+
+class WallClock(SimulatedClock):
+    """A simulated clock whose wall clock can be set.
+
+    Attributes:
+        offset: How far it is from the time that has passed.
+    """
+
+    offset = timedelta(0)
+
+    def now(self) -> datetime:
+        return super().now() + self.offset
+
+    def set_by(self, minutes: int) -> None:
+        self.offset += timedelta(minutes=minutes)
+
+
+class TickLog(MemoryEventLog):
+    """A log that remembers what was committed together, and can be made to fail.
+
+    Args:
+        refuse: Number of the event that cannot be written; 0 for none.
+        refuse_commit: Number of the commit that fails, from 1; 0 for none.
+    """
+
+    def __init__(self, refuse: int = 0, refuse_commit: int = 0) -> None:
+        super().__init__()
+        self.ticks: list[Sequence[Event]] = []
+        self.appended: list[Event] = []
+        self.commits = 0
+        self._refuse = refuse
+        self._refuse_commit = refuse_commit
+
+    def append(self, sender: object, event: Event) -> None:
+        if event.seq == self._refuse:
+            raise OSError(28, "No space left on device")
+        super().append(sender, event)
+        self.appended.append(event)
+
+    def commit(self) -> Sequence[Event]:
+        self.commits += 1
+        if self.commits == self._refuse_commit:
+            raise OSError(5, "Input/output error")
+        self.ticks.append(super().commit())
+        return self.ticks[-1]
 
 
 class HandWorkers:
