@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -1073,11 +1074,11 @@ def blocked_fan() -> Events:
 
 @pytest.mark.parametrize("make", [long_chain, wide_fan, blocked_fan])
 def test_ten_thousand_steps_take_seconds_at_the_most(make: Callable[[], Events]) -> None:
-    """Less than half a second, on a machine with nothing else to do and without coverage."""
+    """Less than half a second of work; coverage makes it a multiple of that."""
     events = [replace(event, time=NOON) for event in numbered(make())]
     begin = time.process_time()
     check_history(events)
-    assert time.process_time() - begin < 5
+    assert time.process_time() - begin < (5 if sys.gettrace() is None else 60)
 
 
 # The page
