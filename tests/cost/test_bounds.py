@@ -512,7 +512,7 @@ def _nobody_else_measures() -> None:
         pytest.skip("something else traces memory")
 
 
-@pytest.mark.usefixtures("_nobody_else_measures")
+@pytest.mark.usefixtures("_nobody_else_measures", "_nobody_else_traces")
 @pytest.mark.parametrize("kind", KINDS, ids=lambda each: each.__name__)
 def test_a_vect_that_has_ended_takes_little_memory(
     tmp_path: Path, kind: Callable[[OAutom], Work]
