@@ -2,11 +2,13 @@
 
 VENV := venv3
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
+RUNS := $(VENV)/.runs
+TOOLS := $(VENV)/.tools
 
 # Given to pytest and to the others as they are: make tests PYTEST_ARGS='-k retry', -n 0 for one after the other
 PYTEST_ARGS ?=
 SIDE_BY_SIDE := -n auto --dist worksteal
+QUICK := tests/unit tests/golden
 BENCH_ARGS ?=
 PEERS_ARGS ?=
 MUTANTS_ARGS ?=
@@ -34,15 +36,15 @@ stop() { echo "$$1" >&2; exit 1; }; \
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help start tests tests_all lint format check coverage mutants bench bench-peers crash fuzz install_requirements_dev freeze_requirements activate dist clean
+.PHONY: help start tests tests_all lint format check quick coverage heart mutants bench bench-peers crash fuzz install_requirements_dev freeze_requirements activate dist clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "make %-24s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-start: $(INSTALLED) ## Set everything up and run an example
+start: $(RUNS) ## Set up what oautom needs to run, and no more, and run an example
 	@$(BIN)/python examples/stdlib_report.py
 
-tests: $(INSTALLED) ## Run the tests side by side; PYTEST_ARGS are more arguments
+tests: $(TOOLS) ## Run the tests side by side; PYTEST_ARGS are more arguments
 	@$(BIN)/pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 # Each Python has a venv of its own. Those of pyenv are found though they are not on the PATH.
@@ -58,59 +60,95 @@ tests_all: ## Run the tests with each Python from 3.11 to 3.14 that this machine
 	done; \
 	[ -z "$$failed" ] || { echo "the tests fail with Python$$failed" >&2; exit 1; }
 
-lint: $(INSTALLED) ## Check style, types, and which module imports which
+lint: $(TOOLS) ## Check style, types, and which module imports which
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-format: $(INSTALLED) ## Rewrite the code as the style has it
+format: $(TOOLS) ## Rewrite the code as the style has it
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
 check: lint tests ## Do all that a commit must pass
 
-coverage: $(INSTALLED) ## Run the tests and list the lines and branches they miss
+quick: lint ## The same in less than a minute: the tests of single modules, and the logs of old versions
+	@$(BIN)/pytest $(SIDE_BY_SIDE) $(QUICK) $(PYTEST_ARGS)
+
+coverage: $(TOOLS) ## Run the tests, list the lines and branches they miss, and fail where one is of the heart
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
+	@$(BIN)/coverage report --include="$$($(BIN)/python -m tools.heart --files)" --fail-under=100
+
+heart: $(RUNS) ## Count the lines of code of the heart, file by file
+	@$(BIN)/python -m tools.heart
 
 # One seed for all sets of text, so that what survives once survives again.
-mutants: $(INSTALLED) ## Change the core in ways that a test should notice; MUTANTS_ARGS names modules
-	@PYTHONHASHSEED=0 $(BIN)/python -m tests.mutants $(MUTANTS_ARGS)
+mutants: $(TOOLS) ## Change the core in ways that a test should notice; MUTANTS_ARGS names modules
+	@PYTHONHASHSEED=0 $(BIN)/python -m tools.mutants $(MUTANTS_ARGS)
 
-bench: $(INSTALLED) ## Measure; BENCH_ARGS are the arguments
+bench: $(TOOLS) ## Measure; BENCH_ARGS are the arguments
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 # Each engine has an environment of its own below venv3-peers, 1.5 GB in all; the page is written anew.
-bench-peers: $(INSTALLED) ## Measure oautom beside other engines; PEERS_ARGS are the arguments
+bench-peers: $(TOOLS) ## Measure oautom beside other engines; PEERS_ARGS are the arguments
 	@$(BIN)/python -m benchmarks.peers $(PEERS_ARGS)
 
-crash: $(INSTALLED) ## Kill a program in ROUNDS rounds (200 unless said), beginning with SEED, and look at what it leaves
+crash: $(TOOLS) ## Kill a program in ROUNDS rounds (200 unless said), beginning with SEED, and look at what it leaves
 	@OAUTOM_CRASH_LONG=1 $(BIN)/pytest $(SIDE_BY_SIDE) tests/crash $(PYTEST_ARGS)
 	@$(BIN)/python -m tests.crash $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED))
 
-fuzz: $(INSTALLED) ## Run random flows for MINUTES (60 unless said), beginning with SEED, in programs that are killed, and look at what they leave
+fuzz: $(TOOLS) ## Run random flows for MINUTES (60 unless said), beginning with SEED, in programs that are killed, and look at what they leave
 	@$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
-install_requirements_dev: $(INSTALLED) ## Set up venv3 with oautom (editable) and its tools
+install_requirements_dev: $(TOOLS) ## Set up venv3 with oautom (editable) and its tools
 
-# The stamp holds the folder's name: a venv that came along with a copied or renamed folder would
+# There are two stamps: oautom runs with a hundredth of what its tests and tools need.
+#
+# The first one holds the folder's name: a venv that came along with a copied or renamed folder would
 # silently run the code of the old place, so it is made anew, as is one that is half made or whose Python is gone.
-STAMPED := $(shell cat $(INSTALLED) 2>/dev/null)
+STAMPED := $(shell cat $(RUNS) 2>/dev/null)
 ifneq ($(STAMPED),$(CURDIR))
-.PHONY: $(INSTALLED)
+.PHONY: $(RUNS)
 endif
 
-$(INSTALLED): pyproject.toml requirements.lock
-	@echo "setting up ./$(VENV) (the first time takes a minute)"; \
-	{ [ "$(STAMPED)" = "$(CURDIR)" ] && $(BIN)/python -m pip --version; } >/dev/null 2>&1 || { \
+# pip is the largest part of a new venv, and takes longest to set up. So it is not put there: it runs from a folder
+# where its wheel, which each Python has, is unpacked; only the tools bring it. The package itself is a line in a
+# .pth file, as in an editable install, for which pip would fetch the build system first.
+PIP_WHEEL := import ensurepip, pathlib, sysconfig; \
+	bundled = pathlib.Path(ensurepip.__file__).with_name("_bundled"); \
+	print(*sorted(pathlib.Path(sysconfig.get_config_var("WHEEL_PKG_DIR") or bundled).glob("pip-*.whl"))[-1:])
+DEPENDENCIES := import pathlib, tomllib; \
+	print(*tomllib.loads(pathlib.Path("pyproject.toml").read_text())["project"]["dependencies"], sep="\n")
+SITE_PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
+
+$(RUNS): pyproject.toml requirements.lock
+	@echo "setting up ./$(VENV)"; \
+	{ [ "$(STAMPED)" = "$(CURDIR)" ] && $(BIN)/python -c ''; } >/dev/null 2>&1 || { \
 		$(FIND_PYTHON); \
-		$(call QUIETLY,"$$python" -m venv --clear $(VENV)); \
+		$(call QUIETLY,"$$python" -m venv --clear --without-pip $(VENV)); \
 	}; \
-	$(call QUIETLY,$(BIN)/python $(PIP_INSTALL) --constraint requirements.lock --editable '.[dev]')
+	folder=$$(mktemp -d) || exit 1; \
+	trap 'rm -rf "$$folder"' EXIT; \
+	wheel=$$($(BIN)/python -c '$(PIP_WHEEL)'); \
+	if [ -n "$$wheel" ]; then \
+		$(call QUIETLY,$(BIN)/python -m zipfile -e "$$wheel" "$$folder/pip"); \
+	else \
+		$(call QUIETLY,$(BIN)/python -m ensurepip); \
+	fi; \
+	$(BIN)/python -c '$(DEPENDENCIES)' >"$$folder/dependencies.txt" || exit 1; \
+	$(call QUIETLY,env PYTHONPATH="$$folder/pip" $(BIN)/python $(PIP_INSTALL) \
+		--constraint requirements.lock --requirement "$$folder/dependencies.txt"); \
+	echo "$(CURDIR)" >"$$($(BIN)/python -c '$(SITE_PACKAGES)')/oautom.pth"
 	@echo "$(CURDIR)" >$@
+
+$(TOOLS): $(RUNS)
+	@echo "installing the tools (the first time takes a minute)"; \
+	$(call QUIETLY,$(BIN)/python -m ensurepip); \
+	$(call QUIETLY,$(BIN)/python $(PIP_INSTALL) --constraint requirements.lock --editable '.[dev]')
+	@touch $@
 
 # Frozen with the oldest Python: what it needs, newer ones can have too, while the reverse is not so.
 freeze_requirements: ## Write requirements.lock anew, from what is newest today (needs Python 3.11)
@@ -132,7 +170,7 @@ freeze_requirements: ## Write requirements.lock anew, from what is newest today 
 	$(call QUIETLY,"$$folder/again/bin/python" $(PIP_INSTALL) --requirement "$$lock"); \
 	cp "$$lock" requirements.lock
 
-activate: $(INSTALLED) ## Open a shell in which venv3 is active; leave it with exit
+activate: $(TOOLS) ## Open a shell in which venv3 is active; leave it with exit
 	@. $(BIN)/activate; \
 	case "$${SHELL:-/bin/sh}" in \
 	*/bash) \
@@ -141,11 +179,11 @@ activate: $(INSTALLED) ## Open a shell in which venv3 is active; leave it with e
 	*) "$${SHELL:-/bin/sh}" -i;; \
 	esac || true
 
-dist: $(INSTALLED) ## Build the sdist and the wheel into dist/
+dist: $(TOOLS) ## Build the sdist and the wheel into dist/
 	@rm -rf dist
 	@$(BIN)/python -m build --outdir dist
 
 clean: ## Remove venv3, what was built, and the caches; nothing of yours
 	@rm -rf $(VENV) $(VENV)-3.* $(VENV)-peers build dist .coverage .coverage.* \
 		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	@find oautom tests examples benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	@find oautom tests tools examples benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

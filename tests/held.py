@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from oautom import Event, MemoryEventLog
@@ -141,3 +143,14 @@ class HeldLog(Held, MemoryEventLog):
 
 class HeldFile(Held, SqliteEventLog):
     """One in a file."""
+
+
+@contextmanager
+def held_log(kind: str, folder: Path) -> Iterator[HeldLog | HeldFile]:
+    """Make a log in `memory` or in a `file`; what waits in it at the end is let through."""
+    log: HeldLog | HeldFile = HeldLog()
+    if kind == "file":
+        log = HeldFile(folder / "runs.db", synchronous="NORMAL")
+    yield log
+    log.free()
+    log.close()

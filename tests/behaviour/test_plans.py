@@ -37,20 +37,12 @@ from oautom import (
 from oautom.events import signals
 from oautom.events.subscribers import log_events
 from oautom.testing import SimulatedClock, assert_replays, check_history
+from tests.kit import WallClock
 
 from .conftest import SECONDS, Gate, NewApp, join_threads, nothing
 
 HOUR, DAY = 3600.0, 86_400.0
 START = datetime(2000, 1, 1, tzinfo=UTC)
-
-
-class WallClock(SimulatedClock):
-    """A simulated clock whose wall clock can be set."""
-
-    offset = timedelta(0)
-
-    def now(self) -> datetime:
-        return super().now() + self.offset
 
 
 class Elsewhere(Execution):

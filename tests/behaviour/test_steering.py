@@ -46,7 +46,7 @@ from oautom import (
     WaitExecution,
 )
 from oautom.testing import SimulatedClock, check_history
-from tests.held import A_MOMENT, Call, HeldFile, HeldLog, in_time, until
+from tests.held import A_MOMENT, Call, HeldFile, HeldLog, held_log, in_time, until
 from tests.outside import BASH_HEAD, begun, orphans, overlaps
 
 from .conftest import SECONDS, Gate, NewApp, flow_step, nothing, runs_well, told
@@ -58,13 +58,8 @@ Log = HeldLog | HeldFile
 
 @pytest.fixture(params=["memory", "file"])
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Log]:
-    if request.param == "memory":
-        log: Log = HeldLog()
-    else:
-        log = HeldFile(tmp_path / "runs.db", synchronous="NORMAL")
-    yield log
-    log.free()
-    log.close()
+    with held_log(request.param, tmp_path) as log:
+        yield log
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Graphs from elsewhere, and what must hold of a run of any graph.
 
 The shared corpus is a folder of its own, beside the repository at `../shared/corpus` or wherever
-`OAUTOM_CORPUS` says. `tests/data` holds a small sample of it, so that no clone is without.
+`OAUTOM_CORPUS` says. A small sample of it stands beside this module, so that no clone is without.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Graph = dict[str, Any]
 """`name`, `kind`, `source`, `nodes` [{`id`, `runtime_s`?}], `edges` [[upstream, dependant]], ..."""
 
 ROOT = Path(__file__).resolve().parents[2]
-SAMPLE = ROOT / "tests" / "data"
+SAMPLE = Path(__file__).parent
 CORPUS = Path(os.environ.get("OAUTOM_CORPUS") or ROOT.parent / "shared" / "corpus")
 HAS_CORPUS = (CORPUS / "load.py").exists()
 NO_CORPUS = "the shared corpus is not here; OAUTOM_CORPUS can say where it is"

@@ -1,4 +1,4 @@
-"""Every graph of the shared corpus, and of the sample in `tests/data`, runs as it should."""
+"""Every graph of the shared corpus, and of the sample beside it, runs as it should."""
 
 from __future__ import annotations
 

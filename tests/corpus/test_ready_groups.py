@@ -7,19 +7,20 @@ import pytest
 from oautom import Flow, PythonExecution
 from oautom.engine.scheduler import Scheduler
 from oautom.vects.run import Run
-from tests.property.driver import HandClock, HandWorkers, TickLog, Unregistered
+from tests.kit import HandClock, Registry, TickLog
+from tests.property.driver import CheckedWorkers
 
 from .graphs import HAS_CORPUS, NO_CORPUS, Graph, sample, shared
 
 
 def groups_of(graph: Graph, slots: int) -> list[list[str]]:
     """Return which steps are begun together when all that run end together."""
-    flow = Flow(graph["name"], app=Unregistered())
+    flow = Flow(graph["name"], app=Registry())
     steps = {node["id"]: PythonExecution(node["id"], flow, int) for node in graph["nodes"]}
     for upstream, name in graph["edges"]:
         steps[name].depends(steps[upstream])
     log = TickLog()
-    workers = HandWorkers(slots, log)
+    workers = CheckedWorkers(slots, log)
     scheduler = Scheduler(log, HandClock(), workers)
     scheduler.begin(Run(flow, "vect"))
     groups = []

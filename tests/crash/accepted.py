@@ -7,18 +7,14 @@ and all are finished.
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import sys
 import threading
 from itertools import count
-from pathlib import Path
 from typing import Any
 
-from program import begun, done, tell
+from program import begun, call, done, tell
 
-from oautom import Flow, OAutom, OAutomError, PythonExecution
+from oautom import Flow, OAutom, PythonExecution
 
 THREADS = 8
 
@@ -57,8 +53,4 @@ def main(settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        main(json.loads(Path(sys.argv[1]).read_text()))
-    except OAutomError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    call(main)

@@ -6,16 +6,13 @@ attempt to a side file, and the parameter that they have; one fails at first.
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import sys
 from pathlib import Path
 from typing import Any
 
-from program import begun, done, tell
+from program import begun, call, done, tell
 
-from oautom import Context, Flow, FlowExecution, OAutom, OAutomError, PythonExecution, RetryPolicy
+from oautom import Context, Flow, FlowExecution, OAutom, PythonExecution, RetryPolicy
 
 
 def work(n: int, context: Context) -> int:
@@ -59,8 +56,4 @@ def main(settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        main(json.loads(Path(sys.argv[1]).read_text()))
-    except OAutomError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    call(main)

@@ -12,7 +12,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
@@ -250,6 +250,16 @@ def done(app: OAutom) -> None:
     app.close()
     app.log.close()
     tell("done")
+
+
+def call(main: Callable[[dict[str, Any]], None]) -> None:
+    """Be a program: call its `main` with the settings in the file that the first argument names."""
+    # It is ignored in all that descends from a shell's `pytest &`.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        main(json.loads(Path(sys.argv[1]).read_text()))
+    except OAutomError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
 
 
 def main(plan: dict[str, Any]) -> None:

@@ -7,16 +7,13 @@ on with what there is instead; `retry` has it run again.
 
 from __future__ import annotations
 
-import json
-import signal
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from program import begun, done, tell
+from program import begun, call, done, tell
 
-from oautom import BashExecution, Flow, FlowExecution, OAutom, OAutomError
+from oautom import BashExecution, Flow, FlowExecution, OAutom
 
 
 def declare(app: OAutom, settings: dict[str, Any]) -> None:
@@ -54,8 +51,4 @@ def main(settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        main(json.loads(Path(sys.argv[1]).read_text()))
-    except OAutomError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    call(main)

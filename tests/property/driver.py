@@ -7,12 +7,10 @@ that will never come is an error here, not a test that hangs.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from queue import SimpleQueue
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from oautom import Context, Event, Execution, Flow, MemoryEventLog, PythonExecution
+from oautom import Context, Event, Execution, Flow, PythonExecution
 from oautom.engine.scheduler import Scheduler
 from oautom.events import signals
 from oautom.machine.commands import Finished
@@ -20,60 +18,12 @@ from oautom.machine.state import StepState, VectState
 from oautom.steps.work import Work
 from oautom.vects.run import Run
 from oautom.workers.base import Done, Place
+from tests.kit import LookedAtClock, Registry, TickLog
 
 from .cases import Case, Move, Outcome
 
 Attempt = tuple[str, str, int]
 """Id of the Vect, name of the step, number of the attempt."""
-
-
-class HandClock:
-    """A wall clock that goes on a second with each look, and a monotonic one that timers move."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._wall = datetime(2026, 1, 1, tzinfo=UTC)
-
-    def now(self) -> datetime:
-        self._wall += timedelta(seconds=1)
-        return self._wall
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    def take(self, inbox: SimpleQueue[Any], until: float | None) -> Any:
-        assert until is not None, "the scheduler waits for a message that nobody will send"
-        self.seconds = until
-
-
-class TickLog(MemoryEventLog):
-    """A log that remembers what was committed together, and can be made to fail.
-
-    Args:
-        refuse: Number of the event that cannot be written; 0 for none.
-        refuse_commit: Number of the commit that fails, from 1; 0 for none.
-    """
-
-    def __init__(self, refuse: int = 0, refuse_commit: int = 0) -> None:
-        super().__init__()
-        self.ticks: list[Sequence[Event]] = []
-        self.appended: list[Event] = []
-        self.commits = 0
-        self._refuse = refuse
-        self._refuse_commit = refuse_commit
-
-    def append(self, sender: object, event: Event) -> None:
-        if event.seq == self._refuse:
-            raise OSError(28, "No space left on device")
-        super().append(sender, event)
-        self.appended.append(event)
-
-    def commit(self) -> Sequence[Event]:
-        self.commits += 1
-        if self.commits == self._refuse_commit:
-            raise OSError(5, "Input/output error")
-        self.ticks.append(super().commit())
-        return self.ticks[-1]
 
 
 class Job:
@@ -92,8 +42,8 @@ class Job:
             self.done(self.work(), None)
 
 
-class HandWorkers:
-    """Workers that do nothing before they are told to."""
+class CheckedWorkers:
+    """Workers that take what is in the log and has a slot, and do it when they are told to."""
 
     place: Place = "threads"
     has_loop = False
@@ -118,13 +68,6 @@ class HandWorkers:
 
     def close(self) -> None:
         self.jobs.clear()
-
-
-class Unregistered:
-    """Where flows are declared that only a scheduler runs."""
-
-    def add(self, flow: Flow) -> None:
-        pass
 
 
 class Polled(Execution):
@@ -165,8 +108,8 @@ class Driver:
     ) -> None:
         self.case = case
         self.log = log or TickLog()
-        self.clock = HandClock()
-        self.workers = HandWorkers(case.slots, self.log)
+        self.clock = LookedAtClock()
+        self.workers = CheckedWorkers(case.slots, self.log)
         self.scheduler = Scheduler(self.log, self.clock, self.workers)
         self.calls: list[Attempt] = []
         self.polls: dict[tuple[str, str], int] = {}
@@ -180,7 +123,7 @@ class Driver:
     def _declare(self, index: int) -> Flow:
         plan = self.case.flows[index]
         has_polls = any(any(v.polls) for v in self.case.vects if v.flow == index)
-        flow = Flow(f"flow {index}", app=Unregistered())
+        flow = Flow(f"flow {index}", app=Registry())
         steps: list[Execution] = []
         for i in range(plan.steps):
             if has_polls and i % 2:

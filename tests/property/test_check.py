@@ -29,9 +29,10 @@ from oautom import (
 from oautom.audit.invariants import INVARIANTS, InvariantError, check_history, violations
 from oautom.machine.tables import EVENT_NAMES, PLAN_EVENTS, STEP_TABLE
 from oautom.testing import SimulatedClock, simulate
+from tests.kit import Registry
 
 from .cases import Case, FlowPlan, cases, flow_plans, moderate
-from .driver import Driver, Unregistered
+from .driver import Driver
 
 Events = list[Event]
 
@@ -39,7 +40,7 @@ Events = list[Event]
 def declare(
     plan: FlowPlan, name: str = "f", app: Any = None, work: Callable[..., Any] = print
 ) -> Flow:
-    flow = Flow(name, app or Unregistered(), max_active_vects=9)
+    flow = Flow(name, app or Registry(), max_active_vects=9)
     steps = [
         PythonExecution(str(i), flow, work, [i], on_crash="fail" if i % 3 == 2 else "rerun")
         for i in range(plan.steps)

@@ -43,7 +43,7 @@ from oautom.events import replay
 from oautom.machine.state import StepState, VectState
 from oautom.machine.tables import STEP_ENDS, VECT_ENDS
 from oautom.testing import check_history
-from tests.held import SECONDS, Call, HeldFile, HeldLog, in_time, until
+from tests.held import SECONDS, Call, HeldFile, HeldLog, held_log, in_time, until
 
 Seen = dict[Any, Any]
 Read = Callable[[], Any]
@@ -71,13 +71,8 @@ def _errors_are_not_shown() -> Iterator[None]:
 
 @pytest.fixture(params=["memory", "file"])
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Log]:
-    if request.param == "memory":
-        log: Log = HeldLog()
-    else:
-        log = HeldFile(tmp_path / "runs.db", synchronous="NORMAL")
-    yield log
-    log.free()
-    log.close()
+    with held_log(request.param, tmp_path) as log:
+        yield log
 
 
 @pytest.fixture

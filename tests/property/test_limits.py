@@ -8,7 +8,7 @@ from the log alone, and from the flows as they are declared.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from heapq import heapify
@@ -25,7 +25,6 @@ from oautom import (
     Execution,
     Flow,
     MapExecution,
-    MemoryEventLog,
     OAutom,
     PythonExecution,
     Skip,
@@ -40,6 +39,7 @@ from oautom.machine.rules import verdict
 from oautom.steps.work import Work
 from oautom.testing import SimulatedClock, check_history, durations, flows, outcomes
 from oautom.testing.simulation import Script
+from tests.kit import TickLog
 
 OPEN_VECTS = ("pending", "running", "paused")
 ENDED = ("success", "failed", "skipped", "upstream_failed")
@@ -96,19 +96,6 @@ DOINGS = st.lists(
     st.builds(Doing, st.integers(0, 9), WHAT, st.integers(0, 5)), min_size=1, max_size=8
 )
 PLANS = st.builds(Plan, st.lists(flow_plans(), min_size=1, max_size=3), st.integers(1, 3), DOINGS)
-
-
-class TickLog(MemoryEventLog):
-    """A log that remembers where its ticks end."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ends: set[int] = set()
-
-    def commit(self) -> Sequence[Event]:
-        events = super().commit()
-        self.ends.add(self.last_seq)
-        return events
 
 
 class ScriptedExecutor(Executor):
@@ -304,10 +291,11 @@ def check(plan: Plan) -> list[Event]:
         vects = do_all(app, clock, declared, plan.doings)
         assert all(vect.ended for vect in vects), "a Vect does not end"
     events = list(log.read())
+    ends = {tick[-1].seq for tick in log.ticks if tick}
     books = Books({flow.name: flow for flow in declared}, plan.workers)
     for event in events:
         books.take(event)
-        if event.seq in log.ends:
+        if event.seq in ends:
             books.hold_rest()
     return events
 

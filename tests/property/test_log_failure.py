@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from oautom import Event, LogError
 from oautom.events import replay
+from tests.kit import TickLog
 
 from .cases import Case, cases, moderate
-from .driver import Driver, Ear, TickLog
+from .driver import Driver, Ear
 from .test_state import Facts, facts
 
 

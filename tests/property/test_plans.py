@@ -16,24 +16,13 @@ from oautom.events import replay
 from oautom.machine.event import planned_time
 from oautom.plans import plans
 from oautom.plans.schedule import Cron, Interval, Schedule
-from oautom.testing import SimulatedClock, assert_replays, check_history
+from oautom.testing import assert_replays, check_history
 from oautom.testing.crashes import Crash, MortalLog
+from tests.kit import WallClock
 
 MINUTE = 60
 START = datetime(2026, 3, 28, 22, 20, tzinfo=UTC)  # the clock changes in this night, in Paris
 PARIS = "Europe/Paris"
-
-
-class WallClock(SimulatedClock):
-    """A simulated clock whose wall clock can be set."""
-
-    offset = timedelta(0)
-
-    def now(self) -> datetime:
-        return super().now() + self.offset
-
-    def set_by(self, minutes: int) -> None:
-        self.offset += timedelta(minutes=minutes)
 
 
 class Drawn(NamedTuple):
