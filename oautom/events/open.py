@@ -8,7 +8,8 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from oautom.errors import LogError, SettingError, shown
-from oautom.events.log import EventLog, MemoryEventLog
+from oautom.events.log import EventLog
+from oautom.events.memory import MemoryEventLog
 from oautom.values.json import plain_count
 from oautom.values.names import has_members, one_of
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from oautom.engine.messages import Poll
 from oautom.engine.scheduler import Scheduler
 from oautom.errors import SettingError, shown
-from oautom.events.log import MemoryEventLog
+from oautom.events.memory import MemoryEventLog
 from oautom.flows.flow import Flow
 from oautom.machine.commands import Command, Release
 from oautom.machine.kinds import kind_of

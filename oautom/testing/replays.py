@@ -16,7 +16,8 @@ from msgspec import structs
 from oautom.engine.messages import Call, Nudge
 from oautom.engine.scheduler import Scheduler
 from oautom.errors import OAutomError, SettingError, shown
-from oautom.events.log import EventLog, MemoryEventLog
+from oautom.events.log import EventLog
+from oautom.events.memory import MemoryEventLog
 from oautom.flows.flow import Flow
 from oautom.flows.params import NO_PARAMS
 from oautom.machine.commands import (
