@@ -7,11 +7,10 @@ other side stand `memory` (a log that ends with the program) and `sqlite` (a log
 from __future__ import annotations
 
 import os
-from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any, Final, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from oautom.errors import LogError, SettingError, shown
 from oautom.events.jsonl import write_jsonl
@@ -84,43 +83,56 @@ class GivenUp(NamedTuple):
     time: datetime
 
 
-class EventLog(Protocol):
+class EventLog:
     """What the engine asks of a log. One engine writes; any thread may read what is committed.
 
-    A class of a user's own that inherits from this one needs `last_seq`, `committed_seq`, `append`,
-    `commit` and `read`, and an `id` if it outlives the program. The rest is here: what can be made
-    of these, and otherwise a refusal that names what is missing, when it is asked for.
+    A log of a user's own inherits from this class and has five members: `last_seq`,
+    `committed_seq`, `append`, `commit` and `read`; and an `id` if it outlives the program. The rest
+    is here, made of these, or refuses with an error that names what is missing.
+
+    Attributes:
+        last_seq: Number of the newest event appended, 0 in a new log.
+        committed_seq: Number of the newest event committed; `last_seq` may be ahead in the middle
+            of a tick.
+        id: What tells it from all other logs, for good; None if it does not outlive the program.
+        keeps_objects: Whether values stay the objects that they are, and are not what JSON has of
+            them; None: if there is no `id`.
     """
+
+    if TYPE_CHECKING:  # so that each may be an attribute or a property of the log
+
+        @property
+        def last_seq(self) -> int: ...
+        @property
+        def committed_seq(self) -> int: ...
+        @property
+        def id(self) -> str | None: ...
+        @property
+        def keeps_objects(self) -> bool | None: ...
+
+    else:
+        id = None
+        keeps_objects = None
 
     # What a log must have
 
-    @property
-    @abstractmethod
-    def last_seq(self) -> int:
-        """Number of the newest event appended, 0 in a new log."""
-
-    @property
-    @abstractmethod
-    def committed_seq(self) -> int:
-        """Number of the newest event committed; `last_seq` may be ahead in the middle of a tick."""
-
-    @abstractmethod
     def append(self, sender: object, event: Event) -> None:
         """Write `event` behind the others; whoever raises here refuses the transition.
 
         Raises:
             EventRefusedError: This one cannot be kept. Nothing has changed, and others can.
         """
+        raise _missing(self, "append")
 
-    @abstractmethod
     def commit(self) -> Sequence[Event]:
         """Make all that was appended since the last commit last, and return it."""
+        raise _missing(self, "commit")
 
-    @abstractmethod
     def read(
         self, after: int = 0, upto: int | None = None, vect: str | None = None
     ) -> Iterator[Event]:
         """Yield committed events in order: those with `after < seq <= upto`, of one Vect or all."""
+        raise _missing(self, "read")
 
     # What a log may have
 
@@ -133,11 +145,6 @@ class EventLog(Protocol):
         """
         for vect in vects:
             yield from islice(self.read(vect=vect), limit)
-
-    @property
-    def id(self) -> str | None:
-        """What tells it from all other logs, for good; None if it does not outlive the program."""
-        return None
 
     def discard(self) -> None:
         """Drop what was appended, and give back what was requested, since the last commit.
@@ -264,19 +271,19 @@ class EventLog(Protocol):
         return
 
 
+ESSENTIAL: Final = ("last_seq", "committed_seq", "append", "commit", "read")
+"""What every log must have itself."""
+
+
+def has_own(log: object, name: str) -> bool:
+    """Whether a log has a member that is not the one of `EventLog`, which keeps nothing."""
+    own = vars(EventLog).get(name)
+    return hasattr(log, name) and getattr(getattr(log, name), "__func__", log) is not own
+
+
 def keeps_objects(log: EventLog) -> bool:
-    """Whether values stay the objects that they are, and not what JSON has of them.
-
-    A log that says nothing of it keeps them if it is gone with the program.
-    """
-    told: bool | None = getattr(log, "keeps_objects", None)
-    return log.id is None if told is None else told
-
-
-def ask(log: EventLog, method: str, *arguments: object) -> Any:
-    """Ask a log; one that inherits from nothing may lack what can be made of the rest."""
-    own = getattr(log, method, None)
-    return getattr(EventLog, method)(log, *arguments) if own is None else own(*arguments)
+    """Whether values stay the objects that they are, and not what JSON has of them."""
+    return log.id is None if log.keeps_objects is None else log.keeps_objects
 
 
 def _missing(log: EventLog, method: str) -> LogError:

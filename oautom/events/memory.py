@@ -45,6 +45,7 @@ class MemoryEventLog(EventLog):
     """
 
     id = None
+    keeps_objects: bool | None = None
     last_seq = 0
     committed_seq = 0
     _process = forked.NOBODY
