@@ -16,10 +16,16 @@ import msgspec
 from benchmarks.graphs import declare, graph, run
 from benchmarks.measure import Figure, Settings, Table, in_turn, medians, ratios
 from oautom import Event, EventLog, MemoryEventLog, SqliteEventLog
+from oautom.events.requests import newest_of
+from oautom.events.sqlite.rows import Row, to_row
+from oautom.events.sqlite.summary import sum_up
 
 Level = Literal["FULL", "NORMAL"]
 LEVELS: tuple[Level, ...] = ("FULL", "NORMAL")
-TITLE = "inline chain, each tick committed; 'raw': the same transactions in a loop of sqlite3"
+TITLE = (
+    "inline chain, each tick committed; 'raw': the same transactions in a loop of sqlite3; "
+    "'statements': all that a commit of oautom has SQLite do; 'memory': the log in memory"
+)
 TABLE = """
 CREATE TABLE events (seq INTEGER PRIMARY KEY, time TEXT, flow TEXT, vect TEXT, step TEXT,
 attempt INTEGER, name TEXT, source TEXT, dest TEXT, data TEXT, crc INTEGER)
@@ -53,10 +59,12 @@ def measure(settings: Settings) -> Iterator[Table]:
             sides = {
                 "oautom": partial(_oautom_side, steps, Path(folder, "oautom.db"), level),
                 "raw": partial(_raw_side, ticks.ticks, Path(folder, "raw.db"), level),
+                "statements": partial(_statements_side, ticks.ticks, Path(folder, "all.db"), level),
+                "memory": lambda: _run(steps, MemoryEventLog()),
             }
             samples = in_turn(sides, settings.rounds)
             us = medians(samples, "us", 1e6 / steps)
-            row = {"oautom / raw": ratios(samples, [("oautom", "raw")])["oautom / raw"]}
+            row = ratios(samples, [("oautom", "raw"), ("statements", "raw")])
             rows.append({f"{steps:,} steps, synchronous=": level, **us, **row})
     yield Table(TITLE, rows)
 
@@ -83,6 +91,23 @@ def _raw_side(ticks: list[Sequence[Event]], path: Path, level: Level) -> float:
         for events in ticks:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(INSERT, [_row(event) for event in events])
+            connection.execute("COMMIT")
+        seconds = time.perf_counter() - begin
+    path.unlink()
+    return seconds
+
+
+def _statements_side(ticks: list[Sequence[Event]], path: Path, level: Level) -> float:
+    SqliteEventLog(path).close()
+    rows: list[list[Row]] = [[to_row(event, 0) for event in events] for events in ticks]
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA synchronous={level}")
+        begin = time.perf_counter()
+        for events, made in zip(ticks, rows, strict=True):
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(INSERT, made)
+            sum_up(connection, made, events)
+            newest_of(connection)
             connection.execute("COMMIT")
         seconds = time.perf_counter() - begin
     path.unlink()
