@@ -63,11 +63,12 @@ to the next, so making a file is the first of them. To change the form: add one;
 - The summary made by a view or a trigger. A view reads all events; a trigger is a second program,
   in SQL, that a test of the first one does not see, and it runs for each row, not for each Vect.
 - No index of events by Vect, or no count of them. They cost a page each for each commit, together
-  nearly as much processor time as the bare insert; but to read one Vect would be to read all
-  others, and an index that has lost an entry could not be told: a step whose success is committed
-  would run again.
-- Pages smaller than SQLite's 4,096 bytes, so that a commit writes less: 512 to 2,048 bytes made
-  less than a tenth of difference, and large outputs spread over more pages.
+  more than half as much processor time as the bare insert; but to read one Vect would be to read
+  all others, and an index that has lost an entry could not be told: a step whose success is
+  committed would run again.
+- Pages smaller than SQLite's 4,096 bytes, so that a commit writes less. Of 512 to 2,048 bytes each
+  saved something in one run and not in the next, and with FULL nothing that could be told from
+  chance (`docs/performance.md`); large outputs would spread over more pages.
 - A process or thread that commits for the engine, so that it need not wait for the disk: a step may
   start only when its start is committed, so there would be nobody who does not wait.
 """
