@@ -9,17 +9,23 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 
 from benchmarks.graphs import declare, graph, run
 from benchmarks.measure import Figure, Settings, Table, in_turn, medians, ratios
 from oautom import Event, EventLog, MemoryEventLog, SqliteEventLog
+from oautom.events.requests import newest_of
+from oautom.events.sqlite.rows import Row
+from oautom.events.sqlite.summary import sum_up
 
 Level = Literal["FULL", "NORMAL"]
 LEVELS: tuple[Level, ...] = ("FULL", "NORMAL")
-TITLE = "inline chain, each tick committed; 'raw': the same transactions in a loop of sqlite3"
+TITLE = (
+    "inline chain, each tick committed; 'raw': the same transactions in a loop of sqlite3; "
+    "'statements': all that a commit of oautom has SQLite do; 'memory': the log in memory"
+)
 TABLE = """
 CREATE TABLE events (seq INTEGER PRIMARY KEY, time TEXT, flow TEXT, vect TEXT, step TEXT,
 attempt INTEGER, name TEXT, source TEXT, dest TEXT, data TEXT, crc INTEGER)
@@ -53,10 +59,12 @@ def measure(settings: Settings) -> Iterator[Table]:
             sides = {
                 "oautom": partial(_oautom_side, steps, Path(folder, "oautom.db"), level),
                 "raw": partial(_raw_side, ticks.ticks, Path(folder, "raw.db"), level),
+                "statements": partial(_statements_side, ticks.ticks, Path(folder, "all.db"), level),
+                "memory": lambda: _run(steps, MemoryEventLog()),
             }
             samples = in_turn(sides, settings.rounds)
             us = medians(samples, "us", 1e6 / steps)
-            row = {"oautom / raw": ratios(samples, [("oautom", "raw")])["oautom / raw"]}
+            row = ratios(samples, [("oautom", "raw"), ("statements", "raw")])
             rows.append({f"{steps:,} steps, synchronous=": level, **us, **row})
     yield Table(TITLE, rows)
 
@@ -89,10 +97,27 @@ def _raw_side(ticks: list[Sequence[Event]], path: Path, level: Level) -> float:
     return seconds
 
 
-def _row(event: Event) -> tuple[str | int | None, ...]:
+def _statements_side(ticks: list[Sequence[Event]], path: Path, level: Level) -> float:
+    SqliteEventLog(path).close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA synchronous={level}")
+        begin = time.perf_counter()
+        for events in ticks:
+            connection.execute("BEGIN IMMEDIATE")
+            rows = [_row(event) for event in events]  # in the time, as the raw loop has it
+            connection.executemany(INSERT, rows)
+            sum_up(connection, rows, events)
+            newest_of(connection)
+            connection.execute("COMMIT")
+        seconds = time.perf_counter() - begin
+    path.unlink()
+    return seconds
+
+
+def _row(event: Event) -> Row:
     data = {key: dict(value) if key == "graph" else value for key, value in event.data.items()}
     if "params" in data:
         data["params"] = dict(data["params"])
     *fields, _ = (getattr(event, field) for field in event.__struct_fields__)
     fields[1] = event.time.isoformat()
-    return (*fields, msgspec.json.encode(data).decode(), 0)
+    return cast("Row", (*fields, msgspec.json.encode(data).decode(), 0))

@@ -148,19 +148,20 @@ class OAutom:
             self._given = log_of(given["log"])
         workers = make_workers(settings["executor"], max_workers)
         self._settings = settings
-        self.log: EventLog = self._given.log
-        self._subscriptions = Subscriptions(self.log, self._flows.get)
-        scheduler = Scheduler(self.log, self._clock, workers, self._subscriptions.tell)
-        self._engine = make_engine(self.mode, scheduler, self.log)
+        self.log: EventLog = self._given.given
+        log = self._given.log
+        self._subscriptions = Subscriptions(log, self._flows.get)
+        scheduler = Scheduler(log, self._clock, workers, self._subscriptions.tell)
+        self._engine = make_engine(self.mode, scheduler, log)
         self._engine.home = self._home
-        self._vects = Vects(self.log, self._engine, self._flows)
+        self._vects = Vects(log, self._engine, self._flows)
         scheduler.roster.recall = self._vects.recalled
         # What is called there must not keep an app that nobody has any more.
         self._engine.prepare = weakly(self._recover_once)
         self._engine.open = weakly(self._open_once)
         Children(scheduler, self._vects)
         Files(scheduler.runner)
-        self._plans.serve_by(scheduler, self.log, self._vects)
+        self._plans.serve_by(scheduler, log, self._vects)
         # As well when nobody has the app any more.
         weakref.finalize(scheduler, workers.close).atexit = False
         self._parts = _Parts(

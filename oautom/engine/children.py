@@ -8,7 +8,6 @@ this life or in a later one.
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from collections import OrderedDict
 from functools import partial
@@ -24,25 +23,20 @@ from oautom.machine.tables import VECT_ENDS
 from oautom.steps.flow import FlowExecution
 from oautom.steps.work import Outcome, StepError, Work
 from oautom.vects.run import NO_FAILURE, Run
-from oautom.workers.base import Done, Place
-from oautom.workers.base import Work as AnyWork
+from oautom.workers.base import Done, Job, Workers
 
 _logger = logging.getLogger("oautom.scheduler")
 _NOBODY: OrderedDict[Run, None] = OrderedDict()
 _NOT_BEGUN = "it was cancelled before it began"
 
 
-class Children:
+class Children(Workers):
     """Workers that run a flow for each piece of work.
 
     Args:
         scheduler: Who drives the Vects.
         vects: The Vects of the app.
     """
-
-    place: Place = "threads"
-    has_loop = False
-    slots = sys.maxsize
 
     def __init__(self, scheduler: Scheduler, vects: Vects) -> None:
         self._scheduler = scheduler
@@ -53,17 +47,17 @@ class Children:
         scheduler.on_end = self._ended
         scheduler.runner.elsewhere[FlowExecution.kind] = self
 
-    def submit(self, work: AnyWork, done: Done) -> None:
+    def submit(self, job: Job, done: Done) -> None:
         """Have the flow run that a step runs, or wait for the end of the Vect that does so already.
 
         `done` is called when that Vect has ended. On the scheduler's thread.
         """
-        assert isinstance(work, Work)
-        context = work.context
+        assert isinstance(job, Work)
+        context = job.context
         key = context.vect_id, context.step, context.attempt
         try:
-            found = self._found(work, key)
-            child = found or self._new(work, key)
+            found = self._found(job, key)
+            child = found or self._new(job, key)
         except (OAutomError, StepError) as error:
             done(Outcome(error=str(error), cause=error), None)
             return
@@ -75,7 +69,7 @@ class Children:
         self._answers[child] = done
         reason = f"step '{context.step}' of vect '{context.vect_id}' needs it no more"
         with self._lock:  # no cancel comes before it has begun, or waits for room
-            is_wanted = work.on_cancel(partial(self._cancel, child, reason))
+            is_wanted = job.on_cancel(partial(self._cancel, child, reason))
             if found is None and is_wanted:
                 self._waiting.setdefault(child.flow.name, OrderedDict())[child] = None
                 self._begin_waiting(child.flow.name)
@@ -163,16 +157,6 @@ class Children:
         finally:
             if self._waiting:
                 self._begin_waiting(run.flow.name)
-
-    def run_next(self) -> None:
-        """Do nothing: the scheduler drives."""
-
-    def replace(self) -> bool:
-        """Return False: nobody is held by a child."""
-        return False
-
-    def close(self) -> None:
-        """Do nothing: children end with their scheduler, or go on in another life."""
 
 
 def _flow_of(work: Work) -> Flow:

@@ -7,7 +7,6 @@ that has come meanwhile is there at once.
 from __future__ import annotations
 
 import os
-import sys
 import weakref
 from functools import partial
 from itertools import count
@@ -16,21 +15,16 @@ from typing import cast
 from oautom.engine.runner import Runner
 from oautom.steps.file import FileExecution
 from oautom.steps.work import Outcome, Work
-from oautom.workers.base import Done, Place
-from oautom.workers.base import Work as AnyWork
+from oautom.workers.base import Done, Job, Workers
 from oautom.workers.watcher import Watcher
 
 
-class Files:
+class Files(Workers):
     """Workers that answer when a file is there: any number of them, on one thread.
 
     Args:
         runner: Who has steps wait for files.
     """
-
-    place: Place = "threads"
-    has_loop = False
-    slots = sys.maxsize
 
     def __init__(self, runner: Runner) -> None:
         self._numbers = count()
@@ -39,11 +33,11 @@ class Files:
         self._is_closed = False
         runner.elsewhere[FileExecution.kind] = self
 
-    def submit(self, work: AnyWork, done: Done) -> None:
+    def submit(self, job: Job, done: Done) -> None:
         """Call `done` when the file is there that a step waits for. On the scheduler's thread."""
-        assert isinstance(work, Work)
+        assert isinstance(job, Work)
         try:
-            path = cast("str", work.execution.run(work.context))
+            path = cast("str", job.execution.run(job.context))
             where = os.path.join(os.getcwd(), path)  # as it is now
             watcher = self._running()
         except Exception as error:  # a path may come from anywhere; and the system may give no more
@@ -52,7 +46,7 @@ class Files:
         number = next(self._numbers)
         self._answers[number] = path, done
         watcher.watch(number, where)
-        if not work.on_cancel(partial(self._give_up, number)):
+        if not job.on_cancel(partial(self._give_up, number)):
             self._give_up(number)
 
     def _running(self) -> Watcher:
@@ -76,13 +70,6 @@ class Files:
         if (waiting := self._answers.pop(number, None)) is not None:
             cast("Watcher", self._watcher).forget(number)
             waiting[1](Outcome(error="it was cancelled"), None)
-
-    def run_next(self) -> None:
-        """Do nothing: the watcher has a thread."""
-
-    def replace(self) -> bool:
-        """Return False: nobody is held by a file."""
-        return False
 
     def close(self) -> None:
         """Wait for nothing any more."""

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 from oautom.engine.modes import ForegroundEngine
 from oautom.errors import EngineError, FlowChangedError, FlowError, LogError, OAutomError, exhausted
-from oautom.events.log import EventLog, PrunedVect, VectEntry, ask, keeps_objects
+from oautom.events.log import EventLog, PrunedVect, VectEntry, keeps_objects
 from oautom.flows.flow import Flow
 from oautom.machine.event import Event, is_answer
 from oautom.machine.graph import Graph
@@ -99,14 +99,14 @@ class Archive:
 
     def find(self, vect: str) -> VectEntry | None:
         """Return the entry of a Vect, None if there is none of this id."""
-        entry = None if self._last_seq == 0 else ask(self._log, "find", vect)
+        entry = None if self._last_seq == 0 else self._log.find(vect)
         return entry if entry is not None and self._is_past(entry) else None
 
     def _is_past(self, entry: VectEntry) -> bool:
         return self._last_seq is None or entry.first_seq <= self._last_seq
 
     def _left_open(self) -> list[VectEntry]:
-        found = [] if self._last_seq == 0 else ask(self._log, "open_vects")
+        found = [] if self._last_seq == 0 else self._log.open_vects()
         return list(filter(self._is_past, found))
 
     def vect(self, entry: VectEntry, flow: Flow) -> Vect:
@@ -182,7 +182,7 @@ class Archive:
             self._reader.hold_all(runs)
         else:
             with suppress(LogError):  # then each is read, which tells whose event it is
-                begun = {event.vect: event for event in ask(self._log, "read_each", _ids(runs), 1)}
+                begun = {event.vect: event for event in self._log.read_each(_ids(runs), 1)}
         for run in runs:
             try:
                 run.held_up = _changes(run, begun.get(run.id)) or _refusal(run.flow, refusals)
@@ -198,7 +198,7 @@ class Archive:
     def find_pruned(self, vect: str) -> PrunedVect | None:
         """Return the Vect of this id whose events are gone, None if there is none."""
         is_possible = self._last_seq != 0 or self._has_pruned
-        return ask(self._log, "find_pruned", vect) if is_possible else None
+        return self._log.find_pruned(vect) if is_possible else None
 
     def has_pruned(self) -> None:
         """Take note that Vects that have begun in this app may have been pruned."""

@@ -439,7 +439,7 @@ class Runner:
             # asyncio takes 30 ms to import, and many programs never ask for it.
             from oautom.workers.loop import LoopWorkers  # noqa: PLC0415
 
-            self._loop = cast("Workers", LoopWorkers())  # it takes `Work`, which can be awaited
+            self._loop = LoopWorkers()
             self._ours.append(self._loop)
         return self._loop
 

@@ -457,13 +457,10 @@ class Scheduler(Driver[Message]):
         cause = error.__cause__ if isinstance(error, NotAppendedError) else error
         if cause is not error and not isinstance(cause, EventRefusedError):
             raise _LogFailedError from cause
-        discard = getattr(self._log, "discard", None)
-        if discard is None:
-            raise _LogFailedError from cause
         _logger.warning("a tick was taken back: %r", cause, exc_info=cause)
         with self.lock:
             try:
-                discard()
+                self._log.discard()
             except Exception as failure:
                 raise _LogFailedError from failure
             self._orphans.clear()
@@ -827,7 +824,7 @@ class Scheduler(Driver[Message]):
             if isinstance(error, LogError):  # else it is looked at when the flow is declared
                 self.put_at(self._clock.monotonic() + LOOK_AGAIN, Asked(again=True))
             _logger.info("request %d waits: %s", request.id, error)
-            self._tell_log("leave", request.id)
+            self._log.leave(request.id)
             return None
         if run is None:
             raise UnknownVectError(f"the log has no vect {shown(request.vect)}")
@@ -838,11 +835,7 @@ class Scheduler(Driver[Message]):
             "what another process asks for is left undone, request %d of vect %s: %s",
             *(request.id, shown(request.vect), error),
         )
-        self._tell_log("refuse", request.id, str(error))
-
-    def _tell_log(self, method: str, *arguments: object) -> None:
-        """Tell the log what becomes of a request; one that inherits from nothing may not care."""
-        getattr(self._log, method, _do_nothing)(*arguments)
+        self._log.refuse(request.id, str(error))
 
     def _take_over(self) -> None:
         """Close what ran in the old life, of some Vects, before anything of them starts."""
@@ -1055,10 +1048,6 @@ def _vect_of(message: Message) -> str | None:
     if isinstance(message, Lend | TakeBack):
         return message.loan.key[0]
     return getattr(message, "vect", None)
-
-
-def _do_nothing(*_: object) -> None:
-    """Do nothing."""
 
 
 def _vect_id(item: Item) -> str:

@@ -24,7 +24,7 @@ from oautom.errors import (
     ValueTooLargeError,
     shown,
 )
-from oautom.events.log import EventLog, PrunedVect, VectEntry, ask, keeps_objects
+from oautom.events.log import EventLog, PrunedVect, VectEntry, keeps_objects
 from oautom.flows.flow import Flow
 from oautom.machine.event import NO_DATA
 from oautom.values.json import at_heart
@@ -84,7 +84,7 @@ class Vects:
 
     def newest(self, flow: str) -> Vect | None:
         """Return the newest Vect of a flow, None if it has none."""
-        entry = ask(self._log, "newest", flow)
+        entry = self._log.newest(flow)
         if entry is None:
             return None
         return self._archive.vect_of(self._moving.get(entry.id) or self._run(entry))

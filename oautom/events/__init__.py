@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from oautom.events import signals
-from oautom.events.log import EventLog, GivenUp, MemoryEventLog, PrunedVect, VectEntry
+from oautom.events.log import EventLog, GivenUp, PrunedVect, VectEntry
+from oautom.events.memory import MemoryEventLog
 from oautom.events.requests import Request
 from oautom.machine.event import Event
 from oautom.machine.state import replay

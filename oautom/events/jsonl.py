@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from oautom.errors import EventRefusedError, LogError, NotJsonError
-from oautom.machine.event import NO_DATA, Event
+from oautom.machine.event import NO_DATA, NO_OUTPUT, Event
 from oautom.machine.tables import VECT_CREATED
 from oautom.values.json import to_json
 
@@ -20,6 +20,7 @@ _Graph = dict[str, tuple[str, ...]]
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Event).decode
 _decode_data = msgspec.json.Decoder(dict[str, Any]).decode
+_NO_OUTPUT_JSON: Final = to_json(dict(NO_OUTPUT))
 _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -53,7 +54,10 @@ def line_of(event: Event) -> Line:
         EventRefusedError: Its data hold something that JSON cannot keep; names step and part.
     """
     try:
-        data = to_json(_plain(event)) if event.data else b"{}"
+        if event.data is NO_OUTPUT:
+            data = _NO_OUTPUT_JSON
+        else:
+            data = to_json(_plain(event)) if event.data else b"{}"
     except (NotJsonError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise _not_written(event, error) from error
     return Line(

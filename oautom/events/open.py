@@ -5,21 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from oautom.errors import LogError, SettingError, shown
-from oautom.events.log import EventLog, MemoryEventLog
+from oautom.events.log import ESSENTIAL, EventLog, has_own
+from oautom.events.memory import MemoryEventLog
 from oautom.values.json import plain_count
 from oautom.values.names import has_members, one_of
 
-_ESSENTIAL = ("last_seq", "committed_seq", "append", "commit", "read")
-_LATER = frozenset(
-    {
-        *("discard", "given_up", "keep_given_up", "forget_given_up", "refuse", "leave"),
-        *("find", "newest", "open_vects", "find_pruned", "read_each"),
-    }
-)
-"""What logs that were written for an earlier oautom, and inherit from nothing, may lack."""
 IN_MEMORY: Final = ":memory:"
 """The path that means a log in memory, as it does to SQLite."""
 
@@ -28,11 +21,13 @@ class Given(NamedTuple):
     """The log that an app is given.
 
     Attributes:
-        log: The log.
+        given: The log that the user has by this.
+        log: The same; or, where that inherits from nothing, one that asks it.
         is_ours: It is the app's to close.
         open: Opens it, before it is written for the first time.
     """
 
+    given: EventLog
     log: EventLog
     is_ours: bool
     open: Callable[[], object]
@@ -49,15 +44,15 @@ def log_of(log: EventLog | str | os.PathLike[str] | None) -> Given:
         LogError: There can be no file of this path.
     """
     if log is None or one_of(log, (IN_MEMORY,)):
-        return Given(MemoryEventLog(), True, bool)
+        memory = MemoryEventLog()
+        return Given(memory, memory, True, bool)
     if isinstance(log, str | os.PathLike):
         # sqlite3 takes some milliseconds to import, and not every program has a durable log
         from oautom.events.sqlite.writer import LateLog  # noqa: PLC0415
 
         late = LateLog(log)
-        return Given(late, True, late.open)
-    _check_is_log(log)
-    return Given(log, False, partial(_check_is_written, log))
+        return Given(late, late, True, late.open)
+    return Given(log, _own_log(log), False, partial(_check_is_written, log))
 
 
 def _check_is_written(log: EventLog) -> None:
@@ -73,24 +68,63 @@ def _check_is_written(log: EventLog) -> None:
         )
 
 
-def _check_is_log(log: object) -> None:
-    """Refuse what is no log, or lacks something; who inherits from `EventLog` lacks nothing.
+def _own_log(log: Any) -> EventLog:
+    """Return a log that the user has made, as one that has all that the engine may ask for.
 
     Raises:
-        SettingError: That is so.
+        SettingError: It is none, or lacks what a log must have itself.
     """
-    if isinstance(log, type) or not has_members(log, *_ESSENTIAL):
+    is_adopted = not isinstance(log, EventLog)
+    if isinstance(log, type) or (is_adopted and not has_members(log, "append", "commit")):
         raise SettingError(f"log must be None, a path or an EventLog, not {shown(log)}")
-    needed = (name for name in vars(EventLog) if name[0] != "_" and name not in _LATER)
-    if missing := [name for name in needed if not hasattr(log, name)]:
+    kind = type(log)
+    if missing := [name for name in ESSENTIAL if not has_own(log, name)]:
         raise SettingError(
-            f"the log {shown(log)} has no {', '.join(missing)}; have its class inherit "
-            f"from EventLog, "
-            "which has what a log need not write itself"
+            f"the log {shown(log)} has no {' and no '.join(missing)}, and every log needs that; "
+            f"write it in class {kind.__name__}"
         )
-    for name in ("last_seq", "committed_seq"):
+    numbers, methods = ESSENTIAL[:2], ESSENTIAL[2:]
+    for name in methods:
+        if not callable(getattr(log, name)):
+            raise SettingError(f"{name} of the log {shown(log)} must be a method")
+    for name in numbers:
         if plain_count(number := getattr(log, name), 0) is None:
             raise SettingError(
                 f"{name} of the log {shown(log)} must be the number of an event, from 0, not "
                 f"{shown(number)}"
             )
+    # Of its own class for the sake of errors, which name the class of the log.
+    return type(kind.__name__, (_Adopted,), {})(log) if is_adopted else cast("EventLog", log)
+
+
+class _Adopted(EventLog):
+    """A log that inherits from nothing: what it has is asked of it, the rest is made of that.
+
+    Args:
+        log: The log.
+    """
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+        for name in vars(EventLog).keys() - {"id"}:
+            if name[0] != "_" and hasattr(log, name):
+                setattr(self, name, getattr(log, name))
+
+    @property
+    def last_seq(self) -> int:
+        """As the log has it by now."""
+        return cast("int", self._log.last_seq)
+
+    @property
+    def committed_seq(self) -> int:
+        """As the log has it by now."""
+        return cast("int", self._log.committed_seq)
+
+    @property
+    def id(self) -> str | None:
+        """As the log has it; None where it has none."""
+        return getattr(self._log, "id", None)
+
+    def __repr__(self) -> str:
+        """Return what the log is shown as."""
+        return repr(self._log)

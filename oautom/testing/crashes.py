@@ -11,7 +11,7 @@ from oautom.engine.messages import Call, Nudge
 from oautom.engine.recovery import Recalled
 from oautom.engine.scheduler import Scheduler
 from oautom.errors import SettingError, VectAlreadyRunningException, VectStateError, shown
-from oautom.events.log import MemoryEventLog
+from oautom.events.memory import MemoryEventLog
 from oautom.flows.flow import Flow
 from oautom.flows.params import NO_PARAMS
 from oautom.machine.commands import Finished, Pause, Resume, Retry

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 from oautom.engine.messages import Poll
 from oautom.engine.scheduler import Scheduler
 from oautom.errors import SettingError, shown
-from oautom.events.log import MemoryEventLog
+from oautom.events.memory import MemoryEventLog
 from oautom.flows.flow import Flow
 from oautom.machine.commands import Command, Release
 from oautom.machine.kinds import kind_of
@@ -21,8 +20,7 @@ from oautom.steps.work import Outcome, Work
 from oautom.testing.clock import SimulatedClock
 from oautom.testing.simulation import Outcomes, Script, tell_nobody
 from oautom.vects.run import Run
-from oautom.workers.base import Done, Place
-from oautom.workers.base import Work as AnyWork
+from oautom.workers.base import Done, Job, Workers
 
 Fingerprint = tuple[Any, ...]
 HowItEnds = tuple[str, ...]
@@ -162,12 +160,10 @@ class _StoppedClock(SimulatedClock):
         return float(next(self._ticks))
 
 
-class _Walk:
+class _Walk(Workers):
     """One Vect whose steps end when they are told to."""
 
-    place: Place = "threads"
     has_loop = True
-    slots = sys.maxsize
 
     def __init__(self, flow: Flow, script: Script, schedule: tuple[str, ...]) -> None:
         self.running: dict[str, Callable[[], None]] = {}
@@ -181,14 +177,14 @@ class _Walk:
         for step in schedule:
             self.finish(step)
 
-    def submit(self, work: AnyWork, done: Done) -> None:
+    def submit(self, job: Job, done: Done) -> None:
         """Keep the work until `finish` says that it is done."""
-        assert isinstance(work, Work)
-        if work.method == "check":  # `finish` has it asked
+        assert isinstance(job, Work)
+        if job.method == "check":  # `finish` has it asked
             done(Outcome(True), None)
             return
-        outcome = self._script.outcome(work.context.step, work.context.attempt)
-        self.running[work.context.step] = partial(done, outcome, None)
+        outcome = self._script.outcome(job.context.step, job.context.attempt)
+        self.running[job.context.step] = partial(done, outcome, None)
 
     def finish(self, step: str) -> None:
         """Have a step that runs end as the script has it."""
@@ -213,16 +209,6 @@ class _Walk:
             if is_held and ended_by == "person":
                 _, what = self._script.decision(*key)
             self.running[step.name] = partial(self._scheduler.put, what)
-
-    def replace(self) -> bool:
-        """Return False: no work is held by anybody."""
-        return False
-
-    def run_next(self) -> None:
-        """Do nothing: `finish` answers."""
-
-    def close(self) -> None:
-        """Do nothing: there are no workers."""
 
     def fingerprint(self) -> Fingerprint:
         """Return all that decides what can follow: how all stands, and who is where in line.

@@ -16,7 +16,8 @@ from msgspec import structs
 from oautom.engine.messages import Call, Nudge
 from oautom.engine.scheduler import Scheduler
 from oautom.errors import OAutomError, SettingError, shown
-from oautom.events.log import EventLog, MemoryEventLog
+from oautom.events.log import EventLog
+from oautom.events.memory import MemoryEventLog
 from oautom.flows.flow import Flow
 from oautom.flows.params import NO_PARAMS
 from oautom.machine.commands import (
@@ -40,8 +41,7 @@ from oautom.testing.simulation import tell_nobody
 from oautom.values.names import check_max_workers
 from oautom.vects.run import Run
 from oautom.vects.vect import Vect
-from oautom.workers.base import Done, Work
-from oautom.workers.base import Place as WorkerPlace
+from oautom.workers.base import Done, Job, Workers
 
 Place = tuple[str, str | None, int | None]
 """An attempt: Vect, step and number."""
@@ -136,10 +136,8 @@ def _events_of(log: EventLog | Vect | Iterable[Event]) -> list[Event]:
     return list(log.read() if hasattr(log, "read") else log)
 
 
-class _Replay(MemoryEventLog):
+class _Replay(MemoryEventLog, Workers):
     """The log, the clock and the workers of a scheduler that does again what it did."""
-
-    place: WorkerPlace = "threads"
 
     def __init__(
         self,
@@ -355,7 +353,7 @@ class _Replay(MemoryEventLog):
         return ReplayDiffersError(self._flow.name, self._vect, seq, told, now)
 
     @property
-    def slots(self) -> int:  # as workers: one is free when a step started, or surely could have
+    def slots(self) -> int:  # type: ignore[override] # one is free when a step could have started
         """How many steps may run now."""
         then = self._then
         if then is None:
@@ -366,14 +364,7 @@ class _Replay(MemoryEventLog):
         is_free = then.seq in self._surely_free
         return sys.maxsize if is_free else 0
 
-    def submit(self, work: Work, done: Done) -> None:
-        """Do nothing: the log has the answers."""
-
-    def replace(self) -> bool:
-        """Return False: nobody is at work."""
-        return False
-
-    def run_next(self) -> None:
+    def submit(self, job: Job, done: Done) -> None:
         """Do nothing: the log has the answers."""
 
     def now(self) -> datetime:  # as a clock

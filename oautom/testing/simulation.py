@@ -20,8 +20,7 @@ from oautom.testing.clock import START, SimulatedClock
 from oautom.testing.crashes import Lives, Moment, MortalLog, moments
 from oautom.values.names import check_max_workers
 from oautom.vects.vect import Vect
-from oautom.workers.base import Done, Place
-from oautom.workers.base import Work as AnyWork
+from oautom.workers.base import Done, Job, Workers
 
 T = TypeVar("T")
 Durations = Mapping[str, float | Sequence[float]]
@@ -198,10 +197,9 @@ def _recorded(event: Event) -> Outcome:
     return Outcome(None, error, facts, details, cause, is_retriable=is_retriable)
 
 
-class ScriptedWorkers:
+class ScriptedWorkers(Workers):
     """Workers that do nothing, and answer on the clock as the script has it."""
 
-    place: Place = "threads"
     has_loop = True
 
     def __init__(self, script: Script, clock: SimulatedClock, slots: int) -> None:
@@ -210,33 +208,23 @@ class ScriptedWorkers:
         self._clock = clock
         self._begun: dict[tuple[str, str, int], float] = {}
 
-    def submit(self, work: AnyWork, done: Done) -> None:
+    def submit(self, job: Job, done: Done) -> None:
         """Answer when the work would be done."""
-        assert isinstance(work, Work)
-        step, attempt = work.context.step, work.context.attempt
+        assert isinstance(job, Work)
+        step, attempt = job.context.step, job.context.attempt
         seconds = self._script.duration(step, attempt)
         outcome = self._script.outcome(step, attempt)
-        if work.execution.is_polled and outcome.error is None:
-            key = (work.context.vect_id, step, attempt)
+        if job.execution.is_polled and outcome.error is None:
+            key = (job.context.vect_id, step, attempt)
             begun = self._begun.setdefault(key, self._clock.monotonic())
-            if work.method == "check":
+            if job.method == "check":
                 outcome = Outcome(self._clock.monotonic() >= begun + seconds)
             seconds = 0.0
         answer = _Once(done)
         # What is not wanted any more ends at once, as a command would.
         ended = partial(answer, Outcome(error="it was ended"), None)
-        work.on_cancel(partial(self._clock.call_later, 0.0, ended))
+        job.on_cancel(partial(self._clock.call_later, 0.0, ended))
         self._clock.call_later(seconds, partial(answer, outcome, None))
-
-    def run_next(self) -> None:
-        """Do nothing: the clock calls."""
-
-    def replace(self) -> bool:
-        """Return False: whoever does nothing cannot be abandoned."""
-        return False
-
-    def close(self) -> None:
-        """Do nothing: there are no workers."""
 
 
 class _Once:

@@ -22,8 +22,7 @@ from oautom.testing.clock import SimulatedClock
 from oautom.testing.crashes import Lives, MortalLog, When
 from oautom.testing.simulation import Script, ScriptedWorkers
 from oautom.values.references import OutputReference
-from oautom.workers.base import Done
-from oautom.workers.base import Work as AnyWork
+from oautom.workers.base import Done, Job
 
 try:
     from hypothesis import strategies as st
@@ -246,10 +245,10 @@ class _CountedWorkers(ScriptedWorkers):
 
     busy = 0
 
-    def submit(self, work: AnyWork, done: Done) -> None:
+    def submit(self, job: Job, done: Done) -> None:
         """Answer when the work would be done."""
         self.busy += 1
-        super().submit(work, partial(self._answer, done))
+        super().submit(job, partial(self._answer, done))
 
     def _answer(self, done: Done, answer: object, failure: BaseException | None) -> None:
         self.busy -= 1

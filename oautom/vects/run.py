@@ -24,7 +24,7 @@ from oautom.errors import (
     UnknownVectError,
     shown,
 )
-from oautom.events.log import EventLog, ask
+from oautom.events.log import EventLog
 from oautom.flows.flow import Flow
 from oautom.flows.params import NO_PARAMS
 from oautom.machine.event import NO_DATA
@@ -141,7 +141,7 @@ class Reader:
         Those are left out that cannot be read: whoever reads each by itself is told why.
         """
         with suppress(LogError):
-            events = ask(self._log, "read_each", vects)
+            events = self._log.read_each(vects)
             for vect, of_vect in groupby(events, key=attrgetter("vect")):
                 with suppress(Exception):  # as above
                     yield replay(of_vect)[vect]

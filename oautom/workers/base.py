@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Literal, Protocol
 
@@ -14,7 +16,7 @@ Done = Callable[[object, BaseException | None], None]
 """Called once with what the work returned, or with why it could not be done. On any thread."""
 
 
-class Work(Protocol):
+class Job(Protocol):
     """One piece of work: what it answers is for the runner to understand. May be pickled."""
 
     def __call__(self) -> object:
@@ -25,32 +27,37 @@ class Work(Protocol):
         """The variables by which a recovery finds the processes that do it."""
 
     def on_cancel(self, stopper: Callable[[], None]) -> bool:
-        """Have `stopper` called when the work is not wanted any more; False if that is so now."""
+        """Have `stopper` called when the job is not wanted any more; False if that is so now."""
 
 
-class Workers(Protocol):
-    """Who does the work. Methods are called on the scheduler's thread."""
+class Workers(ABC):
+    """Who does the work. Methods are called on the scheduler's thread.
 
-    @property
-    def slots(self) -> int:
-        """How much work they do at once."""
+    Attributes:
+        slots: How many jobs they do at once.
+        place: On the scheduler's thread, on threads of this process, or in other processes.
+        has_loop: Whether async work takes none of the slots.
+    """
 
-    @property
-    def place(self) -> Place:
-        """On the scheduler's thread, on threads of this process, or in other processes."""
+    slots: int = sys.maxsize
+    place: Place = "threads"
+    has_loop: bool = False
 
-    @property
-    def has_loop(self) -> bool:
-        """Whether async work takes none of the slots."""
-
-    def submit(self, work: Work, done: Done) -> None:
-        """Have `work` done, and `done` called afterwards."""
+    @abstractmethod
+    def submit(self, job: Job, done: Done) -> None:
+        """Have a job done, and `done` called afterwards."""
 
     def run_next(self) -> None:
-        """Do work that is kept for the scheduler's own thread, if these workers do so."""
+        """Do a job that is kept for the scheduler's own thread. Default: there is none."""
+        return
 
     def replace(self) -> bool:
-        """Do one piece more at once, for one that was abandoned; False if that cannot be."""
+        """Add a slot to replace one held by an abandoned job. Default: False, that cannot be."""
+        return False
 
     def close(self) -> None:
-        """Take no more work, and end the workers that are ours; without waiting for their work."""
+        """Take no more jobs, and end the workers that are ours, without waiting for their work.
+
+        Default: nothing is ours.
+        """
+        return

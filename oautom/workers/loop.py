@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -23,7 +22,7 @@ from weakref import WeakKeyDictionary
 
 from oautom.errors import EngineError
 from oautom.processes import forked
-from oautom.workers.base import Done, Place, Work
+from oautom.workers.base import Done, Job, Workers
 from oautom.workers.kept_loop import end_loop
 
 BLOCKED_SECONDS = 1.0
@@ -35,7 +34,7 @@ _JOIN_SECONDS = 3.0
 _logger = logging.getLogger("oautom.runner")
 
 
-class AsyncWork(Work, Protocol):
+class AsyncWork(Job, Protocol):
     """Work for an event loop."""
 
     @property
@@ -46,11 +45,9 @@ class AsyncWork(Work, Protocol):
         """Do it; what this returns is the answer."""
 
 
-class LoopWorkers:
+class LoopWorkers(Workers):
     """Does all work that it is given at once, on an event loop that begins when it is needed."""
 
-    place: Place = "threads"
-    slots = sys.maxsize
     has_loop = True
 
     def __init__(self) -> None:
@@ -59,14 +56,14 @@ class LoopWorkers:
         self._is_closed = False
         self._process = forked.here
 
-    def submit(self, work: AsyncWork, done: Done) -> None:
-        """Have `work` awaited on the loop; it is cancelled there when it is not wanted any more."""
+    def submit(self, job: AsyncWork, done: Done) -> None:  # type: ignore[override] # only such
+        """Have a job awaited on the loop; it is cancelled there when it is not wanted any more."""
         try:
             loop = self._running()
         except (OSError, RuntimeError) as error:  # the system gives no more, or the app is closed
             done(None, error)
             return
-        loop.begin(work, done)
+        loop.begin(job, done)
 
     def _running(self) -> _Loop:
         with self._lock:
@@ -77,9 +74,6 @@ class LoopWorkers:
                 loop.start()
                 self._loop = loop
             return self._loop
-
-    def run_next(self) -> None:
-        """Do nothing: the loop does it."""
 
     def replace(self) -> bool:
         """Return True: whoever is abandoned there is in nobody's way."""

@@ -26,18 +26,17 @@ from typing import Any
 from oautom.errors import WorkerDiedError
 from oautom.processes import forked
 from oautom.processes.group import has_handles, signal_group, signal_name, wait_for_group
-from oautom.workers.base import GRACE_PERIOD, Done, Place, Work
+from oautom.workers.base import GRACE_PERIOD, Done, Job, Workers
 from oautom.workers.spawned import MarkedProcess
 from oautom.workers.threads import ThreadWorkers
 
 _NUMBER_BYTES = 8
 
 
-class ProcessWorkers:
+class ProcessWorkers(Workers):
     """At most `slots` processes, each started when it is first needed and used again and again."""
 
-    place: Place = "elsewhere"
-    has_loop = False
+    place = "elsewhere"
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
@@ -48,15 +47,15 @@ class ProcessWorkers:
         self._is_closed = False
         self._process = forked.here
 
-    def submit(self, work: Work, done: Done) -> None:
-        """Have `work` done by one of the processes."""
-        self._threads.submit(partial(self._delegate, work), done)
+    def submit(self, job: Job, done: Done) -> None:
+        """Have a job done by one of the processes."""
+        self._threads.submit(partial(self._delegate, job), done)
 
-    def _delegate(self, work: Work) -> bytes:
-        parcel = pickle.dumps(work)
-        worker = self._take(work)
+    def _delegate(self, job: Job) -> bytes:
+        parcel = pickle.dumps(job)
+        worker = self._take(job)
         try:
-            return worker.do(work, parcel)
+            return worker.do(job, parcel)
         finally:
             with self._lock:
                 if worker.is_alive and not self._is_closed:
@@ -64,24 +63,17 @@ class ProcessWorkers:
                 else:
                     self._workers.discard(worker)
 
-    def _take(self, work: Work) -> _Worker:
+    def _take(self, job: Job) -> _Worker:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        worker = _Worker(work.marks)
+        worker = _Worker(job.marks)
         with self._lock:
             if not self._is_closed:
                 self._workers.add(worker)
                 return worker
         worker.end()
         raise WorkerDiedError("the app was closed")
-
-    def run_next(self) -> None:
-        """Do nothing: the processes do it."""
-
-    def replace(self) -> bool:
-        """Return False: a process whose work is abandoned is ended."""
-        return False
 
     def close(self) -> None:
         """End the processes at once, with all that they have started; in a fork, none."""
@@ -136,8 +128,8 @@ class _Worker:
             if not end.closed:
                 end.close()
 
-    def do(self, work: Work, parcel: bytes) -> bytes:
-        """Have the process do `work`, and return its answer.
+    def do(self, job: Job, parcel: bytes) -> bytes:
+        """Have the process do a job, and return its answer.
 
         Raises:
             WorkerDiedError: It ended before it answered.
@@ -145,7 +137,7 @@ class _Worker:
         with self._lock:
             self._number += 1
             self._is_busy = True
-        if not work.on_cancel(partial(self._cancel, self._number)):
+        if not job.on_cancel(partial(self._cancel, self._number)):
             return self._free(b"")
         try:
             self._send(self._number, parcel)

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
-from oautom.workers.base import Done, Place
+from oautom.workers.base import Done, Workers
 from oautom.workers.kept_loop import close_kept_loop
 
 _Job = tuple[Callable[[], object], Done]
 
 
-class ThreadWorkers:
+class ThreadWorkers(Workers):
     """At most `slots` threads, each started when it is first needed.
 
     `concurrent.futures.ThreadPoolExecutor` will not do, for two reasons: the end of the program
@@ -22,7 +22,6 @@ class ThreadWorkers:
     has steps to start.
     """
 
-    place: Place = "threads"
     has_loop = True
 
     def __init__(self, slots: int) -> None:
@@ -33,9 +32,9 @@ class ThreadWorkers:
         self._idle = 0
         self._lock = threading.Lock()
 
-    def submit(self, work: Callable[[], object], done: Done) -> None:
-        """Have `work` done on one of the threads."""
-        self._jobs.put((work, done))
+    def submit(self, job: Callable[[], object], done: Done) -> None:
+        """Have a job done on one of the threads."""
+        self._jobs.put((job, done))
         with self._lock:
             if self._idle:
                 self._idle -= 1
@@ -60,21 +59,18 @@ class ThreadWorkers:
             job[1](None, RuntimeError(f"no thread could be had for it: {error}"))
 
     def _serve(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            work, done = job
+        while (task := self._jobs.get()) is not None:
+            job, done = task
             answer, failure = None, None
             try:
-                answer = work()
+                answer = job()
             except BaseException as error:  # it is told to whoever asked for the work
                 failure = error
             with self._lock:
                 self._idle += 1
             done(answer, failure)
-            del job, work, done, answer, failure  # an idle thread keeps nothing alive
+            del task, job, done, answer, failure  # an idle thread keeps nothing alive
         close_kept_loop()
-
-    def run_next(self) -> None:
-        """Do nothing: the threads do it."""
 
     def replace(self) -> bool:
         """Have one thread more: another one is held by work that does not end."""

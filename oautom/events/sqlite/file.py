@@ -203,6 +203,7 @@ class Database:
 
     def __init__(self, path: Path, *, read_only: bool) -> None:
         self.path = path
+        self._name = os.fspath(path)
         self.process = forked.here
         with self.told("opened"):
             if not read_only and _is_half_made(path):
@@ -275,7 +276,8 @@ class Database:
             LogError: It has been deleted or replaced.
         """
         try:
-            is_there = os.path.samestat(self.path.stat(), self.stat)
+            found = os.stat(self._name)
+            is_there = found.st_ino == self.stat.st_ino and found.st_dev == self.stat.st_dev
         except OSError:
             is_there = False
         if not is_there:

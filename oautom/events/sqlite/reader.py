@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
@@ -12,8 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from oautom.errors import LogCorruptError, SettingError, UnknownVectError, ValueTooLargeError, shown
-from oautom.events.jsonl import write_jsonl
-from oautom.events.log import GivenUp, PrunedVect, VectEntry
+from oautom.events.log import EventLog, GivenUp, PrunedVect, VectEntry
 from oautom.events.requests import BYTES_MAX, Answer, check_request
 from oautom.events.sqlite.checksums import Audit, Tally
 from oautom.events.sqlite.file import Database, id_of, real_path
@@ -26,7 +24,7 @@ from oautom.values.json import plain_count, to_json
 _AT_ONCE: Final = 500  # Vects that are looked up in one transaction
 
 
-class LogFile:
+class LogFile(EventLog):
     """A file with a log; whoever writes it writes through a subclass.
 
     Each call has a connection of its own: SQLite does not let threads share one.
@@ -298,15 +296,6 @@ class LogFile:
         with self._database.reading() as connection:
             sql = "SELECT first_seq, last_seq FROM gaps ORDER BY last_seq"
             return connection.execute(sql).fetchall()
-
-    def to_jsonl(self, path: str | os.PathLike[str]) -> None:
-        """Write all committed events to a file, a line of JSON each.
-
-        Raises:
-            LogError: The log cannot be read; nothing is written.
-            OSError: The file cannot be written.
-        """
-        write_jsonl(self.read(), path)
 
     def ask(self, vect: str, action: str, /, **data: Any) -> int:
         """Ask the engine that writes the log for something, from any process.

@@ -72,7 +72,9 @@ def to_row(event: Event, before: int) -> Row:
     Raises:
         EventRefusedError: It cannot be kept as it is: its data as JSON, its time in UTC.
     """
-    line = line_of(_in_utc(event))
+    if event.time.tzinfo is not UTC:
+        event = _in_utc(event)
+    line = line_of(event)
     checksum = crc32(encoded(event, line), before)
     if len(line.data) > _DATA_BYTES_MAX or (line.attempt or 0) > _SEQ_MAX:
         raise EventRefusedError(
@@ -95,8 +97,6 @@ def to_row(event: Event, before: int) -> Row:
 
 
 def _in_utc(event: Event) -> Event:
-    if event.time.tzinfo is UTC:
-        return event
     if event.time.tzinfo is None:
         raise EventRefusedError(f"event {event.seq} has a time without time zone: {event.time}")
     try:

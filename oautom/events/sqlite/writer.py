@@ -198,7 +198,8 @@ class SqliteEventLog(LogFile):
     def last_seq(self) -> int:
         """Number of the newest event appended, 0 in a new log. Any thread."""
         if not self._is_read_only:
-            self._database.check_process()
+            if not self._database.process.is_here:
+                self._database.check_process()
             return self._last_seq
         with self._database.reading() as connection:
             return self._rows_of.head(connection).seq
@@ -287,7 +288,7 @@ class SqliteEventLog(LogFile):
             self._committed_seq, self._committed_crc = self._last_seq, self._crc
             self._taken = {}
             self._again.clear()
-            self._write_ahead.tidy(self._connected())
+            self._write_ahead.tidy(self._writer or self._connected())
             if self._unheard and self._wakeup is not None:
                 self._wakeup.rouse()
         return committed

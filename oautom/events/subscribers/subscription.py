@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from oautom.errors import EngineError, SettingError, exhausted, shown
-from oautom.events.log import EventLog, GivenUp
+from oautom.events.log import EventLog, GivenUp, has_own
 from oautom.events.signals import check_receiver, publish
 from oautom.events.subscribers import delivery as deliveries
 from oautom.events.subscribers.delivery import Delivery, Subscriber
@@ -99,7 +99,7 @@ class Subscription:
         Also those of earlier programs, if the log outlives them.
         """
         self._delivery  # noqa: B018 - refuses where it is not
-        return self._log.given_up(self.name) if hasattr(self._log, "given_up") else []
+        return self._log.given_up(self.name)
 
     def redeliver(self, seq: int, timeout: float | None = None) -> bool:
         """Deliver an event that was given up once more, now, and wait for that.
@@ -372,18 +372,11 @@ def _check_gives_up(give_up_after: object, log: EventLog) -> None:
             f"not {shown(give_up_after)}"
         )
     methods = ("given_up", "keep_given_up", "forget_given_up")
-    if missing := [each for each in methods if not _has_own(log, each)]:
+    if missing := [each for each in methods if not has_own(log, each)]:
         raise SettingError(
             f"give_up_after needs a log that keeps what is given up; {type(log).__name__} has no "
             f"{', '.join(missing)}"
         )
-
-
-def _has_own(log: EventLog, method: str) -> bool:
-    """Whether a log has a method that is not the one of `EventLog`, which keeps nothing."""
-    return getattr(type(log), method, None) is not getattr(EventLog, method) and hasattr(
-        log, method
-    )
 
 
 def _listed(seqs: Sequence[int]) -> str:

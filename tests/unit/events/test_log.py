@@ -28,6 +28,7 @@ from oautom import (
     SqliteEventLog,
 )
 from oautom.events import PrunedVect, VectEntry
+from oautom.testing import check_history
 from tests.kit import NOON, created, event, started, step_started, step_succeeded
 
 Log = MemoryEventLog | SqliteEventLog
@@ -222,13 +223,78 @@ def test_a_log_in_memory_of_a_users_own_keeps_every_value() -> None:
     log.check_value({1})
 
 
-def test_a_class_that_lacks_what_a_log_must_have_makes_none() -> None:
-    class Half(EventLog):
-        def commit(self) -> list[Event]:
-            return []
+def test_a_log_that_outlives_its_program_goes_on_and_tells_what_it_cannot(tmp_path: Path) -> None:
+    calls: list[str] = []
 
-    with pytest.raises(TypeError, match=r"append.*committed_seq.*last_seq.*read"):
-        Half()  # type: ignore[abstract]
+    def work(name: str) -> str:
+        calls.append(name)
+        return name
+
+    def declared(log: Smallest) -> OAutom:
+        app = OAutom(log=log, executor="inline")
+        flow = Flow("f", app)
+        PythonExecution("a", flow, work, ("a",)) >> PythonExecution("b", flow, work, ("b",))
+        return app
+
+    first = Smallest()
+    with declared(first) as app:
+        app.run("f", vect_id="v")
+    left = Smallest()  # as a program leaves it that is killed while step b runs
+    left.events = first.events[:5]
+    left.last_seq = left.committed_seq = 5
+    assert [event.name for event in left.events[3:]] == ["step.succeeded", "step.started"]
+    with declared(left) as app:
+        vect = app.run("f", vect_id="v")
+        assert (vect.state, vect.result("a"), calls) == ("success", "a", ["a", "b", "b"])
+        assert [each.id for each in app.vects()] == ["v"]
+        with pytest.raises(LogError, match=r"^Smallest has no prune\(\); write that method"):
+            app.prune(older_than=timedelta(0))
+        with pytest.raises(LogError, match=r"^Smallest has no keep_position\(\); write that"):
+            app.subscribe(lambda flow, event: None, name="mail")
+        assert app.vect("v").state == "success"
+    check_history(left.read())
+
+
+@pytest.mark.parametrize("name", ["last_seq", "committed_seq", "append", "commit", "read"])
+@pytest.mark.parametrize("base", [EventLog, object])
+def test_a_log_is_told_which_of_its_five_members_is_missing(name: str, base: type) -> None:
+    members = {key: value for key, value in vars(Smallest).items() if key[:2] != "__"}
+    del members[name]
+    kind = type("Half", (base,), {**members, "__repr__": lambda self: "<half>"})
+    with pytest.raises(SettingError) as refused:
+        OAutom(log=kind())
+    is_no_log = base is object and name in ("append", "commit")
+    assert str(refused.value) == (
+        "log must be None, a path or an EventLog, not <half>"
+        if is_no_log
+        else f"the log <half> has no {name}, and every log needs that; write it in class Half"
+    )
+
+
+@pytest.mark.parametrize("name", ["append", "commit", "read"])
+def test_a_member_of_a_log_that_cannot_be_called_is_refused(name: str) -> None:
+    log = Smallest()
+    setattr(log, name, 3)
+    with pytest.raises(SettingError, match=f"^{name} of the log .* must be a method"):
+        OAutom(log=log)
+
+
+def test_what_is_missing_is_said_whoever_asks() -> None:
+    for use in (lambda log: log.append(None, started(1)), EventLog.commit, EventLog.read):
+        with pytest.raises(LogError, match=r"^EventLog has no (append|commit|read)\(\)"):
+            use(EventLog())
+
+
+def test_the_members_of_a_log_may_be_made_by_its_init() -> None:
+    class Made(EventLog):
+        def __init__(self) -> None:
+            memory = MemoryEventLog()
+            self.id, self.last_seq, self.committed_seq = "made", 0, 0
+            self.keeps_objects = False
+            self.append, self.commit, self.read = memory.append, memory.commit, memory.read
+
+    with OAutom(log=Made()) as app:
+        assert app.vects() == []
 
 
 OLD_MEMBERS = """
@@ -263,13 +329,18 @@ def test_a_log_that_inherits_from_nothing_is_taken_as_before() -> None:
     assert log.position("s") == log.last_seq
 
 
-def test_what_is_missing_in_a_log_that_inherits_from_nothing_is_named() -> None:
-    with pytest.raises(SettingError) as refused:
-        OAutom(log=old_log("planned", "listen"))
-    assert str(refused.value) == (
-        "the log <old> has no planned, listen; have its class inherit from EventLog, which has "
-        "what a log need not write itself"
-    )
+@pytest.mark.parametrize("missing", [*OLD_MEMBERS.split()[7:], "check_value", "id"])
+def test_what_a_log_lacks_that_inherits_from_nothing_is_made_of_the_rest(missing: str) -> None:
+    log = old_log(missing)
+    with OAutom(log=log, executor="inline") as app:
+        assert app.log is log
+        PythonExecution("a", Flow("f", app), lambda: 42)
+        assert app.run("f").state == "success"
+        assert [vect.state for vect in app.vects()] == ["success"]
+        assert app.plan("f", days=1).name
+        if missing == "keep_position":
+            with pytest.raises(LogError, match=r"^Old has no keep_position\(\)"):
+                app.subscribe(lambda flow, event: None, name="s")
 
 
 def test_a_log_without_numbers_is_refused() -> None:

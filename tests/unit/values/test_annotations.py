@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import enum
+import types
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -14,6 +15,7 @@ from typing import (
     Annotated,
     Any,
     Final,
+    Generic,
     Literal,
     NamedTuple,
     NewType,
@@ -23,6 +25,7 @@ from typing import (
     TypedDict,
     TypeVar,
     Union,
+    get_type_hints,
 )
 
 import msgspec
@@ -364,3 +367,31 @@ def test_an_alias_is_what_it_stands_for() -> None:
 )
 def test_a_type_is_shown_as_it_is_written(annotation: Any, told: str) -> None:
     assert shown_type(annotation) == told
+
+
+Shadow = int
+Later = "int"
+int_ = int
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        *("None", "int", "str", "bytes", "dict", "float", "object", "Shadow", "Later", "int_"),
+        *("list[int]", "Any", "Generic", "Protocol", "Missing", "int | None", "3", "not a name"),
+        *(None, int, "bool", "Enum", "typing.Any", Any, list[int], "'int'", 3),
+    ],
+)
+@pytest.mark.parametrize("names", [{}, {"int": str, "None": 3, "Enum": enum.Enum}, globals()])
+def test_a_mere_name_means_what_python_says_that_it_means(
+    annotation: Any, names: dict[str, Any]
+) -> None:
+    def function() -> None: ...
+
+    called = types.FunctionType(function.__code__, {"Generic": Generic, **names})
+    called.__annotations__ = {"return": annotation}
+    try:
+        expected = get_type_hints(called, include_extras=True)["return"]
+    except Exception:  # as one that is not there is left out
+        expected = UNKNOWN
+    assert return_type(called) == expected
