@@ -557,13 +557,11 @@ class Runner:
         policy = task.execution.retry
         if policy is None or outcome.is_skip:
             return None
-        failures = task.run.state.steps[task.key[1]].failures + 1
-        if failures >= policy.max_attempts:
-            return None
         is_covered = outcome.is_retriable
         if is_covered is None:
             is_covered = outcome.cause is None or policy.covers(outcome.cause)
-        return policy.delay_after(failures, self._clock.chance()) if is_covered else None
+        failures = task.run.state.steps[task.key[1]].failures + 1
+        return policy.decide(failures, self._clock.chance(), is_covered=is_covered)
 
     def _poll_later(self, task: _Task, outcome: Outcome) -> None:
         if not task.is_launched:
