@@ -7,6 +7,7 @@ watching one, so that a new function has its turn by itself. Each raises for one
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
 import logging
 import math
@@ -229,10 +230,12 @@ class Place(NamedTuple):
 
 
 TICKED = frozenset(
-    f"oautom.{name}"
+    importlib.import_module(f"oautom.{name}").__name__  # one that is not there is an error
     for name in (
-        *("decide", "rules", "graph", "machine", "states", "events.fold", "events.mapped"),
-        *("scheduler", "runner", "turns", "children", "roster", "waiting", "run", "registry"),
+        *(f"machine.{name}" for name in ("decide", "rules", "graph", "transition", "tables")),
+        *("machine.state", "machine.maps", "vects.registry", "vects.run"),
+        *("engine.scheduler", "engine.runner", "engine.attempt", "engine.queue"),
+        *("engine.children", "engine.waiting", "engine.starting"),
     )
 )
 """What decides, moves, and has work done: modules that a tick enters."""

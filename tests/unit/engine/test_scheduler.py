@@ -864,7 +864,7 @@ def test_a_bug_that_a_worker_meets_strands_its_vect_and_no_other(
     engine.turn()
     told = engine.told()
     with monkeypatch.context() as patch:
-        patch.setattr("oautom.engine.runner.kept", keep_wrongly)
+        patch.setattr("oautom.engine.attempt.kept", keep_wrongly)
         engine.workers.answer("a", "an output")
     engine.turn()
 
