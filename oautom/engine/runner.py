@@ -15,10 +15,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import cached_property, partial
+from threading import get_ident
 from typing import Any, Literal, cast
 
 from oautom.engine.attempt import Attempt, finished
 from oautom.engine.clock import Clock, Timers
+from oautom.engine.inbox import WRONG_THREAD, Wheel
 from oautom.engine.lingering import Lingering
 from oautom.engine.messages import Answer, GraceOver, Loan, Over, Poll, TimeUp
 from oautom.events.log import EventLog, keeps_objects
@@ -58,6 +60,7 @@ class Runner:
         timers: Where `Poll` messages wait for their time.
         put: Puts a message in the inbox; any thread.
         log: Where what steps answer is kept; commands carry its identity in their environment.
+        wheel: Who drives.
 
     Attributes:
         busy: How many of the workers' slots are taken.
@@ -80,7 +83,9 @@ class Runner:
         timers: Timers[Any],
         put: Callable[[Any], None],
         log: EventLog,
+        wheel: Wheel,
     ) -> None:
+        self._wheel = wheel
         self.busy = 0
         self.elsewhere: dict[str, Workers] = {}
         self.home: object = None
@@ -182,8 +187,9 @@ class Runner:
             effect: What to do.
             passed: For how many seconds a step has been running already.
         """
+        assert self._wheel.thread in (None, get_ident()), WRONG_THREAD
         key = (effect.vect, effect.step, effect.attempt)
-        if isinstance(effect, Submit):
+        if type(effect) is Submit:  # isinstance() is one call more for each step
             step = run.state.steps[effect.step]
             execution = run.flow.steps[step.name] if step.parent is None else run.execution(step)
             context = self._context(run, execution, step, effect.attempt)
@@ -391,39 +397,43 @@ class Runner:
     def settle(self, message: Answer) -> Finished | None:
         """Free the slot of an answer, and return it as a command if the attempt is over."""
         outcome = message.outcome
-        if isinstance(outcome, Exception):
-            raise outcome
         attempt = self._attempts.get(message.key)
-        if attempt is None:  # workers that are not ours may answer twice
-            return None if outcome is None else finished(message.key, outcome)
         if outcome is None:
-            if attempt.fate != "wanted":
-                outcome = Outcome(error="it was cancelled before it was done")
-            elif problem := wrong_interval(attempt.execution.poll_interval):  # it has changed since
-                outcome = Outcome(error=problem)
-            else:
-                when = self._clock.monotonic() + attempt.execution.poll_interval
-                attempt.next_look = self._timers.add(when, Poll(attempt.key))
-                self._free(attempt)
+            outcome = None if attempt is None else self._poll_later(attempt)
+            if outcome is None:
                 return None
+        elif type(outcome) is not Outcome:
+            raise cast("Exception", outcome)
+        if attempt is None:  # workers that are not ours may answer twice
+            return finished(message.key, outcome)
         if attempt.fate == "late":
             outcome = attempt.timed_out()
         if outcome.error is None:
             told = Finished(*attempt.key, outcome.output)
         else:
             told = attempt.failed(outcome, self._clock)
-        self._free(attempt)  # only now: what raises before is done once more
+        if attempt.state != "waiting" and attempt.takes_slot:
+            self.busy -= 1  # only now: what raises before is done once more
+        attempt.state = "waiting"
         self._forget(attempt)
         return told
 
-    def _free(self, attempt: Attempt) -> None:
-        """Free the slot of work that is done."""
+    def _poll_later(self, attempt: Attempt) -> Outcome | None:
+        """Have a step polled again that is not done yet; or return why that cannot be."""
+        if attempt.fate != "wanted":
+            return Outcome(error="it was cancelled before it was done")
+        if problem := wrong_interval(attempt.execution.poll_interval):  # it has changed since
+            return Outcome(error=problem)
+        when = self._clock.monotonic() + attempt.execution.poll_interval
+        attempt.next_look = self._timers.add(when, Poll(attempt.key))
         if attempt.state != "waiting" and attempt.takes_slot:
             self.busy -= 1
         attempt.state = "waiting"
+        return None
 
     def let_go(self, vect: str) -> None:
         """Let go of the timers of a Vect that has ended: some may be due in a year."""
+        assert self._wheel.thread in (None, get_ident()), WRONG_THREAD
         for _, number in self._wakes.pop(vect, _NO_TIMERS).values():
             self._timers.cancel(number)
 

@@ -19,11 +19,12 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from threading import get_ident
 from types import MappingProxyType
 from typing import Any
 
 from oautom.engine.clock import Clock
-from oautom.engine.inbox import Driver
+from oautom.engine.inbox import WRONG_THREAD, Driver
 from oautom.engine.messages import (
     Answer,
     Asked,
@@ -140,14 +141,14 @@ class Scheduler(Driver[Message]):
         self._now: datetime = clock.now()
         self.halted: str = ""  # why all work was ended and none is begun any more
         self._is_ending_all = False  # halted, and the work that there was has not been told yet
-        self.runner = Runner(workers, clock, self._timers, self.put, log)
+        self.runner = Runner(workers, clock, self._timers, self.put, log, self.wheel)
         self.runner.lingering.on_over = self._look_again
         self.roster = Roster(log)
         self.runner.above = self.roster.above
         self._ready: deque[StepState | VectState] = deque()
         self._inherited: deque[Run] = deque()  # those that are to be taken over
         self._orphans: deque[Cancel] = deque()  # children whose step needs them no more
-        self.turns = Turns()
+        self.turns = Turns(self.wheel)
         self.waits = Waits(self.put, self.roster, self.runner)
         self.outlook = Outlook(self.runner, self.turns, self.roster, self.waits)
         self._ends_first = False
@@ -252,6 +253,7 @@ class Scheduler(Driver[Message]):
         Raises:
             EngineError: It has been withdrawn meanwhile.
         """
+        self._assert_here()
         if self.roster.runs.get(run.id) is not run:
             raise EngineError(
                 f"the start of vect '{run.id}' was withdrawn, nothing was done; start it again",
@@ -366,7 +368,7 @@ class Scheduler(Driver[Message]):
 
     def tick(self, messages: list[Message]) -> None:
         """Let all that `messages` ask for, and all that follows from it, happen."""
-        assert self._driver in (None, threading.get_ident())
+        assert self.wheel.thread in (None, get_ident()), WRONG_THREAD
         try:
             if not self._attempt(messages):
                 for message in messages:
@@ -379,8 +381,7 @@ class Scheduler(Driver[Message]):
             raise
 
     def _assert_here(self) -> None:
-        """Hold that state changes on one thread only, that which drives; by hand, none does."""
-        assert self._driver in (None, threading.get_ident()), "this is a bug in oautom: the thread"
+        assert self.wheel.thread in (None, get_ident()), WRONG_THREAD
 
     def _attempt(self, messages: list[Message]) -> bool:
         """Do a tick; False if it has raised, and was taken back.
@@ -991,6 +992,7 @@ class Scheduler(Driver[Message]):
         self._appended.send(state, event=event)
 
     def _fire(self, trigger: Trigger) -> None:
+        assert self.wheel.thread in (None, get_ident()), WRONG_THREAD
         machine = self._vects if trigger.model.name is None else self._steps
         machine.fire(trigger.model, trigger.name, trigger.attempt, trigger.data)
 
