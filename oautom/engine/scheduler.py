@@ -24,6 +24,7 @@ from types import MappingProxyType
 from typing import Any
 
 from oautom.engine.clock import Clock
+from oautom.engine.containment import Containment, bug
 from oautom.engine.inbox import WRONG_THREAD, Driver
 from oautom.engine.messages import (
     Answer,
@@ -124,6 +125,7 @@ class Scheduler(Driver[Message]):
         lock: Held in a tick, until it is committed.
         showing: Held while what is committed is shown: whoever reads many parts takes it.
         waits: Which steps wait for Vects.
+        containment: What becomes of a Vect with which the engine cannot go on.
     """
 
     def __init__(
@@ -154,6 +156,9 @@ class Scheduler(Driver[Message]):
         self._ends_first = False
         self._news: list[str] = []  # ids of Vects for which somebody may wait no longer
         self._ended: deque[Run] = deque()  # those whose end is about to be told
+        self.containment = Containment(
+            log, self.runner, self.turns, self.roster, self._ready, self._news
+        )
         self.on_look: Callable[[], object] = bool
         self.on_end: Callable[[Run], object] = bool
         self.is_awaited = False
@@ -161,7 +166,6 @@ class Scheduler(Driver[Message]):
         self._is_look_due = False
         # Of the tick in progress:
         self._is_telling = False  # it is committed, and receivers are called
-        self._has_stranded = False
         self._is_lent = False  # nobody drives: whoever calls has the thread for this tick only
         self._in_hand: Item | None = None  # what is dealt with
         self._asked: list[Call] = []  # answered when the tick is committed
@@ -492,23 +496,7 @@ class Scheduler(Driver[Message]):
         looked_at = [model.vect.id for model in (*self._moved, *self._ready)]
         self._moved.clear()
         self._ready.clear()
-        for vect in dict.fromkeys((*looked_at, *in_hand)):
-            run = self.roster.runs.get(vect)
-            if run is None or run.held_up is not None or not run.is_held:
-                continue
-            try:
-                self._go_back_with(run)
-            except Exception:
-                _logger.exception("vect '%s' cannot be brought back to the last commit", vect)
-                self._strand(run)
-
-    def _go_back_with(self, run: Run) -> None:
-        self.roster.go_back(self._log, run)
-        self.turns.give_up(run.id, self.runner.at_work(run.id))
-        self.roster.take_back(run)
-        self.turns.recount(run.state, self.runner.holds)
-        if not run.is_inherited:  # else nothing of it may start before it is taken over
-            self._ready.extend([*run.state.steps.values(), run.state])
+        self.containment.bring_back(dict.fromkeys((*looked_at, *in_hand)))
 
     def _attempt_alone(self, message: Message) -> None:
         """Take one message again; if it raises again, do without it, and strand its Vect."""
@@ -519,7 +507,7 @@ class Scheduler(Driver[Message]):
             run = self.roster.runs.get(vect or "")
             is_other = run is not None and run.id != _vect_of(message) and run.held_up is None
             if run is not None:
-                self._strand(run)
+                self.containment.strand(run)
             if not is_other:  # else it only came along, and this message is not to blame
                 self._drop(message)
                 return
@@ -527,7 +515,7 @@ class Scheduler(Driver[Message]):
     def _drop(self, message: Message) -> None:
         match message:
             case Call() if message.claim():
-                message.error = _bug(f"what was asked of vect '{message.vect}' was not done")
+                message.error = bug(f"what was asked of vect '{message.vect}' was not done")
                 self.answer([message])
             case Answer():
                 self.runner.lose(message.key)
@@ -541,37 +529,6 @@ class Scheduler(Driver[Message]):
                 self.turns.is_held = bool(self.halted)
                 if self._inherited:
                     self.put_at(self._clock.monotonic() + LOOK_AGAIN, message)
-
-    def _strand(self, run: Run) -> None:
-        """Leave a run as it is until the program is run again: this engine cannot go on with it."""
-        run.held_up = _bug(
-            f"vect '{run.id}' of flow '{run.flow.name}' does not go on in this program; the others "
-            "do, and this one is tried again when the program is run again",
-            run.flow.name,
-        )
-        _logger.error("%s", run.held_up)
-        self._has_stranded = True
-        self.roster.shut(run)
-        self._ready = deque(each for each in self._ready if each.vect.id != run.id)
-        self._news.append(run.id)
-        for give_back in (self._end_work, self.strand_parent):
-            try:
-                give_back(run)
-            except Exception:  # it is stranded all the same
-                _logger.exception("what vect '%s' has taken is not given back", run.id)
-
-    def _end_work(self, run: Run) -> None:
-        """End the work of a stranded run, and give back what it has taken from others."""
-        self.runner.strand(run.id)
-        self.runner.let_go(run.id)
-        self.turns.give_up(run.id, self.runner.at_work(run.id))
-
-    def strand_parent(self, run: Run) -> None:
-        """Strand the Vect, too, of which a step waits for the end of a run."""
-        for vect, step, attempt in self.roster.parents(run):
-            parent = self.roster.runs.get(vect)
-            if parent is not None and self.runner.is_under_way((vect, step, attempt)):
-                self._strand(parent)
 
     def _contain(self, hook: Callable[..., object], *args: object) -> None:
         """Call what follows a commit; what it raises must not harm what follows."""
@@ -594,7 +551,7 @@ class Scheduler(Driver[Message]):
                 self.on_end(run)
             except Exception:
                 _logger.exception("the end of vect '%s' is not told to who has had it run", run.id)
-                self.strand_parent(run)
+                self.containment.strand_parent(run)
             try:
                 if run.is_told:  # else it shall go on again by now
                     self.runner.let_go(run.id)
@@ -605,8 +562,9 @@ class Scheduler(Driver[Message]):
             if self.is_awaited:
                 self.put(Nudge())
         if self._news or not self.roster.open or self.halted:
-            news, self._news = self._news, []
-            self.have_all_look([""] if self.halted else news)
+            news = [""] if self.halted else self._news.copy()
+            self._news.clear()
+            self.have_all_look(news)
 
     def _show_all(self, events: Sequence[Event]) -> None:
         """Let readers see what is committed."""
@@ -624,7 +582,7 @@ class Scheduler(Driver[Message]):
                         self._hear_of_end(run, event)
                     except Exception:
                         _logger.exception("event %d is not seen to", event.seq)
-                        self._strand(run)
+                        self.containment.strand(run)
 
     def _hear_of_end(self, run: Run, event: Event) -> None:
         if event.name == "vect.reopened":
@@ -645,9 +603,9 @@ class Scheduler(Driver[Message]):
                         self.runner.perform(run, effect)
             except Exception:
                 _logger.exception("an effect of event %d has raised", event.seq)
-                self._strand(run)
-        if self._has_stranded:
-            self._has_stranded = False
+                self.containment.strand(run)
+        if self.containment.has_stranded:
+            self.containment.has_stranded = False
             self.runner.count_busy()  # some had their slots already, and are not at work
         while self._rearmed:
             run = self._rearmed.popleft()
@@ -655,7 +613,7 @@ class Scheduler(Driver[Message]):
                 self.runner.rearm(run, self._now)
             except Exception:
                 _logger.exception("vect '%s' cannot wait on", run.id)
-                self._strand(run)
+                self.containment.strand(run)
 
     def _stop(self, error: BaseException) -> None:
         """Take no further step: what is not in the log must not happen."""
@@ -799,7 +757,7 @@ class Scheduler(Driver[Message]):
             return
         for request in requests:
             if request.id in self._refused:
-                self._refuse(request, _bug("what was asked was not done"))
+                self._refuse(request, bug("what was asked was not done"))
                 continue
             self._refused.add(request.id)  # where it raises, it is not taken again
             self._take_request(request)
@@ -1078,11 +1036,6 @@ def _is_child_of(vect: str, parents: Collection[str]) -> bool:
             return True
         place = vect.find("/", place + 1)
     return False
-
-
-def _bug(what: str, flow: str | None = None) -> EngineError:
-    told = "the traceback is in the log 'oautom.scheduler' of the program"
-    return EngineError(f"this is a bug in oautom: {what}; {told}", flow=flow)
 
 
 def _too_late(run: Run, decision: Decide) -> VectStateError | None:

@@ -70,7 +70,7 @@ OUTSIDE = {
 }
 """What goes through all Vects, or is of none: a bug there is of no single one."""
 CONTAINING = {
-    *("_take_back", "_go_back", "_attempt_alone", "_vect_of", "_vect_id", "_drop", "_strand"),
+    *("_take_back", "_go_back", "bring_back", "_attempt_alone", "_vect_of", "_vect_id", "_drop"),
     *("_end_work", "strand_parent", "strand", "lose", "at_work", "give_up", "_let_go"),
     *("is_under_way", "parents", "vect"),
     *("shut", "_is_gone", "_sweep"),
@@ -234,8 +234,8 @@ TICKED = frozenset(
     for name in (
         *(f"machine.{name}" for name in ("decide", "rules", "graph", "transition", "tables")),
         *("machine.state", "machine.maps", "vects.registry", "vects.run"),
-        *("engine.scheduler", "engine.runner", "engine.attempt", "engine.queue"),
-        *("engine.children", "engine.waiting", "engine.starting"),
+        *("engine.scheduler", "engine.containment", "engine.runner", "engine.attempt"),
+        *("engine.queue", "engine.children", "engine.waiting", "engine.starting"),
     )
 )
 """What decides, moves, and has work done: modules that a tick enters."""
