@@ -54,7 +54,6 @@ from oautom.errors import (
     LogError,
     OAutomError,
     UnknownFlowError,
-    UnknownStepError,
     UnknownVectError,
     VectStateError,
     shown,
@@ -75,9 +74,8 @@ from oautom.machine.commands import (
     Retry,
     Trigger,
 )
-from oautom.machine.decide import affects, due, effects, handle
+from oautom.machine.decide import affects, due, effects, handle, too_late
 from oautom.machine.event import Event
-from oautom.machine.kinds import kind_of
 from oautom.machine.state import StepState, VectState, child_id, moved
 from oautom.machine.tables import STEP_ENDS, VECT_CREATED, VECT_ENDS
 from oautom.machine.transition import NotAppendedError, Wire, machines
@@ -310,7 +308,7 @@ class Scheduler(Driver[Message]):
             run.check_going_on()
         if isinstance(command, Retry):
             self.roster.check_reopening(run)
-        return _too_late(run, command) if isinstance(command, Decide) else None
+        return too_late(run.state, command) if isinstance(command, Decide) else None
 
     def _cancel(self, run: Run, command: Cancel) -> None:
         """Cancel a run: one way out for those, too, that do not go on otherwise."""
@@ -1036,30 +1034,3 @@ def _is_child_of(vect: str, parents: Collection[str]) -> bool:
             return True
         place = vect.find("/", place + 1)
     return False
-
-
-def _too_late(run: Run, decision: Decide) -> VectStateError | None:
-    """Return why a decision comes too late, or None.
-
-    Raises:
-        UnknownStepError: The flow has no such step.
-        VectStateError: The step has not been asked.
-    """
-    steps = run.state.steps
-    if decision.step not in steps:
-        raise UnknownStepError(run.flow.name, decision.step, steps)
-    step = steps[decision.step]
-    what = f"step '{step.name}' of vect '{run.id}'"
-    if kind_of(step.kind).ended_by != "person" or step.state == "pending" or not step.attempt:
-        remedy = "only an ApprovalExecution that is running waits for a decision"
-        raise VectStateError(what, step.state, remedy, run.flow.name, step.name)
-    if step.state == "running":
-        return None
-    return VectStateError(what, step.state, f"too late, {_decided(step)}", run.flow.name, step.name)
-
-
-def _decided(step: StepState) -> str:
-    """Return who, or what, has ended an approval."""
-    if step.state == "success" and isinstance(step.output, Mapping):
-        return f"{step.output.get('by')} has approved it"
-    return f"it was ended before: {step.error}" if step.error else "it was ended before"
