@@ -42,10 +42,10 @@ from oautom.engine.messages import (
     TakeBack,
     TakeOver,
     TimeUp,
-    command_of,
 )
 from oautom.engine.outlook import Outlook
 from oautom.engine.queue import Turns
+from oautom.engine.requests import Requests
 from oautom.engine.runner import Runner
 from oautom.engine.waiting import Waits
 from oautom.errors import (
@@ -53,13 +53,9 @@ from oautom.errors import (
     EventRefusedError,
     LogError,
     OAutomError,
-    UnknownFlowError,
-    UnknownVectError,
     VectStateError,
-    shown,
 )
 from oautom.events.log import EventLog
-from oautom.events.requests import Request
 from oautom.events.signals import publish
 from oautom.flows.flow import Flow
 from oautom.machine.commands import (
@@ -157,6 +153,7 @@ class Scheduler(Driver[Message]):
         self.containment = Containment(
             log, self.runner, self.turns, self.roster, self._ready, self._news
         )
+        self._requests = Requests(log, self.roster, self.obey, self._settle, self._look_again_later)
         self.on_look: Callable[[], object] = bool
         self.on_end: Callable[[Run], object] = bool
         self.is_awaited = False
@@ -171,7 +168,6 @@ class Scheduler(Driver[Message]):
         self._taken_over: list[Run] = []  # or about to be
         self._rearmed: deque[Run] = deque()  # taken over: their waits go on when it is committed
         self._notes: dict[int, Flow] = {}  # events of plans, by number
-        self._refused: set[int] = set()  # numbers of requests that have raised
         self._emitted, self._appended = Wire(), Wire()
         self._steps, self._vects = machines(self._record, self._emitted, self._appended)
         self._emitted.connect(self._log.append, weak=False)
@@ -522,11 +518,11 @@ class Scheduler(Driver[Message]):
                 message.loan.is_back = True  # who has lent it goes on
                 self.have_all_look()
             case Asked():  # those that were not come to yet
-                self.put_at(self._clock.monotonic() + LOOK_AGAIN, message)
+                self._look_again_later(message)
             case TakeOver():
                 self.turns.is_held = bool(self.halted)
                 if self._inherited:
-                    self.put_at(self._clock.monotonic() + LOOK_AGAIN, message)
+                    self._look_again_later(message)
 
     def _contain(self, hook: Callable[..., object], *args: object) -> None:
         """Call what follows a commit; what it raises must not harm what follows."""
@@ -534,7 +530,7 @@ class Scheduler(Driver[Message]):
             hook(*args)
         except Exception:
             _logger.exception("%r has raised; it is called again in %g s", hook, LOOK_AGAIN)
-            self.put_at(self._clock.monotonic() + LOOK_AGAIN, Nudge())
+            self._look_again_later(Nudge())
 
     def _answer_calls(self) -> None:
         calls, self._asked = self._asked, []
@@ -666,7 +662,8 @@ class Scheduler(Driver[Message]):
                 self._notes[event.seq] = message.flow
                 self._append(None, event)
             case Asked():
-                self._take_requests(message)
+                self.is_asked = False
+                self._requests.take(message)
             case TakeOver():
                 if not self._taken_over:  # one portion a tick, however often somebody asks
                     self._take_over()
@@ -675,6 +672,9 @@ class Scheduler(Driver[Message]):
                 self.turns.is_held = self._is_ending_all = True
             case _:
                 self._obey(message)  # type: ignore[arg-type] # all others are commands
+
+    def _look_again_later(self, message: Message) -> None:
+        self.put_at(self._clock.monotonic() + LOOK_AGAIN, message)
 
     def _take_slot(self, message: Poll | Lend | TakeBack) -> None:
         """Have a slot taken, lent or taken back, as a step under way needs it."""
@@ -744,62 +744,6 @@ class Scheduler(Driver[Message]):
             self._obey(Begin(run.id))  # so that the pause holds when somebody drives
         for trigger in handle(state, command):
             self._fire(trigger)
-
-    def _take_requests(self, asked: Asked) -> None:
-        self.is_asked = False
-        try:
-            requests = self._log.requests(asked.again)
-        except LogError as error:  # it is there when it can be read again
-            _logger.warning("what other processes ask for cannot be read now: %s", error)
-            self.put_at(self._clock.monotonic() + LOOK_AGAIN, asked)
-            return
-        for request in requests:
-            if request.id in self._refused:
-                self._refuse(request, bug("what was asked was not done"))
-                continue
-            self._refused.add(request.id)  # where it raises, it is not taken again
-            self._take_request(request)
-            self._settle()
-            self._refused.discard(request.id)
-
-    def _take_request(self, request: Request) -> None:
-        """Do what was asked; what cannot be done is left undone, and answered with the reason."""
-        try:
-            command = command_of(request)
-            run = self.roster.runs.get(request.vect) or self._recalled(request)
-            if run is not None:
-                self.obey(run, command)
-        except OAutomError as error:
-            self._refuse(request, error)
-
-    def _recalled(self, request: Request) -> Run | None:
-        """Return the run of an earlier program, or None: then what was asked waits.
-
-        Raises:
-            UnknownVectError: There is no such Vect, or it has been pruned.
-        """
-        try:
-            run = self.roster.recall(request.vect)
-        except (UnknownFlowError, LogError) as error:
-            if isinstance(error, LogError):  # else it is looked at when the flow is declared
-                self.put_at(self._clock.monotonic() + LOOK_AGAIN, Asked(again=True))
-            _logger.info("request %d waits: %s", request.id, error)
-            self._tell_log("leave", request.id)
-            return None
-        if run is None:
-            raise UnknownVectError(f"the log has no vect {shown(request.vect)}")
-        return run
-
-    def _refuse(self, request: Request, error: OAutomError) -> None:
-        _logger.warning(
-            "what another process asks for is left undone, request %d of vect %s: %s",
-            *(request.id, shown(request.vect), error),
-        )
-        self._tell_log("refuse", request.id, str(error))
-
-    def _tell_log(self, method: str, *arguments: object) -> None:
-        """Tell the log what becomes of a request; one that inherits from nothing may not care."""
-        getattr(self._log, method, _do_nothing)(*arguments)
 
     def _take_over(self) -> None:
         """Close what ran in the old life, of some Vects, before anything of them starts."""
@@ -1013,10 +957,6 @@ def _vect_of(message: Message) -> str | None:
     if isinstance(message, Lend | TakeBack):
         return message.loan.key[0]
     return getattr(message, "vect", None)
-
-
-def _do_nothing(*_: object) -> None:
-    """Do nothing."""
 
 
 def _vect_id(item: Item) -> str:

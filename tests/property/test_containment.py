@@ -73,7 +73,7 @@ CONTAINING = {
     *("_take_back", "_go_back", "bring_back", "_attempt_alone", "_vect_of", "_vect_id", "_drop"),
     *("_end_work", "strand_parent", "strand", "lose", "at_work", "give_up", "_let_go"),
     *("is_under_way", "parents", "vect"),
-    *("shut", "_is_gone", "_sweep"),
+    *("shut", "_is_gone", "_sweep", "_look_again_later"),
 }
 """What contains a bug: it calls as little as it can, and must have none itself."""
 OF_WIRES = {"send"}
@@ -236,6 +236,7 @@ TICKED = frozenset(
         *("machine.state", "machine.maps", "vects.registry", "vects.run"),
         *("engine.scheduler", "engine.containment", "engine.runner", "engine.attempt"),
         *("engine.queue", "engine.children", "engine.waiting", "engine.starting"),
+        "engine.requests",
     )
 )
 """What decides, moves, and has work done: modules that a tick enters."""
