@@ -123,7 +123,7 @@ class Children(Workers):
                 except Exception:  # it is ours, and the others wait for their room
                     _logger.exception("vect '%s' does not begin", run.id)
                     self._answers.pop(run, None)
-                    self._scheduler.strand_parent(run)
+                    self._scheduler.containment.strand_parent(run)
                 queue.pop(run, None)
             self._waiting.pop(flow, None)
 

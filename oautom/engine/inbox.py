@@ -15,7 +15,7 @@ from datetime import datetime
 from math import inf
 from queue import SimpleQueue
 from time import monotonic
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from oautom.engine.clock import A_DAY, Clock, Timers
 from oautom.engine.messages import Call
@@ -32,6 +32,26 @@ CALL_SECONDS = 30.0
 """How long a call waits for whoever drives, if it is not told otherwise."""
 
 
+WRONG_THREAD: Final = "this is a bug in oautom: another thread drives"
+"""What is wrong where one of the engine's parts is used on a thread that does not drive."""
+
+
+class Wheel:
+    """Who drives.
+
+    Whatever only that thread may do asserts it, so that a call from another one is refused before
+    it has changed anything: `assert wheel.thread in (None, get_ident()), WRONG_THREAD`.
+
+    Attributes:
+        thread: The number of the thread; None while nobody drives, as where a test does by hand.
+    """
+
+    __slots__ = ("thread",)
+
+    def __init__(self) -> None:
+        self.thread: int | None = None
+
+
 class Driver(ABC, Generic[T]):
     """An inbox of messages of type `T`, and the turns of those who drive.
 
@@ -43,6 +63,7 @@ class Driver(ABC, Generic[T]):
         on_message: Called after a message has been put in.
         refusal: Returns why no thread can be had that takes it, or None.
         is_on_duty: There are plans, and they are served: a thread of the engine's own goes on.
+        wheel: Who drives.
         on_news: Called with the ids of Vects when those who wait for them are told to look again;
             an empty one stands for all.
     """
@@ -57,7 +78,7 @@ class Driver(ABC, Generic[T]):
         self._inbox: SimpleQueue[T] = SimpleQueue()
         self._timers: Timers[T] = Timers()
         self._changed = threading.Condition()
-        self._driver: int | None = None
+        self.wheel = Wheel()
         self._is_closed = False
         self._calls: deque[Call] = deque()  # those that are not claimed yet, and some that are
         self._looked = (clock.now(), clock.monotonic())
@@ -98,7 +119,7 @@ class Driver(ABC, Generic[T]):
     @property
     def is_driven(self) -> bool:
         """Whether some thread drives."""
-        return self._driver is not None
+        return self.wheel.thread is not None
 
     @property
     def has_messages(self) -> bool:
@@ -196,7 +217,7 @@ class Driver(ABC, Generic[T]):
         """Wait until a call is answered, or this thread may do it; False at the timeout."""
 
         def is_news() -> bool:
-            wheel_is_free = may_drive and self._driver is None
+            wheel_is_free = may_drive and self.wheel.thread is None
             is_over = self.failure is not None or self._is_closed
             return call.is_answered or wheel_is_free or is_over
 
@@ -223,7 +244,7 @@ class Driver(ABC, Generic[T]):
     @property
     def is_here(self) -> bool:
         """Whether this thread drives, in a step or a receiver."""
-        return self._driver == threading.get_ident()
+        return self.wheel.thread == threading.get_ident()
 
     def check_thread(self, what: str = "wait for a Vect") -> None:
         """Refuse a call that would wait for the very thread that it is on.
@@ -268,14 +289,14 @@ class Driver(ABC, Generic[T]):
 
     def _take_wheel(self) -> bool:
         with self._changed:
-            if self._driver is None:
-                self._driver = threading.get_ident()
+            if self.wheel.thread is None:
+                self.wheel.thread = threading.get_ident()
                 return True
             return False
 
     def _leave_wheel(self) -> None:
         with self._changed:
-            self._driver = None
+            self.wheel.thread = None
             self._changed.notify_all()
 
     def have_all_look(self, vects: Sequence[str] = ("",)) -> None:
@@ -288,7 +309,7 @@ class Driver(ABC, Generic[T]):
         self, until: Callable[[], bool], deadline: float | None, may_drive: bool
     ) -> None:
         def is_news() -> bool:
-            wheel_is_free = may_drive and self._driver is None
+            wheel_is_free = may_drive and self.wheel.thread is None
             return until() or wheel_is_free or self.failure is not None
 
         timeout = None if deadline is None else deadline - self._clock.monotonic()

@@ -21,11 +21,12 @@ class Answer(NamedTuple):
 
     Attributes:
         key: The attempt.
-        outcome: What came of it, plain already; or what the engine has raised that looked at it.
+        outcome: What came of it, plain already; None if the step is to be polled (again); or what
+            the engine has raised that looked at it.
     """
 
     key: Key
-    outcome: Outcome | Exception
+    outcome: Outcome | Exception | None
 
 
 class Poll(NamedTuple):

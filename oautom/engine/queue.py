@@ -13,8 +13,10 @@ from collections import deque
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import count
+from threading import get_ident
 from typing import Any, NamedTuple
 
+from oautom.engine.inbox import WRONG_THREAD, Wheel
 from oautom.engine.messages import Poll
 from oautom.machine.event import Event
 from oautom.machine.kinds import kind_of
@@ -37,13 +39,17 @@ class _Turn(NamedTuple):
 class Turns:
     """What waits for a slot.
 
+    Args:
+        wheel: Who drives; None where a test does by hand.
+
     Attributes:
         size: How many wait, without those whose pool is full.
         is_held: Nobody gets a turn: what an old life has left is closed first, or all is ended.
         looking: For whom `take` looks whether there is room everywhere; None if it has found one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wheel: Wheel | None = None) -> None:
+        self._wheel = wheel or Wheel()
         self.size = 0
         self.is_held = False
         self.looking: Item | None = None
@@ -90,6 +96,7 @@ class Turns:
         Args:
             has_slot: Whether a worker is free, which nearly all need.
         """
+        assert self._wheel.thread in (None, get_ident()), WRONG_THREAD
         while True:
             turns, plain = self._turns, self._plain
             is_ranked = bool(turns) and (has_slot or not turns[0].needs_slot)

@@ -19,11 +19,13 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from threading import get_ident
 from types import MappingProxyType
 from typing import Any
 
 from oautom.engine.clock import Clock
-from oautom.engine.inbox import Driver
+from oautom.engine.containment import Containment, bug
+from oautom.engine.inbox import WRONG_THREAD, Driver
 from oautom.engine.messages import (
     Answer,
     Asked,
@@ -40,10 +42,10 @@ from oautom.engine.messages import (
     TakeBack,
     TakeOver,
     TimeUp,
-    command_of,
 )
 from oautom.engine.outlook import Outlook
 from oautom.engine.queue import Turns
+from oautom.engine.requests import Requests
 from oautom.engine.runner import Runner
 from oautom.engine.waiting import Waits
 from oautom.errors import (
@@ -51,14 +53,9 @@ from oautom.errors import (
     EventRefusedError,
     LogError,
     OAutomError,
-    UnknownFlowError,
-    UnknownStepError,
-    UnknownVectError,
     VectStateError,
-    shown,
 )
 from oautom.events.log import EventLog
-from oautom.events.requests import Request
 from oautom.events.signals import publish
 from oautom.flows.flow import Flow
 from oautom.machine.commands import (
@@ -73,9 +70,8 @@ from oautom.machine.commands import (
     Retry,
     Trigger,
 )
-from oautom.machine.decide import affects, due, effects, handle
+from oautom.machine.decide import affects, due, effects, handle, too_late
 from oautom.machine.event import Event
-from oautom.machine.kinds import kind_of
 from oautom.machine.state import StepState, VectState, child_id, moved
 from oautom.machine.tables import STEP_ENDS, VECT_CREATED, VECT_ENDS
 from oautom.machine.transition import NotAppendedError, Wire, machines
@@ -123,6 +119,7 @@ class Scheduler(Driver[Message]):
         lock: Held in a tick, until it is committed.
         showing: Held while what is committed is shown: whoever reads many parts takes it.
         waits: Which steps wait for Vects.
+        containment: What becomes of a Vect with which the engine cannot go on.
     """
 
     def __init__(
@@ -140,19 +137,23 @@ class Scheduler(Driver[Message]):
         self._now: datetime = clock.now()
         self.halted: str = ""  # why all work was ended and none is begun any more
         self._is_ending_all = False  # halted, and the work that there was has not been told yet
-        self.runner = Runner(workers, clock, self._timers, self.put, log)
+        self.runner = Runner(workers, clock, self._timers, self.put, log, self.wheel)
         self.runner.lingering.on_over = self._look_again
         self.roster = Roster(log)
         self.runner.above = self.roster.above
         self._ready: deque[StepState | VectState] = deque()
         self._inherited: deque[Run] = deque()  # those that are to be taken over
         self._orphans: deque[Cancel] = deque()  # children whose step needs them no more
-        self.turns = Turns()
+        self.turns = Turns(self.wheel)
         self.waits = Waits(self.put, self.roster, self.runner)
         self.outlook = Outlook(self.runner, self.turns, self.roster, self.waits)
         self._ends_first = False
         self._news: list[str] = []  # ids of Vects for which somebody may wait no longer
         self._ended: deque[Run] = deque()  # those whose end is about to be told
+        self.containment = Containment(
+            log, self.runner, self.turns, self.roster, self._ready, self._news
+        )
+        self._requests = Requests(log, self.roster, self.obey, self._settle, self._look_again_later)
         self.on_look: Callable[[], object] = bool
         self.on_end: Callable[[Run], object] = bool
         self.is_awaited = False
@@ -160,7 +161,6 @@ class Scheduler(Driver[Message]):
         self._is_look_due = False
         # Of the tick in progress:
         self._is_telling = False  # it is committed, and receivers are called
-        self._has_stranded = False
         self._is_lent = False  # nobody drives: whoever calls has the thread for this tick only
         self._in_hand: Item | None = None  # what is dealt with
         self._asked: list[Call] = []  # answered when the tick is committed
@@ -168,7 +168,6 @@ class Scheduler(Driver[Message]):
         self._taken_over: list[Run] = []  # or about to be
         self._rearmed: deque[Run] = deque()  # taken over: their waits go on when it is committed
         self._notes: dict[int, Flow] = {}  # events of plans, by number
-        self._refused: set[int] = set()  # numbers of requests that have raised
         self._emitted, self._appended = Wire(), Wire()
         self._steps, self._vects = machines(self._record, self._emitted, self._appended)
         self._emitted.connect(self._log.append, weak=False)
@@ -252,6 +251,7 @@ class Scheduler(Driver[Message]):
         Raises:
             EngineError: It has been withdrawn meanwhile.
         """
+        self._assert_here()
         if self.roster.runs.get(run.id) is not run:
             raise EngineError(
                 f"the start of vect '{run.id}' was withdrawn, nothing was done; start it again",
@@ -304,7 +304,7 @@ class Scheduler(Driver[Message]):
             run.check_going_on()
         if isinstance(command, Retry):
             self.roster.check_reopening(run)
-        return _too_late(run, command) if isinstance(command, Decide) else None
+        return too_late(run.state, command) if isinstance(command, Decide) else None
 
     def _cancel(self, run: Run, command: Cancel) -> None:
         """Cancel a run: one way out for those, too, that do not go on otherwise."""
@@ -366,7 +366,7 @@ class Scheduler(Driver[Message]):
 
     def tick(self, messages: list[Message]) -> None:
         """Let all that `messages` ask for, and all that follows from it, happen."""
-        assert self._driver in (None, threading.get_ident())
+        assert self.wheel.thread in (None, get_ident()), WRONG_THREAD
         try:
             if not self._attempt(messages):
                 for message in messages:
@@ -379,8 +379,7 @@ class Scheduler(Driver[Message]):
             raise
 
     def _assert_here(self) -> None:
-        """Hold that state changes on one thread only, that which drives; by hand, none does."""
-        assert self._driver in (None, threading.get_ident()), "this is a bug in oautom: the thread"
+        assert self.wheel.thread in (None, get_ident()), WRONG_THREAD
 
     def _attempt(self, messages: list[Message]) -> bool:
         """Do a tick; False if it has raised, and was taken back.
@@ -488,23 +487,7 @@ class Scheduler(Driver[Message]):
         looked_at = [model.vect.id for model in (*self._moved, *self._ready)]
         self._moved.clear()
         self._ready.clear()
-        for vect in dict.fromkeys((*looked_at, *in_hand)):
-            run = self.roster.runs.get(vect)
-            if run is None or run.held_up is not None or not run.is_held:
-                continue
-            try:
-                self._go_back_with(run)
-            except Exception:
-                _logger.exception("vect '%s' cannot be brought back to the last commit", vect)
-                self._strand(run)
-
-    def _go_back_with(self, run: Run) -> None:
-        self.roster.go_back(self._log, run)
-        self.turns.give_up(run.id, self.runner.at_work(run.id))
-        self.roster.take_back(run)
-        self.turns.recount(run.state, self.runner.holds)
-        if not run.is_inherited:  # else nothing of it may start before it is taken over
-            self._ready.extend([*run.state.steps.values(), run.state])
+        self.containment.bring_back(dict.fromkeys((*looked_at, *in_hand)))
 
     def _attempt_alone(self, message: Message) -> None:
         """Take one message again; if it raises again, do without it, and strand its Vect."""
@@ -515,7 +498,7 @@ class Scheduler(Driver[Message]):
             run = self.roster.runs.get(vect or "")
             is_other = run is not None and run.id != _vect_of(message) and run.held_up is None
             if run is not None:
-                self._strand(run)
+                self.containment.strand(run)
             if not is_other:  # else it only came along, and this message is not to blame
                 self._drop(message)
                 return
@@ -523,7 +506,7 @@ class Scheduler(Driver[Message]):
     def _drop(self, message: Message) -> None:
         match message:
             case Call() if message.claim():
-                message.error = _bug(f"what was asked of vect '{message.vect}' was not done")
+                message.error = bug(f"what was asked of vect '{message.vect}' was not done")
                 self.answer([message])
             case Answer():
                 self.runner.lose(message.key)
@@ -532,42 +515,11 @@ class Scheduler(Driver[Message]):
                 message.loan.is_back = True  # who has lent it goes on
                 self.have_all_look()
             case Asked():  # those that were not come to yet
-                self.put_at(self._clock.monotonic() + LOOK_AGAIN, message)
+                self._look_again_later(message)
             case TakeOver():
                 self.turns.is_held = bool(self.halted)
                 if self._inherited:
-                    self.put_at(self._clock.monotonic() + LOOK_AGAIN, message)
-
-    def _strand(self, run: Run) -> None:
-        """Leave a run as it is until the program is run again: this engine cannot go on with it."""
-        run.held_up = _bug(
-            f"vect '{run.id}' of flow '{run.flow.name}' does not go on in this program; the others "
-            "do, and this one is tried again when the program is run again",
-            run.flow.name,
-        )
-        _logger.error("%s", run.held_up)
-        self._has_stranded = True
-        self.roster.shut(run)
-        self._ready = deque(each for each in self._ready if each.vect.id != run.id)
-        self._news.append(run.id)
-        for give_back in (self._end_work, self.strand_parent):
-            try:
-                give_back(run)
-            except Exception:  # it is stranded all the same
-                _logger.exception("what vect '%s' has taken is not given back", run.id)
-
-    def _end_work(self, run: Run) -> None:
-        """End the work of a stranded run, and give back what it has taken from others."""
-        self.runner.strand(run.id)
-        self.runner.let_go(run.id)
-        self.turns.give_up(run.id, self.runner.at_work(run.id))
-
-    def strand_parent(self, run: Run) -> None:
-        """Strand the Vect, too, of which a step waits for the end of a run."""
-        for vect, step, attempt in self.roster.parents(run):
-            parent = self.roster.runs.get(vect)
-            if parent is not None and self.runner.is_under_way((vect, step, attempt)):
-                self._strand(parent)
+                    self._look_again_later(message)
 
     def _contain(self, hook: Callable[..., object], *args: object) -> None:
         """Call what follows a commit; what it raises must not harm what follows."""
@@ -575,7 +527,7 @@ class Scheduler(Driver[Message]):
             hook(*args)
         except Exception:
             _logger.exception("%r has raised; it is called again in %g s", hook, LOOK_AGAIN)
-            self.put_at(self._clock.monotonic() + LOOK_AGAIN, Nudge())
+            self._look_again_later(Nudge())
 
     def _answer_calls(self) -> None:
         calls, self._asked = self._asked, []
@@ -590,7 +542,7 @@ class Scheduler(Driver[Message]):
                 self.on_end(run)
             except Exception:
                 _logger.exception("the end of vect '%s' is not told to who has had it run", run.id)
-                self.strand_parent(run)
+                self.containment.strand_parent(run)
             try:
                 if run.is_told:  # else it shall go on again by now
                     self.runner.let_go(run.id)
@@ -601,8 +553,9 @@ class Scheduler(Driver[Message]):
             if self.is_awaited:
                 self.put(Nudge())
         if self._news or not self.roster.open or self.halted:
-            news, self._news = self._news, []
-            self.have_all_look([""] if self.halted else news)
+            news = [""] if self.halted else self._news.copy()
+            self._news.clear()
+            self.have_all_look(news)
 
     def _show_all(self, events: Sequence[Event]) -> None:
         """Let readers see what is committed."""
@@ -620,7 +573,7 @@ class Scheduler(Driver[Message]):
                         self._hear_of_end(run, event)
                     except Exception:
                         _logger.exception("event %d is not seen to", event.seq)
-                        self._strand(run)
+                        self.containment.strand(run)
 
     def _hear_of_end(self, run: Run, event: Event) -> None:
         if event.name == "vect.reopened":
@@ -641,9 +594,9 @@ class Scheduler(Driver[Message]):
                         self.runner.perform(run, effect)
             except Exception:
                 _logger.exception("an effect of event %d has raised", event.seq)
-                self._strand(run)
-        if self._has_stranded:
-            self._has_stranded = False
+                self.containment.strand(run)
+        if self.containment.has_stranded:
+            self.containment.has_stranded = False
             self.runner.count_busy()  # some had their slots already, and are not at work
         while self._rearmed:
             run = self._rearmed.popleft()
@@ -651,7 +604,7 @@ class Scheduler(Driver[Message]):
                 self.runner.rearm(run, self._now)
             except Exception:
                 _logger.exception("vect '%s' cannot wait on", run.id)
-                self._strand(run)
+                self.containment.strand(run)
 
     def _stop(self, error: BaseException) -> None:
         """Take no further step: what is not in the log must not happen."""
@@ -706,7 +659,8 @@ class Scheduler(Driver[Message]):
                 self._notes[event.seq] = message.flow
                 self._append(None, event)
             case Asked():
-                self._take_requests(message)
+                self.is_asked = False
+                self._requests.take(message)
             case TakeOver():
                 if not self._taken_over:  # one portion a tick, however often somebody asks
                     self._take_over()
@@ -715,6 +669,9 @@ class Scheduler(Driver[Message]):
                 self.turns.is_held = self._is_ending_all = True
             case _:
                 self._obey(message)  # type: ignore[arg-type] # all others are commands
+
+    def _look_again_later(self, message: Message) -> None:
+        self.put_at(self._clock.monotonic() + LOOK_AGAIN, message)
 
     def _take_slot(self, message: Poll | Lend | TakeBack) -> None:
         """Have a slot taken, lent or taken back, as a step under way needs it."""
@@ -784,58 +741,6 @@ class Scheduler(Driver[Message]):
             self._obey(Begin(run.id))  # so that the pause holds when somebody drives
         for trigger in handle(state, command):
             self._fire(trigger)
-
-    def _take_requests(self, asked: Asked) -> None:
-        self.is_asked = False
-        try:
-            requests = self._log.requests(asked.again)
-        except LogError as error:  # it is there when it can be read again
-            _logger.warning("what other processes ask for cannot be read now: %s", error)
-            self.put_at(self._clock.monotonic() + LOOK_AGAIN, asked)
-            return
-        for request in requests:
-            if request.id in self._refused:
-                self._refuse(request, _bug("what was asked was not done"))
-                continue
-            self._refused.add(request.id)  # where it raises, it is not taken again
-            self._take_request(request)
-            self._settle()
-            self._refused.discard(request.id)
-
-    def _take_request(self, request: Request) -> None:
-        """Do what was asked; what cannot be done is left undone, and answered with the reason."""
-        try:
-            command = command_of(request)
-            run = self.roster.runs.get(request.vect) or self._recalled(request)
-            if run is not None:
-                self.obey(run, command)
-        except OAutomError as error:
-            self._refuse(request, error)
-
-    def _recalled(self, request: Request) -> Run | None:
-        """Return the run of an earlier program, or None: then what was asked waits.
-
-        Raises:
-            UnknownVectError: There is no such Vect, or it has been pruned.
-        """
-        try:
-            run = self.roster.recall(request.vect)
-        except (UnknownFlowError, LogError) as error:
-            if isinstance(error, LogError):  # else it is looked at when the flow is declared
-                self.put_at(self._clock.monotonic() + LOOK_AGAIN, Asked(again=True))
-            _logger.info("request %d waits: %s", request.id, error)
-            self._log.leave(request.id)
-            return None
-        if run is None:
-            raise UnknownVectError(f"the log has no vect {shown(request.vect)}")
-        return run
-
-    def _refuse(self, request: Request, error: OAutomError) -> None:
-        _logger.warning(
-            "what another process asks for is left undone, request %d of vect %s: %s",
-            *(request.id, shown(request.vect), error),
-        )
-        self._log.refuse(request.id, str(error))
 
     def _take_over(self) -> None:
         """Close what ran in the old life, of some Vects, before anything of them starts."""
@@ -984,6 +889,7 @@ class Scheduler(Driver[Message]):
         self._appended.send(state, event=event)
 
     def _fire(self, trigger: Trigger) -> None:
+        assert self.wheel.thread in (None, get_ident()), WRONG_THREAD
         machine = self._vects if trigger.model.name is None else self._steps
         machine.fire(trigger.model, trigger.name, trigger.attempt, trigger.data)
 
@@ -1065,35 +971,3 @@ def _is_child_of(vect: str, parents: Collection[str]) -> bool:
             return True
         place = vect.find("/", place + 1)
     return False
-
-
-def _bug(what: str, flow: str | None = None) -> EngineError:
-    told = "the traceback is in the log 'oautom.scheduler' of the program"
-    return EngineError(f"this is a bug in oautom: {what}; {told}", flow=flow)
-
-
-def _too_late(run: Run, decision: Decide) -> VectStateError | None:
-    """Return why a decision comes too late, or None.
-
-    Raises:
-        UnknownStepError: The flow has no such step.
-        VectStateError: The step has not been asked.
-    """
-    steps = run.state.steps
-    if decision.step not in steps:
-        raise UnknownStepError(run.flow.name, decision.step, steps)
-    step = steps[decision.step]
-    what = f"step '{step.name}' of vect '{run.id}'"
-    if kind_of(step.kind).ended_by != "person" or step.state == "pending" or not step.attempt:
-        remedy = "only an ApprovalExecution that is running waits for a decision"
-        raise VectStateError(what, step.state, remedy, run.flow.name, step.name)
-    if step.state == "running":
-        return None
-    return VectStateError(what, step.state, f"too late, {_decided(step)}", run.flow.name, step.name)
-
-
-def _decided(step: StepState) -> str:
-    """Return who, or what, has ended an approval."""
-    if step.state == "success" and isinstance(step.output, Mapping):
-        return f"{step.output.get('by')} has approved it"
-    return f"it was ended before: {step.error}" if step.error else "it was ended before"

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from oautom.errors import shown
+from oautom.errors import UnknownStepError, VectStateError, shown
 from oautom.machine.commands import (
     Begin,
     Cancel,
@@ -126,6 +126,32 @@ def _decide(step: StepState, decision: Decide) -> list[Trigger]:
         told = {"error": bounded(f"rejected by {decision.by}{why}", ERROR_BYTES_MAX)}
     trigger = "succeed" if decision.objection is None else "fail"
     return [Trigger(step, trigger, step.attempt, MappingProxyType(told))]
+
+
+def too_late(vect: VectState, decision: Decide) -> VectStateError | None:
+    """Return why a decision comes too late, or None.
+
+    Raises:
+        UnknownStepError: The flow has no such step.
+        VectStateError: The step has not been asked.
+    """
+    if decision.step not in vect.steps:
+        raise UnknownStepError(vect.flow, decision.step, vect.steps)
+    step = vect.steps[decision.step]
+    what = f"step '{step.name}' of vect '{vect.id}'"
+    if kind_of(step.kind).ended_by != "person" or step.state == "pending" or not step.attempt:
+        remedy = "only an ApprovalExecution that is running waits for a decision"
+        raise VectStateError(what, step.state, remedy, vect.flow, step.name)
+    if step.state == "running":
+        return None
+    return VectStateError(what, step.state, f"too late, {_decided(step)}", vect.flow, step.name)
+
+
+def _decided(step: StepState) -> str:
+    """Return who, or what, has ended an approval."""
+    if step.state == "success" and isinstance(step.output, Mapping):
+        return f"{step.output.get('by')} has approved it"
+    return f"it was ended before: {step.error}" if step.error else "it was ended before"
 
 
 def _retry(vect: VectState) -> list[Trigger]:

@@ -105,6 +105,18 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         except BaseException:  # a metaclass is the user's, it may do anything
             return False
 
+    def decide(self, failures: int, chance: float, *, is_covered: bool) -> float | None:
+        """Return how long to wait before the next attempt, or None if there is none.
+
+        Args:
+            failures: How many attempts have failed, from 1.
+            chance: A number in [0, 1), for the jitter.
+            is_covered: Whether the policy covers the last failure.
+        """
+        if not is_covered or failures >= self.max_attempts:
+            return None
+        return self.delay_after(failures, chance)
+
     def delay_after(self, failures: int, chance: float) -> float:
         """Return how long to wait before the next attempt.
 

@@ -248,15 +248,12 @@ class _Replay(MemoryEventLog, Workers):
         step = self._run.execution(state)
         if step.retry is None:
             return None
-        failures = state.failures + 1
-        if failures >= step.retry.max_attempts:
-            return None
-        if event.name == "step.retried":
-            return float(event.data["delay"])
+        failures, is_retried = state.failures + 1, event.name == "step.retried"
         options = self._history[0].data.get("options", {}).get(step.name, {})
-        was_the_last = failures >= options.get("max_attempts", 1)
-        # Else it was an error that the policy did not cover.
-        return step.retry.delay_after(failures, self.chance()) if was_the_last else None
+        # It was the last one then, or it was an error that the policy did not cover.
+        is_covered = is_retried or failures >= options.get("max_attempts", 1)
+        delay = step.retry.decide(failures, self.chance(), is_covered=is_covered)
+        return delay if delay is None or not is_retried else float(event.data["delay"])
 
     def _catch_up(self) -> None:
         self._scheduler.catch_up()

@@ -217,7 +217,7 @@ INNER = {
     *("Execution.wanted", "Execution.wrong"),
     *("Flow.freeze", "OAutom.close"),
     *("Context.mark_cancelled", "Context.on_cancel_of_call"),
-    *("RetryPolicy.covers", "RetryPolicy.delay_after"),
+    *("RetryPolicy.covers", "RetryPolicy.decide", "RetryPolicy.delay_after"),
 }
 """What the engine calls, or what a class of a user defines; `close` ends every test."""
 OPTIONS = [

@@ -7,6 +7,7 @@ watching one, so that a new function has its turn by itself. Each raises for one
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
 import logging
 import math
@@ -69,10 +70,10 @@ OUTSIDE = {
 }
 """What goes through all Vects, or is of none: a bug there is of no single one."""
 CONTAINING = {
-    *("_take_back", "_go_back", "_attempt_alone", "_vect_of", "_vect_id", "_drop", "_strand"),
+    *("_take_back", "_go_back", "bring_back", "_attempt_alone", "_vect_of", "_vect_id", "_drop"),
     *("_end_work", "strand_parent", "strand", "lose", "at_work", "give_up", "_let_go"),
     *("is_under_way", "parents", "vect"),
-    *("shut", "_is_gone", "_sweep"),
+    *("shut", "_is_gone", "_sweep", "_look_again_later"),
 }
 """What contains a bug: it calls as little as it can, and must have none itself."""
 OF_WIRES = {"send"}
@@ -229,10 +230,13 @@ class Place(NamedTuple):
 
 
 TICKED = frozenset(
-    f"oautom.{name}"
+    importlib.import_module(f"oautom.{name}").__name__  # one that is not there is an error
     for name in (
-        *("decide", "rules", "graph", "machine", "states", "events.fold", "events.mapped"),
-        *("scheduler", "runner", "turns", "children", "roster", "waiting", "run", "registry"),
+        *(f"machine.{name}" for name in ("decide", "rules", "graph", "transition", "tables")),
+        *("machine.state", "machine.maps", "vects.registry", "vects.run"),
+        *("engine.scheduler", "engine.containment", "engine.runner", "engine.attempt"),
+        *("engine.queue", "engine.children", "engine.waiting", "engine.starting"),
+        "engine.requests",
     )
 )
 """What decides, moves, and has work done: modules that a tick enters."""

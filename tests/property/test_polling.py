@@ -58,7 +58,7 @@ def test_every_vect_ends_and_no_slot_or_timer_is_left_over(case: Case) -> None:
     driver = Driver(case).play()
     assert all(run.state.open_steps == 0 for run in driver.runs)
     runner = driver.scheduler.runner
-    assert (runner.busy, runner._tasks, runner.lingering.is_ending_any) == (0, {}, False)
+    assert (runner.busy, runner._attempts, runner.lingering.is_ending_any) == (0, {}, False)
     # A timer may outlive its step; it must find nothing to do.
     while driver.scheduler._timers.heap:
         driver.scheduler.tick(driver.scheduler._collect(None))

@@ -82,8 +82,8 @@ class Model(Known):
         policy = made.retry if self.kind(step) not in AT_ONCE else None
         if state == "failed" and policy and (cause is None or policy.covers(cause)):
             self.failures[vect, step] += 1
-            if self.failures[vect, step] < policy.max_attempts:
-                delay = policy.delay_after(self.failures[vect, step], 0.5)
+            delay = policy.decide(self.failures[vect, step], 0.5, is_covered=True)
+            if delay is not None:
                 self._move(vect, step, "up_for_retry")
                 self._set_alarm(delay, "release", vect, step)
                 return

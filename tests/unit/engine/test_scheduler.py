@@ -7,6 +7,7 @@ import pickle
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from oautom import (
     EngineError,
+    Event,
     Execution,
     Flow,
     FlowError,
@@ -27,7 +29,7 @@ from oautom.engine.clock import SystemClock
 from oautom.engine.messages import Nudge
 from oautom.engine.scheduler import Scheduler
 from oautom.events import replay, signals
-from oautom.machine.commands import Command, Recover, Retry, Trigger
+from oautom.machine.commands import Cancel, Command, Recover, Retry, Submit, Trigger
 from oautom.machine.decide import handle
 from oautom.machine.state import VectState
 from oautom.steps.context import Context
@@ -864,7 +866,7 @@ def test_a_bug_that_a_worker_meets_strands_its_vect_and_no_other(
     engine.turn()
     told = engine.told()
     with monkeypatch.context() as patch:
-        patch.setattr("oautom.engine.runner.kept", keep_wrongly)
+        patch.setattr("oautom.engine.attempt.kept", keep_wrongly)
         engine.workers.answer("a", "an output")
     engine.turn()
 
@@ -908,6 +910,47 @@ def test_a_stranded_vect_takes_no_room_of_its_flow_now_or_at_the_time_of_a_plan(
 
 
 # Driving
+
+
+ONLY_WHERE_IT_IS_DRIVEN: dict[str, Callable[[Scheduler, Run], object]] = {
+    "tick": lambda scheduler, _: scheduler.tick([Nudge()]),
+    "carry_out": lambda scheduler, _: scheduler.carry_out([]),
+    "create": lambda scheduler, run: scheduler.create(run),
+    "obey": lambda scheduler, run: scheduler.obey(run, Cancel(run.id)),
+    "let_go": lambda scheduler, run: scheduler.let_go([run.id], (), NOON),
+    "fire": lambda scheduler, run: scheduler._fire(Trigger(run.state, "pause")),
+    "take a turn": lambda scheduler, _: scheduler.turns.take(has_slot=True),
+    "perform": lambda scheduler, run: scheduler.runner.perform(run, Submit(run.id, "a", 1)),
+    "let go of timers": lambda scheduler, run: scheduler.runner.let_go(run.id),
+}
+
+
+@pytest.mark.parametrize("what", ONLY_WHERE_IT_IS_DRIVEN)
+def test_what_only_the_thread_that_drives_may_do_is_refused_on_another(
+    engine: Engine, on_event: Any, what: str
+) -> None:
+    run = engine.begin(flow_of(CHAIN))
+    found: list[tuple[BaseException | None, bool]] = []
+
+    def call_elsewhere(*_: object, event: Event, **__: object) -> None:
+        if event.name != "vect.started":
+            return
+        with ThreadPoolExecutor(1) as other:
+            before = (engine.log.last_seq, states(run))
+            error = other.submit(ONLY_WHERE_IT_IS_DRIVEN[what], engine.scheduler, run).exception()
+            found.append((error, (engine.log.last_seq, states(run)) == before))
+
+    on_event(call_elsewhere)
+    engine.turn()
+
+    [(error, is_unchanged)] = found
+    assert isinstance(error, AssertionError)
+    assert str(error) == "this is a bug in oautom: another thread drives"
+    assert is_unchanged
+    engine.answer("a")
+    engine.answer("b")
+    engine.answer("c")
+    assert run.shown == "success"
 
 
 def test_nothing_is_waited_for_when_all_is_over(engine: Engine) -> None:

@@ -49,6 +49,18 @@ def test_a_later_delay_is_never_shorter(policy: RetryPolicy, failures: int, chan
     assert policy.delay_after(failures, chance) <= policy.delay_after(failures + 1, chance)
 
 
+@given(POLICIES, st.integers(1, 200), CHANCE, st.booleans())
+def test_there_is_a_further_attempt_if_the_failure_is_covered_and_there_are_any_left(
+    policy: RetryPolicy, failures: int, chance: float, is_covered: bool
+) -> None:
+    wanted = policy.delay_after(failures, chance)
+    is_left = is_covered and failures < policy.max_attempts
+
+    delay = policy.decide(failures, chance, is_covered=is_covered)
+
+    assert delay == (wanted if is_left else None)
+
+
 def test_it_covers_the_exceptions_that_it_names_and_their_subclasses() -> None:
     policy = RetryPolicy(retry_on=(OSError, StepError))
 

@@ -1,0 +1,180 @@
+"""`Attempt`: one attempt of a step that is under way, and what its answer comes to."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, Literal, cast
+
+from oautom.engine.clock import Clock
+from oautom.events.log import EventLog
+from oautom.machine.commands import Finished, Key
+from oautom.steps.context import Context
+from oautom.steps.execution import Execution
+from oautom.steps.work import Outcome, StepError, Work, unpack
+from oautom.values.annotations import UNKNOWN
+from oautom.values.text import without_frames
+from oautom.vects.keeping import kept
+from oautom.vects.run import Failure, Run
+
+_JOIN_SECONDS = 1.0
+
+_DEAF = "does not listen to context.cancelled"
+
+_logger = logging.getLogger("oautom.runner")
+
+
+class Attempt:
+    """An attempt that is under way. Used on the scheduler's thread, but for `outcome`.
+
+    Attributes:
+        is_instance: It is one of a map.
+        state: `waiting`, no worker has it: it is about to be submitted, or waits for its next poll;
+            `working`, a worker has it; `answered`, a worker has had it, and the scheduler has not
+            taken its answer yet.
+        method: What the workers are asked to call, or were asked last.
+        fate: `wanted`; `cancelled`, it was told to stop, whatever it answers; `late`, it was told
+            to stop since its time was up, and fails when it answers; `given up`, it has failed by
+            its timeout, whatever it answers.
+        is_promised: It was told to stop, and somebody sees to it that it ends.
+        takes_slot: It takes a slot while a worker has it. An async step takes none, nor one whose
+            worker was replaced, or has its slot lent.
+        due: When its time is up, if it has a timeout.
+        alarm: The timer of that.
+        next_look: The timer of its next poll.
+    """
+
+    __slots__ = (
+        "alarm",
+        "context",
+        "due",
+        "execution",
+        "fate",
+        "is_instance",
+        "is_promised",
+        "key",
+        "method",
+        "next_look",
+        "run",
+        "state",
+        "takes_slot",
+    )
+
+    def __init__(
+        self, key: Key, run: Run, execution: Execution, context: Context, *, is_instance: bool
+    ) -> None:
+        self.key = key
+        self.run = run
+        self.execution = execution
+        self.context = context
+        self.is_instance = is_instance
+        self.state: Literal["waiting", "working", "answered"] = "waiting"
+        self.method: Literal["run", "check"] = "run"
+        self.fate: Literal["wanted", "cancelled", "late", "given up"] = "wanted"
+        self.is_promised = False
+        self.takes_slot = run.state.steps[key[1]].needs_worker
+        self.due: float | None = None
+        self.alarm: int | None = None
+        self.next_look: int | None = None
+
+    def outcome(
+        self, answer: object, failure: BaseException | None, log: EventLog, *, is_plain: bool
+    ) -> Outcome | None:
+        """Return what a worker has answered, as the log can keep it. On the worker's thread.
+
+        Args:
+            answer: What the work has returned.
+            failure: Why the executor could not do it, or None.
+            log: The log.
+            is_plain: The log keeps values as JSON has them.
+
+        Returns:
+            None if the step is polled, and not done yet.
+        """
+        outcome = unpack(answer, failure)
+        if outcome.log:
+            self.context.buffer.write(outcome.log)
+        if self.execution.is_polled and outcome.error is None:
+            if self.method == "run":
+                self.context.output = outcome.output
+                return None
+            if outcome.output is not True:
+                return None
+            outcome = Outcome(self.context.output)
+        elif outcome.output is None and outcome.error is None and not is_plain:
+            return outcome
+        kind = UNKNOWN
+        if is_plain and outcome.error is None:
+            execution: Any = self.execution
+            kind = execution.instance_type if self.is_instance else execution.output_type
+        outcome = kept(outcome, kind, log)
+        if outcome.error is None:
+            self.run.hand_on(self.key[1], self.key[2], outcome.live)
+        return outcome
+
+    def failed(self, outcome: Outcome, clock: Clock) -> Finished:
+        """Return a failure as a command: whether the step is tried again is decided here."""
+        if self.fate == "cancelled":
+            return finished(self.key, outcome)
+        if outcome.cause is not None:
+            trace = str(outcome.facts.get("traceback", ""))
+            failure = Failure(without_frames(outcome.cause), trace)
+            self.run.local.failures[self.key[1]] = failure
+        return finished(self.key, outcome, self._retry_after(outcome, clock))
+
+    def _retry_after(self, outcome: Outcome, clock: Clock) -> float | None:
+        """Return the seconds until the step is to be tried again, or None if it is not."""
+        policy = self.execution.retry
+        if policy is None or outcome.is_skip:
+            return None
+        is_covered = outcome.is_retriable
+        if is_covered is None:
+            is_covered = outcome.cause is None or policy.covers(outcome.cause)
+        failures = self.run.state.steps[self.key[1]].failures + 1
+        return policy.decide(failures, clock.chance(), is_covered=is_covered)
+
+    def timed_out(self, *, is_abandoned: bool = False) -> Outcome:
+        """Return the failure of an attempt that has taken too long."""
+        seconds = self.execution.timeout
+        error = f"it took longer than its timeout of {seconds:g} seconds"
+        facts: dict[str, Any] = {"timeout": seconds}
+        if is_abandoned:
+            how = "did not end when it was cancelled" if self.execution.is_async else _DEAF
+            error += f"; it {how}, and what it does was abandoned"
+            facts["abandoned"] = True
+            _logger.warning("vect '%s', step '%s', attempt %d: %s", *self.key, error)
+        return Outcome(error=error, facts=facts, cause=TimeoutError(error))
+
+    def watched(self, work: Work, clock: Clock) -> Callable[[], object]:
+        """Return inline work that is told when its time is up: it has the thread that would notice.
+
+        So another thread looks, from the beginning of the call to its end.
+        """
+
+        def call() -> object:
+            seconds = max(0.0, cast("float", self.due) - clock.monotonic())
+            watch = threading.Timer(seconds, self._interrupt_late, (clock,))
+            watch.name, watch.daemon = "oautom-timeout", True
+            try:
+                watch.start()
+            except RuntimeError as error:  # the system gives no thread
+                refusal = f"it was not begun, since its timeout could not be watched: {error}"
+                return Outcome.failure(StepError(refusal))
+            try:
+                return work()
+            finally:
+                watch.cancel()
+                watch.join(_JOIN_SECONDS)  # it may be calling what the step has for its end
+
+        return call
+
+    def _interrupt_late(self, clock: Clock) -> None:
+        if self.due is not None and clock.monotonic() >= self.due:
+            self.context.mark_cancelled()
+
+
+def finished(key: Key, outcome: Outcome, retry_after: float | None = None) -> Finished:
+    """Return what an attempt has come to as a command."""
+    error, told = outcome.error, outcome.told
+    return Finished(*key, outcome.output, error, told, outcome.is_skip, retry_after)

@@ -1,0 +1,113 @@
+"""What contains a bug: Vects are brought back to the last commit, or left as they are.
+
+The scheduler says when: a tick that has raised is taken back, and a Vect with which it raises again
+is *stranded*. Nothing here may call more than it must: a bug that always shows is met here, too.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable
+
+from oautom.engine.queue import Turns
+from oautom.engine.runner import Runner
+from oautom.errors import EngineError
+from oautom.events.log import EventLog
+from oautom.machine.state import StepState, VectState
+from oautom.vects.registry import Roster
+from oautom.vects.run import Run
+
+_logger = logging.getLogger("oautom.scheduler")
+
+
+class Containment:
+    """Keeps what is wrong with one Vect from all others. Used on the thread that drives.
+
+    Args:
+        log: Where the last commit is.
+        runner: Who has the work done.
+        turns: Who waits for a slot, or has one.
+        roster: The runs.
+        ready: The models that are worth a look.
+        news: The ids of Vects for which somebody may wait no longer.
+
+    Attributes:
+        has_stranded: A Vect was stranded since the scheduler has counted its slots.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        runner: Runner,
+        turns: Turns,
+        roster: Roster,
+        ready: deque[StepState | VectState],
+        news: list[str],
+    ) -> None:
+        self.has_stranded = False
+        self._log = log
+        self._runner = runner
+        self._turns = turns
+        self._roster = roster
+        self._ready = ready
+        self._news = news
+
+    def bring_back(self, vects: Iterable[str]) -> None:
+        """Make each of some Vects anew from what is committed of it."""
+        for vect in vects:
+            run = self._roster.runs.get(vect)
+            if run is None or run.held_up is not None or not run.is_held:
+                continue
+            try:
+                self._go_back_with(run)
+            except Exception:
+                _logger.exception("vect '%s' cannot be brought back to the last commit", vect)
+                self.strand(run)
+
+    def _go_back_with(self, run: Run) -> None:
+        self._roster.go_back(self._log, run)
+        self._turns.give_up(run.id, self._runner.at_work(run.id))
+        self._roster.take_back(run)
+        self._turns.recount(run.state, self._runner.holds)
+        if not run.is_inherited:  # else nothing of it may start before it is taken over
+            self._ready.extend([*run.state.steps.values(), run.state])
+
+    def strand(self, run: Run) -> None:
+        """Leave a run as it is until the program is run again: this engine cannot go on with it."""
+        run.held_up = bug(
+            f"vect '{run.id}' of flow '{run.flow.name}' does not go on in this program; the others "
+            "do, and this one is tried again when the program is run again",
+            run.flow.name,
+        )
+        _logger.error("%s", run.held_up)
+        self.has_stranded = True
+        self._roster.shut(run)
+        left = [model for model in self._ready if model.vect.id != run.id]
+        self._ready.clear()
+        self._ready.extend(left)
+        self._news.append(run.id)
+        for give_back in (self._end_work, self.strand_parent):
+            try:
+                give_back(run)
+            except Exception:  # it is stranded all the same
+                _logger.exception("what vect '%s' has taken is not given back", run.id)
+
+    def _end_work(self, run: Run) -> None:
+        """End the work of a stranded run, and give back what it has taken from others."""
+        self._runner.strand(run.id)
+        self._runner.let_go(run.id)
+        self._turns.give_up(run.id, self._runner.at_work(run.id))
+
+    def strand_parent(self, run: Run) -> None:
+        """Strand the Vect, too, of which a step waits for the end of a run."""
+        for vect, step, attempt in self._roster.parents(run):
+            parent = self._roster.runs.get(vect)
+            if parent is not None and self._runner.is_under_way((vect, step, attempt)):
+                self.strand(parent)
+
+
+def bug(what: str, flow: str | None = None) -> EngineError:
+    """Return the error that says that the engine has failed, and where it has said more."""
+    told = "the traceback is in the log 'oautom.scheduler' of the program"
+    return EngineError(f"this is a bug in oautom: {what}; {told}", flow=flow)
