@@ -77,6 +77,7 @@ class Program:
             if self.is_last:
                 if plan is not None:
                     plan.cancel()  # else it may start one more just before the app is closed
+                    self.app.prune(older_than=timedelta(days=9999))  # behind what it has started
                 self._drive_to_the_end()
         finally:
             self.is_over.set()

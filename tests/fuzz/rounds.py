@@ -228,7 +228,7 @@ class _Held:
             self.say(f"left running: {left}")
 
 
-_HALF_BORN = re.compile(r"Traceback[^\n]*\n  File \"<string>\"(?:\n .*)*\nEOFError: .*\n?")
+_HALF_BORN = re.compile(r"Traceback[^\n]*\n  File \"<string>\"[^\n]*(?:\n .*)*\nEOFError: .*\n?")
 """What a worker process says whose program is killed while it begins it."""
 
 _EXPECTED = (
