@@ -23,9 +23,10 @@ from oautom.flows.flow import Flow
 from oautom.machine.commands import Begin, Cancel, Command, Retry
 from oautom.machine.event import Event
 from oautom.machine.explain import NO_FACTS, Facts, explain
-from oautom.machine.state import replay
+from oautom.machine.state import StepState, replay
 from oautom.machine.tables import VECT_ENDS
 from oautom.processes.forked import Home
+from oautom.steps.options import wrong_interval
 from oautom.values.names import one_of
 from oautom.vects.run import Reader, Run, status_of, unread_status
 
@@ -270,7 +271,7 @@ class ForegroundEngine:
             state = replay(self._log.read(vect=run.id)).get(run.id) or run.first_state()
             return explain(state.steps[step], scheduler.now(), self._facts(NO_FACTS))
         try:
-            facts = self._facts(scheduler.outlook.facts(run, step))
+            facts = self._facts(_facts_of(scheduler, run, step))
             return explain(run.state.steps[step], scheduler.now(), facts)
         finally:
             scheduler.lock.release()
@@ -442,3 +443,37 @@ def make_engine(mode: OAutomMode, scheduler: Scheduler, log: EventLog) -> Foregr
     if mode is OAutomMode.foreground:
         return ForegroundEngine(scheduler, log)
     return BackgroundEngine(scheduler, log)
+
+
+def _facts_of(scheduler: Scheduler, run: Run, step: str) -> Facts:
+    """Return what only the scheduler knows of a step of a run, for `explain`. Under its lock."""
+    state, runner = run.state.steps[step], scheduler.runner
+    key = (run.id, step, state.attempt)
+    ahead, higher = scheduler.turns.ahead_of(state)
+    child = None if state.child is None else scheduler.roster.runs.get(state.child)
+    return Facts(
+        held_up="" if run.held_up is None else str(run.held_up),
+        is_inherited=run.is_inherited,
+        workers=runner.workers_if_taken,
+        taken=scheduler.turns.taken(),
+        ahead=ahead,
+        higher=higher,
+        poll_interval=_poll_interval(run, step),
+        child=child.shown if child is not None else "waiting" if state.child else "",
+        awaited=scheduler.waits.vects_of(key),
+        is_returning=runner.is_returning(key),
+        at_work=frozenset(near.name for near in _near(state) if runner.lingers(near)),
+    )
+
+
+def _near(step: StepState) -> list[StepState]:
+    """Return a step and its upstreams."""
+    ups = step.vect.graph.upstreams[step.name] if step.parent is None else [step.parent.name]
+    return [step, *(step.vect.steps[name] for name in ups)]
+
+
+def _poll_interval(run: Run, step: str) -> float:
+    execution = run.flow.steps.get(step)  # there is none where the flow has changed
+    if execution is None or not execution.is_polled or wrong_interval(execution.poll_interval):
+        return 0.0
+    return execution.poll_interval

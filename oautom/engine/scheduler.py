@@ -43,7 +43,6 @@ from oautom.engine.messages import (
     TakeOver,
     TimeUp,
 )
-from oautom.engine.outlook import Outlook
 from oautom.engine.queue import Turns
 from oautom.engine.requests import Requests
 from oautom.engine.runner import Runner
@@ -146,7 +145,6 @@ class Scheduler(Driver[Message]):
         self._orphans: deque[Cancel] = deque()  # children whose step needs them no more
         self.turns = Turns(self.wheel)
         self.waits = Waits(self.put, self.roster, self.runner)
-        self.outlook = Outlook(self.runner, self.turns, self.roster, self.waits)
         self._ends_first = False
         self._news: list[str] = []  # ids of Vects for which somebody may wait no longer
         self._ended: deque[Run] = deque()  # those whose end is about to be told
