@@ -64,20 +64,20 @@ class Requests:
         """Do what was asked; what cannot be done is left undone, and answered with the reason."""
         try:
             command = command_of(request)
-            run = self._roster.runs.get(request.vect) or self._recalled(request)
+            run = self._found(request)
             if run is not None:
                 self._obey(run, command)
         except OAutomError as error:
             self._refuse(request, error)
 
-    def _recalled(self, request: Request) -> Run | None:
-        """Return the run of an earlier program, or None: then what was asked waits.
+    def _found(self, request: Request) -> Run | None:
+        """Return the run that is concerned, or None: then what was asked waits.
 
         Raises:
             UnknownVectError: There is no such Vect, or it has been pruned.
         """
         try:
-            run = self._roster.recall(request.vect)
+            run = self._roster.find(request.vect, is_used=True)
         except (UnknownFlowError, LogError) as error:
             if isinstance(error, LogError):  # else it is looked at when the flow is declared
                 self._look_again(Asked(again=True))

@@ -164,7 +164,6 @@ class Scheduler(Driver[Message]):
         self._asked: list[Call] = []  # answered when the tick is committed
         self._moved: list[StepState | VectState] = []
         self._taken_over: list[Run] = []  # or about to be
-        self._rearmed: deque[Run] = deque()  # taken over: their waits go on when it is committed
         self._notes: dict[int, Flow] = {}  # events of plans, by number
         self._emitted, self._appended = Wire(), Wire()
         self._steps, self._vects = machines(self._record, self._emitted, self._appended)
@@ -174,13 +173,13 @@ class Scheduler(Driver[Message]):
     # Any thread: messages
 
     def begin(self, run: Run) -> None:
-        """Take in a new run, which starts with the next tick."""
+        """Take in a new run, which starts with the next tick; however many are open."""
         self.roster.take(run)
         self.put(Begin(run.id))
 
     def ask(self, run: Run, command: Command) -> None:
         """Have a command obeyed that concerns a run, with the next tick."""
-        self.roster.know(run)
+        self.roster.add(run)
         self.put(command)
 
     def take_over(self, runs: Sequence[Run]) -> None:
@@ -196,10 +195,10 @@ class Scheduler(Driver[Message]):
         self._inherited.extend(runs)
         self.put(TakeOver())
 
-    def know(self, unfit: Iterable[Run]) -> None:
-        """Take note of runs that can only be cancelled."""
+    def leave(self, unfit: Iterable[Run]) -> None:
+        """Leave runs open that cannot go on: they can only be cancelled."""
         for run in unfit:
-            self.roster.know(run)
+            self.roster.add(run)
             self.roster.shut(run)
 
     def cancel(self, run: Run, reason: str) -> None:
@@ -280,13 +279,13 @@ class Scheduler(Driver[Message]):
             self._cancel(run, command)
             return
         late = self._refusal(run, command)
-        self.roster.know(run)
+        self.roster.add(run)
         if run.is_inherited:  # it goes on before its turn
             self._inherited.appendleft(run)
             self._take_over()
             run.check_going_on()
         if isinstance(command, Retry):
-            self.roster.readmit(run)
+            self.roster.reopen(run)
         self._obey(command)
         if late is not None:
             raise late
@@ -306,7 +305,7 @@ class Scheduler(Driver[Message]):
 
     def _cancel(self, run: Run, command: Cancel) -> None:
         """Cancel a run: one way out for those, too, that do not go on otherwise."""
-        run = self.roster.know(run)
+        run = self.roster.add(run)
         was_held_up, run.held_up = run.held_up is not None, None
         try:
             if was_held_up:  # who has failed with it may have left its state anyhow
@@ -400,11 +399,11 @@ class Scheduler(Driver[Message]):
         except Exception as error:
             self._take_back(error)
             return False
-        if self._taken_over:
-            self._take_over_more()
         self._in_hand = None
         self._contain(self._show_all, events)
         self._perform(events)
+        if self._taken_over:
+            self._take_over_more()
         if self.halted:
             self.runner.kill_all()
             self._is_ending_all = False
@@ -462,7 +461,6 @@ class Scheduler(Driver[Message]):
                 raise _LogFailedError from failure
             self._orphans.clear()
             self._notes.clear()
-            self._rearmed.clear()
             for run in self._taken_over:
                 run.is_inherited = True
             self._inherited.extendleft(reversed(self._taken_over))
@@ -544,7 +542,7 @@ class Scheduler(Driver[Message]):
             try:
                 if run.is_told:  # else it shall go on again by now
                     self.runner.let_go(run.id)
-                    run.let_go(self.roster.reader)
+                    self.roster.reader.let_go(run)
             except Exception:  # it has ended all the same
                 _logger.exception("vect '%s' takes memory, though it has ended", run.id)
             self._news.append(run.id)
@@ -596,13 +594,6 @@ class Scheduler(Driver[Message]):
         if self.containment.has_stranded:
             self.containment.has_stranded = False
             self.runner.count_busy()  # some had their slots already, and are not at work
-        while self._rearmed:
-            run = self._rearmed.popleft()
-            try:
-                self.runner.rearm(run, self._now)
-            except Exception:
-                _logger.exception("vect '%s' cannot wait on", run.id)
-                self.containment.strand(run)
 
     def _stop(self, error: BaseException) -> None:
         """Take no further step: what is not in the log must not happen."""
@@ -761,8 +752,15 @@ class Scheduler(Driver[Message]):
         self.turns.is_held = False
 
     def _take_over_more(self) -> None:
-        """Go on when the last ones are committed, and what is to be done by now has been done."""
-        self._taken_over.clear()
+        """Have the waits of the last ones go on, which are committed; and the next ones come."""
+        while self._taken_over:
+            run = self._taken_over.pop()
+            try:
+                if run.held_up is None:
+                    self.runner.rearm(run, self._now)
+            except Exception:
+                _logger.exception("vect '%s' cannot wait on", run.id)
+                self.containment.strand(run)
         if self._inherited:
             self.put_at(self._clock.monotonic(), TakeOver())
 
@@ -796,7 +794,6 @@ class Scheduler(Driver[Message]):
         for step in lost:
             self._obey(Finished(run.id, step.name, step.attempt, error=LOST))
             self._settle()
-        self._rearmed.append(run)
         self.turns.inherit(run.state)
 
     def _is_wanted(self, run: Run) -> bool:
