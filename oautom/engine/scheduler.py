@@ -56,7 +56,6 @@ from oautom.errors import (
 )
 from oautom.events.log import EventLog
 from oautom.events.signals import publish
-from oautom.flows.flow import Flow
 from oautom.machine.commands import (
     LOST,
     Begin,
@@ -72,7 +71,7 @@ from oautom.machine.commands import (
 from oautom.machine.decide import affects, due, effects, handle, too_late
 from oautom.machine.event import Event
 from oautom.machine.state import StepState, VectState, child_id, moved
-from oautom.machine.tables import STEP_ENDS, VECT_CREATED, VECT_ENDS
+from oautom.machine.tables import PLAN_EVENTS, STEP_ENDS, VECT_CREATED, VECT_ENDS
 from oautom.machine.transition import NotAppendedError, Wire, machines
 from oautom.vects.registry import Roster
 from oautom.vects.run import Run
@@ -164,7 +163,6 @@ class Scheduler(Driver[Message]):
         self._asked: list[Call] = []  # answered when the tick is committed
         self._moved: list[StepState | VectState] = []
         self._taken_over: list[Run] = []  # or about to be
-        self._notes: dict[int, Flow] = {}  # events of plans, by number
         self._emitted, self._appended = Wire(), Wire()
         self._steps, self._vects = machines(self._record, self._emitted, self._appended)
         self._emitted.connect(self._log.append, weak=False)
@@ -413,11 +411,12 @@ class Scheduler(Driver[Message]):
             self._is_look_due = False
             self._contain(self.on_look)
         self._is_telling = True
+        flows, runs = self.roster.flows, self.roster.runs
         try:
             for event in events:
-                note = self._notes.pop(event.seq, None) if self._notes else None
+                is_of_plan = event.name in PLAN_EVENTS
                 try:
-                    self._tell(note or self.roster.runs[event.vect].flow, event)
+                    self._tell(flows[event.flow] if is_of_plan else runs[event.vect].flow, event)
                 except Exception:  # receivers cannot raise: it is ours
                     _logger.exception("event %d could not be told", event.seq)
         finally:  # also when Ctrl-C comes while a receiver is called
@@ -460,7 +459,6 @@ class Scheduler(Driver[Message]):
             except Exception as failure:
                 raise _LogFailedError from failure
             self._orphans.clear()
-            self._notes.clear()
             for run in self._taken_over:
                 run.is_inherited = True
             self._inherited.extendleft(reversed(self._taken_over))
@@ -562,7 +560,7 @@ class Scheduler(Driver[Message]):
                     model.mapped.shown = len(model.mapped.instances)
             self._moved.clear()
             for event in events:
-                if event.step is None and event.seq not in self._notes:
+                if event.step is None and event.name not in PLAN_EVENTS:
                     run = self.roster.runs[event.vect]
                     run.shown, run.is_created = event.dest, True
                     try:
@@ -644,9 +642,7 @@ class Scheduler(Driver[Message]):
             case Over():
                 self._hear_of_left(message)
             case Note():
-                event = message.event(self._log.last_seq + 1, self._now)
-                self._notes[event.seq] = message.flow
-                self._append(None, event)
+                self._append(None, message.event(self._log.last_seq + 1, self._now))
             case Asked():
                 self.is_asked = False
                 self._requests.take(message)

@@ -453,7 +453,7 @@ class Plans:
         self._starting.begin(self._starting.new(standing.flow, _id(told), params, origin))
 
     def _put(self, flow: Flow, name: str, told: Mapping[str, str]) -> None:
-        self._scheduler.put(Note(flow, name, _id(told), told))
+        self._scheduler.put(Note(flow.name, name, _id(told), told))
 
     def _set_timer(self) -> None:
         times = [each.next for each in self._standings.values() if not each.is_waiting]
