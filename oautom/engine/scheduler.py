@@ -1,14 +1,43 @@
 """The scheduler: one thread, one inbox, ticks. The only module that changes the state of a Vect.
 
+The walk of an event, the numbers as in docs/design.md:
+
+              handle (4)          machine + log (5, 6)         effects (10)          runner
+    command -----------> trigger ----------------------> event ------------> effect --------> world
+       ^                    ^     emitted, appended (7)    |  committed (9)                     |
+       |                    +----- due (8) <--- affects <--+                                    |
+       +------------------------------ inbox (1, 2, 3) <----------- workers, timers, people ----+
+
 A tick takes what the inbox holds, fires the triggers that this asks for and all that become due,
-commits the log once, has the effects done, and tells the public signals. Whatever any thread may
-call only puts a message in the inbox; whatever changes state runs on the one thread that drives,
-and asserts it.
+commits the log once, has the effects done, and tells the public signals.
+
+Who may touch what:
+
+- Any thread puts a message in the inbox (`put`, `call`), and does nothing else. Whatever changes
+  state runs on the one thread that drives, and asserts it.
+- Readers on other threads see what is committed: before a tick moves a model it keeps the view of
+  it in `model.before`. What belongs together they read under `showing`, which is held only while
+  what is committed is shown; what only a tick knows, under `lock`.
+- Whoever calls back into the app (receivers, plans, those who wait) is called without a lock, for
+  it may wait for the lock of the app, whose holder may wait for this thread.
+- What follows a commit is contained one by one. What contains a bug (`_strand` and what it calls)
+  calls nothing of what it may have to contain.
 
 A tick that raises is taken back: the log drops what it was told, each Vect that was touched is made
 anew from its committed events, and each message is taken again in a tick of its own. One that
 raises again is dropped, and the Vect that it concerns is stranded: it stays as it is until the
 program is run again, and all others go on. Only a log that cannot be written stops the engine.
+
+What was tried, and did not hold:
+
+- To queue triggers: a step with two failed upstreams is blocked twice. So steps are noted that are
+  worth a look (`_release`), and what is due is asked late (`_settle`).
+- To fire from the receiver of an event: it recurses, and the log has not committed yet.
+- Locks in place of an inbox: a receiver then waits for a lock that its own thread holds.
+- To repair a tick that has raised: nobody knows which half of a decision was done. The log does.
+- A code path of its own for recovery: it is a command (`Recover`), and asks `due` for every step.
+- Hooks after the tick for children and plans alike: children must be told one by one, so that a bug
+  at one harms no other, and a plan looks at most when it waits. It was longer, not shorter.
 """
 
 from __future__ import annotations
