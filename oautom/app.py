@@ -157,7 +157,7 @@ class OAutom:
         self._subscriptions = Subscriptions(log, self._flows.get)
         scheduler = Scheduler(log, self._clock, workers, self._subscriptions.tell)
         self._scheduler = scheduler
-        self._registry = scheduler.roster
+        self._registry = scheduler.registry
         self._registry.flows = self._flows
         self._engine = make_engine(self.mode, scheduler, log)
         self._engine.home = self._home

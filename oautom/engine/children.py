@@ -88,7 +88,7 @@ class Children(Workers):
             Whatever `Registry.find` raises.
         """
         vect = child_id(*key)
-        run = self._scheduler.roster.find(vect, is_used=True)
+        run = self._scheduler.registry.find(vect, is_used=True)
         if run is None:
             return None
         flow = _flow_of(work)
@@ -112,7 +112,7 @@ class Children(Workers):
             queue = self._waiting.get(flow, _NOBODY)
             while queue:
                 run = next(iter(queue))
-                if not self._scheduler.roster.has_room(
+                if not self._scheduler.registry.has_room(
                     run.flow
                 ):  # tells no names, as an error does
                     return
@@ -128,7 +128,7 @@ class Children(Workers):
             self._waiting.pop(flow, None)
 
     def _begin(self, run: Run) -> None:
-        under_way = map(self._scheduler.runner.is_under_way, self._scheduler.roster.parents(run))
+        under_way = map(self._scheduler.runner.is_under_way, self._scheduler.registry.parents(run))
         if not any(under_way):  # the Vect of its step is stranded
             self._answers.pop(run, None)
             return

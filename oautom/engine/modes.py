@@ -78,7 +78,7 @@ class ForegroundEngine:
         self._waits.drive = self._drive
         self._waits.look_again = self._awaiting.look_again
         self._waits.is_over = scheduler.has_stopped
-        scheduler.roster.engine = self
+        scheduler.registry.engine = self
 
     def create(self, run: Run, timeout: float) -> None:
         """Return when the log has that a run was begun.
@@ -97,7 +97,7 @@ class ForegroundEngine:
             self._call(run, partial(self._scheduler.create, run), timeout)
         except OAutomError:
             if not run.is_created:
-                self._scheduler.roster.drop(run)
+                self._scheduler.registry.drop(run)
             raise
 
     @property
@@ -145,12 +145,12 @@ class ForegroundEngine:
             call = Call("", do)
             left = do() if scheduler.is_here else scheduler.call(call, may_drive=self._may_drive)
             try:
-                kept = {*old, *list(scheduler.roster.runs)} - left.keys()
+                kept = {*old, *list(scheduler.registry.runs)} - left.keys()
                 gone = self.log.prune(older_than, keep=kept)
             except BaseException:
-                scheduler.roster.keep(left)
+                scheduler.registry.keep(left)
                 raise
-            scheduler.roster.gone(left)
+            scheduler.registry.gone(left)
             return gone
 
     def obey(self, run: Run, command: Command) -> None:
@@ -172,7 +172,7 @@ class ForegroundEngine:
             return
         scheduler.check(run, command)  # what is wrong by now is told now
         if isinstance(command, Retry):
-            scheduler.roster.reopen(run)  # so that nobody takes it for ended in between
+            scheduler.registry.reopen(run)  # so that nobody takes it for ended in between
         scheduler.ask(run, command)
 
     def status(self, run: Run) -> dict[str, Any]:
@@ -359,7 +359,7 @@ def _facts_of(scheduler: Scheduler, run: Run, step: str) -> Facts:
     state, runner = run.state.steps[step], scheduler.runner
     key = (run.id, step, state.attempt)
     ahead, higher = scheduler.turns.ahead_of(state)
-    child = None if state.child is None else scheduler.roster.runs.get(state.child)
+    child = None if state.child is None else scheduler.registry.runs.get(state.child)
     return Facts(
         held_up="" if run.held_up is None else str(run.held_up),
         is_inherited=run.is_inherited,

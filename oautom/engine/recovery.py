@@ -43,7 +43,7 @@ class Recovery:
         self._log = log
         self._scheduler = scheduler
         self._listen = listen
-        self._registry = scheduler.roster
+        self._registry = scheduler.registry
         self._is_done = False
         self._is_listening = False
         self._taken_over: set[str] = set()  # ids of those that go on

@@ -102,7 +102,7 @@ from oautom.machine.event import Event
 from oautom.machine.state import StepState, VectState, child_id, moved
 from oautom.machine.tables import PLAN_EVENTS, STEP_ENDS, VECT_CREATED, VECT_ENDS
 from oautom.machine.transition import NotAppendedError, Wire, machines
-from oautom.vects.registry import Roster
+from oautom.vects.registry import Registry
 from oautom.vects.run import Run
 from oautom.workers.base import Workers
 
@@ -166,20 +166,22 @@ class Scheduler(Driver[Message]):
         self._is_ending_all = False  # halted, and the work that there was has not been told yet
         self.runner = Runner(workers, clock, self._timers, self.put, log, self.wheel)
         self.runner.lingering.on_over = self._look_again
-        self.roster = Roster(log)
-        self.runner.above = self.roster.above
+        self.registry = Registry(log)
+        self.runner.above = self.registry.above
         self._ready: deque[StepState | VectState] = deque()
         self._inherited: deque[Run] = deque()  # those that are to be taken over
         self._orphans: deque[Cancel] = deque()  # children whose step needs them no more
         self.turns = Turns(self.wheel)
-        self.waits = Waits(self.put, self.roster, self.runner)
+        self.waits = Waits(self.put, self.registry, self.runner)
         self._ends_first = False
         self._news: list[str] = []  # ids of Vects for which somebody may wait no longer
         self._ended: deque[Run] = deque()  # those whose end is about to be told
         self.containment = Containment(
-            log, self.runner, self.turns, self.roster, self._ready, self._news
+            log, self.runner, self.turns, self.registry, self._ready, self._news
         )
-        self._requests = Requests(log, self.roster, self.obey, self._settle, self._look_again_later)
+        self._requests = Requests(
+            log, self.registry, self.obey, self._settle, self._look_again_later
+        )
         self.on_look: Callable[[], object] = bool
         self.on_end: Callable[[Run], object] = bool
         self.is_awaited = False
@@ -201,12 +203,12 @@ class Scheduler(Driver[Message]):
 
     def begin(self, run: Run) -> None:
         """Take in a new run, which starts with the next tick; however many are open."""
-        self.roster.take(run)
+        self.registry.take(run)
         self.put(Begin(run.id))
 
     def ask(self, run: Run, command: Command) -> None:
         """Have a command obeyed that concerns a run, with the next tick."""
-        self.roster.add(run)
+        self.registry.add(run)
         self.put(command)
 
     def take_over(self, runs: Sequence[Run]) -> None:
@@ -218,15 +220,15 @@ class Scheduler(Driver[Message]):
         """
         for run in runs:
             run.is_inherited = True
-            self.roster.take(run)
+            self.registry.take(run)
         self._inherited.extend(runs)
         self.put(TakeOver())
 
     def leave(self, unfit: Iterable[Run]) -> None:
         """Leave runs open that cannot go on: they can only be cancelled."""
         for run in unfit:
-            self.roster.add(run)
-            self.roster.shut(run)
+            self.registry.add(run)
+            self.registry.shut(run)
 
     def cancel(self, run: Run, reason: str) -> None:
         """Ask for the end of a run, with the next tick."""
@@ -250,7 +252,7 @@ class Scheduler(Driver[Message]):
         if self._log.id is not None:
             self.put(Halt(reason))
             return
-        for run in self.roster.open_runs():
+        for run in self.registry.open_runs():
             self.ask(run, Cancel(run.id, reason))
 
     def has_stopped(self) -> bool:
@@ -264,7 +266,7 @@ class Scheduler(Driver[Message]):
     def is_idle(self) -> bool:
         """Whether all runs are over, or left to another life, and no message waits."""
         with self.lock:  # not while a tick deals with a late answer
-            is_open = self.roster.open and (not self.halted or self._is_ending_all)
+            is_open = self.registry.open and (not self.halted or self._is_ending_all)
             return self._inbox.empty() and not is_open and not self.runner.lingering.is_ending_any
 
     # In a tick: what a call does
@@ -276,7 +278,7 @@ class Scheduler(Driver[Message]):
             EngineError: It has been withdrawn meanwhile.
         """
         self._assert_here()
-        if self.roster.runs.get(run.id) is not run:
+        if self.registry.runs.get(run.id) is not run:
             raise EngineError(
                 f"the start of vect '{run.id}' was withdrawn, nothing was done; start it again",
                 flow=run.flow.name,
@@ -306,13 +308,13 @@ class Scheduler(Driver[Message]):
             self._cancel(run, command)
             return
         late = self._refusal(run, command)
-        self.roster.add(run)
+        self.registry.add(run)
         if run.is_inherited:  # it goes on before its turn
             self._inherited.appendleft(run)
             self._take_over()
             run.check_going_on()
         if isinstance(command, Retry):
-            self.roster.reopen(run)
+            self.registry.reopen(run)
         self._obey(command)
         if late is not None:
             raise late
@@ -327,16 +329,16 @@ class Scheduler(Driver[Message]):
         if not isinstance(command, Cancel):
             run.check_going_on()
         if isinstance(command, Retry):
-            self.roster.check_reopening(run)
+            self.registry.check_reopening(run)
         return too_late(run.state, command) if isinstance(command, Decide) else None
 
     def _cancel(self, run: Run, command: Cancel) -> None:
         """Cancel a run: one way out for those, too, that do not go on otherwise."""
-        run = self.roster.add(run)
+        run = self.registry.add(run)
         was_held_up, run.held_up = run.held_up is not None, None
         try:
             if was_held_up:  # who has failed with it may have left its state anyhow
-                self.roster.go_back(self._log, run)
+                self.registry.go_back(self._log, run)
             if run.shown not in VECT_ENDS:
                 run.hold()
         except LogError:  # its events make no sense: no more is known of it than its state
@@ -358,7 +360,7 @@ class Scheduler(Driver[Message]):
     def let_go(
         self, vects: Iterable[str], parents: Collection[str], older_than: datetime
     ) -> dict[str, Run | None]:
-        """Let go of the runs of Vects that are about to be pruned; as `Roster.let_go`.
+        """Let go of the runs of Vects that are about to be pruned; as `Registry.let_go`.
 
         Args:
             vects: The ids of Vects that have ended.
@@ -371,7 +373,7 @@ class Scheduler(Driver[Message]):
         def is_held(vect: str) -> bool:
             return vect in at_work or _is_child_of(vect, parents)
 
-        return self.roster.let_go(vects, is_held, older_than)
+        return self.registry.let_go(vects, is_held, older_than)
 
     # The thread that drives
 
@@ -440,7 +442,7 @@ class Scheduler(Driver[Message]):
             self._is_look_due = False
             self._contain(self.on_look)
         self._is_telling = True
-        flows, runs = self.roster.flows, self.roster.runs
+        flows, runs = self.registry.flows, self.registry.runs
         try:
             for event in events:
                 is_of_plan = event.name in PLAN_EVENTS
@@ -457,7 +459,7 @@ class Scheduler(Driver[Message]):
         for index, message in enumerate(messages):
             kind = type(message)
             if kind is Answer:
-                if message.key[0] not in self.roster.open:  # type: ignore[union-attr] # just asked
+                if message.key[0] not in self.registry.open:  # type: ignore[union-attr] # just asked
                     self._news.append(message.key[0])  # type: ignore[union-attr] # as above
                 messages[index] = message = self.runner.settle(message)  # type: ignore[arg-type] # noqa: PLW2901 - heard once, whatever becomes of the tick
             elif kind in _HEARD:
@@ -518,7 +520,7 @@ class Scheduler(Driver[Message]):
         while not self._attempt(alone):
             message = alone[0]  # it may have been heard by now
             vect = _vect_of(message) if self._in_hand is None else _vect_id(self._in_hand)
-            run = self.roster.runs.get(vect or "")
+            run = self.registry.runs.get(vect or "")
             is_other = run is not None and run.id != _vect_of(message) and run.held_up is None
             if run is not None:
                 self.containment.strand(run)
@@ -560,7 +562,7 @@ class Scheduler(Driver[Message]):
         """Let go of the Vects that have ended, and have those who wait look again."""
         while self._ended:
             run = self._ended.popleft()
-            self.roster.close(run)
+            self.registry.close(run)
             try:
                 self.on_end(run)
             except Exception:
@@ -569,13 +571,13 @@ class Scheduler(Driver[Message]):
             try:
                 if run.is_told:  # else it shall go on again by now
                     self.runner.let_go(run.id)
-                    self.roster.reader.let_go(run)
+                    self.registry.reader.let_go(run)
             except Exception:  # it has ended all the same
                 _logger.exception("vect '%s' takes memory, though it has ended", run.id)
             self._news.append(run.id)
             if self.is_awaited:
                 self.put(Nudge())
-        if self._news or not self.roster.open or self.halted:
+        if self._news or not self.registry.open or self.halted:
             news = [""] if self.halted else self._news.copy()
             self._news.clear()
             self.have_all_look(news)
@@ -590,7 +592,7 @@ class Scheduler(Driver[Message]):
             self._moved.clear()
             for event in events:
                 if event.step is None and event.name not in PLAN_EVENTS:
-                    run = self.roster.runs[event.vect]
+                    run = self.registry.runs[event.vect]
                     run.shown, run.is_created = event.dest, True
                     try:
                         self._hear_of_end(run, event)
@@ -600,9 +602,9 @@ class Scheduler(Driver[Message]):
 
     def _hear_of_end(self, run: Run, event: Event) -> None:
         if event.name == "vect.reopened":
-            self.roster.take(run)
+            self.registry.take(run)
         elif event.dest in VECT_ENDS and event.source not in VECT_ENDS:
-            self.roster.note_end(run, event.time)
+            self.registry.note_end(run, event.time)
             self._ended.append(run)
 
     def _perform(self, events: Sequence[Event]) -> None:
@@ -610,7 +612,7 @@ class Scheduler(Driver[Message]):
         for event in events:
             if event.step is None:
                 continue
-            run = self.roster.runs[event.vect]
+            run = self.registry.runs[event.vect]
             try:
                 for effect in effects(event):
                     if run.held_up is None:
@@ -627,9 +629,9 @@ class Scheduler(Driver[Message]):
         if isinstance(error, Exception):  # any other goes on to whoever drives
             _logger.error("the engine has stopped: %s", error)
         self.runner.kill_all()
-        for run in self.roster.open_runs():
+        for run in self.registry.open_runs():
             try:
-                self.roster.go_back(self._log, run)
+                self.registry.go_back(self._log, run)
             except Exception:  # the log cannot even be read: nothing better is known
                 _logger.exception("the log of vect %s cannot be read", run.id)
         self.failure = error
@@ -723,7 +725,7 @@ class Scheduler(Driver[Message]):
 
     def _hear_of_left(self, over: Over) -> None:
         """Take note that nothing is at work any more that an app before this one has left."""
-        run = self.roster.runs.get(over.vect)
+        run = self.registry.runs.get(over.vect)
         steps = {} if run is None or not run.is_held else run.state.steps
         if over.step not in steps or steps[over.step].state != "running":
             for group in self.turns.groups_of((over.vect, over.step)):
@@ -732,7 +734,7 @@ class Scheduler(Driver[Message]):
 
     def _look_again(self, vect: str, step: str) -> None:
         """Look at a step whose earlier attempt is over: it may have its slot, and start again."""
-        run = self.roster.runs.get(vect)
+        run = self.registry.runs.get(vect)
         if run is not None and not run.is_inherited and step in run.state.steps:
             state = run.state.steps[step]
             self.turns.set_free(state, is_stranded=run.held_up is not None)
@@ -740,7 +742,7 @@ class Scheduler(Driver[Message]):
                 self._ready.append(state)
 
     def _obey(self, command: Command) -> None:
-        run = self.roster.runs.get(command.vect)
+        run = self.registry.runs.get(command.vect)
         if run is None or run.held_up is not None:  # it was let go, or is stranded
             return
         if run.is_told and isinstance(command, Begin):  # it was cancelled before it began
@@ -764,11 +766,11 @@ class Scheduler(Driver[Message]):
         portion, steps = self._taken_over, 0
         while self._inherited and (steps < STEPS_AT_ONCE or self._inherited[0].keeps_slots):
             run = self._inherited.popleft()
-            if run.is_inherited and run.id in self.roster.open:
+            if run.is_inherited and run.id in self.registry.open:
                 portion.append(run)
                 steps += 1 + len(run.flow.steps)
         with suppress(Exception):  # what raises does so again where each is held by itself
-            self.roster.reader.hold_all(portion)
+            self.registry.reader.hold_all(portion)
         for run in portion:
             if run.is_inherited:
                 self._in_hand = run
@@ -792,13 +794,13 @@ class Scheduler(Driver[Message]):
     def _leave(self, run: Run, error: LogError) -> None:
         """Leave a run of which the events make no sense; all others go on."""
         run.held_up = error
-        self.roster.shut(run)
+        self.registry.shut(run)
         self._news.append(run.id)
         _logger.error("%s", error)
 
     def _take_over_one(self, run: Run) -> None:
         if run.held_up is not None:  # who has failed with it may have left its state anyhow
-            self.roster.go_back(self._log, run)
+            self.registry.go_back(self._log, run)
         try:
             run.hold()
         except LogError as error:
@@ -808,7 +810,7 @@ class Scheduler(Driver[Message]):
         run.held_up = None
         run.is_inherited = False
         if run.state.state in VECT_ENDS:  # it was cancelled just before
-            self.roster.shut(run)
+            self.registry.shut(run)
             return
         if not self._is_wanted(run):
             self._obey(Cancel(run.id, "the step that had it run needs it no more"))
@@ -829,8 +831,8 @@ class Scheduler(Driver[Message]):
         if run.state.parent is None or run.state.is_reopened:
             return True
         vect, step, attempt = run.state.parent
-        known = self.roster.runs.get(vect)  # its flow may not be declared, but its events are there
-        parent = self.roster.reader.read(vect) if known is None else known.state
+        known = self.registry.runs.get(vect)  # its flow may not be declared: its events are there
+        parent = self.registry.reader.read(vect) if known is None else known.state
         if parent is None or parent.state in VECT_ENDS or step not in parent.steps:
             return False
         state = parent.steps[step]
@@ -841,7 +843,7 @@ class Scheduler(Driver[Message]):
         if self.halted:
             return
         now = self._clock.now()
-        for run in self.roster.open_runs():
+        for run in self.registry.open_runs():
             if run.held_up is None and not run.is_inherited:
                 self.runner.wake_again(run, now)
 

@@ -41,7 +41,7 @@ class Starting:
             ParamError: A parameter is unknown, missing, wrong, or another one than in this Vect.
             Whatever `Registry.find_of` and `Flow.freeze` raise.
         """
-        registry = self._scheduler.roster
+        registry = self._scheduler.registry
         self._recovery.recover_for(flow)
         known = None if vect_id is None else registry.find_of(flow, vect_id)
         if known is not None:
@@ -83,7 +83,7 @@ class Starting:
             VectAlreadyRunningException: As many of its flow are open as may be.
             FlowError: Another thread has just taken in one of its id.
         """
-        self._scheduler.roster.admit(run)
+        self._scheduler.registry.admit(run)
         self._scheduler.put(Begin(run.id))
 
 

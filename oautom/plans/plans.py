@@ -317,7 +317,7 @@ class Plans:
         if self.is_served:
             self._recovery.recover_once(with_children(flow))
         self._standings[name] = standing
-        self._scheduler.roster.watch(flow)
+        self._scheduler.registry.watch(flow)
         if self.is_served:
             standing.pass_over(now)
             self._look_soon()
@@ -407,7 +407,7 @@ class Plans:
         after = standing.schedule.next_time(time)
         try:
             if not self._is_known(standing.flow, _id(told)):
-                self._scheduler.roster.check_room(
+                self._scheduler.registry.check_room(
                     standing.flow, None if standing.catch_up else time
                 )
                 if after <= now and not standing.catch_up:
@@ -443,7 +443,7 @@ class Plans:
 
     def _is_known(self, flow: Flow, vect_id: str) -> bool:
         try:
-            return self._scheduler.roster.find_of(flow, vect_id) is not None
+            return self._scheduler.registry.find_of(flow, vect_id) is not None
         except UnknownVectError:  # it was, and has been pruned
             return True
 

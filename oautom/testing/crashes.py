@@ -166,7 +166,7 @@ class Lives:
     def _go_on(self) -> None:
         """Do what the program does when it is run again."""
         self.scheduler = self._born()
-        reader, is_durable = self.scheduler.roster.reader, self._log.id is not None
+        reader, is_durable = self.scheduler.registry.reader, self._log.id is not None
         known = {
             entry.id: Recalled(self._flow, entry, reader, is_durable=is_durable)
             for entry in self._log.vects()

@@ -165,7 +165,7 @@ class _Replay(MemoryEventLog, Workers):
         self._scheduler = Scheduler(self, self, self, tell=tell_nobody)
         self._params = history[0].data.get("params", NO_PARAMS)
         self._run = Run(flow, vect, self._params)
-        self._scheduler.roster.take(self._run)
+        self._scheduler.registry.take(self._run)
         self._scheduler.put(Call(vect, partial(self._scheduler.create_alone, self._run)))
         self._hear_others()
 

@@ -35,7 +35,7 @@ from oautom.vects.stored import Reader, Recalled
 from oautom.vects.vect import Engine, Vect
 
 
-class Roster:
+class Registry:
     """The Vects of an app, by their ids.
 
     Args:

@@ -145,7 +145,7 @@ def test_memory_is_given_back(log: Any, clock: SimulatedClock) -> None:
         run_one_a_day(app, clock)
         app.prune(older_than=timedelta(days=1))
 
-        assert list(app._engine._scheduler.roster.runs) == ["day 4"]
+        assert list(app._engine._scheduler.registry.runs) == ["day 4"]
 
 
 @pytest.mark.parametrize("wrong", [timedelta.max, timedelta.min])
