@@ -10,7 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable
 
-from oautom.engine.queue import Turns
+from oautom.engine.queue import ReadyQueue
 from oautom.engine.runner import Runner
 from oautom.errors import EngineError
 from oautom.events.log import EventLog
@@ -27,7 +27,7 @@ class Containment:
     Args:
         log: Where the last commit is.
         runner: Who has the work done.
-        turns: Who waits for a slot, or has one.
+        queue: Who waits for a slot, or has one.
         registry: The runs.
         ready: The models that are worth a look.
         news: The ids of Vects for which somebody may wait no longer.
@@ -40,7 +40,7 @@ class Containment:
         self,
         log: EventLog,
         runner: Runner,
-        turns: Turns,
+        queue: ReadyQueue,
         registry: Registry,
         ready: deque[StepState | VectState],
         news: list[str],
@@ -48,7 +48,7 @@ class Containment:
         self.has_stranded = False
         self._log = log
         self._runner = runner
-        self._turns = turns
+        self._queue = queue
         self._registry = registry
         self._ready = ready
         self._news = news
@@ -67,9 +67,9 @@ class Containment:
 
     def _go_back_with(self, run: Run) -> None:
         self._registry.go_back(self._log, run)
-        self._turns.give_up(run.id, self._runner.at_work(run.id))
+        self._queue.give_up(run.id, self._runner.at_work(run.id))
         self._registry.take_back(run)
-        self._turns.recount(run.state, self._runner.holds)
+        self._queue.recount(run.state, self._runner.holds)
         if not run.is_inherited:  # else nothing of it may start before it is taken over
             self._ready.extend([*run.state.steps.values(), run.state])
 
@@ -97,7 +97,7 @@ class Containment:
         """End the work of a stranded run, and give back what it has taken from others."""
         self._runner.strand(run.id)
         self._runner.let_go(run.id)
-        self._turns.give_up(run.id, self._runner.at_work(run.id))
+        self._queue.give_up(run.id, self._runner.at_work(run.id))
 
     def strand_parent(self, run: Run) -> None:
         """Strand the Vect, too, of which a step waits for the end of a run."""

@@ -358,13 +358,13 @@ def _facts_of(scheduler: Scheduler, run: Run, step: str) -> Facts:
     """Return what only the scheduler knows of a step of a run, for `explain`. Under its lock."""
     state, runner = run.state.steps[step], scheduler.runner
     key = (run.id, step, state.attempt)
-    ahead, higher = scheduler.turns.ahead_of(state)
+    ahead, higher = scheduler.queue.ahead_of(state)
     child = None if state.child is None else scheduler.registry.runs.get(state.child)
     return Facts(
         held_up="" if run.held_up is None else str(run.held_up),
         is_inherited=run.is_inherited,
         workers=runner.workers_if_taken,
-        taken=scheduler.turns.taken(),
+        taken=scheduler.queue.taken(),
         ahead=ahead,
         higher=higher,
         poll_interval=_poll_interval(run, step),

@@ -36,7 +36,7 @@ class _Turn(NamedTuple):
     item: Item
 
 
-class Turns:
+class ReadyQueue:
     """What waits for a slot.
 
     Args:

@@ -72,7 +72,7 @@ from oautom.engine.messages import (
     TakeOver,
     TimeUp,
 )
-from oautom.engine.queue import Turns
+from oautom.engine.queue import ReadyQueue
 from oautom.engine.requests import Requests
 from oautom.engine.runner import Runner
 from oautom.engine.waiting import Waits
@@ -142,7 +142,7 @@ class Scheduler(Driver[Message]):
         is_awaited: A plan waits for the end of a Vect.
         is_asked: A message is on its way that another process has asked for something.
         runner: Who has the work done. Its `interrupt` is for any thread, as what it tells is.
-        turns: Whose turn it is, of the steps that are due.
+        queue: Whose turn it is, of the steps that are due.
         lock: Held in a tick, until it is committed.
         showing: Held while what is committed is shown: whoever reads many parts takes it.
         waits: Which steps wait for Vects.
@@ -171,13 +171,13 @@ class Scheduler(Driver[Message]):
         self._ready: deque[StepState | VectState] = deque()
         self._inherited: deque[Run] = deque()  # those that are to be taken over
         self._orphans: deque[Cancel] = deque()  # children whose step needs them no more
-        self.turns = Turns(self.wheel)
+        self.queue = ReadyQueue(self.wheel)
         self.waits = Waits(self.put, self.registry, self.runner)
         self._ends_first = False
         self._news: list[str] = []  # ids of Vects for which somebody may wait no longer
         self._ended: deque[Run] = deque()  # those whose end is about to be told
         self.containment = Containment(
-            log, self.runner, self.turns, self.registry, self._ready, self._news
+            log, self.runner, self.queue, self.registry, self._ready, self._news
         )
         self._requests = Requests(
             log, self.registry, self.obey, self._settle, self._look_again_later
@@ -535,14 +535,14 @@ class Scheduler(Driver[Message]):
                 self.answer([message])
             case Answer():
                 self.runner.lose(message.key)
-                self.turns.give_up(message.key[0], self.runner.at_work(message.key[0]))
+                self.queue.give_up(message.key[0], self.runner.at_work(message.key[0]))
             case Lend() | TakeBack():
                 message.loan.is_back = True  # who has lent it goes on
                 self.have_all_look()
             case Asked():  # those that were not come to yet
                 self._look_again_later(message)
             case TakeOver():
-                self.turns.is_held = bool(self.halted)
+                self.queue.is_held = bool(self.halted)
                 if self._inherited:
                     self._look_again_later(message)
 
@@ -682,7 +682,7 @@ class Scheduler(Driver[Message]):
                     self._take_over()
             case Halt():
                 self.halted = message.reason
-                self.turns.is_held = self._is_ending_all = True
+                self.queue.is_held = self._is_ending_all = True
             case _:
                 self._obey(message)  # type: ignore[arg-type] # all others are commands
 
@@ -697,7 +697,7 @@ class Scheduler(Driver[Message]):
             case TakeBack():
                 self.runner.take_back(message.loan, at_once=message.at_once)
             case Poll() if self.runner.has_slot(message.key):
-                self.turns.add_poll(message)
+                self.queue.add_poll(message)
             case Poll():
                 self.runner.poll(message.key)
 
@@ -728,8 +728,8 @@ class Scheduler(Driver[Message]):
         run = self.registry.runs.get(over.vect)
         steps = {} if run is None or not run.is_held else run.state.steps
         if over.step not in steps or steps[over.step].state != "running":
-            for group in self.turns.groups_of((over.vect, over.step)):
-                self.turns.free_slot(group, (over.vect, over.step))
+            for group in self.queue.groups_of((over.vect, over.step)):
+                self.queue.free_slot(group, (over.vect, over.step))
         self._look_again(over.vect, over.step)
 
     def _look_again(self, vect: str, step: str) -> None:
@@ -737,7 +737,7 @@ class Scheduler(Driver[Message]):
         run = self.registry.runs.get(vect)
         if run is not None and not run.is_inherited and step in run.state.steps:
             state = run.state.steps[step]
-            self.turns.set_free(state, is_stranded=run.held_up is not None)
+            self.queue.set_free(state, is_stranded=run.held_up is not None)
             if run.held_up is None and state.state not in STEP_ENDS:
                 self._ready.append(state)
 
@@ -761,8 +761,8 @@ class Scheduler(Driver[Message]):
     def _take_over(self) -> None:
         """Close what ran in the old life, of some Vects, before anything of them starts."""
         for group, place in self.runner.lingering.adopt():
-            self.turns.take_slot(group, place)
-        self.turns.is_held = True
+            self.queue.take_slot(group, place)
+        self.queue.is_held = True
         portion, steps = self._taken_over, 0
         while self._inherited and (steps < STEPS_AT_ONCE or self._inherited[0].keeps_slots):
             run = self._inherited.popleft()
@@ -776,7 +776,7 @@ class Scheduler(Driver[Message]):
                 self._in_hand = run
                 self._take_over_one(run)
                 self._settle()
-        self.turns.is_held = False
+        self.queue.is_held = False
 
     def _take_over_more(self) -> None:
         """Have the waits of the last ones go on, which are committed; and the next ones come."""
@@ -821,7 +821,7 @@ class Scheduler(Driver[Message]):
         for step in lost:
             self._obey(Finished(run.id, step.name, step.attempt, error=LOST))
             self._settle()
-        self.turns.inherit(run.state)
+        self.queue.inherit(run.state)
 
     def _is_wanted(self, run: Run) -> bool:
         """Whether the attempt goes on that has a Vect run, if one has.
@@ -849,17 +849,17 @@ class Scheduler(Driver[Message]):
 
     def _settle(self) -> None:
         """Fire all that is due; starts wait for their turn, and for a free slot."""
-        turns = self.turns
+        queue = self.queue
         while self.runner.returning and self.runner.has_room:  # they go before all others
             self._news.append("")  # before: the tick may be taken back, and the slots are given
             self._in_hand = self.runner.returning[0]
             self.runner.give_back()
         self._look()
-        while turns.size and not turns.is_held:
+        while queue.size and not queue.is_held:
             try:
-                turn = turns.take(has_slot=self.runner.has_room)
+                turn = queue.take(has_slot=self.runner.has_room)
             except Exception:
-                self._in_hand = turns.looking
+                self._in_hand = queue.looking
                 raise
             if turn is None:
                 return
@@ -874,7 +874,7 @@ class Scheduler(Driver[Message]):
 
     def _look(self) -> None:
         """Fire all that is due, but for starts that have to wait."""
-        turns = self.turns
+        queue = self.queue
         while self._ready or self._orphans:
             if not self._ready:
                 self._obey(self._orphans.popleft())
@@ -884,13 +884,13 @@ class Scheduler(Driver[Message]):
             if trigger is None:
                 continue
             # Where some steps start and others are blocked, as after a pause, these go first.
-            waits = turns.size or turns.is_held or self._ends_first or trigger.model.vect.options
+            waits = queue.size or queue.is_held or self._ends_first or trigger.model.vect.options
             if trigger.name != "start":
                 self._fire(trigger)
             elif model.attempt and self.runner.is_at_work(model):  # type: ignore[arg-type] # only steps are due to start
                 continue  # it is looked at again when that has ended
             elif waits or not self.runner.has_room:
-                turns.add(model)  # type: ignore[arg-type] # as above
+                queue.add(model)  # type: ignore[arg-type] # as above
             else:
                 self._start(trigger)
         self._ends_first = False
@@ -941,7 +941,7 @@ class Scheduler(Driver[Message]):
             if vect.options:
                 self._release_more(sender, event)  # type: ignore[arg-type] # it is a step
         elif event.name in ("vect.paused", "vect.cancelled"):
-            self.turns.forget(vect)
+            self.queue.forget(vect)
         elif event.name in ("vect.resumed", "vect.reopened"):
             self._ends_first = True
         self._ready.extend(affects(vect, event))
@@ -951,7 +951,7 @@ class Scheduler(Driver[Message]):
         vect = step.vect
         if vect.has_limits:
             key = (vect.id, step.name, step.attempt)
-            self.turns.hear(step, event, is_at_work=self.runner.holds(key))
+            self.queue.hear(step, event, is_at_work=self.runner.holds(key))
         if step.kind == "flow" and event.source == "running" != event.dest:
             reason = f"step '{step.name}' of vect '{vect.id}' needs it no more"
             child = child_id(vect.id, step.name, event.attempt or step.attempt)
@@ -965,7 +965,7 @@ class Scheduler(Driver[Message]):
         self._is_closed = True
         self._inbox.put(Nudge())  # a step may drive by now, and wait for its slot
         self.have_all_look()
-        self.runner.close(self.turns.groups_of)
+        self.runner.close(self.queue.groups_of)
         self.answer(())  # those who still call look, and find it closed
 
 

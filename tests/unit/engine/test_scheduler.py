@@ -919,7 +919,7 @@ ONLY_WHERE_IT_IS_DRIVEN: dict[str, Callable[[Scheduler, Run], object]] = {
     "obey": lambda scheduler, run: scheduler.obey(run, Cancel(run.id)),
     "let_go": lambda scheduler, run: scheduler.let_go([run.id], (), NOON),
     "fire": lambda scheduler, run: scheduler._fire(Trigger(run.state, "pause")),
-    "take a turn": lambda scheduler, _: scheduler.turns.take(has_slot=True),
+    "take a turn": lambda scheduler, _: scheduler.queue.take(has_slot=True),
     "perform": lambda scheduler, run: scheduler.runner.perform(run, Submit(run.id, "a", 1)),
     "let go of timers": lambda scheduler, run: scheduler.runner.let_go(run.id),
 }
