@@ -282,7 +282,7 @@ class ReadyQueue:
         """Return where somebody has a slot."""
         return [group for group, holders in self._taken.items() if holder in holders]
 
-    def inherit(self, vect: VectState) -> None:
+    def take_over(self, vect: VectState) -> None:
         """Count the slots that the steps of a Vect have had since a life before."""
         for step in vect.steps.values():
             if step.state == "running" and step.kind == "flow":

@@ -169,7 +169,7 @@ class Scheduler(Driver[Message]):
         self.registry = Registry(log)
         self.runner.above = self.registry.above
         self._ready: deque[StepState | VectState] = deque()
-        self._inherited: deque[Run] = deque()  # those that are to be taken over
+        self._left: deque[Run] = deque()  # those that are to be taken over
         self._orphans: deque[Cancel] = deque()  # children whose step needs them no more
         self.queue = ReadyQueue(self.wheel)
         self.waits = Waits(self.put, self.registry, self.runner)
@@ -221,7 +221,7 @@ class Scheduler(Driver[Message]):
         for run in runs:
             run.is_inherited = True
             self.registry.take(run)
-        self._inherited.extend(runs)
+        self._left.extend(runs)
         self.put(TakeOver())
 
     def leave(self, unfit: Iterable[Run]) -> None:
@@ -310,7 +310,7 @@ class Scheduler(Driver[Message]):
         late = self._refusal(run, command)
         self.registry.add(run)
         if run.is_inherited:  # it goes on before its turn
-            self._inherited.appendleft(run)
+            self._left.appendleft(run)
             self._take_over()
             run.check_going_on()
         if isinstance(command, Retry):
@@ -492,7 +492,7 @@ class Scheduler(Driver[Message]):
             self._orphans.clear()
             for run in self._taken_over:
                 run.is_inherited = True
-            self._inherited.extendleft(reversed(self._taken_over))
+            self._left.extendleft(reversed(self._taken_over))
             self._taken_over.clear()
             self._give_calls_back()
             if isinstance(self._in_hand, Poll):
@@ -543,7 +543,7 @@ class Scheduler(Driver[Message]):
                 self._look_again_later(message)
             case TakeOver():
                 self.queue.is_held = bool(self.halted)
-                if self._inherited:
+                if self._left:
                     self._look_again_later(message)
 
     def _contain(self, hook: Callable[..., object], *args: object) -> None:
@@ -764,8 +764,8 @@ class Scheduler(Driver[Message]):
             self.queue.take_slot(group, place)
         self.queue.is_held = True
         portion, steps = self._taken_over, 0
-        while self._inherited and (steps < STEPS_AT_ONCE or self._inherited[0].keeps_slots):
-            run = self._inherited.popleft()
+        while self._left and (steps < STEPS_AT_ONCE or self._left[0].keeps_slots):
+            run = self._left.popleft()
             if run.is_inherited and run.id in self.registry.open:
                 portion.append(run)
                 steps += 1 + len(run.flow.steps)
@@ -788,7 +788,7 @@ class Scheduler(Driver[Message]):
             except Exception:
                 _logger.exception("vect '%s' cannot wait on", run.id)
                 self.containment.strand(run)
-        if self._inherited:
+        if self._left:
             self.put_at(self._clock.monotonic(), TakeOver())
 
     def _leave(self, run: Run, error: LogError) -> None:
@@ -821,7 +821,7 @@ class Scheduler(Driver[Message]):
         for step in lost:
             self._obey(Finished(run.id, step.name, step.attempt, error=LOST))
             self._settle()
-        self.queue.inherit(run.state)
+        self.queue.take_over(run.state)
 
     def _is_wanted(self, run: Run) -> bool:
         """Whether the attempt goes on that has a Vect run, if one has.
