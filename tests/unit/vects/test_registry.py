@@ -5,9 +5,8 @@ from __future__ import annotations
 from oautom import Flow, MemoryEventLog, PythonExecution
 from oautom.vects.registry import Registry
 from oautom.vects.run import Run
-
-from .hand_made import NOON, nothing
-from .hand_made import Registry as Owner
+from tests.kit import NOON, nothing
+from tests.kit import Registry as Owner
 
 
 def test_a_run_that_was_let_go_twice_comes_back() -> None:
