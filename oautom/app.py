@@ -23,9 +23,11 @@ from oautom.engine.lifetime import (
     opened,
     weakly,
 )
+from oautom.engine.messages import Nudge
 from oautom.engine.modes import ForegroundEngine, OAutomMode, make_engine
+from oautom.engine.recovery import Recovery
 from oautom.engine.scheduler import Scheduler
-from oautom.engine.starting import Vects, flow_of
+from oautom.engine.starting import Starting, flow_of
 from oautom.errors import (
     DuplicateFlowError,
     EngineError,
@@ -39,6 +41,7 @@ from oautom.events.log import EventLog, PrunedVect, check_instant
 from oautom.events.open import Given, log_of
 from oautom.events.subscribers.subscription import Subscription, Subscriptions
 from oautom.flows.flow import Flow
+from oautom.machine.commands import Begin
 from oautom.machine.tables import VECT_STATES
 from oautom.plans.plans import Plan, Plans, schedule_of
 from oautom.processes import forked
@@ -47,6 +50,7 @@ from oautom.steps.context import CALLED
 from oautom.steps.options import Pool
 from oautom.values.json import SECONDS_MAX, at_heart
 from oautom.values.names import check_max_workers, check_name, has_members, one_of
+from oautom.vects.run import Run
 from oautom.vects.vect import Vect
 from oautom.workers import ExecutorName, make_workers
 
@@ -152,16 +156,19 @@ class OAutom:
         log = self._given.log
         self._subscriptions = Subscriptions(log, self._flows.get)
         scheduler = Scheduler(log, self._clock, workers, self._subscriptions.tell)
+        self._scheduler = scheduler
+        self._registry = scheduler.registry
+        self._registry.flows = self._flows
         self._engine = make_engine(self.mode, scheduler, log)
         self._engine.home = self._home
-        self._vects = Vects(log, self._engine, self._flows)
-        scheduler.roster.recall = self._vects.recalled
+        self._recovery = Recovery(log, scheduler, self._engine.listen)
+        self._starting = Starting(log, scheduler, self._recovery)
         # What is called there must not keep an app that nobody has any more.
         self._engine.prepare = weakly(self._recover_once)
         self._engine.open = weakly(self._open_once)
-        Children(scheduler, self._vects)
+        Children(scheduler, self._starting)
         Files(scheduler.runner)
-        self._plans.serve_by(scheduler, log, self._vects)
+        self._plans.serve_by(scheduler, log, self._starting, self._recovery)
         # As well when nobody has the app any more.
         weakref.finalize(scheduler, workers.close).atexit = False
         self._parts = _Parts(
@@ -187,7 +194,7 @@ class OAutom:
             self._home.process = forked.NOBODY
             raise
         self._parts.is_open = True
-        self._vects.log_is_open()
+        self._registry.log_is_open()
         self._plans.log_is_open()
 
     def _open_log(self) -> None:
@@ -258,7 +265,7 @@ class OAutom:
                 raise SettingError("run() with params or a vect_id needs a flow to run")
             with self._lock:
                 self._open()
-                self._vects.recover_once()
+                self._recovery.recover_once()
             before = self._stops_heeded if self.mode is OAutomMode.foreground else self._stops
             try:
                 with self._plans.served():
@@ -266,9 +273,11 @@ class OAutom:
             finally:
                 self._stops_heeded = self._stops
             return None
-        self._engine.check_thread()
-        vect = self._admit(flow, params, vect_id)
-        self._vects.begin_soon(vect)  # with the first commit of those that `wait` makes
+        self._scheduler.check_thread()
+        run = self._admit(flow, params, vect_id)
+        if not run.is_created:  # with the first commit of those that `wait` makes
+            self._scheduler.put(Begin(run.id))
+        vect = self._registry.vect(run)
         vect.wait()
         return vect
 
@@ -281,7 +290,7 @@ class OAutom:
         self._home.check()
         self._stops += 1
         self._plans.stop()
-        self._engine.nudge()
+        self._scheduler.put(Nudge())
 
     def start(
         self,
@@ -318,9 +327,9 @@ class OAutom:
         seconds = at_heart(timeout)
         if type(seconds) not in (int, float) or not seconds >= 0:  # nor is a NaN
             raise SettingError(f"timeout must be seconds, from 0, not {shown(timeout)}")
-        vect = self._admit(flow, params, vect_id)
-        self._vects.create(vect, min(seconds, SECONDS_MAX))
-        return vect
+        run = self._admit(flow, params, vect_id)
+        self._engine.create(run, min(seconds, SECONDS_MAX))
+        return self._registry.vect(run)
 
     async def astart(
         self,
@@ -334,19 +343,19 @@ class OAutom:
         import asyncio  # noqa: PLC0415 - takes a third of the time of `import oautom`
 
         start = partial(self.start, flow, params, vect_id=vect_id, timeout=timeout)
-        if self._engine.is_here:  # another thread would wait for this one
+        if self._scheduler.is_here:  # another thread would wait for this one
             return start()
         return await asyncio.to_thread(start)
 
-    def _admit(self, flow: str | Flow, params: Params, vect_id: Id) -> Vect:
-        """Return the Vect of this id, or a new one, which is still to begin."""
+    def _admit(self, flow: str | Flow, params: Params, vect_id: Id) -> Run:
+        """Return the run of this id, or a new one, which is still to begin."""
         check_process(is_made_by_step=self._is_made_by_step)
         declared = self.flow(flow)
         if vect_id is not None:
             vect_id = check_name("vect", vect_id)
         with self._lock:
             self._open()
-            return self._vects.start(declared, params, vect_id)
+            return self._starting.admit(declared, params, vect_id)
 
     def plan(
         self,
@@ -422,13 +431,13 @@ class OAutom:
         """
         with self._lock:
             self._open()
-            return self._vects.recover()
+            return [self._registry.vect(run) for run in self._recovery.recover()]
 
     def _recover_once(self) -> None:
         with self._lock:
             if not self._is_closed:
                 self._open()
-                self._vects.recover_once()
+                self._recovery.recover_once()
 
     def vects(self, flow: str | Flow | None = None, state: str | None = None) -> list[Vect]:
         """Return the Vects, oldest first: all, or those of one flow or in one state.
@@ -445,8 +454,8 @@ class OAutom:
             raise SettingError(f"state must be one of {known}, not {shown(state)}")
         wanted = None if flow is None else self.flow(flow)
         with self._lock:
-            vects = list(self._vects.of(None if wanted is None else wanted.name))
-        return [vect for vect in vects if name is None or vect.state == name]
+            runs = list(self._registry.of(None if wanted is None else wanted.name))
+        return [self._registry.vect(run) for run in runs if name in (None, run.shown)]
 
     def vect(self, id: str) -> Vect:  # noqa: A002 - the public word
         """Return a Vect by its id.
@@ -457,10 +466,10 @@ class OAutom:
         """
         name = at_heart(id)
         with self._lock:
-            vect = self._vects.find(name) if type(name) is str else None
-        if vect is None:
+            run = self._registry.find(name) if type(name) is str else None
+        if run is None:
             raise UnknownVectError(f"the app has no vect {shown(id)}; vects() lists them")
-        return vect
+        return self._registry.vect(run)
 
     def prune(self, *, older_than: timedelta | datetime) -> list[PrunedVect]:
         """Take the events of Vects that ended some time ago out of the log, and return these Vects.
@@ -486,11 +495,11 @@ class OAutom:
         before = check_instant(instant)
         with self._lock:
             self._open()
-        return self._vects.prune(before)
+        return self._engine.prune(before)
 
     def logs(self) -> list[dict[str, Any]]:
         """Return the status of every Vect, newest first, as JSON would have it."""
-        return list(self._vects.statuses(self._lock))
+        return list(self._registry.statuses(self._lock))
 
     def status(self, flow: str | Flow) -> dict[str, Any]:
         """Return the status of the newest Vect of a flow, as JSON would have it.
@@ -501,10 +510,10 @@ class OAutom:
         """
         name = self.flow(flow).name
         with self._lock:
-            vect = self._vects.newest(name)
-        if vect is None:
+            run = self._registry.newest(name)
+        if run is None:
             raise UnknownVectError(f"flow '{name}' has no vect yet; start('{name}')", flow=name)
-        return vect.status()
+        return self._engine.status(run)
 
     def subscribe(
         self,
@@ -546,7 +555,7 @@ class OAutom:
     def _check_open(self) -> None:
         if self._is_closed:
             raise EngineError("the app is closed; make a new OAutom")
-        self._engine.check_running()
+        self._scheduler.check_running()
 
     def close(self) -> None:
         """End all work, wait until no process of it is left, and stop. May be called twice.
@@ -564,7 +573,7 @@ class OAutom:
         if not self._home.process.is_here:
             return
         if not self._is_closed:
-            self._engine.check_thread("close the app")
+            self._scheduler.check_thread("close the app")
         with self._lock:
             was_closed, self._is_closed = self._is_closed, True
         if was_closed:
@@ -588,7 +597,7 @@ class OAutom:
 
     def __repr__(self) -> str:
         """Return mode and size."""
-        return f"<OAutom {self.mode}: {len(self._flows)} flows, {len(self._vects)} vects>"
+        return f"<OAutom {self.mode}: {len(self._flows)} flows, {len(self._registry.runs)} vects>"
 
     def __enter__(self) -> Self:
         """Return the app."""

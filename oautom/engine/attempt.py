@@ -15,8 +15,7 @@ from oautom.steps.execution import Execution
 from oautom.steps.work import Outcome, StepError, Work, unpack
 from oautom.values.annotations import UNKNOWN
 from oautom.values.text import without_frames
-from oautom.vects.keeping import kept
-from oautom.vects.run import Failure, Run
+from oautom.vects.run import Failure, Run, kept
 
 _JOIN_SECONDS = 1.0
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import cast
 
 from oautom.engine.scheduler import Scheduler
-from oautom.engine.starting import Vects
+from oautom.engine.starting import Starting
 from oautom.errors import EngineError, FlowError, OAutomError, VectAlreadyRunningException
 from oautom.flows.flow import Flow
 from oautom.machine.commands import Key
@@ -35,12 +35,12 @@ class Children(Workers):
 
     Args:
         scheduler: Who drives the Vects.
-        vects: The Vects of the app.
+        starting: Makes them.
     """
 
-    def __init__(self, scheduler: Scheduler, vects: Vects) -> None:
+    def __init__(self, scheduler: Scheduler, starting: Starting) -> None:
         self._scheduler = scheduler
-        self._vects = vects
+        self._starting = starting
         self._answers: dict[Run, Done] = {}  # by the child, not its id: who waits for its end
         self._waiting: dict[str, OrderedDict[Run, None]] = {}  # by a flow that is at its limit
         self._lock = threading.RLock()  # of those that wait: a cancel comes on any thread
@@ -85,10 +85,10 @@ class Children(Workers):
 
         Raises:
             FlowError: There is a Vect of its id, and it is another one.
-            Whatever `Vects.recalled` raises.
+            Whatever `Registry.find` raises.
         """
         vect = child_id(*key)
-        run = self._scheduler.roster.runs.get(vect) or self._vects.recalled(vect)
+        run = self._scheduler.registry.find(vect, is_used=True)
         if run is None:
             return None
         flow = _flow_of(work)
@@ -104,7 +104,7 @@ class Children(Workers):
     def _new(self, work: Work, key: Key) -> Run:
         flow = _flow_of(work)
         params = work.execution.run(work.context)
-        return self._vects.new(flow, child_id(*key), params, {"parent": list(key)})
+        return self._starting.new(flow, child_id(*key), params, {"parent": list(key)})
 
     def _begin_waiting(self, flow: str) -> None:
         """Have children of a flow begin in their order, as long as it has room."""
@@ -112,7 +112,7 @@ class Children(Workers):
             queue = self._waiting.get(flow, _NOBODY)
             while queue:
                 run = next(iter(queue))
-                if not self._scheduler.roster.has_room(
+                if not self._scheduler.registry.has_room(
                     run.flow
                 ):  # tells no names, as an error does
                     return
@@ -128,12 +128,12 @@ class Children(Workers):
             self._waiting.pop(flow, None)
 
     def _begin(self, run: Run) -> None:
-        under_way = map(self._scheduler.runner.is_under_way, self._scheduler.roster.parents(run))
+        under_way = map(self._scheduler.runner.is_under_way, self._scheduler.registry.parents(run))
         if not any(under_way):  # the Vect of its step is stranded
             self._answers.pop(run, None)
             return
         try:
-            self._vects.begin(run)
+            self._starting.begin(run)
         except VectAlreadyRunningException:
             raise
         except OAutomError as error:  # its id was taken while it waited

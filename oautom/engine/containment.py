@@ -10,12 +10,12 @@ import logging
 from collections import deque
 from collections.abc import Iterable
 
-from oautom.engine.queue import Turns
+from oautom.engine.queue import ReadyQueue
 from oautom.engine.runner import Runner
 from oautom.errors import EngineError
 from oautom.events.log import EventLog
 from oautom.machine.state import StepState, VectState
-from oautom.vects.registry import Roster
+from oautom.vects.registry import Registry
 from oautom.vects.run import Run
 
 _logger = logging.getLogger("oautom.scheduler")
@@ -27,8 +27,8 @@ class Containment:
     Args:
         log: Where the last commit is.
         runner: Who has the work done.
-        turns: Who waits for a slot, or has one.
-        roster: The runs.
+        queue: Who waits for a slot, or has one.
+        registry: The runs.
         ready: The models that are worth a look.
         news: The ids of Vects for which somebody may wait no longer.
 
@@ -40,23 +40,23 @@ class Containment:
         self,
         log: EventLog,
         runner: Runner,
-        turns: Turns,
-        roster: Roster,
+        queue: ReadyQueue,
+        registry: Registry,
         ready: deque[StepState | VectState],
         news: list[str],
     ) -> None:
         self.has_stranded = False
         self._log = log
         self._runner = runner
-        self._turns = turns
-        self._roster = roster
+        self._queue = queue
+        self._registry = registry
         self._ready = ready
         self._news = news
 
     def bring_back(self, vects: Iterable[str]) -> None:
         """Make each of some Vects anew from what is committed of it."""
         for vect in vects:
-            run = self._roster.runs.get(vect)
+            run = self._registry.runs.get(vect)
             if run is None or run.held_up is not None or not run.is_held:
                 continue
             try:
@@ -66,10 +66,10 @@ class Containment:
                 self.strand(run)
 
     def _go_back_with(self, run: Run) -> None:
-        self._roster.go_back(self._log, run)
-        self._turns.give_up(run.id, self._runner.at_work(run.id))
-        self._roster.take_back(run)
-        self._turns.recount(run.state, self._runner.holds)
+        self._registry.go_back(self._log, run)
+        self._queue.give_up(run.id, self._runner.at_work(run.id))
+        self._registry.take_back(run)
+        self._queue.recount(run.state, self._runner.holds)
         if not run.is_inherited:  # else nothing of it may start before it is taken over
             self._ready.extend([*run.state.steps.values(), run.state])
 
@@ -82,7 +82,7 @@ class Containment:
         )
         _logger.error("%s", run.held_up)
         self.has_stranded = True
-        self._roster.shut(run)
+        self._registry.shut(run)
         left = [model for model in self._ready if model.vect.id != run.id]
         self._ready.clear()
         self._ready.extend(left)
@@ -97,12 +97,12 @@ class Containment:
         """End the work of a stranded run, and give back what it has taken from others."""
         self._runner.strand(run.id)
         self._runner.let_go(run.id)
-        self._turns.give_up(run.id, self._runner.at_work(run.id))
+        self._queue.give_up(run.id, self._runner.at_work(run.id))
 
     def strand_parent(self, run: Run) -> None:
         """Strand the Vect, too, of which a step waits for the end of a run."""
-        for vect, step, attempt in self._roster.parents(run):
-            parent = self._roster.runs.get(vect)
+        for vect, step, attempt in self._registry.parents(run):
+            parent = self._registry.runs.get(vect)
             if parent is not None and self._runner.is_under_way((vect, step, attempt)):
                 self.strand(parent)
 

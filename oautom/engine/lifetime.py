@@ -14,12 +14,12 @@ from typing import Final, Protocol
 from oautom.engine.modes import OAutomMode
 from oautom.errors import EngineError, OAutomError, SettingError
 from oautom.events.log import EventLog
-from oautom.flows.flow import Flow, Registry
+from oautom.flows.flow import Flow, Owner
 from oautom.processes import forked
 from oautom.steps.context import CALLED
 
 
-class App(Registry, Protocol):
+class App(Owner, Protocol):
     """What is asked of an app here."""
 
     log: EventLog

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from oautom.errors import SettingError, shown
 from oautom.events.requests import Request
-from oautom.flows.flow import Flow
 from oautom.machine.commands import Cancel, Command, Decide, Key, Pause, Resume, Retry
 from oautom.machine.event import Event
 from oautom.machine.tables import PLAN_EVENTS
@@ -157,13 +156,13 @@ class Note(NamedTuple):
     """Message: a plan has something to tell; it is of no Vect, and moves nothing.
 
     Attributes:
-        flow: The flow of the plan.
+        flow: The name of the flow of the plan.
         name: Name of the event: one of `PLAN_EVENTS`.
         vect: The id that the Vect would have had.
         data: What the event tells.
     """
 
-    flow: Flow
+    flow: str
     name: str
     vect: str
     data: Mapping[str, str]
@@ -172,7 +171,7 @@ class Note(NamedTuple):
         """Return it as an event."""
         data = MappingProxyType(self.data)
         dest = PLAN_EVENTS[self.name]
-        return Event(seq, time, self.flow.name, self.vect, None, None, self.name, None, dest, data)
+        return Event(seq, time, self.flow, self.vect, None, None, self.name, None, dest, data)
 
 
 def command_of(request: Request) -> Command:

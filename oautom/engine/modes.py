@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
@@ -19,15 +19,14 @@ from oautom.engine.messages import Asked, Call, Nudge
 from oautom.engine.scheduler import Scheduler
 from oautom.errors import EngineError, LogError, OAutomError, SettingError, exhausted, shown
 from oautom.events.log import EventLog, PrunedVect, old_vects
-from oautom.flows.flow import Flow
-from oautom.machine.commands import Begin, Cancel, Command, Retry
-from oautom.machine.event import Event
+from oautom.machine.commands import Cancel, Command, Retry
 from oautom.machine.explain import NO_FACTS, Facts, explain
-from oautom.machine.state import replay
+from oautom.machine.state import StepState, replay
 from oautom.machine.tables import VECT_ENDS
 from oautom.processes.forked import Home
+from oautom.steps.options import wrong_interval
 from oautom.values.names import one_of
-from oautom.vects.run import Reader, Run, status_of, unread_status
+from oautom.vects.run import Run, status_of, unread_status
 
 
 class OAutomMode(StrEnum):
@@ -68,8 +67,8 @@ class ForegroundEngine:
 
     def __init__(self, scheduler: Scheduler, log: EventLog) -> None:
         self.home = Home()
+        self.log = log
         self._scheduler = scheduler
-        self._log = log
         self._pruning = threading.Lock()
         self.open: Callable[[], object] = bool  # opens the log, if that was not done yet
         self._heard = 0  # number of the newest request that was looked at while a step ran
@@ -79,106 +78,41 @@ class ForegroundEngine:
         self._waits.drive = self._drive
         self._waits.look_again = self._awaiting.look_again
         self._waits.is_over = scheduler.has_stopped
+        scheduler.registry.engine = self
 
-    def begin(self, run: Run) -> None:
-        """Take in a new run, which is created with the next tick; it is waited for by nobody.
-
-        Raises:
-            VectAlreadyRunningException: As many of its flow are open as may be.
-        """
-        self._scheduler.roster.admit(run)
-        self._scheduler.put(Begin(run.id))
-
-    def create(self, vect: str, timeout: float) -> None:
-        """Return when the log has that a Vect was begun.
+    def create(self, run: Run, timeout: float) -> None:
+        """Return when the log has that a run was begun.
 
         Args:
-            vect: The id of one that was taken in, by `admit`, here or by another thread.
+            run: One that was taken in, by `Registry.admit`, here or by another thread.
             timeout: Seconds to wait while a step or receiver has the thread of the engine.
 
         Raises:
             EngineError: The time was up, or the app is closed: the start was withdrawn.
             LogError: The engine has stopped.
         """
-        run = self._scheduler.roster.runs.get(vect)
-        if run is None or run.is_created:
+        if run.is_created:
             return
         try:
             self._call(run, partial(self._scheduler.create, run), timeout)
         except OAutomError:
             if not run.is_created:
-                self._scheduler.roster.drop(run)
+                self._scheduler.registry.drop(run)
             raise
-
-    def begin_soon(self, vect: str) -> None:
-        """Have a Vect begin with the next tick, if it has not."""
-        run = self._scheduler.roster.runs.get(vect)
-        if run is not None and not run.is_created:
-            self._scheduler.put(Begin(vect))
-
-    @property
-    def reader(self) -> Reader:
-        """Who reads Vects that do not move."""
-        return self._scheduler.roster.reader
 
     @property
     def is_here(self) -> bool:
         """Whether this thread is the one that drives."""
         return self._scheduler.is_here
 
-    def is_created(self, vect: str) -> bool:
-        """Whether the log has a Vect that moves, or has moved, in this engine."""
-        run = self._scheduler.roster.runs.get(vect)
-        return run is None or run.is_created
-
-    def knows(self, vect: str) -> bool:
-        """Whether a Vect moves, or has moved, in this engine."""
-        return vect in self._scheduler.roster.runs
-
-    def admit(self, run: Run) -> None:
-        """Take in a new run, for `create`; errors as of `begin`."""
-        self._scheduler.roster.admit(run)
-
     def _call(self, run: Run, do: Callable[[], Any], timeout: float = CALL_SECONDS) -> None:
         """Have something done in a tick, and return when the log has what came of it."""
         self._scheduler.call(Call(run.id, do), timeout, may_drive=self._may_drive)
 
-    def check_room(self, flow: Flow, at: datetime | None) -> None:
-        """Refuse one more Vect of a flow where it is one too many; as `Roster.check_room`."""
-        self._scheduler.roster.check_room(flow, at)
-
-    def check_running(self) -> None:
-        """Refuse to begin anything when all work was ended for another life to go on with.
-
-        Raises:
-            EngineError: That is so.
-        """
-        self._scheduler.check_running()
-
-    def expect(self, runs: Iterable[Run]) -> None:
-        """Count runs as open that a dead program has left so: `take_over` or `leave` follows."""
-        for run in runs:
-            self._scheduler.roster.take(run)
-
-    def take_over(self, runs: Sequence[Run]) -> None:
-        """Have runs go on that a dead program has left open; as `Scheduler.take_over`."""
-        if runs or self._scheduler.runner.lingering.has_left:
-            self._scheduler.take_over(runs)
-
-    def leave(self, runs: Iterable[Run]) -> None:
-        """Leave those that cannot go on, but for a cancel; then do what others have asked for."""
-        self._scheduler.know(runs)
-        self.look_again()
-
-    def look_again(self) -> None:
-        """Do what others have asked for and nobody could do: a flow has been declared."""
-        if self._log.id is not None:
-            self._scheduler.put(Asked(again=True))
-
     def listen(self) -> None:
         """Do at once, from now on, what other processes ask for by the log."""
         hear = WeakMethod(self._hear)  # a log that waits must not keep an engine that nobody has
-        self._log.listen(lambda: (method := hear()) and method())
+        self.log.listen(lambda: (method := hear()) and method())
         self._scheduler.put(Asked())  # something may have been asked while nobody listened
 
     def _hear(self) -> None:
@@ -191,7 +125,7 @@ class ForegroundEngine:
             self._scheduler.put(Asked())
         if self._scheduler.runner.is_in_step:
             with suppress(LogError):  # the scheduler is about to meet it as well
-                for request in self._log.asked(self._heard):
+                for request in self.log.asked(self._heard):
                     self._heard = request.id
                     if request.action == "cancel" and request.problem is None:
                         self._scheduler.runner.interrupt(request.vect)
@@ -204,26 +138,20 @@ class ForegroundEngine:
         """
         scheduler = self._scheduler
         with self._pruning:
-            entries = self._log.vects()
+            entries = self.log.vects()
             old = [vect.id for vect in old_vects(entries, older_than, ())]
             parents = {vect.id for vect in entries if vect.state not in VECT_ENDS}
             do = partial(scheduler.let_go, old, parents, older_than)
             call = Call("", do)
             left = do() if scheduler.is_here else scheduler.call(call, may_drive=self._may_drive)
             try:
-                kept = {*old, *list(scheduler.roster.runs)} - left.keys()
-                gone = self._log.prune(older_than, keep=kept)
+                kept = {*old, *list(scheduler.registry.runs)} - left.keys()
+                gone = self.log.prune(older_than, keep=kept)
             except BaseException:
-                scheduler.roster.keep(left)
+                scheduler.registry.keep(left)
                 raise
-            scheduler.roster.gone(left)
+            scheduler.registry.gone(left)
             return gone
-
-    def cancel(self, run: Run, reason: str) -> None:
-        """End a run; return when the log has it."""
-        self.open()
-        self._scheduler.runner.interrupt(run.id)
-        self.obey(run, Cancel(run.id, reason))
 
     def obey(self, run: Run, command: Command) -> None:
         """Do what a person asks of a run, and return when the log has what came of it.
@@ -235,6 +163,8 @@ class ForegroundEngine:
         """
         self.open()
         scheduler = self._scheduler
+        if isinstance(command, Cancel):
+            scheduler.runner.interrupt(run.id)
         if isinstance(command, Retry) and not scheduler.is_here:
             self.prepare()
         if not scheduler.is_here:
@@ -242,16 +172,8 @@ class ForegroundEngine:
             return
         scheduler.check(run, command)  # what is wrong by now is told now
         if isinstance(command, Retry):
-            scheduler.roster.readmit(run)  # so that nobody takes it for ended in between
+            scheduler.registry.reopen(run)  # so that nobody takes it for ended in between
         scheduler.ask(run, command)
-
-    def check_value(self, value: object) -> None:
-        """Refuse a value that the log cannot keep; errors as of the log."""
-        self._log.check_value(value)
-
-    def events(self, run: Run) -> Iterator[Event]:
-        """Yield the committed events of a run."""
-        return self._log.read(vect=run.id)
 
     def status(self, run: Run) -> dict[str, Any]:
         """Return the state of a run as of its last commit."""
@@ -267,10 +189,10 @@ class ForegroundEngine:
         scheduler = self._scheduler
         if not scheduler.lock.acquire(timeout=LOCK_SECONDS):
             # A tick is being committed, which may take a while: the log tells how it was before.
-            state = replay(self._log.read(vect=run.id)).get(run.id) or run.first_state()
+            state = replay(self.log.read(vect=run.id)).get(run.id) or run.first_state()
             return explain(state.steps[step], scheduler.now(), self._facts(NO_FACTS))
         try:
-            facts = self._facts(scheduler.outlook.facts(run, step))
+            facts = self._facts(_facts_of(scheduler, run, step))
             return explain(run.state.steps[step], scheduler.now(), facts)
         finally:
             scheduler.lock.release()
@@ -286,23 +208,11 @@ class ForegroundEngine:
     def _is_undriven(self) -> bool:
         return not self._scheduler.is_driven
 
-    def check_thread(self, what: str = "wait for a Vect") -> None:
-        """Refuse a call that would wait for the very thread that it is on.
-
-        Raises:
-            EngineError: A step or receiver on the scheduler's own thread calls.
-        """
-        self._scheduler.check_thread(what)
-
-    def nudge(self) -> None:
-        """Have whoever drives look again whether it is done."""
-        self._scheduler.put(Nudge())
-
     def wait(self, run: Run, timeout: float | None) -> bool:
         """Wait until a run is over; False at the timeout. A step lends its slot meanwhile."""
         if self._is_done(run):
             return self._has_ended(run)
-        self.check_thread()
+        self._scheduler.check_thread()
         with self._waits.waited_for(run, timeout):
             return self._wait(run, timeout)
 
@@ -364,7 +274,7 @@ class ForegroundEngine:
     def close(self) -> None:
         """End all work, wait until no process of it is left, and end the workers."""
         self._scheduler.stop_all("the app was closed")
-        self.nudge()
+        self._scheduler.put(Nudge())
         try:
             self._finish()
         except (LogError, EngineError):
@@ -442,3 +352,37 @@ def make_engine(mode: OAutomMode, scheduler: Scheduler, log: EventLog) -> Foregr
     if mode is OAutomMode.foreground:
         return ForegroundEngine(scheduler, log)
     return BackgroundEngine(scheduler, log)
+
+
+def _facts_of(scheduler: Scheduler, run: Run, step: str) -> Facts:
+    """Return what only the scheduler knows of a step of a run, for `explain`. Under its lock."""
+    state, runner = run.state.steps[step], scheduler.runner
+    key = (run.id, step, state.attempt)
+    ahead, higher = scheduler.queue.ahead_of(state)
+    child = None if state.child is None else scheduler.registry.runs.get(state.child)
+    return Facts(
+        held_up="" if run.held_up is None else str(run.held_up),
+        is_inherited=run.is_inherited,
+        workers=runner.workers_if_taken,
+        taken=scheduler.queue.taken(),
+        ahead=ahead,
+        higher=higher,
+        poll_interval=_poll_interval(run, step),
+        child=child.shown if child is not None else "waiting" if state.child else "",
+        awaited=scheduler.waits.vects_of(key),
+        is_returning=runner.is_returning(key),
+        at_work=frozenset(near.name for near in _near(state) if runner.lingers(near)),
+    )
+
+
+def _near(step: StepState) -> list[StepState]:
+    """Return a step and its upstreams."""
+    ups = step.vect.graph.upstreams[step.name] if step.parent is None else [step.parent.name]
+    return [step, *(step.vect.steps[name] for name in ups)]
+
+
+def _poll_interval(run: Run, step: str) -> float:
+    execution = run.flow.steps.get(step)  # there is none where the flow has changed
+    if execution is None or not execution.is_polled or wrong_interval(execution.poll_interval):
+        return 0.0
+    return execution.poll_interval

@@ -36,7 +36,7 @@ class _Turn(NamedTuple):
     item: Item
 
 
-class Turns:
+class ReadyQueue:
     """What waits for a slot.
 
     Args:
@@ -282,7 +282,7 @@ class Turns:
         """Return where somebody has a slot."""
         return [group for group, holders in self._taken.items() if holder in holders]
 
-    def inherit(self, vect: VectState) -> None:
+    def take_over(self, vect: VectState) -> None:
         """Count the slots that the steps of a Vect have had since a life before."""
         for step in vect.steps.values():
             if step.state == "running" and step.kind == "flow":

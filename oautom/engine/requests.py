@@ -11,7 +11,7 @@ from oautom.errors import LogError, OAutomError, UnknownFlowError, UnknownVectEr
 from oautom.events.log import EventLog
 from oautom.events.requests import Request
 from oautom.machine.commands import Command
-from oautom.vects.registry import Roster
+from oautom.vects.registry import Registry
 from oautom.vects.run import Run
 
 _logger = logging.getLogger("oautom.scheduler")
@@ -22,7 +22,7 @@ class Requests:
 
     Args:
         log: The log.
-        roster: The runs.
+        registry: The runs.
         obey: Does what a person asks of a run; as `Scheduler.obey`.
         settle: Has happen what follows from it.
         look_again: Has a message taken after a while.
@@ -31,13 +31,13 @@ class Requests:
     def __init__(
         self,
         log: EventLog,
-        roster: Roster,
+        registry: Registry,
         obey: Callable[[Run, Command], None],
         settle: Callable[[], None],
         look_again: Callable[[Asked], None],
     ) -> None:
         self._log = log
-        self._roster = roster
+        self._registry = registry
         self._obey = obey
         self._settle = settle
         self._look_again = look_again
@@ -64,20 +64,20 @@ class Requests:
         """Do what was asked; what cannot be done is left undone, and answered with the reason."""
         try:
             command = command_of(request)
-            run = self._roster.runs.get(request.vect) or self._recalled(request)
+            run = self._found(request)
             if run is not None:
                 self._obey(run, command)
         except OAutomError as error:
             self._refuse(request, error)
 
-    def _recalled(self, request: Request) -> Run | None:
-        """Return the run of an earlier program, or None: then what was asked waits.
+    def _found(self, request: Request) -> Run | None:
+        """Return the run that is concerned, or None: then what was asked waits.
 
         Raises:
             UnknownVectError: There is no such Vect, or it has been pruned.
         """
         try:
-            run = self._roster.recall(request.vect)
+            run = self._registry.find(request.vect, is_used=True)
         except (UnknownFlowError, LogError) as error:
             if isinstance(error, LogError):  # else it is looked at when the flow is declared
                 self._look_again(Asked(again=True))

@@ -1,14 +1,43 @@
 """The scheduler: one thread, one inbox, ticks. The only module that changes the state of a Vect.
 
+The walk of an event, the numbers as in docs/design.md:
+
+              handle (4)          machine + log (5, 6)         effects (10)          runner
+    command -----------> trigger ----------------------> event ------------> effect --------> world
+       ^                    ^     emitted, appended (7)    |  committed (9)                     |
+       |                    +----- due (8) <--- affects <--+                                    |
+       +------------------------------ inbox (1, 2, 3) <----------- workers, timers, people ----+
+
 A tick takes what the inbox holds, fires the triggers that this asks for and all that become due,
-commits the log once, has the effects done, and tells the public signals. Whatever any thread may
-call only puts a message in the inbox; whatever changes state runs on the one thread that drives,
-and asserts it.
+commits the log once, has the effects done, and tells the public signals.
+
+Who may touch what:
+
+- Any thread puts a message in the inbox (`put`, `call`), and does nothing else. Whatever changes
+  state runs on the one thread that drives, and asserts it.
+- Readers on other threads see what is committed: before a tick moves a model it keeps the view of
+  it in `model.before`. What belongs together they read under `showing`, which is held only while
+  what is committed is shown; what only a tick knows, under `lock`.
+- Whoever calls back into the app (receivers, plans, those who wait) is called without a lock, for
+  it may wait for the lock of the app, whose holder may wait for this thread.
+- What follows a commit is contained one by one. What contains a bug (`_strand` and what it calls)
+  calls nothing of what it may have to contain.
 
 A tick that raises is taken back: the log drops what it was told, each Vect that was touched is made
 anew from its committed events, and each message is taken again in a tick of its own. One that
 raises again is dropped, and the Vect that it concerns is stranded: it stays as it is until the
 program is run again, and all others go on. Only a log that cannot be written stops the engine.
+
+What was tried, and did not hold:
+
+- To queue triggers: a step with two failed upstreams is blocked twice. So steps are noted that are
+  worth a look (`_release`), and what is due is asked late (`_settle`).
+- To fire from the receiver of an event: it recurses, and the log has not committed yet.
+- Locks in place of an inbox: a receiver then waits for a lock that its own thread holds.
+- To repair a tick that has raised: nobody knows which half of a decision was done. The log does.
+- A code path of its own for recovery: it is a command (`Recover`), and asks `due` for every step.
+- Hooks after the tick for children and plans alike: children must be told one by one, so that a bug
+  at one harms no other, and a plan looks at most when it waits. It was longer, not shorter.
 """
 
 from __future__ import annotations
@@ -43,8 +72,7 @@ from oautom.engine.messages import (
     TakeOver,
     TimeUp,
 )
-from oautom.engine.outlook import Outlook
-from oautom.engine.queue import Turns
+from oautom.engine.queue import ReadyQueue
 from oautom.engine.requests import Requests
 from oautom.engine.runner import Runner
 from oautom.engine.waiting import Waits
@@ -57,7 +85,6 @@ from oautom.errors import (
 )
 from oautom.events.log import EventLog
 from oautom.events.signals import publish
-from oautom.flows.flow import Flow
 from oautom.machine.commands import (
     LOST,
     Begin,
@@ -73,9 +100,9 @@ from oautom.machine.commands import (
 from oautom.machine.decide import affects, due, effects, handle, too_late
 from oautom.machine.event import Event
 from oautom.machine.state import StepState, VectState, child_id, moved
-from oautom.machine.tables import STEP_ENDS, VECT_CREATED, VECT_ENDS
+from oautom.machine.tables import PLAN_EVENTS, STEP_ENDS, VECT_CREATED, VECT_ENDS
 from oautom.machine.transition import NotAppendedError, Wire, machines
-from oautom.vects.registry import Roster
+from oautom.vects.registry import Registry
 from oautom.vects.run import Run
 from oautom.workers.base import Workers
 
@@ -115,7 +142,7 @@ class Scheduler(Driver[Message]):
         is_awaited: A plan waits for the end of a Vect.
         is_asked: A message is on its way that another process has asked for something.
         runner: Who has the work done. Its `interrupt` is for any thread, as what it tells is.
-        turns: Whose turn it is, of the steps that are due.
+        queue: Whose turn it is, of the steps that are due.
         lock: Held in a tick, until it is committed.
         showing: Held while what is committed is shown: whoever reads many parts takes it.
         waits: Which steps wait for Vects.
@@ -139,21 +166,22 @@ class Scheduler(Driver[Message]):
         self._is_ending_all = False  # halted, and the work that there was has not been told yet
         self.runner = Runner(workers, clock, self._timers, self.put, log, self.wheel)
         self.runner.lingering.on_over = self._look_again
-        self.roster = Roster(log)
-        self.runner.above = self.roster.above
+        self.registry = Registry(log)
+        self.runner.above = self.registry.above
         self._ready: deque[StepState | VectState] = deque()
-        self._inherited: deque[Run] = deque()  # those that are to be taken over
+        self._left: deque[Run] = deque()  # those that are to be taken over
         self._orphans: deque[Cancel] = deque()  # children whose step needs them no more
-        self.turns = Turns(self.wheel)
-        self.waits = Waits(self.put, self.roster, self.runner)
-        self.outlook = Outlook(self.runner, self.turns, self.roster, self.waits)
+        self.queue = ReadyQueue(self.wheel)
+        self.waits = Waits(self.put, self.registry, self.runner)
         self._ends_first = False
         self._news: list[str] = []  # ids of Vects for which somebody may wait no longer
         self._ended: deque[Run] = deque()  # those whose end is about to be told
         self.containment = Containment(
-            log, self.runner, self.turns, self.roster, self._ready, self._news
+            log, self.runner, self.queue, self.registry, self._ready, self._news
         )
-        self._requests = Requests(log, self.roster, self.obey, self._settle, self._look_again_later)
+        self._requests = Requests(
+            log, self.registry, self.obey, self._settle, self._look_again_later
+        )
         self.on_look: Callable[[], object] = bool
         self.on_end: Callable[[Run], object] = bool
         self.is_awaited = False
@@ -166,8 +194,6 @@ class Scheduler(Driver[Message]):
         self._asked: list[Call] = []  # answered when the tick is committed
         self._moved: list[StepState | VectState] = []
         self._taken_over: list[Run] = []  # or about to be
-        self._rearmed: deque[Run] = deque()  # taken over: their waits go on when it is committed
-        self._notes: dict[int, Flow] = {}  # events of plans, by number
         self._emitted, self._appended = Wire(), Wire()
         self._steps, self._vects = machines(self._record, self._emitted, self._appended)
         self._emitted.connect(self._log.append, weak=False)
@@ -176,13 +202,13 @@ class Scheduler(Driver[Message]):
     # Any thread: messages
 
     def begin(self, run: Run) -> None:
-        """Take in a new run, which starts with the next tick."""
-        self.roster.take(run)
+        """Take in a new run, which starts with the next tick; however many are open."""
+        self.registry.take(run)
         self.put(Begin(run.id))
 
     def ask(self, run: Run, command: Command) -> None:
         """Have a command obeyed that concerns a run, with the next tick."""
-        self.roster.know(run)
+        self.registry.add(run)
         self.put(command)
 
     def take_over(self, runs: Sequence[Run]) -> None:
@@ -194,15 +220,15 @@ class Scheduler(Driver[Message]):
         """
         for run in runs:
             run.is_inherited = True
-            self.roster.take(run)
-        self._inherited.extend(runs)
+            self.registry.take(run)
+        self._left.extend(runs)
         self.put(TakeOver())
 
-    def know(self, unfit: Iterable[Run]) -> None:
-        """Take note of runs that can only be cancelled."""
+    def leave(self, unfit: Iterable[Run]) -> None:
+        """Leave runs open that cannot go on: they can only be cancelled."""
         for run in unfit:
-            self.roster.know(run)
-            self.roster.shut(run)
+            self.registry.add(run)
+            self.registry.shut(run)
 
     def cancel(self, run: Run, reason: str) -> None:
         """Ask for the end of a run, with the next tick."""
@@ -226,7 +252,7 @@ class Scheduler(Driver[Message]):
         if self._log.id is not None:
             self.put(Halt(reason))
             return
-        for run in self.roster.open_runs():
+        for run in self.registry.open_runs():
             self.ask(run, Cancel(run.id, reason))
 
     def has_stopped(self) -> bool:
@@ -240,7 +266,7 @@ class Scheduler(Driver[Message]):
     def is_idle(self) -> bool:
         """Whether all runs are over, or left to another life, and no message waits."""
         with self.lock:  # not while a tick deals with a late answer
-            is_open = self.roster.open and (not self.halted or self._is_ending_all)
+            is_open = self.registry.open and (not self.halted or self._is_ending_all)
             return self._inbox.empty() and not is_open and not self.runner.lingering.is_ending_any
 
     # In a tick: what a call does
@@ -252,7 +278,7 @@ class Scheduler(Driver[Message]):
             EngineError: It has been withdrawn meanwhile.
         """
         self._assert_here()
-        if self.roster.runs.get(run.id) is not run:
+        if self.registry.runs.get(run.id) is not run:
             raise EngineError(
                 f"the start of vect '{run.id}' was withdrawn, nothing was done; start it again",
                 flow=run.flow.name,
@@ -282,13 +308,13 @@ class Scheduler(Driver[Message]):
             self._cancel(run, command)
             return
         late = self._refusal(run, command)
-        self.roster.know(run)
+        self.registry.add(run)
         if run.is_inherited:  # it goes on before its turn
-            self._inherited.appendleft(run)
+            self._left.appendleft(run)
             self._take_over()
             run.check_going_on()
         if isinstance(command, Retry):
-            self.roster.readmit(run)
+            self.registry.reopen(run)
         self._obey(command)
         if late is not None:
             raise late
@@ -303,16 +329,16 @@ class Scheduler(Driver[Message]):
         if not isinstance(command, Cancel):
             run.check_going_on()
         if isinstance(command, Retry):
-            self.roster.check_reopening(run)
+            self.registry.check_reopening(run)
         return too_late(run.state, command) if isinstance(command, Decide) else None
 
     def _cancel(self, run: Run, command: Cancel) -> None:
         """Cancel a run: one way out for those, too, that do not go on otherwise."""
-        run = self.roster.know(run)
+        run = self.registry.add(run)
         was_held_up, run.held_up = run.held_up is not None, None
         try:
             if was_held_up:  # who has failed with it may have left its state anyhow
-                self.roster.go_back(self._log, run)
+                self.registry.go_back(self._log, run)
             if run.shown not in VECT_ENDS:
                 run.hold()
         except LogError:  # its events make no sense: no more is known of it than its state
@@ -334,7 +360,7 @@ class Scheduler(Driver[Message]):
     def let_go(
         self, vects: Iterable[str], parents: Collection[str], older_than: datetime
     ) -> dict[str, Run | None]:
-        """Let go of the runs of Vects that are about to be pruned; as `Roster.let_go`.
+        """Let go of the runs of Vects that are about to be pruned; as `Registry.let_go`.
 
         Args:
             vects: The ids of Vects that have ended.
@@ -347,7 +373,7 @@ class Scheduler(Driver[Message]):
         def is_held(vect: str) -> bool:
             return vect in at_work or _is_child_of(vect, parents)
 
-        return self.roster.let_go(vects, is_held, older_than)
+        return self.registry.let_go(vects, is_held, older_than)
 
     # The thread that drives
 
@@ -402,11 +428,11 @@ class Scheduler(Driver[Message]):
         except Exception as error:
             self._take_back(error)
             return False
-        if self._taken_over:
-            self._take_over_more()
         self._in_hand = None
         self._contain(self._show_all, events)
         self._perform(events)
+        if self._taken_over:
+            self._take_over_more()
         if self.halted:
             self.runner.kill_all()
             self._is_ending_all = False
@@ -416,11 +442,12 @@ class Scheduler(Driver[Message]):
             self._is_look_due = False
             self._contain(self.on_look)
         self._is_telling = True
+        flows, runs = self.registry.flows, self.registry.runs
         try:
             for event in events:
-                note = self._notes.pop(event.seq, None) if self._notes else None
+                is_of_plan = event.name in PLAN_EVENTS
                 try:
-                    self._tell(note or self.roster.runs[event.vect].flow, event)
+                    self._tell(flows[event.flow] if is_of_plan else runs[event.vect].flow, event)
                 except Exception:  # receivers cannot raise: it is ours
                     _logger.exception("event %d could not be told", event.seq)
         finally:  # also when Ctrl-C comes while a receiver is called
@@ -432,7 +459,7 @@ class Scheduler(Driver[Message]):
         for index, message in enumerate(messages):
             kind = type(message)
             if kind is Answer:
-                if message.key[0] not in self.roster.open:  # type: ignore[union-attr] # just asked
+                if message.key[0] not in self.registry.open:  # type: ignore[union-attr] # just asked
                     self._news.append(message.key[0])  # type: ignore[union-attr] # as above
                 messages[index] = message = self.runner.settle(message)  # type: ignore[arg-type] # noqa: PLW2901 - heard once, whatever becomes of the tick
             elif kind in _HEARD:
@@ -463,11 +490,9 @@ class Scheduler(Driver[Message]):
             except Exception as failure:
                 raise _LogFailedError from failure
             self._orphans.clear()
-            self._notes.clear()
-            self._rearmed.clear()
             for run in self._taken_over:
                 run.is_inherited = True
-            self._inherited.extendleft(reversed(self._taken_over))
+            self._left.extendleft(reversed(self._taken_over))
             self._taken_over.clear()
             self._give_calls_back()
             if isinstance(self._in_hand, Poll):
@@ -495,7 +520,7 @@ class Scheduler(Driver[Message]):
         while not self._attempt(alone):
             message = alone[0]  # it may have been heard by now
             vect = _vect_of(message) if self._in_hand is None else _vect_id(self._in_hand)
-            run = self.roster.runs.get(vect or "")
+            run = self.registry.runs.get(vect or "")
             is_other = run is not None and run.id != _vect_of(message) and run.held_up is None
             if run is not None:
                 self.containment.strand(run)
@@ -510,15 +535,15 @@ class Scheduler(Driver[Message]):
                 self.answer([message])
             case Answer():
                 self.runner.lose(message.key)
-                self.turns.give_up(message.key[0], self.runner.at_work(message.key[0]))
+                self.queue.give_up(message.key[0], self.runner.at_work(message.key[0]))
             case Lend() | TakeBack():
                 message.loan.is_back = True  # who has lent it goes on
                 self.have_all_look()
             case Asked():  # those that were not come to yet
                 self._look_again_later(message)
             case TakeOver():
-                self.turns.is_held = bool(self.halted)
-                if self._inherited:
+                self.queue.is_held = bool(self.halted)
+                if self._left:
                     self._look_again_later(message)
 
     def _contain(self, hook: Callable[..., object], *args: object) -> None:
@@ -537,7 +562,7 @@ class Scheduler(Driver[Message]):
         """Let go of the Vects that have ended, and have those who wait look again."""
         while self._ended:
             run = self._ended.popleft()
-            self.roster.close(run)
+            self.registry.close(run)
             try:
                 self.on_end(run)
             except Exception:
@@ -546,13 +571,13 @@ class Scheduler(Driver[Message]):
             try:
                 if run.is_told:  # else it shall go on again by now
                     self.runner.let_go(run.id)
-                    run.let_go(self.roster.reader)
+                    self.registry.reader.let_go(run)
             except Exception:  # it has ended all the same
                 _logger.exception("vect '%s' takes memory, though it has ended", run.id)
             self._news.append(run.id)
             if self.is_awaited:
                 self.put(Nudge())
-        if self._news or not self.roster.open or self.halted:
+        if self._news or not self.registry.open or self.halted:
             news = [""] if self.halted else self._news.copy()
             self._news.clear()
             self.have_all_look(news)
@@ -566,8 +591,8 @@ class Scheduler(Driver[Message]):
                     model.mapped.shown = len(model.mapped.instances)
             self._moved.clear()
             for event in events:
-                if event.step is None and event.seq not in self._notes:
-                    run = self.roster.runs[event.vect]
+                if event.step is None and event.name not in PLAN_EVENTS:
+                    run = self.registry.runs[event.vect]
                     run.shown, run.is_created = event.dest, True
                     try:
                         self._hear_of_end(run, event)
@@ -577,9 +602,9 @@ class Scheduler(Driver[Message]):
 
     def _hear_of_end(self, run: Run, event: Event) -> None:
         if event.name == "vect.reopened":
-            self.roster.take(run)
+            self.registry.take(run)
         elif event.dest in VECT_ENDS and event.source not in VECT_ENDS:
-            self.roster.note_end(run, event.time)
+            self.registry.note_end(run, event.time)
             self._ended.append(run)
 
     def _perform(self, events: Sequence[Event]) -> None:
@@ -587,7 +612,7 @@ class Scheduler(Driver[Message]):
         for event in events:
             if event.step is None:
                 continue
-            run = self.roster.runs[event.vect]
+            run = self.registry.runs[event.vect]
             try:
                 for effect in effects(event):
                     if run.held_up is None:
@@ -598,22 +623,15 @@ class Scheduler(Driver[Message]):
         if self.containment.has_stranded:
             self.containment.has_stranded = False
             self.runner.count_busy()  # some had their slots already, and are not at work
-        while self._rearmed:
-            run = self._rearmed.popleft()
-            try:
-                self.runner.rearm(run, self._now)
-            except Exception:
-                _logger.exception("vect '%s' cannot wait on", run.id)
-                self.containment.strand(run)
 
     def _stop(self, error: BaseException) -> None:
         """Take no further step: what is not in the log must not happen."""
         if isinstance(error, Exception):  # any other goes on to whoever drives
             _logger.error("the engine has stopped: %s", error)
         self.runner.kill_all()
-        for run in self.roster.open_runs():
+        for run in self.registry.open_runs():
             try:
-                self.roster.go_back(self._log, run)
+                self.registry.go_back(self._log, run)
             except Exception:  # the log cannot even be read: nothing better is known
                 _logger.exception("the log of vect %s cannot be read", run.id)
         self.failure = error
@@ -655,9 +673,7 @@ class Scheduler(Driver[Message]):
             case Over():
                 self._hear_of_left(message)
             case Note():
-                event = message.event(self._log.last_seq + 1, self._now)
-                self._notes[event.seq] = message.flow
-                self._append(None, event)
+                self._append(None, message.event(self._log.last_seq + 1, self._now))
             case Asked():
                 self.is_asked = False
                 self._requests.take(message)
@@ -666,7 +682,7 @@ class Scheduler(Driver[Message]):
                     self._take_over()
             case Halt():
                 self.halted = message.reason
-                self.turns.is_held = self._is_ending_all = True
+                self.queue.is_held = self._is_ending_all = True
             case _:
                 self._obey(message)  # type: ignore[arg-type] # all others are commands
 
@@ -681,7 +697,7 @@ class Scheduler(Driver[Message]):
             case TakeBack():
                 self.runner.take_back(message.loan, at_once=message.at_once)
             case Poll() if self.runner.has_slot(message.key):
-                self.turns.add_poll(message)
+                self.queue.add_poll(message)
             case Poll():
                 self.runner.poll(message.key)
 
@@ -709,24 +725,24 @@ class Scheduler(Driver[Message]):
 
     def _hear_of_left(self, over: Over) -> None:
         """Take note that nothing is at work any more that an app before this one has left."""
-        run = self.roster.runs.get(over.vect)
+        run = self.registry.runs.get(over.vect)
         steps = {} if run is None or not run.is_held else run.state.steps
         if over.step not in steps or steps[over.step].state != "running":
-            for group in self.turns.groups_of((over.vect, over.step)):
-                self.turns.free_slot(group, (over.vect, over.step))
+            for group in self.queue.groups_of((over.vect, over.step)):
+                self.queue.free_slot(group, (over.vect, over.step))
         self._look_again(over.vect, over.step)
 
     def _look_again(self, vect: str, step: str) -> None:
         """Look at a step whose earlier attempt is over: it may have its slot, and start again."""
-        run = self.roster.runs.get(vect)
+        run = self.registry.runs.get(vect)
         if run is not None and not run.is_inherited and step in run.state.steps:
             state = run.state.steps[step]
-            self.turns.set_free(state, is_stranded=run.held_up is not None)
+            self.queue.set_free(state, is_stranded=run.held_up is not None)
             if run.held_up is None and state.state not in STEP_ENDS:
                 self._ready.append(state)
 
     def _obey(self, command: Command) -> None:
-        run = self.roster.runs.get(command.vect)
+        run = self.registry.runs.get(command.vect)
         if run is None or run.held_up is not None:  # it was let go, or is stranded
             return
         if run.is_told and isinstance(command, Begin):  # it was cancelled before it began
@@ -745,39 +761,46 @@ class Scheduler(Driver[Message]):
     def _take_over(self) -> None:
         """Close what ran in the old life, of some Vects, before anything of them starts."""
         for group, place in self.runner.lingering.adopt():
-            self.turns.take_slot(group, place)
-        self.turns.is_held = True
+            self.queue.take_slot(group, place)
+        self.queue.is_held = True
         portion, steps = self._taken_over, 0
-        while self._inherited and (steps < STEPS_AT_ONCE or self._inherited[0].keeps_slots):
-            run = self._inherited.popleft()
-            if run.is_inherited and run.id in self.roster.open:
+        while self._left and (steps < STEPS_AT_ONCE or self._left[0].keeps_slots):
+            run = self._left.popleft()
+            if run.is_inherited and run.id in self.registry.open:
                 portion.append(run)
                 steps += 1 + len(run.flow.steps)
         with suppress(Exception):  # what raises does so again where each is held by itself
-            self.roster.reader.hold_all(portion)
+            self.registry.reader.hold_all(portion)
         for run in portion:
             if run.is_inherited:
                 self._in_hand = run
                 self._take_over_one(run)
                 self._settle()
-        self.turns.is_held = False
+        self.queue.is_held = False
 
     def _take_over_more(self) -> None:
-        """Go on when the last ones are committed, and what is to be done by now has been done."""
-        self._taken_over.clear()
-        if self._inherited:
+        """Have the waits of the last ones go on, which are committed; and the next ones come."""
+        while self._taken_over:
+            run = self._taken_over.pop()
+            try:
+                if run.held_up is None:
+                    self.runner.rearm(run, self._now)
+            except Exception:
+                _logger.exception("vect '%s' cannot wait on", run.id)
+                self.containment.strand(run)
+        if self._left:
             self.put_at(self._clock.monotonic(), TakeOver())
 
     def _leave(self, run: Run, error: LogError) -> None:
         """Leave a run of which the events make no sense; all others go on."""
         run.held_up = error
-        self.roster.shut(run)
+        self.registry.shut(run)
         self._news.append(run.id)
         _logger.error("%s", error)
 
     def _take_over_one(self, run: Run) -> None:
         if run.held_up is not None:  # who has failed with it may have left its state anyhow
-            self.roster.go_back(self._log, run)
+            self.registry.go_back(self._log, run)
         try:
             run.hold()
         except LogError as error:
@@ -787,7 +810,7 @@ class Scheduler(Driver[Message]):
         run.held_up = None
         run.is_inherited = False
         if run.state.state in VECT_ENDS:  # it was cancelled just before
-            self.roster.shut(run)
+            self.registry.shut(run)
             return
         if not self._is_wanted(run):
             self._obey(Cancel(run.id, "the step that had it run needs it no more"))
@@ -798,8 +821,7 @@ class Scheduler(Driver[Message]):
         for step in lost:
             self._obey(Finished(run.id, step.name, step.attempt, error=LOST))
             self._settle()
-        self._rearmed.append(run)
-        self.turns.inherit(run.state)
+        self.queue.take_over(run.state)
 
     def _is_wanted(self, run: Run) -> bool:
         """Whether the attempt goes on that has a Vect run, if one has.
@@ -809,8 +831,8 @@ class Scheduler(Driver[Message]):
         if run.state.parent is None or run.state.is_reopened:
             return True
         vect, step, attempt = run.state.parent
-        known = self.roster.runs.get(vect)  # its flow may not be declared, but its events are there
-        parent = self.roster.reader.read(vect) if known is None else known.state
+        known = self.registry.runs.get(vect)  # its flow may not be declared: its events are there
+        parent = self.registry.reader.read(vect) if known is None else known.state
         if parent is None or parent.state in VECT_ENDS or step not in parent.steps:
             return False
         state = parent.steps[step]
@@ -821,23 +843,23 @@ class Scheduler(Driver[Message]):
         if self.halted:
             return
         now = self._clock.now()
-        for run in self.roster.open_runs():
+        for run in self.registry.open_runs():
             if run.held_up is None and not run.is_inherited:
                 self.runner.wake_again(run, now)
 
     def _settle(self) -> None:
         """Fire all that is due; starts wait for their turn, and for a free slot."""
-        turns = self.turns
+        queue = self.queue
         while self.runner.returning and self.runner.has_room:  # they go before all others
             self._news.append("")  # before: the tick may be taken back, and the slots are given
             self._in_hand = self.runner.returning[0]
             self.runner.give_back()
         self._look()
-        while turns.size and not turns.is_held:
+        while queue.size and not queue.is_held:
             try:
-                turn = turns.take(has_slot=self.runner.has_room)
+                turn = queue.take(has_slot=self.runner.has_room)
             except Exception:
-                self._in_hand = turns.looking
+                self._in_hand = queue.looking
                 raise
             if turn is None:
                 return
@@ -852,7 +874,7 @@ class Scheduler(Driver[Message]):
 
     def _look(self) -> None:
         """Fire all that is due, but for starts that have to wait."""
-        turns = self.turns
+        queue = self.queue
         while self._ready or self._orphans:
             if not self._ready:
                 self._obey(self._orphans.popleft())
@@ -862,13 +884,13 @@ class Scheduler(Driver[Message]):
             if trigger is None:
                 continue
             # Where some steps start and others are blocked, as after a pause, these go first.
-            waits = turns.size or turns.is_held or self._ends_first or trigger.model.vect.options
+            waits = queue.size or queue.is_held or self._ends_first or trigger.model.vect.options
             if trigger.name != "start":
                 self._fire(trigger)
             elif model.attempt and self.runner.is_at_work(model):  # type: ignore[arg-type] # only steps are due to start
                 continue  # it is looked at again when that has ended
             elif waits or not self.runner.has_room:
-                turns.add(model)  # type: ignore[arg-type] # as above
+                queue.add(model)  # type: ignore[arg-type] # as above
             else:
                 self._start(trigger)
         self._ends_first = False
@@ -919,7 +941,7 @@ class Scheduler(Driver[Message]):
             if vect.options:
                 self._release_more(sender, event)  # type: ignore[arg-type] # it is a step
         elif event.name in ("vect.paused", "vect.cancelled"):
-            self.turns.forget(vect)
+            self.queue.forget(vect)
         elif event.name in ("vect.resumed", "vect.reopened"):
             self._ends_first = True
         self._ready.extend(affects(vect, event))
@@ -929,7 +951,7 @@ class Scheduler(Driver[Message]):
         vect = step.vect
         if vect.has_limits:
             key = (vect.id, step.name, step.attempt)
-            self.turns.hear(step, event, is_at_work=self.runner.holds(key))
+            self.queue.hear(step, event, is_at_work=self.runner.holds(key))
         if step.kind == "flow" and event.source == "running" != event.dest:
             reason = f"step '{step.name}' of vect '{vect.id}' needs it no more"
             child = child_id(vect.id, step.name, event.attempt or step.attempt)
@@ -943,7 +965,7 @@ class Scheduler(Driver[Message]):
         self._is_closed = True
         self._inbox.put(Nudge())  # a step may drive by now, and wait for its slot
         self.have_all_look()
-        self.runner.close(self.turns.groups_of)
+        self.runner.close(self.queue.groups_of)
         self.answer(())  # those who still call look, and find it closed
 
 

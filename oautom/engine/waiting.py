@@ -24,7 +24,7 @@ from oautom.machine.commands import Key
 from oautom.machine.tables import VECT_ENDS
 from oautom.processes import forked
 from oautom.steps.context import CALLED, Context
-from oautom.vects.registry import Roster
+from oautom.vects.registry import Registry
 from oautom.vects.run import Run
 
 IsDone = Callable[[], bool]
@@ -49,7 +49,7 @@ class Waits:
 
     Args:
         put: Puts a message in the inbox of its scheduler; any thread.
-        roster: Its runs.
+        registry: Its runs.
         runner: Who has the work of its steps done.
 
     Attributes:
@@ -58,13 +58,13 @@ class Waits:
         is_over: Whether nobody gives slots back any more.
     """
 
-    def __init__(self, put: Callable[[Message], None], roster: Roster, runner: Runner) -> None:
+    def __init__(self, put: Callable[[Message], None], registry: Registry, runner: Runner) -> None:
         self.drive: Callable[[IsDone, float | None], object]
         self.look_again: Callable[[IsDone], Awaitable[None]]
         self.is_over: IsDone = bool
         self.put = put
         self.runner = runner
-        self._roster = roster
+        self._registry = registry
         self._vects: dict[Key, list[str]] = {}  # for which Vects an attempt waits
         self._loans: dict[Key, Loan] = {}
         runner.home = self
@@ -126,13 +126,13 @@ class Waits:
 
     def parents_of(self, vect: str) -> list[Node]:
         """Return the Vect that has another one run, if one has."""
-        run = self._roster.runs.get(vect)
+        run = self._registry.runs.get(vect)
         parent = None if run is None else run.state.parent
         return [] if parent is None else [(self, parent[0])]
 
     def has_ended(self, vect: str) -> bool:
         """Whether a Vect is over: whoever waits for it has it soon."""
-        run = self._roster.runs.get(vect)
+        run = self._registry.runs.get(vect)
         return run is None or run.shown in VECT_ENDS
 
     def note(self, key: Key, vect: str) -> None:

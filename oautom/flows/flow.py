@@ -27,7 +27,7 @@ from oautom.values.names import check_name, plain_text
 from oautom.values.references import ParamReference
 
 
-class Registry(Protocol):
+class Owner(Protocol):
     """Where a flow is known by its name: the app."""
 
     def add(self, flow: Flow) -> None:
@@ -67,7 +67,7 @@ class Flow:
     def __init__(
         self,
         name: str,
-        app: Registry,
+        app: Owner,
         *,
         params: Mapping[str, Any] | None = None,
         max_active_vects: int = 1,
@@ -90,7 +90,7 @@ class Flow:
                 f"flow '{name}': max_async must be a positive int, not {given}", flow=name
             )
         self.name = name
-        self._app: Registry | None = app
+        self._app: Owner | None = app
         self.max_active_vects = limit
         self.max_async = most_async
         try:
@@ -110,7 +110,7 @@ class Flow:
         app.add(self)
 
     @property
-    def app(self) -> Registry:
+    def app(self) -> Owner:
         """The app that it is registered with.
 
         Raises:
@@ -125,7 +125,7 @@ class Flow:
         return self._app
 
     @app.setter
-    def app(self, app: Registry | None) -> None:
+    def app(self, app: Owner | None) -> None:
         self._app = app
 
     @property

@@ -22,8 +22,9 @@ from typing import Any, Final
 from oautom.engine.clock import Clock
 from oautom.engine.messages import Note, Nudge
 from oautom.engine.modes import OAutomMode
+from oautom.engine.recovery import Recovery
 from oautom.engine.scheduler import Scheduler
-from oautom.engine.starting import Vects
+from oautom.engine.starting import Starting
 from oautom.errors import (
     LogError,
     OAutomError,
@@ -242,17 +243,21 @@ class Plans:
         self._new: dict[str, Flow] = {}  # flows by plans that the log may not know, until it is
         self._timer = 0.0  # when the next look is, by the monotonic clock
 
-    def serve_by(self, scheduler: Scheduler, log: EventLog, vects: Vects) -> None:
+    def serve_by(
+        self, scheduler: Scheduler, log: EventLog, starting: Starting, recovery: Recovery
+    ) -> None:
         """Take note who serves.
 
         Args:
-            scheduler: Who starts what is due, and has the timers.
+            scheduler: Who drives what is due, and has the timers.
             log: Where it stands where plans stand.
-            vects: The Vects of the app.
+            starting: Makes the runs.
+            recovery: Has go on what is left of a flow that gets a plan.
         """
         self._scheduler = scheduler
         self._log = log
-        self._vects = vects
+        self._starting = starting
+        self._recovery = recovery
         scheduler.on_look = self._look
 
     def log_is_open(self) -> None:
@@ -310,9 +315,9 @@ class Plans:
         flow.params.plain(standing.params_at(standing.next) if is_given else params)
         self._place(standing)
         if self.is_served:
-            self._vects.recover_once(with_children(flow))
+            self._recovery.recover_once(with_children(flow))
         self._standings[name] = standing
-        self._scheduler.roster.watch(flow)
+        self._scheduler.registry.watch(flow)
         if self.is_served:
             standing.pass_over(now)
             self._look_soon()
@@ -402,7 +407,9 @@ class Plans:
         after = standing.schedule.next_time(time)
         try:
             if not self._is_known(standing.flow, _id(told)):
-                self._vects.check_room(standing.flow, None if standing.catch_up else time)
+                self._scheduler.registry.check_room(
+                    standing.flow, None if standing.catch_up else time
+                )
                 if after <= now and not standing.catch_up:
                     self._put(standing.flow, PLAN_SKIPPED, told | {"reason": _LATE})
                 else:
@@ -436,17 +443,17 @@ class Plans:
 
     def _is_known(self, flow: Flow, vect_id: str) -> bool:
         try:
-            return self._vects.find_of(flow, vect_id) is not None
+            return self._scheduler.registry.find_of(flow, vect_id) is not None
         except UnknownVectError:  # it was, and has been pruned
             return True
 
     def _begin(self, standing: Standing, told: Mapping[str, str]) -> None:
         params = standing.params_at(standing.next)
         origin = MappingProxyType(told)
-        self._vects.begin(self._vects.new(standing.flow, _id(told), params, origin))
+        self._starting.begin(self._starting.new(standing.flow, _id(told), params, origin))
 
     def _put(self, flow: Flow, name: str, told: Mapping[str, str]) -> None:
-        self._scheduler.put(Note(flow, name, _id(told), told))
+        self._scheduler.put(Note(flow.name, name, _id(told), told))
 
     def _set_timer(self) -> None:
         times = [each.next for each in self._standings.values() if not each.is_waiting]

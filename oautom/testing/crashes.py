@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 from oautom.engine.messages import Call, Nudge
-from oautom.engine.recovery import Recalled
 from oautom.engine.scheduler import Scheduler
 from oautom.errors import SettingError, VectAlreadyRunningException, VectStateError, shown
 from oautom.events.memory import MemoryEventLog
@@ -19,6 +18,7 @@ from oautom.machine.event import Event
 from oautom.machine.kinds import kind_of
 from oautom.testing.clock import SimulatedClock
 from oautom.vects.run import Run
+from oautom.vects.stored import Recalled
 from oautom.workers.base import Workers
 
 When = Literal["before", "in", "after"]
@@ -166,7 +166,7 @@ class Lives:
     def _go_on(self) -> None:
         """Do what the program does when it is run again."""
         self.scheduler = self._born()
-        reader, is_durable = self.scheduler.roster.reader, self._log.id is not None
+        reader, is_durable = self.scheduler.registry.reader, self._log.id is not None
         known = {
             entry.id: Recalled(self._flow, entry, reader, is_durable=is_durable)
             for entry in self._log.vects()

@@ -170,7 +170,7 @@ class _Walk(Workers):
         self.schedule: tuple[str, ...] = ()
         self._script = script
         self._scheduler = Scheduler(MemoryEventLog(), _StoppedClock(), self, tell=tell_nobody)
-        self._turns = self._scheduler.turns
+        self._turns = self._scheduler.queue
         self._run = Run(flow, "explored")
         self._scheduler.begin(self._run)
         self._go_on()

@@ -165,7 +165,7 @@ class _Replay(MemoryEventLog, Workers):
         self._scheduler = Scheduler(self, self, self, tell=tell_nobody)
         self._params = history[0].data.get("params", NO_PARAMS)
         self._run = Run(flow, vect, self._params)
-        self._scheduler.roster.take(self._run)
+        self._scheduler.registry.take(self._run)
         self._scheduler.put(Call(vect, partial(self._scheduler.create_alone, self._run)))
         self._hear_others()
 
@@ -201,7 +201,7 @@ class _Replay(MemoryEventLog, Workers):
         self._run.state = replay(self.read())[self._vect]
         self._scheduler = Scheduler(self, self, self, tell=tell_nobody)
         for slot in self._slots:
-            self._scheduler.turns.take_slot(slot[2], slot)
+            self._scheduler.queue.take_slot(slot[2], slot)
         if self._is_paused_at_once(event):  # it was asked for before its turn had come
             pause = partial(self._scheduler.obey, self._run, Pause(self._vect))
             self._scheduler.put(Call(self._vect, pause))
@@ -276,7 +276,7 @@ class _Replay(MemoryEventLog, Workers):
 
     def _hear_others(self) -> None:
         """Have the steps of other Vects take and free slots, up to the next event of this one."""
-        turns = self._scheduler.turns
+        turns = self._scheduler.queue
         then = self._then
         next_seq = 0 if then is None else then.seq
         if then is not None and then.name == "vect.recovered":
@@ -301,7 +301,7 @@ class _Replay(MemoryEventLog, Workers):
         elif event.dest == "running":
             self._lingering.pop(slot, None)
             self._slots[slot] = runs_a_flow
-            self._scheduler.turns.take_slot(group, slot)
+            self._scheduler.queue.take_slot(group, slot)
         elif slot in self._slots and (_is_cut(event) or runs_a_flow):
             self._lingering[slot] = event.attempt
             self._slots[slot] = False
@@ -312,7 +312,7 @@ class _Replay(MemoryEventLog, Workers):
         """Have a step of another Vect free its slot."""
         self._lingering.pop(slot, None)
         del self._slots[slot]
-        self._scheduler.turns.free_slot(slot[2], slot)
+        self._scheduler.queue.free_slot(slot[2], slot)
 
     def _make_room(self) -> bool:
         """Have slots freed by attempts that are over, if the next event needs one; say whether.
@@ -329,7 +329,7 @@ class _Replay(MemoryEventLog, Workers):
         return any(made)
 
     def _make_room_in(self, group: Group, slots: int) -> bool:
-        turns = self._scheduler.turns
+        turns = self._scheduler.queue
         if turns.taken().get(group, 0) < slots:
             return False
         for slot in [each for each in self._lingering if each[2] == group]:

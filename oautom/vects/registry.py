@@ -1,55 +1,220 @@
-"""The roster: the runs that the scheduler knows, and which of them are open.
+"""The registry: which Vects there are, those that move here and those that only the log has.
 
-Taking in and letting go is guarded by one lock, for any thread; nothing here is ever rebound.
+A Vect has one run, and one handle, as long as anybody has them. Taking in and letting go is guarded
+by one lock, for any thread; no collection that is public here is ever rebound.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from itertools import takewhile
+from typing import Any
+from weakref import WeakValueDictionary
 
 from oautom.errors import (
     EngineError,
     FlowChangedError,
     FlowError,
+    UnknownFlowError,
+    UnknownVectError,
     VectAlreadyRunningException,
     VectStateError,
 )
-from oautom.events.log import EventLog
+from oautom.events.log import EventLog, VectEntry, keeps_objects
 from oautom.flows.flow import Flow
 from oautom.machine.commands import Key, Place
 from oautom.machine.state import VectState, child_id, replay
 from oautom.machine.tables import VECT_ENDS
-from oautom.vects.run import Reader, Run
+from oautom.processes import forked
+from oautom.vects.run import Run, status_of
+from oautom.vects.stored import Reader, Recalled
+from oautom.vects.vect import Engine, Vect
 
 
-class Roster:
-    """Runs by the ids of their Vects.
+class Registry:
+    """The Vects of an app, by their ids.
 
     Args:
-        log: Where those are read that were let go of.
+        log: The log of the app.
 
     Attributes:
-        reader: Reads them.
-        runs: All that are known.
+        engine: Who steers them: set by the engine.
+        flows: The flows that are declared, by name.
+        used: Those of them that somebody has used: they have all their steps.
+        reader: Reads the runs that do not move.
+        runs: All runs that move, or have moved, in this program.
         open: The ids of those that have not ended, or whose end has not been told yet.
-        leaving: The ids of those that are being pruned: nothing begins with them.
-        recall: Finds the run of a Vect of an earlier program, by its id; as `Vects.recalled`.
+        leaving: Those that are being pruned, with their runs: nothing begins with them.
     """
 
+    engine: Engine
+
     def __init__(self, log: EventLog) -> None:
+        self.flows: Mapping[str, Flow] = {}
+        self.used: dict[str, Flow] = {}
         self.reader = Reader(log)
         self.runs: dict[str, Run] = {}
         self.open: dict[str, None] = {}  # a set that keeps its order: cancels come in it
-        self.leaving: set[str] = set()
-        self.recall: Callable[[str], Run | None] = lambda _: None
-        self._open_of: dict[str, dict[str, None]] = {}  # the same, by their flow
+        self.leaving: dict[str, Run | None] = {}
+        self._log = log
+        self._last_seq: int | None = None  # of what earlier programs have written, once it is open
+        self._has_pruned = False
+        self._open_of: dict[str, dict[str, None]] = {}  # the open ones, by their flow
         self._ends: dict[str, deque[tuple[datetime, str]]] = {}  # by a flow that a plan starts
         self._reopening: set[str] = set()  # those that shall go on, and are not yet seen to
-        self._admission = threading.Lock()  # held while it is decided whether one more may be open
+        self._vects: WeakValueDictionary[Run, Vect] = WeakValueDictionary()
+        self._stored: WeakValueDictionary[str, Recalled] = WeakValueDictionary()
+        self._lock = threading.Lock()  # held while it is decided which runs there are
+        forked.share(self)
+
+    def leave(self) -> None:
+        """Have the lock free in a forked child: a thread of the parent may have it."""
+        self._lock = threading.Lock()
+
+    # Which there are
+
+    def log_is_open(self) -> None:
+        """Take what the log has by now for what earlier programs have left: it is open."""
+        self._last_seq = self._log.last_seq
+        with self._lock:
+            known = list(self._stored.values())
+        for run in known:  # somebody has them, and the engine that wrote them has gone on
+            if (entry := self._entry(run.id)) is not None:
+                self._look(run, entry)
+
+    def _look(self, run: Recalled, entry: VectEntry) -> None:
+        run.look(entry)
+        self.reader.forget(entry.id)
+
+    def vect(self, run: Run) -> Vect:
+        """Return the Vect of a run; the same one as long as anybody has it."""
+        with self._lock:
+            vect = self._vects.get(run)
+            if vect is None:
+                vect = self._vects[run] = Vect(run, self.engine)
+            return vect
+
+    def find(self, vect: str, *, is_used: bool = False) -> Run | None:
+        """Return the run of a Vect, or None if there is none. Any thread.
+
+        Args:
+            vect: The id of the Vect.
+            is_used: Of an earlier program only what is of a flow that somebody has used.
+
+        Raises:
+            UnknownVectError: It has been pruned.
+            UnknownFlowError: Its flow is not declared, or nobody has used it yet.
+        """
+        if (found := self._moving(vect)) is not None:
+            return found
+        if (entry := self._entry(vect)) is not None:
+            flows = self.used if is_used else self.flows
+            if entry.flow not in flows:
+                raise UnknownFlowError(entry.flow, flows)
+            return self.stored(entry, flows[entry.flow])
+        is_possible = self._last_seq != 0 or self._has_pruned
+        if is_possible and (gone := self._log.find_pruned(vect)):
+            raise UnknownVectError(
+                f"vect '{vect}' of flow '{gone.flow}' ended as '{gone.state}' and was pruned "
+                "from the log; start a new one under another vect_id",
+                flow=gone.flow,
+            )
+        return None
+
+    def find_of(self, flow: Flow, vect: str) -> Run | None:
+        """Return the run of a Vect, or None, as `find` does.
+
+        Raises:
+            FlowError: It is a run of another flow.
+        """
+        run = self.find(vect)
+        if run is not None and run.flow is not flow:
+            raise FlowError(
+                f"vect '{vect}' is a run of flow '{run.flow.name}', not of '{flow.name}'; "
+                "give this one another vect_id",
+                flow=flow.name,
+            )
+        return run
+
+    def newest(self, flow: str) -> Run | None:
+        """Return the newest run of a flow, None if it has none."""
+        entry = self._log.newest(flow)
+        return None if entry is None else self._moving(entry.id) or self._run(entry)
+
+    def of(self, flow: str | None) -> Iterator[Run]:
+        """Yield the runs of one flow, or of all that are declared, oldest first."""
+        return map(self._run, self._each(flow))
+
+    def _each(self, flow: str | None) -> Iterator[Run | VectEntry]:
+        """Yield runs, and entries of those Vects that nobody has a run of."""
+        past: set[str] = set()
+        entries = [] if self._last_seq == 0 else self._log.vects(flow)
+        for entry in filter(self._is_past, entries):
+            past.add(entry.id)
+            if entry.flow in self.flows:
+                stored = None if self._last_seq is None else self._stored.get(entry.id)
+                yield self._moving(entry.id) or stored or entry
+        with self._lock:  # children come on the thread that drives
+            moving = [run for run in self.leaving.values() if run is not None]
+            moving += self.runs.values()
+        for run in moving:
+            if run.is_created and run.id not in past and flow in (None, run.flow.name):
+                yield run
+
+    def _moving(self, vect: str) -> Run | None:
+        with self._lock:
+            return self.runs.get(vect) or self.leaving.get(vect)
+
+    def statuses(self, lock: threading.Lock) -> Iterator[dict[str, Any]]:
+        """Yield the status of each Vect, newest first; the log is read without the lock."""
+        with lock:
+            vects = list(self._each(None))
+        vects.reverse()
+        states = self.reader.read_each([v.id for v in vects if not _is_held(v)])
+        state = next(states, None)
+        for each in vects:
+            if state is None or state.id != each.id or _is_held(each):
+                with suppress(UnknownVectError):  # it has just been pruned
+                    yield self.engine.status(self._run(each))  # not read, or just retried
+            else:
+                yield status_of(state, each.shown if isinstance(each, Run) else each.state)
+            if state is not None and state.id == each.id:
+                state.steps.clear()  # they refer to each other: no collector has to find them
+                state = next(states, None)
+
+    def _run(self, each: Run | VectEntry) -> Run:
+        return each if isinstance(each, Run) else self.stored(each, self.flows[each.flow])
+
+    def stored(self, entry: VectEntry, flow: Flow) -> Recalled:
+        """Return the run of an entry of the log; the same one as long as anybody has it."""
+        with self._lock:
+            run = self._stored.get(entry.id)
+            if run is None:
+                is_durable = not keeps_objects(self._log)
+                run = Recalled(flow, entry, self.reader, is_durable=is_durable)
+                self._stored[entry.id] = run
+            elif self._last_seq is None:
+                self._look(run, entry)
+            return run
+
+    def left_open(self) -> list[VectEntry]:
+        """Return the entries of those that earlier programs have left open, oldest first."""
+        found = [] if self._last_seq == 0 else self._log.open_vects()
+        return list(filter(self._is_past, found))
+
+    def _entry(self, vect: str) -> VectEntry | None:
+        """Return the entry of a Vect of an earlier program; None if there is none of this id."""
+        entry = None if self._last_seq == 0 else self._log.find(vect)
+        return entry if entry is not None and self._is_past(entry) else None
+
+    def _is_past(self, entry: VectEntry) -> bool:
+        return self._last_seq is None or entry.first_seq <= self._last_seq
+
+    # Which may be open
 
     def admit(self, run: Run) -> None:
         """Take in a new run.
@@ -58,7 +223,7 @@ class Roster:
             VectAlreadyRunningException: As many of its flow are open as may be.
             FlowError: Another thread has just taken in one of its id.
         """
-        with self._admission:
+        with self._lock:
             self._check_staying(run)
             self.check_room(run.flow)
             if run.id in self.runs:
@@ -67,7 +232,7 @@ class Roster:
 
     def drop(self, run: Run) -> None:
         """Let go of a new run that nothing came of."""
-        with self._admission:
+        with self._lock:
             self.shut(run)
             if self.runs.get(run.id) is run:
                 del self.runs[run.id]
@@ -114,7 +279,7 @@ class Roster:
         """Remember when the newest runs of a flow have ended: `check_room` of an instant asks."""
         self._ends.setdefault(flow.name, deque(maxlen=flow.max_active_vects))
 
-    def readmit(self, run: Run) -> None:
+    def reopen(self, run: Run) -> None:
         """Take in a run that has failed or was cancelled, to go on with it.
 
         Raises:
@@ -122,7 +287,7 @@ class Roster:
             FlowChangedError: Its flow has changed since.
             VectAlreadyRunningException: As many of its flow are open as may be.
         """
-        with self._admission:
+        with self._lock:
             self.check_reopening(run)
             run.flow.freeze()
             self.take(run)
@@ -134,10 +299,10 @@ class Roster:
         if run.is_held and run.state.state in VECT_ENDS:
             run.is_told = True
             self.shut(run)
-            run.let_go(self.reader)
+            self.reader.let_go(run)
 
     def check_reopening(self, run: Run) -> None:
-        """Refuse to go on with a run, for the reasons that `readmit` has."""
+        """Refuse to go on with a run, for the reasons that `reopen` has."""
         self._check_staying(run)
         if run.shown not in ("failed", "cancelled"):
             raise VectStateError(
@@ -178,7 +343,7 @@ class Roster:
         newest = reversed(self._ends.get(flow.name, ()) if at is not None else ())
         return [vect for _, vect in takewhile(lambda end: at is not None and end[0] > at, newest)]
 
-    def know(self, run: Run) -> Run:
+    def add(self, run: Run) -> Run:
         """Take note of a run, whatever its state is; return the one that is known of its id."""
         return self.runs.setdefault(run.id, run)
 
@@ -195,27 +360,29 @@ class Roster:
         Returns:
             Those that may be pruned, each with its run, if there is one: for `keep` or `gone`.
         """
-        with self._admission:
+        with self._lock:
             left: dict[str, Run | None] = {}
             for vect in vects:
                 run = self.runs.get(vect)
                 is_over = run is None or run.has_ended_before(older_than)
                 if is_over and vect not in self.open and not is_held(vect):
-                    left[vect] = self.runs.pop(vect, None)
+                    left[vect] = self.runs.pop(vect, self.leaving.get(vect))
                     self.reader.forget(vect)
             self.leaving.update(left)
             return left
 
     def gone(self, left: Iterable[str]) -> None:
         """Take note that Vects have been pruned."""
-        with self._admission:
-            self.leaving.difference_update(left)
+        self._has_pruned = True
+        with self._lock:
+            for vect in left:
+                del self.leaving[vect]
 
-    def keep(self, left: dict[str, Run | None]) -> None:
+    def keep(self, left: Mapping[str, Run | None]) -> None:
         """Have runs back whose Vects could not be pruned."""
-        with self._admission:
-            self.leaving.difference_update(left)
+        with self._lock:
             for vect, run in left.items():
+                del self.leaving[vect]
                 if run is not None:
                     self.runs.setdefault(vect, run)
 
@@ -251,3 +418,7 @@ class Roster:
         state = replay(log.read(vect=run.id)).get(run.id) or run.first_state()
         state.is_live = True
         return state
+
+
+def _is_held(each: Run | VectEntry) -> bool:
+    return isinstance(each, Run) and each.is_held

@@ -8,41 +8,32 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from itertools import groupby
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oautom.errors import (
     FlowError,
-    InvalidHistoryError,
-    LogError,
     OAutomError,
-    UnknownVectError,
     shown,
 )
-from oautom.events.log import EventLog
+from oautom.events.log import EventLog, keeps_objects
 from oautom.flows.flow import Flow
 from oautom.flows.params import NO_PARAMS
 from oautom.machine.event import NO_DATA
 from oautom.machine.kinds import kind_of
-from oautom.machine.state import StepState, VectState, committed, replay
+from oautom.machine.state import StepState, VectState, committed
 from oautom.machine.tables import INITIAL, VECT_ENDS
 from oautom.steps.context import LogBuffer
 from oautom.steps.execution import Execution
 from oautom.steps.map import MapExecution
-from oautom.values.convert import NotConvertibleError, restore
+from oautom.steps.work import NO_DETAILS, Outcome
+from oautom.values.annotations import UNKNOWN
+from oautom.values.convert import NotConvertibleError, keep, restore
 from oautom.values.json import copy_of_plain, is_changeable, own_copy
-from oautom.values.text import error_of
+from oautom.values.text import ERROR_BYTES_MAX, bounded, details_of, error_of
 
 _BAD_ENDS = frozenset({"failed", "upstream_failed"})
-
-
-_RECENT: Final = 16
-"""How many of those that were read, or have just ended, are kept: they are asked about first."""
 
 
 _holding = threading.Lock()  # of any run: there is one state that moves
@@ -84,94 +75,6 @@ class Local:
         self.live: dict[tuple[str, int], Any] = {}
 
 
-class Reader:
-    """Reads from a log how Vects stand that do not move.
-
-    Args:
-        log: The log.
-    """
-
-    def __init__(self, log: EventLog) -> None:
-        self._log = log
-        self._recent: dict[str, VectState] = {}
-        self._reading: dict[str, object] = {}  # by Vect, the newest look into the log for it
-        self._locals: deque[Local] = deque(maxlen=_RECENT)
-        self._lock = threading.Lock()
-
-    def read(self, vect: str) -> VectState | None:
-        """Return what the events of a Vect add up to; None if it has none. Any thread.
-
-        Raises:
-            LogError: They cannot be read, or make no sense.
-        """
-        if (state := self._recent.get(vect)) is not None:
-            return state
-        reading = self._reading[vect] = object()
-        state = None
-        try:
-            state = replay(self._log.read(vect=vect)).get(vect)
-        finally:
-            with self._lock:  # what has changed meanwhile is not kept
-                if self._reading.get(vect) is reading:
-                    del self._reading[vect]
-                    if state is not None:
-                        self._keep(state)
-        return state
-
-    def state_of(self, run: Run) -> VectState:
-        """Return what the events of the Vect of a run add up to; errors as of `read`."""
-        try:
-            state = self.read(run.id)
-        except Exception as error:  # an event that no version of ours has written may do anything
-            if isinstance(error, LogError) and not isinstance(error, InvalidHistoryError):
-                raise
-            raise LogError(
-                f"vect '{run.id}' of flow '{run.flow.name}' does not go on, since its events "
-                f"make no sense: {error_of(error)}; give it up: app.vect({run.id!r}).cancel()"
-            ) from error
-        if state is None and run.is_told:
-            raise UnknownVectError(f"vect '{run.id}' was pruned from the log", flow=run.flow.name)
-        if state is None:
-            raise LogError(f"the log has lost the events of vect '{run.id}'")
-        return state
-
-    def read_each(self, vects: Sequence[str]) -> Iterator[VectState]:
-        """Yield how Vects stand, in their order, read together, and keep none of them.
-
-        Those are left out that cannot be read: whoever reads each by itself is told why.
-        """
-        with suppress(LogError):
-            events = self._log.read_each(vects)
-            for vect, of_vect in groupby(events, key=attrgetter("vect")):
-                with suppress(Exception):  # as above
-                    yield replay(of_vect)[vect]
-
-    def hold_all(self, runs: Sequence[Run]) -> None:
-        """Have the engine hold the states of runs; those are left that cannot be read."""
-        left = {run.id: run for run in runs if not run.is_held}
-        for state in self.read_each(list(left)):
-            left[state.id].hold(state)
-
-    def take_in(self, state: VectState, local: Local) -> None:
-        """Have at hand what has just ended."""
-        self._locals.append(local)
-        with self._lock:
-            self._reading.pop(state.id, None)
-            self._keep(state)
-
-    def _keep(self, state: VectState) -> None:
-        self._recent.pop(state.id, None)
-        self._recent[state.id] = state
-        if len(self._recent) > _RECENT:
-            del self._recent[next(iter(self._recent))]
-
-    def forget(self, vect: str) -> None:
-        """Have the events of a Vect read again when they are next needed."""
-        with self._lock:
-            self._reading.pop(vect, None)
-            self._recent.pop(vect, None)
-
-
 class Run:
     """One Vect inside the engine: its flow, its state, and what is known in this process only.
 
@@ -181,7 +84,7 @@ class Run:
         params: Its parameters, plain, as in the log.
         origin: See below.
         is_durable: See below.
-        reader: Who reads its state, of one that the log has; a new one begins with none.
+        read: Reads its state, of one that the log has; a new one begins with none.
 
     Attributes:
         id: The id of the Vect.
@@ -205,7 +108,7 @@ class Run:
     __slots__ = (
         "__weakref__",
         "_local",
-        "_reader",
+        "_read",
         "ended",
         "first_params",
         "flow",
@@ -230,16 +133,16 @@ class Run:
         origin: Mapping[str, Any] = NO_DATA,
         *,
         is_durable: bool = False,
-        reader: Reader | None = None,
+        read: Callable[[Run], VectState] | None = None,
     ) -> None:
         self.flow = flow
         self.id = id
         self.first_params = params
         self.is_durable = is_durable
-        self.is_held = reader is None
-        self._reader = reader
+        self.is_held = read is None
+        self._read = read
         self._local: weakref.ref[Local] | None = None
-        if reader is None:
+        if read is None:
             self.state: VectState = self.first_state()
             self.local: Local = Local()
         self.shown: str = INITIAL
@@ -258,7 +161,7 @@ class Run:
             A property would be one call more for each look at what moves.
             """
             if name == "state":
-                return self._reader.state_of(self)
+                return self._read(self)
             if name == "local":
                 return self._local_of_others()
             raise AttributeError(name)
@@ -294,17 +197,15 @@ class Run:
                     self.is_held = True
         self.state.is_live = True
 
-    def let_go(self, reader: Reader) -> None:
+    def let_go(self, read: Callable[[Run], VectState]) -> None:
         """Have the log alone keep what has come to its end; who asks next reads it there."""
-        if self.is_held:
-            self._reader = reader
-            self._local = weakref.ref(self.local)
-            reader.take_in(self.state, self.local)
-            self.is_held = False
-            self.first_params = NO_PARAMS
-            parent = self.state.parent  # it may be told still that this is over
-            self.origin = NO_DATA if parent is None else {"parent": parent}
-            del self.state, self.local
+        self._read = read
+        self._local = weakref.ref(self.local)
+        self.is_held = False
+        self.first_params = NO_PARAMS
+        parent = self.state.parent  # it may be told still that this is over
+        self.origin = NO_DATA if parent is None else {"parent": parent}
+        del self.state, self.local
 
     def check_going_on(self) -> None:
         """Refuse what needs it to go on.
@@ -471,3 +372,47 @@ def _status_of_step(step: StepState) -> dict[str, Any]:
         "end_date": end_date and end_date.isoformat(),
         "error": error,
     }
+
+
+def kept(outcome: Outcome, annotation: Any, log: EventLog) -> Outcome:
+    """Return an outcome as the log can keep it: an output that it cannot fails the step.
+
+    In a durable log an output is as JSON has it, from which its type can be had back. With a log in
+    memory `outcome.live` is handed on as it is, and the engine has a copy of its own. Never raises.
+
+    Args:
+        outcome: It may be anything that a step has returned or raised. Is changed.
+        annotation: The type of the output.
+        log: Where it is to be kept.
+    """
+    try:
+        if outcome.error is not None:
+            _bound(outcome)
+        elif keeps_objects(log):
+            outcome.live = outcome.output
+            outcome.output = own_copy(outcome.output)
+        elif outcome.output is not None or annotation is not UNKNOWN:
+            outcome.output = outcome.live = keep(outcome.output, annotation)
+            log.check_value(outcome.output)
+    except OAutomError as error:
+        return _unkept(outcome, str(error))
+    except BaseException as error:  # what a step returns is the user's, it may do anything
+        return _unkept(outcome, error_of(error))
+    return outcome
+
+
+def _bound(outcome: Outcome) -> None:
+    outcome.output = outcome.live = None
+    outcome.error = bounded(str(outcome.error), ERROR_BYTES_MAX)
+    if outcome.facts is not NO_DETAILS:
+        outcome.facts = details_of(outcome.facts)
+    if outcome.details is not NO_DETAILS:
+        outcome.details = details_of(outcome.details)
+
+
+def _unkept(outcome: Outcome, why: str) -> Outcome:
+    """Return the failure that says why an output cannot be kept; it would be so again."""
+    error = bounded(f"its output cannot be kept: {why}", ERROR_BYTES_MAX)
+    failed = Outcome(error=error, is_retriable=False)
+    failed.log = outcome.log
+    return failed

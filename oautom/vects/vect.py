@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Any, NoReturn, Protocol, cast
 
 from oautom.errors import EngineError, NotFinishedError, StepFailedError, UnknownStepError
+from oautom.events.log import EventLog
 from oautom.flows.flow import Flow
-from oautom.machine.commands import Command, Decide, Pause, Resume, Retry
+from oautom.machine.commands import Cancel, Command, Decide, Pause, Resume, Retry
 from oautom.machine.event import Event
 from oautom.machine.state import StepState, View, child_id, committed
 from oautom.machine.tables import STEP_ENDS, VECT_ENDS
@@ -24,9 +25,11 @@ class Engine(Protocol):
 
     Attributes:
         home: In which process it is.
+        log: Where the events are.
     """
 
     home: Home
+    log: EventLog
 
     def wait(self, run: Run, timeout: float | None) -> bool:
         """Wait for the end of a run, driving it where nobody else does; False at the timeout."""
@@ -34,17 +37,8 @@ class Engine(Protocol):
     async def ended(self, run: Run) -> None:
         """Wait for the end of a run, while the event loop goes on; errors as of `wait`."""
 
-    def cancel(self, run: Run, reason: str) -> None:
-        """End a run."""
-
     def obey(self, run: Run, command: Command) -> None:
         """Do what a person asks of a run, and return when the log has it."""
-
-    def check_value(self, value: object) -> None:
-        """Refuse a value that the log cannot keep."""
-
-    def events(self, run: Run) -> Iterator[Event]:
-        """Yield the committed events of a run."""
 
     def status(self, run: Run) -> dict[str, Any]:
         """Return the state of a run between two ticks."""
@@ -112,7 +106,7 @@ class Vect:
 
     def events(self) -> list[Event]:
         """Return what has happened in this Vect so far, in the order of the log."""
-        return list(self._engine.events(self._run))
+        return list(self._engine.log.read(vect=self._run.id))
 
     def wait(self, timeout: float | None = None) -> str:
         """Wait until the Vect has ended and no process of it is left.
@@ -217,7 +211,7 @@ class Vect:
                 was done. Or the app is closed.
             LogError: The engine has stopped, since its log could not be written.
         """
-        self._engine.cancel(self._run, plain_text(reason, "reason"))
+        self._engine.obey(self._run, Cancel(self.id, plain_text(reason, "reason")))
 
     def pause(self) -> None:
         """Have nothing more of the Vect start; what runs goes on to its end.
@@ -267,7 +261,7 @@ class Vect:
         who = plain_text(by, f"step '{name}': by")
         if self._run.is_durable:
             data = plain_value(data)
-        self._engine.check_value(data)
+        self._engine.log.check_value(data)
         self._engine.obey(self._run, Decide(self.id, name, who, data))
 
     def reject(self, step: str, by: str, reason: str = "") -> None:

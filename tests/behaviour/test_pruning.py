@@ -145,7 +145,7 @@ def test_memory_is_given_back(log: Any, clock: SimulatedClock) -> None:
         run_one_a_day(app, clock)
         app.prune(older_than=timedelta(days=1))
 
-        assert list(app._engine._scheduler.roster.runs) == ["day 4"]
+        assert list(app._engine._scheduler.registry.runs) == ["day 4"]
 
 
 @pytest.mark.parametrize("wrong", [timedelta.max, timedelta.min])
@@ -158,3 +158,21 @@ def test_an_age_that_leads_to_no_date_is_refused(wrong: timedelta) -> None:
 def test_what_is_no_instant_is_refused(wrong: Any) -> None:
     with OAutom() as app, pytest.raises(SettingError, match="older_than must be a "):
         app.prune(older_than=wrong)
+
+
+def test_a_vect_is_found_as_long_as_the_log_has_it(
+    log: Any, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with OAutom(log=log, executor="inline", clock=clock) as app:
+        run_one_a_day(app, clock)
+        before, found, prune = app.vects(), list[list[Any]](), log.prune
+
+        def look(*args: Any, **options: Any) -> Any:
+            found.append([app.vects(), [app.vect(vect.id) for vect in before]])
+            return prune(*args, **options)
+
+        monkeypatch.setattr(log, "prune", look)
+        app.prune(older_than=timedelta(days=2))
+
+        assert found == [[before, before]]
+        assert app.vects() == before[2:]

@@ -373,9 +373,14 @@ def pop_lowest(waiting: list[Any]) -> Any:
 
 
 BUGS: dict[str, tuple[Any, str, Any, str]] = {
-    "pools are ignored": (turns.Turns, "take_slot", lambda *_: None, "its pool or its map is full"),
+    "pools are ignored": (
+        turns.ReadyQueue,
+        "take_slot",
+        lambda *_: None,
+        "its pool or its map is full",
+    ),
     "who waits for a pool is forgotten": (
-        *(turns.Turns, "free_slot"),
+        *(turns.ReadyQueue, "free_slot"),
         lambda self, pool, holder: self._taken[pool].discard(holder),
         "a Vect does not end",
     ),

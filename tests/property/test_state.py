@@ -171,7 +171,7 @@ def test_every_vect_ends_and_nothing_is_left_over(case: Case) -> None:
     runner = driver.scheduler.runner
     assert (runner.busy, runner._attempts, runner.lingering.is_ending_any) == (0, {}, False)
     assert not driver.scheduler._ready
-    assert not driver.scheduler.turns.size
+    assert not driver.scheduler.queue.size
 
 
 @moderate

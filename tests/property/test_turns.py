@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from oautom.engine.messages import Poll
-from oautom.engine.queue import Turns
+from oautom.engine.queue import ReadyQueue
 from oautom.machine.graph import Graph
 from oautom.machine.state import StepState, VectState
 
@@ -34,13 +34,13 @@ pools = st.sampled_from(["one", "two"])
 
 
 class Waiting(RuleBasedStateMachine):
-    """Turns, and a list of all that wait in the order in which they came."""
+    """ReadyQueue, and a list of all that wait in the order in which they came."""
 
     def __init__(self) -> None:
         super().__init__()
         graph = Graph(dict.fromkeys(KINDS, ()))
         self.vects = [VectState("f", str(n), graph, {}, KINDS if n < 2 else {}) for n in range(3)]
-        self.turns, self.numbers = Turns(), count()
+        self.queue, self.numbers = ReadyQueue(), count()
         self.waiting: list[Item] = []
         self.taken = {"one": 0, "two": 0}
 
@@ -66,41 +66,41 @@ class Waiting(RuleBasedStateMachine):
     @rule(vect=vects, step=steps)
     def add(self, vect: int, step: str) -> None:
         added = self.vects[vect].steps[step]
-        self.turns.add(added)
+        self.queue.add(added)
         if not added.vect.options or added not in self.waiting:
             self.waiting.append(added)
 
     @rule()
     def poll(self) -> None:
         self.waiting.append(Poll(("v", "s", next(self.numbers))))
-        self.turns.add_poll(self.waiting[-1])
+        self.queue.add_poll(self.waiting[-1])
 
     @rule(has_slot=st.sampled_from([True, True, False]))
     def take(self, has_slot: bool) -> None:
         could = self.in_order(has_slot=has_slot)
-        assert self.turns.size or not could
-        taken = self.turns.take(has_slot=has_slot)
+        assert self.queue.size or not could
+        taken = self.queue.take(has_slot=has_slot)
         assert taken is (could[0] if could else None)
         if taken is not None:
             self.waiting.remove(taken)
         elif has_slot:
-            assert self.turns.size == 0
+            assert self.queue.size == 0
 
     @rule(pool=pools)
     def take_slot(self, pool: str) -> None:
-        self.turns.take_slot(pool, self.taken[pool])
+        self.queue.take_slot(pool, self.taken[pool])
         self.taken[pool] += 1
 
     @rule(pool=pools)
     def free_slot(self, pool: str) -> None:
         self.taken[pool] = max(0, self.taken[pool] - 1)
-        self.turns.free_slot(pool, self.taken[pool])
-        assert self.turns.taken().get(pool, 0) == self.taken[pool]
+        self.queue.free_slot(pool, self.taken[pool])
+        assert self.queue.taken().get(pool, 0) == self.taken[pool]
 
     @rule(vect=vects)
     def forget(self, vect: int) -> None:
         gone = self.vects[vect]
-        self.turns.forget(gone)
+        self.queue.forget(gone)
         self.waiting = [x for x in self.waiting if isinstance(x, Poll) or x.vect is not gone]
 
     def teardown(self) -> None:
@@ -109,8 +109,8 @@ class Waiting(RuleBasedStateMachine):
                 self.free_slot(pool)
         while self.waiting:
             self.take(has_slot=True)
-        assert self.turns.take(has_slot=True) is None
-        assert self.turns.size == 0
+        assert self.queue.take(has_slot=True) is None
+        assert self.queue.size == 0
 
 
 TestWaiting = Waiting.TestCase

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oautom.engine.queue import Turns
+from oautom.engine.queue import ReadyQueue
 from oautom.machine.event import Event
 from oautom.machine.graph import Graph
 from oautom.machine.state import StepState, VectState
@@ -17,7 +17,7 @@ def vect_of(vect: str = "v", /, **options: dict[str, object]) -> VectState:
 
 def test_who_is_added_twice_has_one_turn() -> None:
     """As a step under `one_success` of which two upstreams end while it waits for a worker."""
-    vect, turns = vect_of(a={"priority": 0}), Turns()
+    vect, turns = vect_of(a={"priority": 0}), ReadyQueue()
     for name in "abaab":
         turns.add(vect.steps[name])
 
@@ -29,7 +29,7 @@ def test_who_is_added_twice_has_one_turn() -> None:
 
 def test_who_is_forgotten_can_wait_again() -> None:
     options = {"a": {"kind": "wait"}, "b": {"pool": ["p", 0]}, "c": {"priority": 3}}
-    vect, turns = vect_of(**options), Turns()  # type: ignore[arg-type]
+    vect, turns = vect_of(**options), ReadyQueue()  # type: ignore[arg-type]
     for _ in range(2):
         for name in "abcd":
             turns.add(vect.steps[name])
@@ -41,7 +41,10 @@ def test_who_is_forgotten_can_wait_again() -> None:
 
 
 def test_who_came_first_has_a_turn_first_whichever_pool_has_had_room_first() -> None:
-    vect, turns = vect_of(a={"pool": ["p", 1]}, b={"pool": ["q", 1]}, c={"priority": 0}), Turns()
+    vect, turns = (
+        vect_of(a={"pool": ["p", 1]}, b={"pool": ["q", 1]}, c={"priority": 0}),
+        ReadyQueue(),
+    )
     turns.take_slot("p", ("another",))
     turns.take_slot("q", ("another",))
     turns.add(vect.steps["a"])
@@ -56,7 +59,7 @@ def test_who_came_first_has_a_turn_first_whichever_pool_has_had_room_first() -> 
 
 
 def test_where_the_first_does_not_start_after_all_the_next_of_its_pool_does() -> None:
-    vect, turns = vect_of(**{name: {"pool": ["p", 1]} for name in "abcd"}), Turns()  # type: ignore[arg-type]
+    vect, turns = vect_of(**{name: {"pool": ["p", 1]} for name in "abcd"}), ReadyQueue()  # type: ignore[arg-type]
     other = vect_of("other", a={"pool": ["p", 1]})
     turns.take_slot("p", ("another",))
     for step in (other.steps["a"], *vect.steps.values()):
@@ -71,7 +74,7 @@ def test_where_the_first_does_not_start_after_all_the_next_of_its_pool_does() ->
 
 def test_pools_of_one_name_and_two_sizes_do_not_keep_each_other_waiting() -> None:
     """As when a program makes its pool smaller while Vects of the old one are open."""
-    vect, turns = vect_of(a={"pool": ["p", 1]}, b={"pool": ["p", 2]}), Turns()
+    vect, turns = vect_of(a={"pool": ["p", 1]}, b={"pool": ["p", 2]}), ReadyQueue()
     for holder in "xy":
         turns.take_slot("p", (holder,))
     turns.add(vect.steps["a"])
@@ -90,14 +93,14 @@ def test_many_that_wait_for_one_pool_are_not_all_asked_each_time(
     names = [str(number) for number in range(size)]
     options = {name: {"pool": ["p", 1]} for name in names}
     vect = VectState("f", "v", Graph(dict.fromkeys(names, ())), {}, options)
-    turns, has_room = Turns(), Turns._has_room
+    turns, has_room = ReadyQueue(), ReadyQueue._has_room
 
-    def ask(self: Turns, pool: str, slots: int) -> bool:
+    def ask(self: ReadyQueue, pool: str, slots: int) -> bool:
         nonlocal asked
         asked += 1
         return has_room(self, pool, slots)
 
-    monkeypatch.setattr(Turns, "_has_room", ask)
+    monkeypatch.setattr(ReadyQueue, "_has_room", ask)
     for step in vect.steps.values():
         turns.add(step)
     for step in vect.steps.values():
@@ -119,7 +122,7 @@ def test_a_step_that_runs_has_a_slot_of_its_pool_and_no_other_has() -> None:
         "b": {"pool": ["p", 1], "kind": "map"},
         "c": {"priority": 1},
     }
-    vect, turns = vect_of(**options), Turns()  # type: ignore[arg-type]
+    vect, turns = vect_of(**options), ReadyQueue()  # type: ignore[arg-type]
     for step in vect.steps.values():
         turns.hear(step, started(step), is_at_work=False)
     assert turns.taken() == {"p": 1}
@@ -138,7 +141,7 @@ def test_a_step_that_runs_has_a_slot_of_its_pool_and_no_other_has() -> None:
 
 def test_who_has_a_turn_before_a_step_is_counted() -> None:
     options = {"a": {"priority": 1}, "b": {"kind": "wait"}, "c": {"priority": -1}}
-    vect, turns = vect_of(**options), Turns()  # type: ignore[arg-type]
+    vect, turns = vect_of(**options), ReadyQueue()  # type: ignore[arg-type]
     for name in "cbda":
         turns.add(vect.steps[name])
 
@@ -152,7 +155,7 @@ def test_who_has_a_turn_before_a_step_is_counted() -> None:
 
 def test_of_a_vect_that_is_given_up_only_who_is_at_work_keeps_a_slot() -> None:
     pool: dict[str, object] = {"pool": ["p", 2]}
-    vect, other, turns = vect_of(a=pool, b=pool), vect_of("other", a=pool, b=pool), Turns()
+    vect, other, turns = vect_of(a=pool, b=pool), vect_of("other", a=pool, b=pool), ReadyQueue()
     for name in "ab":
         turns.take_slot("p", ("v", name))
         turns.add(other.steps[name])
@@ -170,7 +173,7 @@ def test_of_a_vect_that_is_given_up_only_who_is_at_work_keeps_a_slot() -> None:
 
 def test_who_is_left_when_a_vect_is_forgotten_is_served_in_order() -> None:
     options = {name: {"priority": of} for name, of in {"a": 10, "b": 9, "c": 1, "d": 8}.items()}
-    gone, vect, turns = vect_of("gone", **options), vect_of(**options), Turns()  # type: ignore[arg-type]
+    gone, vect, turns = vect_of("gone", **options), vect_of(**options), ReadyQueue()  # type: ignore[arg-type]
     for step in (gone.steps["a"], gone.steps["b"], vect.steps["c"], vect.steps["d"]):
         turns.add(step)
     turns.forget(gone)

@@ -900,13 +900,13 @@ def test_a_stranded_vect_takes_no_room_of_its_flow_now_or_at_the_time_of_a_plan(
     run = engine.begin(flow)
     engine.turn()
     with pytest.raises(VectAlreadyRunningException):
-        engine.scheduler.roster.check_room(flow, at)
+        engine.scheduler.registry.check_room(flow, at)
     monkeypatch.setattr("oautom.engine.scheduler.handle", lambda *_: [Trigger(run.state, "reopen")])
     engine.scheduler.put(Recover("v"))
     engine.turn()
 
     assert run.held_up is not None
-    engine.scheduler.roster.check_room(flow, at)
+    engine.scheduler.registry.check_room(flow, at)
 
 
 # Driving
@@ -919,7 +919,7 @@ ONLY_WHERE_IT_IS_DRIVEN: dict[str, Callable[[Scheduler, Run], object]] = {
     "obey": lambda scheduler, run: scheduler.obey(run, Cancel(run.id)),
     "let_go": lambda scheduler, run: scheduler.let_go([run.id], (), NOON),
     "fire": lambda scheduler, run: scheduler._fire(Trigger(run.state, "pause")),
-    "take a turn": lambda scheduler, _: scheduler.turns.take(has_slot=True),
+    "take a turn": lambda scheduler, _: scheduler.queue.take(has_slot=True),
     "perform": lambda scheduler, run: scheduler.runner.perform(run, Submit(run.id, "a", 1)),
     "let go of timers": lambda scheduler, run: scheduler.runner.let_go(run.id),
 }

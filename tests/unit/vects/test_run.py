@@ -16,7 +16,7 @@ from oautom.steps.work import Outcome
 from oautom.values.annotations import UNKNOWN
 from oautom.values.json import DEPTH_MAX, to_json
 from oautom.values.text import ERROR_BYTES_MAX
-from oautom.vects.keeping import kept
+from oautom.vects.run import kept
 
 
 class DurableLog(MemoryEventLog):

@@ -1,0 +1,142 @@
+"""Runs whose state is in the log: it is read when somebody asks.
+
+What has ended is let go of, and what an earlier program has left was never held. To read it takes
+the events of that Vect, however many have come after it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import groupby
+from operator import attrgetter
+from typing import Final
+
+from oautom.errors import EngineError, InvalidHistoryError, LogError, UnknownVectError
+from oautom.events.log import EventLog, VectEntry
+from oautom.flows.flow import Flow
+from oautom.machine.state import VectState, replay
+from oautom.machine.tables import VECT_ENDS
+from oautom.values.text import error_of
+from oautom.vects.run import Local, Run
+
+_RECENT: Final = 16
+"""How many of those that were read, or have just ended, are kept: they are asked about first."""
+
+
+class Reader:
+    """Reads from a log how Vects stand that do not move.
+
+    Args:
+        log: The log.
+    """
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._recent: dict[str, VectState] = {}
+        self._reading: dict[str, object] = {}  # by Vect, the newest look into the log for it
+        self._locals: deque[Local] = deque(maxlen=_RECENT)
+        self._lock = threading.Lock()
+
+    def read(self, vect: str) -> VectState | None:
+        """Return what the events of a Vect add up to; None if it has none. Any thread.
+
+        Raises:
+            LogError: They cannot be read, or make no sense.
+        """
+        if (state := self._recent.get(vect)) is not None:
+            return state
+        reading = self._reading[vect] = object()
+        state = None
+        try:
+            state = replay(self._log.read(vect=vect)).get(vect)
+        finally:
+            with self._lock:  # what has changed meanwhile is not kept
+                if self._reading.get(vect) is reading:
+                    del self._reading[vect]
+                    if state is not None:
+                        self._keep(state)
+        return state
+
+    def state_of(self, run: Run) -> VectState:
+        """Return what the events of the Vect of a run add up to; errors as of `read`."""
+        try:
+            state = self.read(run.id)
+        except Exception as error:  # an event that no version of ours has written may do anything
+            if isinstance(error, LogError) and not isinstance(error, InvalidHistoryError):
+                raise
+            raise LogError(
+                f"vect '{run.id}' of flow '{run.flow.name}' does not go on, since its events "
+                f"make no sense: {error_of(error)}; give it up: app.vect({run.id!r}).cancel()"
+            ) from error
+        if state is None and run.is_told:
+            raise UnknownVectError(f"vect '{run.id}' was pruned from the log", flow=run.flow.name)
+        if state is None:
+            raise LogError(f"the log has lost the events of vect '{run.id}'")
+        return state
+
+    def read_each(self, vects: Sequence[str]) -> Iterator[VectState]:
+        """Yield how Vects stand, in their order, read together, and keep none of them.
+
+        Those are left out that cannot be read: whoever reads each by itself is told why.
+        """
+        with suppress(LogError):
+            events = self._log.read_each(vects)
+            for vect, of_vect in groupby(events, key=attrgetter("vect")):
+                with suppress(Exception):  # as above
+                    yield replay(of_vect)[vect]
+
+    def hold_all(self, runs: Sequence[Run]) -> None:
+        """Have the engine hold the states of runs; those are left that cannot be read."""
+        left = {run.id: run for run in runs if not run.is_held}
+        for state in self.read_each(list(left)):
+            left[state.id].hold(state)
+
+    def let_go(self, run: Run) -> None:
+        """Have the log alone keep a run that has just ended, and have it at hand for a while."""
+        if run.is_held:
+            self._locals.append(run.local)
+            with self._lock:
+                self._reading.pop(run.id, None)
+                self._keep(run.state)
+            run.let_go(self.state_of)
+
+    def _keep(self, state: VectState) -> None:
+        self._recent.pop(state.id, None)
+        self._recent[state.id] = state
+        if len(self._recent) > _RECENT:
+            del self._recent[next(iter(self._recent))]
+
+    def forget(self, vect: str) -> None:
+        """Have the events of a Vect read again when they are next needed."""
+        with self._lock:
+            self._reading.pop(vect, None)
+            self._recent.pop(vect, None)
+
+
+class Recalled(Run):
+    """A run of an earlier program; its events are read when its state is first asked for."""
+
+    __slots__ = ()
+
+    def __init__(self, flow: Flow, entry: VectEntry, reader: Reader, *, is_durable: bool) -> None:
+        super().__init__(flow, entry.id, is_durable=is_durable, read=reader.state_of)
+        self.is_created = True
+        self.look(entry)
+
+    def look(self, entry: VectEntry) -> None:
+        """Stand as the log has it by now; as long as nobody here drives."""
+        self.shown = entry.state
+        self.is_told = entry.state in VECT_ENDS
+        self.is_inherited = not self.is_told
+        self.held_up = None
+        if self.is_told:
+            self.ended = entry.changed
+        else:
+            self.held_up = EngineError(
+                f"vect '{entry.id}' of flow '{entry.flow}' was left open by an earlier program; "
+                "app.recover() has it go on",
+                flow=entry.flow,
+            )
