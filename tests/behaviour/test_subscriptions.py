@@ -1744,7 +1744,6 @@ import threading
 from oautom import *
 from oautom.events.subscribers.subscription import Subscriptions
 from oautom.testing import SimulatedClock
-from oautom.wording import raised
 
 Subscriptions.close.__defaults__ = (0.2,)
 app = OAutom()
