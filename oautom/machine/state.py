@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any
+from typing import Any, final
 
 from oautom.errors import InvalidHistoryError
 from oautom.machine.event import NO_DATA, Event
@@ -153,6 +153,7 @@ class StepState:
         return verdict(self.rule, self.upstreams, self.tally)
 
 
+@final
 class VectState:
     """One Vect: the model of its state machine, its steps, and what its events have told."""
 

@@ -22,9 +22,9 @@ import pytest
 from oautom import Flow, OAutom, PythonExecution
 
 RECORD: dict[str, dict[tuple[int, int], float]] = {
-    "chain": {(3, 11): 135.1},
-    "layers": {(3, 11): 167.7},
-    "chain in a file": {(3, 11): 229.0},
+    "chain": {(3, 11): 133.1},
+    "layers": {(3, 11): 162.9},
+    "chain in a file": {(3, 11): 226.7},
 }
 """For each shape, by the version of Python: calls a step, of Python and of C functions together."""
 
