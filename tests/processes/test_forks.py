@@ -143,7 +143,7 @@ HARMLESS: dict[str, set[str]] = {
     # Those that `EventLog` has for logs that cannot be asked, and what never changes.
     "MemoryEventLog": {
         *{"asked", "check_value", "close", "committed_seq", "from_jsonl", "id", "last_seq"},
-        *{"leave", "listen", "refuse", "requests"},
+        *{"keeps_objects", "leave", "listen", "refuse", "requests"},
     },
     "LateLog": {"check_value", "close", "id", "is_read_only", "keeps_objects", "open", "path"},
     "SqliteEventLog": {"check_value", "close", "id", "is_read_only", "keeps_objects", "path"},

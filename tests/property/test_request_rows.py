@@ -182,7 +182,7 @@ def test_a_bug_at_a_request_is_answered_too(file: Path, monkeypatch: pytest.Monk
     with OAutom(OAutomMode.background, log=file) as app:
         _, other = declare(app)
         vect = app.start("asks", vect_id="v")
-        monkeypatch.setattr("oautom.engine.scheduler.Scheduler.obey", lambda *_: 1 / 0)
+        monkeypatch.setattr("oautom.engine.requests.command_of", lambda *_: 1 / 0)
         number = app.log.ask("v", "pause")  # type: ignore[attr-defined]
         wait_until_heard(app.log)
         assert "this is a bug in oautom" in app.log.answer(number).refusal  # type: ignore[attr-defined]
