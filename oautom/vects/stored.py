@@ -38,6 +38,7 @@ class Reader:
         self._recent: dict[str, VectState] = {}
         self._reading: dict[str, object] = {}  # by Vect, the newest look into the log for it
         self._locals: deque[Local] = deque(maxlen=_RECENT)
+        self.read_run = self.state_of  # one bound method for all runs: 64 bytes less for each
         self._lock = threading.Lock()
 
     def read(self, vect: str) -> VectState | None:
@@ -101,7 +102,7 @@ class Reader:
             with self._lock:
                 self._reading.pop(run.id, None)
                 self._keep(run.state)
-            run.let_go(self.state_of)
+            run.let_go(self.read_run)
 
     def _keep(self, state: VectState) -> None:
         self._recent.pop(state.id, None)
@@ -122,7 +123,7 @@ class Recalled(Run):
     __slots__ = ()
 
     def __init__(self, flow: Flow, entry: VectEntry, reader: Reader, *, is_durable: bool) -> None:
-        super().__init__(flow, entry.id, is_durable=is_durable, read=reader.state_of)
+        super().__init__(flow, entry.id, is_durable=is_durable, read=reader.read_run)
         self.is_created = True
         self.look(entry)
 
