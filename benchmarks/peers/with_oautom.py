@@ -20,6 +20,6 @@ def run(graph: Graph, folder: Path, *, durable: bool) -> None:
         flow = Flow("flow", app)
         steps: list[PythonExecution] = []
         for number, upstreams in enumerate(graph):
-            step = PythonExecution(f"s{number}", flow, nothing)
-            steps.append(step.depends(*(steps[upstream] for upstream in upstreams)))
+            steps.append(PythonExecution(f"s{number}", flow, nothing))
+            steps[-1].depends(*(steps[upstream] for upstream in upstreams))
         assert app.run("flow").state == "success"
