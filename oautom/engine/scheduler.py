@@ -193,7 +193,7 @@ class Scheduler(Driver[Message]):
         self._in_hand: Item | None = None  # what is dealt with
         self._asked: list[Call] = []  # answered when the tick is committed
         self._moved: list[StepState | VectState] = []
-        self._taken_over: list[Run] = []  # or about to be
+        self._taken_over: deque[Run] = deque()  # or about to be
         self._emitted, self._appended = Wire(), Wire()
         self._steps, self._vects = machines(self._record, self._emitted, self._appended)
         self._emitted.connect(self._log.append, weak=False)
@@ -781,7 +781,7 @@ class Scheduler(Driver[Message]):
     def _take_over_more(self) -> None:
         """Have the waits of the last ones go on, which are committed; and the next ones come."""
         while self._taken_over:
-            run = self._taken_over.pop()
+            run = self._taken_over.popleft()  # as they came: of waits of one instant, too
             try:
                 if run.held_up is None:
                     self.runner.rearm(run, self._now)

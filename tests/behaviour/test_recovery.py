@@ -139,6 +139,24 @@ def test_recover_returns_the_oldest_first_whatever_has_slots_of_pools(path: Path
         assert resumed == app.vects()
 
 
+def test_waits_of_one_instant_go_on_oldest_first_after_a_recovery(path: Path) -> None:
+    clock, vects = SimulatedClock(), ["first", "second", "third"]
+    for is_again in (False, True):
+        with OAutom(log=path, executor="inline", clock=clock) as app:
+            flow = Flow("flow", app, max_active_vects=3)
+            WaitExecution("wait", flow, seconds=60)
+            if is_again:
+                app.recover()
+            else:
+                for vect in vects:
+                    app.start(flow, vect_id=vect)
+            clock.call_later(50, app.stop)
+            app.run()
+            ends = [event.vect for event in app.log.read() if event.name == "step.succeeded"]
+
+    assert ends == vects
+
+
 def test_recover_says_what_it_resumed(path: Path, work: Work) -> None:
     leave_open(path, work, work.chain, "one")
     leave_open(path, work, work.chain, "two")  # which goes on with the first, too
