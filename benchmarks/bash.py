@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.graphs import Graph, graph, sinks
 from benchmarks.measure import Figure, Settings, Table, in_turn, medians, ratios
+from benchmarks.shapes import Graph, graph, sinks
 from oautom import BashExecution, Flow, OAutom
 
 WORKERS = 4

@@ -13,8 +13,9 @@ from typing import Literal, cast
 
 import msgspec
 
-from benchmarks.graphs import declare, graph, run
+from benchmarks.graphs import declare, run
 from benchmarks.measure import Figure, Settings, Table, in_turn, medians, ratios
+from benchmarks.shapes import graph
 from oautom import Event, EventLog, MemoryEventLog, SqliteEventLog
 from oautom.events.requests import newest_of
 from oautom.events.sqlite.rows import Row

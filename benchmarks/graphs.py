@@ -8,12 +8,10 @@ from typing import Any
 
 from dask._task_spec import Task, TaskRef
 
-from benchmarks.shapes import KINDS, Graph, graph, nothing, sinks
+from benchmarks.shapes import Graph, nothing, sinks
 from oautom import EventLog, Flow, OAutom, PythonExecution
 from oautom.events import signals
 from oautom.workers import ExecutorName
-
-__all__ = ["KINDS", "Get", "Graph", "declare", "graph", "nothing", "run", "sinks"]
 
 Get = Callable[[dict[str, Any], Any], object]
 

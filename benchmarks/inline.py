@@ -7,17 +7,9 @@ from functools import partial
 
 from dask.local import get_sync  # what `dask.get` is
 
-from benchmarks.graphs import (
-    KINDS,
-    Get,
-    Graph,
-    dask_side,
-    dask_task_side,
-    graph,
-    heard_side,
-    oautom_side,
-)
+from benchmarks.graphs import Get, dask_side, dask_task_side, heard_side, oautom_side
 from benchmarks.measure import Figure, Settings, Table, in_turn, medians, ratios
+from benchmarks.shapes import KINDS, Graph, graph
 
 Sides = Mapping[str, Callable[[Graph], float]]
 

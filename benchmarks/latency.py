@@ -11,8 +11,8 @@ from multiprocessing import get_context
 from statistics import median, quantiles
 
 from benchmarks.bash import make
-from benchmarks.graphs import graph
 from benchmarks.measure import Figure, Settings, Table
+from benchmarks.shapes import graph
 from oautom import BashExecution, Execution, Flow, OAutom, PythonExecution
 
 STEPS = 50

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from statistics import median
 from typing import NamedTuple
 
-from benchmarks.graphs import KINDS, declare, graph, oautom_side, run
+from benchmarks.graphs import declare, oautom_side, run
 from benchmarks.measure import Figure, Settings, Table
+from benchmarks.shapes import KINDS, graph
 
 WARM_UP_STEPS = 1000
 MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024

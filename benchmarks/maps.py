@@ -12,8 +12,8 @@ from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.graphs import nothing
 from benchmarks.measure import Figure, Settings, Table, in_turn, medians, ratios
+from benchmarks.shapes import nothing
 from oautom import Flow, MapExecution, OAutom, PythonExecution
 
 TITLE = "a map, inline, against plain steps of one flow; CPU time"

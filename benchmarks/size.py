@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.graphs import declare, graph, run
+from benchmarks.graphs import declare, run
 from benchmarks.measure import Figure, Settings, Table
+from benchmarks.shapes import graph
 from oautom import Event, MemoryEventLog, SqliteEventLog
 from oautom.events import replay
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Final, Protocol
 
 from oautom.engine.modes import OAutomMode
@@ -48,7 +49,6 @@ _open_apps: weakref.WeakKeyDictionary[App, weakref.ref[Parts]] = weakref.WeakKey
 
 _NO_THREADS_AT_END: Final = (3, 12) <= sys.version_info[:3] < (3, 12, 2)
 """These versions start no thread and no process once the last line of a program has run."""
-_registered: list[Callable[[], None]] = []
 
 
 def check_free(log: object, app: App) -> None:
@@ -68,10 +68,8 @@ def opened(app: App, parts: Parts) -> None:
     # for the worker processes that ours ends.
     atexit.unregister(_close_all)
     atexit.register(_close_all)
-    if _NO_THREADS_AT_END and not _registered:
-        _registered.append(_close_busy)
-        # Before the threads are waited for, of which one may be the engine's.
-        threading._register_atexit(_close_busy)  # type: ignore[attr-defined] # noqa: SLF001
+    if _NO_THREADS_AT_END:
+        _close_busy_at_end()
 
 
 def closed(app: App) -> None:
@@ -128,6 +126,12 @@ def _let_go_if_forgotten(reference: weakref.ref[App]) -> None:
     else:
         for flow in flows:
             flow.app = app
+
+
+@cache
+def _close_busy_at_end() -> None:
+    """Have busy apps closed before the threads are waited for, of which one may be the engine's."""
+    threading._register_atexit(_close_busy)  # type: ignore[attr-defined] # noqa: SLF001
 
 
 def _close_busy() -> None:

@@ -194,12 +194,8 @@ class Execution:
     def _set_rules(
         self, on_crash: object, trigger_rule: object, allow_failure: bool | None
     ) -> None:
-        if on_crash is not None or self.on_crash is not Execution.on_crash:
-            name = on_crash_of(_first(on_crash, self.on_crash))
-            if name is not self.on_crash:
-                self.on_crash = name
-        if trigger_rule is not None or type(self.trigger_rule) is not TriggerRule:
-            self.trigger_rule = rule_of(_first(trigger_rule, self.trigger_rule))
+        self.on_crash = on_crash_of(_first(on_crash, self.on_crash))
+        self.trigger_rule = rule_of(_first(trigger_rule, self.trigger_rule))
         if allow_failure is not None:
             if type(allow_failure) is not bool:
                 raise SettingError(
