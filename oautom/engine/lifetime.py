@@ -15,12 +15,12 @@ from typing import Final, Protocol
 from oautom.engine.modes import OAutomMode
 from oautom.errors import EngineError, OAutomError, SettingError
 from oautom.events.log import EventLog
-from oautom.flows.flow import Flow, Owner
+from oautom.flows.flow import App, Flow
 from oautom.processes import forked
 from oautom.steps.context import CALLED
 
 
-class App(Owner, Protocol):
+class OpenApp(App, Protocol):
     """What is asked of an app here."""
 
     log: EventLog
@@ -45,13 +45,13 @@ class Parts(Protocol):
 
 _logger = logging.getLogger("oautom.app")
 # Nothing here keeps an app: by its parts, too, its flows lead to it.
-_open_apps: weakref.WeakKeyDictionary[App, weakref.ref[Parts]] = weakref.WeakKeyDictionary()
+_open_apps: weakref.WeakKeyDictionary[OpenApp, weakref.ref[Parts]] = weakref.WeakKeyDictionary()
 
 _NO_THREADS_AT_END: Final = (3, 12) <= sys.version_info[:3] < (3, 12, 2)
 """These versions start no thread and no process once the last line of a program has run."""
 
 
-def check_free(log: object, app: App) -> None:
+def check_free(log: object, app: OpenApp) -> None:
     """Refuse a log that another open app writes than this one.
 
     Raises:
@@ -61,7 +61,7 @@ def check_free(log: object, app: App) -> None:
         raise SettingError("another open app writes this log; close that one, or use it here")
 
 
-def opened(app: App, parts: Parts) -> None:
+def opened(app: OpenApp, parts: Parts) -> None:
     """Have an app closed at the end of the program, or when nobody has it and its log is wanted."""
     _open_apps[app] = weakref.ref(parts)
     # The last handler registered is called first: before that of multiprocessing, which waits
@@ -72,7 +72,7 @@ def opened(app: App, parts: Parts) -> None:
         _close_busy_at_end()
 
 
-def closed(app: App) -> None:
+def closed(app: OpenApp) -> None:
     """Take note that an app is closed."""
     _open_apps.pop(app, None)
 
@@ -110,7 +110,7 @@ def let_go_of_forgotten() -> None:
         _let_go_if_forgotten(reference)
 
 
-def _let_go_if_forgotten(reference: weakref.ref[App]) -> None:
+def _let_go_if_forgotten(reference: weakref.ref[OpenApp]) -> None:
     app = reference()
     parts = None if app is None else _open_apps[app]()
     if parts is None or not parts.is_idle():
@@ -154,7 +154,7 @@ def _close_all() -> None:
         _close(app)
 
 
-def _close(app: App) -> None:
+def _close(app: OpenApp) -> None:
     try:
         app.close()
     except OAutomError:

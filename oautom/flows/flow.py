@@ -27,8 +27,8 @@ from oautom.values.names import check_name, plain_text
 from oautom.values.references import ParamReference
 
 
-class Owner(Protocol):
-    """Where a flow is known by its name: the app."""
+class App(Protocol):
+    """What a flow needs of its app, where it is known by its name."""
 
     def add(self, flow: Flow) -> None:
         """Take the flow in, or raise `DuplicateFlowError`."""
@@ -67,7 +67,7 @@ class Flow:
     def __init__(
         self,
         name: str,
-        app: Owner,
+        app: App,
         *,
         params: Mapping[str, Any] | None = None,
         max_active_vects: int = 1,
@@ -90,7 +90,7 @@ class Flow:
                 f"flow '{name}': max_async must be a positive int, not {given}", flow=name
             )
         self.name = name
-        self._app: Owner | None = app
+        self._app: App | None = app
         self.max_active_vects = limit
         self.max_async = most_async
         try:
@@ -110,7 +110,7 @@ class Flow:
         app.add(self)
 
     @property
-    def app(self) -> Owner:
+    def app(self) -> App:
         """The app that it is registered with.
 
         Raises:
@@ -125,7 +125,7 @@ class Flow:
         return self._app
 
     @app.setter
-    def app(self, app: Owner | None) -> None:
+    def app(self, app: App | None) -> None:
         self._app = app
 
     @property
