@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import partial
-from itertools import takewhile
+from itertools import dropwhile, takewhile
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -233,12 +233,15 @@ class _Replay(MemoryEventLog, Workers):
         return command
 
     def _is_paused_at_once(self, event: Event) -> bool:
-        """Whether it is paused in the tick of an event, and nothing of it starts before that."""
-        after = takewhile(
-            lambda each: each.time == event.time and each.name != "step.started",
-            self._history[self._at + 1 :],
-        )
-        return any(each.name == "vect.paused" for each in after)
+        """Whether it is paused in the tick of an event, and nothing of it starts before that.
+
+        Where it is recovered, what ran is closed first.
+        """
+        after = iter(self._history[self._at + 1 :])
+        if event.name == "vect.recovered":
+            after = dropwhile(lambda e: e.step is not None and e.name != "step.started", after)
+        paused = next(after, None)
+        return paused is not None and (paused.name, paused.time) == ("vect.paused", event.time)
 
     def _retry_after(self, event: Event) -> float | None:
         """Return the delay that the policy of today gives after a failure, or None."""

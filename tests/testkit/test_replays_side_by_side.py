@@ -249,3 +249,32 @@ def test_a_vect_that_is_paused_as_it_is_recovered_replays(tmp_path: Path) -> Non
     assert names[names.index("vect.recovered") :][1:3] == ["step.interrupted", "vect.paused"]
     for max_workers in (None, 1):
         assert_replays(events, flow, max_workers=max_workers)
+
+
+def test_a_pause_in_a_later_program_is_not_of_the_start_though_no_time_has_passed(
+    tmp_path: Path,
+) -> None:
+    clock = SimulatedClock()
+
+    def go_on() -> None:
+        clock.call_later(0, app.stop)
+        app.run()
+
+    for is_again in (False, True):
+        app = OAutom(log=tmp_path / "runs.db", executor=Hands(), max_workers=1, clock=clock)
+        flow = Flow("flow", app, max_active_vects=2)
+        PythonExecution("a", flow, nothing)
+        if not is_again:
+            for vect in ("has the worker", "waits"):
+                app.start(flow, vect_id=vect)
+        go_on()
+        if is_again:
+            app.vect("waits").pause()
+            go_on()
+        events = list(app.log.read())
+        app.close()
+
+    names = [event.name for event in events if event.vect == "waits"]
+    assert names == ["vect.created", "vect.started", "vect.recovered", "vect.paused"]
+    assert len({event.time for event in events}) == 1
+    assert_replays(events, flow)
