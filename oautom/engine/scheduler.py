@@ -955,7 +955,13 @@ class Scheduler(Driver[Message]):
         if step.kind == "flow" and event.source == "running" != event.dest:
             reason = f"step '{step.name}' of vect '{vect.id}' needs it no more"
             child = child_id(vect.id, step.name, event.attempt or step.attempt)
-            self._orphans.append(Cancel(child, reason))
+            # One that was retried before its step has heard of its end has a life of its own.
+            if event.dest == "cancelled" or not self._is_reopened(child):
+                self._orphans.append(Cancel(child, reason))
+
+    def _is_reopened(self, vect: str) -> bool:
+        run = self.registry.runs.get(vect)
+        return run is not None and run.is_held and run.state.is_reopened
 
     def close(self) -> None:
         """Wait for what has been killed, and end the workers. When nobody drives any more."""

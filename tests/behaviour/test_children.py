@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from oautom import (
+    ApprovalExecution,
     BashExecution,
     BranchExecution,
     Context,
@@ -409,6 +410,29 @@ def test_an_app_gives_its_flows_by_their_names(inline: OAutom) -> None:
     assert inline.flow("etl") is inline.flow(flow) is flow
     with pytest.raises(UnknownFlowError, match="did you mean 'etl'"):
         inline.flow("elt")
+
+
+def test_a_child_that_is_retried_before_its_step_has_heard_of_its_end_goes_on() -> None:
+    clock = SimulatedClock()
+    app = OAutom(executor="inline", clock=clock)
+    inner, outer = Flow("inner", app), Flow("outer", app)
+    ApprovalExecution("ask", inner, "go on?")
+    FlowExecution("run", outer, inner)
+    vect = app.start(outer)
+    clock.call_later(1, app.stop)
+    app.run()
+    child = child_of(app, vect, "run")
+
+    child.cancel()
+    child.retry()  # nobody has driven in between
+
+    assert vect.wait(SECONDS) == "failed"
+    clock.call_later(1, app.stop)
+    app.run()
+    assert child.state == "running"
+    child.approve("ask", by="me")
+    assert child.wait(SECONDS) == "success"
+    check(app)
 
 
 def test_a_vect_of_the_id_of_a_child_fails_the_step(inline: OAutom) -> None:
