@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from datetime import datetime, timedelta, tzinfo
 from functools import partial
-from typing import Any, NoReturn, Self, TypedDict, Unpack, cast, overload
+from typing import Any, Final, NoReturn, Self, TypedDict, Unpack, cast, overload
 
 from oautom.engine.children import Children
 from oautom.engine.clock import Clock, SystemClock
@@ -56,6 +56,7 @@ from oautom.workers import ExecutorName, make_workers
 
 Params = Mapping[str, Any] | None
 Id = str | None
+_STRANDED: Final = "stranded"
 
 
 class _Settings(TypedDict, total=False):
@@ -423,10 +424,11 @@ class OAutom:
         What is left of its processes is ended first. Then each step that ran runs again, or fails,
         as its `on_crash` has it; a step that has ended is never run again. `run` and `start` do
         this by themselves, for the flows that are declared by then, and in background mode `plan`
-        for its flow.
+        for its flow. A Vect that does not fit its flow any more is stranded: it stays as it is, a
+        line of the logger `oautom.recovery` says why, and `vects(state='stranded')` has it.
 
         Raises:
-            FlowChangedError: A Vect does not go on, since its flow has changed; all others do.
+            FlowError: A Vect does not go on, since its flow cannot be started; all others do.
             EngineError: The app is closed.
         """
         with self._lock:
@@ -442,20 +444,28 @@ class OAutom:
     def vects(self, flow: str | Flow | None = None, state: str | None = None) -> list[Vect]:
         """Return the Vects, oldest first: all, or those of one flow or in one state.
 
-        Those of earlier programs too, if their flows are declared.
+        Those of earlier programs too, if their flows are declared. `'stranded'` is for those that
+        are open in whatever state, and with which this program cannot go on: their flow has
+        changed, or its declaration is wrong, their events make no sense, or there is a bug. Why,
+        `status()` says.
 
         Raises:
             UnknownFlowError: The app has no such flow.
             SettingError: There is no such state.
         """
-        name = None if state is None else one_of(state, VECT_STATES)
+        states = (*VECT_STATES, _STRANDED)
+        name = None if state is None else one_of(state, states)
         if state is not None and name is None:
-            known = ", ".join(repr(each) for each in VECT_STATES)
+            known = ", ".join(repr(each) for each in states)
             raise SettingError(f"state must be one of {known}, not {shown(state)}")
         wanted = None if flow is None else self.flow(flow)
         with self._lock:
             runs = list(self._registry.of(None if wanted is None else wanted.name))
-        return [self._registry.vect(run) for run in runs if name in (None, run.shown)]
+        if name == _STRANDED:
+            runs = [run for run in runs if self._registry.stranded(run) is not None]
+        elif name is not None:
+            runs = [run for run in runs if run.shown == name]
+        return [self._registry.vect(run) for run in runs]
 
     def vect(self, id: str) -> Vect:  # noqa: A002 - the public word
         """Return a Vect by its id.

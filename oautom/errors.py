@@ -151,20 +151,23 @@ class FlowFrozenError(FlowError):
 
 
 class FlowChangedError(FlowError):
-    """A Vect that its log has open was begun with other steps or parameters than the flow has.
+    """A Vect was begun with other steps or parameters than its flow has, or with another version.
 
     Attributes:
         vect: The id of the Vect.
         differences: What has changed since, a clause each.
     """
 
-    def __init__(self, flow: str, vect: str, differences: Sequence[str]) -> None:
+    def __init__(
+        self, flow: str, vect: str, differences: Sequence[str], *, has_ended: bool = False
+    ) -> None:
         shown = "; ".join(differences[:_CYCLE_STEPS_SHOWN])
         if len(differences) > _CYCLE_STEPS_SHOWN:
             shown += f"; and {len(differences) - _CYCLE_STEPS_SHOWN} more"
+        other = "start a new one" if has_ended else f"give the vect up: app.vect({vect!r}).cancel()"
         super().__init__(
             f"vect '{vect}' of flow '{flow}' cannot go on, since the flow has changed: {shown}; "
-            f"declare the flow as it was, or give the vect up: app.vect({vect!r}).cancel()",
+            f"declare the flow as it was, or {other}",
             flow=flow,
         )
         self.vect = vect

@@ -36,6 +36,7 @@ class Declared(Protocol):
     """What is held against a log of a flow. `Flow` fits it."""
 
     name: str
+    version: str | None
     params: Params
     steps: Mapping[str, Any]
 
@@ -164,6 +165,13 @@ class Past:
         self.recovered_at: datetime | None = None  # when, until a step starts after that
         self.wrong, self.vect, self.step = "", _NO_VECT, NO_STEP  # of the event looked up
 
+    def flow_of(self, event: Event) -> Declared | None:
+        """Return the flow given, if a Vect begins that is of it, and of its version."""
+        flow = self.flow
+        if flow is None or (flow.name, flow.version) != (event.flow, event.data.get("version")):
+            return None
+        return flow
+
     def look_up(self, event: Event) -> None:
         """Note what is known of the Vect and the step of the event that comes next."""
         self.wrong = _wrong_fields(event)
@@ -210,6 +218,10 @@ class Past:
         self.vect.state = event.dest
         steps = self.vect.steps.values()
         self.vect.is_reopened |= event.name == "vect.reopened"
+        for name, given in event.data.get("options", NO_OPTIONS).items():  # its flow has changed
+            step = self.vect.steps[name]
+            for each in (step, *step.instances):
+                each.max_attempts = given.get("max_attempts", 1)
         if event.name in ("vect.started", "vect.resumed", "vect.reopened"):
             self._look_at(steps)
         elif event.name == "vect.recovered":  # with the program its workers have gone

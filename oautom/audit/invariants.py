@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
 from oautom.audit.history import BAD, NO_STEP, Declared, Past, VectPast
-from oautom.audit.payloads import data_fit, options_fit
+from oautom.audit.payloads import CHANGES_OPTIONS, data_fit, options_fit
 from oautom.errors import InvariantError, SettingError, shown
 from oautom.machine.event import Event, is_of_plan, planned_time, stamp
 from oautom.machine.graph import Graph
@@ -225,10 +225,11 @@ class _Claims(Past):
             and Graph(graph).find_cycle() is None
         )
 
-    @_invariant(VECT_CREATED, is_gate=True)
+    @_invariant(VECT_CREATED, *CHANGES_OPTIONS, is_gate=True)
     def options_are_known(self, event: Event) -> bool:
         """The options of a Vect name steps that it has, and say of them what can be said."""
-        return options_fit(event.data.get("options", {}), event.data["graph"])
+        steps = event.data["graph"] if event.name == VECT_CREATED else self.vect.steps
+        return options_fit(event.data.get("options", {}), steps)
 
     @_invariant(is_gate=True)
     def vect_is_created_first(self, event: Event) -> bool:
@@ -238,19 +239,19 @@ class _Claims(Past):
     @_invariant(VECT_CREATED)
     def graph_is_of_the_flow(self, event: Event) -> bool:
         """The graph of a Vect is that of the flow given."""
-        if self.flow is None or self.flow.name != event.flow:
+        if (flow := self.flow_of(event)) is None:
             return True
-        graphs = event.data["graph"], self.flow.graph.upstreams
+        graphs = event.data["graph"], flow.graph.upstreams
         then, now = ({name: set(ups) for name, ups in graph.items()} for graph in graphs)
         return then == now
 
     @_invariant(VECT_CREATED)
     def params_are_of_the_flow(self, event: Event) -> bool:
         """The parameters of a Vect are those that the flow given declares, and of their types."""
-        if self.flow is None or self.flow.name != event.flow:
+        if (flow := self.flow_of(event)) is None:
             return True
         params = event.data.get("params")
-        return not isinstance(params, Mapping) or not self.flow.params.differences(params)
+        return not isinstance(params, Mapping) or not flow.params.differences(params)
 
     @_invariant()
     def flow_stays(self, event: Event) -> bool:

@@ -11,6 +11,9 @@ from oautom.machine.rules import RULE_NAMES
 from oautom.machine.state import child_id
 from oautom.machine.tables import PLAN_CREATED, PLAN_SKIPPED, VECT_CREATED
 
+CHANGES_OPTIONS: Final = ("vect.started", "vect.recovered", "vect.reopened")
+"""Events by which a Vect goes on with options that its flow has not had before."""
+
 
 def _is_number(value: object, *, from_: float = 0.0) -> bool:
     return type(value) in (int, float) and value >= from_  # type: ignore[operator] # it is one
@@ -56,6 +59,11 @@ _OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "problem": lambda problem: isinstance(problem, str),
     "runs": lambda flow: isinstance(flow, str),
     "child": lambda vect: isinstance(vect, str),
+}
+
+_MAY_BE: Final[Mapping[str, frozenset[str]]] = {
+    VECT_CREATED: frozenset({"options", "parent", "loop", "version", "plan", "planned"}),
+    **dict.fromkeys(CHANGES_OPTIONS, frozenset({"options"})),
 }
 
 _DECISION: Final = frozenset({"decision", "by"})
@@ -112,7 +120,9 @@ def data_fit(event: Event, kind: str) -> bool:
         is_wanted = is_wanted and data["loop"] is True
     if "parent" in data:
         is_wanted = is_wanted and _is_attempt(data["parent"])
-    may_be = {"options", "parent", "loop", *_OF_PLAN} if event.name == VECT_CREATED else set()
+    if "version" in data:
+        is_wanted = is_wanted and isinstance(data["version"], str)
+    may_be = _MAY_BE.get(event.name, frozenset())
     return is_wanted and wanted.keys() <= data.keys() <= wanted.keys() | may_be
 
 

@@ -146,6 +146,12 @@ class TakeOver:
     """Message: the next ones shall go on of the Vects that a dead program has left open."""
 
 
+class Misfit(NamedTuple):
+    """Message: a Vect does not fit its flow, and may be a child of a step that is over."""
+
+    vect: str
+
+
 class Halt(NamedTuple):
     """Message: end all work, and leave the Vects as they are: they go on in another life."""
 
@@ -215,6 +221,7 @@ Message = (
     | Nudge
     | Asked
     | TakeOver
+    | Misfit
     | Halt
     | Note
 )

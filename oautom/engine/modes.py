@@ -26,7 +26,7 @@ from oautom.machine.tables import VECT_ENDS
 from oautom.processes.forked import Home
 from oautom.steps.options import wrong_interval
 from oautom.values.names import one_of
-from oautom.vects.run import Run, status_of, unread_status
+from oautom.vects.run import Run, unread_status
 
 
 class OAutomMode(StrEnum):
@@ -179,10 +179,10 @@ class ForegroundEngine:
         """Return the state of a run as of its last commit."""
         try:
             state = run.state  # one that is read on demand is read before the lock is taken
-        except LogError:  # its events make no sense: others are listed beside it all the same
-            return unread_status(run)
+        except LogError as error:  # they make no sense: others are listed beside it all the same
+            return unread_status(run, error)
         with self._scheduler.showing:
-            return status_of(state, run.shown)
+            return self._scheduler.registry.status(run, state)
 
     def explain(self, run: Run, step: str) -> str:
         """Return why a step of a run is, or is not, running, as of its last commit."""
@@ -360,19 +360,24 @@ def _facts_of(scheduler: Scheduler, run: Run, step: str) -> Facts:
     key = (run.id, step, state.attempt)
     ahead, higher = scheduler.queue.ahead_of(state)
     child = None if state.child is None else scheduler.registry.runs.get(state.child)
+    held_up = scheduler.registry.stranded(run) or run.held_up
     return Facts(
-        held_up="" if run.held_up is None else str(run.held_up),
+        held_up="" if held_up is None else str(held_up),
         is_inherited=run.is_inherited,
         workers=runner.workers_if_taken,
         taken=scheduler.queue.taken(),
         ahead=ahead,
         higher=higher,
         poll_interval=_poll_interval(run, step),
-        child=child.shown if child is not None else "waiting" if state.child else "",
+        child=_shown(scheduler, child) if child is not None else "waiting" if state.child else "",
         awaited=scheduler.waits.vects_of(key),
         is_returning=runner.is_returning(key),
         at_work=frozenset(near.name for near in _near(state) if runner.lingers(near)),
     )
+
+
+def _shown(scheduler: Scheduler, child: Run) -> str:
+    return child.shown if scheduler.registry.stranded(child) is None else "stranded"
 
 
 def _near(step: StepState) -> list[StepState]:

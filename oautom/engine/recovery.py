@@ -17,11 +17,10 @@ from oautom.errors import FlowChangedError, FlowError, LogError, OAutomError, ex
 from oautom.events.log import EventLog, VectEntry
 from oautom.flows.flow import Flow
 from oautom.machine.event import Event, is_answer
-from oautom.machine.graph import Graph
 from oautom.machine.tables import VECT_ENDS
 from oautom.processes.leftovers import end_leftovers
 from oautom.vects.run import Run
-from oautom.vects.stored import Recalled
+from oautom.vects.stored import Recalled, unfit
 
 _logger = logging.getLogger("oautom.recovery")
 
@@ -48,21 +47,20 @@ class Recovery:
         self._is_listening = False
         self._taken_over: set[str] = set()  # ids of those that go on
         self._unfit: list[Recalled] = []
-        self._told: set[str] = set()  # ids of those of which it was said that they wait
+        self._told: set[str] = set()  # ids of those of which it was said why they do not go on
         self._absent: set[str] = set()  # names of the flows that some wait for
 
     def recover(self) -> list[Run]:
         """Have the Vects go on that a dead program has left open, and return their runs.
 
         Raises:
-            FlowChangedError: A Vect does not go on, since its flow has changed; all others do.
+            FlowError: A Vect does not go on, since its flow cannot be started; all others do.
         """
         self._registry.used.update(self._registry.flows)
         runs = self._recover(is_read=True)
         for _, error in self._refused():
-            if isinstance(error, FlowError):
+            if isinstance(error, FlowError) and not isinstance(error, FlowChangedError):
                 raise error
-            _logger.error("%s", error)
         return runs
 
     def recover_for(self, flow: Flow) -> None:
@@ -89,9 +87,6 @@ class Recovery:
         used.update(wanted)
         if not self._is_done or not self._absent.isdisjoint(new):
             self._recover(is_read=False)
-            for run, error in self._refused():
-                if run.flow.name in new:
-                    _logger.error("%s", error)
         elif new:
             self._look_again()
         self._listen_once()
@@ -119,6 +114,7 @@ class Recovery:
                 self._scheduler.take_over(fit)
             going_on.update(fit)
         self._scheduler.leave(self._unfit)
+        self._tell_of_unfit()
         self._look_again()
         self._is_done = True
         self._taken_over.update(run.id for run in going_on)
@@ -140,7 +136,19 @@ class Recovery:
         for entry in entries:
             if entry.id not in self._told:
                 self._told.add(entry.id)
-                _logger.warning("vect '%s' waits for flow '%s' to be declared", *entry[:2])
+                _logger.warning(
+                    "vect '%s' waits for flow '%s' to be declared; to give it up, declare a flow "
+                    "of this name, whatever its steps are, and cancel the vect",
+                    *entry[:2],
+                )
+
+    def _tell_of_unfit(self) -> None:
+        """Say once of each, and of each other reason, why it does not go on."""
+        for run, error in self._refused():
+            told = f"{run.id} {error}"
+            if told not in self._told:
+                self._told.add(told)
+                _logger.error("%s", error)
 
     def _fit_of(
         self, runs: Sequence[Recalled], refusals: dict[Flow, FlowError | None], *, is_read: bool
@@ -212,13 +220,10 @@ def _changes(run: Recalled, begun: Event | None) -> FlowChangedError | None:
     Raises:
         LogError: They cannot be read, or make no sense.
     """
-    if begun is None or not begun.data.keys() >= {"graph", "params"}:
-        run.hold()
-        graph, params = run.state.graph, run.state.params
-    else:
-        graph, params = Graph(begun.data["graph"]), begun.data["params"]
-    differences = graph.differences(run.flow.graph) + run.flow.params.differences(params)
-    return FlowChangedError(run.flow.name, run.id, differences) if differences else None
+    if begun is not None and begun.data.keys() >= {"graph", "params"}:
+        return unfit(run, begun.data)
+    run.hold()
+    return unfit(run)
 
 
 def _refusal(flow: Flow, known: dict[Flow, FlowError | None]) -> FlowError | None:

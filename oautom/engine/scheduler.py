@@ -64,6 +64,7 @@ from oautom.engine.messages import (
     Lend,
     Loan,
     Message,
+    Misfit,
     Note,
     Nudge,
     Over,
@@ -79,6 +80,7 @@ from oautom.engine.waiting import Waits
 from oautom.errors import (
     EngineError,
     EventRefusedError,
+    FlowError,
     LogError,
     OAutomError,
     VectStateError,
@@ -113,6 +115,8 @@ _HEARD: frozenset[type] = frozenset({Answer, TimeUp, GraceOver})
 
 STEPS_AT_ONCE = 2_000
 """Of how many steps the Vects are taken over in one tick; but for those that keep slots."""
+
+_UNWANTED = "the step that had it run needs it no more"
 
 LOOK_AGAIN = 5.0
 """Seconds until what could not be read is looked at again."""
@@ -209,7 +213,7 @@ class Scheduler(Driver[Message]):
     def ask(self, run: Run, command: Command) -> None:
         """Have a command obeyed that concerns a run, with the next tick."""
         self.registry.add(run)
-        self.put(command)
+        self.put(_of_today(run, command))
 
     def take_over(self, runs: Sequence[Run]) -> None:
         """Have runs go on that the log has open; what ran when their program ended runs again.
@@ -229,6 +233,8 @@ class Scheduler(Driver[Message]):
         for run in unfit:
             self.registry.add(run)
             self.registry.shut(run)
+            if "/" in run.id:  # it may be a child, and its step may be over
+                self.put(Misfit(run.id))
 
     def cancel(self, run: Run, reason: str) -> None:
         """Ask for the end of a run, with the next tick."""
@@ -308,6 +314,7 @@ class Scheduler(Driver[Message]):
             self._cancel(run, command)
             return
         late = self._refusal(run, command)
+        command = _of_today(run, command)
         self.registry.add(run)
         if run.is_inherited:  # it goes on before its turn
             self._left.appendleft(run)
@@ -348,6 +355,16 @@ class Scheduler(Driver[Message]):
         if run.is_inherited:  # it is over: a retry of it is of this life, and no recovery
             run.is_inherited = False
             self._taken_over.append(run)
+
+    def _give_up(self, run: Run, command: Cancel) -> None:
+        """Cancel a run that does not fit its flow; a bug that holds one up may show again."""
+        if isinstance(run.held_up, FlowError):
+            self._cancel(run, command)
+
+    def _look_at_misfit(self, vect: str) -> None:
+        run = self.registry.runs.get(vect)
+        if run is not None and isinstance(run.held_up, FlowError) and not self._is_wanted(run):
+            self._cancel(run, Cancel(run.id, _UNWANTED))
 
     def _end_unread(self, run: Run, command: Cancel) -> None:
         if run.shown in VECT_ENDS:
@@ -674,6 +691,8 @@ class Scheduler(Driver[Message]):
                 self._hear_of_left(message)
             case Note():
                 self._append(None, message.event(self._log.last_seq + 1, self._now))
+            case Misfit():
+                self._look_at_misfit(message.vect)
             case Asked():
                 self.is_asked = False
                 self._requests.take(message)
@@ -744,6 +763,8 @@ class Scheduler(Driver[Message]):
     def _obey(self, command: Command) -> None:
         run = self.registry.runs.get(command.vect)
         if run is None or run.held_up is not None:  # it was let go, or is stranded
+            if run is not None and isinstance(command, Cancel):
+                self._give_up(run, command)
             return
         if run.is_told and isinstance(command, Begin):  # it was cancelled before it began
             return
@@ -813,10 +834,10 @@ class Scheduler(Driver[Message]):
             self.registry.shut(run)
             return
         if not self._is_wanted(run):
-            self._obey(Cancel(run.id, "the step that had it run needs it no more"))
+            self._obey(Cancel(run.id, _UNWANTED))
             return
         lost = run.lost_steps()
-        self._obey(Recover(run.id, frozenset(step.name for step in lost)))
+        self._obey(Recover(run.id, frozenset(step.name for step in lost), run.news()))
         self._settle()
         for step in lost:
             self._obey(Finished(run.id, step.name, step.attempt, error=LOST))
@@ -973,6 +994,11 @@ class Scheduler(Driver[Message]):
         self.have_all_look()
         self.runner.close(self.queue.groups_of)
         self.answer(())  # those who still call look, and find it closed
+
+
+def _of_today(run: Run, command: Command) -> Command:
+    """Return a command with what it asks for as the program has it by now."""
+    return Retry(run.id, run.news()) if isinstance(command, Retry) else command
 
 
 def _vect_of(message: Message) -> str | None:

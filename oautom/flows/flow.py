@@ -52,12 +52,15 @@ class Flow:
         timeout: Seconds that an attempt of each of its steps may take, unless they say otherwise.
         max_async: How many of its `async` steps run at once, in all its Vects together.
         description: What the flow is for, in a sentence.
+        version: A name of what the flow means by now: a Vect that has begun with another one does
+            not go on in this program. Give it another one when the steps are the same, and what
+            they do no longer goes with what they did.
 
     Attributes:
         app: The `OAutom` that runs it.
         params: Its parameters, by name.
         steps: The steps by name, in the order of declaration; read-only.
-        retry, timeout, max_async: See above.
+        retry, timeout, max_async, version: See above.
 
     Raises:
         FlowError: An argument cannot be used.
@@ -75,6 +78,7 @@ class Flow:
         timeout: float | None = None,
         max_async: int = 1000,
         description: str = "",
+        version: str | None = None,
     ) -> None:
         name = check_name("flow", name)
         if not callable(getattr(app, "add", None)) or hasattr(app, "add_edges"):
@@ -89,7 +93,10 @@ class Flow:
             raise FlowError(
                 f"flow '{name}': max_async must be a positive int, not {given}", flow=name
             )
+        if version is not None:
+            version = check_name(f"flow '{name}': version", version, flow=name)
         self.name = name
+        self.version = version
         self._app: App | None = app
         self.max_active_vects = limit
         self.max_async = most_async
@@ -104,6 +111,7 @@ class Flow:
         self.steps: Mapping[str, Execution] = MappingProxyType(self._steps)
         self._edges: dict[str, list[str]] = {}
         self._graph: Graph | None = None
+        self._options: Mapping[str, Mapping[str, Any]] | None = None  # once it is frozen
         self._is_frozen = False
         self.checked = -1  # how much was declared when it was found in order
         self._step_functions: list[StepFunction] = []
@@ -138,8 +146,13 @@ class Flow:
     @property
     def options(self) -> Mapping[str, Mapping[str, Any]]:
         """By the name of a step what is otherwise than usual with it: its trigger rule, ..."""
+        if self._options is not None:
+            return self._options
         given = ((name, step.options()) for name, step in self._steps.items())
-        return {name: options for name, options in given if options}
+        options = {name: options for name, options in given if options}
+        if self._is_frozen:
+            self._options = options
+        return options
 
     @property
     def fingerprint(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from oautom.machine.event import NO_DATA
-from oautom.machine.state import StepState, VectState
+from oautom.machine.state import NO_OPTIONS, Options, StepState, VectState
 
 Key = tuple[str, str, int]
 """One attempt: (id of the Vect, name of the step, number of the attempt)."""
@@ -69,10 +69,12 @@ class Recover(msgspec.Struct, frozen=True):
 
     Attributes:
         spared: Steps that are not interrupted though they ran: each is told to have failed next.
+        options: Of steps, where they are others by now.
     """
 
     vect: str
     spared: frozenset[str] = frozenset()
+    options: Options = NO_OPTIONS
 
 
 class Pause(msgspec.Struct, frozen=True):
@@ -88,9 +90,14 @@ class Resume(msgspec.Struct, frozen=True):
 
 
 class Retry(msgspec.Struct, frozen=True):
-    """Command: what has failed of a Vect, or was cancelled, shall run again."""
+    """Command: what has failed of a Vect, or was cancelled, shall run again.
+
+    Attributes:
+        options: Of steps, where they are others by now.
+    """
 
     vect: str
+    options: Options = NO_OPTIONS
 
 
 class Decide(msgspec.Struct, frozen=True):

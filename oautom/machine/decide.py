@@ -61,7 +61,7 @@ def handle(vect: VectState, command: Command) -> list[Trigger]:
         case Resume():
             return [Trigger(vect, "resume")] if vect.state == "paused" else []
         case Retry():
-            return _retry(vect)
+            return _retry(vect, command)
         case Cancel():
             return _cancel(vect, command)
         case Recover():
@@ -154,7 +154,7 @@ def _decided(step: StepState) -> str:
     return f"it was ended before: {step.error}" if step.error else "it was ended before"
 
 
-def _retry(vect: VectState) -> list[Trigger]:
+def _retry(vect: VectState, command: Retry) -> list[Trigger]:
     """Reset what has failed or was cancelled, and what depends on it, then reopen the Vect."""
     if vect.state not in ("failed", "cancelled"):
         return []
@@ -165,7 +165,7 @@ def _retry(vect: VectState) -> list[Trigger]:
             reached.add(step.name)  # its list is made anew
     ended = (step for step in vect.steps.values() if step.state in STEP_ENDS)
     resets = [Trigger(step, "reset") for step in ended if step.name in reached]
-    return [*resets, Trigger(vect, "reopen")]
+    return [*resets, Trigger(vect, "reopen", data=_news(command))]
 
 
 def _cancel(vect: VectState, command: Cancel) -> list[Trigger]:
@@ -182,9 +182,9 @@ def _cancel(vect: VectState, command: Cancel) -> list[Trigger]:
 
 def _recover(vect: VectState, command: Recover) -> list[Trigger]:
     if vect.state == "pending":  # its log ends between its first two events
-        return [Trigger(vect, "start")]
+        return [Trigger(vect, "start", data=_news(command))]
     return [
-        Trigger(vect, "recover"),
+        Trigger(vect, "recover", data=_news(command)),
         *(
             Trigger(step, "interrupt", step.attempt)
             for step in vect.steps.values()
@@ -193,6 +193,11 @@ def _recover(vect: VectState, command: Recover) -> list[Trigger]:
             and step.name not in command.spared
         ),
     ]
+
+
+def _news(command: Recover | Retry) -> Mapping[str, Any]:
+    """Return what an event tells by which a Vect goes on: the options that are others by now."""
+    return MappingProxyType({"options": command.options}) if command.options else NO_DATA
 
 
 def affects(vect: VectState, event: Event) -> list[StepState | VectState]:

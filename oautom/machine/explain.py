@@ -39,7 +39,8 @@ class Facts(NamedTuple):
         ahead: How many others wait for a worker, and are served before the step.
         higher: How many of these are of a higher priority.
         poll_interval: Seconds between two calls of its `check`, if the step is polled; else 0.
-        child: The state of the Vect that the step runs, if it does; `waiting` before it begins.
+        child: The state of the Vect that the step runs, if it does; `waiting` before it begins,
+            `stranded` where it does not go on.
         awaited: The Vects for which the code of the step waits, by their ids.
         is_returning: The code of the step has waited for a Vect, and needs a worker to go on.
         at_work: The names of the step and of its upstreams of which an earlier attempt was told to

@@ -175,6 +175,7 @@ class VectState:
         "start_date",
         "state",
         "steps",
+        "version",
     )
     name = None  # a Vect is no step: its events name none
     mapped = None
@@ -189,8 +190,10 @@ class VectState:
         graph: Graph,
         params: Mapping[str, Any],
         options: Options = NO_OPTIONS,
+        version: str | None = None,
     ) -> None:
         self.flow = flow
+        self.version = version  # of the flow, as the Vect began
         self.id = id
         self.graph = graph
         self.params = params
@@ -228,13 +231,16 @@ class VectState:
         }
         if self.options:
             told["options"] = MappingProxyType(self.options)
+        if self.version is not None:
+            told["version"] = self.version
         return MappingProxyType(told)
 
     def apply(self, event: Event) -> None:
         """Take in all that `event` tells, but for the state that the machine moves."""
         if event.step is not None:
             self._apply_to_step(self.steps[event.step], event)
-        elif event.name == VECT_CREATED:
+            return
+        if event.name == VECT_CREATED:
             self.created_date = event.time
             self.parent = event.data.get("parent")
             self.has_loop = event.data.get("loop", False)
@@ -248,6 +254,16 @@ class VectState:
         elif event.name == "vect.reopened":
             self.end_date = None
             self.is_reopened = True
+        if "options" in event.data and event.name != VECT_CREATED:
+            self._take_options(event.data["options"])
+
+    def _take_options(self, given: Options) -> None:
+        """Go on with other options of some steps: their flow has changed, see `flows.fit`."""
+        self.options = {**self.options, **given}
+        for name, options in given.items():
+            step = self.steps[name]
+            for each in (step, *(step.mapped.instances if step.mapped is not None else ())):
+                each.options = options
 
     def _apply_to_step(self, step: StepState, event: Event) -> None:
         dest = event.dest
@@ -393,7 +409,8 @@ def _created(event: Event, vects: dict[str, VectState]) -> VectState:
     except KeyError as error:
         raise InvalidHistoryError(event.seq, f"it has no {error}") from error
     options = event.data.get("options", NO_OPTIONS)
-    vect = VectState(event.flow, event.vect, graph, params, options)
+    version = event.data.get("version")
+    vect = VectState(event.flow, event.vect, graph, params, options, version)
     vect.apply(event)
     return vect
 

@@ -151,6 +151,7 @@ class _Replay(MemoryEventLog, Workers):
         self._flow = flow
         self._vect = vect
         self._history = history
+        self._of_options = _of_options(history)
         self._surely_free = surely_free
         self._others = deque(others)  # what the steps of other Vects do that have a pool
         # Slots that they have, each by the step and what it is of; and whether it outlives them.
@@ -252,7 +253,7 @@ class _Replay(MemoryEventLog, Workers):
         if step.retry is None:
             return None
         failures, is_retried = state.failures + 1, event.name == "step.retried"
-        options = self._history[0].data.get("options", {}).get(step.name, {})
+        options = _options_told(self._of_options, self._at).get(step.name, NO_DATA)
         # It was the last one then, or it was an error that the policy did not cover.
         is_covered = is_retried or failures >= options.get("max_attempts", 1)
         delay = step.retry.decide(failures, self.chance(), is_covered=is_covered)
@@ -466,7 +467,7 @@ def _check_options(flow: Flow, vect: str, history: list[Event]) -> None:
         ReplayDiffersError: One is another one.
     """
     created = history[0]
-    then, now = created.data.get("options", NO_OPTIONS), flow.options
+    then, now = _options_told(_of_options(history), len(history)), flow.options
     for step in created.data.get("graph", ()):
         if step not in flow.steps:
             continue  # it has decided nothing
@@ -477,6 +478,18 @@ def _check_options(flow: Flow, vect: str, history: list[Event]) -> None:
             if not _is_untold(option, step, of_then, history):
                 told = [_option(step, option, given) for given in (of_then, of_now)]
                 raise ReplayDiffersError(flow.name, vect, created.seq, *told)
+
+
+def _of_options(history: list[Event]) -> list[tuple[int, Options]]:
+    """Return at which events of a Vect its log tells of options, and of which."""
+    places = [at for at, event in enumerate(history) if event.step is None]
+    return [(at, history[at].data.get("options", NO_OPTIONS)) for at in places]
+
+
+def _options_told(told: list[tuple[int, Options]], upto: int) -> Options:
+    """Return the options that hold before an event of a Vect."""
+    before = (options for at, options in told if at < upto)
+    return {name: given for options in before for name, given in options.items()}
 
 
 def _option(step: str, option: str, given: Mapping[str, Any]) -> str:

@@ -17,8 +17,9 @@ from weakref import WeakValueDictionary
 
 from oautom.errors import (
     EngineError,
-    FlowChangedError,
     FlowError,
+    LogError,
+    OAutomError,
     UnknownFlowError,
     UnknownVectError,
     VectAlreadyRunningException,
@@ -31,7 +32,7 @@ from oautom.machine.state import VectState, child_id, replay
 from oautom.machine.tables import VECT_ENDS
 from oautom.processes import forked
 from oautom.vects.run import Run, status_of
-from oautom.vects.stored import Reader, Recalled
+from oautom.vects.stored import LeftOpenError, Reader, Recalled, unfit
 from oautom.vects.vect import Engine, Vect
 
 
@@ -180,11 +181,36 @@ class Registry:
             if state is None or state.id != each.id or _is_held(each):
                 with suppress(UnknownVectError):  # it has just been pruned
                     yield self.engine.status(self._run(each))  # not read, or just retried
-            else:
+            elif state.state in VECT_ENDS:
                 yield status_of(state, each.shown if isinstance(each, Run) else each.state)
+            else:
+                yield self.status(self._run(each), state)
             if state is not None and state.id == each.id:
                 state.steps.clear()  # they refer to each other: no collector has to find them
                 state = next(states, None)
+
+    def status(self, run: Run, state: VectState) -> dict[str, Any]:
+        """Return how a run stands that has this state, and why it does not go on if it does not."""
+        told, stranded = status_of(state, run.shown), self.stranded(run, state)
+        return told if stranded is None else told | {"stranded": str(stranded)}
+
+    def stranded(self, run: Run, state: VectState | None = None) -> OAutomError | None:
+        """Return why this program cannot go on with a run that is open, or None.
+
+        Of one that nobody has had go on yet: why it could not, as its flow is declared by now.
+
+        Args:
+            run: The run.
+            state: Its state, where that was read already.
+        """
+        if run.held_up is None or run.shown in VECT_ENDS:
+            return None
+        if not isinstance(run.held_up, LeftOpenError):
+            return run.held_up
+        try:
+            return unfit(run, None if state is None else state.first_facts())
+        except LogError as error:
+            return error
 
     def _run(self, each: Run | VectEntry) -> Run:
         return each if isinstance(each, Run) else self.stored(each, self.flows[each.flow])
@@ -311,8 +337,8 @@ class Registry:
                 "only one that has failed or was cancelled can be retried",
                 run.flow.name,
             )
-        if differences := run.state.graph.differences(run.flow.graph):
-            raise FlowChangedError(run.flow.name, run.id, differences)
+        if (changed := unfit(run)) is not None:
+            raise changed
         self.check_room(run.flow)
 
     def check_room(self, flow: Flow, at: datetime | None = None) -> None:

@@ -18,11 +18,12 @@ from oautom.errors import (
     shown,
 )
 from oautom.events.log import EventLog, keeps_objects
+from oautom.flows.fit import news
 from oautom.flows.flow import Flow
 from oautom.flows.params import NO_PARAMS
 from oautom.machine.event import NO_DATA
 from oautom.machine.kinds import kind_of
-from oautom.machine.state import StepState, VectState, committed
+from oautom.machine.state import Options, StepState, VectState, committed
 from oautom.machine.tables import INITIAL, VECT_ENDS
 from oautom.steps.context import LogBuffer
 from oautom.steps.execution import Execution
@@ -217,10 +218,15 @@ class Run:
         if self.held_up is not None:
             raise self.held_up.with_traceback(None)
 
+    def news(self) -> Options:
+        """Return the options of its steps, where its flow has others by now; see `flows.fit`."""
+        return news(self.state.options, self.flow.options)
+
     def first_state(self) -> VectState:
         """Return the state before all events."""
+        flow = self.flow
         return VectState(
-            self.flow.name, self.id, self.flow.graph, self.first_params, self.flow.options
+            flow.name, self.id, flow.graph, self.first_params, flow.options, flow.version
         )
 
     def lost_steps(self) -> list[StepState]:
@@ -321,15 +327,16 @@ class Run:
         return self.is_told and self.ended is not None and self.ended < instant
 
 
-def unread_status(run: Run) -> dict[str, Any]:
-    """Return what the index of the log tells of a Vect whose events cannot be read."""
+def unread_status(run: Run, error: OAutomError) -> dict[str, Any]:
+    """Return what the index of the log tells of a Vect whose events cannot be read, and why."""
     told = {
         "id": run.id,
         "name": run.flow.name,
         "state": run.shown,
         "ended": run.shown in VECT_ENDS,
     }
-    return told | {"start_date": None, "end_date": None, "params": {}, "executions": []}
+    told |= {"start_date": None, "end_date": None, "params": {}, "executions": []}
+    return told if run.shown in VECT_ENDS else told | {"stranded": str(error)}
 
 
 def visible(state: VectState) -> list[StepState]:
@@ -350,7 +357,7 @@ def status_of(state: VectState, shown: str) -> dict[str, Any]:
         shown: The name of its state, as committed.
     """
     _, _, _, _, start_date, end_date = committed(state)
-    return {
+    told = {
         "id": state.id,
         "name": state.flow,
         "state": shown,
@@ -360,6 +367,7 @@ def status_of(state: VectState, shown: str) -> dict[str, Any]:
         "params": dict(state.params),
         "executions": [_status_of_step(step) for step in visible(state)],
     }
+    return told if state.version is None else told | {"version": state.version}
 
 
 def _status_of_step(step: StepState) -> dict[str, Any]:

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
-from oautom.errors import EngineError, InvalidHistoryError, LogError, UnknownVectError
+from oautom.errors import (
+    EngineError,
+    FlowChangedError,
+    InvalidHistoryError,
+    LogError,
+    UnknownVectError,
+)
 from oautom.events.log import EventLog, VectEntry
+from oautom.flows.fit import misfit
 from oautom.flows.flow import Flow
 from oautom.machine.state import VectState, replay
 from oautom.machine.tables import VECT_ENDS
@@ -68,10 +75,7 @@ class Reader:
         except Exception as error:  # an event that no version of ours has written may do anything
             if isinstance(error, LogError) and not isinstance(error, InvalidHistoryError):
                 raise
-            raise LogError(
-                f"vect '{run.id}' of flow '{run.flow.name}' does not go on, since its events "
-                f"make no sense: {error_of(error)}; give it up: app.vect({run.id!r}).cancel()"
-            ) from error
+            raise _senseless(run, error) from error
         if state is None and run.is_told:
             raise UnknownVectError(f"vect '{run.id}' was pruned from the log", flow=run.flow.name)
         if state is None:
@@ -117,6 +121,34 @@ class Reader:
             self._recent.pop(vect, None)
 
 
+def unfit(run: Run, created: Mapping[str, Any] | None = None) -> FlowChangedError | None:
+    """Return why a run cannot go on with its flow as that is declared by now, or None.
+
+    Args:
+        run: The run.
+        created: What its `vect.created` tells; None to have its state read.
+
+    Raises:
+        LogError: That cannot be read, or makes no sense.
+    """
+    told = run.state.first_facts() if created is None else created
+    try:
+        return misfit(run.flow, run.id, told, has_ended=run.shown in VECT_ENDS)
+    except Exception as error:  # as in `state_of`
+        raise _senseless(run, error) from error
+
+
+def _senseless(run: Run, error: Exception) -> LogError:
+    return LogError(
+        f"vect '{run.id}' of flow '{run.flow.name}' does not go on, since its events make no "
+        f"sense: {error_of(error)}; give it up: app.vect({run.id!r}).cancel()"
+    )
+
+
+class LeftOpenError(EngineError):
+    """An earlier program has left a Vect open, and nobody has it go on yet."""
+
+
 class Recalled(Run):
     """A run of an earlier program; its events are read when its state is first asked for."""
 
@@ -136,7 +168,7 @@ class Recalled(Run):
         if self.is_told:
             self.ended = entry.changed
         else:
-            self.held_up = EngineError(
+            self.held_up = LeftOpenError(
                 f"vect '{entry.id}' of flow '{entry.flow}' was left open by an earlier program; "
                 "app.recover() has it go on",
                 flow=entry.flow,

@@ -288,9 +288,8 @@ def test_an_open_vect_whose_params_do_not_fit_does_not_go_on(
 
     app = new_app(log=path, executor="inline")
     flow = declare(app, params)
+    assert app.recover() == []
     with pytest.raises(FlowChangedError, match=f"vect 'v' of flow 'etl' cannot go on.*{told}"):
-        app.recover()
-    with pytest.raises(FlowChangedError, match=told):
         app.vect("v").wait()
     app.vect("v").cancel()
     assert app.vect("v").wait() == "cancelled"

@@ -33,6 +33,7 @@ from oautom import (
     TriggerRule,
     WaitExecution,
 )
+from oautom.flows.fit import OF_WORK, misfit, news
 from oautom.steps.options import StepOptions
 from oautom.testing import ReplayDiffersError, SimulatedClock, assert_replays, simulate
 
@@ -114,7 +115,10 @@ UNSEEN_OF_FLOWS = {
     "app": "nothing that is decided depends on it",
     "description": "it is for people",
     "max_active_vects": "a start that was refused has left no trace",
+    "version": "nothing that is decided depends on it",
 }
+OF_SHAPE = frozenset({"name", "over", "runs"})
+"""With another one of these an open Vect does not fit its flow any more."""
 
 FLOW_VALUES: dict[str, list[Any]] = {
     "params": [USUAL, {"day": str}],
@@ -204,6 +208,28 @@ def test_each_option_of_each_kind_is_told_from_others(kind: type[Execution], opt
         log = log_of(declared(kind, **{option: one}))
         assert not is_told(log, declared(kind, **{option: one})), one
         assert is_told(log, declared(kind, **{option: other})), (one, other)
+
+
+@pytest.mark.parametrize(("kind", "option"), CASES, ids=NAMES)
+def test_each_option_of_an_open_vect_is_as_it_began_or_of_today_or_strands_it(
+    kind: type[Execution], option: str
+) -> None:
+    """As docs/durability.md has it in a table; an option that is not named here stays."""
+    if (kind, option) in UNSEEN_OF or option in UNSEEN:
+        return
+    for one, other in neighbours(VALUES[option]):
+        created = log_of(declared(kind, **{option: one}))[0].data
+        now = declared(kind, **{option: other})
+        begun = created.get("options", {})
+        told = news(begun, now.options)
+
+        assert (misfit(now, "v", created) is not None) is (option in OF_SHAPE), (one, other)
+        if option not in OF_SHAPE:
+            assert bool(told) is (option in {*OF_WORK, "retry"}), (one, other)
+            goes_on = {**begun, **told}.get("step", {})
+            for each, value in now.options.get("step", {}).items():
+                assert each not in OF_WORK or goes_on[each] == value
+            assert not news({**begun, **told}, now.options)
 
 
 def flow_with(**given: Any) -> Flow:
