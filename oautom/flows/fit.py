@@ -1,12 +1,12 @@
-"""Whether a Vect that the log has open fits its flow as the program declares it by now. Pure.
+"""Whether a Vect fits its flow as the program declares it today. Pure.
 
-A Vect goes on by what the log says of it, and by what the program can do. Where the two meet stand
-the options of the steps, and there are three sorts of them:
+A Vect follows its log: the graph, and the options of its steps. A new version of the program may
+declare others. Options are of three sorts:
 
-- of the *shape*: what a step is. With another one the Vect does not fit;
-- of the *work*: how an attempt is made, and what comes of its failure. The program's hold, and
-  where they are others than the log knows, it is told so when the Vect goes on;
-- all others say what starts when: they stay as they were when the Vect began.
+- of the *shape*, what a step is: with another one the Vect does not fit;
+- of the *work*, how an attempt is made and what its failure means: the program's are used, and an
+  event records those that the log does not have yet;
+- all others, what starts when: the log's are used.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def misfit(
     Args:
         flow: The flow, as it is declared.
         vect: The id of the Vect.
-        created: What `vect.created` tells of it.
-        has_ended: It is to be retried.
+        created: The data of its `vect.created`.
+        has_ended: It has ended, and is to be retried.
     """
     version = created.get("version")
     told = [] if version == flow.version else [_versions(version, flow.version)]
@@ -63,11 +63,11 @@ def misfit(
 
 
 def news(then: Options, now: Options) -> Options:
-    """Return the options that a Vect goes on with, of the steps of which some are others by now.
+    """Return the options of those steps for which the program has others of the work.
 
     Args:
-        then: Those that it has had, of a Vect that fits.
-        now: Those that its flow declares.
+        then: The options of a Vect that fits, by its log.
+        now: The options that its flow declares.
     """
     if then == now:
         return NO_OPTIONS
@@ -87,7 +87,7 @@ def _versions(then: str | None, now: str | None) -> str:
 
 
 def _shapes(step: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return what a step was and is not any more, a clause each."""
+    """Return the differences in the shape of a step, a clause each."""
     was, is_now = then.get("kind", ""), now.get("kind", "")
     if was != is_now:
         return [f"step '{step}' was {_kind(was)} and is {_kind(is_now)}"]
@@ -105,7 +105,7 @@ def _kind(name: str) -> str:
 
 
 def _list(over: Sequence[Any]) -> str:
-    """Return where the items of a map are, as its options have it."""
+    """Return where the items of a map come from, by its options."""
     kind, name, *path = over or ("", "")
     what = "parameter" if kind == "param" else "step"
     return f"{what} '{name}'{''.join(f'[{shown(key)}]' for key in path)}"

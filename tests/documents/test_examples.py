@@ -135,6 +135,14 @@ KEY_LINES = {
         r"2026-11-24: \{\"Tuesday\":42\.0,\"most\":40\.0\} - it's good; \$\(rm -rf /\)",
         r"24 November 2026: 40\.0",
     ],
+    "versions.py": [
+        r"order 17 waits: `ask` waits for an approval \('ship it\?'\)",
+        r"oautom\.recovery: vect 'order 17' of flow 'order' cannot go on, since .*",
+        r"order 18 success shipped \['a box', 'a label'\]",
+        "order 17 running - and it says why:",
+        "it began with version '1', the program has '2'",
+        "order 17 success shipped a box",
+    ],
     "wait.py": [
         "Mon 23 Nov, 09:00  send the invoice",
         "Thu 26 Nov, 09:00  three days",
