@@ -243,6 +243,19 @@ def planned() -> Flow:
     return flow
 
 
+def no_route() -> None:
+    raise StepError("no route")
+
+
+def deployed(at: OAutom | None = None, version: str = "2", attempts: int = 4) -> Flow:
+    """A flow of which another version, and another number of attempts, was deployed."""
+    flow = Flow("deployed", at or app(), version=version, max_active_vects=2)
+    ask = ApprovalExecution("ask", flow, "go on?")
+    retry = RetryPolicy(max_attempts=attempts, delay=5, jitter=0)
+    ask >> PythonExecution("send", flow, no_route, retry=retry)
+    return flow
+
+
 def odd() -> Flow:
     """A flow with names and values that a careless format would not keep."""
     flow = Flow('odd "name"', app())
@@ -396,6 +409,25 @@ def run_planned() -> list[Event]:
         return list(running.log.read())
 
 
+def run_deployed() -> list[Event]:
+    """One program after the other: a Vect of version 1 is stranded, one of version 2 goes on."""
+    clock = SimulatedClock()
+    with TemporaryDirectory() as folder:
+        log = SqliteEventLog(Path(folder) / "runs.db")
+        for vect, number, attempts in (("one", "1", 4), ("two", "2", 2), ("two", "2", 4)):
+            with OAutom(executor="inline", clock=clock, log=log) as running:
+                begun = running.start(deployed(running, number, attempts), vect_id=vect)
+                with suppress(TimeoutError):
+                    begun.wait(60)
+                if (number, attempts) == ("2", 4):  # the last one
+                    running.vect("one").cancel("it is of version 1")
+                    begun.approve("ask", by="Ada")
+                    begun.wait()
+        events = list(log.read())
+        log.close()
+        return events
+
+
 def run_odd() -> list[Event]:
     flow = odd()
     values = [None, True, -0.0, 2**60, 1e-300, 'two\nlines\u2028"', {"": [{}, []]}]
@@ -408,7 +440,7 @@ FLOWS: dict[str, Callable[[], Flow]] = {
     each.__name__: each
     for each in (
         *(chain, diamond, wide, cancel, late, polled, crash, rules, retries, branches, people),
-        *(maps, children, values, planned, odd),
+        *(maps, children, values, planned, deployed, odd),
     )
 }
 RUNS: dict[str, Callable[[], list[Event]]] = {
@@ -429,6 +461,7 @@ RUNS: dict[str, Callable[[], list[Event]]] = {
         run_people,
         run_values,
         run_planned,
+        run_deployed,
         run_odd,
     )
 }

@@ -34,6 +34,10 @@ ENDS = {
         "simulated-0": "failed: pay failed, ship upstream_failed, count success, tell success, "
         "wait success"
     },
+    "deployed": {
+        "one": "cancelled: ask cancelled, send cancelled",
+        "two": "failed: ask success, send failed",
+    },
     "diamond": {
         "simulated-0": "failed: a success, b success, c failed, d upstream_failed, "
         "e upstream_failed, f success"
