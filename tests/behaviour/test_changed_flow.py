@@ -247,6 +247,10 @@ def test_what_does_not_fit_is_stranded_and_told_and_goes_on_after_a_rollback(
         asked = log.ask("old", "approve", step="gate", by="Bob")
     with deploys.program(now) as (app, flow):
         assert ids(app.vects(state="stranded")) == ["old"]  # before anybody has it go on, too
+        with pytest.raises(FlowChangedError):
+            app.vect("old").wait()
+        with pytest.raises(FlowChangedError):
+            app.vect("old").approve("gate", by="Ada")
         assert app.recover() == []
         old = app.vect("old")
         before = old.events()
