@@ -39,6 +39,7 @@ from oautom import (
     Event,
     Execution,
     Flow,
+    FlowChangedError,
     FlowExecution,
     InvariantError,
     MapExecution,
@@ -355,21 +356,40 @@ class WholeApp(RuleBasedStateMachine):
         self.go(seconds)
         assert (self.clock.now() - before).total_seconds() == seconds
 
-    @rule()
-    def die(self) -> None:
-        """Drop everything but the log, and run the program again."""
+    @rule(deploys=st.booleans())
+    def die(self, *, deploys: bool) -> None:
+        """Drop everything but the log, and run the program again; perhaps after a rollback."""
         signals.event.disconnect(self.hear)
         left = MemoryEventLog()
         for event in self.app.log.read():
             left.append(None, event)
         left.commit()
         states = {vect.id: vect.state for vect in self.vects}
+        if deploys:
+            self.deploy(left)
         self.live(left)
         resumed = self.app.recover()
         assert {vect.id: vect.state for vect in self.vects} == states
         assert resumed == [vect for vect in self.vects if not vect.ended]
         self.model.die()
         self.go()
+
+    def deploy(self, log: MemoryEventLog) -> None:
+        """Be a program with another version of the flows: nothing goes on, and nothing is lost."""
+        before = list(log.read())
+        with OAutom(log=log, executor="inline", clock=self.clock) as app:
+            Flow("flow", app, params={"number": int, "days": list[date]}, version="2")
+            PythonExecution("work", Flow("inner", app, version="2"), self.end_as_told)
+            assert app.recover() == []
+            left = [vect for vect in app.vects() if not vect.ended]
+            assert app.vects(state="stranded") == left
+            for vect in left:
+                for ask in (vect.wait, vect.pause, vect.resume, vect.retry):
+                    with pytest.raises(FlowChangedError, match="the program has '2'"):
+                        ask()
+            for told in app.logs():
+                assert ("stranded" in told) is not told["ended"]
+        assert list(log.read()) == before
 
     # What must hold after each
 

@@ -132,6 +132,12 @@ def crashed() -> Events:
     return simulate(PAIR, durations={"b": 1}, crash_at=("in", 1)).events()
 
 
+def gone_on() -> Events:
+    """The program has died, and the Vect has just been recovered."""
+    events = crashed()
+    return events[: at(events, "vect.recovered", None) + 1]
+
+
 def crashed_for_good() -> Events:
     """The program dies while `a`, `x` and `y` run: `x` is interrupted, and the others have failed.
 
@@ -492,6 +498,11 @@ def witnesses() -> list[Witness]:
         Witness(
             "options-are-known", tell(chain()[:1], CREATED, options={"a": {"max_attempts": 1.5}})
         ),
+        Witness("options-are-known", tell(chain()[:2], ("vect.started", None), options={"z": {}})),
+        Witness(
+            "options-are-known",
+            tell(gone_on(), ("vect.recovered", None), options={"a": {"timeout": 0}}),
+        ),
         Witness("vect-is-created-first", add(chain(), A_STARTED, vect="ghost")),
         Witness("vect-is-created-first", add(chain(), CREATED)),
         Witness("graph-is-of-the-flow", chain(), PAIR),
@@ -506,6 +517,8 @@ def witnesses() -> list[Witness]:
         Witness("steps-are-in-the-graph", late(chain(), "success", step=None)),
         Witness("steps-are-in-the-graph", change(planned(), PLAN_SKIPPED, step="a")),
         Witness("data-fit-the-event", untell(chain(), A_SUCCEEDED, "output")),
+        Witness("data-fit-the-event", tell(chain(), CREATED, version=2)),
+        Witness("data-fit-the-event", tell(chain(), SUCCEEDED, options={})),
         Witness("data-fit-the-event", tell(chain(), A_STARTED, more=1)),
         Witness("data-fit-the-event", tell(chain(), A_SUCCEEDED, error="no")),
         Witness("data-fit-the-event", tell(fork(), B_BLOCKED, upstream=1)),
