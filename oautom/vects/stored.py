@@ -159,12 +159,6 @@ class Recalled(Run):
         self.is_created = True
         self.look(entry)
 
-    def check_going_on(self) -> None:
-        """Refuse what needs it to go on; as `Run.check_going_on`, and says if it does not fit."""
-        if isinstance(self.held_up, LeftOpenError) and (changed := unfit(self)) is not None:
-            raise changed
-        super().check_going_on()
-
     def look(self, entry: VectEntry) -> None:
         """Stand as the log has it by now; as long as nobody here drives."""
         self.shown = entry.state

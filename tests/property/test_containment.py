@@ -401,6 +401,9 @@ def check_bad(app: OAutom, end: str, bug: Bug, kept: Kept) -> None:
     assert {step.name: step.state for step in vect.steps.values()} == {
         step.name: step.state for step in committed.steps.values()
     }
+    if not vect.ended:
+        assert vect in app.vects(state="stranded")
+        assert BUG in vect.status()["stranded"]
     with pytest.raises(EngineError, match=BUG):  # told to everybody, and at once
         in_time(vect.wait, 5)
 
