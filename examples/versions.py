@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from oautom import ApprovalExecution, Flow, FlowChangedError, OAutom, PythonExecution
+from oautom import ApprovalExecution, Flow, FlowChangedError, OAutom, PythonExecution, Vect
 
 
 def declare(app: OAutom, version: str) -> Flow:
@@ -49,7 +49,7 @@ def main(log: Path) -> None:
         print(old.id, old.wait(), old.steps["ship"].output)
 
 
-def wait(vect) -> None:
+def wait(vect: Vect) -> None:
     """Drive a Vect until it waits for somebody."""
     try:
         vect.wait(timeout=0.2)

@@ -69,7 +69,7 @@ def hold(line: str) -> None:
     if attempt in ("null", "integer"):
         assert (fields["attempt"] is None) == (attempt == "null")
     assert (fields["step"] is None) == (not fields["name"].startswith("step."))
-    told = set(re.findall(r"`(\w+)`", data.split(", as `")[0]))
+    told = set(re.findall(r"`(\w+)`", data.split(", as `")[0].split(", as for `")[0]))
     if fields["name"] == "step.late_result":
         told = FAILURE | {"output", "reason"}
     if fields["name"] == "step.retried":
@@ -82,6 +82,7 @@ def hold(line: str) -> None:
         "step.retried": {"error", "delay"},
         "step.late_result": set(),
         "vect.created": {"params", "graph"},
+        **dict.fromkeys(("vect.started", "vect.recovered", "vect.reopened"), set()),
     }
     needed = always.get(fields["name"], told)
     assert needed <= set(fields["data"])
