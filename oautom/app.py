@@ -162,6 +162,7 @@ class OAutom:
         self._registry.flows = self._flows
         self._engine = make_engine(self.mode, scheduler, log)
         self._engine.home = self._home
+        self._engine.check_process = partial(check_process, is_made_by_step=self._is_made_by_step)
         self._recovery = Recovery(log, scheduler, self._engine.listen)
         self._starting = Starting(log, scheduler, self._recovery)
         # What is called there must not keep an app that nobody has any more.

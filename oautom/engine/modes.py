@@ -72,6 +72,7 @@ class ForegroundEngine:
         self._pruning = threading.Lock()
         self.open: Callable[[], object] = bool  # opens the log, if that was not done yet
         self._heard = 0  # number of the newest request that was looked at while a step ran
+        self.check_process: Callable[[], object] = bool  # refuses what needs an engine, elsewhere
         self.prepare: Callable[[], object] = bool  # ends what a dead program has left at work
         self._awaiting = Awaiting(scheduler, self._drive)
         self._waits = scheduler.waits
@@ -161,6 +162,7 @@ class ForegroundEngine:
             EngineError: The engine did not come to it in time, or the app is closed.
             LogError: The engine has stopped.
         """
+        self.check_process()
         self.open()
         scheduler = self._scheduler
         if isinstance(command, Cancel):

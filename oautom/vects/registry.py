@@ -32,7 +32,7 @@ from oautom.machine.state import VectState, child_id, replay
 from oautom.machine.tables import VECT_ENDS
 from oautom.processes import forked
 from oautom.vects.run import Run, status_of
-from oautom.vects.stored import LeftOpenError, Reader, Recalled, unfit
+from oautom.vects.stored import Reader, Recalled, unfit
 from oautom.vects.vect import Engine, Vect
 
 
@@ -205,7 +205,7 @@ class Registry:
         """
         if run.held_up is None or run.shown in VECT_ENDS:
             return None
-        if not isinstance(run.held_up, LeftOpenError):
+        if not (isinstance(run, Recalled) and run.is_left):
             return run.held_up
         try:
             return unfit(run, None if state is None else state.first_facts())

@@ -145,19 +145,20 @@ def _senseless(run: Run, error: Exception) -> LogError:
     )
 
 
-class LeftOpenError(EngineError):
-    """An earlier program has left a Vect open, and nobody has it go on yet."""
-
-
 class Recalled(Run):
     """A run of an earlier program; its events are read when its state is first asked for."""
 
-    __slots__ = ()
+    __slots__ = ("_left",)
 
     def __init__(self, flow: Flow, entry: VectEntry, reader: Reader, *, is_durable: bool) -> None:
         super().__init__(flow, entry.id, is_durable=is_durable, read=reader.read_run)
         self.is_created = True
         self.look(entry)
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it is open, and no engine has looked at it in this program."""
+        return self.held_up is not None and self.held_up is self._left
 
     def look(self, entry: VectEntry) -> None:
         """Stand as the log has it by now; as long as nobody here drives."""
@@ -168,7 +169,7 @@ class Recalled(Run):
         if self.is_told:
             self.ended = entry.changed
         else:
-            self.held_up = LeftOpenError(
+            self._left = self.held_up = EngineError(
                 f"vect '{entry.id}' of flow '{entry.flow}' was left open by an earlier program; "
                 "app.recover() has it go on",
                 flow=entry.flow,

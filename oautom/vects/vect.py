@@ -31,6 +31,9 @@ class Engine(Protocol):
     home: Home
     log: EventLog
 
+    def check_process(self) -> object:
+        """Refuse what needs the engine, in a worker process that has a copy of its app."""
+
     def wait(self, run: Run, timeout: float | None) -> bool:
         """Wait for the end of a run, driving it where nobody else does; False at the timeout."""
 
@@ -129,7 +132,7 @@ class Vect:
             FlowChangedError: The Vect is left from an earlier program, and does not go on, since
                 its flow has changed.
         """
-        self._run.check_going_on()
+        self._check_going_on()
         seconds = time_limit(timeout)
         if not self._engine.wait(self._run, seconds):
             raise TimeoutError(
@@ -146,9 +149,15 @@ class Vect:
         return self._ended().__await__()
 
     async def _ended(self) -> str:
-        self._run.check_going_on()
+        self._check_going_on()
         await self._engine.ended(self._run)
         return self.state
+
+    def _check_going_on(self) -> None:
+        run = self._run
+        if run.held_up is not None:
+            self._engine.check_process()
+            run.check_going_on()
 
     def result(self, step: str | Execution) -> Any:
         """Return the output of a step.

@@ -80,6 +80,18 @@ def test_a_step_there_cannot_run_flows_of_its_app(app: OAutom, steps: ModuleType
     assert vect.result("b") == "success"
 
 
+def test_a_step_there_can_read_its_vect_but_not_wait_for_it(
+    steps: ModuleType, tmp_path: Path
+) -> None:
+    with OAutom(executor="processes", max_workers=1, log=tmp_path / "runs.db") as app:
+        flow = Flow("f", app)
+        PythonExecution("a", flow, steps.steer_there, (str(tmp_path / "runs.db"),))
+        refusals = app.run(flow).result("a")
+
+    told = "step 'a' of flow 'f' runs in a worker process, and its app is not there: "
+    assert [each.startswith(told) for each in refusals] == [True, True, True], refusals
+
+
 def test_neither_app_nor_vect_can_be_given_to_a_step_there(app: OAutom, steps: ModuleType) -> None:
     empty = app.run(Flow("empty", app), vect_id="v")
     flow = Flow("f", app)

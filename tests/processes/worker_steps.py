@@ -6,9 +6,10 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from oautom import Context, Flow, OAutom, PythonExecution
+from oautom import Context, EngineError, Flow, OAutom, PythonExecution
 
 app = OAutom()  # a worker that imports this module has one too: a copy, which nobody looks at
 PythonExecution("a", Flow("inner", app), len, ("text",))
@@ -60,6 +61,21 @@ async def count_loops() -> int:
 
 def run_there() -> str:
     return app.run("inner").state
+
+
+def steer_there(log: str, context: Context) -> list[str]:
+    app.configure(log=log)
+    Flow("f", app)
+    vect = app.vect(context.vect_id)
+    assert vect.state == "running"  # reading is for everybody
+    return [_refusal(vect.wait), _refusal(vect.cancel), _refusal(vect.pause)]
+
+
+def _refusal(ask: Callable[[], object]) -> str:
+    try:
+        return f"{ask()} was not refused"
+    except EngineError as error:
+        return str(error)
 
 
 def run_with_an_app_of_its_own() -> str:
