@@ -82,7 +82,7 @@ def hold(line: str) -> None:
         "step.retried": {"error", "delay"},
         "step.late_result": set(),
         "vect.created": {"params", "graph"},
-        **dict.fromkeys(("vect.started", "vect.recovered", "vect.reopened"), set()),
+        **{key: set() for key in ("vect.started", "vect.recovered", "vect.reopened")},
     }
     needed = always.get(fields["name"], told)
     assert needed <= set(fields["data"])
