@@ -688,7 +688,7 @@ class MortalLog(SqliteEventLog):
         return self.last_seq > self.committed_seq
 
 
-LIVES: list[dict[str, Any]] = [{}, NEW, NEW, {}, NEW]
+LIVES: list[dict[str, Any]] = [{}, NEW, {}, NEW]
 """How the programs declare the flow, one after the other; only one of them dies."""
 
 
