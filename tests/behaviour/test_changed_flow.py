@@ -671,7 +671,7 @@ class MortalLog(SqliteEventLog):
     """A log whose program dies at a commit: before it, or when it is done and nobody knows yet."""
 
     def __init__(self, path: Path, countdown: list[int], *, before: bool) -> None:
-        super().__init__(path)
+        super().__init__(path, synchronous="NORMAL")
         self._countdown, self._before = countdown, before
 
     def commit(self) -> Sequence[Event]:
