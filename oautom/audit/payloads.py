@@ -30,6 +30,13 @@ def _is_pool(value: object) -> bool:
     return False
 
 
+def _is_place(value: object) -> bool:
+    match value:
+        case [str(), str(), *_]:
+            return True
+    return False
+
+
 def _is_attempt(value: object) -> bool:
     match value:
         case [str(), str(), attempt]:
@@ -43,6 +50,7 @@ _OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "max_attempts": _is_count,
     "retry": lambda facts: isinstance(facts, Mapping),
     "on_crash": lambda on_crash: on_crash == "fail",
+    "strict": lambda is_strict: is_strict is False,
     "skip_exit_code": lambda code: code is None or _is_count(code),
     "timeout": lambda seconds: _is_number(seconds) and seconds > 0,
     "pool": _is_pool,
@@ -50,10 +58,10 @@ _OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "async": _is_count,
     "kind": lambda kind: kind in KINDS,
     "delay": _is_number,
-    "until": lambda until: isinstance(until, str),
+    "until": lambda until: isinstance(until, str) or _is_place(until),
     "path": lambda path: isinstance(path, str),
     "prompt": lambda prompt: isinstance(prompt, str),
-    "over": lambda over: isinstance(over, list) and len(over) > 1,
+    "over": _is_place,
     "max_parallel": _is_count,
     "count": lambda count: type(count) is int and count >= 0,
     "problem": lambda problem: isinstance(problem, str),
@@ -61,13 +69,18 @@ _OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "child": lambda vect: isinstance(vect, str),
 }
 
-_MAY_BE: Final[Mapping[str, frozenset[str]]] = {
-    VECT_CREATED: frozenset({"options", "parent", "loop", "version", "plan", "planned"}),
-    **dict.fromkeys(CHANGES_OPTIONS, frozenset({"options"})),
-}
-
 _DECISION: Final = frozenset({"decision", "by"})
 _OF_PLAN: Final = {"plan": str, "planned": str}
+_OF_VECT: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "loop": lambda has_loop: has_loop is True,
+    "bash": lambda bash: bash == "strict",
+    "parent": _is_attempt,
+    "version": lambda version: isinstance(version, str),
+}
+_MAY_BE: Final[Mapping[str, frozenset[str]]] = {
+    VECT_CREATED: frozenset({"options", *_OF_VECT, *_OF_PLAN}),
+    **dict.fromkeys(CHANGES_OPTIONS, frozenset({"options"})),
+}
 _DATA: Final[Mapping[str, Mapping[str, type]]] = {
     VECT_CREATED: {"params": Mapping, "graph": Mapping},
     PLAN_CREATED: _OF_PLAN,
@@ -98,10 +111,7 @@ def data_fit(event: Event, kind: str) -> bool:
     if event.name == "step.succeeded" and kind == "map":
         return not data  # its instances have told
     if event.name == "step.started":
-        needed, possible = frozenset(KINDS[kind].starts_with), KINDS[kind].may_start_with
-        is_told = needed <= data.keys() <= needed.union(possible) and _are_options(data)
-        own = child_id(event.vect, event.step or "", event.attempt or 0)
-        return is_told and data.get("child", own) == own
+        return _is_start(event, kind)
     is_late_failure = event.name == "step.late_result" and "error" in data
     if event.name in ("step.failed", "step.retried") or is_late_failure:
         return _is_failure(event)
@@ -116,14 +126,20 @@ def data_fit(event: Event, kind: str) -> bool:
     is_wanted = all(isinstance(data.get(key), type_) for key, type_ in wanted.items())
     if "plan" in data or "planned" in data:
         is_wanted = is_wanted and planned_time(event) is not None
-    if "loop" in data:
-        is_wanted = is_wanted and data["loop"] is True
-    if "parent" in data:
-        is_wanted = is_wanted and _is_attempt(data["parent"])
-    if "version" in data:
-        is_wanted = is_wanted and isinstance(data["version"], str)
     may_be = _MAY_BE.get(event.name, frozenset())
-    return is_wanted and wanted.keys() <= data.keys() <= wanted.keys() | may_be
+    is_known = wanted.keys() <= data.keys() <= wanted.keys() | may_be
+    more = _OF_VECT.keys() & data.keys()
+    return is_wanted and is_known and all(_OF_VECT[key](data[key]) for key in more)
+
+
+def _is_start(event: Event, kind: str) -> bool:
+    data = event.data
+    needed, possible = frozenset(KINDS[kind].starts_with), KINDS[kind].may_start_with
+    is_told = needed <= data.keys() <= needed.union(possible) and _are_options(data)
+    if kind == "wait":  # for one thing; if it cannot wait for that, it tells why
+        is_told = is_told and len(data) == 1 and isinstance(data.get("until", ""), str)
+    own = child_id(event.vect, event.step or "", event.attempt or 0)
+    return is_told and data.get("child", own) == own
 
 
 def _are_options(data: Mapping[str, Any]) -> bool:

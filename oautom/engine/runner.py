@@ -194,6 +194,7 @@ class Runner:
             execution = run.flow.steps[step.name] if step.parent is None else run.execution(step)
             context = self._context(run, execution, step, effect.attempt)
             context.home = self.home
+            context.is_strict = run.state.is_strict and "strict" not in step.options
             attempt = Attempt(key, run, execution, context, is_instance=step.parent is not None)
             self._attempts[key] = attempt
             if step.state != "running":  # cancelled in this very tick

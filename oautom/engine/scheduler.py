@@ -927,6 +927,8 @@ class Scheduler(Driver[Message]):
         told = {**state.first_facts(), **run.origin} if run.origin else state.first_facts()
         if self.runner.has_loop and any("async" in given for given in state.options.values()):
             told = {**told, "loop": True}
+        if run.flow.has_strict_steps:
+            told = {**told, "bash": "strict"}
         event = self._record(state, VECT_CREATED, None, state.state, None, told)
         self._append(state, event)
         self._appended.send(state, event=event)

@@ -51,6 +51,8 @@ class Flow:
         retry: When its steps are tried again after they have failed, unless they say otherwise.
         timeout: Seconds that an attempt of each of its steps may take, unless they say otherwise.
         max_async: How many of its `async` steps run at once, in all its Vects together.
+        strict: Whether its Bash steps end with the first failure in their commands, unless they
+            say otherwise; see `BashExecution`.
         description: What the flow is for, in a sentence.
         version: A name of what the flow means by now: a Vect that has begun with another one does
             not go on in this program. Give it another one when the steps are the same, and what
@@ -60,7 +62,8 @@ class Flow:
         app: The `OAutom` that runs it.
         params: Its parameters, by name.
         steps: The steps by name, in the order of declaration; read-only.
-        retry, timeout, max_async, version: See above.
+        retry, timeout, max_async, strict, version: See above.
+        has_strict_steps: One of its steps runs a Bash command so.
 
     Raises:
         FlowError: An argument cannot be used.
@@ -77,6 +80,7 @@ class Flow:
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         max_async: int = 1000,
+        strict: bool = True,
         description: str = "",
         version: str | None = None,
     ) -> None:
@@ -95,11 +99,17 @@ class Flow:
             )
         if version is not None:
             version = check_name(f"flow '{name}': version", version, flow=name)
+        if type(strict) is not bool:
+            raise FlowError(
+                f"flow '{name}': strict must be True or False, not {shown(strict)}", flow=name
+            )
         self.name = name
         self.version = version
         self._app: App | None = app
         self.max_active_vects = limit
         self.max_async = most_async
+        self.strict = strict
+        self.has_strict_steps = False
         try:
             self.description = plain_text(description, "description")
             self.retry = retry_of(retry)
@@ -236,6 +246,7 @@ class Flow:
             raise DuplicateStepError(self.name, step.name)
         self._check_open(step.name)
         self._check_pool(step)
+        self.has_strict_steps |= step.strict is True
         self._steps[step.name] = step
         self._graph = None
 

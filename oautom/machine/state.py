@@ -168,6 +168,7 @@ class VectState:
         "id",
         "is_live",
         "is_reopened",
+        "is_strict",
         "open_steps",
         "options",
         "params",
@@ -210,6 +211,7 @@ class VectState:
         self.options = options
         self.has_limits = any(_LIMITS & given.keys() for given in options.values())
         self.has_loop = False  # its async steps run on an event loop, and take no worker
+        self.is_strict = False  # its Bash steps are, unless their options say otherwise
         for name, given in options.items():
             self.steps[name].options = given
             self.steps[name].rule = given.get("trigger_rule", ALL_SUCCESS)
@@ -243,6 +245,7 @@ class VectState:
         if event.name == VECT_CREATED:
             self.created_date = event.time
             self.parent = event.data.get("parent")
+            self.is_strict = "bash" in event.data  # of a log of before 2.0.0 none is
             self.has_loop = event.data.get("loop", False)
             for name, given in self.options.items() if self.has_loop else ():
                 if "async" in given:

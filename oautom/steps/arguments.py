@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from oautom.errors import CrossFlowDependencyError
+from oautom.errors import CrossFlowDependencyError, SettingError, shown
 from oautom.steps.context import Context
 from oautom.steps.execution import Execution, Used, name_of_flow
 from oautom.steps.owner import Owner
 from oautom.steps.work import StepError
+from oautom.values.annotations import key_in_json, part_type
 from oautom.values.json import DEPTH_MAX
+from oautom.values.names import plain_text
 from oautom.values.references import OutputReference, Reference, UnresolvedError
 
 _GIVEN = (Reference, Execution)
@@ -126,3 +129,39 @@ def _uses(place: tuple[str | int, ...], value: Any) -> Iterator[Used]:
     elif isinstance(value, list | tuple | dict):
         for key, part in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _uses((*place, key), part)
+
+
+def place_of(reference: Reference, flow: Owner) -> list[str | int]:
+    """Return where a value stands for which the engine itself looks: `['step', 'a', 'key']`.
+
+    The keys are those by which a log in a file has it.
+    """
+    if isinstance(reference, OutputReference):
+        found = flow.steps[reference.name].output_type
+    else:
+        found = flow.params[reference.name].annotation
+    place: list[str | int] = [reference.source_kind, reference.name]
+    for key in reference.path:
+        place.append(key_in_json(found, key))
+        found = part_type(found, key)
+    return place
+
+
+def path_of(given: object, name: str) -> str:
+    """Return a path that a step is given as text.
+
+    Args:
+        given: It may be anything.
+        name: Of the argument.
+
+    Raises:
+        SettingError: It is no path.
+    """
+    try:
+        path = os.fspath(given)  # type: ignore[call-overload] # it is asked whether it can be
+    except Exception as error:  # it may be anything
+        raise SettingError(f"{name} must be text or a Path, not {shown(given)}") from error
+    text = plain_text(path, name)
+    if not text.strip() or "\0" in text:
+        raise SettingError(f"{name} must not be blank or hold a NUL character, not {shown(given)}")
+    return text

@@ -5,15 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Mapping
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, Literal, Unpack, get_args
 
-from oautom.errors import NotJsonError, shown
+from oautom.errors import NotJsonError, SettingError, shown
 from oautom.processes.child import EndError
 from oautom.processes.group import signal_name
 from oautom.processes.leftovers import environment
 from oautom.processes.process import ProcessGroup
-from oautom.steps.arguments import resolved, uses_in, wired
+from oautom.steps.arguments import path_of, resolved, uses_in, wired
 from oautom.steps.context import Context, LogBuffer
 from oautom.steps.execution import Execution, Used
 from oautom.steps.options import StepOptions
@@ -33,11 +35,20 @@ _EXIT_CODE_MAX = 255
 _SAID_BYTES_MAX = 2**16
 ARGUMENT_BYTES_MAX: Final = 2**17
 """What Linux takes for one argument of a program, the NUL at its end included."""
+_BROKEN_PIPE_CODE: Final = 128 + signal.SIGPIPE
+_BROKEN_PIPE: Final = (
+    ", since SIGPIPE has ended a command in a pipe: the one that reads from it ended first, as in "
+    "`yes | head -1`; have that read to the end, or do without pipefail (strict=False)"
+)
 _VARIABLE: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
 
 class BashExecution(Execution):
-    """A step that runs `bash -c command`; the step succeeds when its exit code is 0.
+    """A step that runs a Bash command; the step succeeds when its exit code is 0.
+
+    It runs as a step of a CI does, `bash -eo pipefail -c command`: it ends with the first command
+    in it that fails, and a pipe fails if one of its commands does. With `strict=False` it runs as
+    `bash -c command`, where the last command alone counts.
 
     The process leads a group of its own. When the step is cancelled, the whole group gets SIGTERM
     and, after `grace_period`, SIGKILL. When the command has ended, whatever it left in the
@@ -53,10 +64,13 @@ class BashExecution(Execution):
         env: Variables added to the environment of this program: texts, and outputs of other steps
             and parameters of the flow: `a.output`, `flow.param('day')`, or a step `a`, which stands
             for its output. Of these, a text is as it is; everything else is JSON.
-        cwd: Working directory; that of this program unless said.
+        cwd: Working directory: text, a `Path`, or what stands for one, as `a.output` and
+            `flow.param('folder')`; that of this program unless said.
         output: What of standard output becomes the output of the step: its last line that is not
             blank (None if there is none), all of it as `text`, or all of it read as `json`.
         skip_exit_code: The exit code with which the command skips its step; None for no such code.
+            The last line that it has written says why.
+        strict: Whether it ends with the first failure in it; None for what its flow says.
         grace_period: Seconds that a cancelled command has between SIGTERM and SIGKILL.
         options: As of every `Execution`; `log_limit_bytes` also holds for the output.
 
@@ -72,17 +86,21 @@ class BashExecution(Execution):
         flow: Owner,
         command: str,
         env: Mapping[str, Env] | None = None,
-        cwd: str | os.PathLike[str] | None = None,
+        cwd: str | os.PathLike[str] | Reference | Execution | None = None,
         output: Output = "last_line",
         skip_exit_code: int | None = SKIP_EXIT_CODE,
         *,
+        strict: bool | None = None,
         grace_period: float = 3.0,
         **options: Unpack[StepOptions],
     ) -> None:
         self._check_command(flow, name, command)
         self._check_settings(flow, name, output, grace_period, skip_exit_code)
-        if cwd is not None and not isinstance(cwd, str | os.PathLike):
+        cwd = wired(flow, name, cwd)
+        if cwd is not None and not isinstance(cwd, str | os.PathLike | Reference):
             raise self.wrong(flow, name, f"cwd must be a path, not {shown(cwd)}")
+        if strict is not None and type(strict) is not bool:
+            raise self.wrong(flow, name, f"strict must be True or False, not {shown(strict)}")
         if env is not None and not isinstance(env, Mapping):
             raise self.wrong(flow, name, f"env must be a mapping, not {shown(env)}")
         self.command: str = at_heart(command)
@@ -90,19 +108,28 @@ class BashExecution(Execution):
         self.env: dict[str, Any] = wired(flow, name, given)
         self._is_wired = any(isinstance(value, Reference) for value in self.env.values())
         self._check_env(flow, name)
-        self.cwd = at_heart(cwd)
+        self.cwd: str | os.PathLike[str] | Reference | None = at_heart(cwd)
         self.output_form: str = at_heart(output)
         self.skip_exit_code = None if skip_exit_code is None else plain_count(skip_exit_code)
         self.grace_period = plain_seconds(grace_period) or 0
+        self.strict = self.strict if strict is None else strict
+        if self.strict is None:
+            self.strict = getattr(flow, "strict", None)  # what is no flow is refused below
         super().__init__(name, flow, **options)
-        if self._is_wired:
-            self.follow([Used(("env", *used.place), used.reference) for used in uses_in(self.env)])
+        if self._is_wired or isinstance(self.cwd, Reference):
+            in_env = [Used(("env", *used.place), used.reference) for used in uses_in(self.env)]
+            self.follow([*in_env, *uses_in({"cwd": self.cwd})])
 
     def options(self) -> Mapping[str, Any]:
-        """Return what is otherwise than usual: with which exit code it skips itself."""
-        if self.skip_exit_code == SKIP_EXIT_CODE:
-            return super().options()
-        return {**super().options(), "skip_exit_code": self.skip_exit_code}
+        """Return what is otherwise than usual: how its command runs, and when it skips itself."""
+        told = super().options()
+        if self.skip_exit_code != SKIP_EXIT_CODE:
+            told = {**told, "skip_exit_code": self.skip_exit_code}
+        return {**told, "strict": False} if self.strict is False else told
+
+    def wanted(self, place: Sequence[str | int]) -> Any:
+        """Return the types that a path may have; a variable takes any value."""
+        return str | Path if place[0] == "cwd" else UNKNOWN
 
     def _check_command(self, flow: Owner, name: str, command: str) -> None:
         if isinstance(command, Reference | Execution) or _pastes_a_step(command, flow):
@@ -181,8 +208,9 @@ class BashExecution(Execution):
 
         Raises:
             StepError: It exited with another code than 0, was ended by a signal, or its output is
-                no JSON where it should be.
+                no JSON where it should be; or what stands for a variable or its folder is none.
         """
+        cwd = self._folder(context)
         log, said = context.buffer, LogBuffer(_SAID_BYTES_MAX)  # said in this attempt
         # One byte more, so that of a last line which is there as a whole the break before it is.
         stdout = LogBuffer(self.log_limit_bytes + 1)
@@ -196,9 +224,9 @@ class BashExecution(Execution):
             said.write(chunk)
 
         group = ProcessGroup(
-            ["bash", "-c", self.command],
+            [*self._bash(context), self.command],
             env=environment({**self._env(context), **context.environment}),
-            cwd=self.cwd,
+            cwd=cwd,
             grace_period=self.grace_period,
             on_output=on_output,
             on_error=on_error,
@@ -209,26 +237,45 @@ class BashExecution(Execution):
             returncode = group.run()
         except EndError as error:
             raise StepError(str(error)) from error
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise StepError(self._what_is_missing()) from error
         except (OSError, RuntimeError) as error:
-            if isinstance(error, OSError) and error.errno == errno.E2BIG:
-                raise StepError(self._what_is_too_large()) from error
-            raise StepError(
-                f"its command was not begun, or was ended at once, since the system gives no more "
-                f"of what it needs: {error}; run fewer steps at once (max_workers), or raise the "
-                "limits (ulimit -n, ulimit -u)"
-            ) from error
+            raise StepError(self._why_not_begun(error, cwd)) from error
         if returncode and returncode == self.skip_exit_code:
-            raise Skip(f"the command exited with code {returncode}")
+            last_line = _lines(said.text())[-1:]
+            raise Skip(last_line[0] if last_line else f"the command exited with code {returncode}")
         if returncode:
             raise _failure(returncode, said)
         return self._read_output(stdout)
 
-    def _what_is_missing(self) -> str:
-        if self.cwd is not None and not os.path.isdir(self.cwd):
-            return f"cwd '{os.fspath(self.cwd)}' is no folder; make it, or name another"
-        return "there is no 'bash' on the PATH; install it"
+    def _bash(self, context: Context) -> list[str]:
+        """Return Bash and its options; how its Vect began to run its commands counts."""
+        is_strict = self.strict if context.is_strict is None else context.is_strict
+        return ["bash", "-eo", "pipefail", "-c"] if is_strict else ["bash", "-c"]
+
+    def _folder(self, context: Context) -> str | os.PathLike[str] | None:
+        """Return the working directory, with a value in place of a reference.
+
+        Raises:
+            StepError: There is no value, or it is no path.
+        """
+        if not isinstance(self.cwd, Reference):
+            return self.cwd
+        try:
+            return path_of(resolved(self.cwd, context), "cwd")
+        except SettingError as error:
+            raise StepError(f"step '{context.step}' cannot run: {error}") from error
+
+    def _why_not_begun(self, error: Exception, cwd: str | os.PathLike[str] | None) -> str:
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            return _what_is_missing(cwd)
+        if isinstance(error, OSError) and error.errno == errno.E2BIG:
+            return self._what_is_too_large()
+        if cwd is not None and getattr(error, "filename", None) == os.fspath(cwd):
+            return f"cwd '{os.fspath(cwd)}' cannot be entered: {error}"
+        return (
+            f"its command was not begun, or was ended at once, since the system gives no more "
+            f"of what it needs: {error}; run fewer steps at once (max_workers), or raise the "
+            "limits (ulimit -n, ulimit -u)"
+        )
 
     def _what_is_too_large(self) -> str:
         size_bytes = len(os.fsencode(self.command))
@@ -275,6 +322,12 @@ class BashExecution(Execution):
         )
 
 
+def _what_is_missing(cwd: str | os.PathLike[str] | None) -> str:
+    if cwd is not None and not os.path.isdir(cwd):
+        return f"cwd '{os.fspath(cwd)}' is no folder; make it, or name another"
+    return "there is no 'bash' on the PATH; install it"
+
+
 def _as_text(key: str, value: object) -> str:
     """Return a value as a variable of the environment has it: a text as it is, else JSON."""
     try:
@@ -314,6 +367,8 @@ def _failure(returncode: int, log: LogBuffer) -> StepError:
     last_lines = _lines(log.text())[-_LAST_LINES_SHOWN:]
     tail = f": {' | '.join(last_lines)}" if last_lines else ""
     if returncode > 0:
-        return FactError(f"the command exited with code {returncode}{tail}", exit_code=returncode)
+        why = _BROKEN_PIPE if returncode == _BROKEN_PIPE_CODE else ""
+        told = f"the command exited with code {returncode}{why}{tail}"
+        return FactError(told, exit_code=returncode)
     name = signal_name(-returncode)
     return FactError(f"the command was ended by {name}{tail}", signal=name)

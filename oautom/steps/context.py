@@ -113,6 +113,8 @@ class Context:
         params: The parameters of the Vect, read-only.
         output: In `check`: what `run` has returned. None in `run`.
         marks: The variables by which a recovery finds the processes that do the work.
+        is_strict: Whether a Bash command of the step ends with the first failure in it, as its Vect
+            has begun to run its commands; None for what the step itself says.
         home: The `Waits` of the engine that has the step called; None in another process.
         has_begun: The code of the step has been called, in this process.
     """
@@ -132,6 +134,7 @@ class Context:
     ) -> None:
         self.marks = marks
         self.home: Any = None
+        self.is_strict: bool | None = None
         self.flow = flow
         self.vect_id = vect_id
         self.step = step
@@ -300,7 +303,7 @@ class Context:
     def __reduce__(self) -> tuple[object, ...]:
         """Travel to another process: by value, and there nobody can cancel it any more."""
         place = (self.flow, self.vect_id, self.step, self.attempt, dict(self.params))
-        told = (self._log_limit_bytes, dict(self.marks), self.output, self.item)
+        told = (self._log_limit_bytes, dict(self.marks), self.output, self.item, self.is_strict)
         return _revive, (place, dict(self.inputs), *told)
 
 
@@ -316,7 +319,9 @@ def _revive(
     marks: Mapping[str, str],
     output: Any,
     item: Any,
+    is_strict: bool | None,
 ) -> Context:
     context = Context(*place, lambda: inputs, None, log_limit_bytes, marks, lambda: item)
     context.output = output
+    context.is_strict = is_strict
     return context

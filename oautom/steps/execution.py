@@ -85,6 +85,8 @@ class Execution:
         kind: What the engine does with it, where that is more than its work; empty otherwise.
         runs_here: The work stays in this process, whatever the executor of the app is.
         is_polled: It is done only when its `check` says so.
+        strict: Of a step that runs a Bash command: that ends with the first failure in it. None of
+            any other step.
         is_async: All that it does is `async`: it runs on an event loop, and needs no worker there.
         references: What it is given of the outputs of other steps, and of the parameters.
 
@@ -103,6 +105,7 @@ class Execution:
     timeout: float | None = None
     pool: Pool | None = None
     priority: int = 0
+    strict: bool | None = None
     kind: ClassVar[str] = ""
     references: Sequence[Used] = ()
     is_polled: ClassVar[bool] = False

@@ -8,14 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Unpack
 
-from oautom.errors import SettingError, shown
-from oautom.steps.arguments import resolved, uses_in, wired
+from oautom.errors import SettingError
+from oautom.steps.arguments import path_of, resolved, uses_in, wired
 from oautom.steps.context import Context
 from oautom.steps.execution import Execution
 from oautom.steps.options import StepOptions
 from oautom.steps.owner import Owner
 from oautom.steps.work import StepError
-from oautom.values.names import plain_text
 from oautom.values.references import Reference
 
 
@@ -49,7 +48,7 @@ class FileExecution(Execution):
     ) -> None:
         given = wired(flow, name, path)
         try:
-            self.path = given if isinstance(given, Reference) else _checked(given)
+            self.path = given if isinstance(given, Reference) else path_of(given, "path")
         except SettingError as error:
             raise self.wrong(flow, name, str(error)) from None
         super().__init__(name, flow, **options)
@@ -76,22 +75,6 @@ class FileExecution(Execution):
             StepError: What stands for the path is none.
         """
         try:
-            return _checked(resolved(self.path, context))
+            return path_of(resolved(self.path, context), "path")
         except SettingError as error:
             raise StepError(f"step '{context.step}' cannot wait: {error}") from error
-
-
-def _checked(given: object) -> str:
-    """Return a path as text.
-
-    Raises:
-        SettingError: It is none.
-    """
-    try:
-        path = os.fspath(given)  # type: ignore[call-overload] # it is asked whether it can be
-    except Exception as error:  # it may be anything
-        raise SettingError(f"path must be text or a Path, not {shown(given)}") from error
-    text = plain_text(path, "path")
-    if not text.strip() or "\0" in text:
-        raise SettingError(f"path must not be blank or hold a NUL character, not {shown(given)}")
-    return text

@@ -32,6 +32,7 @@ class Owner(Protocol):
     retry: RetryPolicy | None
     timeout: float | None
     max_async: int
+    strict: bool
     steps: Mapping[str, Any]
 
     @property

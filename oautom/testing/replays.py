@@ -499,6 +499,8 @@ def _option(step: str, option: str, given: Mapping[str, Any]) -> str:
 
 def _is_untold(option: str, step: str, then: Mapping[str, Any], history: list[Event]) -> bool:
     """Whether the log is of a time when logs did not tell of an option."""
+    if option == "strict":  # whose Vects have neither the option nor the word
+        return option not in then and "bash" not in history[0].data
     if option == "retry":
         return option not in then and "max_attempts" in then
     was_lost = any(map_of(e.step or "") == step and e.data.get("error") == LOST for e in history)

@@ -142,6 +142,26 @@ def part_type(annotation: Any, key: str | int) -> Any:
     return UNKNOWN if any(part is UNKNOWN for part in found) else _union(found)
 
 
+def key_in_json(annotation: Any, key: str | int) -> str | int:
+    """Return at which key JSON has what stands at `key` in a value of a type.
+
+    It has a list of a named tuple, and a `Struct` may say other names for its fields.
+    """
+    for member in _members(annotation):
+        kind, _ = _class_and_args(member)
+        names = field_names(kind) if isinstance(kind, type) else None
+        if names is None or key not in names:
+            continue
+        place = names.index(str(key))
+        if issubclass(kind, tuple):
+            return place
+        if issubclass(kind, msgspec.Struct):
+            config = kind.__struct_config__
+            is_tagged = config.tag is not None
+            return place + is_tagged if config.array_like else kind.__struct_encode_fields__[place]
+    return key
+
+
 def _union(members: list[Any]) -> Any:
     return members[0] if len(members) == 1 else Union[tuple(members)]  # noqa: UP007 - made at run time
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, NoReturn, Protocol, Self
+from typing import Any, ClassVar, NoReturn, Protocol, Self
 
 from oautom.errors import FlowError, shown
 from oautom.values.annotations import field_names
@@ -39,6 +39,8 @@ class Reference(ABC):
     """
 
     __slots__ = ("flow", "name", "path")
+
+    source_kind: ClassVar[str]
 
     def __init__(self, flow: Named | None, name: str, path: tuple[Key, ...] = ()) -> None:
         self.flow = flow
@@ -139,6 +141,8 @@ class OutputReference(Reference):
 
     __slots__ = ()
 
+    source_kind = "step"
+
     def source(self, inputs: Mapping[str, Any], params: Mapping[str, Any]) -> Any:
         """Return the whole output."""
         if self.name not in inputs:
@@ -154,6 +158,8 @@ class ParamReference(Reference):
     """A parameter of the flow, or a part of it."""
 
     __slots__ = ()
+
+    source_kind = "param"
 
     def source(self, inputs: Mapping[str, Any], params: Mapping[str, Any]) -> Any:
         """Return the whole value of the parameter."""

@@ -84,6 +84,17 @@ def test_a_command_stays_a_child_of_this_process(app: OAutom, flow: Flow) -> Non
     assert app.run(flow).result("a") == str(os.getpid())
 
 
+def test_a_command_over_there_runs_as_its_vect_began(
+    app: OAutom, flow: Flow, functions: ModuleType
+) -> None:
+    functions.BashThere("strict", flow, "false; echo $PPID")
+    functions.BashThere("loose", flow, "false; echo $PPID", strict=False)
+    vect = app.run(flow)
+
+    assert vect.steps["strict"].error == "the command exited with code 1"
+    assert vect.result("loose") != str(os.getpid())
+
+
 WORST = {
     "an exception": ("log_and_fail", (), "ValueError: mine", ValueError),
     "SystemExit": ("raise_", (SystemExit(3),), "SystemExit: 3", SystemExit),

@@ -6,7 +6,13 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from oautom import Context, Skip
+from oautom import BashExecution, Context, Skip
+
+
+class BashThere(BashExecution):
+    """A command that is a child of its worker."""
+
+    runs_here = False
 
 
 def pid() -> int:

@@ -236,6 +236,24 @@ for name in ("first", "second"):
 """
 
 
+def test_a_command_under_a_parent_of_its_own_ends_with_the_first_failure_in_it(
+    on_sigchld: Callable[[Any], None], tmp_path: Path
+) -> None:
+    on_sigchld(reap_all)
+    with OAutom() as app:
+        flow = Flow("flow", app)
+        BashExecution("strict", flow, "false | cat; echo done")
+        BashExecution("loose", flow, "false | cat; echo done", strict=False)
+        BashExecution("pipe", flow, "yes | head -1")
+        where = PythonExecution("where", flow, lambda: str(tmp_path))
+        BashExecution("there", flow, "pwd", cwd=where)
+        vect = app.run(flow)
+        assert vect.steps["strict"].error == "the command exited with code 1"
+        assert vect.result("loose") == "done"
+        assert "141, since SIGPIPE has ended a command in a pipe" in str(vect.steps["pipe"].error)
+        assert vect.result("there") == str(tmp_path)
+
+
 def test_no_status_is_lost_to_a_thread_that_reaps_all() -> None:
     """The first ones may be unknown, since nobody could foresee it; each of these has failed."""
     said = subprocess.run(

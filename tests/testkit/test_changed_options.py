@@ -78,6 +78,7 @@ VALUES: dict[str, list[Any]] = {
     "pool": [USUAL, Pool("one", 1), Pool("two", 1), Pool("one", 2)],
     "priority": [USUAL, 1, -1],
     "skip_exit_code": [USUAL, None, 7],
+    "strict": [USUAL, False],
     "over": ["first", "second"],
     "max_parallel": [USUAL, 1, 2],
     "runs": ["inner", "other"],
@@ -114,6 +115,7 @@ UNSEEN_OF_FLOWS = {
     "name": "a flow of another name has another log",
     "app": "nothing that is decided depends on it",
     "description": "it is for people",
+    "strict": "its Bash steps tell of it",
     "max_active_vects": "a start that was refused has left no trace",
     "version": "nothing that is decided depends on it",
 }

@@ -494,6 +494,10 @@ def witnesses() -> list[Witness]:
             "options-are-known", tell(chain()[:1], CREATED, options={"a": {"trigger_rule": "any"}})
         ),
         Witness("options-are-known", tell(chain()[:1], CREATED, options=[])),
+        Witness("options-are-known", tell(chain()[:1], CREATED, options={"a": {"strict": True}})),
+        Witness(
+            "options-are-known", tell(chain()[:1], CREATED, options={"a": {"until": ["step"]}})
+        ),
         Witness("options-are-known", tell(chain()[:1], CREATED, options={"a": {"timeout": 0}})),
         Witness(
             "options-are-known", tell(chain()[:1], CREATED, options={"a": {"max_attempts": 1.5}})
@@ -530,6 +534,8 @@ def witnesses() -> list[Witness]:
         Witness("data-fit-the-event", untell(cancelled(), LATE, "output")),
         Witness("data-fit-the-event", tell(waited(), A_STARTED, delay="long")),
         Witness("data-fit-the-event", tell(waited(), A_STARTED, prompt="well?")),
+        Witness("data-fit-the-event", tell(waited(), A_STARTED, until="2026-11-24T03:00:00Z")),
+        Witness("data-fit-the-event", tell(chain(), CREATED, bash="loose")),
         Witness("data-fit-the-event", untell(waited(), B_STARTED, "prompt")),
         Witness("data-fit-the-event", untell(retried(), A_RETRIED, "delay")),
         Witness("data-fit-the-event", untell(retried(), A_RETRIED, "error")),
