@@ -59,6 +59,7 @@ class StepPast(msgspec.Struct, eq=False):
     failures: int = 0
     max_attempts: int = 1
     error: str = ""
+    problem: str = ""  # why a wait cannot wait, as its start tells it
     rule: str = ALL_SUCCESS
     allow_failure: bool = False
     tally: dict[str, int] = {}  # how many upstreams have ended in which state
@@ -266,8 +267,8 @@ class Past:
         is_again = event.name in ("step.interrupted", "step.released")
         if is_again and self.vect.state == "running" and self.verdict(step) == "start":
             self.due[step] = self.vect  # a branch may have chosen otherwise meanwhile
-        if event.name == "step.started" and step.kind == "map":
-            self._expand(step, event)
+        if event.name == "step.started":
+            self._begin(step, event)
         if event.name == "step.reset":
             step.failures, step.error = 0, ""
             for dependant in step.dependants:
@@ -282,6 +283,12 @@ class Past:
             if step.kind == "branch" and event.name == "step.succeeded":
                 self._shun(step, event.data.get("output"))
             self._look_at([*step.dependants, *step.instances])
+
+    def _begin(self, step: StepPast, event: Event) -> None:
+        if step.kind == "map":
+            self._expand(step, event)
+        elif step.kind == "wait":
+            step.problem = str(event.data.get("problem", ""))
 
     def _expand(self, step: StepPast, event: Event) -> None:
         """Take note of the instances of a map; some may be there from an attempt before."""

@@ -20,6 +20,7 @@ from oautom.audit.payloads import CHANGES_OPTIONS, data_fit, options_fit
 from oautom.errors import InvariantError, SettingError, shown
 from oautom.machine.event import Event, is_of_plan, planned_time, stamp
 from oautom.machine.graph import Graph
+from oautom.machine.kinds import kind_of
 from oautom.machine.state import child_id
 from oautom.machine.tables import (
     EVENT_NAMES,
@@ -422,6 +423,15 @@ class _Claims(Past):
         is_good = event.name == "step.succeeded"
         return self.map_is_over(step) and not (is_good and has_failed)
 
+    @_invariant("step.succeeded", "step.failed")
+    def waits_fail_at_once(self, event: Event) -> bool:
+        """A wait fails if its start tells why it cannot wait, in these words, else it succeeds."""
+        step = self.step
+        if kind_of(step.kind).ended_by != "time" or event.source != "running":
+            return True
+        told = event.data.get("error", "") if event.name == "step.failed" else ""
+        return bool(told == step.problem)
+
     @_invariant("step.interrupted")
     def interrupted_by_a_recovery(self, event: Event) -> bool:
         """A step is interrupted only where the recovery of its Vect finds it running."""
@@ -479,12 +489,13 @@ class _Claims(Past):
     def due_steps_start(self, event: Event) -> bool | Unless:
         """A step that may start waits only for a worker, a slot, or its earlier attempt."""
         # A recovery starts nothing before it has closed all; and who is pruned had workers too.
-        # Nor does a map that has nothing to do keep anybody waiting: it ends at once.
+        # Nor do a map that has nothing to do, or a wait that cannot wait: they end at once.
         # The slots that a cancel frees have no takers before it is whole.
         # What is asked of a Vect that an old life has left comes between its recovery and starts.
         is_cancel = self.last.name == "step.cancelled"
         is_first = self.step in self.to_close or self.recovered_at == event.time
-        if is_first or self.gaps or self.step.kind == "map" or is_cancel:
+        is_answer = self.step.kind != "map" and not self.step.problem
+        if is_first or self.gaps or not is_answer or is_cancel:
             return True
         is_full = len(self.busy) >= (self.max_workers or 1)
         able = (step for step in self.due if step.is_on_loop or not is_full)

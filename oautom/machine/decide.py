@@ -33,6 +33,7 @@ from oautom.machine.commands import (
 )
 from oautom.machine.event import NO_DATA, NO_OUTPUT, Event
 from oautom.machine.kinds import kind_of
+from oautom.machine.maps import Mapped
 from oautom.machine.rules import all_success
 from oautom.machine.state import StepState, VectState, child_id, chosen, waits_until
 from oautom.machine.tables import STEP_ENDS, VECT_ENDS
@@ -229,9 +230,14 @@ def affects(vect: VectState, event: Event) -> list[StepState | VectState]:
 
 
 def _of_map(step: StepState, event: Event) -> list[StepState | VectState]:
-    """Return the instances of a map that are worth a look, and the map when all have ended."""
+    """Return the instances of a map that are worth a look, and the map when all have ended.
+
+    And a wait that has started, and fails at once since it cannot wait.
+    """
     if step.mapped is not None and event.source == "pending":  # it starts, or it never will
         return [*step.mapped.instances, step]
+    if "problem" in event.data:
+        return [step]
     if step.parent is None or step.parent.mapped is None:
         return []
     return [step.parent] if step.parent.mapped.is_over else []
@@ -243,7 +249,7 @@ def due(model: StepState | VectState) -> Trigger | None:
         return _due_vect(model)
     vect = model.vect
     if model.state != "pending" or vect.state != "running":
-        return _due_map(model) if model.mapped is not None else None
+        return _due_end(model) if model.kind and model.state == "running" else None
     is_usual = not vect.options
     verdict = all_success(model.upstreams, model.tally) if is_usual else model.verdict
     if verdict == "start":
@@ -254,10 +260,16 @@ def due(model: StepState | VectState) -> Trigger | None:
     return Trigger(model, "skip", data=_why_skipped(model)) if verdict == "skip" else None
 
 
-def _due_map(step: StepState) -> Trigger | None:
+def _due_end(step: StepState) -> Trigger | None:
+    """Return how a step ends that no answer ends: a wait at once, if it cannot wait; or a map."""
+    if step.kind == "wait" and step.error is not None:
+        return Trigger(step, "fail", step.attempt, MappingProxyType({"error": step.error}))
+    return _due_map(step, step.mapped) if step.mapped is not None else None
+
+
+def _due_map(step: StepState, mapped: Mapped[StepState]) -> Trigger | None:
     """Return how a map ends, if all its instances have."""
-    mapped = step.mapped
-    if step.state != "running" or mapped is None or not mapped.is_over:
+    if not mapped.is_over:
         return None
     bad = [instance for instance in mapped.instances if instance.state == "failed"]
     if not bad and mapped.problem is None:
@@ -278,6 +290,8 @@ def _first_facts(step: StepState) -> Mapping[str, Any]:
         return MappingProxyType(count if problem is None else count | {"problem": problem})
     if step.kind == "flow":
         return MappingProxyType({"child": child_id(step.vect.id, step.name, step.attempt + 1)})
+    if step.kind == "wait":
+        return MappingProxyType(step.wait_facts())
     kind = kind_of(step.kind)
     told = (*kind.starts_with, *kind.may_start_with)
     return MappingProxyType({key: step.options[key] for key in told if key in step.options})

@@ -60,7 +60,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
             needs_worker=False,
             is_tried_again=False,
             ignored=_UNTRIED | {"timeout"},
-            may_start_with=("delay", "until"),
+            may_start_with=("delay", "until", "problem"),
         ),
         "approval": Kind(
             ended_by="person",

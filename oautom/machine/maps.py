@@ -6,22 +6,13 @@ Whose turn it is among them is known to those who wait in line, see `oautom.engi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from oautom.errors import shown
 from oautom.machine.event import Event
+from oautom.machine.sources import NoValueError, Step, value_at
 from oautom.machine.tables import STEP_ENDS
 from oautom.values.references import part_of
-
-
-class Step(Protocol):
-    """What is known here of a step: an instance, or the one whose output is the list."""
-
-    name: str
-    state: str
-    output: Any
-    error: str | None
-
 
 Instance = TypeVar("Instance", bound=Step)
 
@@ -93,25 +84,10 @@ def items_of(
         params: The parameters of the Vect.
         steps: Its steps, by name.
     """
-    kind, name, *path = over
-    if kind == "param":
-        value = params[name]
-    elif (source := steps[name]).state == "success":
-        value = source.output
-    else:
-        how = {"skipped": "was skipped"}.get(source.state, f"is '{source.state}'")
-        why = f": {source.error}" if source.state == "skipped" and source.error else ""
-        return (), f"step '{name}' {how}{why}; so it has no output, and there is no list"
-    where = f"param('{name}')" if kind == "param" else f"{name}.output"
     try:
-        for key in path:
-            value = part_of(value, key)
-            where += f"[{shown(key)}]"
-    except Exception:  # whatever `__getitem__` of a user's class raises
-        return (
-            (),
-            f"{where} has no part [{shown(key)}], it is a {type(value).__name__}: {shown(value)}",
-        )
+        value, where = value_at(over, params, steps, part_of)
+    except NoValueError as error:
+        return (), f"{error}, and there is no list" if error.is_whole else str(error)
     if isinstance(value, list | tuple):
         return value, None
     return (), f"over must be a list, but {where} is a {type(value).__name__}: {shown(value)}"

@@ -19,6 +19,7 @@ from oautom.machine.graph import Graph
 from oautom.machine.kinds import kind_of
 from oautom.machine.maps import Mapped, instance_name, items_of
 from oautom.machine.rules import ALL_SUCCESS, Verdict, verdict
+from oautom.machine.sources import until_of
 from oautom.machine.tables import (
     INITIAL,
     PLAN_EVENTS,
@@ -30,6 +31,7 @@ from oautom.machine.tables import (
     VECT_MOVES,
 )
 from oautom.values.json import own_copy
+from oautom.values.text import ERROR_BYTES_MAX, bounded
 
 Options = Mapping[str, Mapping[str, Any]]
 """By the name of the step what is otherwise than usual: `trigger_rule`, `max_attempts`, ..."""
@@ -140,6 +142,16 @@ class StepState:
     def items(self) -> tuple[Sequence[Any], str | None]:
         """Return the items of a map, and why there are none, as things stand."""
         return items_of(self.options["over"], self.vect.params, self.vect.steps)
+
+    def wait_facts(self) -> Mapping[str, Any]:
+        """Return for what a wait waits, or why it cannot, as things stand: what its start tells."""
+        place = self.options.get("until")
+        if place is None or isinstance(place, str):
+            return {key: self.options[key] for key in ("delay", "until") if key in self.options}
+        until, problem = until_of(place, self.vect.params, self.vect.steps)
+        if until is None:
+            return {"problem": bounded(str(problem), ERROR_BYTES_MAX)}
+        return {"until": until.isoformat()}
 
     @property
     def verdict(self) -> Verdict | None:
@@ -276,7 +288,10 @@ class VectState:
             if event.source != dest:  # a late result moves nothing
                 step.attempt = event.attempt or 0
                 step.start_date = event.time
-                step.until = waits_until(event) if event.data else None
+                step.until = None
+                if event.data:
+                    step.until = waits_until(event)
+                    step.error = event.data.get("problem", step.error)
                 if step.mapped is not None:
                     self._expand(step, step.mapped, event)
         elif dest in STEP_ENDS and event.source not in STEP_ENDS:

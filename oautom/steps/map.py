@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, Optional, Unpack
 
 from oautom.errors import shown
-from oautom.steps.arguments import hold_references, resolved
+from oautom.steps.arguments import hold_references, place_of, resolved
 from oautom.steps.context import Context
 from oautom.steps.execution import Execution
 from oautom.steps.options import StepOptions
@@ -89,8 +89,7 @@ class MapExecution(PythonExecution):
 
     def options(self) -> Mapping[str, Any]:
         """Return what is otherwise than usual: where the items come from."""
-        kind = "step" if isinstance(self.over, OutputReference) else "param"
-        told = {**super().options(), "over": [kind, self.over.name, *self.over.path]}
+        told = {**super().options(), "over": place_of(self.over, self.flow)}
         return told if self.max_parallel is None else told | {"max_parallel": self.max_parallel}
 
     def run(self, context: Context) -> Any:

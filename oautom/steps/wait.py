@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Unpack
 
 from oautom.errors import SettingError, shown
+from oautom.steps.arguments import place_of, uses_in, wired
 from oautom.steps.context import Context
 from oautom.steps.execution import Execution
 from oautom.steps.options import StepOptions
 from oautom.steps.owner import Owner
-from oautom.values.json import SECONDS_MAX, plain_number, too_long
+from oautom.values.json import SECONDS_MAX, at_heart, plain_number, too_long
+from oautom.values.references import Reference
 
 
 class WaitExecution(Execution):
@@ -23,7 +25,9 @@ class WaitExecution(Execution):
         name: Name of the step, unique in its flow.
         flow: The flow that it belongs to.
         seconds: How long it waits, from its start: a hundred years at the longest.
-        until: Until when it waits: aware. What is past is waited for no longer.
+        until: Until when it waits: an aware datetime, or such a time as ISO text; or what stands
+            for one, as `a.output` and `flow.param('when')`, which fails the step where it is none.
+            What is past is waited for no longer.
         options: As of every `Execution`; `retry` and `timeout` have no meaning here.
 
     Raises:
@@ -38,23 +42,32 @@ class WaitExecution(Execution):
         flow: Owner,
         *,
         seconds: float | None = None,
-        until: datetime | None = None,
+        until: datetime | str | Reference | Execution | None = None,
         **options: Unpack[StepOptions],
     ) -> None:
         if (seconds is None) == (until is None):
             raise self.wrong(flow, name, "give either seconds or until")
         try:
             self.seconds = None if seconds is None else _seconds(seconds)
-            self.until = None if until is None else _instant(until)
+            self.until = None if until is None else _instant(wired(flow, name, until))
         except SettingError as error:
             raise self.wrong(flow, name, str(error)) from None
         super().__init__(name, flow, **options)
+        if isinstance(self.until, Reference):
+            self.follow(uses_in({"until": self.until}))
 
     def options(self) -> Mapping[str, Any]:
         """Return what is otherwise than usual: for what it waits."""
-        if self.until is not None:
-            return {**super().options(), "until": self.until.isoformat()}
-        return {**super().options(), "delay": self.seconds}
+        match self.until:
+            case None:
+                return {**super().options(), "delay": self.seconds}
+            case Reference():
+                return {**super().options(), "until": place_of(self.until, self.flow)}
+        return {**super().options(), "until": self.until.isoformat()}
+
+    def wanted(self, place: Sequence[str | int]) -> Any:
+        """Return the types that an instant may have."""
+        return datetime | str
 
     def run(self, context: Context) -> None:
         """Do nothing: the engine itself waits."""
@@ -69,18 +82,23 @@ def _seconds(given: object) -> float:
     return seconds
 
 
-def _instant(given: datetime) -> datetime:
+def _instant(given: Any) -> datetime | Reference:
     """Return a time as an exact datetime in UTC, whatever class and time zone it is of."""
+    if isinstance(given, Reference):
+        return given
     try:
+        text = at_heart(given)
+        given = datetime.fromisoformat(text) if type(text) is str else given
         offset = given.utcoffset()
         if offset is not None:
             day = given.year, given.month, given.day
             time = given.hour, given.minute, given.second, given.microsecond
-            return datetime(*day, *time, tzinfo=UTC) - offset
+            exact: datetime = datetime(*day, *time, tzinfo=UTC) - offset
+            return exact
     except Exception as error:  # it may be anything, and a time zone is code of somebody's
         why = f": {error}" if isinstance(error, OverflowError) else ""
         raise SettingError(f"{_UNTIL}, not {shown(given)}{why}") from error
-    raise SettingError(f"{_UNTIL}, not {shown(given)}")
+    raise SettingError(f"{_UNTIL}, not {shown(text)}, which is naive: it has none")
 
 
 _UNTIL: Final = "until must be a datetime with a time zone"

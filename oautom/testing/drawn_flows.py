@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from functools import partial
 from itertools import count, islice, product
 from typing import Any
@@ -22,7 +23,7 @@ from oautom.steps.options import Pool, RetryPolicy
 from oautom.steps.python import PythonExecution
 from oautom.steps.wait import WaitExecution
 from oautom.testing.clock import SimulatedClock
-from oautom.values.annotations import MISSING, part_type
+from oautom.values.annotations import MISSING, fits, part_type
 
 MakeStep = Callable[[str, Flow], Execution]
 """Declares a step of this name in this flow: a class, or a function."""
@@ -53,7 +54,7 @@ class DrawnFlow(Flow):
     def _options_of(self, name: str) -> str:
         step = self.steps[name]
         told = [_shown(key, value) for key, value in step.options().items()]
-        told += ["is given them"] if step.references and not isinstance(step, MapExecution) else []
+        told += ["is given them"] if step.references and step.kind not in ("map", "wait") else []
         return f" ({', '.join(told)})" if told else ""
 
 
@@ -61,8 +62,8 @@ def _shown(option: str, value: Any) -> str:
     match option, value:
         case _, str():
             return value
-        case "over", [_, source, *path]:
-            return f"over {source}{''.join(f'[{key!r}]' for key in path)}"
+        case (("over" | "until"), [_, source, *path]):
+            return f"{option} {source}{''.join(f'[{key!r}]' for key in path)}"
         case "pool", [pool, slots]:
             return f"pool {pool}: {slots}"
         case (("priority" | "max_parallel"), _):
@@ -87,6 +88,7 @@ def flows(
     maps: bool = False,
     children: bool = False,
     asyncs: bool = False,
+    instants: bool = False,
 ) -> Flow:
     """Draw a flow, in an app of its own: in memory, `executor='inline'`, with a simulated clock.
 
@@ -111,6 +113,8 @@ def flows(
             for returns, instead of what `steps` draws.
         children: Whether some steps run another flow, `inner`, whose one step is `work`, instead.
         asyncs: Whether some steps are `async`, and the flow has a `max_async` of a few.
+        instants: Whether some steps wait until the time that one of those that they wait for
+            returns, instead of what `steps` draws.
     """
     plan = draw(_plans(min_steps, max_steps))
     drawn_names = _names(draw, len(plan), names)
@@ -126,7 +130,8 @@ def flows(
         make = _do_nothing if steps is None else draw(steps)
         others: list[MakeStep] = [*[_wait, _ask] * waits, *[_choose] * branches, *[_run] * children]
         mapping = [partial(_map, each) for each in before if maps and _may_be_list(each)]
-        if kinds := [st.sampled_from(each) for each in (others, mapping) if each]:
+        waiting = [partial(_wait_until, each) for each in before if instants and _may_be_time(each)]
+        if kinds := [st.sampled_from(each) for each in (others, mapping, waiting) if each]:
             make = draw(st.one_of(st.just(make), *kinds))
         if forwarding and make is _do_nothing and before and draw(st.booleans()):
             made: Execution = PythonExecution(name, flow, _nothing, before)
@@ -203,6 +208,15 @@ def _map(over: Execution, name: str, flow: Flow) -> MapExecution:
 def _may_be_list(step: Execution) -> bool:
     """Whether a map over what a step returns is not refused."""
     return part_type(step.output_type, 0) is not MISSING
+
+
+def _may_be_time(step: Execution) -> bool:
+    """Whether outcomes may give an instant as what a step returns, and a wait takes that."""
+    return not step.kind and fits(step.output_type, datetime | str)
+
+
+def _wait_until(until: Execution, name: str, flow: Flow) -> WaitExecution:
+    return WaitExecution(name, flow, until=until)
 
 
 def _wait(name: str, flow: Flow) -> WaitExecution:

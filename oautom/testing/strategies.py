@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from datetime import timedelta
 from functools import partial
 from typing import Any, get_args
 
@@ -17,8 +18,9 @@ from oautom.machine.event import Event
 from oautom.machine.kinds import kind_of
 from oautom.machine.maps import instance_name
 from oautom.steps.map import MapExecution
+from oautom.steps.wait import WaitExecution
 from oautom.steps.work import Skip
-from oautom.testing.clock import SimulatedClock
+from oautom.testing.clock import START, SimulatedClock
 from oautom.testing.crashes import Lives, MortalLog, When
 from oautom.testing.simulation import Script, ScriptedWorkers
 from oautom.values.references import OutputReference
@@ -38,6 +40,9 @@ __all__ = ["History", "durations", "flows", "histories", "outcomes"]
 MAX_ITEMS = 3
 
 OUTPUTS: st.SearchStrategy[Any] = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
+INSTANTS: st.SearchStrategy[Any] = st.integers(0, 10).map(
+    lambda seconds: (START + timedelta(seconds=seconds)).isoformat()
+)
 ERRORS: st.SearchStrategy[BaseException] = st.builds(RuntimeError, st.just("drawn"))
 SKIPS: st.SearchStrategy[BaseException] = st.builds(Skip, st.just("drawn"))
 
@@ -68,6 +73,9 @@ def outcomes(
 ) -> st.SearchStrategy[dict[str, Any]]:
     """Return a strategy for how the steps of a flow end, as `simulate` and `explore` take it.
 
+    A step returns an instant, as text, where a wait is until what it returns; now and then it
+    returns something else there too.
+
     Args:
         flow: The flow.
         outputs: What steps return. A step returns a list of these where a map is over what it
@@ -85,14 +93,18 @@ def outcomes(
         if step in mapped:
             lists = st.lists(outputs, max_size=MAX_ITEMS)
             return lists | lists | lists | lists | outputs | errors  # mostly there are items
-        return st.booleans().flatmap(lambda fails: errors if fails else outputs)
+        good = outputs
+        if step in timed:
+            good = INSTANTS | INSTANTS | INSTANTS | outputs
+        return st.booleans().flatmap(lambda fails: errors if fails else good)
 
     def attempts_of(step: str) -> st.SearchStrategy[Any]:
         attempts = st.lists(outcomes_of(step), min_size=1, max_size=max_attempts)
         return attempts.map(_without_list)
 
     mapped = _mapped(flow)
-    return _by_step(flow, attempts_of, mapped)
+    timed = _timed(flow)
+    return _by_step(flow, attempts_of, dict.fromkeys([*mapped, *timed]))
 
 
 def durations(
@@ -115,6 +127,13 @@ def _mapped(flow: Flow) -> list[str]:
     overs = [step.over for step in flow.steps.values() if isinstance(step, MapExecution)]
     whole = [each.name for each in overs if isinstance(each, OutputReference) and not each.path]
     return [name for name in dict.fromkeys(whole) if kind_of(flow.steps[name].kind).needs_worker]
+
+
+def _timed(flow: Flow) -> list[str]:
+    """Return the steps until whose whole outputs waits are."""
+    untils = [step.until for step in flow.steps.values() if isinstance(step, WaitExecution)]
+    whole = [each.name for each in untils if isinstance(each, OutputReference) and not each.path]
+    return [name for name in dict.fromkeys(whole) if not flow.steps[name].kind]
 
 
 def _by_step(
@@ -176,6 +195,7 @@ def histories(
             maps=True,
             children=True,
             asyncs=True,
+            instants=True,
         )
     drawn = flow if isinstance(flow, Flow) else draw(flow)
     drawn.validate()

@@ -6,8 +6,9 @@ import threading
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 
 from oautom import (
@@ -97,6 +98,40 @@ def test_parts_of_outputs_and_parameters_are_lists_too(inline: OAutom) -> None:
     assert (vect.result("part"), vect.result("days")) == ([2, 3], ["2026-11-24"])
     assert "items.output has no part ['c'], it is a dict" in (vect.steps["none"].error or "")
     check(inline, flow)
+
+
+class Rows(NamedTuple):
+    table: str
+    ids: list[int]
+
+
+class Found(msgspec.Struct, rename="camel"):
+    row_ids: list[int]
+
+
+@pytest.mark.parametrize("is_durable", [True, False])
+def test_a_part_is_found_however_a_log_has_the_whole(
+    new_app: Any, tmp_path: Path, is_durable: bool
+) -> None:
+    def named() -> Rows:
+        return Rows("sales", [1, 2])
+
+    def numbered() -> dict[int, list[int]]:
+        return {7: [1, 2]}
+
+    def renamed() -> Found:
+        return Found([1, 2])
+
+    app = new_app(executor="inline", log=tmp_path / "runs.db" if is_durable else None)
+    flow = Flow("flow", app)
+    for function, key in ((named, "ids"), (numbered, 7), (renamed, "row_ids")):
+        source = PythonExecution(function.__name__, flow, function)
+        MapExecution(f"over {function.__name__}", flow, abs, source.output[key])
+    vect = app.run(flow)
+
+    assert vect.state == "success", [step.error for step in vect.steps.values()]
+    assert {str(vect.result(name)) for name in flow.steps if "over" in name} == {"[1, 2]"}
+    check(app, flow)
 
 
 def test_an_instance_that_fails_leaves_the_others_and_fails_the_map(any_app: OAutom) -> None:

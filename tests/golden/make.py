@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 from oautom import (
     ApprovalExecution,
+    BashExecution,
     BranchExecution,
     Context,
     Event,
@@ -267,6 +268,20 @@ def odd() -> Flow:
 # The logs, as this version makes them
 
 
+def given() -> Flow:
+    """Commands, strict and not, and waits that are given their times; some of these are none."""
+    flow = Flow("given", app(), params={"at": datetime, "folder": str})
+    folder = flow.param("folder")
+    fetch = BashExecution("fetch", flow, "fetch | tee rows", cwd=folder, output="json")
+    BashExecution("loose", flow, "fetch | tee rows", strict=False, skip_exit_code=7)
+    opens = WaitExecution("opens", flow, until=flow.param("at"))
+    closes = WaitExecution("closes", flow, until=fetch.output["closes"][0])
+    [opens, closes] >> PythonExecution("sell", flow, str)
+    WaitExecution("never", flow, until=fetch.output["never"], allow_failure=True)
+    WaitExecution("no time", flow, until=flow.steps["loose"], trigger_rule=TriggerRule.ALL_DONE)
+    return flow
+
+
 def run_chain() -> list[Event]:
     times = {"extract": 3 * 86400.0, "clean": 0.25, "load": 7}
     ends = {"extract": [[{"id": 1}, {"id": 2}]], "clean": 2}
@@ -428,6 +443,15 @@ def run_deployed() -> list[Event]:
         return events
 
 
+def run_given() -> list[Event]:
+    params = {"at": datetime(2000, 1, 1, 8, 30, tzinfo=UTC), "folder": "sales"}
+    ends = {"fetch": {"closes": ["2000-01-01T19:00:00+01:00"], "never": "never"}}
+    ends |= {"loose": Skip("nothing new")}
+    times = {"fetch": 60, "loose": 5}
+    moments = [("after", 2), ("in", 3)]
+    return simulate(given(), params, durations=times, outcomes=ends, crash_at=moments).events()
+
+
 def run_odd() -> list[Event]:
     flow = odd()
     values = [None, True, -0.0, 2**60, 1e-300, 'two\nlines\u2028"', {"": [{}, []]}]
@@ -440,7 +464,7 @@ FLOWS: dict[str, Callable[[], Flow]] = {
     each.__name__: each
     for each in (
         *(chain, diamond, wide, cancel, late, polled, crash, rules, retries, branches, people),
-        *(maps, children, values, planned, deployed, odd),
+        *(maps, children, values, planned, given, deployed, odd),
     )
 }
 RUNS: dict[str, Callable[[], list[Event]]] = {
@@ -462,6 +486,7 @@ RUNS: dict[str, Callable[[], list[Event]]] = {
         run_values,
         run_planned,
         run_deployed,
+        run_given,
         run_odd,
     )
 }

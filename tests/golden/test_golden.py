@@ -42,6 +42,10 @@ ENDS = {
         "simulated-0": "failed: a success, b success, c failed, d upstream_failed, "
         "e upstream_failed, f success"
     },
+    "given": {
+        "simulated-0": "failed: fetch success, loose skipped, opens success, closes success, "
+        "sell success, never failed, no time failed"
+    },
     "late": dict.fromkeys(["one", "two"], "cancelled: first cancelled, second cancelled"),
     "maps": {
         "simulated-0": "failed: rows success, load success, greet success, none failed, "

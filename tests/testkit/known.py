@@ -85,6 +85,7 @@ class Known:
         self.attempts: Counter[tuple[str, str]] = Counter()
         self.failures: Counter[tuple[str, str]] = Counter()
         self.lists: dict[tuple[str, str], int | None] = {}  # how long what a step returned is
+        self.times: dict[tuple[str, str], float] = {}  # the time that a step has returned
         self.counts: dict[tuple[str, str], int] = {}  # how many items a map has
         self.waiting: list[str] = []  # children for which there is no room yet
         self.open: set[str] = set()  # children that have begun, and of which no end is known
@@ -132,11 +133,15 @@ class Known:
         return "failed" if blamed else "success"
 
     def source_of(self, step: str) -> str | None:
-        """Return the step whose list a map is over; None if it is over a parameter."""
+        """Return the step whose list a map is over; None if it is over a parameter.
+
+        Of a wait, the step that gives its time; None if it has one of its own.
+        """
         made = self.made[step]
-        assert isinstance(made, MapExecution)
-        assert isinstance(made.over, OutputReference)
-        return made.over.name if not self.kind(made.over.name) else None
+        found = made.over if isinstance(made, MapExecution) else getattr(made, "until", None)
+        if not isinstance(found, OutputReference):
+            return None
+        return found.name if not self.kind(found.name) else None
 
     def items(self, vect: str, step: str) -> list[Any]:
         """Return the items of a map that has started."""

@@ -14,6 +14,9 @@ from typing import Any
 
 from .known import AT_ONCE, NO_WORKER, OPEN, Alarm, Known, child_of, declared, is_child
 
+LATER = 5
+"""A step returns the time that it is so many seconds after its end."""
+
 
 class Model(Known):
     """What an app should do; arguments as of `Known`."""
@@ -49,6 +52,7 @@ class Model(Known):
                 self._choose(vect, step, told)
             else:
                 self.lists[vect, step] = told
+                self.times[vect, step] = self.now + LATER
         self.answer(vect, step, attempt, state, RuntimeError())
 
     def _hear(self, vect: str, step: str, attempt: int) -> None:
@@ -296,7 +300,7 @@ class Model(Known):
             self._expand(vect, step)
         self._move(vect, step, "running")
         if kind == "wait":
-            self._set_alarm(3, "waited", vect, step)
+            self._wait(vect, step)
         elif timeout is not None and kind != "map":
             self._set_alarm(timeout, "time is up", vect, step)
         if kind not in NO_WORKER:
@@ -304,6 +308,16 @@ class Model(Known):
             self.effects.append(partial(self.at_work.add, (vect, step, self.attempts[vect, step])))
         elif kind == "flow":
             self.effects.append(partial(self._run_child, vect, step, self.attempts[vect, step]))
+
+    def _wait(self, vect: str, step: str) -> None:
+        source = self.source_of(step)
+        if source is None:
+            self._set_alarm(3, "waited", vect, step)
+        elif self.steps[vect][source] == "success" and self.lists[vect, source] is not None:
+            seconds = max(0.0, self.times[vect, source] - self.now)
+            self._set_alarm(seconds, "waited", vect, step)
+        else:  # there is no such time
+            self._move(vect, step, "failed")
 
     def _expand(self, vect: str, step: str) -> None:
         source = self.source_of(step)

@@ -64,6 +64,7 @@ RICH = flows(
     limits=True,
     maps=True,
     asyncs=True,
+    instants=True,
 )
 
 

@@ -136,6 +136,12 @@ def test_the_smallest_flow_that_runs_another_is_left() -> None:
     assert repr(drawn) == "<Flow 'flow': a (flow, inner)>"
 
 
+def test_the_smallest_flow_that_waits_until_what_a_step_returns_is_left() -> None:
+    drawn = smallest(flows(instants=True), lambda flow: "wait" in kinds(flow))
+
+    assert repr(drawn) == "<Flow 'flow': a; b << [a] (wait, until a)>"
+
+
 def kinds(flow: Flow) -> set[str]:
     return {step.kind for step in flow.steps.values()}
 
@@ -152,6 +158,7 @@ def test_every_kind_of_step_that_is_drawn_may_stand_before_a_map(data: st.DataOb
             maps=True,
             children=True,
             asyncs=True,
+            instants=True,
         )
     )
 

@@ -62,7 +62,7 @@ from oautom.steps.work import Work
 from oautom.testing import SimulatedClock, assert_replays, check_history, flows
 
 from .known import NO_WORKER, is_child
-from .model import Model, Timetable
+from .model import LATER, Model, Timetable
 from .reasons import SAID, reasons_of
 
 CHILDREN = 2
@@ -107,6 +107,7 @@ class WholeApp(RuleBasedStateMachine):
             limits=True,
             maps=True,
             children=True,
+            instants=True,
         )
         | flows(min_steps=2, max_steps=4, trigger_rules=True, limits=True, maps=True),
         workers=st.integers(1, 3),
@@ -160,7 +161,9 @@ class WholeApp(RuleBasedStateMachine):
             return MapExecution(name, flow, self.work_on, over, max_parallel=limit, **options)
         match like:
             case WaitExecution():
-                return WaitExecution(name, flow, seconds=like.seconds, **options)
+                source = self.model.source_of(name)
+                until = flow.steps[source].output["at"] if source else None
+                return WaitExecution(name, flow, seconds=like.seconds, until=until, **options)
             case ApprovalExecution():
                 return ApprovalExecution(name, flow, like.prompt, **options)
             case BranchExecution():
@@ -176,7 +179,13 @@ class WholeApp(RuleBasedStateMachine):
         assert (number, day) == (params["number"], params["days"][0])
         assert given == self.model.taken_by(context.step)
         self.end_as_told()
-        return {"of": context.step, "list": None if self.told is None else [*range(self.told)]}
+        is_known = self.told is not None
+        at = self.clock.now() + timedelta(seconds=LATER)
+        return {
+            "of": context.step,
+            "list": [*range(self.told)] if is_known else None,
+            "at": at.isoformat() if is_known else "soon",
+        }
 
     def work_on(self, item: Any, context: Context) -> Any:
         name, _, index = context.step.rstrip("]").partition("[")

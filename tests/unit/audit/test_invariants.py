@@ -400,6 +400,13 @@ def mapped(**options: Any) -> Events:
     return simulate(flow, outcomes=ends, durations={"b[0]": 1, "b[1]": 2}).events()
 
 
+def unwaitable() -> Events:
+    """Step `a` is to wait until a time that is none; `b` waits for it."""
+    flow = Flow("f", Registry(), params={"when": str})
+    WaitExecution("a", flow, until=flow.param("when")) >> PythonExecution("b", flow, str)
+    return simulate(flow, {"when": "noon"}).events()
+
+
 FIRST_CHILD, SECOND_CHILD = "v/r/1", "v/r/2"
 
 
@@ -613,6 +620,18 @@ def witnesses() -> list[Witness]:
             "maps-end-with-their-items",
             change(
                 mapped()[:-1], ("step.failed", "b"), name="step.succeeded", dest="success", data={}
+            ),
+        ),
+        Witness("waits-fail-at-once", tell(unwaitable(), ("step.failed", "a"), error="no")),
+        Witness("waits-fail-at-once", tell(unwaitable(), A_STARTED, problem="no")),
+        Witness(
+            "waits-fail-at-once",
+            change(
+                unwaitable()[:4],
+                ("step.failed", "a"),
+                name="step.succeeded",
+                dest="success",
+                data={"output": None},
             ),
         ),
         Witness("interrupted-by-a-recovery", never_recovered()),
