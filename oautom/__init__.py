@@ -44,6 +44,7 @@ from oautom.events.subscribers import Subscription
 from oautom.flows.flow import Flow
 from oautom.flows.params import Param
 from oautom.machine.rules import TriggerRule
+from oautom.plans.planned import PLANNED
 from oautom.plans.plans import Plan
 from oautom.steps import (
     ApprovalExecution,
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from oautom.events.sqlite import SqliteEventLog
 
 __all__ = [
+    "PLANNED",
     "ApprovalExecution",
     "BashExecution",
     "BranchExecution",

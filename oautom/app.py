@@ -385,8 +385,9 @@ class OAutom:
             minutes: More of it.
             seconds: More of it.
             timezone: By the clock of which place a cron goes, as 'Europe/Paris'; UTC unless said.
-            params: The parameters, as of `start`. Where `...` stands as a value, the time for which
-                the plan starts stands instead: as a `date` or a text, if that is its type.
+            params: The parameters, as of `start`. For a value `PLANNED`, or `...`, stands the time
+                for which the plan starts, for `PLANNED - timedelta(days=1)` a time before it: as a
+                `date` or a text, if that is the type of the parameter.
             catch_up: Whether every time counts: what was missed while nobody served, and what finds
                 `max_active_vects` Vects open, starts later, in order. Unless said, it is skipped.
             name: Of the plan, unique in the app; that of the flow unless said.

@@ -15,9 +15,9 @@ import heapq
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from oautom.engine.clock import Clock
 from oautom.engine.messages import Note, Nudge
@@ -28,6 +28,7 @@ from oautom.engine.starting import Starting
 from oautom.errors import (
     LogError,
     OAutomError,
+    ParamError,
     SettingError,
     UnknownVectError,
     VectAlreadyRunningException,
@@ -38,9 +39,10 @@ from oautom.flows.checks import with_children
 from oautom.flows.flow import Flow
 from oautom.machine.event import stamp
 from oautom.machine.tables import PLAN_CREATED, PLAN_SKIPPED
+from oautom.plans.planned import PLANNED, Planned
 from oautom.plans.schedule import Cron, Interval, Schedule, interval_of
 from oautom.processes.forked import Home
-from oautom.values.annotations import UNKNOWN, members_of
+from oautom.values.annotations import UNKNOWN, shown_type
 from oautom.values.names import check_name
 
 LOOK_INTERVAL: Final = 60.0
@@ -141,23 +143,43 @@ class Standing:
         self.next = self.schedule.next_time(after)
 
     def params_at(self, time: datetime) -> Mapping[str, Any] | None:
-        """Return the parameters for a time: it stands where `...` does, by its own clock."""
+        """Return the parameters for a time: it stands where `PLANNED` does, by its own clock."""
         if self.params is None:
             return None
         local = time.astimezone(getattr(self.schedule, "zone", UTC))
-        return {
-            name: self._time_for(name, local) if value is ... else value
-            for name, value in self.params.items()
-        }
+        return {name: self._value_at(local, name, value) for name, value in self.params.items()}
 
-    def _time_for(self, name: str, local: datetime) -> object:
-        declared = self.flow.params
-        wanted = members_of(declared[name].annotation) if name in declared else ()
-        if datetime in wanted:
-            return local
-        if date in wanted:
-            return local.date()
-        return local.isoformat() if str in wanted or UNKNOWN in wanted else local
+    def _value_at(self, local: datetime, name: str, value: object) -> object:
+        planned = PLANNED if value is ... else value
+        if type(planned) is not Planned:
+            return value
+        param = self.flow.params.get(name)
+        return planned.at(local, UNKNOWN if param is None else param.annotation)
+
+    def check_params(self) -> None:
+        """Refuse parameters that the flow does not take, as they are for the next time.
+
+        Raises:
+            ParamError: One is unknown, missing or wrong.
+        """
+        given, declared = self.params, self.flow.params
+        if not isinstance(given, Mapping):
+            declared.plain(given)
+            return
+        plain = cast("Mapping[str, Any]", self.params_at(self.next))
+        for name, value in given.items():
+            if (value is ... or type(value) is Planned) and name in declared:
+                try:
+                    declared.plain_of_given({name: plain[name]})
+                except ParamError as error:
+                    kind = shown_type(declared[name].annotation)
+                    told = "PLANNED" if value is ... else repr(value)
+                    raise declared.error(
+                        f"parameter '{name}' is {kind}, and cannot be {told}: the time of a plan "
+                        "is a datetime, for a date its day, and for a str ISO text",
+                        name,
+                    ) from error
+        declared.plain(plain)
 
     def pass_over(self, now: datetime) -> None:
         """Let the times go that have passed while nobody served."""
@@ -311,8 +333,7 @@ class Plans:
         flow.validate()
         now = self._clock.now()
         standing = Standing(name, flow, schedule, params, now, catch_up=catch_up)
-        is_given = isinstance(params, Mapping)
-        flow.params.plain(standing.params_at(standing.next) if is_given else params)
+        standing.check_params()
         self._place(standing)
         if self.is_served:
             self._recovery.recover_once(with_children(flow))

@@ -72,6 +72,11 @@ KEY_LINES = {
         r"failed: 1 of its 3 items failed, first count\[1\]: ValueError: b.txt is empty",
         r"success: 6 words, \[3, 1, 2\]",
     ],
+    "nightly.py": [
+        "2026-11-23: success +46, told success 24 Nov, 08:00 UTC",
+        "2026-11-24: success +48, told success 25 Nov, 08:00 UTC",
+        "2026-11-25: failed None, told upstream_failed 26 Nov, 02:00 UTC",
+    ],
     "original.py": ["success", "file1", "file2"],
     "own_execution.py": ["INFO waiting for letter.txt", "success - Dear reader"],
     "people.py": [
