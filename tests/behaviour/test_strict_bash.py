@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +17,7 @@ from oautom import (
     FlowError,
     OAutom,
     PythonExecution,
+    RetryPolicy,
     SqliteEventLog,
     TriggerRule,
     Vect,
@@ -247,15 +249,20 @@ def test_a_vect_of_an_old_log_that_is_retried_goes_on_as_it_began(tmp_path: Path
 
 
 def test_what_a_vect_began_with_counts_and_not_what_its_step_says_now(tmp_path: Path) -> None:
+    """Also where other options of the step are news, which the recovery tells."""
+
     def declared(app: OAutom, *, strict: bool) -> Flow:
         flow = Flow("flow", app, strict=strict)
-        BashExecution("work", flow, "false; echo done")
+        again = RetryPolicy(max_attempts=2, delay=0)
+        BashExecution("work", flow, "false; echo done", retry=again if is_retried else None)
         return flow
 
-    for then, now in ((True, False), (False, True)):
-        path = tmp_path / f"{then}.db"
+    for then, now, is_news in product((True, False), (True, False), (True, False)):
+        path = tmp_path / f"{then} {now} {is_news}.db"
+        is_retried = False
         with OAutom(log=path) as app:
             app.start(declared(app, strict=then), vect_id="open")
+        is_retried = is_news
         with OAutom(log=path) as app:
             declared(app, strict=now)
             (vect,) = app.recover()
