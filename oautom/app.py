@@ -40,7 +40,7 @@ from oautom.errors import (
 from oautom.events.log import EventLog, PrunedVect, check_instant
 from oautom.events.open import Given, log_of
 from oautom.events.subscribers.subscription import Subscription, Subscriptions
-from oautom.flows.flow import Flow
+from oautom.flows.flow import Flow, WhenFull, when_full_of
 from oautom.machine.commands import Begin
 from oautom.machine.tables import VECT_STATES
 from oautom.plans.plans import Plan, Plans, schedule_of
@@ -240,13 +240,25 @@ class OAutom:
         return list(self._flows)
 
     @overload
-    def run(self, flow: str | Flow, params: Params = None, *, vect_id: Id = None) -> Vect: ...
+    def run(
+        self,
+        flow: str | Flow,
+        params: Params = None,
+        *,
+        vect_id: Id = None,
+        when_full: WhenFull | None = None,
+    ) -> Vect: ...
 
     @overload
     def run(self) -> None: ...
 
     def run(
-        self, flow: str | Flow | None = None, params: Params = None, *, vect_id: Id = None
+        self,
+        flow: str | Flow | None = None,
+        params: Params = None,
+        *,
+        vect_id: Id = None,
+        when_full: WhenFull | None = None,
     ) -> Vect | None:
         """Start a flow, wait for its end, and return its Vect; without a flow, serve.
 
@@ -258,13 +270,14 @@ class OAutom:
             flow: A flow or its name.
             params: See `start`.
             vect_id: See `start`.
+            when_full: See `start`.
 
         Raises:
             Whatever `start` and `Vect.wait` raise. A Vect that fails raises nothing: see its state.
         """
         if flow is None:
-            if params is not None or vect_id is not None:
-                raise SettingError("run() with params or a vect_id needs a flow to run")
+            if (params, vect_id, when_full) != (None, None, None):
+                raise SettingError("run() with params, a vect_id or when_full needs a flow to run")
             with self._lock:
                 self._open()
                 self._recovery.recover_once()
@@ -276,7 +289,7 @@ class OAutom:
                 self._stops_heeded = self._stops
             return None
         self._scheduler.check_thread()
-        run = self._admit(flow, params, vect_id)
+        run = self._admit(flow, params, vect_id, when_full)
         if not run.is_created:  # with the first commit of those that `wait` makes
             self._scheduler.put(Begin(run.id))
         vect = self._registry.vect(run)
@@ -300,6 +313,7 @@ class OAutom:
         params: Params = None,
         *,
         vect_id: Id = None,
+        when_full: WhenFull | None = None,
         timeout: float = CALL_SECONDS,
     ) -> Vect:
         """Start a flow, and return its Vect when the log has it: then it is never lost.
@@ -314,6 +328,9 @@ class OAutom:
             vect_id: An id of your own. If the log has this Vect already, from this program or an
                 earlier one, it is returned, and nothing is started: saying it twice is the same as
                 saying it once.
+            when_full: What is to be done while `max_active_vects` Vects of the flow are open:
+                `'raise'`, or `'wait'`: the Vect is created all the same, and starts when it is its
+                turn. As the flow says, unless said.
             timeout: Seconds to wait while a step or receiver has the scheduler's thread; then
                 nothing is started.
 
@@ -321,7 +338,8 @@ class OAutom:
             UnknownFlowError: The app has no such flow.
             ParamError: A parameter is unknown, missing, wrong, or another one than in this Vect.
             FlowError: `flow.validate()` refuses the flow.
-            VectAlreadyRunningException: `max_active_vects` Vects of the flow are open already.
+            VectAlreadyRunningException: `max_active_vects` Vects of the flow are open already, and
+                it shall not wait.
             UnknownVectError: The Vect of this id has been pruned.
             EngineError: The app is closed, or the time was up.
             LogError: The engine has stopped, since its log could not be written.
@@ -329,7 +347,7 @@ class OAutom:
         seconds = at_heart(timeout)
         if type(seconds) not in (int, float) or not seconds >= 0:  # nor is a NaN
             raise SettingError(f"timeout must be seconds, from 0, not {shown(timeout)}")
-        run = self._admit(flow, params, vect_id)
+        run = self._admit(flow, params, vect_id, when_full)
         self._engine.create(run, min(seconds, SECONDS_MAX))
         return self._registry.vect(run)
 
@@ -339,25 +357,31 @@ class OAutom:
         params: Params = None,
         *,
         vect_id: Id = None,
+        when_full: WhenFull | None = None,
         timeout: float = CALL_SECONDS,
     ) -> Vect:
         """Start a flow as `start` does, while the event loop goes on."""
         import asyncio  # noqa: PLC0415 - takes a third of the time of `import oautom`
 
-        start = partial(self.start, flow, params, vect_id=vect_id, timeout=timeout)
+        start = partial(
+            self.start, flow, params, vect_id=vect_id, when_full=when_full, timeout=timeout
+        )
         if self._scheduler.is_here:  # another thread would wait for this one
             return start()
         return await asyncio.to_thread(start)
 
-    def _admit(self, flow: str | Flow, params: Params, vect_id: Id) -> Run:
+    def _admit(
+        self, flow: str | Flow, params: Params, vect_id: Id, when_full: WhenFull | None
+    ) -> Run:
         """Return the run of this id, or a new one, which is still to begin."""
         check_process(is_made_by_step=self._is_made_by_step)
         declared = self.flow(flow)
+        when_full = declared.when_full if when_full is None else when_full_of(when_full)
         if vect_id is not None:
             vect_id = check_name("vect", vect_id)
         with self._lock:
             self._open()
-            return self._starting.admit(declared, params, vect_id)
+            return self._starting.admit(declared, params, vect_id, when_full)
 
     def plan(
         self,
@@ -389,7 +413,8 @@ class OAutom:
                 for which the plan starts, for `PLANNED - timedelta(days=1)` a time before it: as a
                 `date` or a text, if that is the type of the parameter.
             catch_up: Whether every time counts: what was missed while nobody served, and what finds
-                `max_active_vects` Vects open, starts later, in order. Unless said, it is skipped.
+                `max_active_vects` Vects open, starts later, in order. Unless said, it is skipped;
+                but of a flow with `when_full='wait'` what finds them open is created, and waits.
             name: Of the plan, unique in the app; that of the flow unless said.
 
         Raises:

@@ -216,9 +216,10 @@ class UnknownVectError(OAutomError, KeyError):
 class VectAlreadyRunningException(OAutomError, RuntimeError):  # noqa: N818 - the original's name
     """As many Vects of the flow are open as `max_active_vects` allows."""
 
-    def __init__(self, flow: str, running: Sequence[str], limit: int) -> None:
+    def __init__(self, flow: str, running: Sequence[str], limit: int, lane: str = "") -> None:
+        of = f" with {lane}" if lane else ""
         super().__init__(
-            f"flow '{flow}' already runs as {', '.join(running)} and its max_active_vects is "
+            f"flow '{flow}' already runs{of} as {', '.join(running)} and its max_active_vects is "
             f"{limit}; wait for one to end, cancel it, or raise max_active_vects",
             flow=flow,
         )

@@ -23,7 +23,10 @@ from oautom.machine.maps import instance_name
 from oautom.machine.rules import ALL_SUCCESS, verdict
 from oautom.machine.state import NO_OPTIONS, Group, Options, child_id
 from oautom.machine.tables import INITIAL, VECT_CREATED
+from oautom.values.json import json_key
 
+Lane = tuple[str, str | None, str]
+_UNDER_WAY: Final = ("running", "paused")
 _OPEN: Final = ("pending", "running", "up_for_retry")
 _BLOCKED: Final = "step.blocked"
 _SKIPPED: Final = "step.skipped"
@@ -96,6 +99,8 @@ class VectPast:
         has_loop: bool = False,
     ) -> None:
         self.flow = flow
+        self.created = 0  # number of its first event
+        self.params: Mapping[str, Any] = NO_DATA
         self.parent: tuple[str, str, int] | None = None  # the attempt that has it run
         self.is_reopened = False
         self.state: str = INITIAL
@@ -160,6 +165,9 @@ class Past:
         self.unheard: dict[tuple[StepPast, int | None], VectPast] = {}
         # How many steps run that have a limit, by the Vect that they are of.
         self.in_limits: defaultdict[Group, Counter[VectPast]] = defaultdict(Counter)
+        # The Vects of each flow that have started and not ended.
+        self.under_way: defaultdict[str, dict[VectPast, None]] = defaultdict(dict)
+        self.called: dict[Lane, int] = {}  # the newest that had its turn, by its first event
         self.due: dict[StepPast, VectPast] = {}  # may start: their trigger rules say so
         self.to_end: dict[StepPast, str] = {}  # what must be blocked or skipped next, by the event
         self.to_close: set[StepPast] = set()  # ran when their program died
@@ -205,6 +213,7 @@ class Past:
             self.vect = VectPast(
                 event.flow, event.data["graph"], set(polled), options, has_loop=has_loop
             )
+            self.vect.created, self.vect.params = event.seq, event.data.get("params", NO_DATA)
             match event.data.get("parent"):
                 case [str(vect), str(step), int(attempt)]:
                     self.vect.parent = (vect, step, attempt)
@@ -217,6 +226,13 @@ class Past:
 
     def _take_vect(self, event: Event) -> None:
         self.vect.state = event.dest
+        if event.dest in _UNDER_WAY:
+            self.under_way[event.flow][self.vect] = None
+        else:
+            self.under_way[event.flow].pop(self.vect, None)
+        if event.name == "vect.started" and "limit" in event.data:
+            lane = self.lane(self.vect, event.data.get("by"))
+            self.called[lane] = max(self.vect.created, self.called.get(lane, 0))
         steps = self.vect.steps.values()
         self.vect.is_reopened |= event.name == "vect.reopened"
         for name, given in event.data.get("options", NO_OPTIONS).items():  # its flow has changed
@@ -234,6 +250,12 @@ class Past:
         elif event.name == "vect.paused":
             for step in steps:
                 self.due.pop(step, None)
+
+    @staticmethod
+    def lane(vect: VectPast, by: str | None) -> Lane:
+        """Return what a Vect counts for, of a flow with a limit by a parameter."""
+        params = vect.params if isinstance(vect.params, Mapping) else NO_DATA
+        return vect.flow, by, "" if by is None else json_key(params.get(by))
 
     def _count(self, step: StepPast, event: Event) -> None:
         """Count what runs, what is open, and who may hold a worker."""

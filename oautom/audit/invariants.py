@@ -461,6 +461,25 @@ class _Claims(Past):
         names = self.vect.names_to_blame()
         return bool(event.data.get("steps", names) == names)
 
+    @_invariant("vect.started")
+    def limits_are_kept(self, event: Event) -> bool | Unless:
+        """Who has waited for its turn starts with fewer under way than the limit that it tells."""
+        if "limit" not in event.data or not self.data_fit_the_event(event):
+            return True
+        by, most = event.data.get("by"), event.data["limit"]
+        lane = self.lane(self.vect, by)
+        others = [each for each in self.under_way[event.flow] if self.lane(each, by) == lane]
+        return len(others) < most or Unless(dict.fromkeys(others, 1), most - 1)
+
+    @_invariant("vect.started")
+    def turns_come_in_order(self, event: Event) -> bool:
+        """Of those that wait for their turn, in one life of a program, the oldest starts first."""
+        is_asked = "limit" in event.data and "recovered" not in event.data
+        if not is_asked or not self.data_fit_the_event(event):
+            return True
+        lane = self.lane(self.vect, event.data.get("by"))
+        return self.vect.created >= self.called.get(lane, 0)
+
     @_invariant("step.started")
     def steps_fit_the_workers(self, event: Event) -> bool | Unless:
         """At most max_workers steps run, without async ones and those that the flow polls."""

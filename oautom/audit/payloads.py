@@ -77,9 +77,16 @@ _OF_VECT: Final[Mapping[str, Callable[[Any], bool]]] = {
     "parent": _is_attempt,
     "version": lambda version: isinstance(version, str),
 }
+_OF_TURN: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "limit": _is_count,
+    "by": lambda param: isinstance(param, str),
+    "recovered": lambda is_recovered: is_recovered is True,
+}
+_TOLD: Final = {**_OF_VECT, **_OF_TURN}
 _MAY_BE: Final[Mapping[str, frozenset[str]]] = {
     VECT_CREATED: frozenset({"options", *_OF_VECT, *_OF_PLAN}),
     **dict.fromkeys(CHANGES_OPTIONS, frozenset({"options"})),
+    "vect.started": frozenset({"options", *_OF_TURN}),
 }
 _DATA: Final[Mapping[str, Mapping[str, type]]] = {
     VECT_CREATED: {"params": Mapping, "graph": Mapping},
@@ -128,8 +135,9 @@ def data_fit(event: Event, kind: str) -> bool:
         is_wanted = is_wanted and planned_time(event) is not None
     may_be = _MAY_BE.get(event.name, frozenset())
     is_known = wanted.keys() <= data.keys() <= wanted.keys() | may_be
-    more = _OF_VECT.keys() & data.keys()
-    return is_wanted and is_known and all(_OF_VECT[key](data[key]) for key in more)
+    more = _TOLD.keys() & data.keys()
+    is_turn = "limit" in data or not _OF_TURN.keys() & data.keys()
+    return is_wanted and is_known and is_turn and all(_TOLD[key](data[key]) for key in more)
 
 
 def _is_start(event: Event, kind: str) -> bool:

@@ -7,15 +7,13 @@ this life or in a later one.
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections import OrderedDict
 from functools import partial
 from typing import cast
 
 from oautom.engine.scheduler import Scheduler
 from oautom.engine.starting import Starting
-from oautom.errors import EngineError, FlowError, OAutomError, VectAlreadyRunningException
+from oautom.errors import EngineError, FlowError, OAutomError
 from oautom.flows.flow import Flow
 from oautom.machine.commands import Key
 from oautom.machine.state import child_id
@@ -25,8 +23,6 @@ from oautom.steps.work import Outcome, StepError, Work
 from oautom.vects.run import NO_FAILURE, Run
 from oautom.workers.base import Done, Job, Workers
 
-_logger = logging.getLogger("oautom.scheduler")
-_NOBODY: OrderedDict[Run, None] = OrderedDict()
 _NOT_BEGUN = "it was cancelled before it began"
 
 
@@ -42,8 +38,7 @@ class Children(Workers):
         self._scheduler = scheduler
         self._starting = starting
         self._answers: dict[Run, Done] = {}  # by the child, not its id: who waits for its end
-        self._waiting: dict[str, OrderedDict[Run, None]] = {}  # by a flow that is at its limit
-        self._lock = threading.RLock()  # of those that wait: a cancel comes on any thread
+        self._lock = threading.RLock()  # a cancel comes on any thread
         scheduler.on_end = self._ended
         scheduler.runner.elsewhere[FlowExecution.kind] = self
 
@@ -68,11 +63,10 @@ class Children(Workers):
             raise child.held_up
         self._answers[child] = done
         reason = f"step '{context.step}' of vect '{context.vect_id}' needs it no more"
-        with self._lock:  # no cancel comes before it has begun, or waits for room
+        with self._lock:  # no cancel comes before it has begun
             is_wanted = job.on_cancel(partial(self._cancel, child, reason))
             if found is None and is_wanted:
-                self._waiting.setdefault(child.flow.name, OrderedDict())[child] = None
-                self._begin_waiting(child.flow.name)
+                self._begin(child)
         if is_wanted:
             return
         if found is None:  # its attempt was over in the very tick that began it
@@ -106,57 +100,22 @@ class Children(Workers):
         params = work.execution.run(work.context)
         return self._starting.new(flow, child_id(*key), params, {"parent": list(key)})
 
-    def _begin_waiting(self, flow: str) -> None:
-        """Have children of a flow begin in their order, as long as it has room."""
-        with self._lock:
-            queue = self._waiting.get(flow, _NOBODY)
-            while queue:
-                run = next(iter(queue))
-                if not self._scheduler.registry.has_room(
-                    run.flow
-                ):  # tells no names, as an error does
-                    return
-                try:
-                    self._begin(run)
-                except VectAlreadyRunningException:
-                    return  # another thread was quicker
-                except Exception:  # it is ours, and the others wait for their room
-                    _logger.exception("vect '%s' does not begin", run.id)
-                    self._answers.pop(run, None)
-                    self._scheduler.containment.strand_parent(run)
-                queue.pop(run, None)
-            self._waiting.pop(flow, None)
-
     def _begin(self, run: Run) -> None:
-        under_way = map(self._scheduler.runner.is_under_way, self._scheduler.registry.parents(run))
-        if not any(under_way):  # the Vect of its step is stranded
-            self._answers.pop(run, None)
-            return
+        """Have a new child begin; where its flow has no room, it waits for its turn."""
         try:
-            self._starting.begin(run)
-        except VectAlreadyRunningException:
-            raise
-        except OAutomError as error:  # its id was taken while it waited
+            self._starting.begin(run, may_wait=True)
+        except OAutomError as error:  # its id was taken just now
             self._answers.pop(run)(Outcome(error=str(error), cause=error), None)
 
     def _cancel(self, child: Run, reason: str) -> None:
-        """Cancel a child, or give it up if it has not begun. Any thread."""
+        """Cancel a child. Any thread."""
         with self._lock:
-            queue = self._waiting.get(child.flow.name, _NOBODY)
-            if child in queue:
-                del queue[child]
-                self._answers.pop(child)(Outcome(error=_NOT_BEGUN), None)
-                return
-        self._scheduler.cancel(child, reason)
+            self._scheduler.cancel(child, reason)
 
     def _ended(self, run: Run) -> None:
-        """Tell the step of a Vect that has ended, and let another one have its room."""
-        try:
-            if (done := self._answers.pop(run, None)) is not None:
-                done(_outcome_of(run), None)
-        finally:
-            if self._waiting:
-                self._begin_waiting(run.flow.name)
+        """Tell the step of a Vect that has ended."""
+        if (done := self._answers.pop(run, None)) is not None:
+            done(_outcome_of(run), None)
 
 
 def _flow_of(work: Work) -> Flow:

@@ -27,6 +27,7 @@ from oautom.processes.forked import Home
 from oautom.steps.options import wrong_interval
 from oautom.values.names import one_of
 from oautom.vects.run import Run, unread_status
+from oautom.vects.turns import turn_of
 
 
 class OAutomMode(StrEnum):
@@ -184,7 +185,8 @@ class ForegroundEngine:
         except LogError as error:  # they make no sense: others are listed beside it all the same
             return unread_status(run, error)
         with self._scheduler.showing:
-            return self._scheduler.registry.status(run, state)
+            registry = self._scheduler.registry
+            return registry.status(run, state, registry.turns.in_line(run))
 
     def explain(self, run: Run, step: str) -> str:
         """Return why a step of a run is, or is not, running, as of its last commit."""
@@ -363,15 +365,18 @@ def _facts_of(scheduler: Scheduler, run: Run, step: str) -> Facts:
     ahead, higher = scheduler.queue.ahead_of(state)
     child = None if state.child is None else scheduler.registry.runs.get(state.child)
     held_up = scheduler.registry.stranded(run) or run.held_up
+    turns = scheduler.registry.turns
     return Facts(
         held_up="" if held_up is None else str(held_up),
-        is_inherited=run.is_inherited,
+        is_inherited=run.is_inherited and not turns.waits(run),
         workers=runner.workers_if_taken,
         taken=scheduler.queue.taken(),
         ahead=ahead,
         higher=higher,
         poll_interval=_poll_interval(run, step),
+        turn=turn_of(turns.in_line(run)),
         child=_shown(scheduler, child) if child is not None else "waiting" if state.child else "",
+        child_turn="" if child is None else turn_of(turns.in_line(child)),
         awaited=scheduler.waits.vects_of(key),
         is_returning=runner.is_returning(key),
         at_work=frozenset(near.name for near in _near(state) if runner.lingers(near)),

@@ -7,7 +7,7 @@ can go on. Nothing here is guarded: the app calls it under its lock.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -16,7 +16,7 @@ from oautom.engine.scheduler import Scheduler
 from oautom.errors import FlowChangedError, FlowError, LogError, OAutomError, exhausted
 from oautom.events.log import EventLog, VectEntry
 from oautom.flows.flow import Flow
-from oautom.machine.event import Event, is_answer
+from oautom.machine.event import NO_DATA, Event, is_answer
 from oautom.machine.tables import VECT_ENDS
 from oautom.processes.leftovers import end_leftovers
 from oautom.vects.run import Run
@@ -79,13 +79,14 @@ class Recovery:
             flows: Those that are used; None for all that are declared by now.
         """
         used, declared = self._registry.used, self._registry.flows
-        if flows is None and len(used) == len(declared) and self._is_done:
+        is_whole = self._is_done and not self._registry.turns.is_still
+        if flows is None and len(used) == len(declared) and is_whole:
             self._listen_once()
             return
         wanted = declared if flows is None else {flow.name: flow for flow in flows}
         new = wanted.keys() - used.keys()
         used.update(wanted)
-        if not self._is_done or not self._absent.isdisjoint(new):
+        if not is_whole or not self._absent.isdisjoint(new):
             self._recover(is_read=False)
         elif new:
             self._look_again()
@@ -101,8 +102,9 @@ class Recovery:
         if not self._is_done:
             self._end_leftovers()
         runs = self._left_open()
-        for run in runs:  # they count as open, whatever comes of each
-            self._registry.take(run)
+        self._find_lanes(runs)
+        self._registry.turns.is_still = True
+        self._registry.take_left(runs)  # they count as open, whatever comes of each
         first = [run for run in runs if run.keeps_slots]  # as `Scheduler.take_over` wants it
         others = [run for run in runs if not run.keeps_slots]
         portions = [first, *(others[at : at + _AT_ONCE] for at in range(0, len(others), _AT_ONCE))]
@@ -114,12 +116,30 @@ class Recovery:
                 self._scheduler.take_over(fit)
             going_on.update(fit)
         self._scheduler.leave(self._unfit)
+        self._registry.turns.move()
         self._tell_of_unfit()
         self._look_again()
         self._is_done = True
         self._taken_over.update(run.id for run in going_on)
         self._listen_once()  # last: what goes on by now is no leftover where this raises
         return [run for run in runs if run in going_on]
+
+    def _find_lanes(self, runs: Sequence[Recalled]) -> None:
+        """Find out what each counts for whose flow limits the values of a parameter."""
+        counted = {run.id: run for run in runs if run.flow.limit_by is not None}
+        ids = list(counted)
+        for at in range(0, len(ids), _AT_ONCE):
+            for event in self._begun(ids[at : at + _AT_ONCE]):
+                run = counted.pop(event.vect)
+                run.lane = run.flow.lane(event.data.get("params", NO_DATA))
+        for run in counted.values():  # behind one that cannot be read
+            with suppress(LogError):
+                run.lane = run.flow.lane(run.state.params)
+
+    def _begun(self, ids: Sequence[str]) -> Iterator[Event]:
+        """Yield the first event of each Vect, up to one that cannot be read."""
+        with suppress(LogError):  # then each is read, which tells whose event it is
+            yield from self._log.read_each(ids, 1)
 
     def _left_open(self) -> list[Recalled]:
         """Return the runs that earlier programs have left open, and that do not go on yet."""
@@ -158,9 +178,7 @@ class Recovery:
         if is_read:
             self._registry.reader.hold_all(runs)
         else:
-            ids = [run.id for run in runs]
-            with suppress(LogError):  # then each is read, which tells whose event it is
-                begun = {event.vect: event for event in self._log.read_each(ids, 1)}
+            begun = {event.vect: event for event in self._begun([run.id for run in runs])}
         for run in runs:
             try:
                 run.held_up = _changes(run, begun.get(run.id)) or _refusal(run.flow, refusals)

@@ -102,7 +102,7 @@ from oautom.machine.commands import (
 from oautom.machine.decide import affects, due, effects, handle, too_late
 from oautom.machine.event import Event
 from oautom.machine.state import StepState, VectState, child_id, moved
-from oautom.machine.tables import PLAN_EVENTS, STEP_ENDS, VECT_CREATED, VECT_ENDS
+from oautom.machine.tables import INITIAL, PLAN_EVENTS, STEP_ENDS, VECT_CREATED, VECT_ENDS
 from oautom.machine.transition import NotAppendedError, Wire, machines
 from oautom.vects.registry import Registry
 from oautom.vects.run import Run
@@ -171,6 +171,8 @@ class Scheduler(Driver[Message]):
         self.runner = Runner(workers, clock, self._timers, self.put, log, self.wheel)
         self.runner.lingering.on_over = self._look_again
         self.registry = Registry(log)
+        self._turns = self.registry.turns
+        self._turns.on_turn = self._call_up
         self.runner.above = self.registry.above
         self._ready: deque[StepState | VectState] = deque()
         self._left: deque[Run] = deque()  # those that are to be taken over
@@ -206,8 +208,11 @@ class Scheduler(Driver[Message]):
     # Any thread: messages
 
     def begin(self, run: Run) -> None:
-        """Take in a new run, which starts with the next tick; however many are open."""
-        self.registry.take(run)
+        """Take in a new run, which starts with the next tick; however many are open.
+
+        Where its flow has starts wait, it starts when it is its turn.
+        """
+        self.registry.take(run, has_place=run.flow.when_full != "wait")
         self.put(Begin(run.id))
 
     def ask(self, run: Run, command: Command) -> None:
@@ -224,9 +229,21 @@ class Scheduler(Driver[Message]):
         """
         for run in runs:
             run.is_inherited = True
-            self.registry.take(run)
-        self._left.extend(runs)
+        self.registry.take_left(runs)
+        for run in runs:
+            if run.shown != INITIAL:
+                self._left.append(run)
+            else:  # it stands in line, and the log keeps it
+                self.registry.reader.let_go(run)
         self.put(TakeOver())
+
+    def _call_up(self, run: Run) -> None:
+        """Have a run begin whose turn it is: it has stood in line till now."""
+        if run.is_inherited:
+            self._left.append(run)
+            self.put(TakeOver())
+        else:
+            self.put(Begin(run.id, run.turn))
 
     def leave(self, unfit: Iterable[Run]) -> None:
         """Leave runs open that cannot go on: they can only be cancelled."""
@@ -293,7 +310,8 @@ class Scheduler(Driver[Message]):
             self._obey(Begin(run.id))
             return
         self.create_alone(run)
-        self.put(Begin(run.id))
+        if self._turns.enter(run):
+            self.put(Begin(run.id))
 
     def create_alone(self, run: Run) -> None:
         """Have a new run be created, and not begin yet."""
@@ -316,7 +334,7 @@ class Scheduler(Driver[Message]):
         late = self._refusal(run, command)
         command = _of_today(run, command)
         self.registry.add(run)
-        if run.is_inherited:  # it goes on before its turn
+        if run.is_inherited and not self._turns.waits(run):  # it goes on before its turn
             self._left.appendleft(run)
             self._take_over()
             run.check_going_on()
@@ -337,6 +355,14 @@ class Scheduler(Driver[Message]):
             run.check_going_on()
         if isinstance(command, Retry):
             self.registry.check_reopening(run)
+        if isinstance(command, Pause) and self._turns.waits(run):
+            raise VectStateError(
+                f"vect '{run.id}' of flow '{run.flow.name}'",
+                run.shown,
+                "it waits for its turn and runs nothing yet; pause it when it has started, or "
+                "cancel it",
+                run.flow.name,
+            )
         return too_late(run.state, command) if isinstance(command, Decide) else None
 
     def _cancel(self, run: Run, command: Cancel) -> None:
@@ -601,6 +627,7 @@ class Scheduler(Driver[Message]):
 
     def _show_all(self, events: Sequence[Event]) -> None:
         """Let readers see what is committed."""
+        of_vects = []
         with self.showing:
             for model in self._moved:
                 model.before = None
@@ -611,11 +638,13 @@ class Scheduler(Driver[Message]):
                 if event.step is None and event.name not in PLAN_EVENTS:
                     run = self.registry.runs[event.vect]
                     run.shown, run.is_created = event.dest, True
-                    try:
-                        self._hear_of_end(run, event)
-                    except Exception:
-                        _logger.exception("event %d is not seen to", event.seq)
-                        self.containment.strand(run)
+                    of_vects.append((run, event))
+        for run, event in of_vects:
+            try:
+                self._hear_of_end(run, event)
+            except Exception:
+                _logger.exception("event %d is not seen to", event.seq)
+                self.containment.strand(run)
 
     def _hear_of_end(self, run: Run, event: Event) -> None:
         if event.name == "vect.reopened":
@@ -623,6 +652,8 @@ class Scheduler(Driver[Message]):
         elif event.dest in VECT_ENDS and event.source not in VECT_ENDS:
             self.registry.note_end(run, event.time)
             self._ended.append(run)
+        elif event.name == VECT_CREATED and run.state.state == INITIAL and self._turns.waits(run):
+            self.registry.reader.let_go(run)  # the log keeps it until it is its turn
 
     def _perform(self, events: Sequence[Event]) -> None:
         """Have done what committed events ask for, one by one."""
@@ -768,16 +799,35 @@ class Scheduler(Driver[Message]):
             return
         if run.is_told and isinstance(command, Begin):  # it was cancelled before it began
             return
+        if not run.is_held and not self._hold(run):
+            return
         state = run.state
         self._in_hand = state
-        if state.created_date is None:
-            self._create(run)
-            if not isinstance(command, Begin):  # a cancel on another thread was quicker
-                self._obey(Begin(run.id))
-        elif state.state == "pending" and isinstance(command, Pause):
-            self._obey(Begin(run.id))  # so that the pause holds when somebody drives
+        if state.state == INITIAL and not self._may_begin(run, command):
+            return
         for trigger in handle(state, command):
             self._fire(trigger)
+
+    def _may_begin(self, run: Run, command: Command) -> bool:
+        """Have a run created that is not yet; False where it must wait for its turn to begin."""
+        is_new = run.state.created_date is None
+        if is_new:
+            self._create(run)
+        if isinstance(command, Begin):
+            return self._turns.enter(run)
+        # A cancel on another thread was quicker; or a pause shall hold when somebody drives.
+        if is_new or isinstance(command, Pause):
+            self._obey(Begin(run.id, run.turn))
+        return True
+
+    def _hold(self, run: Run) -> bool:
+        """Hold a run that has stood in line, or was left; False where its events make no sense."""
+        try:
+            run.hold()
+        except LogError as error:
+            self._leave(run, error)
+            return False
+        return True
 
     def _take_over(self) -> None:
         """Close what ran in the old life, of some Vects, before anything of them starts."""
@@ -822,10 +872,7 @@ class Scheduler(Driver[Message]):
     def _take_over_one(self, run: Run) -> None:
         if run.held_up is not None:  # who has failed with it may have left its state anyhow
             self.registry.go_back(self._log, run)
-        try:
-            run.hold()
-        except LogError as error:
-            self._leave(run, error)
+        if not self._hold(run):
             return
         self._in_hand = run.state
         run.held_up = None
@@ -835,6 +882,12 @@ class Scheduler(Driver[Message]):
             return
         if not self._is_wanted(run):
             self._obey(Cancel(run.id, _UNWANTED))
+            return
+        if run.state.state == INITIAL:
+            news = run.news()
+            told: dict[str, Any] = {"options": news} if news else {}
+            told |= {**run.turn, "recovered": True} if run.turn else {}
+            self._obey(Begin(run.id, MappingProxyType(told)))
             return
         lost = run.lost_steps()
         self._obey(Recover(run.id, frozenset(step.name for step in lost), run.news()))
@@ -865,7 +918,7 @@ class Scheduler(Driver[Message]):
             return
         now = self._clock.now()
         for run in self.registry.open_runs():
-            if run.held_up is None and not run.is_inherited:
+            if run.held_up is None and run.is_held and not run.is_inherited:
                 self.runner.wake_again(run, now)
 
     def _settle(self) -> None:

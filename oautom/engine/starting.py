@@ -10,7 +10,7 @@ from oautom.engine.recovery import Recovery
 from oautom.engine.scheduler import Scheduler
 from oautom.errors import FlowError, UnknownFlowError, ValueTooLargeError, shown
 from oautom.events.log import EventLog, keeps_objects
-from oautom.flows.flow import Flow
+from oautom.flows.flow import Flow, WhenFull
 from oautom.machine.commands import Begin
 from oautom.machine.event import NO_DATA
 from oautom.values.json import at_heart
@@ -31,13 +31,14 @@ class Starting:
         self._scheduler = scheduler
         self._recovery = recovery
 
-    def admit(self, flow: Flow, params: object, vect_id: str | None) -> Run:
+    def admit(self, flow: Flow, params: object, vect_id: str | None, when_full: WhenFull) -> Run:
         """Return the run of this id, or take in a new one, which is still to be created.
 
         Under the lock of the app; recovers before, if that was not done.
 
         Raises:
-            VectAlreadyRunningException: `max_active_vects` of the flow are open.
+            VectAlreadyRunningException: `max_active_vects` of the flow are open, and it shall not
+                wait.
             ParamError: A parameter is unknown, missing, wrong, or another one than in this Vect.
             Whatever `Registry.find_of` and `Flow.freeze` raise.
         """
@@ -49,7 +50,7 @@ class Starting:
                 flow.params.check_same(known.id, registry.engine.status(known)["params"], params)
             return known
         run = self.new(flow, vect_id or os.urandom(8).hex(), params)
-        registry.admit(run)
+        registry.admit(run, may_wait=when_full == "wait")
         return run
 
     def new(
@@ -76,14 +77,12 @@ class Starting:
                 raise flow.params.error(f"its parameters cannot be kept: {error}") from error
         return Run(flow, vect_id, plain, origin, is_durable=not keeps_objects(self._log))
 
-    def begin(self, run: Run) -> None:
-        """Have a new run begin with the next tick; any thread.
+    def begin(self, run: Run, *, may_wait: bool) -> None:
+        """Have a new run created with the next tick, and begin then or when it is its turn.
 
-        Raises:
-            VectAlreadyRunningException: As many of its flow are open as may be.
-            FlowError: Another thread has just taken in one of its id.
+        Any thread; arguments and errors are those of `Registry.admit`.
         """
-        self._scheduler.registry.admit(run)
+        self._scheduler.registry.admit(run, may_wait=may_wait)
         self._scheduler.put(Begin(run.id))
 
 

@@ -130,6 +130,12 @@ class Waits:
         parent = None if run is None else run.state.parent
         return [] if parent is None else [(self, parent[0])]
 
+    def in_the_way(self, vect: str) -> list[Node]:
+        """Return the Vects that have the places for which one stands in line."""
+        run, turns = self._registry.runs.get(vect), self._registry.turns
+        is_in_line = run is not None and turns.waits(run)
+        return [(self, each) for each in turns.holders(run)] if run and is_in_line else []
+
     def has_ended(self, vect: str) -> bool:
         """Whether a Vect is over: whoever waits for it has it soon."""
         run = self._registry.runs.get(vect)
@@ -184,6 +190,10 @@ class _Wait:
             if path:
                 told = ", which ".join(f"waits for vect '{vect}'" for _, vect in path[1:])
                 raise _error(context, f"vect '{path[0][1]}' {told}", "", path[0][1])
+            holders = self._vect[0].in_the_way(self._vect[1])
+            if holders and all(each == self._own or _path(self._own, each) for each in holders):
+                why = f"it waits for its turn, which comes when vect '{self._key[0]}' has ended"
+                raise _error(context, why, _NO_TURN, self._vect[1])
         if self._home is self._vect[0]:
             self._home.check_workers(self._key, context)
 
@@ -232,6 +242,7 @@ class _Wait:
 
 
 _THREADS = "; use executor='threads', or a FlowExecution, which needs no worker"
+_NO_TURN = "; do not wait for it, or raise max_active_vects of its flow"
 _AWAIT = "; write `await vect`, or have asyncio.to_thread() wait"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Protocol, Unpack, cast, overload
+from typing import Any, Literal, Protocol, Unpack, cast, get_args, overload
 
 from oautom.errors import (
     CrossFlowDependencyError,
@@ -18,13 +18,18 @@ from oautom.errors import (
 )
 from oautom.flows.checks import check_wiring
 from oautom.flows.params import Params
+from oautom.machine.event import NO_DATA
 from oautom.machine.graph import Graph
 from oautom.steps.execution import Execution
 from oautom.steps.function import StepFunction
 from oautom.steps.options import Pool, RetryPolicy, StepOptions, retry_of, timeout_of
-from oautom.values.json import at_heart, plain_count
-from oautom.values.names import check_name, plain_text
+from oautom.values.json import at_heart, json_key, plain_count
+from oautom.values.names import check_name, one_of, plain_text
 from oautom.values.references import ParamReference
+
+WhenFull = Literal["raise", "wait"]
+Lane = str | tuple[str, str]
+"""What `max_active_vects` counts: a flow, by its name, or with a value of `limit_by`, as JSON."""
 
 
 class App(Protocol):
@@ -47,7 +52,11 @@ class Flow:
         app: The `OAutom` that runs it.
         params: What it is told at a start: name -> type, or `Param(type, default)` for what may be
             left out. Types are those that `msgspec` knows, and paths.
-        max_active_vects: How many Vects of the flow may be open at once.
+        max_active_vects: How many Vects of the flow may be open at once; None for any number.
+        when_full: What one more start comes to: `'raise'`, or `'wait'`: it is created, and starts
+            when it is its turn, in the order in which they were created.
+        limit_by: Name of a parameter: `max_active_vects` counts for each of its values by itself,
+            compared as JSON.
         retry: When its steps are tried again after they have failed, unless they say otherwise.
         timeout: Seconds that an attempt of each of its steps may take, unless they say otherwise.
         max_async: How many of its `async` steps run at once, in all its Vects together.
@@ -62,7 +71,7 @@ class Flow:
         app: The `OAutom` that runs it.
         params: Its parameters, by name.
         steps: The steps by name, in the order of declaration; read-only.
-        retry, timeout, max_async, strict, version: See above.
+        max_active_vects, when_full, limit_by, retry, timeout, max_async, strict, version: See above.
         has_strict_steps: One of its steps runs a Bash command so.
 
     Raises:
@@ -76,7 +85,9 @@ class Flow:
         app: App,
         *,
         params: Mapping[str, Any] | None = None,
-        max_active_vects: int = 1,
+        max_active_vects: int | None = 1,
+        when_full: WhenFull = "raise",
+        limit_by: str | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         max_async: int = 1000,
@@ -87,10 +98,12 @@ class Flow:
         name = check_name("flow", name)
         if not callable(getattr(app, "add", None)) or hasattr(app, "add_edges"):
             raise FlowError(f"flow '{name}': app must be an OAutom, not {shown(app)}", flow=name)
-        if (limit := plain_count(max_active_vects)) is None:
+        limit = plain_count(max_active_vects)
+        if limit is None and max_active_vects is not None:
             given = shown(max_active_vects)
             raise FlowError(
-                f"flow '{name}': max_active_vects must be a positive int, not {given}", flow=name
+                f"flow '{name}': max_active_vects must be a positive int, or None, not {given}",
+                flow=name,
             )
         if (most_async := plain_count(max_async)) is None:
             given = shown(max_async)
@@ -114,9 +127,11 @@ class Flow:
             self.description = plain_text(description, "description")
             self.retry = retry_of(retry)
             self.timeout = timeout_of(timeout)
+            self.when_full: WhenFull = when_full_of(when_full)
         except SettingError as error:
             raise FlowError(f"flow '{name}': {error}", flow=name) from None
         self.params = Params(name, params)
+        self.limit_by = self._counted(limit_by)
         self._steps = _Steps(name)
         self.steps: Mapping[str, Execution] = MappingProxyType(self._steps)
         self._edges: dict[str, list[str]] = {}
@@ -126,6 +141,38 @@ class Flow:
         self.checked = -1  # how much was declared when it was found in order
         self._step_functions: list[StepFunction] = []
         app.add(self)
+
+    def _counted(self, limit_by: object) -> str | None:
+        param = at_heart(limit_by)
+        if param is None:
+            return None
+        if type(param) is not str or param not in self.params:
+            raise FlowError(
+                f"flow '{self.name}': limit_by must be the name of one of its parameters, not "
+                f"{shown(limit_by)}; {self.params.listed}",
+                flow=self.name,
+            )
+        if self.max_active_vects is None:
+            raise FlowError(
+                f"flow '{self.name}': limit_by='{param}' limits nothing without max_active_vects; "
+                "say how many may be open at once, or leave limit_by out",
+                flow=self.name,
+            )
+        return param
+
+    def lane(self, params: Mapping[str, Any]) -> Lane:
+        """Return what a Vect with these plain parameters counts for."""
+        if self.limit_by is None:
+            return self.name
+        return self.name, json_key(params.get(self.limit_by))
+
+    @property
+    def limit(self) -> Mapping[str, Any]:
+        """What the start of a Vect tells that has waited for its turn."""
+        if self.max_active_vects is None:
+            return NO_DATA
+        told: dict[str, Any] = {"limit": self.max_active_vects}
+        return MappingProxyType(told if self.limit_by is None else told | {"by": self.limit_by})
 
     @property
     def app(self) -> App:
@@ -373,6 +420,17 @@ class Flow:
     def __repr__(self) -> str:
         """Return the name of the flow and the number of its steps."""
         return f"<Flow '{self.name}' of {len(self._steps)} steps>"
+
+
+def when_full_of(when_full: object) -> WhenFull:
+    """Return what becomes of a start at the limit, as it was said.
+
+    Raises:
+        SettingError: It is neither `'raise'` nor `'wait'`.
+    """
+    if (name := one_of(when_full, get_args(WhenFull))) is None:
+        raise SettingError(f"when_full must be 'raise' or 'wait', not {shown(when_full)}")
+    return cast("WhenFull", name)
 
 
 class _Declared:

@@ -119,7 +119,8 @@ class Params(Mapping[str, Param]):
         return ", ".join(f"{name}: {param}" for name, param in self._by_name.items())
 
     @property
-    def _listed(self) -> str:
+    def listed(self) -> str:
+        """Which parameters there are, in a clause."""
         if self._by_name:
             return f"its parameters: {self.told}"
         return "it takes no parameters; declare them: Flow(..., params={'name': type})"
@@ -218,7 +219,7 @@ class Params(Mapping[str, Param]):
             ParamError: It does not fit its type (any more).
         """
         if (known := one_of(name, plain)) is None:
-            raise UnknownParamError(self._flow, name, self._by_name, self._listed)
+            raise UnknownParamError(self._flow, name, self._by_name, self.listed)
         annotation = self._by_name[known].annotation if known in self._by_name else UNKNOWN
         try:
             return restore(plain[known], annotation)  # all of it made anew
@@ -228,7 +229,7 @@ class Params(Mapping[str, Param]):
 
     def error(self, what: str, name: str | None = None) -> ParamError:
         """Return the error that says what is wrong, and lists the parameters."""
-        return ParamError(self._flow, f"{what}; {self._listed}", name)
+        return ParamError(self._flow, f"{what}; {self.listed}", name)
 
     def __getitem__(self, name: str) -> Param:
         """Return a parameter.
@@ -237,7 +238,7 @@ class Params(Mapping[str, Param]):
             UnknownParamError: There is none of this name; lists those that there are.
         """
         if (known := one_of(name, self._by_name)) is None:
-            raise UnknownParamError(self._flow, name, self._by_name, self._listed)
+            raise UnknownParamError(self._flow, name, self._by_name, self.listed)
         return self._by_name[known]
 
     def __contains__(self, name: object) -> bool:

@@ -52,9 +52,14 @@ class Release(msgspec.Struct, frozen=True):
 
 
 class Begin(msgspec.Struct, frozen=True):
-    """Command: a Vect that has been created shall start."""
+    """Command: a Vect that has been created shall start.
+
+    Attributes:
+        told: Under which limit it has waited for its turn, if it has.
+    """
 
     vect: str
+    told: Mapping[str, Any] = NO_DATA
 
 
 class Cancel(msgspec.Struct, frozen=True):

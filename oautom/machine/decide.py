@@ -56,7 +56,8 @@ def handle(vect: VectState, command: Command) -> list[Trigger]:
         case Decide():
             return _decide(vect.steps[command.step], command)
         case Begin():
-            return [Trigger(vect, "start")] if vect.state == "pending" else []
+            is_first = vect.state == "pending"
+            return [Trigger(vect, "start", data=command.told)] if is_first else []
         case Pause():
             return [Trigger(vect, "pause")] if vect.state == "running" else []
         case Resume():
@@ -182,8 +183,6 @@ def _cancel(vect: VectState, command: Cancel) -> list[Trigger]:
 
 
 def _recover(vect: VectState, command: Recover) -> list[Trigger]:
-    if vect.state == "pending":  # its log ends between its first two events
-        return [Trigger(vect, "start", data=_news(command))]
     return [
         Trigger(vect, "recover", data=_news(command)),
         *(

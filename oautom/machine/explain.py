@@ -39,8 +39,10 @@ class Facts(NamedTuple):
         ahead: How many others wait for a worker, and are served before the step.
         higher: How many of these are of a higher priority.
         poll_interval: Seconds between two calls of its `check`, if the step is polled; else 0.
+        turn: Which place in the line of its flow the Vect has, in words; empty where it is in none.
         child: The state of the Vect that the step runs, if it does; `waiting` before it begins,
             `stranded` where it does not go on.
+        child_turn: As `turn`, of that Vect.
         awaited: The Vects for which the code of the step waits, by their ids.
         is_returning: The code of the step has waited for a Vect, and needs a worker to go on.
         at_work: The names of the step and of its upstreams of which an earlier attempt was told to
@@ -57,7 +59,9 @@ class Facts(NamedTuple):
     ahead: int = 0
     higher: int = 0
     poll_interval: float = 0.0
+    turn: str = ""
     child: str = ""
+    child_turn: str = ""
     awaited: Sequence[str] = ()
     is_returning: bool = False
     at_work: frozenset[str] = frozenset()
@@ -117,6 +121,8 @@ class _View(NamedTuple):
         """What becomes of a pending step while its Vect does not run, or is just being ended."""
         vect = self.step.vect
         if vect.state == "pending":
+            if self.facts.turn:
+                return f"waits for the turn of its vect, which is {self.facts.turn}"
             return "waits for the start of its vect"
         if vect.state in VECT_ENDS:  # its steps are reset one by one, then it is reopened
             return "is about to be let go on with its vect"
@@ -142,7 +148,7 @@ class _View(NamedTuple):
 
     def of(self, name: str) -> _View:
         """Return another step of the same Vect; what is known of one step only is left out."""
-        facts = self.facts._replace(ahead=0, higher=0, poll_interval=0.0, child="")
+        facts = self.facts._replace(ahead=0, higher=0, poll_interval=0.0, child="", child_turn="")
         facts = facts._replace(awaited=(), is_returning=False)
         return _View(self.step.vect.steps[name], self.now, facts)
 
@@ -428,7 +434,9 @@ def _child(view: _View) -> str:
     told += f", and waits for vect {quoted(step.child or '')}"
     told += f" of flow {quoted(str(step.options['runs']))}"
     if state == "waiting":
-        return f"{told}, which begins when that flow has room"
+        return f"{told}, which is about to begin"
+    if view.facts.child_turn:
+        return f"{told}, which is {view.facts.child_turn}"
     if state in VECT_ENDS:
         return f"{told}, which has ended"
     return told + (f", which is {state}" if state else "")

@@ -17,6 +17,15 @@ def seconds_of(seconds: float) -> str:
     return "1 second" if text == "1" else f"{text} seconds"
 
 
+def place_in_line(before: int, most: int, flow: str, lane: str) -> str:
+    """Return which place in a line a Vect has, how many go before it, and why it waits."""
+    go = "none goes" if not before else "1 goes" if before == 1 else f"{before} go"
+    vects = "1 vect" if most == 1 else f"{most} vects"
+    of = f"flow {quoted(flow)}" + (f" with {lane}" if lane else "")
+    verb = "is" if most == 1 else "are"
+    return f"number {before + 1} in line: {go} before it, and at most {vects} of {of} {verb} open"
+
+
 def listed(items: Iterable[str], link: str, items_max: int = NAMES_MAX) -> str:
     """Return a few items as a list, and how many more there are."""
     items = list(items)

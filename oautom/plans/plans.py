@@ -44,6 +44,7 @@ from oautom.plans.schedule import Cron, Interval, Schedule, interval_of
 from oautom.processes.forked import Home
 from oautom.values.annotations import UNKNOWN, shown_type
 from oautom.values.names import check_name
+from oautom.vects.run import Run
 
 LOOK_INTERVAL: Final = 60.0
 """Seconds after which plans are looked at in any case."""
@@ -428,13 +429,13 @@ class Plans:
         after = standing.schedule.next_time(time)
         try:
             if not self._is_known(standing.flow, _id(told)):
-                self._scheduler.registry.check_room(
-                    standing.flow, None if standing.catch_up else time
-                )
+                run, may_wait = self._run_for(standing, told), standing.flow.when_full == "wait"
+                if not may_wait:
+                    self._scheduler.registry.check_room(run, None if standing.catch_up else time)
                 if after <= now and not standing.catch_up:
                     self._put(standing.flow, PLAN_SKIPPED, told | {"reason": _LATE})
                 else:
-                    self._begin(standing, told)
+                    self._starting.begin(run, may_wait=may_wait)
         except VectAlreadyRunningException as error:
             if standing.catch_up:
                 standing.is_waiting = True
@@ -468,10 +469,9 @@ class Plans:
         except UnknownVectError:  # it was, and has been pruned
             return True
 
-    def _begin(self, standing: Standing, told: Mapping[str, str]) -> None:
+    def _run_for(self, standing: Standing, told: Mapping[str, str]) -> Run:
         params = standing.params_at(standing.next)
-        origin = MappingProxyType(told)
-        self._starting.begin(self._starting.new(standing.flow, _id(told), params, origin))
+        return self._starting.new(standing.flow, _id(told), params, MappingProxyType(told))
 
     def _put(self, flow: Flow, name: str, told: Mapping[str, str]) -> None:
         self._scheduler.put(Note(flow.name, name, _id(told), told))

@@ -174,6 +174,7 @@ class Lives:
         lost = [vect for vect in self.runs if vect not in known]
         self.runs.update(known)
         self.scheduler.take_over([run for run in known.values() if not run.is_told])
+        self.scheduler.registry.turns.move()
         for vect in lost:
             self.begin(vect, self.runs[vect].first_params)
         for run in known.values():

@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from oautom.app import OAutom
-from oautom.flows.flow import Flow
+from oautom.flows.flow import Flow, WhenFull
 from oautom.machine.rules import TriggerRule
 from oautom.steps.approval import ApprovalExecution
 from oautom.steps.branch import BranchExecution
@@ -49,7 +49,8 @@ class DrawnFlow(Flow):
             name + (f" << [{', '.join(upstreams)}]" if upstreams else "") + self._options_of(name)
             for name, upstreams in self.graph.upstreams.items()
         ]
-        return f"<Flow '{self.name}': {'; '.join(steps) or 'no steps'}>"
+        most = f", {self.max_active_vects} at once" if self.when_full == "wait" else ""
+        return f"<Flow '{self.name}'{most}: {'; '.join(steps) or 'no steps'}>"
 
     def _options_of(self, name: str) -> str:
         step = self.steps[name]
@@ -89,6 +90,7 @@ def flows(
     children: bool = False,
     asyncs: bool = False,
     instants: bool = False,
+    turns: bool = False,
 ) -> Flow:
     """Draw a flow, in an app of its own: in memory, `executor='inline'`, with a simulated clock.
 
@@ -115,12 +117,17 @@ def flows(
         asyncs: Whether some steps are `async`, and the flow has a `max_async` of a few.
         instants: Whether some steps wait until the time that one of those that they wait for
             returns, instead of what `steps` draws.
+        turns: Whether one Vect of it may be open at once, or two, and others wait for their turn.
     """
     plan = draw(_plans(min_steps, max_steps))
     drawn_names = _names(draw, len(plan), names)
     app = OAutom(executor="inline", clock=SimulatedClock())
     max_async = draw(st.sampled_from([2, 1, 1000])) if asyncs else 1000
-    flow = DrawnFlow("flow", app, max_async=max_async)
+    most = draw(st.sampled_from([None, 1, 2])) if turns else None
+    when_full: WhenFull = "raise" if most is None else "wait"
+    flow = DrawnFlow(
+        "flow", app, max_active_vects=most or 1, when_full=when_full, max_async=max_async
+    )
     if children:
         _do_nothing("work", Flow("inner", app))
     declared: dict[int, Execution] = {}

@@ -200,6 +200,7 @@ class _Replay(MemoryEventLog, Workers):
         """Do what the program did when it was run again."""
         self._run = Run(self._flow, self._vect)
         self._run.state = replay(self.read())[self._vect]
+        self._run.shown = self._run.state.state
         self._scheduler = Scheduler(self, self, self, tell=tell_nobody)
         for slot in self._slots:
             self._scheduler.queue.take_slot(slot[2], slot)

@@ -196,6 +196,7 @@ def histories(
             children=True,
             asyncs=True,
             instants=True,
+            turns=True,
         )
     drawn = flow if isinstance(flow, Flow) else draw(flow)
     drawn.validate()

@@ -28,6 +28,7 @@ SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _MARSHAL: Final = 2  # its version that writes equal values alike, as it knows no references
 
 _encode = msgspec.json.Encoder().encode
+_encode_in_order = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.Decoder().decode
 
 
@@ -50,6 +51,11 @@ def to_json(value: object) -> bytes:
     It may have a few levels more, so that an event can hold any plain value.
     """
     return plain_json(value, DEPTH_MAX + _AROUND)[0]
+
+
+def json_key(plain: object) -> str:
+    """Return a plain value as JSON in which equal objects are the same text: keys are in order."""
+    return _encode_in_order(plain).decode()
 
 
 def plain_json(value: object, depth_max: int = DEPTH_MAX) -> tuple[bytes, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from itertools import takewhile
-from typing import Any
+from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from oautom.errors import (
@@ -26,14 +26,18 @@ from oautom.errors import (
     VectStateError,
 )
 from oautom.events.log import EventLog, VectEntry, keeps_objects
-from oautom.flows.flow import Flow
+from oautom.flows.flow import Flow, Lane
 from oautom.machine.commands import Key, Place
 from oautom.machine.state import VectState, child_id, replay
-from oautom.machine.tables import VECT_ENDS
+from oautom.machine.tables import INITIAL, VECT_ENDS
 from oautom.processes import forked
 from oautom.vects.run import Run, status_of
 from oautom.vects.stored import Reader, Recalled, unfit
+from oautom.vects.turns import InLine, Turns, turn_of
 from oautom.vects.vect import Engine, Vect
+
+_ENDS_OF_LANES: Final = 1000
+"""How many ends are remembered of a flow that limits each value of a parameter, and has a plan."""
 
 
 class Registry:
@@ -49,6 +53,7 @@ class Registry:
         reader: Reads the runs that do not move.
         runs: All runs that move, or have moved, in this program.
         open: The ids of those that have not ended, or whose end has not been told yet.
+        turns: Who of them may be open at once, and who stands in line for that.
         leaving: Those that are being pruned, with their runs: nothing begins with them.
     """
 
@@ -61,11 +66,13 @@ class Registry:
         self.runs: dict[str, Run] = {}
         self.open: dict[str, None] = {}  # a set that keeps its order: cancels come in it
         self.leaving: dict[str, Run | None] = {}
+        self.turns = Turns()
         self._log = log
         self._last_seq: int | None = None  # of what earlier programs have written, once it is open
         self._has_pruned = False
-        self._open_of: dict[str, dict[str, None]] = {}  # the open ones, by their flow
-        self._ends: dict[str, deque[tuple[datetime, str]]] = {}  # by a flow that a plan starts
+        self._ends: dict[
+            str, deque[tuple[datetime, str, Lane]]
+        ] = {}  # by a flow that a plan starts
         self._reopening: set[str] = set()  # those that shall go on, and are not yet seen to
         self._vects: WeakValueDictionary[Run, Vect] = WeakValueDictionary()
         self._stored: WeakValueDictionary[str, Recalled] = WeakValueDictionary()
@@ -175,6 +182,7 @@ class Registry:
         with lock:
             vects = list(self._each(None))
         vects.reverse()
+        waiting = self.turns.all_in_line()
         states = self.reader.read_each([v.id for v in vects if not _is_held(v)])
         state = next(states, None)
         for each in vects:
@@ -184,14 +192,20 @@ class Registry:
             elif state.state in VECT_ENDS:
                 yield status_of(state, each.shown if isinstance(each, Run) else each.state)
             else:
-                yield self.status(self._run(each), state)
+                yield self.status(self._run(each), state, waiting.get(state.id))
             if state is not None and state.id == each.id:
                 state.steps.clear()  # they refer to each other: no collector has to find them
                 state = next(states, None)
 
-    def status(self, run: Run, state: VectState) -> dict[str, Any]:
-        """Return how a run stands that has this state, and why it does not go on if it does not."""
-        told, stranded = status_of(state, run.shown), self.stranded(run, state)
+    def status(self, run: Run, state: VectState, place: InLine | None = None) -> dict[str, Any]:
+        """Return how a run stands, and why it does not go on if it does not.
+
+        Args:
+            run: The run.
+            state: Its state.
+            place: Where it stands in line, if it does.
+        """
+        told, stranded = status_of(state, run.shown, turn_of(place)), self.stranded(run, state)
         return told if stranded is None else told | {"stranded": str(stranded)}
 
     def stranded(self, run: Run, state: VectState | None = None) -> OAutomError | None:
@@ -242,26 +256,33 @@ class Registry:
 
     # Which may be open
 
-    def admit(self, run: Run) -> None:
+    def admit(self, run: Run, *, may_wait: bool) -> None:
         """Take in a new run.
 
+        Args:
+            run: The run.
+            may_wait: When it is created it stands in line, if there is no room.
+
         Raises:
-            VectAlreadyRunningException: As many of its flow are open as may be.
+            VectAlreadyRunningException: As many of its flow are open as may be, and it may not
+                wait.
             FlowError: Another thread has just taken in one of its id.
         """
-        with self._lock:
+        with self._lock, self.turns.lock:
             self._check_staying(run)
-            self.check_room(run.flow)
+            if not may_wait:
+                self.check_room(run)
             if run.id in self.runs:
                 raise FlowError(f"there is a vect '{run.id}' already", flow=run.flow.name)
-            self.take(run)
+            self.take(run, has_place=not may_wait)
 
     def drop(self, run: Run) -> None:
         """Let go of a new run that nothing came of."""
         with self._lock:
-            self.shut(run)
+            self.open.pop(run.id, None)
             if self.runs.get(run.id) is run:
                 del self.runs[run.id]
+        self.turns.free(run)
 
     def _check_staying(self, run: Run) -> None:
         if run.id in self.leaving:
@@ -271,8 +292,22 @@ class Registry:
                 flow=run.flow.name,
             )
 
-    def take(self, run: Run) -> None:
-        """Take in a run that is open; one of an earlier program is not read yet."""
+    def take_left(self, runs: Iterable[Run]) -> None:
+        """Take in runs that the log has open, oldest first; who has not started stands in line."""
+        with self.turns.lock:
+            for run in runs:
+                has_started = run.shown != INITIAL
+                self.take(run, has_place=has_started)
+                if not has_started:
+                    self.turns.stand(run)
+
+    def take(self, run: Run, *, has_place: bool = True) -> None:
+        """Take in a run that is open; one of an earlier program is not read yet.
+
+        Args:
+            run: The run.
+            has_place: It counts for the limit of its flow, whether that has room or not.
+        """
         if not run.is_inherited:
             run.hold()
         elif run.shown in VECT_ENDS:  # it was cancelled just before
@@ -281,7 +316,8 @@ class Registry:
         self._reopening.discard(run.id)
         self.runs[run.id] = run
         self.open[run.id] = None
-        self._open_of.setdefault(run.flow.name, {})[run.id] = None
+        if has_place:
+            self.turns.take(run)
 
     def close(self, run: Run) -> None:
         """Take note that the end of a run has been told; unless it shall go on again by now."""
@@ -292,18 +328,20 @@ class Registry:
     def note_end(self, run: Run, end: datetime) -> None:
         """Take note that the end of a run is committed: another one may have its room."""
         run.ended = end
-        self._open_of.get(run.flow.name, {}).pop(run.id, None)
         if (ends := self._ends.get(run.flow.name)) is not None:
-            ends.append((end, run.id))
+            ends.append((end, run.id, run.lane))
+        self.turns.free(run)
 
     def shut(self, run: Run) -> None:
         """Take note that a run is not open any more, or does not go on."""
         self.open.pop(run.id, None)
-        self._open_of.get(run.flow.name, {}).pop(run.id, None)
+        self.turns.free(run)
 
     def watch(self, flow: Flow) -> None:
         """Remember when the newest runs of a flow have ended: `check_room` of an instant asks."""
-        self._ends.setdefault(flow.name, deque(maxlen=flow.max_active_vects))
+        if (most := flow.max_active_vects) is not None:
+            most = most if flow.limit_by is None else max(most, _ENDS_OF_LANES)
+            self._ends.setdefault(flow.name, deque(maxlen=most))
 
     def reopen(self, run: Run) -> None:
         """Take in a run that has failed or was cancelled, to go on with it.
@@ -313,7 +351,7 @@ class Registry:
             FlowChangedError: Its flow has changed since.
             VectAlreadyRunningException: As many of its flow are open as may be.
         """
-        with self._lock:
+        with self._lock, self.turns.lock:
             self.check_reopening(run)
             run.flow.freeze()
             self.take(run)
@@ -339,35 +377,31 @@ class Registry:
             )
         if (changed := unfit(run)) is not None:
             raise changed
-        self.check_room(run.flow)
+        run.lane = run.flow.lane(run.state.params)
+        self.check_room(run)
 
-    def check_room(self, flow: Flow, at: datetime | None = None) -> None:
+    def check_room(self, run: Run, at: datetime | None = None) -> None:
         """Refuse one more run of a flow.
 
         Args:
-            flow: The flow.
+            run: The run.
             at: An instant that has just passed: what has ended since then is open; None for now.
 
         Raises:
             VectAlreadyRunningException: As many of them are open as may be.
         """
-        if self.has_room(flow, at):
+        ended = self._ended_since(run, at)
+        if self.turns.has_room(run, len(ended)):
             return
-        active = dict.fromkeys(list(self._open_of.get(flow.name, ())))  # others come on any thread
-        active.update(dict.fromkeys(self._ended_since(flow, at)))
-        raise VectAlreadyRunningException(flow.name, list(active), flow.max_active_vects)
+        active = list(dict.fromkeys([*self.turns.holders(run), *ended]))
+        most, lane = run.flow.max_active_vects or 0, self.turns.shown_lane(run)
+        raise VectAlreadyRunningException(run.flow.name, active, most, lane)
 
-    def has_room(self, flow: Flow, at: datetime | None = None) -> bool:
-        """Whether one more run of a flow may be open; as `check_room`."""
-        active = len(self._open_of.get(flow.name, ()))
-        if at is not None and active < flow.max_active_vects:
-            active += len(self._ended_since(flow, at))
-        return active < flow.max_active_vects
-
-    def _ended_since(self, flow: Flow, at: datetime | None) -> list[str]:
-        """Return the ids of the runs of a flow that ended after an instant, newest first."""
-        newest = reversed(self._ends.get(flow.name, ()) if at is not None else ())
-        return [vect for _, vect in takewhile(lambda end: at is not None and end[0] > at, newest)]
+    def _ended_since(self, run: Run, at: datetime | None) -> list[str]:
+        """Return the ids of those of its lane that ended after an instant, newest first."""
+        newest = reversed(self._ends.get(run.flow.name, ()) if at is not None else ())
+        ended = takewhile(lambda end: at is not None and end[0] > at, newest)
+        return [vect for _, vect, lane in ended if lane == run.lane]
 
     def add(self, run: Run) -> Run:
         """Take note of a run, whatever its state is; return the one that is known of its id."""

@@ -19,7 +19,7 @@ from oautom.errors import (
 )
 from oautom.events.log import EventLog, keeps_objects
 from oautom.flows.fit import news
-from oautom.flows.flow import Flow
+from oautom.flows.flow import Flow, Lane
 from oautom.flows.params import NO_PARAMS
 from oautom.machine.event import NO_DATA
 from oautom.machine.kinds import kind_of
@@ -104,6 +104,9 @@ class Run:
         is_inherited: An earlier program has left it open, and it was not taken over yet.
         origin: What has started it, as `vect.created` tells it: a plan and for which time, or an
             attempt of a step of another Vect; empty where somebody has.
+        lane: What counts for the limit under which it is open; see `Turns`.
+        turn: Under which limit it has stood in line, as `vect.started` tells it; empty where it has
+            not.
     """
 
     __slots__ = (
@@ -120,10 +123,12 @@ class Run:
         "is_held",
         "is_inherited",
         "is_told",
+        "lane",
         "local",
         "origin",
         "shown",
         "state",
+        "turn",
     )
 
     def __init__(
@@ -153,6 +158,8 @@ class Run:
         self.is_inherited = False
         self.held_up: OAutomError | None = None
         self.origin = origin
+        self.lane: Lane = flow.name if flow.limit_by is None else flow.lane(params)
+        self.turn: Mapping[str, Any] = NO_DATA
 
     if not TYPE_CHECKING:  # else nothing that is misspelt would be noticed
 
@@ -349,15 +356,16 @@ def visible(state: VectState) -> list[StepState]:
     return [step for step in found if step.parent is None or step.index < shown[step.parent.name]]
 
 
-def status_of(state: VectState, shown: str) -> dict[str, Any]:
+def status_of(state: VectState, shown: str, turn: str = "") -> dict[str, Any]:
     """Return how a Vect and its steps stand, as committed, as JSON would have it.
 
     Args:
         state: What its events add up to.
         shown: The name of its state, as committed.
+        turn: Where it stands in line, if it does; only then it is told.
     """
     _, _, _, _, start_date, end_date = committed(state)
-    told = {
+    told: dict[str, Any] = {
         "id": state.id,
         "name": state.flow,
         "state": shown,
@@ -367,6 +375,8 @@ def status_of(state: VectState, shown: str) -> dict[str, Any]:
         "params": dict(state.params),
         "executions": [_status_of_step(step) for step in visible(state)],
     }
+    if turn:
+        told["turn"] = f"it waits for its turn as {turn}"
     return told if state.version is None else told | {"version": state.version}
 
 

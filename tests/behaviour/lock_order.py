@@ -100,7 +100,7 @@ def play(path: str) -> None:
     import oautom
 
     with oautom.OAutom(oautom.OAutomMode.background, log=path) as app:
-        inner = oautom.Flow("inner", app, max_active_vects=3)
+        inner = oautom.Flow("inner", app)  # two children wait for their turn
         oautom.PythonExecution("work", inner, print, ["inner"])
         flow = oautom.Flow("flow", app, max_active_vects=3)
         first = oautom.PythonExecution("first", flow, print, ["first"])
@@ -112,12 +112,16 @@ def play(path: str) -> None:
         for vect in vects:
             while vect.steps["gate"].state != "running":
                 vect.explain("gate")
+        waiting = [app.start(flow, when_full="wait") for _ in range(2)]
+        waiting[1].status()
+        waiting[0].cancel()
         vects[0].approve("gate", "Ada")
         vects[1].reject("gate", "Ada")
         vects[2].cancel()
         for vect in vects:
             vect.wait(20)
             vect.status()
+        waiting[1].cancel()
         vects[1].retry()
         vects[1].cancel()
         vects[1].wait(20)

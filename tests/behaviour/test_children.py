@@ -39,6 +39,7 @@ from oautom import (
 )
 from oautom.testing import SimulatedClock, assert_replays, check_history, explore, simulate
 from oautom.testing.crashes import Crash, MortalLog
+from oautom.vects.registry import Registry
 
 from .conftest import SECONDS, Gate, nothing, told
 
@@ -450,27 +451,45 @@ def test_a_vect_of_the_id_of_a_child_fails_the_step(inline: OAutom) -> None:
 # Limits
 
 
-def test_a_vect_that_takes_the_id_of_a_child_that_waits_fails_the_step(
+def test_a_child_that_waits_for_its_turn_is_there_for_whoever_asks_for_its_id(
     inline: OAutom, connect: Any
 ) -> None:
     inner, main = Flow("inner", inline), Flow("main", inline)
     PythonExecution("work", inner, nothing)
     FlowExecution("one", main, inner)
     FlowExecution("two", main, inner)
+    found = []
 
-    def take(sender: Flow, event: Event) -> None:
+    def ask(sender: Flow, event: Event) -> None:
         if event.vect == "v/one/1":
-            inline.start(inner, vect_id="v/two/1")
+            found.append(inline.start(inner, vect_id="v/two/1"))
 
-    connect(take, "vect.succeeded", sender=inner)
+    connect(ask, "vect.succeeded", sender=inner)
+    assert inline.run(main, vect_id="v").state == "success"
+    assert found == [inline.vect("v/two/1")]
+    check(inline)
+
+
+def test_the_id_of_a_child_that_is_taken_just_now_fails_the_step(
+    inline: OAutom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner, main = Flow("inner", inline, max_active_vects=2), Flow("main", inline)
+    PythonExecution("work", inner, nothing)
+    FlowExecution("run", main, inner)
+    find, taken = Registry.find, []
+
+    def find_and_take(self: Registry, vect: str, **options: Any) -> Any:
+        found = find(self, vect, **options)
+        if vect == "v/run/1" and not taken:
+            taken.append(vect)
+            inline.start(inner, vect_id=vect)
+        return found
+
+    monkeypatch.setattr(Registry, "find", find_and_take)
     vect = inline.run(main, vect_id="v")
 
-    assert {step.name: step.state for step in vect.steps.values()} == {
-        "one": "success",
-        "two": "failed",
-    }
-    assert "there is a vect 'v/two/1' already" in str(vect.steps["two"].error)
-    assert inline.vect("v/two/1").wait() == "success"
+    assert vect.steps["run"].state == "failed"
+    assert "there is a vect 'v/run/1' already" in str(vect.steps["run"].error)
 
 
 def test_children_wait_for_room_in_their_flow_and_begin_in_order(mode_app: OAutom) -> None:
@@ -488,21 +507,22 @@ def test_children_wait_for_room_in_their_flow_and_begin_in_order(mode_app: OAuto
     gate.opened.set()
 
     assert (
-        "waits for vect `v/c/1` of flow `inner`, which begins when that flow has room" in explained
+        "waits for vect `v/c/1` of flow `inner`, which is number 1 in line: none goes before it, "
+        "and at most 2 vects of flow `inner` are open" in explained
     )
     assert vect.wait(SECONDS) == "success"
-    begun = [each.id for each in mode_app.vects("inner")]
-    assert begun == [f"v/{name}/1" for name in "abcde"]
+    begun = [each.vect for each in mode_app.log.read() if each.name == "vect.started"]
+    assert begun == ["v", *(f"v/{name}/1" for name in "abcde")]
     assert most_open(mode_app.log.read(), "inner") == 2
     check(mode_app)
 
 
 def most_open(events: Iterator[Event], flow: str) -> int:
-    """Return how many Vects of a flow were open at once at the most."""
+    """Return how many Vects of a flow were under way at once at the most."""
     is_open, most = 0, 0
     for event in events:
         if event.flow == flow and event.step is None:
-            is_open += event.name == "vect.created"
+            is_open += event.name == "vect.started"
             is_open -= event.dest in ("success", "failed", "cancelled")
             most = max(most, is_open)
     return most
@@ -602,7 +622,8 @@ def test_a_child_that_waits_for_room_is_given_up_when_its_step_is_cancelled(
 
     held.cancel()
     assert held.wait(SECONDS) == "cancelled"
-    assert [each.id for each in mode_app.vects()] == ["held", "v"]
+    assert [each.id for each in mode_app.vects()] == ["held", "v", "v/run/1"]
+    assert mode_app.vect("v/run/1").state == "cancelled"
     check(mode_app)
 
 
@@ -632,7 +653,12 @@ def test_a_timeout_counts_while_the_child_waits_for_room(new_app: Any) -> None:
     assert vect.steps["run"].error == "it took longer than its timeout of 0.05 seconds"
     held.cancel()
     assert held.wait(SECONDS) == "cancelled"
-    assert app.vects("inner") == [held]
+    assert app.vects("inner") == [held, child := app.vect("v/run/1")]
+    assert [each.name for each in child.events()] == [
+        "vect.created",
+        "step.cancelled",
+        "vect.cancelled",
+    ]
     check(app)
 
 

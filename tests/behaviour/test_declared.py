@@ -133,13 +133,13 @@ def test_what_is_no_count_is_refused(app: OAutom, given: Any) -> None:
     makes: list[Callable[[], Any]] = [
         lambda: Pool("p", given),
         lambda: RetryPolicy(max_attempts=given),
-        lambda: Flow("g", app, max_active_vects=given),
         lambda: PythonExecution("a", flow, int, log_limit_bytes=given),
     ]
     if given is not None:
         makes += [
             lambda: MapExecution("m", flow, int, over, max_parallel=given),
             lambda: OAutom(max_workers=given),
+            lambda: Flow("g", app, max_active_vects=given),
             lambda: BashExecution("b", flow, "true", skip_exit_code=given),
         ]
     for make in makes:

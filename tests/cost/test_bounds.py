@@ -151,6 +151,61 @@ def cancels_and_goes_on(app: OAutom, number: int) -> Work:
     return cancel
 
 
+def turns(app: OAutom, number: int) -> Work:
+    """All but one stand in line, and start one after the other."""
+    flow = in_line(app)
+
+    def work() -> None:
+        vects = [app.start(flow, {"of": 0}) for _ in range(number)]
+        assert vects[-1].wait() == "success"
+
+    return work
+
+
+def turns_of_each_value(app: OAutom, number: int) -> Work:
+    """Half of those of each value stand in line."""
+    flow = in_line(app, limit_by="of")
+
+    def work() -> None:
+        vects = [app.start(flow, {"of": index // 2}) for index in range(number)]
+        for vect in vects:
+            assert vect.wait() == "success"
+
+    return work
+
+
+def in_line(app: OAutom, **options: Any) -> Flow:
+    flow = Flow("in line", app, params={"of": int}, when_full="wait", **options)
+    PythonExecution("a", flow, int)
+    return flow
+
+
+def cancels_of_those_in_line(app: OAutom, number: int) -> Work:
+    flow = in_line(app)
+    vects = [app.start(flow, {"of": 0}) for _ in range(number)]
+    return partial(cancel_all, vects[::-1])
+
+
+def children_in_line(app: OAutom, number: int) -> Work:
+    inner, flow = Flow("inner", app), Flow("outer", app, max_active_vects=MANY)
+    PythonExecution("a", inner, int)
+    FlowExecution("run it", flow, inner)
+
+    def work() -> None:
+        vects = [app.start(flow) for _ in range(number)]
+        for vect in vects:
+            assert vect.wait() == "success"
+
+    return work
+
+
+def lists_of_those_in_line(app: OAutom, number: int) -> Work:
+    flow = in_line(app)
+    for _ in range(number):
+        app.start(flow, {"of": 0})
+    return app.logs
+
+
 def pauses(app: OAutom, number: int) -> Work:
     vects = begun(app, asking(app), number)
 
@@ -273,6 +328,11 @@ OPERATIONS = (
     lists,
     children,
     cancel_of_children_that_wait,
+    turns,
+    turns_of_each_value,
+    cancels_of_those_in_line,
+    children_in_line,
+    lists_of_those_in_line,
     a_map,
     plans,
     a_prune,
@@ -392,6 +452,56 @@ def test_a_recovery_takes_work_in_proportion_to_what_was_left(
             return count_lines(app.recover if is_asked_for else lambda: app.start("two steps"))
 
     assert lines(MORE) <= RATIO_MAX * lines(FEW)
+
+
+@pytest.mark.usefixtures("_nobody_else_traces")
+@pytest.mark.parametrize("is_asked_for", [True, False], ids=["recover", "run"])
+@pytest.mark.parametrize("limit_by", [None, "of"])
+def test_a_line_takes_work_in_proportion_to_who_stands_there_in_the_next_life_too(
+    tmp_path: Path, limit_by: str | None, is_asked_for: bool
+) -> None:
+    def lines(number: int) -> int:
+        path = tmp_path / f"{number}.db"
+        log = SqliteEventLog(path, synchronous="NORMAL")
+        with OAutom(log=log, executor="inline") as app:
+            flow = in_line(app)
+            for _ in range(number):
+                app.start(flow, {"of": 0})
+        log.close()
+        with next_life(path) as app:
+            in_line(app, limit_by=limit_by)
+            return count_lines(app.recover if is_asked_for else lambda: app.start("two steps"))
+
+    assert lines(MORE) <= RATIO_MAX * lines(FEW)
+
+
+@pytest.mark.usefixtures("_nobody_else_measures")
+@pytest.mark.parametrize("is_asked_for", [None, True, False], ids=["", "recover", "run"])
+def test_who_stands_in_line_takes_little_memory(tmp_path: Path, is_asked_for: bool | None) -> None:
+    number, path = 300, tmp_path / "runs.db"
+
+    def declare(app: OAutom) -> Flow:
+        flow = Flow("long", app, when_full="wait")
+        for index in range(STEPS):
+            PythonExecution(f"step {index}", flow, int)
+        return flow
+
+    log = SqliteEventLog(path, synchronous="NORMAL")
+    with OAutom(log=log, executor="inline") as app:
+        flow = declare(app)
+        size = growth(lambda: app.start(flow), number)
+    log.close()
+    if is_asked_for is not None:
+        with next_life(path) as app:
+            declare(app)
+            tracemalloc.start()
+            try:
+                (app.recover if is_asked_for else lambda: app.start("two steps"))()
+                gc.collect()
+                size = tracemalloc.get_traced_memory()[0] / number
+            finally:
+                tracemalloc.stop()
+    assert size <= 2 * BYTES_A_VECT
 
 
 @pytest.mark.parametrize("mode", OAutomMode)

@@ -148,6 +148,13 @@ KEY_LINES = {
         "it began with version '1', the program has '2'",
         "order 17 success shipped a box",
     ],
+    "waiting_turns.py": [
+        "at first: running running pending pending pending pending",
+        r"`fetch` waits for the turn of its vect, which is number 2 in line: 1 goes before it, .*",
+        "in the end: success success success success success success",
+        "acme: days 1 2 3",
+        "bolt: days 1 2 3",
+    ],
     "wait.py": [
         "Mon 23 Nov, 09:00  send the invoice",
         "Thu 26 Nov, 09:00  three days",

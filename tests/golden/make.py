@@ -192,6 +192,14 @@ def children(log: MemoryEventLog | None = None) -> Flow:
     return flow
 
 
+def turns(log: MemoryEventLog | None = None) -> Flow:
+    """A flow of which one run is open at once for each customer; the others wait for their turn."""
+    params = {"customer": str}
+    flow = Flow("turns", app(log), params=params, when_full="wait", limit_by="customer")
+    PythonExecution("fetch", flow, str) >> PythonExecution("load", flow, str)
+    return flow
+
+
 def people() -> Flow:
     """A flow that waits for times and people, and is paused, cancelled and retried."""
     flow = Flow("people", app())
@@ -382,6 +390,30 @@ def run_children() -> list[Event]:
         return list(left.read())
 
 
+def run_turns() -> list[Event]:
+    """By hand: others are not simulated. The program dies once; one that waits is cancelled."""
+    log = MortalLog([("in", 10)])
+    with suppress(Crash):
+        start_turns(log)
+    left = MemoryEventLog()
+    for event in log.read():
+        left.append(None, event)
+    left.commit()
+    start_turns(left, "bolt3", "bolt4")
+    return list(left.read())
+
+
+def start_turns(log: MemoryEventLog, *more: str) -> None:
+    flow = turns(log)
+    started = [
+        flow.app.start(flow, {"customer": vect[:-1]}, vect_id=vect)
+        for vect in ("acme1", "bolt1", "acme2", "acme3", "bolt2", "acme4", *more)
+    ]
+    started[3].cancel("not needed")
+    for vect in started:
+        vect.wait()
+
+
 def run_people() -> list[Event]:
     """By hand: what is done to a Vect is not simulated."""
     flow = people()
@@ -464,7 +496,7 @@ FLOWS: dict[str, Callable[[], Flow]] = {
     each.__name__: each
     for each in (
         *(chain, diamond, wide, cancel, late, polled, crash, rules, retries, branches, people),
-        *(maps, children, values, planned, given, deployed, odd),
+        *(maps, children, values, planned, given, deployed, odd, turns),
     )
 }
 RUNS: dict[str, Callable[[], list[Event]]] = {
@@ -482,6 +514,7 @@ RUNS: dict[str, Callable[[], list[Event]]] = {
         run_branches,
         run_maps,
         run_children,
+        run_turns,
         run_people,
         run_values,
         run_planned,

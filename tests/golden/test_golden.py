@@ -71,6 +71,11 @@ ENDS = {
         "simulated-0": "success: check skipped, load failed, report skipped, repair success, "
         "note upstream_failed, clean up success, publish skipped, at once success"
     },
+    "turns": dict.fromkeys(
+        ["acme1", "bolt1", "acme2", "bolt2", "acme4", "bolt3", "bolt4"],
+        "success: fetch success, load success",
+    )
+    | {"acme3": "cancelled: fetch cancelled, load cancelled"},
     "values": {
         "tuesday": "failed: extract success, count success, pick failed, pick_2 success",
         "wednesday": "failed: extract success, count success, pick failed, pick_2 failed",

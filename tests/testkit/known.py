@@ -55,14 +55,16 @@ class Known:
             flow of its app.
         workers: How many steps run at once.
         children: How many Vects of the other flow are open at once.
+        at_once: How many of the flow itself.
     """
 
-    def __init__(self, drawn: Flow, workers: int, children: int) -> None:
+    def __init__(self, drawn: Flow, workers: int, children: int, at_once: int) -> None:
         inner = next((s.runs for s in drawn.steps.values() if isinstance(s, FlowExecution)), None)
         self.graph = dict(drawn.graph.upstreams)
         self.inner = {} if inner is None else dict(inner.graph.upstreams)
         self.made: dict[str, Execution] = {**drawn.steps, **(inner.steps if inner else {})}
-        self.workers, self.children = workers, children
+        self.workers = workers
+        self.most = {True: children, False: at_once}  # by whether they are children
         self.params: dict[str, dict[str, Any]] = {}
         self.steps: dict[str, dict[str, str]] = {}  # the states, by Vect and step
         self.inbox: list[Callable[[], object]] = []  # what the next tick begins with
@@ -75,7 +77,7 @@ class Known:
         self.at_work: set[tuple[str, str, int]] = set()  # attempts that have not answered
         # By those of them that were told to stop, which steps above have their slots still.
         self.kept: dict[tuple[str, str, int], list[tuple[str, str]]] = {}
-        self.created: set[str] = set()  # those of which the log knows
+        self.created: dict[str, None] = {}  # those of which the log knows, in its order
         self.begun: set[str] = set()
         self.cancelled: set[str] = set()
         self.paused: set[str] = set()
@@ -87,8 +89,8 @@ class Known:
         self.lists: dict[tuple[str, str], int | None] = {}  # how long what a step returned is
         self.times: dict[tuple[str, str], float] = {}  # the time that a step has returned
         self.counts: dict[tuple[str, str], int] = {}  # how many items a map has
-        self.waiting: list[str] = []  # children for which there is no room yet
-        self.open: set[str] = set()  # children that have begun, and of which no end is known
+        self.lines: dict[bool, list[str]] = {True: [], False: []}  # those for which is no room yet
+        self.open: set[str] = set()  # those that have a place, and of which no end is known
         self.reopened: set[str] = set()  # children that were retried by themselves
         self.late: set[str] = set()  # children whose time is up
         self.timetable: Timetable | None = None
@@ -131,6 +133,14 @@ class Known:
             if is_first or (states[step] == "upstream_failed" and blamed.intersection(upstreams)):
                 blamed.add(step)
         return "failed" if blamed else "success"
+
+    def is_full(self, *, children: bool) -> bool:
+        """Whether one more Vect finds no room."""
+        is_open = [vect for vect in self.open if is_child(vect) is children]
+        return bool(self.lines[children]) or len(is_open) >= self.most[children]
+
+    def is_in_line(self, vect: str) -> bool:
+        return vect in self.lines[is_child(vect)]
 
     def source_of(self, step: str) -> str | None:
         """Return the step whose list a map is over; None if it is over a parameter.

@@ -27,15 +27,45 @@ class Model(Known):
         """Do at once what a person asks for, and nothing else that has come in."""
         self._tick([call])
 
-    def start(self, vect: str, **params: Any) -> None:
+    def start(self, vect: str, *, waits: bool = False, **params: Any) -> None:
+        self._admit(vect, params)
+        if not waits:
+            self.open.add(vect)
+        if self._enter(vect):
+            self.inbox.append(partial(self._begin, vect))
+
+    def _admit(self, vect: str, params: dict[str, Any]) -> None:
         self.params[vect] = params
         self.steps[vect] = dict.fromkeys(self.graph_of(vect), "pending")
-        self.inbox.append(partial(self._begin, vect))
+
+    def _enter(self, vect: str) -> bool:
+        """Have a Vect that was just created stand in line; whether it has a place."""
+        if vect not in self.open and not self.is_in_line(vect):
+            self.lines[is_child(vect)].append(vect)
+            self._move_line(is_child(vect))
+        return vect in self.open
+
+    def _move_line(self, children: bool) -> list[str]:
+        """Give places to the first in line, as long as there is room."""
+        called, line = [], self.lines[children]
+        while line and sum(is_child(vect) is children for vect in self.open) < self.most[children]:
+            called.append(line.pop(0))
+            self.open.add(called[-1])
+        return called
+
+    def _leave(self, vect: str) -> None:
+        self.open.discard(vect)
+        line = self.lines[is_child(vect)]
+        if vect in line:
+            line.remove(vect)
+        self.inbox += [partial(self._begin, each) for each in self._move_line(is_child(vect))]
 
     def _begin(self, vect: str) -> None:
         if self.state(vect) != "pending":
             return  # it was cancelled before, or has begun in an earlier life
-        self.created.add(vect)
+        self.created.setdefault(vect)
+        if not self._enter(vect):
+            return
         self.begun.add(vect)
         graph = self.graph_of(vect)
         roots = [step for step, before in graph.items() if not before]
@@ -98,7 +128,9 @@ class Model(Known):
     def cancel(self, vect: str) -> None:
         if self.state(vect) not in ("pending", "running", "paused"):
             return
-        self.created.add(vect)
+        if vect not in self.created:
+            self.created.setdefault(vect)
+            self._enter(vect)
         self.cancelled.add(vect)
         self.paused.discard(vect)
         for step, state in self.steps[vect].items():
@@ -141,16 +173,20 @@ class Model(Known):
         self.begun.add(vect)
         if is_child(vect):
             self.reopened.add(vect)
-            self.open.add(vect)
+        self.open.add(vect)
         self.looks += [(vect, step) for step in states]
 
     def die(self) -> None:
         """The program dies and is run again: what ran is pending, and whoever waited waits anew."""
-        self.due, self.busy, self.waiting, self.inbox = [], 0, [], []
+        self.due, self.busy, self.inbox = [], 0, []
         self.at_work, self.kept = set(), {}
         for vect in [each for each in self.steps if each not in self.created]:
             del self.steps[vect], self.params[vect]
-            self.open.discard(vect)
+        ended = ("success", "failed", "cancelled")
+        self.open = {v for v in self.steps if self.state(v) not in ("pending", *ended)}
+        pending = [vect for vect in self.created if self.state(vect) == "pending"]
+        of_flows = [[v for v in pending if is_child(v) is kind] for kind in (True, False)]
+        self.lines = dict(zip((True, False), of_flows, strict=True))
         vects = sorted(self.steps, key=lambda vect: not self.keeps_slots(vect))  # these go first
         places = [(vect, step) for vect in vects for step in self.steps[vect]]
         kept = [alarm for alarm in self.alarms if self._is_kept(alarm)]
@@ -168,8 +204,11 @@ class Model(Known):
             )
         )
         for vect in vects:
-            self._begin(vect)
-            self.looks += [place for place in places if place[0] == vect]
+            if self.state(vect) != "pending":
+                self.looks += [place for place in places if place[0] == vect]
+        for kind in dict.fromkeys(map(is_child, pending)):
+            for vect in self._move_line(kind):
+                self._begin(vect)
 
     def _is_kept(self, alarm: Alarm) -> bool:
         if alarm.kind == "plan":
@@ -205,7 +244,8 @@ class Model(Known):
             message()
             self._settle()
         ended, self.ended = self.ended, []
-        self.open.difference_update(ended)
+        for vect in ended:
+            self._leave(vect)
         effects, self.effects = self.effects, []
         for effect in effects:
             effect()
@@ -342,23 +382,13 @@ class Model(Known):
         elif self.steps[vect][step] != "running":  # it was cancelled in the tick that began it
             self.inbox.append(partial(self._tell, child, "cancelled"))
         else:
-            self.waiting.append(child)
-            self._let_children_begin()
-
-    def _let_children_begin(self) -> None:
-        """Have children begin that wait, as long as there is room."""
-        while self.waiting and len(self.open) < self.children:
-            child = self.waiting.pop(0)
-            self.open.add(child)
-            self.start(child)
+            self._admit(child, {})
+            self.inbox.append(partial(self._begin, child))
 
     def _give_up(self, vect: str, step: str) -> None:
-        """Cancel the child of a step; one that has not begun never will."""
+        """Cancel the child of a step."""
         child = child_of(vect, step, self.attempts[vect, step])
-        if child in self.waiting:
-            self.waiting.remove(child)
-            self.inbox.append(partial(self._tell, child, "cancelled"))
-        elif child in self.steps:
+        if child in self.steps:
             self.inbox.append(partial(self.cancel, child))
 
     def _note_end(self, vect: str) -> None:
@@ -369,7 +399,6 @@ class Model(Known):
     def _hand_on(self, vect: str) -> None:
         if is_child(vect):
             self.inbox.append(partial(self._tell, vect, self.state(vect)))
-        self._let_children_begin()
         if self.timetable is not None and self.timetable.is_waiting:
             self.inbox.append(self.nudge)
 
@@ -391,7 +420,6 @@ class Timetable:
         start: The time at which the seconds of the model begin.
         every: After how many seconds it is due again.
         params: What it starts a Vect with.
-        at_once: How many Vects of the flow may be open.
         waits: Whether every time counts.
     """
 
@@ -401,11 +429,10 @@ class Timetable:
         start: datetime,
         every: float,
         params: dict[str, Any],
-        at_once: int,
         *,
         waits: bool,
     ) -> None:
-        self.model, self.start, self.params, self.at_once = model, start, params, at_once
+        self.model, self.start, self.params = model, start, params
         self.every, self.waits = every, waits
         self.next = model.now + every
         self.is_waiting = False
@@ -414,7 +441,7 @@ class Timetable:
         """Start a Vect for each time that has come, if there is room for it."""
         self.is_waiting = False
         while self.next <= self.model.now:
-            if self._has_room():
+            if not self.model.is_full(children=False):
                 time = (self.start + timedelta(seconds=self.next)).isoformat()
                 self.model.start(f"flow@{time.replace('+00:00', 'Z')}", **self.params)
             elif self.waits:
@@ -422,7 +449,3 @@ class Timetable:
                 return
             self.next += self.every
         self.model.alarms.append(Alarm(self.next, "plan", "", "", 0))
-
-    def _has_room(self) -> bool:
-        states = [self.model.state(vect) for vect in self.model.steps if not is_child(vect)]
-        return sum(map(states.count, ("pending", "running", "paused"))) < self.at_once

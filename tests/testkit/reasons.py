@@ -14,9 +14,10 @@ SAID = (
     *("succeeded at ", "failed at ", "was blocked at ", "was skipped at ", "skipped itself at "),
     *("was cancelled at ", "failed attempt ", "runs again at ", "has been running since "),
     *("waits until ", "waits for an approval", "items have ended", ", which is running"),
-    *(", which is paused", "which begins when that flow has room", "waits for a slot"),
+    *(", which is paused", "which is number ", "waits for a slot"),
     *("waits for a worker", "which is its limit", "is about to ", "is due to start"),
     *("which is at work still", "waits for the start of its vect", "its vect is paused"),
+    "waits for the turn of its vect",
 )
 """What may be said of a step, and is true of some only."""
 TOLD_MAX = 3
@@ -45,6 +46,8 @@ def reasons_of(model: Known, vect: str, step: str) -> list[str]:
 def _why_pending(model: Known, vect: str, step: str) -> set[str]:
     told = {"failed attempt "} if (vect, step) in model.released else set[str]()
     is_paused = vect in model.paused
+    if model.is_in_line(vect):
+        return {"waits for the turn of its vect", "which is number "}
     if model.state(vect) == "pending":
         return {"waits for the start of its vect"}
     match model.verdict(vect, step, of_paused=True):
@@ -66,8 +69,8 @@ def _why_pending(model: Known, vect: str, step: str) -> set[str]:
 
 
 def _of_child(model: Known, child: str) -> set[str]:
-    if child in model.waiting:
-        return {"which begins when that flow has room"}
+    if model.is_in_line(child):
+        return {"which is number "}
     return {f", which is {model.state(child)}"} if child in model.open else set()
 
 

@@ -118,6 +118,8 @@ UNSEEN_OF_FLOWS = {
     "strict": "its Bash steps tell of it",
     "max_active_vects": "a start that was refused has left no trace",
     "version": "nothing that is decided depends on it",
+    "when_full": "it decides when a Vect starts, and nothing that it does then",
+    "limit_by": "as when_full",
 }
 OF_SHAPE = frozenset({"name", "over", "runs"})
 """With another one of these an open Vect does not fit its flow any more."""

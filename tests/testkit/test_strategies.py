@@ -142,6 +142,12 @@ def test_the_smallest_flow_that_waits_until_what_a_step_returns_is_left() -> Non
     assert repr(drawn) == "<Flow 'flow': a; b << [a] (wait, until a)>"
 
 
+def test_the_smallest_flow_whose_vects_wait_for_their_turn_is_left() -> None:
+    drawn = smallest(flows(turns=True), lambda flow: flow.when_full == "wait")
+
+    assert repr(drawn) == "<Flow 'flow', 1 at once: no steps>"
+
+
 def kinds(flow: Flow) -> set[str]:
     return {step.kind for step in flow.steps.values()}
 

@@ -115,7 +115,7 @@ class WholeApp(RuleBasedStateMachine):
     )
     def begin(self, drawn: Flow, workers: int, at_once: int) -> None:
         self.at_once = at_once
-        self.drawn, self.model = drawn, Model(drawn, workers, CHILDREN)
+        self.drawn, self.model = drawn, Model(drawn, workers, CHILDREN, at_once)
         self.ending = "success"
         self.told: Any = None
         self.heard: list[Event] = []
@@ -209,10 +209,7 @@ class WholeApp(RuleBasedStateMachine):
         return self.app.vects()
 
     def is_full(self, flow: Flow) -> bool:
-        if flow is self.inner:
-            return len(self.model.open) == CHILDREN  # some may not be in the log yet
-        active = [vect for vect in self.vects if vect.flow is flow and not vect.ended]
-        return len(active) == flow.max_active_vects
+        return self.model.is_full(children=flow is self.inner)
 
     def hear(self, flow: Flow, event: Event, **_: Any) -> None:
         self.heard.append(event)
@@ -248,20 +245,21 @@ class WholeApp(RuleBasedStateMachine):
     @rule(
         number=st.integers(-9, 9),
         days=st.none() | st.lists(st.dates(), min_size=1, max_size=2),
+        waits=st.booleans(),
         drives=most,
     )
-    def start(self, number: int, days: list[date] | None, *, drives: bool) -> None:
+    def start(self, number: int, days: list[date] | None, *, waits: bool, drives: bool) -> None:
         given: dict[str, Any] = {"number": str(number)} | ({"days": days} if days else {})
-        if self.is_full(self.flow):
+        if self.is_full(self.flow) and not waits:
             with pytest.raises(VectAlreadyRunningException):
                 self.app.start(self.flow, given)
         else:
-            vect = self.app.start(self.flow, given)
+            vect = self.app.start(self.flow, given, when_full="wait" if waits else None)
             assert self.app.start(self.flow, given, vect_id=vect.id) is vect
             with pytest.raises(ParamError):
                 self.app.start(self.flow, {"number": number + 1}, vect_id=vect.id)
-            self.model.start(vect.id, number=number, days=days or [DAY])
-            self.model.created.add(vect.id)
+            self.model.start(vect.id, waits=waits, number=number, days=days or [DAY])
+            self.model.created.setdefault(vect.id)
             self.the_states_are_those_of_the_model()
             if drives:  # else it is pending until somebody drives
                 self.go()
@@ -302,6 +300,10 @@ class WholeApp(RuleBasedStateMachine):
     @rule(which=number, drives=most)
     def pause(self, which: int, *, drives: bool) -> None:
         vect = self.vects[which % len(self.vects)]
+        if self.model.is_in_line(vect.id):
+            with pytest.raises(VectStateError):
+                vect.pause()
+            return
         vect.pause()
         self.done(partial(self.model.pause, vect.id), drives=drives)
 
@@ -354,7 +356,7 @@ class WholeApp(RuleBasedStateMachine):
     def plan(self, minutes: int, waits: bool) -> None:
         plan = self.app.plan(self.flow, minutes=minutes, params=PLANNED, catch_up=waits)
         start = self.clock.now() - timedelta(seconds=self.clock.monotonic())
-        timetable = Timetable(self.model, start, 60.0 * minutes, PLANNED, self.at_once, waits=waits)
+        timetable = Timetable(self.model, start, 60.0 * minutes, PLANNED, waits=waits)
         assert plan.next_time() == start + timedelta(seconds=timetable.next)
         self.model.timetable = timetable
         self.go()

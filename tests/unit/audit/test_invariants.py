@@ -195,6 +195,37 @@ def family() -> Events:
         return list(app.log.read())
 
 
+def queued(limit_by: str | None = None) -> Events:
+    """Vects `u`, `v` and `w` of a flow of which one is open at once."""
+    with OAutom(executor="inline", clock=SimulatedClock()) as app:
+        flow = Flow("f", app, params={"of": str}, when_full="wait", limit_by=limit_by)
+        PythonExecution("a", flow, nothing)
+        for vect in "uvw":
+            app.start(flow, {"of": "us"}, vect_id=vect)
+        app.vect("w").wait()
+        return list(app.log.read())
+
+
+def queued_by_a_parameter() -> Events:
+    return queued("of")
+
+
+def started_before_its_turn(limit_by: str | None = None) -> Events:
+    """Vect `v` starts while `u` is under way, which goes on."""
+    events = queued(limit_by)
+    starts = [i for i, e in enumerate(events) if e.name == "vect.started"]
+    return move(events, starts[1], starts[0] + 2)
+
+
+def out_of_order(limit_by: str | None = None) -> Events:
+    """Vect `w` has the turn of `v`, which was created before it."""
+    others = {"v": "w", "w": "v"}
+    return [
+        e if e.name == "vect.created" else replace(e, vect=others.get(e.vect, e.vect))
+        for e in queued(limit_by)
+    ]
+
+
 RECOVERED = (crashed, crashed_for_good, crashed_twice)
 
 
@@ -265,6 +296,7 @@ B_STARTED = ("step.started", "b")
 B_BLOCKED = ("step.blocked", "b")
 B_INTERRUPTED = ("step.interrupted", "b")
 CREATED = ("vect.created", None)
+STARTED = ("vect.started", None)
 SUCCEEDED = ("vect.succeeded", None)
 FAILED = ("vect.failed", None)
 CANCELLED = ("vect.cancelled", None)
@@ -531,6 +563,10 @@ def witnesses() -> list[Witness]:
         Witness("data-fit-the-event", tell(chain(), CREATED, version=2)),
         Witness("data-fit-the-event", tell(chain(), SUCCEEDED, options={})),
         Witness("data-fit-the-event", tell(chain(), A_STARTED, more=1)),
+        Witness("data-fit-the-event", tell(chain(), STARTED, limit=0)),
+        Witness("data-fit-the-event", tell(chain(), STARTED, limit=1, by=1)),
+        Witness("data-fit-the-event", tell(chain(), STARTED, recovered=True)),
+        Witness("data-fit-the-event", tell(chain(), STARTED, limit=1, recovered=False)),
         Witness("data-fit-the-event", tell(chain(), A_SUCCEEDED, error="no")),
         Witness("data-fit-the-event", tell(fork(), B_BLOCKED, upstream=1)),
         Witness("data-fit-the-event", untell(fork(), B_BLOCKED, "error")),
@@ -658,6 +694,10 @@ def witnesses() -> list[Witness]:
         ),
         Witness("failures-name-the-steps", tell(fork(), FAILED, steps=["a", "b"])),
         Witness("failures-name-the-steps", tell(fork(), FAILED, steps=["a", "b", "c", 1])),
+        Witness("limits-are-kept", started_before_its_turn()),
+        Witness("limits-are-kept", started_before_its_turn("of")),
+        Witness("turns-come-in-order", out_of_order()),
+        Witness("turns-come-in-order", out_of_order("of")),
         Witness("steps-fit-the-workers", pair(), PAIR, 1),
         Witness("steps-fit-the-workers", swap(pair(1), A_SUCCEEDED, B_STARTED), None, 1),
         Witness("pools-hold", tell_all_of_a_map_to_be_one_by_one()),
@@ -682,7 +722,8 @@ def caught(witness: Witness) -> list[InvariantError]:
 
 MADE = (chain, pair, fork, cancelled, two, skipped, planned, *RECOVERED)
 MADE_LATER = (retried, pooled, waited, reopened, paused, branched, mapped, family)
-GOOD = {each.__name__: each for each in (*MADE, *MADE_LATER)}
+MADE_IN_TURN = (queued, queued_by_a_parameter)
+GOOD = {each.__name__: each for each in (*MADE, *MADE_LATER, *MADE_IN_TURN)}
 
 
 @pytest.mark.parametrize("make", GOOD.values(), ids=GOOD)
@@ -873,6 +914,34 @@ def test_what_a_vect_has_of_which_no_more_is_told_may_be_given_back(
     history = [*of("stranded", *first), *of("other", *second), *of("stranded", *more)]
 
     assert found_in(history, workers=workers) == ({(invariant, 6)} if goes_on else set())
+
+
+@pytest.mark.parametrize("which", GOES_ON)
+def test_the_room_of_a_vect_of_which_no_more_is_told_may_be_had_by_one_that_has_waited(
+    which: str,
+) -> None:
+    more, goes_on = GOES_ON[which]
+    graph: dict[str, tuple[str, ...]] = {"a": ()}
+    history = of("stranded", created(1, graph), started(2), step_started(3, "a"))
+    turn = event(5, "vect.started", "pending", "running", limit=1)
+    history += of("other", created(4, graph), turn, step_started(6, "a"))
+    history += of("stranded", *more)
+
+    assert found_in(history) == ({("limits-are-kept", 5)} if goes_on else set())
+
+
+def test_who_was_left_by_an_earlier_program_may_start_behind_one_that_was_created_later() -> None:
+    """Its flow had changed for a while, and has changed back."""
+    graph: dict[str, tuple[str, ...]] = {"a": ()}
+
+    def history(**told: Any) -> Events:
+        begun = [*of("left", created(1, graph)), *of("other", created(2, graph))]
+        for seq, vect, more in ((3, "other", {}), (4, "left", told)):
+            begun += of(vect, event(seq, "vect.started", "pending", "running", limit=9, **more))
+        return begun
+
+    assert found_in(history()) == {("turns-come-in-order", 4)}
+    assert found_in(history(recovered=True)) == set()
 
 
 def test_what_a_vect_has_itself_is_not_given_back() -> None:

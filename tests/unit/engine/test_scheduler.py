@@ -900,13 +900,13 @@ def test_a_stranded_vect_takes_no_room_of_its_flow_now_or_at_the_time_of_a_plan(
     run = engine.begin(flow)
     engine.turn()
     with pytest.raises(VectAlreadyRunningException):
-        engine.scheduler.registry.check_room(flow, at)
+        engine.scheduler.registry.check_room(run, at)
     monkeypatch.setattr("oautom.engine.scheduler.handle", lambda *_: [Trigger(run.state, "reopen")])
     engine.scheduler.put(Recover("v"))
     engine.turn()
 
     assert run.held_up is not None
-    engine.scheduler.registry.check_room(flow, at)
+    engine.scheduler.registry.check_room(run, at)
 
 
 # Driving

@@ -98,15 +98,15 @@ def test_a_flow_registers_itself_once_it_is_whole() -> None:
         ({"app": "app"}, "flow 'etl': app must be an OAutom, not 'app'"),
         (
             {"max_active_vects": 0},
-            "flow 'etl': max_active_vects must be a positive int, not 0",
+            "flow 'etl': max_active_vects must be a positive int, or None, not 0",
         ),
         (
             {"max_active_vects": "2"},
-            "flow 'etl': max_active_vects must be a positive int, not '2'",
+            "flow 'etl': max_active_vects must be a positive int, or None, not '2'",
         ),
         (
             {"max_active_vects": 1.0},
-            "flow 'etl': max_active_vects must be a positive int, not 1.0",
+            "flow 'etl': max_active_vects must be a positive int, or None, not 1.0",
         ),
         ({"description": None}, "flow 'etl': description must be text, not None"),
     ],

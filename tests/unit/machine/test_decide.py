@@ -12,7 +12,6 @@ from oautom.machine.decide import (
     Cancel,
     Finished,
     Kill,
-    Recover,
     Submit,
     Trigger,
     affects,
@@ -50,12 +49,8 @@ def test_to_begin_starts_the_vect() -> None:
     vect = vect_after(created(1, GRAPH))
 
     assert handle(vect, Begin("v")) == [Trigger(vect, "start")]
-
-
-def test_to_recover_a_vect_that_has_only_been_created_starts_it() -> None:
-    vect = vect_after(created(1, GRAPH))
-
-    assert handle(vect, Recover("v")) == [Trigger(vect, "start")]
+    told = {"limit": 2}
+    assert handle(vect, Begin("v", told)) == [Trigger(vect, "start", data=told)]
 
 
 def test_to_begin_twice_is_to_begin_once() -> None:

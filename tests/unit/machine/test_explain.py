@@ -12,6 +12,7 @@ from oautom import Event
 from oautom.events import replay
 from oautom.machine.explain import _BY_STATE, LENGTH_MAX, Facts, explain
 from oautom.machine.tables import STEP_TABLE
+from oautom.machine.wording import place_in_line
 from tests.kit import NOON, event, started, step_failed, step_started, step_succeeded
 
 Options = Mapping[str, Mapping[str, Any]]
@@ -388,13 +389,45 @@ def test_a_step_that_waits_for_a_person() -> None:
     )
 
 
+IN_LINE = "number 1 in line: none goes before it, and at most 1 vect of flow `etl` is open"
+
+
+@pytest.mark.parametrize(
+    ("before", "most", "lane", "said"),
+    [
+        (0, 1, "", IN_LINE),
+        (
+            1,
+            2,
+            "",
+            "number 2 in line: 1 goes before it, and at most 2 vects of flow `etl` are open",
+        ),
+        (
+            9,
+            1,
+            "n 7",
+            "number 10 in line: 9 go before it, and at most 1 vect of flow `etl` with n 7 is open",
+        ),
+    ],
+)
+def test_a_step_of_a_vect_that_waits_for_its_turn(
+    before: int, most: int, lane: str, said: str
+) -> None:
+    assert place_in_line(before, most, "etl", lane) == said
+    assert told("extract", turn=said) == (
+        f"`extract` waits for the turn of its vect, which is {said}"
+    )
+
+
 @pytest.mark.parametrize(
     ("facts", "ending"),
     [
         ({}, ""),
         ({"child": "running"}, ", which is running"),
         ({"child": "paused"}, ", which is paused"),
-        ({"child": "waiting"}, ", which begins when that flow has room"),
+        ({"child": "waiting"}, ", which is about to begin"),
+        ({"child": "pending"}, ", which is pending"),
+        ({"child": "pending", "child_turn": IN_LINE}, f", which is {IN_LINE}"),
         ({"child": "failed"}, ", which has ended"),
         (
             {"child": "running", "is_inherited": True},
