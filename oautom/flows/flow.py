@@ -71,7 +71,8 @@ class Flow:
         app: The `OAutom` that runs it.
         params: Its parameters, by name.
         steps: The steps by name, in the order of declaration; read-only.
-        max_active_vects, when_full, limit_by, retry, timeout, max_async, strict, version: See above.
+        max_active_vects, when_full, limit_by: See above.
+        retry, timeout, max_async, strict, version: See above.
         has_strict_steps: One of its steps runs a Bash command so.
 
     Raises:
