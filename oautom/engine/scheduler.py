@@ -256,7 +256,8 @@ class Scheduler(Driver[Message]):
     def cancel(self, run: Run, reason: str) -> None:
         """Ask for the end of a run, with the next tick."""
         self.ask(run, Cancel(run.id, reason))
-        self.runner.interrupt(run.id)
+        if not self._turns.waits(run):  # else it has no step that could have the thread
+            self.runner.interrupt(run.id)
 
     def stop_all(self, reason: str) -> None:
         """Have all work end: Vects of a durable log go on in another life.
@@ -799,7 +800,7 @@ class Scheduler(Driver[Message]):
             return
         if run.is_told and isinstance(command, Begin):  # it was cancelled before it began
             return
-        if not run.is_held and not self._hold(run):
+        if not run.is_held and run.shown == INITIAL and not self._hold(run):
             return
         state = run.state
         self._in_hand = state
