@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from oautom.app import OAutom
-from oautom.flows.flow import Flow, WhenFull
+from oautom.flows.flow import Flow
 from oautom.machine.rules import TriggerRule
 from oautom.steps.approval import ApprovalExecution
 from oautom.steps.branch import BranchExecution
@@ -123,11 +123,7 @@ def flows(
     drawn_names = _names(draw, len(plan), names)
     app = OAutom(executor="inline", clock=SimulatedClock())
     max_async = draw(st.sampled_from([2, 1, 1000])) if asyncs else 1000
-    most = draw(st.sampled_from([None, 1, 2])) if turns else None
-    when_full: WhenFull = "raise" if most is None else "wait"
-    flow = DrawnFlow(
-        "flow", app, max_active_vects=most or 1, when_full=when_full, max_async=max_async
-    )
+    flow = DrawnFlow("flow", app, max_async=max_async)
     if children:
         _do_nothing("work", Flow("inner", app))
     declared: dict[int, Execution] = {}
@@ -152,6 +148,9 @@ def flows(
         if maps and isinstance(made, MapExecution):
             made.max_parallel = draw(st.none() | st.integers(1, 2))
         declared[own_label] = made
+    most = draw(st.sampled_from([None, 1, 2])) if turns else None
+    if most is not None:
+        flow.max_active_vects, flow.when_full = most, "wait"
     return flow
 
 

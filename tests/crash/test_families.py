@@ -59,7 +59,7 @@ def look(folder: Path, before: Sequence[Event]) -> list[Event]:
     is_open: Counter[str] = Counter()
     for event in events:
         if event.step is None:
-            is_open[event.flow] += event.name == "vect.created"
+            is_open[event.flow] += event.name == "vect.started"
             is_open[event.flow] -= event.dest in ("success", "failed")
             assert is_open[event.flow] <= LIMITS[event.flow]
     for flow_step in ("first", "second", "flaky"):  # a step that runs a flow is never interrupted
