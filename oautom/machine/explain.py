@@ -16,7 +16,7 @@ from oautom.machine.kinds import kind_of
 from oautom.machine.rules import ALL_SUCCESS
 from oautom.machine.state import Group, StepState
 from oautom.machine.tables import STEP_ENDS, VECT_ENDS
-from oautom.machine.wording import in_line, listed, quoted, seconds_of
+from oautom.machine.wording import ERROR_MAX, in_line, listed, quoted, seconds_of
 
 LENGTH_MAX: Final = 1500
 """No explanation has more characters."""
@@ -122,7 +122,8 @@ class _View(NamedTuple):
         vect = self.step.vect
         if vect.state == "pending":
             if self.facts.turn:
-                return f"waits for the turn of its vect, which is {self.facts.turn}"
+                turn = in_line(self.facts.turn, ERROR_MAX)
+                return f"waits for the turn of its vect, which is {turn}"
             return "waits for the start of its vect"
         if vect.state in VECT_ENDS:  # its steps are reset one by one, then it is reopened
             return "is about to be let go on with its vect"
@@ -436,7 +437,7 @@ def _child(view: _View) -> str:
     if state == "waiting":
         return f"{told}, which is about to begin"
     if view.facts.child_turn:
-        return f"{told}, which is {view.facts.child_turn}"
+        return f"{told}, which is {in_line(view.facts.child_turn, ERROR_MAX)}"
     if state in VECT_ENDS:
         return f"{told}, which has ended"
     return told + (f", which is {state}" if state else "")

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from oautom.flows.flow import Lane
 from oautom.machine.event import NO_DATA
-from oautom.machine.wording import in_line, place_in_line
+from oautom.machine.wording import NAME_MAX, in_line, place_in_line
 from oautom.processes import forked
 from oautom.vects.run import Run
 
@@ -107,7 +107,9 @@ class Turns:
     @staticmethod
     def shown_lane(run: Run) -> str:
         """Return which value the lane of a run is of, for people; empty where a flow is one."""
-        return f"{run.flow.limit_by} {in_line(run.lane[1])}" if type(run.lane) is tuple else ""
+        if type(run.lane) is not tuple:
+            return ""
+        return f"{in_line(run.flow.limit_by or '', NAME_MAX)} {in_line(run.lane[1])}"
 
     def _place(self, run: Run, before: int) -> InLine:
         return InLine(before, run.flow.max_active_vects or 0, run.flow.name, self.shown_lane(run))
