@@ -74,6 +74,8 @@ class StepPast(msgspec.Struct, eq=False):
     count: int = 0
     active: int = 0  # how many of its instances run
     limit: int | None = None
+    deadline: float | None = None
+    is_late: bool = False
 
     @property
     def needs_none(self) -> bool:
@@ -96,11 +98,14 @@ class VectPast:
         polled: set[str],
         options: Options = NO_OPTIONS,
         *,
+        deadline: float | None = None,
         has_loop: bool = False,
     ) -> None:
         self.flow = flow
         self.created = 0  # number of its first event
         self.params: Mapping[str, Any] = NO_DATA
+        self.deadline = deadline
+        self.is_late = False
         self.parent: tuple[str, str, int] | None = None  # the attempt that has it run
         self.is_reopened = False
         self.state: str = INITIAL
@@ -113,6 +118,7 @@ class VectPast:
             self.steps[name].kind = given.get("kind", "")
             self.steps[name].runs = given.get("runs", "")
             self.steps[name].limit = given.get("max_parallel")
+            self.steps[name].deadline = given.get("deadline")
             if "pool" in given:
                 self.steps[name].limits.append(tuple(given["pool"]))
             if "async" in given:
@@ -210,9 +216,9 @@ class Past:
             polled = {name for name, each in flow.steps.items() if each.is_polled} if flow else ()
             options = event.data.get("options", NO_OPTIONS)
             has_loop = event.data.get("loop", False)
-            self.vect = VectPast(
-                event.flow, event.data["graph"], set(polled), options, has_loop=has_loop
-            )
+            deadline = event.data.get("settings", NO_DATA).get("deadline")
+            of_vect = event.flow, event.data["graph"], set(polled), options
+            self.vect = VectPast(*of_vect, deadline=deadline, has_loop=has_loop)
             self.vect.created, self.vect.params = event.seq, event.data.get("params", NO_DATA)
             match event.data.get("parent"):
                 case [str(vect), str(step), int(attempt)]:
@@ -239,6 +245,7 @@ class Past:
             step = self.vect.steps[name]
             for each in (step, *step.instances):
                 each.max_attempts = given.get("max_attempts", 1)
+        self.vect.is_late |= event.name == "vect.late"
         if event.name in ("vect.started", "vect.resumed", "vect.reopened"):
             self._look_at(steps)
         elif event.name == "vect.recovered":  # with the program its workers have gone
@@ -282,6 +289,9 @@ class Past:
             self.unheard.pop((step, step.starts - 1), None)
 
     def _take_step(self, step: StepPast, event: Event) -> None:
+        if event.name == "step.late":  # it moves nothing
+            step.is_late = True
+            return
         self._count(step, event)
         step.state = event.dest
         self.due.pop(step, None)
@@ -292,12 +302,7 @@ class Past:
         if event.name == "step.started":
             self._begin(step, event)
         if event.name == "step.reset":
-            step.failures, step.error = 0, ""
-            for dependant in step.dependants:
-                if dependant.shunned_by is step:
-                    dependant.shunned_by = None
-                if event.source in dependant.tally:  # a cancel is not counted
-                    dependant.tally[event.source] -= 1
+            self._reset(step, event)
         if event.name in _ENDS:
             step.error = str(event.data.get("error", ""))
             for dependant in step.dependants:
@@ -311,6 +316,15 @@ class Past:
             self._expand(step, event)
         elif step.kind == "wait":
             step.problem = str(event.data.get("problem", ""))
+
+    @staticmethod
+    def _reset(step: StepPast, event: Event) -> None:
+        step.failures, step.error = 0, ""
+        for dependant in step.dependants:
+            if dependant.shunned_by is step:
+                dependant.shunned_by = None
+            if event.source in dependant.tally:  # a cancel is not counted
+                dependant.tally[event.source] -= 1
 
     def _expand(self, step: StepPast, event: Event) -> None:
         """Take note of the instances of a map; some may be there from an attempt before."""

@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
 from oautom.audit.history import BAD, NO_STEP, Declared, Past, VectPast
-from oautom.audit.payloads import CHANGES_OPTIONS, data_fit, options_fit
+from oautom.audit.payloads import CHANGES_OPTIONS, data_fit, options_fit, settings_fit
 from oautom.errors import InvariantError, SettingError, shown
 from oautom.machine.event import Event, is_of_plan, planned_time, stamp
 from oautom.machine.graph import Graph
@@ -228,9 +228,13 @@ class _Claims(Past):
 
     @_invariant(VECT_CREATED, *CHANGES_OPTIONS, is_gate=True)
     def options_are_known(self, event: Event) -> bool:
-        """The options of a Vect name steps that it has, and say of them what can be said."""
+        """The options of a Vect name steps that it has, and say of them what can be said.
+
+        So do its settings of the Vect itself.
+        """
         steps = event.data["graph"] if event.name == VECT_CREATED else self.vect.steps
-        return options_fit(event.data.get("options", {}), steps)
+        fits = options_fit(event.data.get("options", {}), steps)
+        return fits and settings_fit(event.data.get("settings", {}))
 
     @_invariant(is_gate=True)
     def vect_is_created_first(self, event: Event) -> bool:
@@ -301,6 +305,14 @@ class _Claims(Past):
     def retries_are_limited(self, event: Event) -> bool:
         """A step is tried again only as long as it has not failed max_attempts times."""
         return self.step.failures + 1 < self.step.max_attempts
+
+    @_invariant("step.late", "vect.late")
+    def late_once(self, event: Event) -> bool:
+        """A step that has begun, or a Vect, is late once, and only if it has that deadline."""
+        past = self.vect if event.step is None else self.step
+        has_begun = event.step is None or self.step.starts > 0
+        is_first = has_begun and not past.is_late
+        return is_first and event.data.get("deadline") == past.deadline
 
     @_invariant(*_PLANNED)
     def plans_are_created_first(self, event: Event) -> bool:

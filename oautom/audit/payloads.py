@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from oautom.machine.deadlines import LATE
 from oautom.machine.event import Event, planned_time
 from oautom.machine.kinds import KINDS, kind_of
 from oautom.machine.rules import RULE_NAMES
@@ -53,6 +54,7 @@ _OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "strict": lambda is_strict: is_strict is False,
     "skip_exit_code": lambda code: code is None or _is_count(code),
     "timeout": lambda seconds: _is_number(seconds) and seconds > 0,
+    "deadline": lambda seconds: _is_number(seconds) and seconds > 0,
     "pool": _is_pool,
     "priority": lambda priority: type(priority) is int,
     "async": _is_count,
@@ -69,6 +71,9 @@ _OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "child": lambda vect: isinstance(vect, str),
 }
 
+_SETTINGS: Final[Mapping[str, Callable[[Any], bool]]] = {"deadline": _OPTIONS["deadline"]}
+"""Of the Vect itself."""
+
 _DECISION: Final = frozenset({"decision", "by"})
 _OF_PLAN: Final = {"plan": str, "planned": str}
 _OF_VECT: Final[Mapping[str, Callable[[Any], bool]]] = {
@@ -84,11 +89,11 @@ _OF_TURN: Final[Mapping[str, Callable[[Any], bool]]] = {
 }
 _TOLD: Final = {**_OF_VECT, **_OF_TURN}
 _MAY_BE: Final[Mapping[str, frozenset[str]]] = {
-    VECT_CREATED: frozenset({"options", *_OF_VECT, *_OF_PLAN}),
+    VECT_CREATED: frozenset({"options", "settings", *_OF_VECT, *_OF_PLAN}),
     **dict.fromkeys(CHANGES_OPTIONS, frozenset({"options"})),
     "vect.started": frozenset({"options", *_OF_TURN}),
 }
-_DATA: Final[Mapping[str, Mapping[str, type]]] = {
+_DATA: Final[Mapping[str, Mapping[str, Any]]] = {
     VECT_CREATED: {"params": Mapping, "graph": Mapping},
     PLAN_CREATED: _OF_PLAN,
     PLAN_SKIPPED: {**_OF_PLAN, "reason": str},
@@ -97,6 +102,7 @@ _DATA: Final[Mapping[str, Mapping[str, type]]] = {
     "step.blocked": {"upstream": str, "error": str},
     "step.skipped": {"reason": str},
     "step.late_result": {"output": object},
+    **{name: {"deadline": int | float} for name in LATE},
     **{name: {"reason": str} for name in ("step.cancelled", "vect.cancelled")},
 }
 
@@ -109,6 +115,13 @@ def options_fit(options: object, graph: Mapping[str, object]) -> bool:
         and given.keys() <= _OPTIONS.keys()
         and all(_OPTIONS[option](value) for option, value in given.items())
         for name, given in options.items()
+    )
+
+
+def settings_fit(settings: object) -> bool:
+    """Whether the settings of a Vect say of it what can be said."""
+    return isinstance(settings, Mapping) and all(
+        name in _SETTINGS and _SETTINGS[name](value) for name, value in settings.items()
     )
 
 

@@ -24,7 +24,8 @@ from oautom.engine.inbox import WRONG_THREAD, Wheel
 from oautom.engine.lingering import Lingering
 from oautom.engine.messages import Answer, GraceOver, Loan, Over, Poll, TimeUp
 from oautom.events.log import EventLog, keeps_objects
-from oautom.machine.commands import Effect, Finished, Key, Place, Release, Submit, Wake
+from oautom.machine.commands import Effect, Finished, Key, Passed, Place, Release, Submit, Wake
+from oautom.machine.deadlines import Deadline
 from oautom.machine.kinds import kind_of
 from oautom.machine.state import Group, StepState, committed
 from oautom.processes.leftovers import Marks
@@ -41,7 +42,8 @@ from oautom.workers.threads import ThreadWorkers
 GRACE_PERIOD = 10.0
 """Seconds that a function which listens to `context.cancelled` has to tidy up in."""
 
-_NO_TIMERS: dict[str, tuple[float, int]] = {}
+_Timers = dict[str | Deadline, tuple[float, int]]
+_NO_TIMERS: _Timers = {}
 
 _logger = logging.getLogger("oautom.runner")
 
@@ -109,7 +111,7 @@ class Runner:
         self._is_plain = not keeps_objects(log)
         self._is_closed = False
         self._attempts: dict[Key, Attempt] = {}
-        self._wakes: dict[str, dict[str, tuple[float, int]]] = {}  # timers, by Vect and step
+        self._wakes: dict[str, _Timers] = {}  # by the Vect, and by what has one there
 
     @cached_property
     def _log_id(self) -> str | None:
@@ -203,13 +205,32 @@ class Runner:
                 self._set_alarm(attempt, execution.timeout - passed)
             self._submit(attempt, "run")
         elif isinstance(effect, Wake):
-            wakes = self._wakes.setdefault(run.id, {})
-            if (before := wakes.get(effect.step)) is not None:
-                self._timers.cancel(before[1])
-            when = self._clock.monotonic() + effect.seconds
-            wakes[effect.step] = when, self._timers.add(when, Release(*key))
+            self._set_timer(run.id, effect.step, effect.seconds, Release(*key))
         elif key in self._attempts:
             self._kill(self._attempts[key])
+
+    def _set_timer(
+        self, vect: str, what: str | Deadline, seconds: float, command: Release | Passed
+    ) -> None:
+        """Have a command given after a while, in place of the one that was to be given of it."""
+        timers = self._wakes.setdefault(vect, {})
+        if (before := timers.get(what)) is not None:
+            self._timers.cancel(before[1])
+        when = self._clock.monotonic() + seconds
+        timers[what] = when, self._timers.add(when, command)
+
+    def watch(self, run: Run, step: str | None, now: datetime) -> None:
+        """Have it seen to when the deadlines pass of a step, or of the Vect itself if it is None.
+
+        None passes later than it would have: a clock that is set back makes none longer.
+        """
+        assert self._wheel.thread in (None, get_ident()), WRONG_THREAD
+        deadlines = run.state.deadlines
+        for deadline, until in () if deadlines is None else deadlines.running(step):
+            seconds = max(0.0, (until - now).total_seconds())
+            before = self._wakes.get(run.id, _NO_TIMERS).get(deadline)
+            if before is None or self._clock.monotonic() + seconds < before[0]:
+                self._set_timer(run.id, deadline, seconds, Passed(run.id, deadline))
 
     def rearm(self, run: Run, now: datetime) -> None:
         """Have the steps go on that did not need a worker when they were left."""
@@ -235,6 +256,9 @@ class Runner:
                 before = wakes.get(step.name)
                 if before is None or self._clock.monotonic() + seconds < before[0]:
                     self.perform(run, Wake(run.id, step.name, step.attempt, seconds))
+        if run.state.deadlines is not None:
+            for _, name in list(run.state.deadlines.until):
+                self.watch(run, name, now)
 
     def _set_alarm(self, attempt: Attempt, seconds: float) -> None:
         attempt.due = self._clock.monotonic() + seconds

@@ -99,6 +99,7 @@ from oautom.machine.commands import (
     Retry,
     Trigger,
 )
+from oautom.machine.deadlines import BEGINNINGS
 from oautom.machine.decide import affects, due, effects, handle, too_late
 from oautom.machine.event import Event
 from oautom.machine.state import StepState, VectState, child_id, moved
@@ -659,13 +660,15 @@ class Scheduler(Driver[Message]):
     def _perform(self, events: Sequence[Event]) -> None:
         """Have done what committed events ask for, one by one."""
         for event in events:
-            if event.step is None:
+            if event.step is None and event.name not in BEGINNINGS:
                 continue
             run = self.registry.runs[event.vect]
             try:
                 for effect in effects(event):
                     if run.held_up is None:
                         self.runner.perform(run, effect)
+                if run.is_held and run.state.deadlines is not None and run.held_up is None:
+                    self.runner.watch(run, event.step, self._now)
             except Exception:
                 _logger.exception("an effect of event %d has raised", event.seq)
                 self.containment.strand(run)

@@ -23,10 +23,12 @@ from typing import Any, Final, TypeVar, cast
 from blinker import ANY, Signal
 
 from oautom.errors import SettingError, shown
+from oautom.machine.deadlines import LATE, lateness
 from oautom.machine.event import Event, own_copy
 from oautom.processes import forked
 
 _logger = logging.getLogger("oautom.signals")
+_deadlines = logging.getLogger("oautom.deadlines")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -128,6 +130,7 @@ vect_failed: Final = EventSignal("vect.failed")
 vect_cancelled: Final = EventSignal("vect.cancelled")
 vect_reopened: Final = EventSignal("vect.reopened")
 vect_recovered: Final = EventSignal("vect.recovered")
+vect_late: Final = EventSignal("vect.late")
 step_started: Final = EventSignal("step.started")
 step_succeeded: Final = EventSignal("step.succeeded")
 step_failed: Final = EventSignal("step.failed")
@@ -139,6 +142,7 @@ step_cancelled: Final = EventSignal("step.cancelled")
 step_interrupted: Final = EventSignal("step.interrupted")
 step_reset: Final = EventSignal("step.reset")
 step_late_result: Final = EventSignal("step.late_result")
+step_late: Final = EventSignal("step.late")
 plan_created: Final = EventSignal("plan.created")
 plan_skipped: Final = EventSignal("plan.skipped")
 
@@ -147,10 +151,17 @@ _by_name: Final = {s.__doc__: s for s in list(globals().values()) if isinstance(
 
 def publish(flow: object, happened: Event) -> None:
     """Tell the receivers of one committed event. Scheduler's thread only."""
+    if happened.name in LATE:  # to pass a deadline unnoticed would make it useless
+        _call(_warn, flow, happened)
     for signal in (_by_name[happened.name], event):
         if signal.receivers:
             for receiver in signal.heard_by(flow):
                 _call(receiver, flow, own_copy(happened))
+
+
+def _warn(flow: object, event: Event) -> None:
+    who = f"vect '{event.vect}'" + (f", step '{event.step}'" if event.step is not None else "")
+    _deadlines.warning("%s of flow '%s' %s", who, event.flow, lateness(event))
 
 
 def _call(receiver: Callable[..., Any], flow: object, happened: Event) -> None:

@@ -22,7 +22,7 @@ from oautom.machine.event import NO_DATA
 from oautom.machine.graph import Graph
 from oautom.steps.execution import Execution
 from oautom.steps.function import StepFunction
-from oautom.steps.options import Pool, RetryPolicy, StepOptions, retry_of, timeout_of
+from oautom.steps.options import Pool, RetryPolicy, StepOptions, retry_of, seconds_of
 from oautom.values.json import at_heart, json_key, plain_count
 from oautom.values.names import check_name, one_of, plain_text
 from oautom.values.references import ParamReference
@@ -59,6 +59,8 @@ class Flow:
             compared as JSON.
         retry: When its steps are tried again after they have failed, unless they say otherwise.
         timeout: Seconds that an attempt of each of its steps may take, unless they say otherwise.
+        deadline: Seconds from the start of a Vect until it should have ended; when they have passed
+            and it has not, `vect.late` says so once. Nothing is ended. None for no deadline.
         max_async: How many of its `async` steps run at once, in all its Vects together.
         strict: Whether its Bash steps end with the first failure in their commands, unless they
             say otherwise; see `BashExecution`.
@@ -72,7 +74,7 @@ class Flow:
         params: Its parameters, by name.
         steps: The steps by name, in the order of declaration; read-only.
         max_active_vects, when_full, limit_by: See above.
-        retry, timeout, max_async, strict, version: See above.
+        retry, timeout, deadline, max_async, strict, version: See above.
         has_strict_steps: One of its steps runs a Bash command so.
 
     Raises:
@@ -91,6 +93,7 @@ class Flow:
         limit_by: str | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
+        deadline: float | None = None,
         max_async: int = 1000,
         strict: bool = True,
         description: str = "",
@@ -127,7 +130,8 @@ class Flow:
         try:
             self.description = plain_text(description, "description")
             self.retry = retry_of(retry)
-            self.timeout = timeout_of(timeout)
+            self.timeout = seconds_of("timeout", timeout)
+            self.deadline = seconds_of("deadline", deadline)
             self.when_full: WhenFull = when_full_of(when_full)
         except SettingError as error:
             raise FlowError(f"flow '{name}': {error}", flow=name) from None
@@ -211,6 +215,11 @@ class Flow:
         if self._is_frozen:
             self._options = options
         return options
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The non-default settings of the flow itself that a Vect keeps, as in `vect.created`."""
+        return {} if self.deadline is None else {"deadline": self.deadline}
 
     @property
     def fingerprint(self) -> str:

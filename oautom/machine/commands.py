@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from oautom.machine.deadlines import Deadline
 from oautom.machine.event import NO_DATA
 from oautom.machine.state import NO_OPTIONS, Options, StepState, VectState
 
@@ -49,6 +50,13 @@ class Release(msgspec.Struct, frozen=True):
     vect: str
     step: str
     attempt: int
+
+
+class Passed(msgspec.Struct, frozen=True):
+    """Command: it is time to see whether a deadline has passed of a Vect, or of a step of it."""
+
+    vect: str
+    deadline: Deadline
 
 
 class Begin(msgspec.Struct, frozen=True):
@@ -121,7 +129,7 @@ class Decide(msgspec.Struct, frozen=True):
     objection: str | None = None
 
 
-Command = Begin | Finished | Release | Cancel | Recover | Pause | Resume | Retry | Decide
+Command = Begin | Finished | Release | Passed | Cancel | Recover | Pause | Resume | Retry | Decide
 
 
 class Trigger(msgspec.Struct, frozen=True):

@@ -22,6 +22,7 @@ from oautom.machine.commands import (
     Effect,
     Finished,
     Kill,
+    Passed,
     Pause,
     Recover,
     Release,
@@ -31,6 +32,7 @@ from oautom.machine.commands import (
     Trigger,
     Wake,
 )
+from oautom.machine.deadlines import Deadline
 from oautom.machine.event import NO_DATA, NO_OUTPUT, Event
 from oautom.machine.kinds import kind_of
 from oautom.machine.maps import Mapped
@@ -42,6 +44,9 @@ from oautom.values.text import ERROR_BYTES_MAX, bounded
 _BAD_ENDS = frozenset({"failed", "upstream_failed"})
 _TO_RETRY = frozenset({"failed", "upstream_failed", "cancelled"})
 _GO_ON = frozenset({"vect.recovered", "vect.resumed", "vect.reopened"})
+_MOVES: Mapping[type, tuple[str, str]] = MappingProxyType(
+    {Pause: ("running", "pause"), Resume: ("paused", "resume")}
+)
 _NO_ITEM: Mapping[str, Any] = MappingProxyType({"reason": "the list of its map is shorter now"})
 _NO_LIST: Mapping[str, Any] = MappingProxyType({"reason": "its map does not run this time"})
 
@@ -53,15 +58,16 @@ def handle(vect: VectState, command: Command) -> list[Trigger]:
             return [_finish(vect.steps[command.step], command)]
         case Release():
             return _release(vect.steps[command.step], command.attempt)
+        case Passed():
+            return _passed(vect, command.deadline)
         case Decide():
             return _decide(vect.steps[command.step], command)
         case Begin():
             is_first = vect.state == "pending"
             return [Trigger(vect, "start", data=command.told)] if is_first else []
-        case Pause():
-            return [Trigger(vect, "pause")] if vect.state == "running" else []
-        case Resume():
-            return [Trigger(vect, "resume")] if vect.state == "paused" else []
+        case Pause() | Resume():
+            source, trigger = _MOVES[type(command)]
+            return [Trigger(vect, trigger)] if vect.state == source else []
         case Retry():
             return _retry(vect, command)
         case Cancel():
@@ -113,6 +119,16 @@ def _release(step: StepState, attempt: int) -> list[Trigger]:
         return [Trigger(step, "succeed", attempt, NO_OUTPUT)]
     error = {"error": "nobody has decided in time"}  # else a person does
     return [Trigger(step, "fail", attempt, MappingProxyType(error))]
+
+
+def _passed(vect: VectState, deadline: Deadline) -> list[Trigger]:
+    """Return what comes of it that a deadline has passed: nothing, if it counts no more."""
+    if vect.deadlines is None or deadline not in vect.deadlines.until:
+        return []
+    model = vect if deadline[1] is None else vect.steps[deadline[1]]
+    attempt = model.attempt if model is not vect and model.state == "running" else None
+    told = MappingProxyType({"deadline": vect.deadlines.seconds[deadline]})
+    return [Trigger(model, deadline[0], attempt, told)]
 
 
 def _decide(step: StepState, decision: Decide) -> list[Trigger]:

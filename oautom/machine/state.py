@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, final
 
 from oautom.errors import InvalidHistoryError
+from oautom.machine.deadlines import deadlines_of
 from oautom.machine.event import NO_DATA, Event
 from oautom.machine.graph import Graph
 from oautom.machine.kinds import kind_of
@@ -172,6 +173,7 @@ class VectState:
     __slots__ = (
         "before",
         "created_date",
+        "deadlines",
         "end_date",
         "flow",
         "graph",
@@ -185,6 +187,7 @@ class VectState:
         "options",
         "params",
         "parent",
+        "settings",
         "start_date",
         "state",
         "steps",
@@ -204,6 +207,7 @@ class VectState:
         params: Mapping[str, Any],
         options: Options = NO_OPTIONS,
         version: str | None = None,
+        settings: Mapping[str, Any] = NO_DATA,
     ) -> None:
         self.flow = flow
         self.version = version  # of the flow, as the Vect began
@@ -221,6 +225,8 @@ class VectState:
         self.steps = {name: StepState(self, name, len(u)) for name, u in graph.upstreams.items()}
         self.open_steps = len(self.steps)
         self.options = options
+        self.settings = settings  # what is otherwise than usual with the Vect itself
+        self.deadlines = deadlines_of(options, settings)
         self.has_limits = any(_LIMITS & given.keys() for given in options.values())
         self.has_loop = False  # its async steps run on an event loop, and take no worker
         self.is_strict = False  # its Bash steps are, unless their options say otherwise
@@ -247,10 +253,14 @@ class VectState:
             told["options"] = MappingProxyType(self.options)
         if self.version is not None:
             told["version"] = self.version
+        if self.settings:
+            told["settings"] = MappingProxyType(self.settings)
         return MappingProxyType(told)
 
     def apply(self, event: Event) -> None:
         """Take in all that `event` tells, but for the state that the machine moves."""
+        if self.deadlines is not None:
+            self.deadlines.hear(event)
         if event.step is not None:
             self._apply_to_step(self.steps[event.step], event)
             return
@@ -285,7 +295,7 @@ class VectState:
         if step.parent is not None and step.parent.mapped is not None:
             step.parent.mapped.hear(event)
         if dest == "running":
-            if event.source != dest:  # a late result moves nothing
+            if event.source != dest:  # else it moves nothing, as a late result
                 step.attempt = event.attempt or 0
                 step.start_date = event.time
                 step.until = None
@@ -381,6 +391,7 @@ class VectState:
                 [getattr(step, slot) for slot in step.__slots__ if slot not in _NOT_FACTS]
                 for step in self.steps.values()
             ],
+            "deadlines": self.deadlines and (dict(self.deadlines.until), dict(self.deadlines.told)),
             "maps": [step.mapped.facts() for step in self.steps.values() if step.mapped],
         }
 
@@ -426,9 +437,9 @@ def _created(event: Event, vects: dict[str, VectState]) -> VectState:
         graph, params = Graph(event.data["graph"]), event.data["params"]
     except KeyError as error:
         raise InvalidHistoryError(event.seq, f"it has no {error}") from error
-    options = event.data.get("options", NO_OPTIONS)
-    version = event.data.get("version")
-    vect = VectState(event.flow, event.vect, graph, params, options, version)
+    options, settings = (event.data.get(key, NO_DATA) for key in ("options", "settings"))
+    told = options, event.data.get("version"), settings
+    vect = VectState(event.flow, event.vect, graph, params, *told)
     vect.apply(event)
     return vect
 
@@ -467,4 +478,6 @@ def waits_until(event: Event) -> datetime | None:
     return None if seconds is None else event.time + timedelta(seconds=seconds)
 
 
-_NOT_FACTS = frozenset({"vect", "graph", "steps", "mapped", "parent", "before", "is_live"})
+_NOT_FACTS = frozenset(
+    {"vect", "graph", "steps", "mapped", "parent", "before", "is_live", "deadlines"}
+)

@@ -59,6 +59,10 @@ STEP_TABLE: Final = (
     Row("late_result", "skipped", "skipped"),
     Row("late_result", "upstream_failed", "upstream_failed"),
     Row("late_result", "cancelled", "cancelled"),
+    # Its deadline has passed: it is told once, and moves nothing. Pending it is between attempts.
+    Row("late", "pending", "pending"),
+    Row("late", "running", "running"),
+    Row("late", "up_for_retry", "up_for_retry"),
 )
 
 VECT_TABLE: Final = (
@@ -74,6 +78,8 @@ VECT_TABLE: Final = (
     Row("cancel", "paused", "cancelled"),
     Row("recover", "running", "running"),
     Row("recover", "paused", "paused"),
+    Row("late", "running", "running"),
+    Row("late", "paused", "paused"),
     Row("reopen", "failed", "running"),
     Row("reopen", "cancelled", "running"),
 )
@@ -106,6 +112,7 @@ _PAST: Final = {
     "reopen": "reopened",
     "recover": "recovered",
     "late_result": "late_result",
+    "late": "late",
 }
 
 

@@ -21,7 +21,7 @@ from oautom.steps.options import (
     priority_of,
     retry_of,
     rule_of,
-    timeout_of,
+    seconds_of,
     wrong_interval,
 )
 from oautom.steps.owner import Owner
@@ -76,12 +76,15 @@ class Execution:
         timeout: Seconds that an attempt may take; then it is told to stop, and has failed. What
             does not listen is abandoned; the next attempt waits for its end. None for what its
             flow says, `math.inf` for no limit.
+        deadline: Seconds from the first start of the step in a Vect until it should have ended, all
+            attempts and delays included; when they have passed and it has not, `step.late` says so
+            once. Nothing is ended. None for no deadline.
         pool: A `Pool` that limits how many of its steps run at once; None for no such limit.
         priority: Of the steps that wait for a worker those of the highest are the next.
 
     Attributes:
         poll_interval: Seconds between two calls of `check`.
-        on_crash, trigger_rule, allow_failure, retry, timeout, pool, priority: See above.
+        on_crash, trigger_rule, allow_failure, retry, timeout, deadline, pool, priority: See above.
         kind: What the engine does with it, where that is more than its work; empty otherwise.
         runs_here: The work stays in this process, whatever the executor of the app is.
         is_polled: It is done only when its `check` says so.
@@ -103,6 +106,7 @@ class Execution:
     allow_failure: bool = False
     retry: RetryPolicy | None = None
     timeout: float | None = None
+    deadline: float | None = None
     pool: Pool | None = None
     priority: int = 0
     strict: bool | None = None
@@ -138,6 +142,7 @@ class Execution:
         allow_failure: bool | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
+        deadline: float | None = None,
         pool: Pool | None = None,
         priority: int | None = None,
     ) -> None:
@@ -155,7 +160,7 @@ class Execution:
             )
         # What has no options costs 3 us of 10 less to declare.
         given: tuple[object, ...] = on_crash, trigger_rule, allow_failure, retry, timeout, pool
-        is_given = priority is not None or any(each is not None for each in given)
+        is_given = priority is not None or any(each is not None for each in (*given, deadline))
         if is_given or not self._is_plain(flow):
             try:
                 self._set_rules(on_crash, trigger_rule, allow_failure)
@@ -163,7 +168,8 @@ class Execution:
                 self.retry = None if "retry" in self._kind.ignored else policy
                 # How long an attempt may work says nothing of how long a person may think.
                 inherited = flow.timeout if self._kind.is_hurried else None
-                self.timeout = timeout_of(_first(timeout, self.timeout, inherited))
+                self.timeout = seconds_of("timeout", _first(timeout, self.timeout, inherited))
+                self.deadline = seconds_of("deadline", _first(deadline, self.deadline))
                 self.pool = pool_of(_first(pool, self.pool))
                 self.priority = priority_of(_first(priority, self.priority))
             except SettingError as error:
@@ -185,6 +191,7 @@ class Execution:
         return (
             self.retry is None
             and self.timeout is None
+            and self.deadline is None
             and self.pool is None
             and flow.retry is None
             and flow.timeout is None
@@ -219,17 +226,26 @@ class Execution:
         if self.retry is not None:
             told["max_attempts"] = self.retry.max_attempts
             told["retry"] = self.retry.facts()
-        if self.timeout is not None and "timeout" not in ignored:
-            told["timeout"] = self.timeout
+        if not (self.timeout is None and self.deadline is None and self.pool is None):
+            told |= self._limits()
         if self.on_crash != "rerun" and "on_crash" not in ignored:
             told["on_crash"] = self.on_crash
-        if self.pool is not None and "pool" not in ignored:
-            told["pool"] = [self.pool.name, self.pool.slots]
         if self.priority:
             told["priority"] = self.priority
         if self.is_async:
             told["async"] = self.flow.max_async
         return told
+
+    def _limits(self) -> Mapping[str, Any]:
+        """Return how long it may take, and with how many others it runs."""
+        pool = None if self.pool is None else [self.pool.name, self.pool.slots]
+        limits = {"timeout": self.timeout, "deadline": self.deadline, "pool": pool}
+        ignored = self._kind.ignored
+        return {
+            name: limit
+            for name, limit in limits.items()
+            if limit is not None and name not in ignored
+        }
 
     @property
     def output(self) -> OutputReference:

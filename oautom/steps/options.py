@@ -194,6 +194,7 @@ class StepOptions(TypedDict, total=False):
     allow_failure: bool
     retry: RetryPolicy | None
     timeout: float | None
+    deadline: float | None
     pool: Pool | None
     priority: int
 
@@ -238,8 +239,8 @@ def retry_of(policy: object) -> RetryPolicy | None:
     )
 
 
-def timeout_of(seconds: object) -> float | None:
-    """Return a `timeout` as an exact number; None where there is none, as `math.inf` says too.
+def seconds_of(name: str, seconds: object) -> float | None:
+    """Return a `timeout` or a `deadline` as an exact number; None for none, as `math.inf` says too.
 
     Raises:
         SettingError: It is no duration.
@@ -249,9 +250,9 @@ def timeout_of(seconds: object) -> float | None:
         return None
     number = plain_number(number)
     if number is None or number <= 0:
-        raise SettingError(f"timeout must be seconds, more than 0, or None, not {shown(seconds)}")
+        raise SettingError(f"{name} must be seconds, more than 0, or None, not {shown(seconds)}")
     if number > SECONDS_MAX:
-        raise SettingError(f"timeout {too_long(number)}; None is for no limit")
+        raise SettingError(f"{name} {too_long(number)}; None is for no limit")
     return number
 
 

@@ -91,6 +91,7 @@ def flows(
     asyncs: bool = False,
     instants: bool = False,
     turns: bool = False,
+    deadlines: bool = False,
 ) -> Flow:
     """Draw a flow, in an app of its own: in memory, `executor='inline'`, with a simulated clock.
 
@@ -118,12 +119,14 @@ def flows(
         instants: Whether some steps wait until the time that one of those that they wait for
             returns, instead of what `steps` draws.
         turns: Whether one Vect of it may be open at once, or two, and others wait for their turn.
+        deadlines: Whether some steps have a `deadline`, and perhaps the flow, too.
     """
     plan = draw(_plans(min_steps, max_steps))
     drawn_names = _names(draw, len(plan), names)
     app = OAutom(executor="inline", clock=SimulatedClock())
     max_async = draw(st.sampled_from([2, 1, 1000])) if asyncs else 1000
-    flow = DrawnFlow("flow", app, max_async=max_async)
+    deadline = draw(st.sampled_from([None, 6.0])) if deadlines else None
+    flow = DrawnFlow("flow", app, max_async=max_async, deadline=deadline)
     if children:
         _do_nothing("work", Flow("inner", app))
     declared: dict[int, Execution] = {}
@@ -145,6 +148,8 @@ def flows(
         is_plain = isinstance(made, PythonExecution) and made.function is _nothing
         if asyncs and is_plain and draw(st.booleans()):
             made.function, made.is_async = _nothing_later, True  # type: ignore[attr-defined] # it has
+        if deadlines:
+            made.deadline = draw(st.sampled_from([None, 2.0, 4.0]))
         if maps and isinstance(made, MapExecution):
             made.max_parallel = draw(st.none() | st.integers(1, 2))
         declared[own_label] = made

@@ -26,6 +26,7 @@ from oautom.machine.commands import (
     Cancel,
     Command,
     Finished,
+    Passed,
     Pause,
     Release,
     Resume,
@@ -462,12 +463,17 @@ def _surely_free(history: list[Event], loads: Mapping[int, _Load], workers: int)
 
 
 def _check_options(flow: Flow, vect: str, history: list[Event]) -> None:
-    """Hold the options of the steps against those that the log tells of.
+    """Hold the options of the steps, and the settings, against those that the log tells of.
 
     Raises:
         ReplayDiffersError: One is another one.
     """
     created = history[0]
+    settings, today = created.data.get("settings", NO_DATA), flow.settings
+    for setting in sorted(settings.keys() | today.keys()):
+        if settings.get(setting, _USUAL) != today.get(setting, _USUAL):
+            told = [_option("the flow", setting, given) for given in (settings, today)]
+            raise ReplayDiffersError(flow.name, vect, created.seq, *told)
     then, now = _options_told(_of_options(history), len(history)), flow.options
     for step in created.data.get("graph", ()):
         if step not in flow.steps:
@@ -477,7 +483,7 @@ def _check_options(flow: Flow, vect: str, history: list[Event]) -> None:
             if of_then.get(option, _USUAL) == of_now.get(option, _USUAL):
                 continue
             if not _is_untold(option, step, of_then, history):
-                told = [_option(step, option, given) for given in (of_then, of_now)]
+                told = [_option(f"'{step}'", option, given) for given in (of_then, of_now)]
                 raise ReplayDiffersError(flow.name, vect, created.seq, *told)
 
 
@@ -493,9 +499,9 @@ def _options_told(told: list[tuple[int, Options]], upto: int) -> Options:
     return {name: given for options in before for name, given in options.items()}
 
 
-def _option(step: str, option: str, given: Mapping[str, Any]) -> str:
+def _option(of: str, option: str, given: Mapping[str, Any]) -> str:
     value = shown(given[option]) if option in given else "as usual"
-    return f"{option} of '{step}' is {value}"
+    return f"{option} of {of} is {value}"
 
 
 def _is_untold(option: str, step: str, then: Mapping[str, Any], history: list[Event]) -> bool:
@@ -570,6 +576,8 @@ def _asked_by(event: Event) -> Command | None:
             return Resume(event.vect)
         case "step.reset":
             return Retry(event.vect)
+        case "step.late" | "vect.late":
+            return Passed(event.vect, ("late", event.step))
     return None
 
 

@@ -197,6 +197,7 @@ def histories(
             asyncs=True,
             instants=True,
             turns=True,
+            deadlines=True,
         )
     drawn = flow if isinstance(flow, Flow) else draw(flow)
     drawn.validate()

@@ -232,9 +232,8 @@ class Run:
     def first_state(self) -> VectState:
         """Return the state before all events."""
         flow = self.flow
-        return VectState(
-            flow.name, self.id, flow.graph, self.first_params, flow.options, flow.version
-        )
+        told = flow.options, flow.version, flow.settings
+        return VectState(flow.name, self.id, flow.graph, self.first_params, *told)
 
     def lost_steps(self) -> list[StepState]:
         """Return the steps at work when their program ended that shall not run again."""

@@ -65,6 +65,7 @@ RICH = flows(
     maps=True,
     asyncs=True,
     instants=True,
+    deadlines=True,
 )
 
 

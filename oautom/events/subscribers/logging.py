@@ -6,6 +6,7 @@ import logging
 from types import MappingProxyType
 from typing import Final
 
+from oautom.machine.deadlines import LATE, lateness
 from oautom.machine.event import Event, is_of_plan
 
 LEVELS: Final = MappingProxyType(
@@ -19,6 +20,8 @@ LEVELS: Final = MappingProxyType(
         "step.interrupted": logging.WARNING,
         "vect.recovered": logging.WARNING,
         "plan.skipped": logging.WARNING,
+        "step.late": logging.WARNING,
+        "vect.late": logging.WARNING,
         "vect.created": logging.DEBUG,  # the start follows at once, and says more
         "step.released": logging.DEBUG,  # its next start says more
         "step.late_result": logging.DEBUG,
@@ -47,6 +50,8 @@ def _line(event: Event) -> str:
     what = event.name.partition(".")[2].replace("late_result", "answered late")
     if event.name == "step.retried":
         what = f"failed, to be tried again in {data['delay']:.3g} seconds"
+    elif event.name in LATE:
+        what = lateness(event)
     if event.attempt is not None and event.attempt > 1:
         what += f" (attempt {event.attempt})"
     kind = "plan" if is_of_plan(event) else "vect"

@@ -279,6 +279,12 @@ def move(events: Events, index: int, to: int) -> Events:
     return numbered([*moved[:to], events[index], *moved[to:]])
 
 
+def twice(events: Events, place: Place) -> Events:
+    """The events, and one of them twice."""
+    index = at(events, *place)
+    return numbered([*events[: index + 1], *events[index:]])
+
+
 class Witness(NamedTuple):
     """A damaged history that one invariant catches, and no other."""
 
@@ -301,6 +307,8 @@ SUCCEEDED = ("vect.succeeded", None)
 FAILED = ("vect.failed", None)
 CANCELLED = ("vect.cancelled", None)
 LATE = ("step.late_result", "a")
+A_LATE = ("step.late", "a")
+VECT_LATE = ("vect.late", None)
 PLAN_CREATED = ("plan.created", None)
 PLAN_SKIPPED = ("plan.skipped", None)
 AN_HOUR_EAST = timezone(timedelta(hours=1))
@@ -328,6 +336,12 @@ def end_of_the_first_delayed() -> Events:
     return move(events, end, end + 1)
 
 
+def late_too_early() -> Events:
+    """Step `a` is late before it has begun."""
+    events = change(overdue(), A_LATE, source="pending", dest="pending")
+    return move(events, at(events, *A_LATE), at(events, *A_STARTED))
+
+
 def crashed_for_good_too_early() -> Events:
     """Step `x` runs again before it is known what has become of `y`."""
     events = crashed_for_good()
@@ -341,6 +355,16 @@ def retried(**options: Any) -> Events:
     policy = RetryPolicy(max_attempts=2, delay=1)
     PythonExecution("a", flow, nothing, retry=policy, **options)
     return simulate(flow, outcomes={"a": [ValueError("no"), None]}).events()
+
+
+def overdue() -> Events:
+    """Step `a` and its Vect pass their deadlines; `a` in its delay, so that it is at no attempt."""
+    flow = flow_of({"a": "", "b": "a"})
+    flow.deadline = 6.0
+    flow.steps["a"].deadline = 2.0
+    flow.steps["a"].retry = RetryPolicy(max_attempts=2, delay=3, jitter=0)
+    ends = {"a": [ValueError("no"), None]}
+    return simulate(flow, outcomes=ends, durations={"a": [1, 9]}).events()
 
 
 def pooled() -> Events:
@@ -609,6 +633,13 @@ def witnesses() -> list[Witness]:
         Witness(
             "retries-are-limited", tell(retried(), CREATED, options={"a": {"max_attempts": 1}})
         ),
+        Witness("late-once", twice(overdue(), A_LATE)),
+        Witness("late-once", twice(overdue(), VECT_LATE)),
+        Witness("late-once", tell(overdue(), A_LATE, deadline=3)),
+        Witness("late-once", tell(overdue(), VECT_LATE, deadline=3)),
+        Witness("late-once", tell(overdue(), CREATED, settings={})),
+        Witness("late-once", tell(overdue(), CREATED, options={"a": {"max_attempts": 2}})),
+        Witness("late-once", late_too_early()),
         Witness("plans-are-created-first", numbered(planned()[1:])),
         Witness(
             "plans-are-created-first",

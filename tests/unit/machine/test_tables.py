@@ -54,10 +54,18 @@ def test_only_a_person_leads_out_of_an_end(table, ends, states) -> None:
 
 
 @both_tables
-def test_only_a_late_result_and_a_recovery_stay_where_they_are(table, ends, states) -> None:
+def test_only_what_is_late_and_a_recovery_stay_where_they_are(table, ends, states) -> None:
     staying = {row.trigger for row in table if row.source == row.dest}
 
-    assert staying <= {"late_result", "recover"}
+    assert staying <= {"late_result", "late", "recover"}
+
+
+@both_tables
+def test_whatever_has_begun_and_has_not_ended_can_be_late(table, ends, states) -> None:
+    """A step is pending again between two attempts; a Vect is pending only before it begins."""
+    sources = {row.source for row in table if row.trigger == "late"}
+
+    assert sources == set(states) - ends - ({INITIAL} if table is VECT_TABLE else set())
 
 
 @both_tables
@@ -93,6 +101,7 @@ def test_the_events_have_the_names_of_the_design() -> None:
         "step.interrupted",
         "step.reset",
         "step.late_result",
+        "step.late",
     }
     assert set(VECT_EVENTS.values()) == {
         "vect.started",
@@ -103,6 +112,7 @@ def test_the_events_have_the_names_of_the_design() -> None:
         "vect.paused",
         "vect.resumed",
         "vect.reopened",
+        "vect.late",
     }
 
 

@@ -1,0 +1,87 @@
+"""Deadlines: by when a Vect and its steps should have ended. Pure.
+
+A deadline ends nothing: an event says once that it has passed. The fold keeps which are running, so
+that a program that goes on with the Vect sets the same timers, and says nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from oautom.machine.event import Event
+from oautom.machine.tables import STEP_ENDS, VECT_ENDS
+
+Deadline = tuple[str, str | None]
+"""What is due, and the step that it is due for; None for the Vect itself."""
+
+LATE: Final = frozenset({"step.late", "vect.late"})
+BEGINNINGS: Final = frozenset({"vect.started", "vect.reopened", "step.started"})
+"""The events from which deadlines count. A step that has begun already goes on with its own."""
+
+_ENDS: Final = STEP_ENDS | VECT_ENDS
+_KINDS: Final = ("late",)
+
+
+class Deadlines(msgspec.Struct):
+    """The deadlines of one Vect.
+
+    Attributes:
+        seconds: How long after its beginning each is.
+        until: When those are that count now.
+        told: When those were that have passed, of which an event has told.
+    """
+
+    seconds: Mapping[Deadline, float]
+    until: dict[Deadline, datetime] = {}
+    told: dict[Deadline, datetime] = {}
+
+    def hear(self, event: Event) -> None:
+        """Take in an event of the Vect, or of a step of it."""
+        if event.name in LATE:
+            late = ("late", event.step)
+            self.told[late] = self.until.pop(late, event.time)
+        elif event.name in BEGINNINGS:
+            for deadline in self._of(event.step):
+                if deadline not in self.told and deadline not in self.until:
+                    seconds = self.seconds[deadline]
+                    self.until[deadline] = event.time + timedelta(seconds=seconds)
+        elif event.dest in _ENDS:
+            for deadline in self._of(event.step):
+                self.until.pop(deadline, None)
+
+    def running(self, step: str | None) -> Iterator[tuple[Deadline, datetime]]:
+        """Yield the deadlines that count for a step, or for the Vect itself, and when they are."""
+        return (
+            (deadline, self.until[deadline])
+            for deadline in self._of(step)
+            if deadline in self.until
+        )
+
+    def _of(self, step: str | None) -> Iterator[Deadline]:
+        return ((kind, step) for kind in _KINDS if (kind, step) in self.seconds)
+
+
+def lateness(event: Event) -> str:
+    """Return what an event that is one of `LATE` says, in a clause."""
+    return f"is late: {event.data['deadline']:g} seconds after its start it has not ended"
+
+
+def deadlines_of(
+    options: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any]
+) -> Deadlines | None:
+    """Return the deadlines of a Vect; None for most, which have none.
+
+    Args:
+        options: The options of its steps, by their names.
+        settings: Its own.
+    """
+    seconds: dict[Deadline, float] = {
+        ("late", name): given["deadline"] for name, given in options.items() if "deadline" in given
+    }
+    if "deadline" in settings:
+        seconds["late", None] = settings["deadline"]
+    return Deadlines(seconds) if seconds else None
