@@ -111,6 +111,8 @@ def _plain(event: Event) -> dict[str, Any]:
         data["params"] = dict(data["params"])
         if "options" in data:
             data["options"] = {name: dict(given) for name, given in data["options"].items()}
+        if "settings" in data:
+            data["settings"] = dict(data["settings"])
     return data
 
 
@@ -164,6 +166,8 @@ def _read_only(name: str, data: dict[str, Any]) -> Mapping[str, Any]:
         data["params"] = MappingProxyType(msgspec.convert(data["params"], dict[str, Any]))
         if "options" in data:
             data["options"] = MappingProxyType(msgspec.convert(data["options"], _Options))
+        if "settings" in data:
+            data["settings"] = MappingProxyType(msgspec.convert(data["settings"], dict[str, Any]))
     return MappingProxyType(data) if data else NO_DATA
 
 

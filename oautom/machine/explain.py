@@ -83,7 +83,7 @@ def explain(step: StepState, now: datetime, facts: Facts = NO_FACTS) -> str:
         begins with the name of the step, in backticks.
     """
     view = _View(step, now, facts)
-    told = f"{quoted(step.name)} {_BY_STATE[step.state](view)}"
+    told = f"{quoted(step.name)} {_BY_STATE[step.state](view)}{_lateness(view)}"
     if facts.is_undriven and step.state not in STEP_ENDS and not view.stall:
         told += "; nothing drives the engine until somebody calls wait()"
     return told
@@ -413,6 +413,25 @@ def _cancelled(view: _View) -> str:
     when = "before it started" if step.start_date is None else f"after attempt {step.attempt} began"
     reason = f": {in_line(step.error)}" if step.error else ""
     return f"was cancelled at {view.at(step.end_date)}, {when}{reason}"
+
+
+# Deadlines
+
+
+def _lateness(view: _View) -> str:
+    """Return when a step that has not ended should have, or its Vect, if they have deadlines."""
+    step, deadlines = view.step, view.step.vect.deadlines
+    if deadlines is None or step.state in STEP_ENDS:
+        return ""
+    told = ""
+    own, of_vect = ("late", step.name), ("late", None)
+    if own in deadlines.told and step.start_date is not None:
+        told = f"; it is late, its deadline was {view.at(deadlines.told[own])}"
+    elif (until := deadlines.until.get(own)) is not None:
+        told = f"; its deadline {'was' if until <= view.now else 'is'} {view.at(until)}"
+    if of_vect in deadlines.told:
+        told += f"; its vect is late, whose deadline was {view.at(deadlines.told[of_vect])}"
+    return told
 
 
 # Words

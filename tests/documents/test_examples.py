@@ -48,6 +48,12 @@ KEY_LINES = {
         r"oautom\.step\.failed nightly%20load/2026-11-24/fetch the command exited with code 7: .*",
         r"oautom\.vect\.failed nightly%20load/2026-11-24 ",
     ],
+    "deadline.py": [
+        "00:30 nightly: step extract is late",
+        "01:10 nightly: step load is late",
+        "02:00 nightly: the run is late",
+        "02:20 success",
+    ],
     "durable.py": [
         r"life 1: killed by signal 9; \d+ events in the log, running",
         "fetch: success, attempt 1, '7'",

@@ -365,6 +365,16 @@ def run_branches() -> list[Event]:
     return list(log.read())
 
 
+def deadlines() -> Flow:
+    """A step that is late between two attempts, one that waits, and a Vect that is late paused."""
+    flow = Flow("deadlines", app(), deadline=20)
+    again = RetryPolicy(max_attempts=3, delay=3, jitter=0)
+    fetch = PythonExecution("fetch", flow, str, retry=again, deadline=6)
+    gate = ApprovalExecution("gate", flow, "go on?", deadline=5)
+    fetch >> gate >> PythonExecution("ship", flow, str, deadline=60)
+    return flow
+
+
 def run_maps() -> list[Event]:
     rows = {"new": ["a", "b", "c", "d"], "old": 17}
     ends = {"rows": rows, "load[1]": [ValueError("no"), "b"], "load[3]": Skip("empty"), "load": 7}
@@ -492,11 +502,27 @@ def run_odd() -> list[Event]:
     return simulate(flow, outcomes=ends, seed=5).events()
 
 
+def run_deadlines() -> list[Event]:
+    """By hand: what is done to a Vect is not simulated."""
+    flow = deadlines()
+    clock = SimulatedClock()
+    log = MortalLog([("in", 4), ("after", 6)])
+    script = Script(flow, {"fetch": 4, "gate": 30}, {"fetch": [ValueError("no"), None]})
+    lives = Lives(flow, log, clock, lambda: ScriptedWorkers(script, clock, 9), script.decision)
+    clock.call_later(15, lambda: lives.do("one", "pause"))
+    clock.call_later(25, lambda: lives.do("one", "resume"))
+    clock.call_later(26, lambda: lives.cancel("one", "too late"))
+    clock.call_later(60, lambda: lives.do("one", "retry"))
+    lives.begin("one")
+    lives.drive(lambda: clock.monotonic() > 60 and lives.scheduler.is_over(lives.runs["one"]))
+    return list(log.read())
+
+
 FLOWS: dict[str, Callable[[], Flow]] = {
     each.__name__: each
     for each in (
         *(chain, diamond, wide, cancel, late, polled, crash, rules, retries, branches, people),
-        *(maps, children, values, planned, given, deployed, odd, turns),
+        *(maps, children, values, planned, given, deployed, odd, turns, deadlines),
     )
 }
 RUNS: dict[str, Callable[[], list[Event]]] = {
@@ -521,6 +547,7 @@ RUNS: dict[str, Callable[[], list[Event]]] = {
         run_deployed,
         run_given,
         run_odd,
+        run_deadlines,
     )
 }
 

@@ -10,6 +10,7 @@ import pytest
 
 from oautom import MemoryEventLog
 from oautom.events import replay
+from oautom.machine.deadlines import LATE
 from oautom.machine.tables import EVENT_NAMES, PLAN_EVENTS
 from oautom.testing import ReplayDiffersError, assert_replays, check_history
 
@@ -38,6 +39,7 @@ ENDS = {
         "one": "cancelled: ask cancelled, send cancelled",
         "two": "failed: ask success, send failed",
     },
+    "deadlines": {"one": "success: fetch success, gate success, ship success"},
     "diamond": {
         "simulated-0": "failed: a success, b success, c failed, d upstream_failed, "
         "e upstream_failed, f success"
@@ -133,7 +135,7 @@ def test_a_log_in_which_anything_was_decided_otherwise_does_not_replay(path: Pat
     missed = [
         event
         for event in events
-        if event.name not in ("vect.created", "step.late_result", *PLAN_EVENTS)
+        if event.name not in ("vect.created", "step.late_result", *LATE, *PLAN_EVENTS)
         and not differs(flow, [each for each in events if each is not event])
     ]
 
