@@ -84,6 +84,9 @@ class OAutom:
         max_workers: How many steps run at once. Unless said, what the executor tells of itself:
             processors + 4, at most 32, for threads, and one a processor for processes.
         clock: What time it is; None for the clock of the machine.
+        drain: Seconds for what runs to end in, after a SIGTERM that comes while `run` or `wait`
+            drives on the main thread: nothing begins any more meanwhile. Then, or at the next
+            signal, what is left is ended. Unless said all is ended at once.
 
     Raises:
         SettingError: An argument cannot be used.
@@ -97,7 +100,9 @@ class OAutom:
         executor: ExecutorName | Executor = "threads",
         max_workers: int | None = None,
         clock: Clock | None = None,
+        drain: float = 0.0,
     ) -> None:
+        self._drain = _drain_of(drain)
         self.mode = OAutomMode.of(mode)
         self._is_made_by_step = CALLED.get() is not None
         if clock is not None and not has_members(clock, "now", "monotonic", "take", "chance"):
@@ -163,6 +168,7 @@ class OAutom:
         self._engine = make_engine(self.mode, scheduler, log)
         self._engine.home = self._home
         self._engine.check_process = partial(check_process, is_made_by_step=self._is_made_by_step)
+        self._engine.drain = self._drain
         self._recovery = Recovery(log, scheduler, self._engine.listen)
         self._starting = Starting(log, scheduler, self._recovery)
         # What is called there must not keep an app that nobody has any more.
@@ -594,8 +600,13 @@ class OAutom:
             raise EngineError("the app is closed; make a new OAutom")
         self._scheduler.check_running()
 
-    def close(self) -> None:
+    def close(self, drain: float = 0.0) -> None:
         """End all work, wait until no process of it is left, and stop. May be called twice.
+
+        With `drain`, what runs may end by itself for so many seconds before, and its end is written
+        down; nothing begins meanwhile: no step, no further attempt, no plan, no Vect. Steps that
+        wait for a time, a person or a file are not waited for. Then, or when nothing runs any more,
+        or at Ctrl-C, or when somebody else calls `close()`, all is ended as without.
 
         A function that listens to `context.cancelled` is waited for, 10 seconds at the most.
         Vects that are open are cancelled, but for those of a durable log: they go on when the
@@ -604,9 +615,14 @@ class OAutom:
         function may call this: it has heard its event when it returns. Vects and their events can
         still be read. In a forked child it does nothing.
 
+        Args:
+            drain: Seconds for what runs to end in.
+
         Raises:
+            SettingError: `drain` is no duration.
             EngineError: Called by a step or receiver on the scheduler's own thread.
         """
+        seconds = _drain_of(drain)
         if not self._home.process.is_here:
             return
         if not self._is_closed:
@@ -614,15 +630,23 @@ class OAutom:
         with self._lock:
             was_closed, self._is_closed = self._is_closed, True
         if was_closed:
+            if not seconds:
+                self._engine.hurry()
             self._subscriptions.wait_for_close()
             return
         self._stops += 1  # for who serves on another thread
         try:
             self._plans.stop()
-            self._parts.end()
+            self._parts.end(seconds)
             closed(self)
         finally:
             self._subscriptions.is_over.set()
+
+    async def aclose(self, drain: float = 0.0) -> None:
+        """Close the app as `close` does, while the event loop goes on."""
+        import asyncio  # noqa: PLC0415 - as in `astart`
+
+        await asyncio.to_thread(self.close, drain)
 
     def __getstate__(self) -> NoReturn:
         """Refuse to travel to another process.
@@ -645,6 +669,18 @@ class OAutom:
     def __exit__(self, *raised: object) -> None:
         """Close the app."""
         self.close()
+
+
+def _drain_of(seconds: object) -> float:
+    """Return a `drain` as an exact number.
+
+    Raises:
+        SettingError: It is no duration.
+    """
+    number = at_heart(seconds)
+    if type(number) not in (int, float) or not number >= 0:  # nor is a NaN
+        raise SettingError(f"drain must be seconds, from 0, not {shown(seconds)}")
+    return float(min(number, SECONDS_MAX))
 
 
 class _Parts:
@@ -678,10 +714,10 @@ class _Parts:
         is_at_rest = self._engine.is_at_rest() and not self._subscriptions.is_any_open
         return is_at_rest and not self.is_in_block
 
-    def end(self) -> None:
-        """End all that is open."""
+    def end(self, drain: float = 0.0) -> None:
+        """End all that is open; for so many seconds what runs may end by itself before."""
         if self.is_open or not self._log.is_ours:
-            self._engine.close()
+            self._engine.close(drain)
         self._subscriptions.close()
         if self._log.is_ours:
             self._log.log.close()

@@ -1,5 +1,7 @@
 """SIGINT (Ctrl-C) and SIGTERM, while the scheduler has the main thread: they end all work.
 
+Where the app drains, the first one, if it is a SIGTERM, lets what runs end before, for a while.
+
 Python runs their handlers on the main thread, between two of its instructions. There a handler may
 do little: the main thread may hold any lock. And the system may deliver a signal to another thread:
 then nothing wakes a main thread that waits. So the handler only puts messages in the inbox, and
@@ -28,31 +30,104 @@ _ROUSING = signal.SIGURG  # unless somebody handles it, the system ignores it
 _MARK = b"\0"  # no signal has this number
 _OURS = frozenset({0, _ROUSING, *_ENDING})
 
-_listening: list[Scheduler] = []
+_listening: list[Received] = []
 _others: list[int] = []  # to whom the interpreter has written before, as an event loop of asyncio
 _taken: list[Callable[[], None]] = []  # give back what the program had, the newest last
 _masks: list[set[int]] = []  # of the thread that forks
 _marks: deque[threading.Event] = deque()  # each is set when all signals before it have been heard
 
 
-@contextmanager
-def system_signals(scheduler: Scheduler) -> Iterator[list[int]]:
-    """Have SIGINT and SIGTERM end all work, as `stop_all` does; yield the list of those received.
+class Received(list[int]):
+    """The signals that one who drives has received, in their order.
 
-    Whoever drives looks at the list, and does not wait any more after a second signal. Only a step
-    that has the main thread and does not listen to its cancellation is interrupted.
+    Args:
+        scheduler: What is driven.
+        drain: Seconds for what runs to end in, after a SIGTERM; 0 to end it at once.
     """
-    received: list[int] = []
+
+    def __init__(self, scheduler: Scheduler, drain: float) -> None:
+        super().__init__()
+        self._scheduler = scheduler
+        self._drain = drain
+        self._heard = 0  # of those that end work, on the thread that hears of all
+        self._timer: threading.Timer | None = None
+        self._is_time_up = False
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether one came after that which has ended all: nothing is waited for any more."""
+        return len(self) > (2 if self and self._is_patient(self[0], 1) else 1)
+
+    def _is_patient(self, number: int, count: int) -> bool:
+        """Whether what runs may end after a signal, which is so of the first only."""
+        return self._drain > 0 and number == signal.SIGTERM and count == 1
+
+    def handle(self, number: int, frame: object) -> None:
+        """Do what the handler of a signal may; on the main thread, between two instructions."""
+        self.append(number)
+        scheduler, name = self._scheduler, signal.Signals(number).name
+        is_patient = self._is_patient(number, len(self))
+        (scheduler.drain if is_patient else scheduler.ask_for_end)(name)
+        scheduler.put(Nudge())  # who waits looks at what was received
+        if not is_patient:
+            self._interrupt_deaf()
+
+    def rouse(self, number: int, frame: object) -> None:
+        """Have the main thread come out of whatever it waits in, to run the handlers due."""
+        if self._is_time_up:
+            self._interrupt_deaf()
+
+    def _interrupt_deaf(self) -> None:
+        if self._scheduler.runner.is_in_deaf_step:
+            raise KeyboardInterrupt  # in the code of a step: never in the middle of a tick
+
+    def hear(self, number: int) -> None:
+        """Do what the handler may not do, or cannot; on the thread that hears of all signals."""
+        self._heard += 1
+        if not self._is_patient(number, self._heard):
+            self._end(signal.Signals(number).name)
+            return
+        seconds = min(self._drain, threading.TIMEOUT_MAX)
+        self._timer = threading.Timer(seconds, self._end_drain)
+        self._timer.name, self._timer.daemon = "oautom-drain", True
+        try:
+            self._timer.start()
+        except RuntimeError:  # the system gives no thread: nobody would end it
+            self._end_drain()
+
+    def _end_drain(self) -> None:
+        self._is_time_up = True
+        self._end(signal.SIGTERM.name)
+        _rouse()
+
+    def _end(self, name: str) -> None:
+        if self._drain:  # the handler may have been called once for two signals
+            self._scheduler.ask_for_end(name)
+        self._scheduler.runner.interrupt()  # it sets events: the main thread may wait for one
+        self._scheduler.put(Nudge())
+
+    def stop(self) -> None:
+        """Do nothing more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+@contextmanager
+def system_signals(scheduler: Scheduler, drain: float = 0.0) -> Iterator[Received]:
+    """Have SIGINT and SIGTERM end all work, as `stop_all` does; yield those that are received.
+
+    Whoever drives looks at them, and does not wait any more after a second signal. Only a step that
+    has the main thread and does not listen to its cancellation is interrupted.
+
+    Args:
+        scheduler: What is driven.
+        drain: Where this is more than 0, a SIGTERM that comes first lets what runs end for so many
+            seconds before; the next signal ends that time.
+    """
+    received = Received(scheduler, drain)
     if threading.current_thread() is not threading.main_thread():
         yield received  # only the main thread may set handlers, and only it receives signals
         return
-
-    def handle(number: int, frame: object) -> None:
-        received.append(number)
-        scheduler.ask_for_end(signal.Signals(number).name)
-        scheduler.put(Nudge())  # who waits looks at `received`
-        if scheduler.runner.is_in_deaf_step:
-            raise KeyboardInterrupt  # in the code of a step: never in the middle of a tick
 
     before = {
         number: handler
@@ -65,17 +140,18 @@ def system_signals(scheduler: Scheduler) -> Iterator[list[int]]:
     if wakeup_before not in (-1, _wakeup_pipe()):
         _others.append(wakeup_before)
     process = forked.here
-    _listening.append(scheduler)
+    _listening.append(received)
     _taken.append(partial(_give_back, before, wakeup_before))
     try:
         for number in before:
-            signal.signal(number, handle if number in _ENDING else _do_nothing)
+            signal.signal(number, received.handle if number in _ENDING else received.rouse)
         yield received
     finally:
         if process.is_here:
             _taken.pop()()
-            _listening.remove(scheduler)
+            _listening.pop()
             _hear_out(wakeup_before, is_any=bool(received))
+            received.stop()
 
 
 def _give_back(handlers: Mapping[Any, Any], wakeup_fd: int) -> None:
@@ -89,10 +165,6 @@ def _hear_out(other: int, *, is_any: bool) -> None:
         _wait_until_heard()
     if other in _others:
         _others.remove(other)
-
-
-def _do_nothing(number: int, frame: object) -> None:
-    """Have the main thread come out of whatever it waits in, to run the handlers that are due."""
 
 
 @cache
@@ -118,17 +190,23 @@ def _wakeup_pipe() -> int:
 
 def _hear(read: int) -> None:
     """Do after each signal what its handler may not do, or cannot."""
-    main = threading.main_thread().ident
     while heard := os.read(read, 64):
-        if not _ENDING.isdisjoint(heard):
-            for scheduler in tuple(_listening):
-                scheduler.runner.interrupt()  # it sets events: the main thread may wait for one
-                scheduler.put(Nudge())
-            if main is not None:
-                signal.pthread_kill(main, _ROUSING)
+        ending = [number for number in heard if number in _ENDING]
+        for number in ending:
+            for received in tuple(_listening):
+                received.hear(number)
+        if ending:
+            _rouse()
         _pass_on(bytes(number for number in heard if number not in _OURS))
         for _ in range(heard.count(_MARK)):
             _marks.popleft().set()
+
+
+def _rouse() -> None:
+    """Have the main thread come out of whatever it waits in."""
+    main = threading.main_thread().ident
+    if main is not None:
+        signal.pthread_kill(main, _ROUSING)
 
 
 def _pass_on(heard: bytes) -> None:

@@ -152,6 +152,12 @@ class Misfit(NamedTuple):
     vect: str
 
 
+class Drain(NamedTuple):
+    """Message: begin nothing more; when all that is at work has ended, end the rest, too."""
+
+    reason: str
+
+
 class Halt(NamedTuple):
     """Message: end all work, and leave the Vects as they are: they go on in another life."""
 
@@ -222,6 +228,7 @@ Message = (
     | Asked
     | TakeOver
     | Misfit
+    | Drain
     | Halt
     | Note
 )

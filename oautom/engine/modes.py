@@ -14,7 +14,7 @@ from weakref import WeakMethod
 
 from oautom.engine.awaiting import Awaiting
 from oautom.engine.inbox import CALL_SECONDS
-from oautom.engine.interrupts import follow, system_signals
+from oautom.engine.interrupts import Received, follow, system_signals
 from oautom.engine.messages import Asked, Call, Nudge
 from oautom.engine.scheduler import Scheduler
 from oautom.errors import EngineError, LogError, OAutomError, SettingError, exhausted, shown
@@ -53,6 +53,8 @@ class OAutomMode(StrEnum):
 
 _logger = logging.getLogger("oautom.scheduler")
 
+_CLOSED = "the app was closed"
+
 LOCK_SECONDS = 0.05
 """How long `explain` waits for a tick to end."""
 
@@ -68,6 +70,7 @@ class ForegroundEngine:
 
     def __init__(self, scheduler: Scheduler, log: EventLog) -> None:
         self.home = Home()
+        self.drain = 0.0  # seconds for what runs to end in, after a SIGTERM
         self.log = log
         self._scheduler = scheduler
         self._pruning = threading.Lock()
@@ -206,6 +209,7 @@ class ForegroundEngine:
         return facts._replace(
             failure="" if failure is None else str(failure) or type(failure).__name__,
             halted=self._scheduler.halted,
+            draining=self._scheduler.draining,
             is_undriven=self._is_undriven(),
         )
 
@@ -221,7 +225,7 @@ class ForegroundEngine:
             return self._wait(run, timeout)
 
     def _wait(self, run: Run, timeout: float | None) -> bool:
-        with system_signals(self._scheduler) as received:
+        with system_signals(self._scheduler, self.drain) as received:
             self._drive(lambda: self._is_done(run) or bool(received), timeout)
             if received:
                 self._drive(lambda: self._has_settled(received))
@@ -260,12 +264,12 @@ class ForegroundEngine:
 
     def serve(self, is_stopped: Callable[[], bool]) -> None:
         """Drive until `is_stopped`, or until a signal of the system has ended all."""
-        with system_signals(self._scheduler) as received:
+        with system_signals(self._scheduler, self.drain) as received:
             self._drive(lambda: is_stopped() or self._has_settled(received))
 
-    def _has_settled(self, received: list[int]) -> bool:
-        """Whether all has ended after a signal; a second one does not wait for that."""
-        return len(received) > 1 or (bool(received) and self._scheduler.is_idle())
+    def _has_settled(self, received: Received) -> bool:
+        """Whether all has ended after a signal; or one came after that which has ended all."""
+        return received.is_urgent or (bool(received) and self._scheduler.is_idle())
 
     def _drive(self, until: Callable[[], bool], timeout: float | None = None) -> bool:
         return self._scheduler.drive(until, timeout)
@@ -275,20 +279,38 @@ class ForegroundEngine:
         scheduler = self._scheduler
         return not scheduler.is_driven and scheduler.has_nothing_to_do()
 
-    def close(self) -> None:
-        """End all work, wait until no process of it is left, and end the workers."""
-        self._scheduler.stop_all("the app was closed")
-        self._scheduler.put(Nudge())
+    def close(self, drain: float = 0.0) -> None:
+        """End all work, wait until no process of it is left, and end the workers.
+
+        Args:
+            drain: For so many seconds what runs may end by itself before, and nothing begins.
+        """
+        scheduler = self._scheduler
         try:
-            self._finish()
+            if drain:
+                scheduler.drain(_CLOSED)
+                self._finish(lambda: scheduler.is_drained or bool(scheduler.halted), drain)
+        finally:  # also when Ctrl-C comes meanwhile
+            self._end()
+
+    def hurry(self) -> None:
+        """End all at once that is being drained. Any thread."""
+        if self._scheduler.draining:
+            self._scheduler.stop_all(_CLOSED)
+
+    def _end(self) -> None:
+        self._scheduler.stop_all(_CLOSED)
+        self._scheduler.put(Nudge())
+        self._finish(self._scheduler.is_idle)
+        self._scheduler.close()
+
+    def _finish(self, until: Callable[[], bool], timeout: float | None = None) -> None:
+        """Drive until all has ended, or the engine has failed."""
+        try:
+            self._drive(until, timeout)
         except (LogError, EngineError):
             if self._scheduler.failure is None:
                 raise
-        self._scheduler.close()
-
-    def _finish(self) -> None:
-        """Drive until all has ended."""
-        self._drive(self._scheduler.is_idle)
 
 
 class BackgroundEngine(ForegroundEngine):
@@ -340,15 +362,19 @@ class BackgroundEngine(ForegroundEngine):
             raise exhausted("nothing goes on for now", refusal)
         return self._scheduler.drive(until, timeout, may_drive=False)
 
-    def _finish(self) -> None:
+    def _finish(self, until: Callable[[], bool], timeout: float | None = None) -> None:
         with self._lock:
             is_alone = self._wake() is not None
             if is_alone:
                 self._thread = threading.current_thread()  # which drives instead
-        if is_alone:
-            self._scheduler.drive(self._scheduler.is_idle)
-        else:
-            super()._finish()
+        if not is_alone:
+            super()._finish(until, timeout)
+            return
+        try:
+            self._scheduler.drive(until, timeout)
+        finally:
+            with self._lock:
+                self._thread = None
 
 
 def make_engine(mode: OAutomMode, scheduler: Scheduler, log: EventLog) -> ForegroundEngine:

@@ -45,6 +45,7 @@ class ReadyQueue:
     Attributes:
         size: How many wait, without those whose pool is full.
         is_held: Nobody gets a turn: what an old life has left is closed first, or all is ended.
+        is_draining: Nobody who waits to start has a place any more; polls do.
         looking: For whom `take` looks whether there is room everywhere; None if it has found one.
     """
 
@@ -52,6 +53,7 @@ class ReadyQueue:
         self._wheel = wheel or Wheel()
         self.size = 0
         self.is_held = False
+        self.is_draining = False
         self.looking: Item | None = None
         self._plain: deque[tuple[int, Item]] = deque()  # with tickets: of no priority, and no pool
         self._turns: list[_Turn] = []  # all others: a heap
@@ -63,6 +65,15 @@ class ReadyQueue:
         ] = {}  # heaps, by what is full and its size
         self._taken: dict[Group, set[tuple[Any, ...]]] = {}  # by the pool, who has its slots
 
+    def drain(self) -> None:
+        """Let go of all who wait to start, for good; those to be polled keep their turns."""
+        assert self._wheel.thread in (None, get_ident()), WRONG_THREAD
+        self.is_draining = True
+        for waiting in (self._turns, self._parked, self._known, self._gone):
+            waiting.clear()
+        self._plain = deque(each for each in self._plain if isinstance(each[1], Poll))
+        self.size = len(self._plain)
+
     def add_poll(self, poll: Poll) -> None:
         """Have a poll wait for its turn."""
         self.size += 1
@@ -70,6 +81,8 @@ class ReadyQueue:
 
     def add(self, step: StepState) -> None:
         """Have a step wait for its turn."""
+        if self.is_draining:
+            return
         if step.vect.options:
             self._add(step, step.options)
         else:

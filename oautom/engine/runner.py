@@ -23,6 +23,7 @@ from oautom.engine.clock import Clock, Timers
 from oautom.engine.inbox import WRONG_THREAD, Wheel
 from oautom.engine.lingering import Lingering
 from oautom.engine.messages import Answer, GraceOver, Loan, Over, Poll, TimeUp
+from oautom.errors import EngineError
 from oautom.events.log import EventLog, keeps_objects
 from oautom.machine.commands import Effect, Finished, Key, Passed, Place, Release, Submit, Wake
 from oautom.machine.deadlines import Deadline
@@ -76,6 +77,7 @@ class Runner:
         slots: How many workers there are.
         lingering: The attempts that were told to stop and have not answered yet.
         above: Tells which steps have a Vect run: the nearest first, none for most.
+        is_draining: Nothing is begun any more, though what runs may end.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Runner:
     ) -> None:
         self._wheel = wheel
         self.busy = 0
+        self.is_draining = False
         self.elsewhere: dict[str, Workers] = {}
         self.home: object = None
         self.returning: deque[Loan] = deque()
@@ -166,6 +169,17 @@ class Runner:
         """Count the slots that are taken anew: starts were taken back."""
         holders = (attempt for attempt in self._attempts.values() if attempt.state != "waiting")
         self.busy = sum(attempt.takes_slot for attempt in holders)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether anything is at work that may end by itself, or may be by a poll.
+
+        What only waits is not: for a time, a person, a file, or another Vect, whose work counts.
+        """
+        return any(
+            attempt.fate in ("wanted", "late") and kind_of(attempt.execution.kind).needs_worker
+            for attempt in self._attempts.values()
+        )
 
     @property
     def is_in_step(self) -> bool:
@@ -433,8 +447,11 @@ class Runner:
             return finished(message.key, outcome)
         if attempt.fate == "late":
             outcome = attempt.timed_out()
+        told: Finished | None = None
         if outcome.error is None:
             told = Finished(*attempt.key, outcome.output)
+        elif self.is_draining and isinstance(outcome.cause, EngineError):
+            told = None  # it was refused something, since all is about to end: it runs again
         else:
             told = attempt.failed(outcome, self._clock)
         if attempt.state != "waiting" and attempt.takes_slot:

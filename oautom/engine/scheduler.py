@@ -59,6 +59,7 @@ from oautom.engine.messages import (
     Answer,
     Asked,
     Call,
+    Drain,
     GraceOver,
     Halt,
     Lend,
@@ -87,6 +88,7 @@ from oautom.errors import (
 )
 from oautom.events.log import EventLog
 from oautom.events.signals import publish
+from oautom.flows.flow import Flow
 from oautom.machine.commands import (
     LOST,
     Begin,
@@ -169,6 +171,8 @@ class Scheduler(Driver[Message]):
         self._now: datetime = clock.now()
         self.halted: str = ""  # why all work was ended and none is begun any more
         self._is_ending_all = False  # halted, and the work that there was has not been told yet
+        self.draining: str = ""  # why nothing is begun any more, though what runs may end
+        self.is_drained = False  # all that was at work then has ended
         self.runner = Runner(workers, clock, self._timers, self.put, log, self.wheel)
         self.runner.lingering.on_over = self._look_again
         self.registry = Registry(log)
@@ -268,6 +272,15 @@ class Scheduler(Driver[Message]):
         self.ask_for_end(reason)
         self.runner.interrupt()
 
+    def drain(self, reason: str) -> None:
+        """Begin nothing more; when all that is at work has ended, end the rest as `stop_all` does.
+
+        Steps that wait for a time, a person, a file or another Vect are not waited for. It takes no
+        lock, as handlers of signals must not.
+        """
+        self.is_on_duty = False
+        self.put(Drain(reason))
+
     def ask_for_end(self, reason: str) -> None:
         """Only put the messages of `stop_all`: it takes no lock, as handlers of signals must not.
 
@@ -303,6 +316,7 @@ class Scheduler(Driver[Message]):
             EngineError: It has been withdrawn meanwhile.
         """
         self._assert_here()
+        self.check_starting(run.flow)
         if self.registry.runs.get(run.id) is not run:
             raise EngineError(
                 f"the start of vect '{run.id}' was withdrawn, nothing was done; start it again",
@@ -478,9 +492,8 @@ class Scheduler(Driver[Message]):
         self._perform(events)
         if self._taken_over:
             self._take_over_more()
-        if self.halted:
-            self.runner.kill_all()
-            self._is_ending_all = False
+        if self.halted or self.draining:
+            self._see_to_end()
         if self._asked:
             self._contain(self._answer_calls)
         if self._is_look_due:
@@ -499,6 +512,15 @@ class Scheduler(Driver[Message]):
             self._close_ended()
         self._is_telling = False
         return True
+
+    def _see_to_end(self) -> None:
+        """End all work, or see whether that which may end by itself has."""
+        if self.halted:
+            self.runner.kill_all()
+            self._is_ending_all = False
+        elif not (self.is_drained or self.runner.has_work):
+            self.is_drained = True
+            self.ask_for_end(self.draining)
 
     def _take_all(self, messages: list[Message]) -> None:
         for index, message in enumerate(messages):
@@ -622,8 +644,9 @@ class Scheduler(Driver[Message]):
             self._news.append(run.id)
             if self.is_awaited:
                 self.put(Nudge())
-        if self._news or not self.registry.open or self.halted:
-            news = [""] if self.halted else self._news.copy()
+        is_over = bool(self.halted) or self.is_drained
+        if self._news or not self.registry.open or is_over:
+            news = [""] if is_over else self._news.copy()
             self._news.clear()
             self.have_all_look(news)
 
@@ -720,6 +743,8 @@ class Scheduler(Driver[Message]):
 
     def _take_rarely(self, message: Message) -> None:
         match message:
+            case Begin() | TakeOver() if self.draining:  # the next life has them begin, or go on
+                return
             case Nudge():
                 self._is_look_due = True
             case Over():
@@ -734,6 +759,10 @@ class Scheduler(Driver[Message]):
             case TakeOver():
                 if not self._taken_over:  # one portion a tick, however often somebody asks
                     self._take_over()
+            case Drain():
+                self.draining = self.draining or message.reason
+                self.queue.drain()
+                self.runner.is_draining = True
             case Halt():
                 self.halted = message.reason
                 self.queue.is_held = self._is_ending_all = True
@@ -775,6 +804,19 @@ class Scheduler(Driver[Message]):
             raise EngineError(
                 f"the engine was stopped ({self.halted}), and its vects go on when the program is "
                 "run again; close this app and make a new OAutom"
+            )
+
+    def check_starting(self, flow: Flow) -> None:
+        """Refuse to begin a Vect when nothing is begun any more.
+
+        Raises:
+            EngineError: That is so.
+        """
+        if self.draining:
+            raise EngineError(
+                f"the engine is being stopped ({self.draining}), and begins nothing more; start "
+                f"flow '{flow.name}' when the program is run again",
+                flow=flow.name,
             )
 
     def _hear_of_left(self, over: Over) -> None:
@@ -962,7 +1004,8 @@ class Scheduler(Driver[Message]):
             if trigger is None:
                 continue
             # Where some steps start and others are blocked, as after a pause, these go first.
-            waits = queue.size or queue.is_held or self._ends_first or trigger.model.vect.options
+            is_shut = queue.is_held or queue.is_draining
+            waits = queue.size or is_shut or self._ends_first or trigger.model.vect.options
             if trigger.name != "start":
                 self._fire(trigger)
             elif model.attempt and self.runner.is_at_work(model):  # type: ignore[arg-type] # only steps are due to start

@@ -40,6 +40,7 @@ class Starting:
             VectAlreadyRunningException: `max_active_vects` of the flow are open, and it shall not
                 wait.
             ParamError: A parameter is unknown, missing, wrong, or another one than in this Vect.
+            EngineError: The engine is being stopped.
             Whatever `Registry.find_of` and `Flow.freeze` raise.
         """
         registry = self._scheduler.registry
@@ -49,6 +50,7 @@ class Starting:
             if params is not None:
                 flow.params.check_same(known.id, registry.engine.status(known)["params"], params)
             return known
+        self._scheduler.check_starting(flow)
         run = self.new(flow, vect_id or os.urandom(8).hex(), params)
         registry.admit(run, may_wait=when_full == "wait")
         return run

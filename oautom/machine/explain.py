@@ -30,6 +30,7 @@ class Facts(NamedTuple):
     Attributes:
         failure: Why the engine has stopped for good, if it has.
         halted: Why all work was ended for another life to go on with, if it was.
+        draining: Why nothing starts any more, though what runs may end, if that is so.
         held_up: Why the Vect does not go on though the log has it open, if it does not.
         is_inherited: The Vect was left by an earlier program, and is not taken over yet.
         is_undriven: Nothing moves until somebody waits for a Vect.
@@ -51,6 +52,7 @@ class Facts(NamedTuple):
 
     failure: str = ""
     halted: str = ""
+    draining: str = ""
     held_up: str = ""
     is_inherited: bool = False
     is_undriven: bool = False
@@ -114,7 +116,9 @@ class _View(NamedTuple):
     @property
     def hindrance(self) -> str:
         """Why nothing of the Vect starts, or nothing."""
-        return self.stall or ("its vect is paused" if self.step.vect.state == "paused" else "")
+        if self.stall or not self.facts.draining:
+            return self.stall or ("its vect is paused" if self.step.vect.state == "paused" else "")
+        return f"the engine is being stopped ({in_line(self.facts.draining)}), and starts nothing"
 
     @property
     def transit(self) -> str:

@@ -200,6 +200,10 @@ def test_a_trigger_rule_that_is_not_the_usual_one_is_named() -> None:
             ),
         ),
         (
+            {"draining": "SIGTERM"},
+            "is due to start, but the engine is being stopped (SIGTERM), and starts nothing",
+        ),
+        (
             {"is_inherited": True},
             "is due to start, but its program has ended, and its vect is not taken over yet",
         ),
@@ -212,6 +216,37 @@ def test_a_trigger_rule_that_is_not_the_usual_one_is_named() -> None:
 )
 def test_why_a_step_that_is_due_does_not_start(facts: dict[str, Any], why: str) -> None:
     assert told("extract", started(2), **facts) == f"`extract` {why}"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "late", "said"),
+    [
+        (30, False, "its deadline is 12:00:33"),
+        (5, False, "its deadline was 12:00:08"),
+        (5, True, "it is late, its deadline was 12:00:08"),
+    ],
+)
+def test_a_step_that_has_not_ended_is_told_with_its_deadline(seconds, late, said) -> None:
+    now, places = NOON + timedelta(seconds=20), {"step": "extract", "attempt": 1}
+    events = [started(2), step_started(3, "extract")]
+    if late:
+        told_late = event(4, "step.late", "running", "running", **places, deadline=seconds)
+        events.append(told_late)
+    options = {"extract": {"deadline": seconds}}
+    sentence = told("extract", *events, options=options, now=now)
+    assert sentence == f"`extract` has been running since 12:00:03 (attempt 1); {said}"
+    ended = [*events, step_succeeded(5, "extract")]
+    assert "deadline" not in told("extract", *ended, options=options, now=now)
+
+
+def test_a_step_of_a_late_vect_says_so() -> None:
+    first = event(
+        *(1, "vect.created", None, "pending"), params={}, graph=PAIR, settings={"deadline": 5}
+    )
+    late = event(3, "vect.late", "running", "running", deadline=5)
+    state = replay([first, started(2), late])["v"]
+    sentence = explain(state.steps["load"], NOON + timedelta(seconds=9))
+    assert sentence.endswith("; its vect is late, whose deadline was 12:00:07")
 
 
 def test_a_step_of_a_paused_vect_is_due_as_soon_as_that_goes_on() -> None:
