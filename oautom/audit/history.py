@@ -54,6 +54,9 @@ class StepPast(msgspec.Struct, eq=False):
     is_polled: bool = False
     kind: str = ""
     runs: str = ""  # the flow that it runs
+    child: str = ""  # the Vect that its newest attempt runs
+    left: str = ""  # the Vect in which its next attempt may go on
+    has_run: bool = False  # since it was reset
     is_on_loop: bool = False  # it runs on an event loop
     limits: list[tuple[str | tuple[str, str], int]] = []  # its pool, and max_async of its flow
     shunned_by: StepPast | None = None
@@ -107,6 +110,7 @@ class VectPast:
         self.deadline = deadline
         self.is_late = False
         self.parent: tuple[str, str, int] | None = None  # the attempt that has it run
+        self.is_of_parent = False  # it runs the Vect, as far as is known
         self.is_reopened = False
         self.state: str = INITIAL
         self.steps = {name: StepPast(name in polled) for name in graph}
@@ -223,6 +227,7 @@ class Past:
             match event.data.get("parent"):
                 case [str(vect), str(step), int(attempt)]:
                     self.vect.parent = (vect, step, attempt)
+                    self.vect.is_of_parent = self.is_child_of(self.vect.parent, event)
             self.vects[event.vect] = self.vect
         elif event.step is not None:
             self._take_step(self.step, event)
@@ -240,11 +245,12 @@ class Past:
             lane = self.lane(self.vect, event.data.get("by"))
             self.called[lane] = max(self.vect.created, self.called.get(lane, 0))
         steps = self.vect.steps.values()
-        self.vect.is_reopened |= event.name == "vect.reopened"
         for name, given in event.data.get("options", NO_OPTIONS).items():  # its flow has changed
             step = self.vect.steps[name]
             for each in (step, *step.instances):
                 each.max_attempts = given.get("max_attempts", 1)
+        if event.name == "vect.reopened":
+            self._take_reopened(event)
         self.vect.is_late |= event.name == "vect.late"
         if event.name in ("vect.started", "vect.resumed", "vect.reopened"):
             self._look_at(steps)
@@ -263,6 +269,14 @@ class Past:
         """Return what a Vect counts for, of a flow with a limit by a parameter."""
         params = vect.params if isinstance(vect.params, Mapping) else NO_DATA
         return vect.flow, by, "" if by is None else json_key(params.get(by))
+
+    def _take_reopened(self, event: Event) -> None:
+        """Take note who has a Vect go on: a person, or an attempt of a step as in the beginning."""
+        self.vect.is_reopened = True
+        match event.data.get("parent"):
+            case [str(vect), str(step), int(attempt)]:
+                self.vect.parent, self.vect.is_reopened = (vect, step, attempt), False
+                self.vect.is_of_parent = self.is_child_of(self.vect.parent, event)
 
     def _count(self, step: StepPast, event: Event) -> None:
         """Count what runs, what is open, and who may hold a worker."""
@@ -312,6 +326,7 @@ class Past:
             self._look_at([*step.dependants, *step.instances])
 
     def _begin(self, step: StepPast, event: Event) -> None:
+        step.child, step.left, step.has_run = str(event.data.get("child", "")), "", True
         if step.kind == "map":
             self._expand(step, event)
         elif step.kind == "wait":
@@ -320,6 +335,9 @@ class Past:
     @staticmethod
     def _reset(step: StepPast, event: Event) -> None:
         step.failures, step.error = 0, ""
+        if step.has_run:
+            step.left = step.child if event.source != "success" else ""
+        step.has_run = False
         for dependant in step.dependants:
             if dependant.shunned_by is step:
                 dependant.shunned_by = None
@@ -442,15 +460,18 @@ class Past:
         return known is NO_STEP or (known.state == "running" and known.starts == attempt)
 
     def is_child_of(self, told: Any, event: Event) -> bool:
-        """Whether a Vect that is created is the one that an attempt, as it is told, was to run."""
+        """Whether a Vect is the one that an attempt, as it is told, was to run, or to go on in."""
         vect, step, attempt = told
         parent = self.vects.get(vect, _NO_VECT).steps.get(step, NO_STEP)
+        if event.name == "vect.reopened":
+            is_running = parent.state == "running" and parent.starts == attempt
+            return is_running and parent.child == event.vect
         is_told = parent.runs == event.flow and attempt <= parent.starts
         return is_told and event.vect == child_id(vect, step, attempt)
 
     def end_of_child(self, event: Event) -> str | None:
         """Return the state of the Vect that the attempt of an event runs, if there is one."""
-        child = self.vects.get(child_id(event.vect, event.step or "", event.attempt or 0))
+        child = self.vects.get(self.step.child)
         return None if child is None else child.state
 
     @staticmethod

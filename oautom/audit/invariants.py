@@ -333,7 +333,17 @@ class _Claims(Past):
         told = planned_time(event)
         return told is None or event.vect == f"{told[0]}@{stamp(told[1])}"
 
-    @_invariant(VECT_CREATED)
+    @_invariant("step.started")
+    def children_go_on(self, event: Event) -> bool:
+        """An attempt that runs a Vect begins its own, or goes on in one that failed before a retry.
+
+        Only the first attempt after the retry may, and only in the Vect of the one before it.
+        """
+        told = event.data.get("child")
+        own = child_id(event.vect, event.step or "", event.attempt or 0)
+        return told in (None, own) or (told == self.step.left and bool(self.step.left))
+
+    @_invariant(VECT_CREATED, "vect.reopened")
     def children_are_of_a_step(self, event: Event) -> bool:
         """A Vect that names an attempt of a step as its parent is the one that this runs."""
         told = event.data.get("parent")
@@ -347,7 +357,7 @@ class _Claims(Past):
         A child that was retried by itself has a life of its own.
         """
         parent = self.vect.parent
-        if parent is None or self.vect.is_reopened or self.gaps or event.vect != child_id(*parent):
+        if parent is None or self.vect.is_reopened or self.gaps or not self.vect.is_of_parent:
             return True
         return self.is_wanted(*parent)
 

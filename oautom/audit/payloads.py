@@ -9,7 +9,7 @@ from oautom.machine.deadlines import LATE
 from oautom.machine.event import Event, planned_time
 from oautom.machine.kinds import KINDS, kind_of
 from oautom.machine.rules import RULE_NAMES
-from oautom.machine.state import child_id
+from oautom.machine.state import is_child
 from oautom.machine.tables import PLAN_CREATED, PLAN_SKIPPED, VECT_CREATED
 
 CHANGES_OPTIONS: Final = ("vect.started", "vect.recovered", "vect.reopened")
@@ -74,6 +74,9 @@ _OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
 _SETTINGS: Final[Mapping[str, Callable[[Any], bool]]] = {"deadline": _OPTIONS["deadline"]}
 """Of the Vect itself."""
 
+_DIGITS: Final = 20
+"""No attempt has a number of so many."""
+
 _DECISION: Final = frozenset({"decision", "by"})
 _OF_PLAN: Final = {"plan": str, "planned": str}
 _OF_VECT: Final[Mapping[str, Callable[[Any], bool]]] = {
@@ -92,6 +95,7 @@ _MAY_BE: Final[Mapping[str, frozenset[str]]] = {
     VECT_CREATED: frozenset({"options", "settings", *_OF_VECT, *_OF_PLAN}),
     **dict.fromkeys(CHANGES_OPTIONS, frozenset({"options"})),
     "vect.started": frozenset({"options", *_OF_TURN}),
+    "vect.reopened": frozenset({"options", "parent"}),
 }
 _DATA: Final[Mapping[str, Mapping[str, Any]]] = {
     VECT_CREATED: {"params": Mapping, "graph": Mapping},
@@ -159,8 +163,14 @@ def _is_start(event: Event, kind: str) -> bool:
     is_told = needed <= data.keys() <= needed.union(possible) and _are_options(data)
     if kind == "wait":  # for one thing; if it cannot wait for that, it tells why
         is_told = is_told and len(data) == 1 and isinstance(data.get("until", ""), str)
-    own = child_id(event.vect, event.step or "", event.attempt or 0)
-    return is_told and data.get("child", own) == own
+    return is_told and ("child" not in data or _is_child(data["child"], event))
+
+
+def _is_child(vect: str, event: Event) -> bool:
+    """Whether an id is that of a child of the attempt of an event, or of an earlier one."""
+    attempt = vect.rpartition("/")[2]
+    is_number = is_child(vect, event.vect, event.step or "") and len(attempt) < _DIGITS
+    return is_number and 0 < int(attempt) <= (event.attempt or 0)
 
 
 def _are_options(data: Mapping[str, Any]) -> bool:

@@ -3,6 +3,10 @@
 A child has its own place in the log, and its own life: a recovery has it go on as any other. All
 that ties it to its step is its id. So the step can be told how it has ended by whoever looks, in
 this life or in a later one.
+
+Where a retry of its Vect has reset a step whose child failed, or was cancelled, its next attempt
+goes on in that child: the start of the step tells its id, and the child is reopened, which tells
+the attempt. So whoever looks later knows for which attempt a child has ended.
 """
 
 from __future__ import annotations
@@ -16,11 +20,13 @@ from oautom.engine.starting import Starting
 from oautom.errors import EngineError, FlowError, OAutomError
 from oautom.flows.flow import Flow
 from oautom.machine.commands import Key
-from oautom.machine.state import child_id
+from oautom.machine.state import StepState, child_id
 from oautom.machine.tables import VECT_ENDS
+from oautom.steps.execution import Execution
 from oautom.steps.flow import FlowExecution
 from oautom.steps.work import Outcome, StepError, Work
 from oautom.vects.run import NO_FAILURE, Run
+from oautom.vects.stored import unfit
 from oautom.workers.base import Done, Job, Workers
 
 _NOT_BEGUN = "it was cancelled before it began"
@@ -40,6 +46,7 @@ class Children(Workers):
         self._answers: dict[Run, Done] = {}  # by the child, not its id: who waits for its end
         self._lock = threading.RLock()  # a cancel comes on any thread
         scheduler.on_end = self._ended
+        scheduler.may_go_on = self._may_go_on
         scheduler.runner.elsewhere[FlowExecution.kind] = self
 
     def submit(self, job: Job, done: Done) -> None:
@@ -56,7 +63,8 @@ class Children(Workers):
         except (OAutomError, StepError) as error:
             done(Outcome(error=str(error), cause=error), None)
             return
-        if child.shown in VECT_ENDS:
+        is_to_begin = found is None or _is_to_go_on(found, key)
+        if child.shown in VECT_ENDS and not is_to_begin:
             done(_outcome_of(child), None)
             return
         if isinstance(child.held_up, EngineError):  # then who waits for it does not go on either
@@ -65,11 +73,11 @@ class Children(Workers):
         reason = f"step '{context.step}' of vect '{context.vect_id}' needs it no more"
         with self._lock:  # no cancel comes before it has begun
             is_wanted = job.on_cancel(partial(self._cancel, child, reason))
-            if found is None and is_wanted:
-                self._begin(child)
+            if is_to_begin and is_wanted:
+                self._begin(child, key)
         if is_wanted:
             return
-        if found is None:  # its attempt was over in the very tick that began it
+        if is_to_begin:  # its attempt was over in the very tick that began it
             self._answers.pop(child)(Outcome(error=_NOT_BEGUN), None)
         else:
             self._cancel(child, reason)
@@ -81,12 +89,13 @@ class Children(Workers):
             FlowError: There is a Vect of its id, and it is another one.
             Whatever `Registry.find` raises.
         """
-        vect = child_id(*key)
-        run = self._scheduler.registry.find(vect, is_used=True)
+        registry = self._scheduler.registry
+        vect = registry.runs[key[0]].state.steps[key[1]].child or child_id(*key)
+        run = registry.find(vect, is_used=True)
         if run is None:
             return None
-        flow = _flow_of(work)
-        if run.flow is not flow or list(run.state.parent or ()) != list(key):
+        flow = _flow_of(work.execution)
+        if run.flow is not flow or not _is_of(run, key):
             raise FlowError(
                 f"step '{key[1]}' of vect '{key[0]}' is to run flow '{flow.name}' as vect "
                 f"'{vect}', but there is another one of this id; give vects of your own other ids",
@@ -96,21 +105,49 @@ class Children(Workers):
         return run
 
     def _new(self, work: Work, key: Key) -> Run:
-        flow = _flow_of(work)
+        flow = _flow_of(work.execution)
         params = work.execution.run(work.context)
         return self._starting.new(flow, child_id(*key), params, {"parent": list(key)})
 
-    def _begin(self, run: Run) -> None:
-        """Have a new child begin; where its flow has no room, it waits for its turn."""
+    def _may_go_on(self, step: StepState) -> bool:
+        """Whether a step goes on in the child that it has left. On the scheduler's thread.
+
+        Not if that is gone, or would not be the same: it has other parameters, or its flow changed.
+        """
+        registry, runner = self._scheduler.registry, self._scheduler.runner
+        parent, key = registry.runs[step.vect.id], (step.vect.id, step.name, step.attempt + 1)
+        execution = parent.execution(step)
+        try:
+            child = registry.find(step.child_left or "", is_used=True)
+            flow = _flow_of(execution)
+            if child is None or child.flow is not flow or not _is_of(child, key):
+                return False
+            context = runner.context(parent, execution, step, key[2])
+            params = flow.params.plain(execution.run(context))
+            is_fit = unfit(child) is None
+        except (OAutomError, StepError):  # a new one is told so
+            return False
+        is_there = child.shown in VECT_ENDS or child.state.is_reopened
+        is_there = is_there and child.held_up is None and child.id not in registry.leaving
+        return is_there and is_fit and child.state.params == params
+
+    def _begin(self, run: Run, key: Key) -> None:
+        """Have a child begin, or go on; where its flow has no room, it waits for its turn."""
+        if run.is_created:
+            self._scheduler.go_on(run, key)
+            return
         try:
             self._starting.begin(run, may_wait=True)
         except OAutomError as error:  # its id was taken just now
             self._answers.pop(run)(Outcome(error=str(error), cause=error), None)
 
     def _cancel(self, child: Run, reason: str) -> None:
-        """Cancel a child. Any thread."""
+        """Cancel a child, or have it not go on. Any thread."""
         with self._lock:
-            self._scheduler.cancel(child, reason)
+            if self._scheduler.stay(child):
+                self._answers.pop(child)(Outcome(error=_NOT_BEGUN), None)
+            else:
+                self._scheduler.cancel(child, reason)
 
     def _ended(self, run: Run) -> None:
         """Tell the step of a Vect that has ended."""
@@ -118,9 +155,20 @@ class Children(Workers):
             done(_outcome_of(run), None)
 
 
-def _flow_of(work: Work) -> Flow:
-    assert isinstance(work.execution, FlowExecution)
-    return cast("Flow", work.execution.runs)
+def _flow_of(execution: Execution) -> Flow:
+    assert isinstance(execution, FlowExecution)
+    return cast("Flow", execution.runs)
+
+
+def _is_of(child: Run, key: Key) -> bool:
+    """Whether a Vect was begun for an attempt of the step that an attempt is of."""
+    return list(child.state.parent or ())[:2] == list(key[:2])
+
+
+def _is_to_go_on(child: Run, key: Key) -> bool:
+    """Whether a child has ended badly, and not for this attempt: so that goes on in it."""
+    is_its = list(child.state.parent or ()) == list(key)
+    return child.shown in ("failed", "cancelled") and not is_its
 
 
 def _outcome_of(run: Run) -> Outcome:

@@ -14,6 +14,7 @@ from oautom.engine.queue import ReadyQueue
 from oautom.engine.runner import Runner
 from oautom.errors import EngineError
 from oautom.events.log import EventLog
+from oautom.machine.commands import Key
 from oautom.machine.state import StepState, VectState
 from oautom.vects.registry import Registry
 from oautom.vects.run import Run
@@ -101,10 +102,14 @@ class Containment:
 
     def strand_parent(self, run: Run) -> None:
         """Strand the Vect, too, of which a step waits for the end of a run."""
-        for vect, step, attempt in self._registry.parents(run):
-            parent = self._registry.runs.get(vect)
-            if parent is not None and self._runner.is_under_way((vect, step, attempt)):
-                self.strand(parent)
+        for key in self._registry.parents(run):
+            self.strand_waiting(key)
+
+    def strand_waiting(self, key: Key) -> None:
+        """Strand the Vect of an attempt that waits for the end of another one."""
+        parent = self._registry.runs.get(key[0])
+        if parent is not None and self._runner.is_under_way(key):
+            self.strand(parent)
 
 
 def bug(what: str, flow: str | None = None) -> EngineError:

@@ -22,7 +22,7 @@ from oautom.events.log import EventLog, PrunedVect, old_vects
 from oautom.machine.commands import Cancel, Command, Retry
 from oautom.machine.explain import NO_FACTS, Facts, explain
 from oautom.machine.state import StepState, replay
-from oautom.machine.tables import VECT_ENDS
+from oautom.machine.tables import INITIAL, VECT_ENDS
 from oautom.processes.forked import Home
 from oautom.steps.options import wrong_interval
 from oautom.values.names import one_of
@@ -389,9 +389,9 @@ def _facts_of(scheduler: Scheduler, run: Run, step: str) -> Facts:
     state, runner = run.state.steps[step], scheduler.runner
     key = (run.id, step, state.attempt)
     ahead, higher = scheduler.queue.ahead_of(state)
-    child = None if state.child is None else scheduler.registry.runs.get(state.child)
     held_up = scheduler.registry.stranded(run) or run.held_up
     turns = scheduler.registry.turns
+    child = _child_of(scheduler, state)
     return Facts(
         held_up="" if held_up is None else str(held_up),
         is_inherited=run.is_inherited and not turns.waits(run),
@@ -401,7 +401,7 @@ def _facts_of(scheduler: Scheduler, run: Run, step: str) -> Facts:
         higher=higher,
         poll_interval=_poll_interval(run, step),
         turn=turn_of(turns.in_line(run)),
-        child=_shown(scheduler, child) if child is not None else "waiting" if state.child else "",
+        child=_state_of_child(scheduler, state, child),
         child_turn="" if child is None else turn_of(turns.in_line(child)),
         awaited=scheduler.waits.vects_of(key),
         is_returning=runner.is_returning(key),
@@ -409,8 +409,29 @@ def _facts_of(scheduler: Scheduler, run: Run, step: str) -> Facts:
     )
 
 
-def _shown(scheduler: Scheduler, child: Run) -> str:
-    return child.shown if scheduler.registry.stranded(child) is None else "stranded"
+def _child_of(scheduler: Scheduler, step: StepState) -> Run | None:
+    """Return the run of the Vect that a step runs, if there is one yet."""
+    if step.child is None:
+        return None
+    child = scheduler.registry.runs.get(step.child)
+    if child is None and (step.name, step.attempt) in step.vect.children:
+        with suppress(OAutomError):  # it may have ended in an earlier life
+            return scheduler.registry.find(step.child)
+    return child
+
+
+def _state_of_child(scheduler: Scheduler, step: StepState, child: Run | None) -> str:
+    """Return the state of the Vect that a step runs; `waiting` before it begins, or goes on."""
+    if child is None:
+        return "" if step.child is None else "waiting"
+    if scheduler.registry.stranded(child) is not None:
+        return "stranded"
+    goes_on = (step.name, step.attempt) in step.vect.children
+    if not goes_on or child.shown not in ("failed", "cancelled"):
+        return child.shown
+    if list(child.state.parent or ())[2:] == [step.attempt]:  # it has gone on, and ended again
+        return child.shown
+    return "" if scheduler.registry.turns.waits(child) else INITIAL
 
 
 def _near(step: StepState) -> list[StepState]:

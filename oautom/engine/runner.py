@@ -208,7 +208,7 @@ class Runner:
         if type(effect) is Submit:  # isinstance() is one call more for each step
             step = run.state.steps[effect.step]
             execution = run.flow.steps[step.name] if step.parent is None else run.execution(step)
-            context = self._context(run, execution, step, effect.attempt)
+            context = self.context(run, execution, step, effect.attempt)
             context.home = self.home
             context.is_strict = run.state.is_strict and "strict" not in step.options
             attempt = Attempt(key, run, execution, context, is_instance=step.parent is not None)
@@ -592,7 +592,8 @@ class Runner:
         _close_all([self._workers, *self._ours, *self.elsewhere.values()])
         self._marks.end()
 
-    def _context(self, run: Run, execution: Execution, step: StepState, attempt: int) -> Context:
+    def context(self, run: Run, execution: Execution, step: StepState, attempt: int) -> Context:
+        """Return what an attempt of a step is told."""
         state = run.state
         return Context(
             state.flow,

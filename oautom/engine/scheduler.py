@@ -96,6 +96,7 @@ from oautom.machine.commands import (
     Command,
     Decide,
     Finished,
+    Key,
     Pause,
     Recover,
     Retry,
@@ -104,7 +105,7 @@ from oautom.machine.commands import (
 from oautom.machine.deadlines import BEGINNINGS
 from oautom.machine.decide import affects, due, effects, handle, too_late
 from oautom.machine.event import Event
-from oautom.machine.state import StepState, VectState, child_id, moved
+from oautom.machine.state import StepState, VectState, moved
 from oautom.machine.tables import INITIAL, PLAN_EVENTS, STEP_ENDS, VECT_CREATED, VECT_ENDS
 from oautom.machine.transition import NotAppendedError, Wire, machines
 from oautom.vects.registry import Registry
@@ -146,6 +147,7 @@ class Scheduler(Driver[Message]):
         on_look: Called to look which plans are due, on the thread that drives, without the lock:
             whoever has that of the app may wait for this one.
         on_end: Called for each Vect that has ended, as `on_look` is.
+        may_go_on: Tells whether a step that was reset goes on in the child that it has left.
         is_awaited: A plan waits for the end of a Vect.
         is_asked: A message is on its way that another process has asked for something.
         runner: Who has the work done. Its `interrupt` is for any thread, as what it tells is.
@@ -172,6 +174,9 @@ class Scheduler(Driver[Message]):
         self.halted: str = ""  # why all work was ended and none is begun any more
         self._is_ending_all = False  # halted, and the work that there was has not been told yet
         self.draining: str = ""  # why nothing is begun any more, though what runs may end
+        self._going_on: dict[
+            str, Key
+        ] = {}  # children that go on when it is their turn, by their ids
         self.is_drained = False  # all that was at work then has ended
         self.runner = Runner(workers, clock, self._timers, self.put, log, self.wheel)
         self.runner.lingering.on_over = self._look_again
@@ -195,6 +200,7 @@ class Scheduler(Driver[Message]):
         )
         self.on_look: Callable[[], object] = bool
         self.on_end: Callable[[Run], object] = bool
+        self.may_go_on: Callable[[StepState], bool] = _never
         self.is_awaited = False
         self.is_asked = False
         self._is_look_due = False
@@ -244,11 +250,29 @@ class Scheduler(Driver[Message]):
 
     def _call_up(self, run: Run) -> None:
         """Have a run begin whose turn it is: it has stood in line till now."""
-        if run.is_inherited:
+        parent = self._going_on.get(run.id)
+        if parent is not None:
+            self.put(Retry(run.id, parent=parent))
+        elif run.is_inherited:
             self._left.append(run)
             self.put(TakeOver())
         else:
             self.put(Begin(run.id, run.turn))
+
+    def go_on(self, run: Run, parent: Key) -> None:
+        """Have a child that has ended go on for an attempt, when it is its turn."""
+        self.registry.add(run)
+        run.lane = run.flow.lane(run.state.params)
+        self._going_on[run.id] = parent
+        if self._turns.enter(run):
+            self._call_up(run)
+
+    def stay(self, run: Run) -> bool:
+        """Have a child not go on that stands in line for it; False if it does not. Any thread."""
+        if not self._turns.waits(run) or self._going_on.pop(run.id, None) is None:
+            return False
+        self._turns.free(run)
+        return True
 
     def leave(self, unfit: Iterable[Run]) -> None:
         """Leave runs open that cannot go on: they can only be cancelled."""
@@ -430,7 +454,9 @@ class Scheduler(Driver[Message]):
         at_work = self.runner.vects()
 
         def is_held(vect: str) -> bool:
-            return vect in at_work or _is_child_of(vect, parents)
+            if vect in at_work or _is_child_of(vect, parents):
+                return True
+            return _is_child_of(vect, self.registry.open)  # it may have been retried just now
 
         return self.registry.let_go(vects, is_held, older_than)
 
@@ -730,8 +756,8 @@ class Scheduler(Driver[Message]):
         match message:
             case Call():
                 self._take_call(message)
-            case _ if self.halted:
-                return
+            case _ if self.halted or (self.draining and isinstance(message, Begin | TakeOver)):
+                return  # the next life has them begin, or go on
             case Finished():
                 self._obey(message)
             case None:  # nothing has become of an attempt yet
@@ -743,8 +769,6 @@ class Scheduler(Driver[Message]):
 
     def _take_rarely(self, message: Message) -> None:
         match message:
-            case Begin() | TakeOver() if self.draining:  # the next life has them begin, or go on
-                return
             case Nudge():
                 self._is_look_due = True
             case Over():
@@ -759,15 +783,38 @@ class Scheduler(Driver[Message]):
             case TakeOver():
                 if not self._taken_over:  # one portion a tick, however often somebody asks
                     self._take_over()
-            case Drain():
-                self.draining = self.draining or message.reason
-                self.queue.drain()
-                self.runner.is_draining = True
-            case Halt():
-                self.halted = message.reason
-                self.queue.is_held = self._is_ending_all = True
+            case Retry() if message.parent is not None:
+                self._go_on_in(message, message.parent)
+            case Drain() | Halt():
+                self._begin_to_end(message)
             case _:
                 self._obey(message)  # type: ignore[arg-type] # all others are commands
+
+    def _begin_to_end(self, message: Drain | Halt) -> None:
+        """Begin nothing any more; what is at work goes on for now, or is ended as well."""
+        if isinstance(message, Drain):
+            self.draining = self.draining or message.reason
+            self.queue.drain()
+            self.runner.is_draining = True
+            return
+        self.halted = message.reason
+        self.queue.is_held = self._is_ending_all = True
+
+    def _go_on_in(self, retry: Retry, parent: Key) -> None:
+        """Have a child go on whose turn it is; not if the attempt is over by now that it is for."""
+        self._going_on.pop(retry.vect, None)
+        run = self.registry.runs.get(retry.vect)
+        if run is None or run.held_up is not None or run.shown not in VECT_ENDS:
+            return  # somebody else has retried it, and it runs
+        try:
+            if run.shown != "success" and self._is_running(*parent):
+                self.registry.reopen(run, has_place=True)
+                self._obey(Retry(run.id, run.news(), parent))
+                return
+        except OAutomError as error:
+            _logger.warning("vect '%s' does not go on: %s", run.id, error)
+        self._turns.free(run)
+        self._ended.append(run)
 
     def _look_again_later(self, message: Message) -> None:
         self.put_at(self._clock.monotonic() + LOOK_AGAIN, message)
@@ -950,7 +997,9 @@ class Scheduler(Driver[Message]):
         """
         if run.state.parent is None or run.state.is_reopened:
             return True
-        vect, step, attempt = run.state.parent
+        return self._is_running(*run.state.parent)
+
+    def _is_running(self, vect: str, step: str, attempt: int) -> bool:
         known = self.registry.runs.get(vect)  # its flow may not be declared: its events are there
         parent = self.registry.reader.read(vect) if known is None else known.state
         if parent is None or parent.state in VECT_ENDS or step not in parent.steps:
@@ -1020,6 +1069,9 @@ class Scheduler(Driver[Message]):
         step: Any = trigger.model
         if step.needs_worker:
             self.runner.busy += 1  # the work itself is submitted after the commit
+        elif step.kind == "flow" and step.child_left is not None and self.may_go_on(step):
+            told = MappingProxyType({"child": step.child_left})
+            trigger = Trigger(step, trigger.name, trigger.attempt, told)
         self._fire(trigger)
 
     def _create(self, run: Run) -> None:
@@ -1077,7 +1129,7 @@ class Scheduler(Driver[Message]):
             self.queue.hear(step, event, is_at_work=self.runner.holds(key))
         if step.kind == "flow" and event.source == "running" != event.dest:
             reason = f"step '{step.name}' of vect '{vect.id}' needs it no more"
-            child = child_id(vect.id, step.name, event.attempt or step.attempt)
+            child = step.child or ""
             # One that was retried before its step has heard of its end has a life of its own.
             if event.dest == "cancelled" or not self._is_reopened(child):
                 self._orphans.append(Cancel(child, reason))
@@ -1101,6 +1153,10 @@ class Scheduler(Driver[Message]):
 def _of_today(run: Run, command: Command) -> Command:
     """Return a command with what it asks for as the program has it by now."""
     return Retry(run.id, run.news()) if isinstance(command, Retry) else command
+
+
+def _never(step: StepState) -> bool:
+    return False
 
 
 def _vect_of(message: Message) -> str | None:

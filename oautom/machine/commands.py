@@ -107,10 +107,12 @@ class Retry(msgspec.Struct, frozen=True):
 
     Attributes:
         options: Of steps, where they are others by now.
+        parent: The attempt that goes on in the Vect; None where a person asks.
     """
 
     vect: str
     options: Options = NO_OPTIONS
+    parent: Key | None = None
 
 
 class Decide(msgspec.Struct, frozen=True):

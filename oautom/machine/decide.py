@@ -183,7 +183,10 @@ def _retry(vect: VectState, command: Retry) -> list[Trigger]:
             reached.add(step.name)  # its list is made anew
     ended = (step for step in vect.steps.values() if step.state in STEP_ENDS)
     resets = [Trigger(step, "reset") for step in ended if step.name in reached]
-    return [*resets, Trigger(vect, "reopen", data=_news(command))]
+    told = _news(command)
+    if command.parent is not None:
+        told = MappingProxyType({**told, "parent": list(command.parent)})
+    return [*resets, Trigger(vect, "reopen", data=told)]
 
 
 def _cancel(vect: VectState, command: Cancel) -> list[Trigger]:

@@ -457,6 +457,8 @@ def _child(view: _View) -> str:
     told = f"has been running since {view.at(step.start_date)} ({view.this_attempt})"
     told += f", and waits for vect {quoted(step.child or '')}"
     told += f" of flow {quoted(str(step.options['runs']))}"
+    if (step.name, step.attempt) in step.vect.children:
+        told += ", in which it goes on"
     if state == "waiting":
         return f"{told}, which is about to begin"
     if view.facts.child_turn:

@@ -138,7 +138,12 @@ class StepState:
         """The id of the Vect that its newest attempt runs, if it runs one."""
         if self.kind != "flow" or not self.attempt:
             return None
-        return child_id(self.vect.id, self.name, self.attempt)
+        return self.vect.child_of(self.name, self.attempt)
+
+    @property
+    def child_left(self) -> str | None:
+        """The id of the Vect in which its next attempt may go on: it failed, and was reset."""
+        return self.vect.children.get((self.name, self.attempt + 1))
 
     def items(self) -> tuple[Sequence[Any], str | None]:
         """Return the items of a map, and why there are none, as things stand."""
@@ -172,6 +177,7 @@ class VectState:
 
     __slots__ = (
         "before",
+        "children",
         "created_date",
         "deadlines",
         "end_date",
@@ -218,6 +224,8 @@ class VectState:
         self.is_reopened = False  # it was retried: a child then has a life of its own
         self.is_live = False  # the engine moves it, and readers see only what is committed
         self.parent: Sequence[Any] | None = None  # vect, step and attempt that have it run
+        # By the step and the attempt, the children in which these go on, or the next one may.
+        self.children: dict[tuple[str, int], str] = {}
         self.state: str = INITIAL
         self.created_date: datetime | None = None
         self.start_date: datetime | None = None
@@ -278,7 +286,8 @@ class VectState:
             self.start_date = event.time
         elif event.name == "vect.reopened":
             self.end_date = None
-            self.is_reopened = True
+            self.parent = event.data.get("parent", self.parent)
+            self.is_reopened = "parent" not in event.data
         if "options" in event.data and event.name != VECT_CREATED:
             self._take_options(event.data["options"])
 
@@ -304,6 +313,8 @@ class VectState:
                     step.error = event.data.get("problem", step.error)
                 if step.mapped is not None:
                     self._expand(step, step.mapped, event)
+                elif step.kind == "flow":
+                    self._note_child(step, event)
         elif dest in STEP_ENDS and event.source not in STEP_ENDS:
             self._end(step, event)
         elif dest == "up_for_retry" != event.source:
@@ -334,6 +345,17 @@ class VectState:
                     if name not in followed:
                         self.steps[name].shunned_by = step.name
 
+    def child_of(self, step: str, attempt: int) -> str:
+        """Return the id of the Vect that an attempt of a step runs, which runs one."""
+        return self.children.get((step, attempt)) or child_id(self.id, step, attempt)
+
+    def _note_child(self, step: StepState, event: Event) -> None:
+        """Take note in which child an attempt goes on, if it is not one of its own."""
+        place, told = (step.name, step.attempt), event.data.get("child")
+        self.children.pop(place, None)
+        if told not in (None, step.child):
+            self.children[place] = told
+
     def _expand(self, step: StepState, mapped: Mapped[StepState], event: Event) -> None:
         """Have an instance for each item; those that there are from an earlier attempt stay."""
         mapped.problem = event.data.get("problem")
@@ -350,6 +372,8 @@ class VectState:
             mapped.shown = len(mapped.instances)
 
     def _reset(self, step: StepState, source: str | None) -> None:
+        if source != "success" and step.child is not None and step.start_date is not None:
+            self.children[step.name, step.attempt + 1] = step.child
         step.output = step.error = step.start_date = step.end_date = step.until = None
         step.failures = 0
         self.open_steps += 1
@@ -391,6 +415,7 @@ class VectState:
                 [getattr(step, slot) for slot in step.__slots__ if slot not in _NOT_FACTS]
                 for step in self.steps.values()
             ],
+            "children": dict(self.children),
             "deadlines": self.deadlines and (dict(self.deadlines.until), dict(self.deadlines.told)),
             "maps": [step.mapped.facts() for step in self.steps.values() if step.mapped],
         }
@@ -455,8 +480,14 @@ def limits_of(flow: str, options: Mapping[str, Any]) -> list[Limit]:
 
 
 def child_id(vect: str, step: str, attempt: int) -> str:
-    """Return the id of the Vect that an attempt of a step runs: so it runs one only."""
+    """Return the id of the Vect that an attempt of a step begins: so it begins one only."""
     return f"{vect}/{step}/{attempt}"
+
+
+def is_child(vect: str, parent: str, step: str) -> bool:
+    """Whether an id is one of those of the Vects that the attempts of a step run."""
+    base, _, attempt = vect.rpartition("/")
+    return base == f"{parent}/{step}" and attempt.isdecimal()
 
 
 def chosen(output: object) -> list[str]:
@@ -479,5 +510,5 @@ def waits_until(event: Event) -> datetime | None:
 
 
 _NOT_FACTS = frozenset(
-    {"vect", "graph", "steps", "mapped", "parent", "before", "is_live", "deadlines"}
+    {"vect", "graph", "steps", "mapped", "parent", "before", "is_live", "deadlines", "children"}
 )

@@ -23,10 +23,11 @@ _typed_dict: Final[Any] = typing.TypedDict  # a call of it is not one that mypy 
 class FlowExecution(Execution):
     """A step that runs another flow of the app, as a Vect of its own: a child.
 
-    The child has the id `vect/step/attempt`, and can be asked for, explained and cancelled as any
-    Vect can. The step holds no worker meanwhile. It succeeds when the child does: its output is a
-    dictionary of the outputs of the steps of the child that have succeeded, by their names. It
-    fails when the child fails or is cancelled; where its `retry` says so, another child is started.
+    The child has the id `vect/step/attempt`, of the attempt that begins it, and can be asked for,
+    explained and cancelled as any Vect can. The step holds no worker meanwhile. It succeeds when
+    the child does: its output is a dictionary of the outputs of the steps of the child that have
+    succeeded, by their names. It fails when the child fails or is cancelled; where its `retry` says
+    so, another child is started. A retry of its Vect goes on in the child, where that has failed.
     While `max_active_vects` of the other flow are open, the child waits for its turn. When the step
     is cancelled, or its `timeout` is over, the child is cancelled.
 

@@ -28,7 +28,7 @@ from oautom.errors import (
 from oautom.events.log import EventLog, VectEntry, keeps_objects
 from oautom.flows.flow import Flow, Lane
 from oautom.machine.commands import Key, Place
-from oautom.machine.state import VectState, child_id, replay
+from oautom.machine.state import VectState, is_child, replay
 from oautom.machine.tables import INITIAL, VECT_ENDS
 from oautom.processes import forked
 from oautom.vects.run import Run, status_of
@@ -343,8 +343,12 @@ class Registry:
             most = most if flow.limit_by is None else max(most, _ENDS_OF_LANES)
             self._ends.setdefault(flow.name, deque(maxlen=most))
 
-    def reopen(self, run: Run) -> None:
+    def reopen(self, run: Run, *, has_place: bool = False) -> None:
         """Take in a run that has failed or was cancelled, to go on with it.
+
+        Args:
+            run: The run.
+            has_place: It has stood in line, and has its place already.
 
         Raises:
             VectStateError: It has not.
@@ -352,7 +356,7 @@ class Registry:
             VectAlreadyRunningException: As many of its flow are open as may be.
         """
         with self._lock, self.turns.lock:
-            self.check_reopening(run)
+            self.check_reopening(run, has_place=has_place)
             run.flow.freeze()
             self.take(run)
             self._reopening.add(run.id)
@@ -365,7 +369,7 @@ class Registry:
             self.shut(run)
             self.reader.let_go(run)
 
-    def check_reopening(self, run: Run) -> None:
+    def check_reopening(self, run: Run, *, has_place: bool = False) -> None:
         """Refuse to go on with a run, for the reasons that `reopen` has."""
         self._check_staying(run)
         if run.shown not in ("failed", "cancelled"):
@@ -378,7 +382,8 @@ class Registry:
         if (changed := unfit(run)) is not None:
             raise changed
         run.lane = run.flow.lane(run.state.params)
-        self.check_room(run)
+        if not has_place:
+            self.check_room(run)
 
     def check_room(self, run: Run, at: datetime | None = None) -> None:
         """Refuse one more run of a flow.
@@ -460,7 +465,7 @@ class Registry:
         """Return the attempt that has a run going, if one has: one or none."""
         told = run.state.parent if run.is_held else None
         match told or run.origin.get("parent"):
-            case [str(vect), str(step), int(attempt)] if run.id == child_id(vect, step, attempt):
+            case [str(vect), str(step), int(attempt)] if is_child(run.id, vect, step):
                 return [(vect, step, attempt)]
         return []  # or what a log tells makes no sense; nor can it tell of a circle
 

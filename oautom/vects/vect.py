@@ -11,7 +11,7 @@ from oautom.events.log import EventLog
 from oautom.flows.flow import Flow
 from oautom.machine.commands import Cancel, Command, Decide, Pause, Resume, Retry
 from oautom.machine.event import Event
-from oautom.machine.state import StepState, View, child_id, committed
+from oautom.machine.state import StepState, View, committed
 from oautom.machine.tables import STEP_ENDS, VECT_ENDS
 from oautom.processes.forked import Home
 from oautom.steps.execution import Execution
@@ -365,7 +365,7 @@ class Step:
         attempt = self.attempt
         if self._state.kind != "flow" or not attempt:
             return None
-        return child_id(self._run.id, self._name, attempt)
+        return self._state.vect.child_of(self._name, attempt)
 
     @property
     def log_text(self) -> str:

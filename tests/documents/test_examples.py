@@ -54,6 +54,13 @@ KEY_LINES = {
         "02:00 nightly: the run is late",
         "02:20 success",
     ],
+    "deploy.py": [
+        "charging, and told to end",
+        "charged",
+        "life 1: charge success, ship pending",
+        "on its way",
+        "life 2: charge success, ship success",
+    ],
     "durable.py": [
         r"life 1: killed by signal 9; \d+ events in the log, running",
         "fetch: success, attempt 1, '7'",
@@ -73,6 +80,12 @@ KEY_LINES = {
         r"   `gate` waits for an approval \('publish 7 rows\?'\); .*",
         "-- the end",
         r"   `gate` failed at [-\d: ]+: rejected by Ada: there should be 8",
+    ],
+    "going_on.py": [
+        "downloaded 3 files",
+        r"failed: vect 'monday/import/1' of flow 'import' failed: step 'load': RuntimeError: .*",
+        "loaded 3 files",
+        "success: attempt 2, in vect monday/import/1",
     ],
     "map.py": [
         r"failed: 1 of its 3 items failed, first count\[1\]: ValueError: b.txt is empty",

@@ -35,6 +35,7 @@ from oautom import (
     SqliteEventLog,
     StepError,
     TriggerRule,
+    Vect,
     WaitExecution,
 )
 from oautom.testing import SimulatedClock, simulate
@@ -502,6 +503,39 @@ def run_odd() -> list[Event]:
     return simulate(flow, outcomes=ends, seed=5).events()
 
 
+def going_on() -> Flow:
+    """A flow whose step runs another one, of which a step fails as long as it is told to."""
+    running = app()
+    work = Flow("work", running)
+    PythonExecution("good", work, str) >> ApprovalExecution("gate", work, "go on?")
+    flow = Flow("going on", running)
+    FlowExecution("run", flow, work) >> PythonExecution("tell", flow, str)
+    return flow
+
+
+def run_going_on() -> list[Event]:
+    """By hand: children are not simulated. The Vect is retried twice, and its child once."""
+    flow = going_on()
+    with flow.app as running:
+        vect = running.start(flow, vect_id="one")
+        _drive(vect)
+        child = running.vect("one/run/1")
+        for again in (vect, child, vect):
+            child.reject("gate", by="ada")
+            vect.wait()
+            child.wait()
+            again.retry()
+            _drive(again)
+        child.approve("gate", by="ada")
+        vect.wait()
+        return list(running.log.read())
+
+
+def _drive(vect: Vect) -> None:
+    with suppress(TimeoutError):
+        vect.wait(1)
+
+
 def run_deadlines() -> list[Event]:
     """By hand: what is done to a Vect is not simulated."""
     flow = deadlines()
@@ -522,7 +556,7 @@ FLOWS: dict[str, Callable[[], Flow]] = {
     each.__name__: each
     for each in (
         *(chain, diamond, wide, cancel, late, polled, crash, rules, retries, branches, people),
-        *(maps, children, values, planned, given, deployed, odd, turns, deadlines),
+        *(maps, children, values, planned, given, deployed, odd, turns, deadlines, going_on),
     )
 }
 RUNS: dict[str, Callable[[], list[Event]]] = {
@@ -548,6 +582,7 @@ RUNS: dict[str, Callable[[], list[Event]]] = {
         run_given,
         run_odd,
         run_deadlines,
+        run_going_on,
     )
 }
 

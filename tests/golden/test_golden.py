@@ -48,6 +48,10 @@ ENDS = {
         "simulated-0": "failed: fetch success, loose skipped, opens success, closes success, "
         "sell success, never failed, no time failed"
     },
+    "going_on": {
+        "one": "success: run success, tell success",
+        "one/run/1": "success: good success, gate success",
+    },
     "late": dict.fromkeys(["one", "two"], "cancelled: first cancelled, second cancelled"),
     "maps": {
         "simulated-0": "failed: rows success, load success, greet success, none failed, "

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from .model import Timetable
 
 
+Attempt = tuple[str, str, int]
+"""Vect, step and number."""
+
+ENDS = ("success", "failed", "cancelled")
 OPEN = ("pending", "running", "up_for_retry")
 NO_WORKER = ("wait", "approval", "map", "flow")
 """The kinds of steps at which no worker is at work."""
@@ -35,11 +39,6 @@ class Alarm(NamedTuple):
 def declared(step: str) -> str:
     """Return the step of the flow: of an instance `b[0]` its map, `b`."""
     return step.partition("[")[0]
-
-
-def child_of(vect: str, step: str, attempt: int) -> str:
-    """Return the id of the Vect that an attempt of a step runs."""
-    return f"{vect}/{step}/{attempt}"
 
 
 def is_child(vect: str) -> bool:
@@ -91,8 +90,16 @@ class Known:
         self.counts: dict[tuple[str, str], int] = {}  # how many items a map has
         self.lines: dict[bool, list[str]] = {True: [], False: []}  # those for which is no room yet
         self.open: set[str] = set()  # those that have a place, and of which no end is known
+        # Children for which there is no room yet, and the attempts that have them begin, or go on.
+        self.waiting: dict[str, Attempt] = {}
+        self.children_of: dict[Attempt, str] = {}  # those that are not named after their attempt
+        self.left: dict[tuple[str, str], str] = {}  # in which the next attempt may go on
+        self.has_run: set[tuple[str, str]] = set()  # steps that have started since a reset
+        self.parents: dict[str, Attempt] = {}  # for which attempt a child runs
+        self.waiters: dict[str, Attempt] = {}  # which attempt waits for the end of a child
+        self.open: set[str] = set()  # children that have begun, and of which no end is known
         self.reopened: set[str] = set()  # children that were retried by themselves
-        self.late: set[str] = set()  # children whose time is up
+        self.late: set[Attempt] = set()  # attempts whose time is up, as soon as their child ends
         self.timetable: Timetable | None = None
         self.is_look_due = False  # at what the timetable says
         self.own_skips: set[tuple[str, str]] = set()  # steps that have skipped themselves
@@ -221,13 +228,28 @@ class Known:
         steps = self.graph_of(vect)
         return any(self.kind(step) == "flow" and self.made[step].pool for step in steps)
 
+    def child_of(self, vect: str, step: str, attempt: int) -> str:
+        """Return the id of the Vect that an attempt of a step runs."""
+        return self.children_of.get((vect, step, attempt), f"{vect}/{step}/{attempt}")
+
+    def is_running(self, vect: str, step: str, attempt: int) -> bool:
+        is_newest = self.attempts[vect, step] == attempt
+        return is_newest and self.steps[vect][step] == "running"
+
+    def may_go_on(self, child: str) -> bool:
+        """Whether a child is there, and is not just being ended."""
+        ended = child in self.steps and self.state(child) in ENDS
+        return ended or (child in self.steps and child in self.reopened)
+
+    def is_to_go_on(self, child: str, attempt: Attempt) -> bool:
+        """Whether a child has ended badly, and not for this attempt."""
+        return self.state(child) in ("failed", "cancelled") and self.parents[child] != attempt
+
     def is_wanted(self, vect: str) -> bool:
         """Whether the attempt runs that has a Vect run; one that was retried is on its own."""
         if not is_child(vect) or vect in self.reopened:
             return True
-        parent, step, attempt = vect.rsplit("/", 2)
-        is_newest = self.attempts[parent, step] == int(attempt)
-        return is_newest and self.steps[parent][step] == "running"
+        return self.is_running(*self.parents[vect])
 
     def lingers(self, vect: str, step: str) -> bool:
         """Whether an earlier attempt of a step that does not run is at work still."""

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from .known import AT_ONCE, NO_WORKER, OPEN, Alarm, Known, child_of, declared, is_child
+from .known import AT_ONCE, ENDS, NO_WORKER, OPEN, Alarm, Attempt, Known, declared, is_child
 
 LATER = 5
 """A step returns the time that it is so many seconds after its end."""
@@ -135,7 +135,7 @@ class Model(Known):
         self.paused.discard(vect)
         for step, state in self.steps[vect].items():
             if state == "running" and self.kind(step) == "flow":
-                self.orphans.append(child_of(vect, step, self.attempts[vect, step]))
+                self.orphans.append(self.child_of(vect, step, self.attempts[vect, step]))
                 self.effects.append(partial(self._give_up, vect, step))
             self.steps[vect][step] = "cancelled" if state in OPEN else state
         self.due = [each for each in self.due if each[0] != vect]
@@ -162,6 +162,10 @@ class Model(Known):
             if states[step] in ("failed", "upstream_failed", "cancelled") or is_reached:
                 again.add(step)
         for step in again:
+            if (vect, step) in self.has_run and self.kind(step) == "flow":
+                if states[step] != "success":
+                    self.left[vect, step] = self.child_of(vect, step, self.attempts[vect, step])
+                self.has_run.remove((vect, step))
             states[step] = "pending"
             self.failures[vect, step] = 0
             self.released.discard((vect, step))
@@ -282,7 +286,7 @@ class Model(Known):
         elif self.kind(alarm.step) != "flow":
             self.answer(*place, alarm.attempt, "failed", TimeoutError())
         elif state == "running" and self.attempts[place] == alarm.attempt:
-            self.late.add(child_of(*place, alarm.attempt))  # it has failed when its child has ended
+            self.late.add((*place, alarm.attempt))  # it has failed when its child has ended
             self._give_up(*place)
 
     # Steps
@@ -347,6 +351,10 @@ class Model(Known):
             self.busy += 1
             self.effects.append(partial(self.at_work.add, (vect, step, self.attempts[vect, step])))
         elif kind == "flow":
+            self.has_run.add((vect, step))
+            left = self.left.pop((vect, step), None)
+            if left is not None and self.may_go_on(left):
+                self.children_of[vect, step, self.attempts[vect, step]] = left
             self.effects.append(partial(self._run_child, vect, step, self.attempts[vect, step]))
 
     def _wait(self, vect: str, step: str) -> None:
@@ -374,21 +382,53 @@ class Model(Known):
     # Children
 
     def _run_child(self, vect: str, step: str, attempt: int) -> None:
-        child = child_of(vect, step, attempt)
-        self.at_work.add((vect, step, attempt))
-        if child in self.steps:  # since an earlier life
-            if self.state(child) in ("success", "failed", "cancelled"):
-                self.inbox.append(partial(self._tell, child, self.state(child)))
+        own = (vect, step, attempt)
+        child = self.child_of(*own)
+        self.at_work.add(own)
+        is_to_begin = child not in self.steps or self.is_to_go_on(child, own)
+        self.waiters[child] = own
+        if not is_to_begin:  # it is there since an earlier life, or somebody has retried it
+            if self.state(child) in ENDS:
+                self._end_child(child, self.state(child))
         elif self.steps[vect][step] != "running":  # it was cancelled in the tick that began it
-            self.inbox.append(partial(self._tell, child, "cancelled"))
+            self._end_child(child, "cancelled")
         else:
-            self._admit(child, {})
-            self.inbox.append(partial(self._begin, child))
+            self.waiting[child] = own
+            self._let_children_begin()
+
+    def _let_children_begin(self) -> None:
+        """Have children begin that wait, as long as there is room."""
+        while self.waiting and len(self.open) < self.children:
+            child, attempt = next(iter(self.waiting.items()))
+            del self.waiting[child]
+            if child not in self.steps:
+                self.parents[child] = attempt
+                self.open.add(child)
+                self.start(child)
+            elif self.is_to_go_on(child, attempt):
+                self.open.add(child)
+                self.inbox.append(partial(self._go_on_in, child, attempt))
+            elif self.state(child) in ENDS:
+                self._end_child(child, self.state(child))
+
+    def _go_on_in(self, child: str, attempt: Attempt) -> None:
+        """Have a child go on, unless the attempt is over for which it was to."""
+        if not self.is_running(*attempt):
+            self.ended.append(child)
+            return
+        if self.state(child) not in ("failed", "cancelled"):
+            return
+        self.parents[child] = attempt
+        self.retry(child)
+        self.reopened.discard(child)
 
     def _give_up(self, vect: str, step: str) -> None:
-        """Cancel the child of a step."""
-        child = child_of(vect, step, self.attempts[vect, step])
-        if child in self.steps:
+        """Cancel the child of a step; one that has not begun never will."""
+        child = self.child_of(vect, step, self.attempts[vect, step])
+        if child in self.waiting:
+            del self.waiting[child]
+            self._end_child(child, "cancelled")
+        elif child in self.steps:
             self.inbox.append(partial(self.cancel, child))
 
     def _note_end(self, vect: str) -> None:
@@ -402,14 +442,19 @@ class Model(Known):
         if self.timetable is not None and self.timetable.is_waiting:
             self.inbox.append(self.nudge)
 
-    def _tell(self, child: str, state: str) -> None:
-        """Tell the step of a child that has ended."""
-        vect, step, attempt = child.rsplit("/", 2)
-        self._hear(vect, step, int(attempt))
+    def _end_child(self, child: str, state: str) -> None:
+        """Have the attempt told that waits for the end of a child, if one does."""
+        attempt = self.waiters.pop(child, None)
+        if attempt is not None:
+            self.inbox.append(partial(self._tell, attempt, state))
+
+    def _tell(self, attempt: Attempt, state: str) -> None:
+        """Tell an attempt that its child has ended."""
+        self._hear(*attempt)
         cause: Exception | None = RuntimeError() if state == "failed" else None
-        if child in self.late:
+        if attempt in self.late:
             state, cause = "failed", TimeoutError()
-        self.answer(vect, step, int(attempt), "failed" if state != "success" else state, cause)
+        self.answer(*attempt, "failed" if state != "success" else state, cause)
 
 
 class Timetable:

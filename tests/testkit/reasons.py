@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .known import OPEN, Known, child_of, declared
+from .known import OPEN, Known, declared
 
 END_WORDS = {
     "success": "succeeded",
@@ -35,7 +35,7 @@ def reasons_of(model: Known, vect: str, step: str) -> list[str]:
         case "running" | "up_for_retry":
             told = _meanwhile(model, vect, step)
             if model.kind(step) == "flow" and model.steps[vect][step] == "running":
-                told |= _of_child(model, child_of(vect, step, model.attempts[vect, step]))
+                told |= _of_child(model, model.child_of(vect, step, model.attempts[vect, step]))
         case ended:
             told = {f"{END_WORDS[ended]} at "}
     if vect in model.paused and model.steps[vect][step] in ("pending", "up_for_retry"):

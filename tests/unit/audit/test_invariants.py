@@ -226,6 +226,24 @@ def out_of_order(limit_by: str | None = None) -> Events:
     ]
 
 
+def going_on() -> Events:
+    """Step `r` of Vect `v` runs flow `g`, which fails; a retry of `v` goes on in that child."""
+    calls: list[int] = []
+
+    def work() -> int:
+        calls.append(1)
+        return 1 // (len(calls) - 1)
+
+    with OAutom(executor="inline", clock=SimulatedClock()) as app:
+        child, flow = Flow("g", app), Flow("f", app)
+        PythonExecution("a", child, work)
+        FlowExecution("r", flow, child)
+        vect = app.run(flow, vect_id="v")
+        vect.retry()
+        vect.wait()
+        return list(app.log.read())
+
+
 RECOVERED = (crashed, crashed_for_good, crashed_twice)
 
 
@@ -283,6 +301,28 @@ def twice(events: Events, place: Place) -> Events:
     """The events, and one of them twice."""
     index = at(events, *place)
     return numbered([*events[: index + 1], *events[index:]])
+
+
+def going_on_by_policy() -> Events:
+    """The second attempt of step `r` goes on in the child of the first, though nobody retried."""
+    events = [event for event in family() if event.vect == "v"]
+    second = len(events) - 1 - at(events[::-1], "step.started", "r")
+    return numbered(
+        [
+            replace(event, data=MappingProxyType({"child": "v/r/1"})) if index == second else event
+            for index, event in enumerate(events)
+        ]
+    )
+
+
+def reopened_for(parent: list[Any]) -> Events:
+    """The child tells another attempt that goes on in it than the one that does."""
+    return [
+        replace(each, data=MappingProxyType({"parent": parent}))
+        if (each.name, each.vect) == ("vect.reopened", FIRST_CHILD)
+        else each
+        for each in going_on()
+    ]
 
 
 class Witness(NamedTuple):
@@ -659,6 +699,9 @@ def witnesses() -> list[Witness]:
             "planned-vects-tell-their-time",
             [replace(e, vect="v") if e.vect.endswith("01:00:00Z") else e for e in planned()],
         ),
+        Witness("children-go-on", going_on_by_policy()),
+        Witness("children-are-of-a-step", reopened_for(["v", "r", 1])),
+        Witness("children-are-of-a-step", reopened_for(["v", "s", 2])),
         Witness("children-are-of-a-step", of_parent(["v", "r", 2], FIRST_CHILD)),
         Witness("children-are-of-a-step", of_parent(["v", "r", 3], SECOND_CHILD)),
         Witness("children-are-of-a-step", of_parent(["v", "s", 1], FIRST_CHILD)),
