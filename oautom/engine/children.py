@@ -20,7 +20,7 @@ from oautom.engine.starting import Starting
 from oautom.errors import EngineError, FlowError, OAutomError
 from oautom.flows.flow import Flow
 from oautom.machine.commands import Key
-from oautom.machine.state import StepState, child_id
+from oautom.machine.state import StepState, child_id, moved
 from oautom.machine.tables import VECT_ENDS
 from oautom.steps.execution import Execution
 from oautom.steps.flow import FlowExecution
@@ -122,7 +122,8 @@ class Children(Workers):
             flow = _flow_of(execution)
             if child is None or child.flow is not flow or not _is_of(child, key):
                 return False
-            context = runner.context(parent, execution, step, key[2])
+            # Its upstreams may have ended in this very tick.
+            context = runner.context(parent, execution, step, key[2], moved)
             params = flow.params.plain(execution.run(context))
             is_fit = unfit(child) is None
         except (OAutomError, StepError):  # a new one is told so

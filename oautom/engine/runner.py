@@ -28,7 +28,7 @@ from oautom.events.log import EventLog, keeps_objects
 from oautom.machine.commands import Effect, Finished, Key, Passed, Place, Release, Submit, Wake
 from oautom.machine.deadlines import Deadline
 from oautom.machine.kinds import kind_of
-from oautom.machine.state import Group, StepState, committed
+from oautom.machine.state import Group, StepState, View, committed
 from oautom.processes.leftovers import Marks
 from oautom.steps.context import Context
 from oautom.steps.execution import Execution
@@ -592,8 +592,15 @@ class Runner:
         _close_all([self._workers, *self._ours, *self.elsewhere.values()])
         self._marks.end()
 
-    def context(self, run: Run, execution: Execution, step: StepState, attempt: int) -> Context:
-        """Return what an attempt of a step is told."""
+    def context(
+        self,
+        run: Run,
+        execution: Execution,
+        step: StepState,
+        attempt: int,
+        read: Callable[[StepState], View] = committed,
+    ) -> Context:
+        """Return what an attempt of a step is told; `read` is as of `Run.output`."""
         state = run.state
         return Context(
             state.flow,
@@ -601,7 +608,7 @@ class Runner:
             step.name,
             attempt,
             run.params() if state.params else state.params,
-            partial(_inputs, run, step),
+            partial(_inputs, run, step, read),
             run.local.buffers,
             execution.log_limit_bytes,
             self._marks.variables,
@@ -614,11 +621,11 @@ def _close_all(ours: Iterable[Workers]) -> None:
         workers.close()
 
 
-def _inputs(run: Run, step: StepState) -> dict[str, Any]:
+def _inputs(run: Run, step: StepState, read: Callable[[StepState], View]) -> dict[str, Any]:
     steps = step.vect.steps
     names = step.vect.graph.upstreams[step.declared]
-    good = (steps[name] for name in names if committed(steps[name])[0] == "success")
-    return {each.name: run.output(each) for each in good}
+    good = (steps[name] for name in names if read(steps[name])[0] == "success")
+    return {each.name: run.output(each, read) for each in good}
 
 
 def _none_above(run: Run) -> Sequence[Place]:

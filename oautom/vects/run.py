@@ -23,7 +23,7 @@ from oautom.flows.flow import Flow, Lane
 from oautom.flows.params import NO_PARAMS
 from oautom.machine.event import NO_DATA
 from oautom.machine.kinds import kind_of
-from oautom.machine.state import Options, StepState, VectState, committed
+from oautom.machine.state import Options, StepState, VectState, View, committed
 from oautom.machine.tables import INITIAL, VECT_ENDS
 from oautom.steps.context import LogBuffer
 from oautom.steps.execution import Execution
@@ -274,20 +274,25 @@ class Run:
         assert isinstance(execution, MapExecution)
         return self._restored(item, execution.item_type, "item", step)
 
-    def output(self, step: StepState) -> Any:
+    def output(self, step: StepState, read: Callable[[StepState], View] = committed) -> Any:
         """Return the output of a step, as committed, as a value of its type. Any thread.
 
         From a durable log it is made anew for each who asks, so nobody changes it for others. With
         a log in memory it is the very object that the step has returned.
 
+        Args:
+            step: The step.
+            read: Tells how it stands: `moved` for what is not committed yet, too, on the thread
+                that drives.
+
         Raises:
             FlowError: It was written when the flow had another type there.
         """
-        state, attempt, output, *_ = committed(step)
+        state, attempt, output, *_ = read(step)
         if state != "success":
             return output
         if not self.is_durable:
-            return self._live(step, attempt, output)
+            return self._live(step, attempt, output, read)
         if step.declared not in self.flow.steps:  # the flow has changed
             return copy_of_plain(output)
         return self._restored(output, self.output_type(step), "output", step)
@@ -297,10 +302,12 @@ class Run:
         if not self.is_durable and is_changeable(live):
             self.local.live[step, attempt] = live
 
-    def _live(self, step: StepState, attempt: int, output: Any) -> Any:
+    def _live(
+        self, step: StepState, attempt: int, output: Any, read: Callable[[StepState], View]
+    ) -> Any:
         if step.mapped is not None:
             instances = step.mapped.instances[: len(step.mapped.items)]
-            return [self.output(instance) for instance in instances]
+            return [self.output(instance, read) for instance in instances]
         key = step.name, attempt
         live = self.local.live
         return live[key] if key in live else own_copy(output)

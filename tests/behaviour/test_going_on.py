@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from oautom import (
     Context,
     Flow,
     FlowExecution,
+    MapExecution,
     MemoryEventLog,
     OAutom,
     OAutomMode,
@@ -205,36 +206,47 @@ def drive(vect: Vect) -> None:
         vect.wait(1)
 
 
-def test_with_other_parameters_a_new_child_begins(inline: OAutom) -> None:
-    """The upstream was run again, and gives something else; where it gives the same, it goes on."""
-    inner, main = Flow("inner", inline, params={"rows": int}), Flow("main", inline)
-    calls: list[int] = []
-    given = [1]
+@pytest.mark.parametrize("log", ["memory", "file"])
+def test_with_other_parameters_a_new_child_begins(log: str, tmp_path: Path) -> None:
+    """The upstreams were run again, and give something else; if they give the same, it goes on."""
+    with OAutom(executor="inline", log=None if log == "memory" else tmp_path / "runs.db") as app:
+        inner, main = Flow("inner", app, params={"rows": list[date]}), Flow("main", app)
+        calls: list[int] = []
+        days = [date(2026, 11, 24)]
 
-    def work(rows: int) -> int:
-        calls.append(rows)
-        if len(calls) < 3:
-            raise ValueError("no")
-        return rows
+        def work(rows: list[date]) -> int:
+            calls.append(len(rows))
+            if len(calls) < 4:
+                raise ValueError("no")
+            return len(rows)
 
-    PythonExecution("work", inner, work, (inner.param("rows"),))
-    count = PythonExecution("count", main, lambda: given[0])
-    run = FlowExecution("run", main, inner, {"rows": count.output})
-    PythonExecution("check", main, lambda: 1 // (given[0] - 1)) >> count
-    count.trigger_rule = TriggerRule.ALL_DONE
-    vect = inline.run(main, vect_id="v")
-    assert (calls, vect.steps["run"].child) == ([1], CHILD)
-    given[0] = 2
-    vect.retry()
+        def all_days() -> list[date]:
+            return [*days]
 
-    assert vect.wait(SECONDS) == "failed"
-    assert (calls, vect.steps["run"].child) == ([1, 2], "v/run/2")
-    vect.retry()
-    assert vect.wait(SECONDS) == "success"
-    assert (calls, vect.steps["run"].child) == ([1, 2, 2], "v/run/2")
-    assert vect.steps["run"].attempt == 3
-    assert run.name == "run"
-    check(inline)
+        def each(day: date) -> date:
+            return day
+
+        PythonExecution("work", inner, work, (inner.param("rows"),))
+        bad = PythonExecution("bad", main, lambda: 1 // 0)
+        rows = PythonExecution("rows", main, all_days, trigger_rule="all_done")
+        rows.depends(bad)
+        mapped = MapExecution("each", main, each, over=rows)
+        FlowExecution("run", main, inner, {"rows": mapped.output})
+        vect = app.run(main, vect_id="v")
+        assert (calls, vect.steps["run"].child) == ([1], CHILD)
+        vect.retry()  # all of them run again, and give the same
+        assert vect.wait() == "failed"
+        assert (calls, vect.steps["run"].child) == ([1, 1], CHILD)
+
+        days.append(date(2026, 11, 25))
+        vect.retry()
+        assert vect.wait() == "failed"
+        assert (calls, vect.steps["run"].child) == ([1, 1, 2], "v/run/3")
+        vect.retry()
+        vect.wait()
+        assert (calls, vect.steps["run"].child) == ([1, 1, 2, 2], "v/run/3")
+        assert vect.result("run") == {"work": 2}
+        check(app)
 
 
 def test_a_step_that_succeeded_and_runs_again_begins_a_new_child(inline: OAutom) -> None:
