@@ -27,6 +27,7 @@ from oautom import (
     Skip,
 )
 from oautom.audit.invariants import INVARIANTS, InvariantError, check_history, violations
+from oautom.machine.deadlines import LATE
 from oautom.machine.tables import EVENT_NAMES, PLAN_EVENTS, STEP_TABLE
 from oautom.testing import SimulatedClock, simulate
 from tests.kit import Registry
@@ -190,6 +191,8 @@ def good_logs() -> list[Log]:
         for step in flow.steps.values():
             step.retry = chance.choice([None, RetryPolicy(delay=1, jitter=0)])
             step.timeout = chance.choice([None, 2])
+            step.deadline = chance.choice([None, 1])
+        flow.deadline = chance.choice([None, 2])
         bad = [name for name in flow.steps if chance.random() < 0.2]
         max_workers = chance.choice([None, 1, 2])
         vect = simulate(
@@ -222,6 +225,7 @@ def good_logs() -> list[Log]:
         i = chance.randrange(len(plans))
         logs.append(Log(events, declare(plans[i], f"f{i}"), 1))
     logs += [with_child(chance) for _ in range(5)]
+    logs += [with_child_that_goes_on(chance) for _ in range(3)]
     for minutes in (1, 10, 30, 50, 70, 90) * 2:
         shape = random_plan(chance)
         logs.append(Log(run_planned(shape, minutes), declare(shape), 1))
@@ -260,7 +264,27 @@ def with_child(chance: random.Random) -> Log:
         flow = declare(FlowPlan(1, ()), app=app)
         FlowExecution("child", flow, declare(shape, "f0", app)).depends(flow.steps["0"])
         app.run(flow)
-        return Log(list(app.log.read()), None, 1)
+        return Log(list(app.log.read()), flow, 1)
+
+
+def with_child_that_goes_on(chance: random.Random) -> Log:
+    """A Vect whose step runs a flow that fails at first, and goes on when the Vect is retried."""
+    shape, calls = random_plan(chance), Counter[int]()
+    broken = chance.randrange(shape.steps)
+
+    def work(step: int) -> int:
+        calls[step] += 1
+        if step == broken and calls[step] == 1:
+            raise ValueError("not yet")
+        return step
+
+    with OAutom(executor="inline", clock=SimulatedClock()) as app:
+        flow = Flow("f", app)
+        FlowExecution("child", flow, declare(shape, "f0", app, work))
+        vect = app.run(flow)
+        vect.retry()
+        assert vect.wait() == "success"
+        return Log(list(app.log.read()), flow, 1)
 
 
 def run_planned(shape: FlowPlan, minutes: int) -> Events:
@@ -319,7 +343,8 @@ def is_last_of_all(events: Events, at: int) -> bool:
     return at == len(events) - 1
 
 
-@mutation_of(*(n for n in ALL_BUT_LATE if n != "plan.skipped"))  # nobody may have been there
+# Nobody may have been there; nor can a clock be trusted, by which something is late.
+@mutation_of(*(n for n in ALL_BUT_LATE if n not in ("plan.skipped", *LATE)))
 def drop(events: Events, at: int, chance: random.Random) -> Events | None:
     rest = events[:at] + events[at + 1 :]
     return None if is_last_of_all(events, at) else numbered(rest)
@@ -367,6 +392,8 @@ def swapped(events: Events, at: int) -> Events:
 def commute(events: Events, first: Event, second: Event) -> bool:
     """Whether two neighbours may stand the other way around, for all that two events can tell."""
     if first.vect != second.vect or {first.name, second.name} & {"vect.paused", "vect.resumed"}:
+        return True
+    if {first.name, second.name} & LATE and first.step != second.step:
         return True
     if first.step is None or second.step is None:
         return False
@@ -460,14 +487,17 @@ def put_garbage_in_a_field(events: Events, at: int, chance: random.Random) -> Ev
     return replace(events[at], **{field: chance.choice([1.5, b"bytes", ["list"], object()])})
 
 
+_UNMISSED = {"options", "settings", "parent"}
+
+
 @mutation
 def forget_some_data(events: Events, at: int, chance: random.Random) -> Event | None:
-    """But for options: that a step has a timeout, which it kept, is missed by nobody.
+    """But for options and settings: that a step has a timeout which it kept, nobody misses.
 
     Nor is it missed that somebody had a Vect run.
     """
     data = events[at].data
-    needed = ("error", "upstream") if "error" in data else data.keys() - {"options", "parent"}
+    needed = ("error", "upstream") if "error" in data else data.keys() - _UNMISSED
     keys = [key for key in data if key in needed]
     if not keys:
         return None

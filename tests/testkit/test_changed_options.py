@@ -75,6 +75,7 @@ VALUES: dict[str, list[Any]] = {
         RetryPolicy(retry_on=(KeyError, ValueError)),
     ],
     "timeout": [USUAL, 50, 5.5],
+    "deadline": [USUAL, 60, 7.5],
     "pool": [USUAL, Pool("one", 1), Pool("two", 1), Pool("one", 2)],
     "priority": [USUAL, 1, -1],
     "skip_exit_code": [USUAL, None, 7],
@@ -128,6 +129,7 @@ FLOW_VALUES: dict[str, list[Any]] = {
     "params": [USUAL, {"day": str}],
     "retry": [USUAL, POLICY, RetryPolicy(retry_on=(ValueError,))],
     "timeout": [USUAL, 50],
+    "deadline": [USUAL, 60, 7.5],
     "max_async": [USUAL, 7],
 }
 
