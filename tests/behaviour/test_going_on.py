@@ -174,6 +174,22 @@ def test_the_result_of_a_child_that_was_retried_by_itself_is_taken(inline: OAuto
     check(inline)
 
 
+def test_a_child_that_has_succeeded_in_an_earlier_life_is_not_said_to_wait(tmp_path: Path) -> None:
+    path, work = tmp_path / "runs.db", Work("two")
+    with OAutom(executor="inline", log=path) as app:
+        app.run(work.declare(app)[0], vect_id="v")
+        work.broken.clear()
+        app.vect(CHILD).retry()
+        assert app.vect(CHILD).wait() == "success"
+    with OAutom(executor="inline", log=path) as app:
+        work.declare(app)
+        vect = app.vect("v")
+        vect.retry()  # nobody drives: its step has started, and has not heard yet
+        assert "in which it goes on, which has ended" in vect.explain("run")
+        assert vect.wait() == "success"
+        assert work.calls.count("two") == 2
+
+
 def test_a_child_that_was_retried_by_itself_and_runs_is_waited_for() -> None:
     clock = SimulatedClock()
     with OAutom(executor="inline", clock=clock) as app:
