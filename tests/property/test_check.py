@@ -25,6 +25,7 @@ from oautom import (
     PythonExecution,
     RetryPolicy,
     Skip,
+    WaitExecution,
 )
 from oautom.audit.invariants import INVARIANTS, InvariantError, check_history, violations
 from oautom.machine.deadlines import LATE
@@ -217,6 +218,11 @@ def good_logs() -> list[Log]:
         ends = {"0": [[1, 2, 3]], f"map[{chance.randrange(3)}]": ValueError("no")}
         times = {f"map[{i}]": chance.randint(0, 9) for i in range(3)}
         logs.append(Log(simulate(flow, outcomes=ends, durations=times).events(), flow, None))
+    for _ in range(3):
+        flow = declare(FlowPlan(1, ()))
+        WaitExecution("wait", flow, until=flow.steps["0"].output)
+        flow.steps["wait"].deadline = 1
+        logs.append(Log(simulate(flow, outcomes={"0": "no time"}).events(), flow, None))
     logs += [pausing_and_retried(chance) for _ in range(10)]
     for _ in range(20):
         plans = [random_plan(chance) for _ in range(chance.randint(1, 3))]
