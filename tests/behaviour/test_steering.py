@@ -1089,7 +1089,7 @@ def test_a_retry_waits_for_the_end_of_the_work_of_a_child(
     assert runs_well(background)
     stubborn.opened.set()
     assert vect.wait(SECONDS) == "success"
-    assert stubborn.calls == [1, 1]  # each child has attempts of its own
+    assert stubborn.calls == [1, 2]  # in one child, which goes on
     stubborn.check_alone()
     check(log)
 
@@ -1124,7 +1124,7 @@ def test_a_retry_waits_for_the_end_of_a_command_of_a_child(
     in_time(vect.retry)
 
     assert vect.wait(SECONDS) == "success"
-    assert begun(tmp_path, "step") == [1, 1]
+    assert begun(tmp_path, "step") == [1, 2]
     assert overlaps(tmp_path) == []
     check(log)
 
