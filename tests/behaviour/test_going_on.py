@@ -372,7 +372,9 @@ def test_at_the_limit_of_its_flow_a_child_waits_to_go_on() -> None:
 
         assert vect.steps["run"].state == "running"
         assert app.vect(CHILD).state == "failed"
-        assert "in which it goes on, which begins when that flow has room" in vect.explain("run")
+        assert "none goes before it, and at most 1 vect of flow `inner` is open" in vect.explain(
+            "run"
+        )
         work.broken.clear()
         other.cancel()
         assert vect.wait(SECONDS) == "success"
