@@ -90,8 +90,7 @@ class Known:
         self.counts: dict[tuple[str, str], int] = {}  # how many items a map has
         self.lines: dict[bool, list[str]] = {True: [], False: []}  # those for which is no room yet
         self.open: set[str] = set()  # those that have a place, and of which no end is known
-        # Children for which there is no room yet, and the attempts that have them begin, or go on.
-        self.waiting: dict[str, Attempt] = {}
+        self.going_on: dict[str, Attempt] = {}  # children that go on when it is their turn
         self.children_of: dict[Attempt, str] = {}  # those that are not named after their attempt
         self.left: dict[tuple[str, str], str] = {}  # in which the next attempt may go on
         self.has_run: set[tuple[str, str]] = set()  # steps that have started since a reset

@@ -58,7 +58,9 @@ class Model(Known):
         line = self.lines[is_child(vect)]
         if vect in line:
             line.remove(vect)
-        self.inbox += [partial(self._begin, each) for each in self._move_line(is_child(vect))]
+        for each in self._move_line(is_child(vect)):
+            has_turn = self._go_on_in if each in self.going_on else self._begin
+            self.inbox.append(partial(has_turn, each))
 
     def _begin(self, vect: str) -> None:
         if self.state(vect) != "pending":
@@ -183,6 +185,7 @@ class Model(Known):
     def die(self) -> None:
         """The program dies and is run again: what ran is pending, and whoever waited waits anew."""
         self.due, self.busy, self.inbox = [], 0, []
+        self.waiters, self.going_on = {}, {}
         self.at_work, self.kept = set(), {}
         for vect in [each for each in self.steps if each not in self.created]:
             del self.steps[vect], self.params[vect]
@@ -393,30 +396,26 @@ class Model(Known):
         elif self.steps[vect][step] != "running":  # it was cancelled in the tick that began it
             self._end_child(child, "cancelled")
         else:
-            self.waiting[child] = own
-            self._let_children_begin()
+            self._begin_child(child, own)
 
-    def _let_children_begin(self) -> None:
-        """Have children begin that wait, as long as there is room."""
-        while self.waiting and len(self.open) < self.children:
-            child, attempt = next(iter(self.waiting.items()))
-            del self.waiting[child]
-            if child not in self.steps:
-                self.parents[child] = attempt
-                self.open.add(child)
-                self.start(child)
-            elif self.is_to_go_on(child, attempt):
-                self.open.add(child)
-                self.inbox.append(partial(self._go_on_in, child, attempt))
-            elif self.state(child) in ENDS:
-                self._end_child(child, self.state(child))
-
-    def _go_on_in(self, child: str, attempt: Attempt) -> None:
-        """Have a child go on, unless the attempt is over for which it was to."""
-        if not self.is_running(*attempt):
-            self.ended.append(child)
+    def _begin_child(self, child: str, attempt: Attempt) -> None:
+        """Have a child begin, or go on; it waits for its turn."""
+        if child not in self.steps:
+            self.parents[child] = attempt
+            self._admit(child, {})
+            self.inbox.append(partial(self._begin, child))
             return
-        if self.state(child) not in ("failed", "cancelled"):
+        self.going_on[child] = attempt
+        if self._enter(child):
+            self.inbox.append(partial(self._go_on_in, child))
+
+    def _go_on_in(self, child: str) -> None:
+        """Have a child go on, unless the attempt is over for which it was to."""
+        attempt = self.going_on.pop(child)
+        if self.state(child) not in ENDS:
+            return  # somebody has retried it
+        if self.state(child) == "success" or not self.is_running(*attempt):
+            self.ended.append(child)
             return
         self.parents[child] = attempt
         self.retry(child)
@@ -425,8 +424,9 @@ class Model(Known):
     def _give_up(self, vect: str, step: str) -> None:
         """Cancel the child of a step; one that has not begun never will."""
         child = self.child_of(vect, step, self.attempts[vect, step])
-        if child in self.waiting:
-            del self.waiting[child]
+        if self.is_in_line(child) and child in self.going_on:
+            del self.going_on[child]
+            self._leave(child)
             self._end_child(child, "cancelled")
         elif child in self.steps:
             self.inbox.append(partial(self.cancel, child))
@@ -438,7 +438,7 @@ class Model(Known):
 
     def _hand_on(self, vect: str) -> None:
         if is_child(vect):
-            self.inbox.append(partial(self._tell, vect, self.state(vect)))
+            self._end_child(vect, self.state(vect))
         if self.timetable is not None and self.timetable.is_waiting:
             self.inbox.append(self.nudge)
 
