@@ -21,13 +21,13 @@ from oautom.machine.graph import Graph
 from oautom.machine.kinds import kind_of
 from oautom.machine.maps import instance_name
 from oautom.machine.rules import ALL_SUCCESS, verdict
-from oautom.machine.state import NO_OPTIONS, Group, Options, child_id
-from oautom.machine.tables import INITIAL, VECT_CREATED
+from oautom.machine.state import LOST, NO_OPTIONS, Group, Options, child_id
+from oautom.machine.tables import COMPENSATION_EVENTS, INITIAL, TEARDOWN, VECT_CREATED
 from oautom.values.json import json_key
 
 Lane = tuple[str, str | None, str]
-_UNDER_WAY: Final = ("running", "paused")
-_OPEN: Final = ("pending", "running", "up_for_retry")
+_UNDER_WAY: Final = ("running", "paused", "ending")
+OPEN: Final = ("pending", "running", "up_for_retry")
 _BLOCKED: Final = "step.blocked"
 _SKIPPED: Final = "step.skipped"
 _ENDS: Final = ("step.succeeded", "step.failed", _SKIPPED, _BLOCKED)
@@ -74,11 +74,38 @@ class StepPast(msgspec.Struct, eq=False):
     parent: StepPast | None = None  # of an instance of a map
     instances: list[StepPast] = []
     index: int = 0
+    has_started: bool = False  # since it was reset last
+    set_ups: list[StepPast] = []  # what it cleans up after, if it does
+    takes_back: bool = False  # what these have done
+    compensate: str = ""  # when what it has done is undone
+    is_cut: bool = False  # an attempt began and did not end by its own answer
+    ended_at: int = 0  # the number of its end
+    undoing: str = ""  # `running`, `waiting`, `done`, `failed`
+    undoings: int = 0  # how often that has begun
+    not_undone: int = 0  # how often it has failed, and is tried again
     count: int = 0
     active: int = 0  # how many of its instances run
     limit: int | None = None
     deadline: float | None = None
     is_late: bool = False
+
+    @property
+    def is_teardown(self) -> bool:
+        """Whether it cleans up, or is an instance of a map that does."""
+        return (self.parent or self).rule == TEARDOWN
+
+    @property
+    def was_set_up(self) -> bool:
+        """Whether there is something to clean up, for one that does."""
+        return any(each.has_started for each in (self.parent or self).set_ups)
+
+    @property
+    def is_to_be_undone(self) -> bool:
+        """Whether what it has done is to be undone before its Vect ends badly."""
+        if not self.compensate or self.kind == "map" or self.undoing in ("done", "failed"):
+            return False
+        is_cut = self.is_cut and self.compensate != "success"
+        return self.state == "success" or (is_cut and self.state not in OPEN)
 
     @property
     def needs_none(self) -> bool:
@@ -101,13 +128,18 @@ class VectPast:
         polled: set[str],
         options: Options = NO_OPTIONS,
         *,
-        deadline: float | None = None,
         has_loop: bool = False,
+        settings: Mapping[str, Any] = NO_DATA,
     ) -> None:
+        self.run_timeout = settings.get("run_timeout")
+        self.fails_fast = settings.get("on_failure") == "cancel"
+        self.has_failed = False  # a step of it that must not, where that ends all
+        self.winds_up = False  # that, or the first of what comes before all is cancelled
+        self.ends_as = ""
         self.flow = flow
         self.created = 0  # number of its first event
         self.params: Mapping[str, Any] = NO_DATA
-        self.deadline = deadline
+        self.deadline = settings.get("deadline")
         self.is_late = False
         self.parent: tuple[str, str, int] | None = None  # the attempt that has it run
         self.is_of_parent = False  # it runs the Vect, as far as is known
@@ -122,6 +154,10 @@ class VectPast:
             self.steps[name].kind = given.get("kind", "")
             self.steps[name].runs = given.get("runs", "")
             self.steps[name].limit = given.get("max_parallel")
+            self.steps[name].compensate = given.get("compensate", "")
+            self.steps[name].takes_back = "teardown_of" in given
+            set_ups = given.get("teardown_of", graph[name])
+            self.steps[name].set_ups = [self.steps[each] for each in set_ups if each in self.steps]
             self.steps[name].deadline = given.get("deadline")
             if "pool" in given:
                 self.steps[name].limits.append(tuple(given["pool"]))
@@ -220,9 +256,14 @@ class Past:
             polled = {name for name, each in flow.steps.items() if each.is_polled} if flow else ()
             options = event.data.get("options", NO_OPTIONS)
             has_loop = event.data.get("loop", False)
-            deadline = event.data.get("settings", NO_DATA).get("deadline")
-            of_vect = event.flow, event.data["graph"], set(polled), options
-            self.vect = VectPast(*of_vect, deadline=deadline, has_loop=has_loop)
+            self.vect = VectPast(
+                event.flow,
+                event.data["graph"],
+                set(polled),
+                options,
+                has_loop=has_loop,
+                settings=event.data.get("settings", NO_DATA),
+            )
             self.vect.created, self.vect.params = event.seq, event.data.get("params", NO_DATA)
             match event.data.get("parent"):
                 case [str(vect), str(step), int(attempt)]:
@@ -237,6 +278,31 @@ class Past:
 
     def _take_vect(self, event: Event) -> None:
         self.vect.state = event.dest
+        self._count_vect(event)
+        steps = self.vect.steps.values()
+        self.vect.winds_up &= event.name in ("vect.paused", "vect.resumed", "vect.recovered")
+        for name, given in event.data.get("options", NO_OPTIONS).items():  # its flow has changed
+            step = self.vect.steps[name]
+            for each in (step, *step.instances):
+                each.max_attempts = given.get("max_attempts", 1)
+        match event.name:
+            case "vect.late":
+                self.vect.is_late = True
+            case "vect.reopened":
+                self._reopen()
+                self._take_reopened(event)
+            case "vect.ending":
+                self.vect.ends_as = event.data["to"]
+            case "vect.recovered":
+                self._recover(event)
+        if event.name in ("vect.paused", "vect.ending"):
+            for step in steps:
+                self.due.pop(step, None)
+        if event.name in ("vect.started", "vect.resumed", "vect.reopened", "vect.ending"):
+            self._look_at(steps)
+
+    def _count_vect(self, event: Event) -> None:
+        """Count what is open of each flow, and whose turn it was."""
         if event.dest in _UNDER_WAY:
             self.under_way[event.flow][self.vect] = None
         else:
@@ -244,25 +310,22 @@ class Past:
         if event.name == "vect.started" and "limit" in event.data:
             lane = self.lane(self.vect, event.data.get("by"))
             self.called[lane] = max(self.vect.created, self.called.get(lane, 0))
+
+    def _reopen(self) -> None:
+        self.vect.has_failed, self.vect.ends_as = False, ""
+        for step in self.vect.steps.values():
+            step.undoing, step.not_undone = "", 0
+
+    def _recover(self, event: Event) -> None:
+        """Take note that the program has ended, and with it its workers."""
         steps = self.vect.steps.values()
-        for name, given in event.data.get("options", NO_OPTIONS).items():  # its flow has changed
-            step = self.vect.steps[name]
-            for each in (step, *step.instances):
-                each.max_attempts = given.get("max_attempts", 1)
-        if event.name == "vect.reopened":
-            self._take_reopened(event)
-        self.vect.is_late |= event.name == "vect.late"
-        if event.name in ("vect.started", "vect.resumed", "vect.reopened"):
-            self._look_at(steps)
-        elif event.name == "vect.recovered":  # with the program its workers have gone
-            self.busy = {each for each in self.busy if each[0].state == "running"}
-            self.unheard.clear()
-            running = (step for step in steps if step.state == "running")
-            self.to_close = {step for step in running if kind_of(step.kind).needs_worker}
-            self.recovered_at = event.time
-        elif event.name == "vect.paused":
-            for step in steps:
-                self.due.pop(step, None)
+        for step in steps:
+            step.undoing = "" if step.undoing == "running" else step.undoing
+        self.busy = {each for each in self.busy if _may_be_at_work(*each)}
+        self.unheard.clear()
+        running = (step for step in steps if step.state == "running")
+        self.to_close = {step for step in running if kind_of(step.kind).needs_worker}
+        self.recovered_at = event.time
 
     @staticmethod
     def lane(vect: VectPast, by: str | None) -> Lane:
@@ -287,7 +350,7 @@ class Past:
             step.parent.active += begins_or_ends
         for limit, _ in step.limits if step.kind != "map" else ():
             _add(self.in_limits[limit], self.vect, begins_or_ends)
-        self.vect.open_steps += (event.dest in _OPEN) - (step.state in _OPEN)
+        self.vect.open_steps += (event.dest in OPEN) - (step.state in OPEN)
         if event.name == "step.started":
             self.recovered_at = None
             step.starts += 1
@@ -303,10 +366,14 @@ class Past:
             self.unheard.pop((step, step.starts - 1), None)
 
     def _take_step(self, step: StepPast, event: Event) -> None:
+        if event.name in COMPENSATION_EVENTS:
+            self._undo(step, event)
+            return
         if event.name == "step.late":  # it moves nothing
             step.is_late = True
             return
         self._count(step, event)
+        self._note_cut(step, event)
         step.state = event.dest
         self.due.pop(step, None)
         step.failures += event.name == "step.retried"
@@ -325,16 +392,10 @@ class Past:
                 self._shun(step, event.data.get("output"))
             self._look_at([*step.dependants, *step.instances])
 
-    def _begin(self, step: StepPast, event: Event) -> None:
-        step.child, step.left, step.has_run = str(event.data.get("child", "")), "", True
-        if step.kind == "map":
-            self._expand(step, event)
-        elif step.kind == "wait":
-            step.problem = str(event.data.get("problem", ""))
-
     @staticmethod
     def _reset(step: StepPast, event: Event) -> None:
-        step.failures, step.error = 0, ""
+        step.failures, step.error, step.has_started = 0, "", False
+        step.is_cut = step.is_cut and step.undoing != "done"
         if step.has_run:
             step.left = step.child if event.source != "success" else ""
         step.has_run = False
@@ -343,6 +404,45 @@ class Past:
                 dependant.shunned_by = None
             if event.source in dependant.tally:  # a cancel is not counted
                 dependant.tally[event.source] -= 1
+
+    def _note_cut(self, step: StepPast, event: Event) -> None:
+        """Take note of what decides whether what a step has done is undone, and cleaned up."""
+        if event.name == "step.started":
+            step.has_started = True
+        elif event.name in ("step.failed", "step.retried"):
+            is_own = {"timeout", "signal", "lost"}.isdisjoint(event.data)
+            step.is_cut |= not is_own or event.data.get("error") == LOST
+        elif event.name in ("step.cancelled", "step.interrupted"):
+            step.is_cut |= event.source == "running"
+        if event.dest not in OPEN and event.source in OPEN:
+            step.ended_at = event.seq
+        ends_all = self.vect.fails_fast and self.vect.state in ("running", "paused")
+        if event.name == "step.failed" and not step.allow_failure and ends_all:
+            self.vect.has_failed = self.vect.winds_up = True
+        # Clean-up that is not needed: so much is known before the rest is over only if all ends.
+        if event.name == _SKIPPED and step.rule == TEARDOWN:
+            self.vect.winds_up |= any(each.state in OPEN for each in step.upstreams.values())
+
+    def _undo(self, step: StepPast, event: Event) -> None:
+        """Take note of how far it has come to undo what a step has done."""
+        if event.name == "step.compensating":
+            step.undoing = "running"
+            step.undoings += 1
+            self.busy.add((step, -step.undoings))
+            return
+        self.busy.discard((step, -step.undoings))
+        if event.name == "step.compensated":
+            step.undoing = "done"
+        else:
+            step.undoing = "waiting" if "delay" in event.data else "failed"
+            step.not_undone += 1
+
+    def _begin(self, step: StepPast, event: Event) -> None:
+        step.child, step.left, step.has_run = str(event.data.get("child", "")), "", True
+        if step.kind == "map":
+            self._expand(step, event)
+        elif step.kind == "wait":
+            step.problem = str(event.data.get("problem", ""))
 
     def _expand(self, step: StepPast, event: Event) -> None:
         """Take note of the instances of a map; some may be there from an attempt before."""
@@ -353,6 +453,7 @@ class Past:
                 is_on_loop=step.is_on_loop,
                 max_attempts=step.max_attempts,
                 allow_failure=step.allow_failure,
+                compensate=step.compensate,
                 parent=step,
                 index=index,
             )
@@ -364,10 +465,10 @@ class Past:
     def _look_at(self, steps: Iterable[StepPast]) -> None:
         """Note which of these steps may start, and which must be blocked or skipped at once."""
         for step in steps:
-            if step.state != "pending" or self.vect.state != "running":
+            if step.state != "pending" or not self.may_start(step):
                 continue
             match self.verdict(step):
-                case "start":
+                case "start" if not step.is_teardown:  # it waits until who has ended has tidied up
                     self.due[step] = self.vect
                 case "block":
                     self.to_end[step] = _BLOCKED
@@ -389,12 +490,22 @@ class Past:
             if not seen & followed:
                 step.shunned_by = branch
 
+    def may_start(self, step: StepPast) -> bool:
+        """Whether the Vect is in a state in which steps of this sort start."""
+        if step.is_teardown:
+            return self.vect.state in ("running", "paused", "ending")
+        return self.vect.state == "running" and not self.vect.winds_up
+
     @staticmethod
     def verdict(step: StepPast) -> str | None:
         """Return what is due for a step that has not started."""
+        if step.rule == TEARDOWN:
+            if any(each.state in OPEN for each in step.upstreams.values()):
+                return None
+            return "start" if step.was_set_up else "skip"
         if step.parent is not None:
             if step.parent.state != "running":
-                return None if step.parent.state in _OPEN else "skip"
+                return None if step.parent.state in OPEN else "skip"
             return "start" if step.index < step.parent.count else "skip"
         if step.shunned_by is not None:
             return "skip"
@@ -402,8 +513,10 @@ class Past:
 
     @property
     def has_bad(self) -> bool:
-        """Whether a step of the Vect has failed, was blocked or cancelled."""
-        return bool(self.vect.names_in(*BAD, "cancelled"))
+        """Whether a step of the Vect has failed, was blocked or cancelled, or its work undone."""
+        undone = [step for step in self.vect.steps.values() if step.undoing == "done"]
+        is_left = any(step.state not in OPEN for step in undone)
+        return is_left or bool(self.vect.names_in(*BAD, "cancelled"))
 
     def must_run_again(self, step: StepPast) -> bool:
         """Whether a step has ended badly, or waits for one that has, or that shall run again."""
@@ -411,11 +524,19 @@ class Past:
         for each in before:  # it grows while it is walked
             if each.state in (*BAD, "cancelled") or (each is not step and each.state == "pending"):
                 return True
+            is_undone = any(one.undoing == "done" for one in (each, *each.instances))
+            if is_undone or self._is_torn_down(each):
+                return True
             for upstream in (each.parent or each).upstreams.values():
                 if id(upstream) not in seen:
                     seen.add(id(upstream))
                     before.append(upstream)
         return False
+
+    def _is_torn_down(self, step: StepPast) -> bool:
+        """Whether the effect of a step was taken back by one that cleans up after it."""
+        torn = (each for each in step.dependants if each.takes_back and each.has_started)
+        return any(step in each.set_ups for each in torn)
 
     def has_room(self, step: StepPast) -> bool:
         """Whether one more may run: of its pool, of its map, of the async steps of its flow."""
@@ -477,7 +598,7 @@ class Past:
     @staticmethod
     def map_is_over(step: StepPast) -> bool:
         """Whether all instances of a map have ended."""
-        return not any(each.state in _OPEN for each in step.instances)
+        return not any(each.state in OPEN for each in step.instances)
 
     @staticmethod
     def is_by_rule(event: Event) -> bool:
@@ -496,3 +617,9 @@ def _wrong_fields(event: object) -> str:
         return f"type {type(event).__name__}"
     fields = _TYPES.items()
     return ", ".join(name for name, kind in fields if not isinstance(getattr(event, name), kind))
+
+
+def _may_be_at_work(step: StepPast, attempt: int | None) -> bool:
+    """Whether the program that has a Vect go on may have an attempt at work, of this or another."""
+    is_undoing = attempt is not None and attempt < 0
+    return step.undoing == "running" if is_undoing else step.state == "running"

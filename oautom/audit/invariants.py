@@ -15,14 +15,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
-from oautom.audit.history import BAD, NO_STEP, Declared, Past, VectPast
-from oautom.audit.payloads import CHANGES_OPTIONS, data_fit, options_fit, settings_fit
+from oautom.audit.history import BAD, NO_STEP, OPEN, Declared, Past, VectPast
+from oautom.audit.payloads import CHANGES_OPTIONS, are_settings, data_fit, options_fit
 from oautom.errors import InvariantError, SettingError, shown
 from oautom.machine.event import Event, is_of_plan, planned_time, stamp
 from oautom.machine.graph import Graph
 from oautom.machine.kinds import kind_of
 from oautom.machine.state import child_id
 from oautom.machine.tables import (
+    COMPENSATION_EVENTS,
     EVENT_NAMES,
     INITIAL,
     PLAN_CREATED,
@@ -177,6 +178,7 @@ _CONSEQUENCES: Final = (
     *("step.blocked", "step.skipped", "step.cancelled", "step.interrupted", "step.reset"),
     *("vect.reopened", *_VECT_ENDS),
 )
+_WINDS_UP: Final = ("step.cancelled", "step.skipped", "vect.ending", "vect.failed")
 _MOVES: Final = STEP_MOVES | VECT_MOVES | PLAN_MOVES | {(VECT_CREATED, None, INITIAL)}
 _PLANNED: Final = (VECT_CREATED, *PLAN_EVENTS)
 _OF_THE_STRANDED: Final = ("step.cancelled", "vect.cancelled", "vect.recovered")
@@ -234,7 +236,7 @@ class _Claims(Past):
         """
         steps = event.data["graph"] if event.name == VECT_CREATED else self.vect.steps
         fits = options_fit(event.data.get("options", {}), steps)
-        return fits and settings_fit(event.data.get("settings", {}))
+        return fits and are_settings(event.data.get("settings", {}))
 
     @_invariant(is_gate=True)
     def vect_is_created_first(self, event: Event) -> bool:
@@ -298,6 +300,8 @@ class _Claims(Past):
             return 1 <= (event.attempt or 0) <= self.step.starts
         if event.name == "step.started":
             return event.attempt == self.step.starts + 1
+        if event.name in COMPENSATION_EVENTS:
+            return event.attempt == self.step.undoings + (event.name == "step.compensating")
         ran = event.step is not None and event.source == "running"
         return event.attempt == (self.step.starts if ran else None)
 
@@ -305,6 +309,39 @@ class _Claims(Past):
     def retries_are_limited(self, event: Event) -> bool:
         """A step is tried again only as long as it has not failed max_attempts times."""
         return self.step.failures + 1 < self.step.max_attempts
+
+    @_invariant("step.compensating")
+    def compensations_are_due(self, event: Event) -> bool:
+        """What steps have done is undone one by one, that of the last end first, when all is over.
+
+        While their Vect ends badly, and only that of steps which say how.
+        """
+        steps = self.vect.steps.values()
+        is_time = self.vect.state == "ending" and self.vect.open_steps == 0
+        later = (each for each in steps if each.ended_at > self.step.ended_at)
+        is_next = self.step.undoing in ("", "waiting") and not any(
+            each.is_to_be_undone for each in later
+        )
+        return is_time and is_next and self.step.is_to_be_undone
+
+    @_invariant("step.compensated", "step.compensation_failed")
+    def compensations_are_begun(self, event: Event) -> bool:
+        """That it was undone what a step has done, or could not be, is told when that has begun."""
+        is_known = self.step.not_undone + 1 < self.step.max_attempts or "delay" not in event.data
+        return self.step.undoing == "running" and is_known
+
+    @_invariant("vect.failed", "vect.cancelled")
+    def bad_ends_are_compensated(self, event: Event) -> bool:
+        """A Vect ends as failed or cancelled only when all is undone that is to be."""
+        return not any(step.is_to_be_undone for step in self.vect.steps.values())
+
+    @_invariant("vect.ending")
+    def endings_are_needed(self, event: Event) -> bool:
+        """A Vect is ending only where a clean-up runs, may run, or something is to be undone."""
+        steps = self.vect.steps.values()
+        return any(
+            step.is_to_be_undone or (step.is_teardown and step.state in OPEN) for step in steps
+        )
 
     @_invariant("step.late", "vect.late")
     def late_once(self, event: Event) -> bool:
@@ -359,6 +396,8 @@ class _Claims(Past):
         parent = self.vect.parent
         if parent is None or self.vect.is_reopened or self.gaps or not self.vect.is_of_parent:
             return True
+        if self.step.is_teardown:  # it has been cancelled
+            return True
         return self.is_wanted(*parent)
 
     @_invariant("step.succeeded")
@@ -381,58 +420,87 @@ class _Claims(Past):
     @_invariant()
     def blocks_at_once(self, event: Event) -> bool:
         """Behind the end of a step come its dependants that are blocked or skipped by that."""
-        return not self.to_end or self.to_end.get(self.step) == event.name
+        is_over = self.vect.winds_up and event.name in _WINDS_UP
+        return not self.to_end or is_over or self.to_end.get(self.step) == event.name
 
     @_invariant("step.skipped")
     def skipped_by_its_rule(self, event: Event) -> bool:
-        """A step that has not started is skipped only by its trigger rule, or by a branch."""
-        return not self.is_by_rule(event) or self.verdict(self.step) == "skip"
+        """A step that has not started is skipped only by its trigger rule, or by a branch.
+
+        One that cleans up, as soon as its Vect ends, if there is nothing to clean up.
+        """
+        is_needless = self.step.is_teardown and not self.step.was_set_up
+        return not self.is_by_rule(event) or is_needless or self.verdict(self.step) == "skip"
 
     @_invariant()
     def vects_end_at_once(self, event: Event) -> bool:
         """Right behind the end of the last step of a Vect stands the end of the Vect."""
-        ends = event.name in _VECT_ENDS and self.vect is self.last_vect
+        ends = event.name in ("vect.ending", *_VECT_ENDS) and self.vect is self.last_vect
         moves = self.last_vect.state in ("running", "paused")
         is_open = self.last_vect.open_steps > 0 or not moves
         return is_open or self.last.dest == "cancelled" or ends
 
     @_invariant()
     def cancels_are_whole(self, event: Event) -> bool:
-        """The cancelled steps of a Vect stand together, and right behind them its end."""
-        goes_on = event.name in ("step.cancelled", *_VECT_ENDS) and self.vect is self.last_vect
-        return self.last.name != "step.cancelled" or goes_on
+        """The cancelled steps of a Vect stand together, and right behind them its end.
 
-    @_invariant("step.cancelled", "vect.cancelled")
+        Or that it is ending; from then on it is clean-up that is cancelled. So it is behind the
+        failure that ends all, and behind clean-up that is skipped at once as it is not needed.
+        """
+        goes_on = event.name in ("step.cancelled", "vect.ending", *_VECT_ENDS)
+        if self.last_vect.winds_up:
+            is_first = event.name == "step.skipped" or self.step in self.to_close
+            return (goes_on or is_first) and self.vect is self.last_vect
+        is_ending = self.last_vect.state == "ending"
+        is_begun = self.last.name == "step.cancelled" and not is_ending
+        return not is_begun or (goes_on and self.vect is self.last_vect)
+
+    @_invariant("step.cancelled", "vect.ending", "vect.failed", "vect.cancelled")
     def cancels_have_one_reason(self, event: Event) -> bool:
         """All events of a cancel tell one reason."""
         is_same = event.data.get("reason") == self.last.data.get("reason")
-        return self.last.name != "step.cancelled" or is_same
+        is_other = self.vect.state == "ending" or self.vect is not self.last_vect
+        return self.last.name != "step.cancelled" or is_same or is_other
 
     @_invariant(*_CONSEQUENCES)
     def consequences_share_the_time(self, event: Event) -> bool:
         """What an event entails at once has its time."""
         is_first = event.name in ("step.cancelled", "step.reset") and event.name != self.last.name
         is_answer = event.name == "step.skipped" and event.source == "running"
+        # Where all is cancelled, clean-up that is not needed comes first; or nothing is left to.
+        is_first = is_first or event.name == "vect.ending" or self.step.is_teardown
+        is_first = is_first or (event.name == "vect.reopened" and self.last.name != "step.reset")
         is_cause = is_first or is_answer or self.vect is not self.last_vect
         return is_cause or event.time == self.last.time
 
     @_invariant("step.started", "step.blocked", "step.skipped")
     def pauses_are_kept(self, event: Event) -> bool:
-        """A step starts, or is blocked or skipped by its rule, only while its Vect runs."""
-        return event.source != "pending" or self.vect.state == "running"
+        """A step starts, or is blocked or skipped by its rule, only while its Vect runs.
+
+        One that cleans up also while it is paused, or ends; and nothing else starts once a step has
+        failed, where that ends all.
+        """
+        return event.source != "pending" or self.may_start(self.step)
 
     @_invariant()
     def resets_are_whole(self, event: Event) -> bool:
-        """Resets stand together, and right behind them their Vect is reopened, with no bad end."""
+        """Resets stand together, and right behind them their Vect is reopened, with no bad end.
+
+        There are none where nothing has ended badly: all that was left to do was to clean up.
+        """
         is_reopened = event.name == "vect.reopened"
         if self.last.name == "step.reset":
-            goes_on = is_reopened or event.name == "step.reset"
-            return goes_on and self.vect is self.last_vect and not (is_reopened and self.has_bad)
-        return not is_reopened
+            goes_on = (is_reopened or event.name == "step.reset") and self.vect is self.last_vect
+        else:
+            goes_on = True
+        return goes_on and not (is_reopened and self.has_bad)
 
     @_invariant("step.reset")
     def resets_are_needed(self, event: Event) -> bool:
-        """A step is reset only if it, or one that it waits for, has failed or was cancelled."""
+        """A step is reset only if it, or one that it waits for, has failed or was cancelled.
+
+        Or if what that has done was undone.
+        """
         return self.vect.state in ("failed", "cancelled") and self.must_run_again(self.step)
 
     @_invariant("step.succeeded", "step.failed")
@@ -472,7 +540,16 @@ class _Claims(Past):
 
     @_invariant(*_VECT_ENDS)
     def ends_fit_the_steps(self, event: Event) -> bool:
-        """A Vect is cancelled if a step is, failed if one is to blame for that, else success."""
+        """A Vect is cancelled if a step is, failed if one is to blame for that, else success.
+
+        Where it had to be cleaned up first, it ends as it then was to; and it has failed if it took
+        too long, or if the failure of a step ends all.
+        """
+        if self.vect.state == "ending":
+            return event.name == f"vect.{self.vect.ends_as}"
+        is_late = self.vect.run_timeout is not None
+        if event.name == "vect.failed" and "reason" in event.data:
+            return is_late or self.vect.has_failed
         if self.vect.names_in("cancelled"):
             return event.name == "vect.cancelled"
         return event.name == ("vect.failed" if self.vect.names_to_blame() else "vect.succeeded")

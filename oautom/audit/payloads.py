@@ -10,7 +10,7 @@ from oautom.machine.event import Event, planned_time
 from oautom.machine.kinds import KINDS, kind_of
 from oautom.machine.rules import RULE_NAMES
 from oautom.machine.state import is_child
-from oautom.machine.tables import PLAN_CREATED, PLAN_SKIPPED, VECT_CREATED
+from oautom.machine.tables import PLAN_CREATED, PLAN_SKIPPED, TEARDOWN, VECT_CREATED
 
 CHANGES_OPTIONS: Final = ("vect.started", "vect.recovered", "vect.reopened")
 """Events by which a Vect goes on with options that its flow has not had before."""
@@ -24,11 +24,30 @@ def _is_count(value: object) -> bool:
     return type(value) is int and value > 0
 
 
+def _is_seconds(value: object) -> bool:
+    return _is_number(value) and value != 0
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
+
+
+def are_settings(value: object) -> bool:
+    """Whether the settings of a Vect itself say of it what can be said."""
+    return isinstance(value, Mapping) and all(
+        name in _SETTINGS and _SETTINGS[name](given) for name, given in value.items()
+    )
+
+
 def _is_pool(value: object) -> bool:
     match value:
         case [str(), slots]:
             return _is_count(slots)
     return False
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def _is_place(value: object) -> bool:
@@ -46,15 +65,17 @@ def _is_attempt(value: object) -> bool:
 
 
 _OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
-    "trigger_rule": lambda rule: rule in RULE_NAMES,
+    "trigger_rule": lambda rule: rule in RULE_NAMES or rule == TEARDOWN,
+    "teardown_of": _are_texts,
+    "compensate": lambda on: on in ("begun", "success"),
     "allow_failure": lambda is_allowed: is_allowed is True,
     "max_attempts": _is_count,
     "retry": lambda facts: isinstance(facts, Mapping),
     "on_crash": lambda on_crash: on_crash == "fail",
     "strict": lambda is_strict: is_strict is False,
     "skip_exit_code": lambda code: code is None or _is_count(code),
-    "timeout": lambda seconds: _is_number(seconds) and seconds > 0,
-    "deadline": lambda seconds: _is_number(seconds) and seconds > 0,
+    "timeout": _is_seconds,
+    "deadline": _is_seconds,
     "pool": _is_pool,
     "priority": lambda priority: type(priority) is int,
     "async": _is_count,
@@ -71,43 +92,51 @@ _OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "child": lambda vect: isinstance(vect, str),
 }
 
-_SETTINGS: Final[Mapping[str, Callable[[Any], bool]]] = {"deadline": _OPTIONS["deadline"]}
-"""Of the Vect itself."""
-
+_SETTINGS: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "deadline": _is_seconds,
+    "run_timeout": _is_seconds,
+    "on_failure": lambda what: what == "cancel",
+}
+_NOT_UNDONE: Final = "step.compensation_failed"
 _DIGITS: Final = 20
 """No attempt has a number of so many."""
 
 _DECISION: Final = frozenset({"decision", "by"})
 _OF_PLAN: Final = {"plan": str, "planned": str}
-_OF_VECT: Final[Mapping[str, Callable[[Any], bool]]] = {
-    "loop": lambda has_loop: has_loop is True,
-    "bash": lambda bash: bash == "strict",
-    "parent": _is_attempt,
-    "version": lambda version: isinstance(version, str),
-}
 _OF_TURN: Final[Mapping[str, Callable[[Any], bool]]] = {
     "limit": _is_count,
     "by": lambda param: isinstance(param, str),
     "recovered": lambda is_recovered: is_recovered is True,
-}
-_TOLD: Final = {**_OF_VECT, **_OF_TURN}
-_MAY_BE: Final[Mapping[str, frozenset[str]]] = {
-    VECT_CREATED: frozenset({"options", "settings", *_OF_VECT, *_OF_PLAN}),
-    **dict.fromkeys(CHANGES_OPTIONS, frozenset({"options"})),
-    "vect.started": frozenset({"options", *_OF_TURN}),
-    "vect.reopened": frozenset({"options", "parent"}),
 }
 _DATA: Final[Mapping[str, Mapping[str, Any]]] = {
     VECT_CREATED: {"params": Mapping, "graph": Mapping},
     PLAN_CREATED: _OF_PLAN,
     PLAN_SKIPPED: {**_OF_PLAN, "reason": str},
     "vect.failed": {"steps": list},
+    "vect.ending": {"to": str, "reason": str},
     "step.succeeded": {"output": object},
     "step.blocked": {"upstream": str, "error": str},
     "step.skipped": {"reason": str},
     "step.late_result": {"output": object},
     **{name: {"deadline": int | float} for name in LATE},
     **{name: {"reason": str} for name in ("step.cancelled", "vect.cancelled")},
+}
+
+_MAY_BE: Final[Mapping[str, Mapping[str, Callable[[Any], bool]]]] = {
+    VECT_CREATED: {
+        "options": _is_mapping,
+        "parent": _is_attempt,
+        "loop": lambda has_loop: has_loop is True,
+        "bash": lambda bash: bash == "strict",
+        "plan": lambda plan: isinstance(plan, str),
+        "planned": lambda time: isinstance(time, str),
+        "version": lambda version: isinstance(version, str),
+        "settings": are_settings,
+    },
+    "vect.started": {"options": _is_mapping, **_OF_TURN},
+    "vect.recovered": {"options": _is_mapping},
+    "vect.reopened": {"options": _is_mapping, "parent": _is_attempt},
+    "vect.failed": {"reason": lambda reason: isinstance(reason, str)},
 }
 
 
@@ -137,7 +166,7 @@ def data_fit(event: Event, kind: str) -> bool:
     if event.name == "step.started":
         return _is_start(event, kind)
     is_late_failure = event.name == "step.late_result" and "error" in data
-    if event.name in ("step.failed", "step.retried") or is_late_failure:
+    if event.name in ("step.failed", "step.retried", _NOT_UNDONE) or is_late_failure:
         return _is_failure(event)
     if event.name == "step.late_result" and "reason" in data:
         wanted = _DATA["step.skipped"]
@@ -150,11 +179,10 @@ def data_fit(event: Event, kind: str) -> bool:
     is_wanted = all(isinstance(data.get(key), type_) for key, type_ in wanted.items())
     if "plan" in data or "planned" in data:
         is_wanted = is_wanted and planned_time(event) is not None
-    may_be = _MAY_BE.get(event.name, frozenset())
-    is_known = wanted.keys() <= data.keys() <= wanted.keys() | may_be
-    more = _TOLD.keys() & data.keys()
-    is_turn = "limit" in data or not _OF_TURN.keys() & data.keys()
-    return is_wanted and is_known and is_turn and all(_TOLD[key](data[key]) for key in more)
+    may_be = _MAY_BE.get(event.name, {})
+    is_known = all(is_one(data[key]) for key, is_one in may_be.items() if key in data)
+    is_known = is_known and ("limit" in data or not _OF_TURN.keys() & data.keys())
+    return is_wanted and is_known and wanted.keys() <= data.keys() <= wanted.keys() | may_be.keys()
 
 
 def _is_start(event: Event, kind: str) -> bool:
@@ -180,6 +208,7 @@ def _are_options(data: Mapping[str, Any]) -> bool:
 def _is_failure(event: Event) -> bool:
     data = event.data
     is_failure = isinstance(data.get("error"), str) and "output" not in data
-    is_retry = _is_number(data.get("delay"))
-    fits = is_retry if event.name == "step.retried" else "delay" not in data
+    fits = "delay" not in data
+    if event.name == "step.retried" or (event.name == _NOT_UNDONE and not fits):
+        fits = _is_number(data.get("delay"))  # it is tried again
     return is_failure and fits and data.get("exit_code") != 0

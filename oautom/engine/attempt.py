@@ -72,10 +72,18 @@ class Attempt:
         self.method: Literal["run", "check"] = "run"
         self.fate: Literal["wanted", "cancelled", "late", "given up"] = "wanted"
         self.is_promised = False
-        self.takes_slot = run.state.steps[key[1]].needs_worker
+        self.takes_slot = key[2] < 0 or run.state.steps[key[1]].needs_worker
         self.due: float | None = None
         self.alarm: int | None = None
         self.next_look: int | None = None
+
+    @property
+    def ends_with_vect(self) -> bool:
+        """Whether a cancel of the Vect, as this stands, ends it. Any thread."""
+        if self.key[2] < 0:
+            return False
+        state = self.run.state
+        return state.state == "ending" or not state.steps[self.key[1]].is_teardown
 
     def outcome(
         self, answer: object, failure: BaseException | None, log: EventLog, *, is_plain: bool
@@ -94,6 +102,8 @@ class Attempt:
         outcome = unpack(answer, failure)
         if outcome.log:
             self.context.buffer.write(outcome.log)
+        if self.key[2] < 0 and outcome.error is None:
+            return Outcome()  # what undoes the work of a step has no output
         if self.execution.is_polled and outcome.error is None:
             if self.method == "run":
                 self.context.output = outcome.output
@@ -116,7 +126,7 @@ class Attempt:
         """Return a failure as a command: whether the step is tried again is decided here."""
         if self.fate == "cancelled":
             return finished(self.key, outcome)
-        if outcome.cause is not None:
+        if outcome.cause is not None and self.key[2] > 0:
             trace = str(outcome.facts.get("traceback", ""))
             failure = Failure(without_frames(outcome.cause), trace)
             self.run.local.failures[self.key[1]] = failure
@@ -130,7 +140,9 @@ class Attempt:
         is_covered = outcome.is_retriable
         if is_covered is None:
             is_covered = outcome.cause is None or policy.covers(outcome.cause)
-        failures = self.run.state.steps[self.key[1]].failures + 1
+        step = self.run.state.steps[self.key[1]]
+        of = step.compensation if self.key[2] < 0 else step
+        failures = 1 + (of.failures if of is not None else 0)
         return policy.decide(failures, clock.chance(), is_covered=is_covered)
 
     def timed_out(self, *, is_abandoned: bool = False) -> Outcome:

@@ -183,8 +183,10 @@ def _outcome_of(run: Run) -> Outcome:
             return Outcome(error=str(error), cause=error)
     told = f"vect '{run.id}' of flow '{run.flow.name}'"
     if run.shown == "failed":
-        bad = next(s for s in steps if s.state == "failed" and not s.options.get("allow_failure"))
+        failed = (s for s in steps if s.state == "failed" and not s.options.get("allow_failure"))
+        if (bad := next(failed, None)) is None:
+            return Outcome(error=f"{told} failed: {run.state.reason}")
         cause = run.local.failures.get(bad.name, NO_FAILURE).cause
         return Outcome(error=f"{told} failed: step '{bad.name}': {bad.error}", cause=cause)
-    reason = next((step.error for step in steps if step.state == "cancelled" and step.error), None)
+    reason = run.state.reason
     return Outcome(error=f"{told} was cancelled" + (f": {reason}" if reason else ""))

@@ -58,6 +58,7 @@ class Lingering:
 
     def __init__(self, log: EventLog, put: Callable[[Any], None]) -> None:
         self.on_over: Callable[[str, str], object] = _tell_nobody
+        self.on_less: Callable[[str, str], object] = _tell_nobody
         self._log = log
         self._put = put
         self._keys: dict[Place, set[Key]] = {}
@@ -98,12 +99,22 @@ class Lingering:
         self.end_promise(key)
         for place in self._places.get(key, ()):
             keys = self._keys.get(place, set())
-            if keys == {key}:
-                self.on_over(*place)
+            (self.on_over if keys == {key} else self.on_less)(*place)
             keys.discard(key)
             if not keys:
                 self._keys.pop(place, None)
         self._places.pop(key, None)
+
+    def look(self, key: Key) -> None:
+        """Have those looked at that may wait for an attempt, as it is waited for no more."""
+        for place in self._places.get(key, ()):
+            self.on_less(*place)
+
+    def is_promised(self, place: Place) -> bool:
+        """Whether somebody sees to it that an attempt of a step ends, or what it has had run."""
+        if place[0] not in self._promised:
+            return False
+        return not self._promised[place[0]].isdisjoint(self._keys.get(place, ()))
 
     def steps_of(self, vect: str) -> set[Place]:
         """Return the steps of a Vect of which one lingers; of an app before this one, too."""
@@ -116,11 +127,10 @@ class Lingering:
         for place in self._places.pop(key, ()):
             keys = self._keys.get(place, set())
             keys.discard(key)
-            if keys:
-                continue
-            self._keys.pop(place, None)
+            if not keys:
+                self._keys.pop(place, None)
             try:
-                self.on_over(*place)
+                (self.on_less if keys else self.on_over)(*place)
             except Exception:
                 _logger.exception(
                     "vect '%s', step '%s' is at work no more: a bug in oautom", *place

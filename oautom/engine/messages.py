@@ -158,6 +158,10 @@ class Drain(NamedTuple):
     reason: str
 
 
+class Tidy(NamedTuple):
+    """Message: all Vects were cancelled, for want of another life: what cleans up may start."""
+
+
 class Halt(NamedTuple):
     """Message: end all work, and leave the Vects as they are: they go on in another life."""
 
@@ -230,5 +234,6 @@ Message = (
     | Misfit
     | Drain
     | Halt
+    | Tidy
     | Note
 )

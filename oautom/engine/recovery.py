@@ -17,7 +17,7 @@ from oautom.errors import FlowChangedError, FlowError, LogError, OAutomError, ex
 from oautom.events.log import EventLog, VectEntry
 from oautom.flows.flow import Flow
 from oautom.machine.event import NO_DATA, Event, is_answer
-from oautom.machine.tables import VECT_ENDS
+from oautom.machine.tables import UNDONE_EVENTS, VECT_ENDS
 from oautom.processes.leftovers import end_leftovers
 from oautom.vects.run import Run
 from oautom.vects.stored import Recalled, unfit
@@ -222,8 +222,10 @@ class Recovery:
         is_known = False
         for event in self._log.read(vect=vect):
             is_known = True
-            is_its = event.step == step and str(event.attempt) == attempt
-            if is_its and is_answer(event) and "abandoned" not in event.data:
+            is_answered = is_answer(event) or event.name in UNDONE_EVENTS
+            number = -(event.attempt or 0) if event.name in UNDONE_EVENTS else event.attempt
+            is_its = event.step == step and str(number) == attempt
+            if is_its and is_answered and "abandoned" not in event.data:
                 return False
         return is_known
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cached_property, partial
 from threading import get_ident
@@ -23,12 +23,12 @@ from oautom.engine.clock import Clock, Timers
 from oautom.engine.inbox import WRONG_THREAD, Wheel
 from oautom.engine.lingering import Lingering
 from oautom.engine.messages import Answer, GraceOver, Loan, Over, Poll, TimeUp
-from oautom.errors import EngineError
+from oautom.errors import EngineError, OAutomError
 from oautom.events.log import EventLog, keeps_objects
 from oautom.machine.commands import Effect, Finished, Key, Passed, Place, Release, Submit, Wake
 from oautom.machine.deadlines import Deadline
 from oautom.machine.kinds import kind_of
-from oautom.machine.state import Group, StepState, View, committed
+from oautom.machine.state import Group, StepState, VectState, View, committed
 from oautom.processes.leftovers import Marks
 from oautom.steps.context import Context
 from oautom.steps.execution import Execution
@@ -145,6 +145,18 @@ class Runner:
             return True
         return self.lingering.is_waited_for(place)
 
+    def is_about_to_end(self, step: StepState) -> bool:
+        """Whether somebody is at work on a step that is over, and is sure to end, or just told to.
+
+        When it is told, and nobody promises anything, a `GraceOver` says so.
+        """
+        if step.state == "running":
+            return False
+        attempt = self._attempts.get((step.vect.id, step.name, step.attempt))
+        if attempt is not None and attempt.fate == "wanted" and attempt.state != "waiting":
+            return True
+        return self.lingering.is_promised((step.vect.id, step.name))
+
     def lingers(self, step: StepState) -> bool:
         """Whether an earlier attempt of a step that waits is at work still."""
         if step.state == "running":
@@ -208,6 +220,9 @@ class Runner:
         if type(effect) is Submit:  # isinstance() is one call more for each step
             step = run.state.steps[effect.step]
             execution = run.flow.steps[step.name] if step.parent is None else run.execution(step)
+            if effect.attempt < 0:
+                self._compensate(run, step, execution.compensation, key)
+                return
             context = self.context(run, execution, step, effect.attempt)
             context.home = self.home
             context.is_strict = run.state.is_strict and "strict" not in step.options
@@ -222,6 +237,23 @@ class Runner:
             self._set_timer(run.id, effect.step, effect.seconds, Release(*key))
         elif key in self._attempts:
             self._kill(self._attempts[key])
+
+    def _compensate(self, run: Run, step: StepState, execution: Execution | None, key: Key) -> None:
+        """Have undone what a step has done, when a worker is free: as one that is to be polled."""
+        if execution is None:
+            gone = "its flow does not say any more how it is compensated"
+            self._put(Answer(key, Outcome(error=gone, is_retriable=False)))
+            return
+        context = self.context(run, execution, step, key[2])
+        attempt = Attempt(key, run, execution, context, is_instance=False)
+        self._attempts[key] = attempt
+        try:
+            context.output = run.output(step)
+        except OAutomError as error:
+            attempt.takes_slot = False
+            self._put(Answer(key, Outcome(error=str(error), cause=error)))
+        else:
+            self._put(Poll(key))
 
     def _set_timer(
         self, vect: str, what: str | Deadline, seconds: float, command: Release | Passed
@@ -264,15 +296,14 @@ class Runner:
         None goes on later than it would have: a clock that is set back makes no delay longer.
         """
         wakes = self._wakes.get(run.id, _NO_TIMERS)
-        for step in run.state.steps.values():
-            if step.until is not None and step.state in ("up_for_retry", "running"):
-                seconds = max(0.0, (step.until - now).total_seconds())
-                before = wakes.get(step.name)
-                if before is None or self._clock.monotonic() + seconds < before[0]:
-                    self.perform(run, Wake(run.id, step.name, step.attempt, seconds))
+        for name, attempt, until in _waiting(run.state):
+            seconds = max(0.0, (until - now).total_seconds())
+            before = wakes.get(name)
+            if before is None or self._clock.monotonic() + seconds < before[0]:
+                self.perform(run, Wake(run.id, name, attempt, seconds))
         if run.state.deadlines is not None:
-            for _, name in list(run.state.deadlines.until):
-                self.watch(run, name, now)
+            for _, watched in list(run.state.deadlines.until):
+                self.watch(run, watched, now)
 
     def _set_alarm(self, attempt: Attempt, seconds: float) -> None:
         attempt.due = self._clock.monotonic() + seconds
@@ -292,6 +323,8 @@ class Runner:
             return None
         was_submitted = attempt.state != "waiting"
         self._kill(attempt, "late")
+        if key[2] < 0:  # nothing else is undone before it is over
+            return None
         if attempt.is_promised or (was_submitted and self._place_of(attempt) == "inline"):
             return None
         return self._give_up(attempt, is_abandoned=was_submitted)
@@ -299,10 +332,12 @@ class Runner:
     def grace_over(self, key: Key) -> Finished | None:
         """Wait no longer for a function that has had its time; return what that means, if much."""
         attempt = self._attempts.get(key)
-        if attempt is None or not attempt.is_promised:
+        if attempt is None or not attempt.is_promised or key[2] < 0:
+            self.lingering.look(key)
             return None
         attempt.is_promised = False
         self.lingering.end_promise(key)
+        self.lingering.look(key)
         if attempt.fate == "late":
             return self._give_up(attempt, is_abandoned=True)
         told = "vect '%s', step '%s', attempt %d: it was cancelled and goes on all the same"
@@ -384,7 +419,12 @@ class Runner:
         if attempt is not None and attempt.state == "waiting":
             self.busy += attempt.takes_slot
             attempt.next_look = None
-            self._submit(attempt, "check")
+            if key[2] > 0:
+                self._submit(attempt, "check")
+                return
+            if attempt.execution.timeout is not None:
+                self._set_alarm(attempt, attempt.execution.timeout)
+            self._submit(attempt, "run")
 
     def _submit(self, attempt: Attempt, method: Literal["run", "check"]) -> None:
         attempt.state = "working"
@@ -523,6 +563,8 @@ class Runner:
             if is_on_loop or not is_promised:  # a coroutine may go on, though it was cancelled
                 seconds = COROUTINE_GRACE_PERIOD if is_on_loop else GRACE_PERIOD
                 self._timers.add(self._clock.monotonic() + seconds, GraceOver(attempt.key))
+        else:  # nobody waits for it any longer
+            self._put(GraceOver(attempt.key))
 
     def strand(self, vect: str) -> None:
         """Tell all work of a Vect to stop with which the engine cannot go on.
@@ -562,7 +604,7 @@ class Runner:
         """
         if self._workers.place == "inline":
             for key, attempt in self._attempts.copy().items():  # in one instruction
-                if vect in (None, key[0]):
+                if vect is None or (vect == key[0] and attempt.ends_with_vect):
                     attempt.context.mark_cancelled()
 
     def kill_all(self) -> None:
@@ -614,6 +656,18 @@ class Runner:
             self._marks.variables,
             None if step.parent is None else partial(run.item, step),
         )
+
+
+def _waiting(state: VectState) -> Iterator[tuple[str, int, datetime]]:
+    """Yield what waits for a time: the name of a step, its attempt, and until when."""
+    for step in state.steps.values():
+        if step.until is not None and step.state in ("up_for_retry", "running"):
+            yield step.name, step.attempt, step.until
+    if state.to_compensate:
+        name = state.to_compensate[-1]
+        one = state.steps[name].compensation
+        if one is not None and one.until is not None:
+            yield name, -one.attempt, one.until
 
 
 def _close_all(ours: Iterable[Workers]) -> None:

@@ -72,6 +72,7 @@ from oautom.engine.messages import (
     Poll,
     TakeBack,
     TakeOver,
+    Tidy,
     TimeUp,
 )
 from oautom.engine.queue import ReadyQueue
@@ -90,7 +91,6 @@ from oautom.events.log import EventLog
 from oautom.events.signals import publish
 from oautom.flows.flow import Flow
 from oautom.machine.commands import (
-    LOST,
     Begin,
     Cancel,
     Command,
@@ -103,10 +103,25 @@ from oautom.machine.commands import (
     Trigger,
 )
 from oautom.machine.deadlines import BEGINNINGS
-from oautom.machine.decide import affects, due, effects, handle, too_late
+from oautom.machine.decide import (
+    WIND_UP,
+    affects,
+    due,
+    effects,
+    handle,
+    too_late,
+    uncancellable,
+)
 from oautom.machine.event import Event
-from oautom.machine.state import StepState, VectState, moved
-from oautom.machine.tables import INITIAL, PLAN_EVENTS, STEP_ENDS, VECT_CREATED, VECT_ENDS
+from oautom.machine.state import LOST, StepState, VectState, moved
+from oautom.machine.tables import (
+    INITIAL,
+    PLAN_EVENTS,
+    STEP_ENDS,
+    TEARDOWN,
+    VECT_CREATED,
+    VECT_ENDS,
+)
 from oautom.machine.transition import NotAppendedError, Wire, machines
 from oautom.vects.registry import Registry
 from oautom.vects.run import Run
@@ -116,6 +131,8 @@ _logger = logging.getLogger("oautom.scheduler")
 
 _HEARD: frozenset[type] = frozenset({Answer, TimeUp, GraceOver})
 """Messages that say what has become of an attempt: heard once, whatever becomes of the tick."""
+
+_WITHOUT_EFFECT = frozenset({VECT_CREATED, *PLAN_EVENTS})
 
 STEPS_AT_ONCE = 2_000
 """Of how many steps the Vects are taken over in one tick; but for those that keep slots."""
@@ -180,6 +197,7 @@ class Scheduler(Driver[Message]):
         self.is_drained = False  # all that was at work then has ended
         self.runner = Runner(workers, clock, self._timers, self.put, log, self.wheel)
         self.runner.lingering.on_over = self._look_again
+        self.runner.lingering.on_less = self._look_after
         self.registry = Registry(log)
         self._turns = self.registry.turns
         self._turns.on_turn = self._call_up
@@ -283,9 +301,10 @@ class Scheduler(Driver[Message]):
                 self.put(Misfit(run.id))
 
     def cancel(self, run: Run, reason: str) -> None:
-        """Ask for the end of a run, with the next tick."""
+        """Ask for the end of a run, with the next tick; what cleans up goes on."""
         self.ask(run, Cancel(run.id, reason))
-        if not self._turns.waits(run):  # else it has no step that could have the thread
+        # One that waits for its turn has no step that could have the thread.
+        if run.shown != "ending" and not self._turns.waits(run):
             self.runner.interrupt(run.id)
 
     def stop_all(self, reason: str) -> None:
@@ -294,7 +313,12 @@ class Scheduler(Driver[Message]):
         Those of any other log are cancelled, since they have no other life.
         """
         self.ask_for_end(reason)
-        self.runner.interrupt()
+        if self._log.id is not None:
+            self.runner.interrupt()
+            return
+        for run in self.registry.open_runs():
+            if run.shown != "ending":  # what cleans up goes on, now or never
+                self.runner.interrupt(run.id)
 
     def drain(self, reason: str) -> None:
         """Begin nothing more; when all that is at work has ended, end the rest as `stop_all` does.
@@ -316,6 +340,7 @@ class Scheduler(Driver[Message]):
             return
         for run in self.registry.open_runs():
             self.ask(run, Cancel(run.id, reason))
+        self.put(Tidy())
 
     def has_stopped(self) -> bool:
         """Whether nothing goes on any more."""
@@ -417,7 +442,9 @@ class Scheduler(Driver[Message]):
         except LogError:  # its events make no sense: no more is known of it than its state
             self._end_unread(run, command)
             return
-        self._obey(command)
+        if (refusal := uncancellable(run.state)) is not None:
+            raise refusal
+        self._obey(Cancel(command.vect, command.reason, is_again=True))
         if run.is_inherited:  # it is over: a retry of it is of this life, and no recovery
             run.is_inherited = False
             self._taken_over.append(run)
@@ -785,13 +812,20 @@ class Scheduler(Driver[Message]):
                     self._take_over()
             case Retry() if message.parent is not None:
                 self._go_on_in(message, message.parent)
-            case Drain() | Halt():
+            case Drain() | Halt() | Tidy():
                 self._begin_to_end(message)
             case _:
                 self._obey(message)  # type: ignore[arg-type] # all others are commands
 
-    def _begin_to_end(self, message: Drain | Halt) -> None:
+    def _begin_to_end(self, message: Drain | Halt | Tidy) -> None:
         """Begin nothing any more; what is at work goes on for now, or is ended as well."""
+        if isinstance(message, Tidy):
+            self.queue.is_draining = self.runner.is_draining = False
+            for run in self.registry.open_runs():
+                if run.is_held and run.held_up is None:
+                    steps = run.state.steps.values()
+                    self._ready += [*(step for step in steps if step.is_teardown), run.state]
+            return
         if isinstance(message, Drain):
             self.draining = self.draining or message.reason
             self.queue.drain()
@@ -883,6 +917,20 @@ class Scheduler(Driver[Message]):
             self.queue.set_free(state, is_stranded=run.held_up is not None)
             if run.held_up is None and state.state not in STEP_ENDS:
                 self._ready.append(state)
+            self._look_behind(run, state)
+
+    def _look_after(self, vect: str, step: str) -> None:
+        """Look at what cleans up after a step, of which less is at work."""
+        run = self.registry.runs.get(vect)
+        if run is not None and run.is_held and step in run.state.steps:
+            self._look_behind(run, run.state.steps[step])
+
+    def _look_behind(self, run: Run, step: StepState) -> None:
+        """Look at what cleans up after a step: it may have waited for the end of its attempt."""
+        if run.held_up is None and run.state.options:
+            names = run.state.graph.dependants_of(step.declared)
+            self._ready.extend(run.state.steps[name] for name in names)
+            self._ready.append(run.state)
 
     def _obey(self, command: Command) -> None:
         run = self.registry.runs.get(command.vect)
@@ -1055,15 +1103,33 @@ class Scheduler(Driver[Message]):
             # Where some steps start and others are blocked, as after a pause, these go first.
             is_shut = queue.is_held or queue.is_draining
             waits = queue.size or is_shut or self._ends_first or trigger.model.vect.options
-            if trigger.name != "start":
+            if trigger.name == WIND_UP:
+                self._obey(Cancel(model.vect.id, trigger.data["reason"], "failed"))
+            elif trigger.name == "compensate" and self._must_wait(trigger.model):  # type: ignore[arg-type] # it is a step's
+                continue  # as below
+            elif trigger.name != "start":
                 self._fire(trigger)
             elif model.attempt and self.runner.is_at_work(model):  # type: ignore[arg-type] # only steps are due to start
                 continue  # it is looked at again when that has ended
+            elif model.rule == TEARDOWN and self._is_being_ended(model):  # type: ignore[arg-type, union-attr] # as above
+                continue  # as above, when nothing is at work that it cleans up after
             elif waits or not self.runner.has_room:
                 queue.add(model)  # type: ignore[arg-type] # as above
             else:
                 self._start(trigger)
         self._ends_first = False
+
+    def _must_wait(self, step: StepState) -> bool:
+        """Whether it is too early, or too late, to undo what a step has done."""
+        return self.queue.is_draining or self.runner.is_at_work(step)
+
+    def _is_being_ended(self, teardown: StepState) -> bool:
+        """Whether what a step waits for is over, and yet at work until it has tidied up."""
+        steps, ups = teardown.vect.steps, teardown.vect.graph.upstreams[teardown.name]
+        maps = [mapped for name in ups if (mapped := steps[name].mapped) is not None]
+        instances = [instance for mapped in maps for instance in mapped.instances]
+        before = [*(steps[name] for name in ups), *instances]
+        return any(self.runner.is_about_to_end(step) for step in before)
 
     def _start(self, trigger: Trigger) -> None:
         step: Any = trigger.model
@@ -1115,7 +1181,7 @@ class Scheduler(Driver[Message]):
         if sender is not vect:
             if vect.options:
                 self._release_more(sender, event)  # type: ignore[arg-type] # it is a step
-        elif event.name in ("vect.paused", "vect.cancelled"):
+        elif event.name in ("vect.paused", "vect.ending", "vect.cancelled", "vect.failed"):
             self.queue.forget(vect)
         elif event.name in ("vect.resumed", "vect.reopened"):
             self._ends_first = True

@@ -20,9 +20,18 @@ from oautom.flows.checks import check_wiring
 from oautom.flows.params import Params
 from oautom.machine.event import NO_DATA
 from oautom.machine.graph import Graph
+from oautom.steps.compensation import compensation_of
 from oautom.steps.execution import Execution
 from oautom.steps.function import StepFunction
-from oautom.steps.options import Pool, RetryPolicy, StepOptions, retry_of, seconds_of
+from oautom.steps.options import (
+    OnFailure,
+    Pool,
+    RetryPolicy,
+    StepOptions,
+    retry_of,
+    seconds_of,
+    word_of,
+)
 from oautom.values.json import at_heart, json_key, plain_count
 from oautom.values.names import check_name, one_of, plain_text
 from oautom.values.references import ParamReference
@@ -62,6 +71,10 @@ class Flow:
         deadline: Seconds from the start of a Vect until it should have ended; when they have passed
             and it has not, `vect.late` says so once. Nothing is ended. None for no deadline.
         max_async: How many of its `async` steps run at once, in all its Vects together.
+        run_timeout: Seconds that a whole run may take, from its start, or from its retry; then what
+            runs is cancelled, and the Vect has failed. None for no limit.
+        on_failure: What becomes of the other steps when one has failed that must not: `'finish'`,
+            what does not depend on it goes on to its end, or `'cancel'`, all is cancelled at once.
         strict: Whether its Bash steps end with the first failure in their commands, unless they
             say otherwise; see `BashExecution`.
         description: What the flow is for, in a sentence.
@@ -74,7 +87,7 @@ class Flow:
         params: Its parameters, by name.
         steps: The steps by name, in the order of declaration; read-only.
         max_active_vects, when_full, limit_by: See above.
-        retry, timeout, deadline, max_async, strict, version: See above.
+        retry, timeout, deadline, max_async, run_timeout, on_failure, strict, version: See above.
         has_strict_steps: One of its steps runs a Bash command so.
 
     Raises:
@@ -95,6 +108,8 @@ class Flow:
         timeout: float | None = None,
         deadline: float | None = None,
         max_async: int = 1000,
+        run_timeout: float | None = None,
+        on_failure: OnFailure = "finish",
         strict: bool = True,
         description: str = "",
         version: str | None = None,
@@ -132,6 +147,8 @@ class Flow:
             self.retry = retry_of(retry)
             self.timeout = seconds_of("timeout", timeout)
             self.deadline = seconds_of("deadline", deadline)
+            self.run_timeout = seconds_of("run_timeout", run_timeout)
+            self.on_failure: OnFailure = word_of("on_failure", on_failure, OnFailure)
             self.when_full: WhenFull = when_full_of(when_full)
         except SettingError as error:
             raise FlowError(f"flow '{name}': {error}", flow=name) from None
@@ -219,7 +236,14 @@ class Flow:
     @property
     def settings(self) -> Mapping[str, Any]:
         """The non-default settings of the flow itself that a Vect keeps, as in `vect.created`."""
-        return {} if self.deadline is None else {"deadline": self.deadline}
+        told: dict[str, Any] = {}
+        if self.deadline is not None:
+            told["deadline"] = self.deadline
+        if self.run_timeout is not None:
+            told["run_timeout"] = self.run_timeout
+        if self.on_failure != "finish":
+            told["on_failure"] = self.on_failure
+        return told
 
     @property
     def fingerprint(self) -> str:
@@ -303,6 +327,8 @@ class Flow:
             raise DuplicateStepError(self.name, step.name)
         self._check_open(step.name)
         self._check_pool(step)
+        if step.compensate is not None:
+            step.compensation = compensation_of(step, self)
         self.has_strict_steps |= step.strict is True
         self._steps[step.name] = step
         self._graph = None
@@ -378,6 +404,14 @@ class Flow:
         """Check the steps by themselves; errors as of `validate`, which calls it."""
         if (cycle := self.graph.find_cycle()) is not None:
             raise CycleError(self.name, cycle)
+        for step in self._steps.values():
+            if step.teardown and not self.graph.upstreams[step.name]:
+                raise FlowError(
+                    f"flow '{self.name}': step '{step.name}' is a teardown, and waits for nothing; "
+                    f"have it wait for what it cleans up after: {step.name}.depends(...)",
+                    flow=self.name,
+                    step=step.name,
+                )
         for function in self._step_functions:
             if not function.calls:
                 raise FlowError(

@@ -6,7 +6,7 @@ A *command* asks, a *trigger* is a transition to fire, an *effect* is done after
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Literal
 
 import msgspec
 
@@ -15,13 +15,13 @@ from oautom.machine.event import NO_DATA
 from oautom.machine.state import NO_OPTIONS, Options, StepState, VectState
 
 Key = tuple[str, str, int]
-"""One attempt: (id of the Vect, name of the step, number of the attempt)."""
+"""One attempt: (id of the Vect, name of the step, number of the attempt).
+
+The number is negative for an attempt to undo what the step has done.
+"""
 
 Place = tuple[str, str]
 """A step: id of its Vect, and its name."""
-
-LOST: Final = "the program ended while the step ran, and on_crash is 'fail'"
-"""The error of a step that may not run again."""
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -45,7 +45,7 @@ class Finished(msgspec.Struct, frozen=True):
 
 
 class Release(msgspec.Struct, frozen=True):
-    """Command: it is time to try a step again whose attempt has failed."""
+    """Command: the time that an attempt waits for is up."""
 
     vect: str
     step: str
@@ -71,10 +71,17 @@ class Begin(msgspec.Struct, frozen=True):
 
 
 class Cancel(msgspec.Struct, frozen=True):
-    """Command: a person wants a Vect to stop."""
+    """Command: a Vect shall stop: what runs is cancelled, nothing starts but what cleans up.
+
+    Attributes:
+        to: How it ends then: `failed` where no person has asked for it.
+        is_again: Asked for by a person, once it is ending already: what cleans up is ended, too.
+    """
 
     vect: str
     reason: str = ""
+    to: Literal["cancelled", "failed"] = "cancelled"
+    is_again: bool = False
 
 
 class Recover(msgspec.Struct, frozen=True):

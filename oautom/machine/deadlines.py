@@ -23,7 +23,10 @@ BEGINNINGS: Final = frozenset({"vect.started", "vect.reopened", "step.started"})
 """The events from which deadlines count. A step that has begun already goes on with its own."""
 
 _ENDS: Final = STEP_ENDS | VECT_ENDS
-_KINDS: Final = ("late",)
+RUN_TIMEOUT: Final[Deadline] = ("run_timeout", None)
+"""When a whole run must be over; with it ends what runs."""
+
+_KINDS: Final = ("late", "run_timeout")
 
 
 class Deadlines(msgspec.Struct):
@@ -49,6 +52,8 @@ class Deadlines(msgspec.Struct):
                 if deadline not in self.told and deadline not in self.until:
                     seconds = self.seconds[deadline]
                     self.until[deadline] = event.time + timedelta(seconds=seconds)
+        elif event.name == "vect.ending":
+            self.until.pop(RUN_TIMEOUT, None)  # how long it takes to clean up does not count
         elif event.dest in _ENDS:
             for deadline in self._of(event.step):
                 self.until.pop(deadline, None)
@@ -84,4 +89,6 @@ def deadlines_of(
     }
     if "deadline" in settings:
         seconds["late", None] = settings["deadline"]
+    if "run_timeout" in settings:
+        seconds[RUN_TIMEOUT] = settings["run_timeout"]
     return Deadlines(seconds) if seconds else None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from oautom.errors import UnknownStepError, VectStateError, shown
 from oautom.machine.commands import (
@@ -32,13 +32,13 @@ from oautom.machine.commands import (
     Trigger,
     Wake,
 )
-from oautom.machine.deadlines import Deadline
+from oautom.machine.deadlines import RUN_TIMEOUT, Deadline
 from oautom.machine.event import NO_DATA, NO_OUTPUT, Event
 from oautom.machine.kinds import kind_of
 from oautom.machine.maps import Mapped
 from oautom.machine.rules import all_success
 from oautom.machine.state import StepState, VectState, child_id, chosen, waits_until
-from oautom.machine.tables import STEP_ENDS, VECT_ENDS
+from oautom.machine.tables import COMPENSATION_EVENTS, STEP_ENDS, TEARDOWN, VECT_ENDS
 from oautom.values.text import ERROR_BYTES_MAX, bounded
 
 _BAD_ENDS = frozenset({"failed", "upstream_failed"})
@@ -46,6 +46,11 @@ _TO_RETRY = frozenset({"failed", "upstream_failed", "cancelled"})
 _GO_ON = frozenset({"vect.recovered", "vect.resumed", "vect.reopened"})
 _MOVES: Mapping[type, tuple[str, str]] = MappingProxyType(
     {Pause: ("running", "pause"), Resume: ("paused", "resume")}
+)
+WIND_UP: Final = "wind up"
+"""Due for a Vect of which a step has failed, where that ends all: no transition, but a `Cancel`."""
+_NOT_SET_UP: Mapping[str, Any] = MappingProxyType(
+    {"reason": "nothing that it cleans up after has started"}
 )
 _NO_ITEM: Mapping[str, Any] = MappingProxyType({"reason": "the list of its map is shorter now"})
 _NO_LIST: Mapping[str, Any] = MappingProxyType({"reason": "its map does not run this time"})
@@ -57,7 +62,7 @@ def handle(vect: VectState, command: Command) -> list[Trigger]:
         case Finished():
             return [_finish(vect.steps[command.step], command)]
         case Release():
-            return _release(vect.steps[command.step], command.attempt)
+            return _release(vect, command)
         case Passed():
             return _passed(vect, command.deadline)
         case Decide():
@@ -77,6 +82,8 @@ def handle(vect: VectState, command: Command) -> list[Trigger]:
 
 
 def _finish(step: StepState, answer: Finished) -> Trigger:
+    if answer.attempt < 0:
+        return _compensated(step, answer)
     data: dict[str, Any] = {"output": answer.output}
     if answer.is_skip:
         data = {"reason": answer.error}
@@ -96,6 +103,16 @@ def _finish(step: StepState, answer: Finished) -> Trigger:
     return Trigger(step, "succeed", answer.attempt, told)
 
 
+def _compensated(step: StepState, answer: Finished) -> Trigger:
+    """Return what an attempt has come to that was to undo what a step has done."""
+    if answer.error is None or answer.is_skip:  # there was nothing to undo
+        return Trigger(step, "end_compensation", -answer.attempt)
+    told = {**answer.data, "error": answer.error}
+    if answer.retry_after is not None:
+        told["delay"] = answer.retry_after
+    return Trigger(step, "fail_compensation", -answer.attempt, MappingProxyType(told))
+
+
 def _wrong_choice(step: StepState, output: object) -> str | None:
     """Return what is wrong with what a branch has chosen, or None."""
     dependants = step.vect.graph.dependants_of(step.name)
@@ -107,7 +124,17 @@ def _wrong_choice(step: StepState, output: object) -> str | None:
     return bounded(f"{chose}; its dependants: {known}", ERROR_BYTES_MAX)
 
 
-def _release(step: StepState, attempt: int) -> list[Trigger]:
+def _release(vect: VectState, command: Release) -> list[Trigger]:
+    """Return what comes of it that a time is up."""
+    step, attempt = vect.steps[command.step], command.attempt
+    if attempt < 0:
+        one = step.compensation
+        is_due = one is not None and (one.state, one.attempt) == ("waiting", -attempt)
+        return [Trigger(step, "compensate", 1 - attempt)] if is_due else []
+    return _waited(step, attempt)
+
+
+def _waited(step: StepState, attempt: int) -> list[Trigger]:
     """Return what comes of it that the time is up for which an attempt has waited."""
     if step.attempt != attempt:
         return []
@@ -125,9 +152,13 @@ def _passed(vect: VectState, deadline: Deadline) -> list[Trigger]:
     """Return what comes of it that a deadline has passed: nothing, if it counts no more."""
     if vect.deadlines is None or deadline not in vect.deadlines.until:
         return []
+    seconds = vect.deadlines.seconds[deadline]
+    if deadline == RUN_TIMEOUT:
+        reason = f"it took longer than its run_timeout of {seconds:g} seconds"
+        return _cancel(vect, Cancel(vect.id, reason, "failed"))
     model = vect if deadline[1] is None else vect.steps[deadline[1]]
     attempt = model.attempt if model is not vect and model.state == "running" else None
-    told = MappingProxyType({"deadline": vect.deadlines.seconds[deadline]})
+    told = MappingProxyType({"deadline": seconds})
     return [Trigger(model, deadline[0], attempt, told)]
 
 
@@ -173,11 +204,17 @@ def _decided(step: StepState) -> str:
 
 
 def _retry(vect: VectState, command: Retry) -> list[Trigger]:
-    """Reset what has failed or was cancelled, and what depends on it, then reopen the Vect."""
+    """Reset what has failed or was cancelled, and what depends on it, then reopen the Vect.
+
+    So is what was undone when it ended: what was compensated, and where work is done again, what
+    has set up for it and was torn down.
+    """
     if vect.state not in ("failed", "cancelled"):
         return []
     again = [step.name for step in vect.steps.values() if step.state in _TO_RETRY]
-    reached = vect.graph.reach(again)
+    undone = [step for step in vect.steps.values() if _is_undone(step)]
+    again += [name for step in undone for name in (step.name, step.declared)]
+    reached = _reach_set_ups(vect, vect.graph.reach(again))
     for step in vect.steps.values():
         if step.parent is not None and reached.intersection(vect.graph.upstreams[step.declared]):
             reached.add(step.name)  # its list is made anew
@@ -189,16 +226,81 @@ def _retry(vect: VectState, command: Retry) -> list[Trigger]:
     return [*resets, Trigger(vect, "reopen", data=told)]
 
 
+def _is_undone(step: StepState) -> bool:
+    return step.compensation is not None and step.compensation.state == "done"
+
+
+def _reach_set_ups(vect: VectState, reached: set[str]) -> set[str]:
+    """Return what is reset, and with it what was torn down, if work after that is reset."""
+    torn_down = [
+        (step, vect.steps[name])
+        for step in vect.steps.values()
+        if step.parent is None and step.start_date is not None
+        for name in step.options.get("teardown_of", ())
+    ]
+    before = -1
+    while before != len(reached):
+        before = len(reached)
+        for teardown, set_up in torn_down:
+            if set_up.name in reached:
+                continue
+            behind = vect.graph.reach([set_up.name]) & reached
+            if any(not vect.steps[name].is_teardown for name in behind):
+                reached |= vect.graph.reach([set_up.name, teardown.name])
+    return reached
+
+
 def _cancel(vect: VectState, command: Cancel) -> list[Trigger]:
     if vect.state in VECT_ENDS:
         return []
+    if vect.state == "ending":
+        return _end_clean_up(vect, command)
     data = MappingProxyType({"reason": command.reason})
-    steps = [
+    left = [step for step in vect.steps.values() if step.state not in STEP_ENDS]
+    has_begun = vect.state != "pending"
+    cleans_up = [step for step in left if has_begun and step.is_teardown]
+    has_clean_up = any(step.state != "pending" or step.was_set_up for step in cleans_up)
+    has_clean_up = has_clean_up or any(s.is_to_be_compensated for s in vect.steps.values())
+    cancels = [
         Trigger(step, "cancel", step.attempt if step.state == "running" else None, data)
-        for step in vect.steps.values()
-        if step.state not in STEP_ENDS
+        for step in left
+        if not (has_begun and step.is_teardown)
     ]
-    return [*steps, Trigger(vect, "cancel", data=data)]
+    if has_clean_up:
+        data = MappingProxyType({"to": command.to, "reason": command.reason})
+        return [*cancels, Trigger(vect, "end", data=data)]
+    skips = [Trigger(step, "skip", data=_NOT_SET_UP) for step in cleans_up]
+    if command.to == "cancelled":
+        return [*skips, *cancels, Trigger(vect, "cancel", data=data)]
+    return [*skips, *cancels, _failed(vect, command.reason)]
+
+
+def _failed(vect: VectState, reason: str) -> Trigger:
+    """Return that a Vect has failed for another reason than that a step has, or with clean-up."""
+    told = {"steps": _to_blame(vect), "reason": reason}
+    return Trigger(vect, "fail", data=MappingProxyType(told))
+
+
+def _end_clean_up(vect: VectState, command: Cancel) -> list[Trigger]:
+    """Return how clean-up ends of which a person wants no more: what runs of it first."""
+    if not command.is_again:
+        return []
+    left = [step for step in vect.steps.values() if step.state not in STEP_ENDS]
+    at_it = [step for step in left if (step.parent or step).state != "pending"]
+    data = MappingProxyType({"reason": command.reason})
+    return [
+        Trigger(step, "cancel", step.attempt if step.state == "running" else None, data)
+        for step in at_it or left
+    ]
+
+
+def uncancellable(vect: VectState) -> VectStateError | None:
+    """Return why a person cannot cancel a Vect, or None: what was done must be undone whole."""
+    if vect.state != "ending" or vect.open_steps or not vect.to_compensate:
+        return None
+    step = vect.to_compensate[-1]
+    remedy = f"it undoes what step '{step}' has done, and ends by itself then"
+    return VectStateError(f"vect '{vect.id}'", vect.state, remedy, vect.flow, step)
 
 
 def _recover(vect: VectState, command: Recover) -> list[Trigger]:
@@ -222,22 +324,14 @@ def _news(command: Recover | Retry) -> Mapping[str, Any]:
 def affects(vect: VectState, event: Event) -> list[StepState | VectState]:
     """Return what is worth a look after an event: the models for which something may be due."""
     if event.step is None:
-        if event.name in _GO_ON:  # whatever waited for its turn has lost it
-            return [*vect.steps.values(), vect]
-        if event.name != "vect.started":
-            return []
-        names = vect.graph.roots()
-        if vect.options:
-            waiting = (vect.steps[name] for name in vect.options)
-            names += [step.name for step in waiting if step.rule == "always" and step.upstreams]
-        return [vect.steps[name] for name in names] or [vect]
+        return _affects_of_vect(vect, event)
     steps = vect.steps
     if event.dest not in STEP_ENDS or event.source in STEP_ENDS:
-        if event.name == "step.released":
-            return [steps[event.step]]
-        if not vect.options or event.name != "step.started":
+        if not vect.options and event.name == "step.started":  # a call less for nearly each step
             return []
-        return _of_map(steps[event.step], event)
+        return _affects_of_start(vect, steps[event.step], event)
+    if vect.first_failed is not None and vect.state != "ending":
+        return [vect]
     dependants = vect.graph.dependants.get(event.step, ())
     looks: list[StepState | VectState] = [steps[name] for name in dependants]
     if vect.options:
@@ -245,6 +339,33 @@ def affects(vect: VectState, event: Event) -> list[StepState | VectState]:
     if not vect.open_steps:
         looks.append(vect)
     return looks
+
+
+def _affects_of_start(
+    vect: VectState, step: StepState, event: Event
+) -> list[StepState | VectState]:
+    """Return what is worth a look after an event that is not the end of a step."""
+    if event.name == "step.released":
+        return [step]
+    if not vect.options:
+        return []
+    if event.name in COMPENSATION_EVENTS:
+        return [vect]
+    return _of_map(step, event) if event.name == "step.started" else []
+
+
+def _affects_of_vect(vect: VectState, event: Event) -> list[StepState | VectState]:
+    if event.name in _GO_ON:  # whatever waited for its turn has lost it
+        return [*vect.steps.values(), vect]
+    if event.name in ("vect.paused", "vect.ending"):  # clean-up has lost its turn, too
+        return [*(step for step in vect.steps.values() if step.is_teardown), vect]
+    if event.name != "vect.started":
+        return []
+    names = vect.graph.roots()
+    if vect.options:
+        waiting = (vect.steps[name] for name in vect.options)
+        names += [step.name for step in waiting if step.rule == "always" and step.upstreams]
+    return [vect.steps[name] for name in names] or [vect]
 
 
 def _of_map(step: StepState, event: Event) -> list[StepState | VectState]:
@@ -266,7 +387,9 @@ def due(model: StepState | VectState) -> Trigger | None:
     if type(model) is VectState:  # it is asked for four times a step
         return _due_vect(model)
     vect = model.vect
-    if model.state != "pending" or vect.state != "running":
+    # Else all is cancelled next.
+    is_going_on = vect.state == "running" and vect.first_failed is None
+    if model.state != "pending" or not (is_going_on or _may_clean_up(model)):
         return _due_end(model) if model.kind and model.state == "running" else None
     is_usual = not vect.options
     verdict = all_success(model.upstreams, model.tally) if is_usual else model.verdict
@@ -276,6 +399,11 @@ def due(model: StepState | VectState) -> Trigger | None:
     if verdict == "block":
         return Trigger(model, "block", data=_why_blocked(model))
     return Trigger(model, "skip", data=_why_skipped(model)) if verdict == "skip" else None
+
+
+def _may_clean_up(step: StepState) -> bool:
+    """Whether a step starts though its Vect is paused, or ends."""
+    return step.vect.state in ("paused", "ending") and step.is_teardown
 
 
 def _due_end(step: StepState) -> Trigger | None:
@@ -320,6 +448,8 @@ def _why_skipped(step: StepState) -> Mapping[str, Any]:
 
     Of an instance, why its map has nothing for it that it had before a retry.
     """
+    if step.rule == TEARDOWN:
+        return _NOT_SET_UP
     if step.parent is not None:
         return _NO_ITEM if step.parent.state == "running" else _NO_LIST
     if step.shunned_by is not None:
@@ -346,12 +476,38 @@ def _why_blocked(step: StepState) -> Mapping[str, Any]:
 
 
 def _due_vect(vect: VectState) -> Trigger | None:
-    if vect.state not in ("running", "paused") or vect.open_steps:
+    if vect.state == "ending":
+        return _due_ending(vect)
+    if vect.state not in ("running", "paused"):
         return None
+    if vect.open_steps:
+        if vect.first_failed is None:
+            return None
+        reason = f"step '{vect.first_failed}' failed, and on_failure of the flow is 'cancel'"
+        return Trigger(vect, WIND_UP, data=MappingProxyType({"reason": reason}))
     failed = _to_blame(vect) if vect.options else _bad(vect)
-    if failed:
-        return Trigger(vect, "fail", data=MappingProxyType({"steps": failed}))
-    return Trigger(vect, "succeed")
+    if not failed:
+        return Trigger(vect, "succeed")
+    if vect.ended and any(vect.steps[name].is_to_be_compensated for name in vect.ended):
+        told = {"to": "failed", "reason": f"step '{failed[0]}' failed"}
+        return Trigger(vect, "end", data=MappingProxyType(told))
+    return Trigger(vect, "fail", data=MappingProxyType({"steps": failed}))
+
+
+def _due_ending(vect: VectState) -> Trigger | None:
+    """Return what is due when all that a Vect ends with is clean-up: the next of it, or its end."""
+    if vect.open_steps:
+        return None
+    if vect.to_compensate:
+        step = vect.steps[vect.to_compensate[-1]]
+        one = step.compensation
+        if one is None:
+            return Trigger(step, "compensate", 1)
+        return Trigger(step, "compensate", one.attempt + 1) if one.state == "due" else None
+    reason = vect.reason or ""
+    if vect.ends_as == "failed":
+        return _failed(vect, reason)
+    return Trigger(vect, "cancel", data=MappingProxyType({"reason": reason}))
 
 
 def _bad(vect: VectState) -> list[str]:
@@ -376,14 +532,20 @@ def _to_blame(vect: VectState) -> list[str]:
 
 def effects(event: Event) -> Sequence[Effect]:
     """Return what a committed event asks of the world."""
+    name = event.name
     if event.step is None:
         return ()
-    name = event.name
+    if name == "step.compensating":
+        return (Submit(event.vect, event.step, -(event.attempt or 0)),)
     if name == "step.started" and (not event.data or "child" in event.data):
         return (Submit(event.vect, event.step, event.attempt or 0),)
     if name == "step.cancelled" and event.source == "running":
         return (Kill(event.vect, event.step, event.attempt or 0),)
-    if name in ("step.started", "step.retried"):  # it waits, and no worker is at work
+    if name in (
+        "step.started",
+        "step.retried",
+        "step.compensation_failed",
+    ):  # it waits, and no worker is at work
         return _wake(event, event.step)
     return ()
 
@@ -394,4 +556,7 @@ def _wake(event: Event, step: str) -> Sequence[Effect]:
     if until is None:
         return ()
     seconds = max(0.0, (until - event.time).total_seconds())
-    return (Wake(event.vect, step, event.attempt or 0, seconds),)
+    attempt = event.attempt or 0
+    if event.name == "step.compensation_failed":
+        attempt = -attempt
+    return (Wake(event.vect, step, attempt, seconds),)

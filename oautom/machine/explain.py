@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from oautom.machine.kinds import kind_of
 from oautom.machine.rules import ALL_SUCCESS
 from oautom.machine.state import Group, StepState
-from oautom.machine.tables import STEP_ENDS, VECT_ENDS
+from oautom.machine.tables import STEP_ENDS, TEARDOWN, VECT_ENDS
 from oautom.machine.wording import ERROR_MAX, in_line, listed, quoted, seconds_of
 
 LENGTH_MAX: Final = 1500
@@ -117,7 +117,8 @@ class _View(NamedTuple):
     def hindrance(self) -> str:
         """Why nothing of the Vect starts, or nothing."""
         if self.stall or not self.facts.draining:
-            return self.stall or ("its vect is paused" if self.step.vect.state == "paused" else "")
+            is_held = self.step.vect.state == "paused" and not self.step.is_teardown
+            return self.stall or ("its vect is paused" if is_held else "")
         return f"the engine is being stopped ({in_line(self.facts.draining)}), and starts nothing"
 
     @property
@@ -131,7 +132,8 @@ class _View(NamedTuple):
             return "waits for the start of its vect"
         if vect.state in VECT_ENDS:  # its steps are reset one by one, then it is reopened
             return "is about to be let go on with its vect"
-        return "is about to be cancelled" if self.step.tally.get("cancelled") else ""
+        is_left = bool(self.step.tally.get("cancelled")) and not self.step.is_teardown
+        return "is about to be cancelled" if is_left else ""
 
     @property
     def full_pool(self) -> str:
@@ -162,6 +164,11 @@ class _View(NamedTuple):
         vect, parent = self.step.vect, self.step.parent
         ups = vect.graph.upstreams[self.step.name] if parent is None else [parent.name]
         return [name for name in ups if vect.steps[name].state not in STEP_ENDS]
+
+    def upstreams_at_work(self) -> list[str]:
+        """Return the names of the upstreams that are over, and at work still."""
+        names = self.step.vect.graph.upstreams[self.step.declared]
+        return [quoted(name) for name in names if name in self.facts.at_work]
 
     def at(self, time: datetime | None) -> str:
         """Return a time as people read it; with its date if that is not today's."""
@@ -237,11 +244,19 @@ def _past(view: _View) -> str:
 
 def _due(view: _View) -> str:
     """Return why a step does not start though its trigger rule is met."""
-    facts = view.facts
     if view.hindrance:
         return f"is due to start, but {view.hindrance}"
     if view.is_at_work:
         return _lingering(view)
+    if view.step.rule == TEARDOWN and (ups := view.upstreams_at_work()):
+        verb = "is" if len(ups) == 1 else "are"
+        return f"waits for the end of {listed(ups, ' and ')}, which {verb} at work still"
+    return _turn(view)
+
+
+def _turn(view: _View) -> str:
+    """Return whose turn it is before that of a step that is due to start."""
+    facts = view.facts
     if not kind_of(view.step.kind).is_tried_again:
         return "is about to start"
     parent = view.step.parent
@@ -384,14 +399,14 @@ def _success(view: _View) -> str:
         seconds = max(0.0, (step.end_date - step.start_date).total_seconds())
         took = f" after {seconds_of(seconds)}"
     which = f" ({view.this_attempt})" if kind_of(step.kind).is_tried_again else ""
-    return f"succeeded at {view.at(step.end_date)}{took}{which}"
+    return f"succeeded at {view.at(step.end_date)}{took}{which}{_undone(view)}"
 
 
 def _failed(view: _View) -> str:
     step = view.step
     which = f" in {view.this_attempt}" if kind_of(step.kind).is_tried_again else ""
     error = in_line(step.error or "it is not known why")
-    return f"failed at {view.at(step.end_date)}{which}: {error}"
+    return f"failed at {view.at(step.end_date)}{which}: {error}{_undone(view)}"
 
 
 def _skipped(view: _View) -> str:
@@ -416,7 +431,26 @@ def _cancelled(view: _View) -> str:
     step = view.step
     when = "before it started" if step.start_date is None else f"after attempt {step.attempt} began"
     reason = f": {in_line(step.error)}" if step.error else ""
-    return f"was cancelled at {view.at(step.end_date)}, {when}{reason}"
+    return f"was cancelled at {view.at(step.end_date)}, {when}{reason}{_undone(view)}"
+
+
+def _undone(view: _View) -> str:
+    """Return how far it has come to undo what a step has done, of one that is over."""
+    step, one = view.step, view.step.compensation
+    if one is None or one.state == "due":
+        is_next = step.name in step.vect.to_compensate
+        return "; what it has done is to be undone" + _behind(view.stall) if is_next else ""
+    match one.state:
+        case "done":
+            return "; what it had done was undone"
+        case "failed":
+            return f"; what it has done could not be undone: {in_line(one.error or '')}"
+        case "waiting":
+            told = f"; to undo it failed ({in_line(one.error or '')}), and is tried again at "
+            told += view.at(one.until)
+        case _:
+            told = "; what it has done is being undone"
+    return told + _behind(view.stall)
 
 
 # Deadlines

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, final
+from typing import Any, Final, Literal, final
+
+import msgspec
 
 from oautom.errors import InvalidHistoryError
 from oautom.machine.deadlines import deadlines_of
@@ -22,11 +24,13 @@ from oautom.machine.maps import Mapped, instance_name, items_of
 from oautom.machine.rules import ALL_SUCCESS, Verdict, verdict
 from oautom.machine.sources import until_of
 from oautom.machine.tables import (
+    COMPENSATION_EVENTS,
     INITIAL,
     PLAN_EVENTS,
     PLAN_MOVES,
     STEP_ENDS,
     STEP_MOVES,
+    TEARDOWN,
     VECT_CREATED,
     VECT_ENDS,
     VECT_MOVES,
@@ -46,6 +50,31 @@ Limit = tuple[Group, int]
 _LIMITS = frozenset({"pool", "async", "max_parallel"})
 
 NO_OPTIONS: Options = MappingProxyType({})
+
+LOST: Final = "the program ended while the step ran, and on_crash is 'fail'"
+"""The error of a step that may not run again."""
+
+_CUT: Final = frozenset({"timeout", "signal", "lost"})
+"""What a failure tells that is no answer of the step's own: it may have done all or half of it."""
+
+
+class Compensation(msgspec.Struct):
+    """How far it has come to undo what a step has done.
+
+    Attributes:
+        state: `due`, it is to begin if its Vect ends badly; `running`; `waiting`, to be tried
+            again; `done`; `failed`.
+        attempt: How often it has begun, also before a retry of the Vect.
+        failures: How many of these have failed; what a dead program has cut short is none.
+        error: Of the last that failed.
+        until: When it is tried again.
+    """
+
+    state: Literal["due", "running", "waiting", "done", "failed"] = "due"
+    attempt: int = 0
+    failures: int = 0
+    error: str | None = None
+    until: datetime | None = None
 
 
 View = tuple[str, int, Any, str | None, datetime | None, datetime | None]
@@ -78,10 +107,12 @@ class StepState:
     __slots__ = (
         "attempt",
         "before",
+        "compensation",
         "end_date",
         "error",
         "failures",
         "index",
+        "is_cut",
         "kind",
         "mapped",
         "name",
@@ -111,6 +142,8 @@ class StepState:
         self.parent: StepState | None = None  # of an instance: its map, and which one it is
         self.index = 0
         self.shunned_by: str | None = None  # the branch that does not follow it
+        self.compensation: Compensation | None = None
+        self.is_cut = False  # an attempt began and did not end by an answer of its own
         self.kind = ""  # what it does, where that is not work for a worker; as in its options
         self.needs_worker = True  # while it runs
         self.output: Any = None
@@ -145,6 +178,27 @@ class StepState:
         """The id of the Vect in which its next attempt may go on: it failed, and was reset."""
         return self.vect.children.get((self.name, self.attempt + 1))
 
+    @property
+    def is_teardown(self) -> bool:
+        """Whether it cleans up: a pause or the end of its Vect does not keep it from starting."""
+        return (self.parent or self).rule == TEARDOWN
+
+    @property
+    def was_set_up(self) -> bool:
+        """Whether there is something to clean up, for a step that does so."""
+        steps, upstreams = self.vect.steps, self.vect.graph.upstreams[self.declared]
+        set_ups = self.options.get("teardown_of", upstreams)
+        return any(steps[name].start_date is not None for name in set_ups)
+
+    @property
+    def is_to_be_compensated(self) -> bool:
+        """Whether what it has done is to be undone, should its Vect end badly as it stands now."""
+        if "compensate" not in self.options or self.mapped is not None:
+            return False
+        if self.state == "success":
+            return True
+        return self.options["compensate"] != "success" and (self.is_cut or self.state == "running")
+
     def items(self) -> tuple[Sequence[Any], str | None]:
         """Return the items of a map, and why there are none, as things stand."""
         return items_of(self.options["over"], self.vect.params, self.vect.steps)
@@ -162,6 +216,10 @@ class StepState:
     @property
     def verdict(self) -> Verdict | None:
         """What its trigger rule, a branch, or its map has become of it while it is pending."""
+        if self.rule == TEARDOWN:
+            if sum(self.tally.values()) < self.upstreams:
+                return None
+            return "start" if self.was_set_up else "skip"
         if self.shunned_by is not None:
             return "skip"
         if self.parent is not None and self.parent.mapped is not None:
@@ -181,6 +239,10 @@ class VectState:
         "created_date",
         "deadlines",
         "end_date",
+        "ended",
+        "ends_as",
+        "fails_fast",
+        "first_failed",
         "flow",
         "graph",
         "has_limits",
@@ -193,10 +255,12 @@ class VectState:
         "options",
         "params",
         "parent",
+        "reason",
         "settings",
         "start_date",
         "state",
         "steps",
+        "to_compensate",
         "version",
     )
     name = None  # a Vect is no step: its events name none
@@ -235,6 +299,12 @@ class VectState:
         self.options = options
         self.settings = settings  # what is otherwise than usual with the Vect itself
         self.deadlines = deadlines_of(options, settings)
+        self.fails_fast = settings.get("on_failure") == "cancel"
+        self.first_failed: str | None = None  # the step with whose failure all is cancelled
+        self.ends_as: str | None = None  # once it is cleaned up, while that is done
+        self.reason: str | None = None  # why it ends so, where no step says all of it
+        self.ended: list[str] = []  # steps that can be compensated, in the order of their ends
+        self.to_compensate: list[str] = []  # the last one comes first
         self.has_limits = any(_LIMITS & given.keys() for given in options.values())
         self.has_loop = False  # its async steps run on an event loop, and take no worker
         self.is_strict = False  # its Bash steps are, unless their options say otherwise
@@ -280,16 +350,46 @@ class VectState:
             for name, given in self.options.items() if self.has_loop else ():
                 if "async" in given:
                     self.steps[name].needs_worker = False
-        elif event.dest in VECT_ENDS:
-            self.end_date = event.time
-        elif event.source == INITIAL:
-            self.start_date = event.time
-        elif event.name == "vect.reopened":
-            self.end_date = None
-            self.parent = event.data.get("parent", self.parent)
-            self.is_reopened = "parent" not in event.data
-        if "options" in event.data and event.name != VECT_CREATED:
-            self._take_options(event.data["options"])
+        else:
+            self._apply_to_vect(event)
+            if "options" in event.data:
+                self._take_options(event.data["options"])
+
+    def _apply_to_vect(self, event: Event) -> None:
+        match event.name:
+            case "vect.started":
+                self.start_date = event.time
+            case "vect.reopened":
+                self._reopen(event)
+            case "vect.ending":
+                self.ends_as, self.reason = event.data["to"], event.data["reason"]
+                self._begin_compensating()
+            case "vect.recovered":
+                for name in self.to_compensate:
+                    one = self.steps[name].compensation
+                    if one is not None and one.state == "running":
+                        one.state = "due"
+            case _ if event.dest in VECT_ENDS:
+                self.end_date = event.time
+                self.reason = event.data.get("reason")
+
+    def _reopen(self, event: Event) -> None:
+        self.end_date = self.first_failed = None
+        self.parent = event.data.get("parent", self.parent)
+        self.is_reopened = "parent" not in event.data
+        self.ends_as = self.reason = None
+        for step in (self.steps[name] for name in self.ended):
+            if step.compensation is not None:  # attempts count on: no two have one number
+                step.compensation = Compensation(attempt=step.compensation.attempt)
+        self.ended = [name for name in self.ended if self.steps[name].state in STEP_ENDS]
+
+    def _begin_compensating(self) -> None:
+        """Note what is to be undone, when all else is over: what ended last comes first."""
+        if self.open_steps:
+            return
+        names = dict.fromkeys(reversed(self.ended))
+        first = [name for name in names if self.steps[name].is_to_be_compensated]
+        self.to_compensate = first[::-1]
 
     def _take_options(self, given: Options) -> None:
         """Go on with other options of some steps: their flow has changed, see `flows.fit`."""
@@ -303,18 +403,15 @@ class VectState:
         dest = event.dest
         if step.parent is not None and step.parent.mapped is not None:
             step.parent.mapped.hear(event)
+        if step.options:
+            self._note_cut(step, event)
         if dest == "running":
             if event.source != dest:  # else it moves nothing, as a late result
                 step.attempt = event.attempt or 0
                 step.start_date = event.time
                 step.until = None
                 if event.data:
-                    step.until = waits_until(event)
-                    step.error = event.data.get("problem", step.error)
-                if step.mapped is not None:
-                    self._expand(step, step.mapped, event)
-                elif step.kind == "flow":
-                    self._note_child(step, event)
+                    self._note_start(step, event)
         elif dest in STEP_ENDS and event.source not in STEP_ENDS:
             self._end(step, event)
         elif dest == "up_for_retry" != event.source:
@@ -323,6 +420,42 @@ class VectState:
             step.until = waits_until(event)
         elif event.name == "step.reset":
             self._reset(step, event.source)
+
+    def _note_start(self, step: StepState, event: Event) -> None:
+        """Take in what a step waits for where no worker is at work."""
+        step.until = waits_until(event)
+        step.error = event.data.get("problem", step.error)
+        if step.mapped is not None:
+            self._expand(step, step.mapped, event)
+        elif step.kind == "flow":
+            self._note_child(step, event)
+
+    def _note_cut(self, step: StepState, event: Event) -> None:
+        """Note what concerns the compensation of a step, of those that have one."""
+        if "compensate" not in step.options:
+            return
+        name = event.name
+        if name in COMPENSATION_EVENTS:
+            self._compensate(step, event)
+        elif name == "step.interrupted" or (name == "step.cancelled" and event.source == "running"):
+            step.is_cut = True
+        elif name in ("step.failed", "step.retried"):
+            is_own = _CUT.isdisjoint(event.data) and event.data.get("error") != LOST
+            step.is_cut = step.is_cut or not is_own
+
+    def _compensate(self, step: StepState, event: Event) -> None:
+        one = step.compensation = step.compensation or Compensation()
+        one.until = None
+        if event.name == "step.compensating":
+            one.state, one.attempt = "running", event.attempt or 0
+            return
+        one.error = event.data.get("error")
+        if "delay" in event.data:
+            one.state, one.until = "waiting", waits_until(event)
+            one.failures += 1
+            return
+        one.state = "done" if event.name == "step.compensated" else "failed"
+        self.to_compensate.remove(step.name)
 
     def _end(self, step: StepState, event: Event) -> None:
         dest = event.dest
@@ -333,6 +466,10 @@ class VectState:
             step.error = event.data.get("error") or event.data.get("reason") or None
         self.open_steps -= 1
         dependants = self.graph.dependants.get(step.name, ())
+        if self.fails_fast and dest == "failed" and not step.options.get("allow_failure"):
+            self.first_failed = self.first_failed or step.name
+        if step.options:
+            self._note_end(step)
         for name in dependants:
             tally = self.steps[name].tally
             tally[dest] = tally.get(dest, 0) + 1
@@ -344,6 +481,13 @@ class VectState:
                 for name in dependants:
                     if name not in followed:
                         self.steps[name].shunned_by = step.name
+
+    def _note_end(self, step: StepState) -> None:
+        """Note in which order steps end that can be compensated."""
+        if "compensate" in step.options:
+            self.ended.append(step.name)
+        if self.ends_as is not None:
+            self._begin_compensating()
 
     def child_of(self, step: str, attempt: int) -> str:
         """Return the id of the Vect that an attempt of a step runs, which runs one."""
@@ -376,6 +520,8 @@ class VectState:
             self.children[step.name, step.attempt + 1] = step.child
         step.output = step.error = step.start_date = step.end_date = step.until = None
         step.failures = 0
+        if step.compensation is not None and step.compensation.state == "done":
+            step.is_cut = False
         self.open_steps += 1
         for name in self.graph.dependants_of(step.name):
             tally = self.steps[name].tally

@@ -19,7 +19,7 @@ StepStateName = Literal[
     "up_for_retry",
     "cancelled",
 ]
-VectStateName = Literal["pending", "running", "paused", "success", "failed", "cancelled"]
+VectStateName = Literal["pending", "running", "paused", "ending", "success", "failed", "cancelled"]
 
 
 class Row(NamedTuple):
@@ -59,6 +59,12 @@ STEP_TABLE: Final = (
     Row("late_result", "skipped", "skipped"),
     Row("late_result", "upstream_failed", "upstream_failed"),
     Row("late_result", "cancelled", "cancelled"),
+    # What a step has done is undone while its Vect ends: its state stays what it is.
+    *(
+        Row(trigger, state, state)
+        for trigger in ("compensate", "end_compensation", "fail_compensation")
+        for state in ("success", "failed", "skipped", "cancelled")
+    ),
     # Its deadline has passed: it is told once, and moves nothing. Pending it is between attempts.
     Row("late", "pending", "pending"),
     Row("late", "running", "running"),
@@ -78,11 +84,21 @@ VECT_TABLE: Final = (
     Row("cancel", "paused", "cancelled"),
     Row("recover", "running", "running"),
     Row("recover", "paused", "paused"),
+    # Clean-up and compensations first, then the end.
+    Row("end", "running", "ending"),
+    Row("end", "paused", "ending"),
+    Row("recover", "ending", "ending"),
+    Row("fail", "ending", "failed"),
+    Row("cancel", "ending", "cancelled"),
     Row("late", "running", "running"),
     Row("late", "paused", "paused"),
+    Row("late", "ending", "ending"),
     Row("reopen", "failed", "running"),
     Row("reopen", "cancelled", "running"),
 )
+
+TEARDOWN: Final = "teardown"
+"""The trigger rule of a step that cleans up; users say `teardown=True`."""
 
 STEP_ENDS: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "cancelled"})
 VECT_STATES: Final = get_args(VectStateName)
@@ -112,6 +128,10 @@ _PAST: Final = {
     "reopen": "reopened",
     "recover": "recovered",
     "late_result": "late_result",
+    "end": "ending",
+    "compensate": "compensating",
+    "end_compensation": "compensated",
+    "fail_compensation": "compensation_failed",
     "late": "late",
 }
 
@@ -124,6 +144,11 @@ def event_names(scope: Literal["step", "vect"], table: tuple[Row, ...]) -> dict[
 STEP_EVENTS: Final = event_names("step", STEP_TABLE)
 VECT_EVENTS: Final = event_names("vect", VECT_TABLE)
 EVENT_NAMES: Final = (VECT_CREATED, *VECT_EVENTS.values(), *STEP_EVENTS.values(), *PLAN_EVENTS)
+
+COMPENSATIONS: Final = ("compensate", "end_compensation", "fail_compensation")
+COMPENSATION_EVENTS: Final = frozenset(STEP_EVENTS[trigger] for trigger in COMPENSATIONS)
+UNDONE_EVENTS: Final = frozenset(STEP_EVENTS[trigger] for trigger in COMPENSATIONS[1:])
+"""Those that end an attempt to undo what a step has done."""
 
 STEP_MOVES: Final = frozenset((STEP_EVENTS[row.trigger], *row[1:]) for row in STEP_TABLE)
 VECT_MOVES: Final = frozenset((VECT_EVENTS[row.trigger], *row[1:]) for row in VECT_TABLE)

@@ -199,7 +199,7 @@ class BashExecution(Execution):
             return self.env
         env = resolved(self.env, context)
         return {
-            key: env[key] if env[key] is value else _as_text(key, env[key])
+            key: env[key] if env[key] is value else as_text(key, env[key])
             for key, value in self.env.items()
         }
 
@@ -328,7 +328,7 @@ def _what_is_missing(cwd: str | os.PathLike[str] | None) -> str:
     return "there is no 'bash' on the PATH; install it"
 
 
-def _as_text(key: str, value: object) -> str:
+def as_text(key: str, value: object) -> str:
     """Return a value as a variable of the environment has it: a text as it is, else JSON."""
     try:
         plain = plain_of(value)

@@ -109,9 +109,11 @@ class Context:
         flow: Name of the flow.
         vect_id: Id of the Vect.
         step: Name of the step.
-        attempt: Number of this attempt, from 1.
+        attempt: Number of this attempt, from 1: of the step, or to undo what it has done. Commands
+            find it in `OAUTOM_ATTEMPT`, where it is negative for an attempt to undo.
         params: The parameters of the Vect, read-only.
-        output: In `check`: what `run` has returned. None in `run`.
+        output: In `check`, what `run` has returned; in a compensation, the output of the step, None
+            if it has not succeeded. None in `run`.
         marks: The variables by which a recovery finds the processes that do the work.
         is_strict: Whether a Bash command of the step ends with the first failure in it, as its Vect
             has begun to run its commands; None for what the step itself says.
@@ -138,7 +140,8 @@ class Context:
         self.flow = flow
         self.vect_id = vect_id
         self.step = step
-        self.attempt = attempt
+        self.attempt = abs(attempt)
+        self._number = attempt
         self.params = params
         self.output: Any = None
         self._item = item
@@ -169,7 +172,7 @@ class Context:
             "OAUTOM_FLOW": self.flow,
             "OAUTOM_VECT": self.vect_id,
             "OAUTOM_STEP": self.step,
-            "OAUTOM_ATTEMPT": str(self.attempt),
+            "OAUTOM_ATTEMPT": str(self._number),
         }
         return {**place, **self.marks, **outer_marks(self.marks)}
 
@@ -302,7 +305,7 @@ class Context:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Travel to another process: by value, and there nobody can cancel it any more."""
-        place = (self.flow, self.vect_id, self.step, self.attempt, dict(self.params))
+        place = (self.flow, self.vect_id, self.step, self._number, dict(self.params))
         told = (self._log_limit_bytes, dict(self.marks), self.output, self.item, self.is_strict)
         return _revive, (place, dict(self.inputs), *told)
 

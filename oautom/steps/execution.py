@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar
 
 from oautom.errors import FlowError, SettingError, shown
 from oautom.machine.kinds import WORK, Kind, kind_of
 from oautom.machine.rules import ALL_SUCCESS, TriggerRule
+from oautom.machine.tables import TEARDOWN
 from oautom.steps.callee import generates, is_async
 from oautom.steps.context import Context
 from oautom.steps.options import (
     LOG_LIMIT_BYTES,
+    CompensateOn,
     OnCrash,
     Pool,
     RetryPolicy,
-    on_crash_of,
+    flag_of,
     pool_of,
     priority_of,
     retry_of,
     rule_of,
     seconds_of,
+    word_of,
     wrong_interval,
 )
 from oautom.steps.owner import Owner
@@ -50,7 +53,7 @@ class Used(NamedTuple):
         return f"{self.place[0]}{''.join(f'[{shown(key)}]' for key in self.place[1:])}"
 
 
-_AT_HOME = frozenset({"flow", "output_type", "references"})
+_AT_HOME = frozenset({"compensate", "compensation", "flow", "output_type", "references"})
 """What a step does not take along to a worker process."""
 
 
@@ -81,10 +84,22 @@ class Execution:
             once. Nothing is ended. None for no deadline.
         pool: A `Pool` that limits how many of its steps run at once; None for no such limit.
         priority: Of the steps that wait for a worker those of the highest are the next.
+        teardown: The step cleans up: it runs when its upstreams are over, however they ended, also
+            after a cancel; skipped if what it cleans up after has never started.
+        teardown_of: The steps whose effect it takes back; it waits for them, too. Where work is
+            retried that comes after them, they run again.
+        compensate: Undoes what the step has done when its Vect is about to end as failed or
+            cancelled: a function, whose parameter `context`, if it has one, is the `Context` with
+            the `output` of the step; or a Bash command, which finds it in `$OUTPUT`. It may be
+            called more than once, and must bear that.
+        compensate_on: `'begun'`: also if an attempt has begun and did not end by its own answer, as
+            it was cancelled, say; `'success'`: only if the step has succeeded.
 
     Attributes:
         poll_interval: Seconds between two calls of `check`.
         on_crash, trigger_rule, allow_failure, retry, timeout, deadline, pool, priority: See above.
+        teardown, teardown_of, compensate, compensate_on: See above.
+        compensation: What is run to undo what the step has done, if there is such.
         kind: What the engine does with it, where that is more than its work; empty otherwise.
         runs_here: The work stays in this process, whatever the executor of the app is.
         is_polled: It is done only when its `check` says so.
@@ -109,6 +124,12 @@ class Execution:
     deadline: float | None = None
     pool: Pool | None = None
     priority: int = 0
+    teardown: bool = False
+    teardown_of: Sequence[Execution] = ()
+    compensate: Callable[..., Any] | str | None = None
+    compensate_on: CompensateOn = "begun"
+    compensation: Execution | None = None
+    undoes: bool = False  # it is a compensation itself
     strict: bool | None = None
     kind: ClassVar[str] = ""
     references: Sequence[Used] = ()
@@ -145,6 +166,10 @@ class Execution:
         deadline: float | None = None,
         pool: Pool | None = None,
         priority: int | None = None,
+        teardown: bool | None = None,
+        teardown_of: Sequence[Execution] | None = None,
+        compensate: Callable[..., Any] | str | None = None,
+        compensate_on: CompensateOn | None = None,
     ) -> None:
         if not hasattr(flow, "add_edges"):
             raise FlowError(f"step {shown(name)}: flow must be a Flow, not {shown(flow)}")
@@ -160,10 +185,12 @@ class Execution:
             )
         # What has no options costs 3 us of 10 less to declare.
         given: tuple[object, ...] = on_crash, trigger_rule, allow_failure, retry, timeout, pool
-        is_given = priority is not None or any(each is not None for each in (*given, deadline))
+        given += deadline, priority, teardown, teardown_of, compensate, compensate_on
+        is_given = any(each is not None for each in given)
         if is_given or not self._is_plain(flow):
             try:
                 self._set_rules(on_crash, trigger_rule, allow_failure)
+                self._set_clean_up(trigger_rule, teardown, teardown_of, compensate, compensate_on)
                 policy = retry_of(_first(retry, self.retry, flow.retry))
                 self.retry = None if "retry" in self._kind.ignored else policy
                 # How long an attempt may work says nothing of how long a person may think.
@@ -178,6 +205,8 @@ class Execution:
         self.flow = flow
         self.log_limit_bytes = limit_bytes
         flow.add(self)
+        if self.teardown_of:
+            self.depends(*self.teardown_of)
 
     def _limit_of(self, limit_bytes: object, flow: Owner, name: str) -> int:
         if (limit := plain_count(limit_bytes)) is None:
@@ -204,14 +233,39 @@ class Execution:
     def _set_rules(
         self, on_crash: object, trigger_rule: object, allow_failure: bool | None
     ) -> None:
-        self.on_crash = on_crash_of(_first(on_crash, self.on_crash))
+        self.on_crash = word_of("on_crash", _first(on_crash, self.on_crash), OnCrash)
         self.trigger_rule = rule_of(_first(trigger_rule, self.trigger_rule))
         if allow_failure is not None:
-            if type(allow_failure) is not bool:
-                raise SettingError(
-                    f"allow_failure must be True or False, not {shown(allow_failure)}"
-                )
-            self.allow_failure = allow_failure
+            self.allow_failure = flag_of("allow_failure", allow_failure)
+
+    def _set_clean_up(
+        self,
+        rule: object,
+        teardown: object,
+        teardown_of: object,
+        compensate: object,
+        compensate_on: object,
+    ) -> None:
+        if teardown_of is not None:
+            self.teardown_of = _steps_of(teardown_of)
+        self.teardown = flag_of("teardown", _first(teardown, bool(self.teardown_of)))
+        if self.teardown_of and not self.teardown:
+            raise SettingError("teardown_of is for a step that cleans up; leave teardown=False out")
+        if self.teardown and rule is not None:
+            raise SettingError(
+                "a teardown starts when its upstreams are over, however they ended; leave "
+                "trigger_rule out, or teardown"
+            )
+        self.compensate_on = word_of(
+            "compensate_on", _first(compensate_on, self.compensate_on), CompensateOn
+        )
+        if compensate is None:
+            if compensate_on is not None:
+                raise SettingError("compensate_on says when to compensate; say how: compensate=")
+            return
+        if self.teardown:
+            raise SettingError("what a teardown has done cannot be undone; leave compensate out")
+        self.compensate = compensate  # type: ignore[assignment] # looked at by who calls it
 
     def options(self) -> Mapping[str, Any]:
         """Return what is otherwise than usual with the step, as `vect.created` tells it."""
@@ -234,6 +288,14 @@ class Execution:
             told["priority"] = self.priority
         if self.is_async:
             told["async"] = self.flow.max_async
+        return told | self._clean_up() if self.teardown or self.compensate is not None else told
+
+    def _clean_up(self) -> dict[str, Any]:
+        if not self.teardown:
+            return {"compensate": self.compensate_on}
+        told: dict[str, Any] = {"trigger_rule": TEARDOWN}
+        if self.teardown_of:
+            told["teardown_of"] = [step.name for step in self.teardown_of]
         return told
 
     def _limits(self) -> Mapping[str, Any]:
@@ -343,6 +405,18 @@ def name_of_flow(flow: object) -> str:
     """Return the name of a flow, for a message: what is given as one may be anything."""
     name = at_heart(getattr(flow, "name", None))
     return name if type(name) is str else shown(flow)
+
+
+def _steps_of(given: object) -> tuple[Execution, ...]:
+    """Return the steps of a `teardown_of`.
+
+    Raises:
+        SettingError: It is no list of steps.
+    """
+    listed = (given,) if isinstance(given, Execution) else given
+    if not isinstance(listed, list | tuple) or not all(isinstance(s, Execution) for s in listed):
+        raise SettingError(f"teardown_of must be a list of steps, not {shown(given)}")
+    return tuple(listed)
 
 
 def _first(*given: T | None) -> T | None:

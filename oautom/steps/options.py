@@ -6,6 +6,7 @@ Each check returns an option as it is kept, or raises `SettingError`; who calls 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, TypedDict, cast, get_args
 
 import msgspec
@@ -24,6 +25,8 @@ from oautom.values.names import has_controls, one_of, plain_text
 from oautom.values.text import name_of
 
 OnCrash = Literal["rerun", "fail"]
+CompensateOn = Literal["begun", "success"]
+OnFailure = Literal["finish", "cancel"]
 
 LOG_LIMIT_BYTES: Final = 2**20
 """How much of what a step writes is kept, unless it says otherwise."""
@@ -197,21 +200,41 @@ class StepOptions(TypedDict, total=False):
     deadline: float | None
     pool: Pool | None
     priority: int
+    teardown: bool
+    teardown_of: Sequence[Any]
+    compensate: Callable[..., Any] | str | None
+    compensate_on: CompensateOn
 
 
 # What is wrong with an option
 
 
-def on_crash_of(given: object) -> OnCrash:
-    """Return an `on_crash` that can be used.
+def word_of(name: str, given: object, words: Any) -> Any:
+    """Return which of some words is given for an option.
+
+    Args:
+        name: Name of the option.
+        given: What is given.
+        words: A `Literal` of the words.
 
     Raises:
-        SettingError: It is none.
+        SettingError: It is none of them.
     """
-    if (name := one_of(given, get_args(OnCrash))) is None:
-        known = " or ".join(repr(each) for each in get_args(OnCrash))
-        raise SettingError(f"on_crash must be {known}, not {shown(given)}")
-    return cast("OnCrash", name)
+    if (word := one_of(given, get_args(words))) is None:
+        known = " or ".join(repr(each) for each in get_args(words))
+        raise SettingError(f"{name} must be {known}, not {shown(given)}")
+    return word
+
+
+def flag_of(name: str, given: object) -> bool:
+    """Return an option that is True or False.
+
+    Raises:
+        SettingError: It is neither.
+    """
+    if type(given) is not bool:
+        raise SettingError(f"{name} must be True or False, not {shown(given)}")
+    return given
 
 
 def rule_of(rule: object) -> TriggerRule:

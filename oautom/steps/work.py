@@ -57,7 +57,7 @@ class Outcome:
         error: What went wrong, in one line, or None.
         is_skip: Nothing went wrong: the step skips itself, and `error` is why.
         facts: What the engine knows of the error, in the event's own words: `exit_code`, `signal`,
-            `error_type`, `traceback`, `timeout`, `abandoned`.
+            `error_type`, `traceback`, `timeout`, `abandoned`, `lost`.
         details: What the step says of it, in words of its own.
         cause: The exception itself, where it is in this process.
         is_retriable: Whether the retry policy of the step covers it; None if nobody has asked.
@@ -320,6 +320,14 @@ def _pack(outcome: Outcome) -> bytes:
         return pickle.dumps((None, message, failed.facts, {}, None, False, False, outcome.log))
 
 
+def _lost(failure: BaseException) -> Outcome:
+    """Return the outcome of work that has given no answer: it may be done, or half done."""
+    outcome = Outcome.failure(failure)
+    if not issubclass(type(failure), StepError):  # else it was not even begun
+        outcome.facts = {**outcome.facts, "lost": True}
+    return outcome
+
+
 def unpack(answer: object, failure: BaseException | None = None) -> Outcome:
     """Return the outcome that an executor has answered, from this process or another.
 
@@ -328,7 +336,7 @@ def unpack(answer: object, failure: BaseException | None = None) -> Outcome:
         failure: Why the executor could not do it, or None.
     """
     if failure is not None:
-        return Outcome.failure(failure)
+        return _lost(failure)
     if type(answer) is Outcome:  # isinstance() is one call more for each step
         return answer
     try:

@@ -13,7 +13,7 @@ from oautom.errors import SettingError, VectAlreadyRunningException, VectStateEr
 from oautom.events.memory import MemoryEventLog
 from oautom.flows.flow import Flow
 from oautom.flows.params import NO_PARAMS
-from oautom.machine.commands import Finished, Pause, Resume, Retry
+from oautom.machine.commands import Cancel, Finished, Pause, Resume, Retry
 from oautom.machine.event import Event
 from oautom.machine.kinds import kind_of
 from oautom.testing.clock import SimulatedClock
@@ -137,15 +137,17 @@ class Lives:
 
     def cancel(self, vect: str, reason: str) -> None:
         """Cancel a Vect; a program that dies before it has done so forgets it."""
-        self.scheduler.cancel(self.runs[vect], reason)
+        self.scheduler.ask(self.runs[vect], Cancel(vect, reason, is_again=True))
 
     def do(self, vect: str, action: str) -> None:
-        """Pause, resume or retry a Vect; what makes no sense now, or is forgotten, is left."""
+        """Pause, resume, cancel or retry a Vect; what makes no sense, or is forgotten, is left."""
         run = self.runs[vect]
         if action == "pause":
             self.scheduler.ask(run, Pause(vect))
         elif action == "resume":
             self.scheduler.ask(run, Resume(vect))
+        elif action == "cancel":
+            self.cancel(vect, "wished")
         elif run.is_told:
             with suppress(VectStateError, VectAlreadyRunningException):
                 self.scheduler.check(run, Retry(vect))

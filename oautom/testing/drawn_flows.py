@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import partial
 from itertools import count, islice, product
-from typing import Any
+from typing import Any, cast, get_args
 
 from hypothesis import strategies as st
 
@@ -16,10 +16,11 @@ from oautom.flows.flow import Flow
 from oautom.machine.rules import TriggerRule
 from oautom.steps.approval import ApprovalExecution
 from oautom.steps.branch import BranchExecution
+from oautom.steps.compensation import compensation_of
 from oautom.steps.execution import Execution
 from oautom.steps.flow import FlowExecution
 from oautom.steps.map import MapExecution
-from oautom.steps.options import Pool, RetryPolicy
+from oautom.steps.options import CompensateOn, Pool, RetryPolicy
 from oautom.steps.python import PythonExecution
 from oautom.steps.wait import WaitExecution
 from oautom.testing.clock import SimulatedClock
@@ -37,6 +38,10 @@ RETRIES: st.SearchStrategy[RetryPolicy] = st.builds(
 )
 
 POOLS: st.SearchStrategy[Pool | None] = st.sampled_from([None, Pool("one", 1), Pool("two", 2)])
+CLEAN_UPS: st.SearchStrategy[str] = st.sampled_from(
+    ["", "teardown", "of first", "of all", "begun", "success"]
+)
+"""Whether a step is a `teardown`, and `teardown_of` which upstreams; or what `compensate_on` is."""
 PRIORITIES: st.SearchStrategy[int] = st.sampled_from([0, 1, 2, -1])
 
 
@@ -49,8 +54,12 @@ class DrawnFlow(Flow):
             name + (f" << [{', '.join(upstreams)}]" if upstreams else "") + self._options_of(name)
             for name, upstreams in self.graph.upstreams.items()
         ]
+        rules = "".join(
+            f" ({key} {value:g})" if key == "run_timeout" else f" ({key} {value})"
+            for key, value in self.settings.items()
+        )
         most = f", {self.max_active_vects} at once" if self.when_full == "wait" else ""
-        return f"<Flow '{self.name}'{most}: {'; '.join(steps) or 'no steps'}>"
+        return f"<Flow '{self.name}'{rules}{most}: {'; '.join(steps) or 'no steps'}>"
 
     def _options_of(self, name: str) -> str:
         step = self.steps[name]
@@ -61,7 +70,7 @@ class DrawnFlow(Flow):
 
 def _shown(option: str, value: Any) -> str:
     match option, value:
-        case _, str():
+        case _, str() if option != "compensate":
             return value
         case (("over" | "until"), [_, source, *path]):
             return f"{option} {source}{''.join(f'[{key!r}]' for key in path)}"
@@ -69,6 +78,12 @@ def _shown(option: str, value: Any) -> str:
             return f"pool {pool}: {slots}"
         case (("priority" | "max_parallel"), _):
             return f"{option} {value}"
+        case "compensate", "begun":
+            return option
+        case "compensate", _:
+            return f"{option} on {value}"
+        case "teardown_of", [*names]:
+            return f"of {', '.join(names)}"
     return option
 
 
@@ -92,6 +107,7 @@ def flows(
     instants: bool = False,
     turns: bool = False,
     deadlines: bool = False,
+    clean_ups: bool = False,
 ) -> Flow:
     """Draw a flow, in an app of its own: in memory, `executor='inline'`, with a simulated clock.
 
@@ -120,17 +136,23 @@ def flows(
             returns, instead of what `steps` draws.
         turns: Whether one Vect of it may be open at once, or two, and others wait for their turn.
         deadlines: Whether some steps have a `deadline`, and perhaps the flow, too.
+        clean_ups: Whether some steps clean up after those that they wait for (`teardown`), and the
+            work of some is undone (`compensate`); and the flow may have a `run_timeout`, and cancel
+            all when a step fails (`on_failure`).
     """
-    plan = draw(_plans(min_steps, max_steps))
+    plan = draw(_plans(min_steps, max_steps, CLEAN_UPS if clean_ups else st.just("")))
     drawn_names = _names(draw, len(plan), names)
     app = OAutom(executor="inline", clock=SimulatedClock())
     max_async = draw(st.sampled_from([2, 1, 1000])) if asyncs else 1000
     deadline = draw(st.sampled_from([None, 6.0])) if deadlines else None
     flow = DrawnFlow("flow", app, max_async=max_async, deadline=deadline)
+    if clean_ups:
+        flow.on_failure = draw(st.sampled_from(["finish", "cancel"]))
+        flow.run_timeout = draw(st.none() | st.sampled_from([6.0, 2.0, 15.0]))
     if children:
         _do_nothing("work", Flow("inner", app))
     declared: dict[int, Execution] = {}
-    for (own_label, upstreams), name in zip(plan, drawn_names, strict=True):
+    for (own_label, upstreams, clean_up), name in zip(plan, drawn_names, strict=True):
         waits_for = {_nearest(each, declared) for each in upstreams}
         before = [step for each, step in declared.items() if each in waits_for]
         make = _do_nothing if steps is None else draw(steps)
@@ -152,6 +174,7 @@ def flows(
             made.deadline = draw(st.sampled_from([None, 2.0, 4.0]))
         if maps and isinstance(made, MapExecution):
             made.max_parallel = draw(st.none() | st.integers(1, 2))
+        _set_clean_up(made, before, clean_up)
         declared[own_label] = made
     most = draw(st.sampled_from([None, 1, 2])) if turns else None
     if most is not None:
@@ -159,8 +182,10 @@ def flows(
     return flow
 
 
-def _plans(min_steps: int, max_steps: int) -> st.SearchStrategy[list[tuple[int, list[int]]]]:
-    """Return a strategy for steps: each a label, and numbers that stand for labels before it.
+def _plans(
+    min_steps: int, max_steps: int, clean_ups: st.SearchStrategy[str]
+) -> st.SearchStrategy[list[tuple[int, list[int], str]]]:
+    """Return a strategy for steps: each a label, numbers that stand for labels before it, clean-up.
 
     A number stands for the nearest label below. So an example from which a step is taken out is the
     same but for this step, which is how it shrinks.
@@ -168,7 +193,7 @@ def _plans(min_steps: int, max_steps: int) -> st.SearchStrategy[list[tuple[int, 
     # Labels must be unique by a lambda: by `itemgetter(0)`, or in a list of unique labels,
     # Hypothesis would draw places among the labels that are left, and not the labels themselves.
     label = st.integers(0, 2 * max_steps)
-    step = st.tuples(label, st.lists(label, max_size=max_steps))
+    step = st.tuples(label, st.lists(label, max_size=max_steps), clean_ups)
     return st.lists(step, min_size=min_steps, max_size=max_steps, unique_by=lambda step: step[0])
 
 
@@ -185,6 +210,16 @@ def _draw_options(
     if limits:
         made.pool = draw(POOLS)
         made.priority = draw(PRIORITIES)
+
+
+def _set_clean_up(made: Execution, before: list[Execution], how: str) -> None:
+    """Have a step clean up after those that it waits for, or its work undone, or neither."""
+    if how in get_args(CompensateOn):
+        made.compensate, made.compensate_on = _nothing, cast("CompensateOn", how)
+        made.compensation = compensation_of(made, made.flow)
+    elif how and before:
+        made.teardown, made.trigger_rule = True, TriggerRule.ALL_SUCCESS
+        made.teardown_of = {"of first": before[:1], "of all": before}.get(how, ())
 
 
 def _nearest(number: int, labels: Iterable[int]) -> int | None:

@@ -18,7 +18,7 @@ from oautom.machine.kinds import kind_of
 from oautom.machine.state import StepState
 from oautom.steps.work import Outcome, Work
 from oautom.testing.clock import SimulatedClock
-from oautom.testing.simulation import Outcomes, Script, tell_nobody
+from oautom.testing.simulation import UNDO, Outcomes, Script, scripted, tell_nobody
 from oautom.vects.run import Run
 from oautom.workers.base import Done, Job, Workers
 
@@ -183,15 +183,17 @@ class _Walk(Workers):
         if job.method == "check":  # `finish` has it asked
             done(Outcome(True), None)
             return
-        outcome = self._script.outcome(job.context.step, job.context.attempt)
-        self.running[job.context.step] = partial(done, outcome, None)
+        outcome = self._script.outcome(scripted(job), job.context.attempt)
+        self.running[scripted(job)] = partial(done, outcome, None)
 
     def finish(self, step: str) -> None:
         """Have a step that runs end as the script has it."""
         self.schedule += (step,)
         self.running.pop(step)()
         self._go_on()
-        now = self._run.state.steps[step]
+        now = self._run.state.steps.get(step)
+        if now is None:  # it undoes something
+            return
         if now.state == "running" and self._run.execution(now).is_polled:
             self._scheduler.put(Poll((self._run.id, step, now.attempt)))  # it says yes at once
             self._go_on()
@@ -209,6 +211,11 @@ class _Walk(Workers):
             if is_held and ended_by == "person":
                 _, what = self._script.decision(*key)
             self.running[step.name] = partial(self._scheduler.put, what)
+        for name in self._run.state.to_compensate[-1:]:
+            one = self._run.state.steps[name].compensation
+            if one is not None and one.state == "waiting":
+                again = Release(self._run.id, name, -one.attempt)
+                self.running[f"{name}{UNDO}"] = partial(self._scheduler.put, again)
 
     def fingerprint(self) -> Fingerprint:
         """Return all that decides what can follow: how all stands, and who is where in line.
@@ -217,7 +224,9 @@ class _Walk(Workers):
         nothing follows, since none passes.
         """
         state = self._run.state
-        return (state.state, *sorted(map(_standing, state.steps.values())), self._turns.facts())
+        steps = sorted(map(_standing, state.steps.values()))
+        # What is undone first follows from the order of the ends.
+        return (state.state, *steps, tuple(state.ended), self._turns.facts())
 
     def how_it_ends(self) -> HowItEnds:
         """Return the states of the Vect and of its steps: two ends are equal where these are."""
@@ -235,4 +244,7 @@ def _standing(step: StepState) -> Fingerprint:
     """Return what decides of a step what can follow; what it was told at its start, of a map."""
     told = step.mapped and (len(step.mapped.items), step.mapped.problem is None)
     is_shunned = step.shunned_by is not None
-    return (step.name, step.state, step.attempt, step.failures, is_shunned, told or ())
+    one = step.compensation
+    undone = () if one is None else (one.state, one.attempt, one.failures)
+    marks = (is_shunned, step.is_cut, undone)
+    return (step.name, step.state, step.attempt, step.failures, *marks, told or ())

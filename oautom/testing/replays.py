@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from itertools import dropwhile, takewhile
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from msgspec import structs
 
@@ -21,7 +21,6 @@ from oautom.events.memory import MemoryEventLog
 from oautom.flows.flow import Flow
 from oautom.flows.params import NO_PARAMS
 from oautom.machine.commands import (
-    LOST,
     Begin,
     Cancel,
     Command,
@@ -32,12 +31,23 @@ from oautom.machine.commands import (
     Resume,
     Retry,
 )
+from oautom.machine.deadlines import RUN_TIMEOUT
 from oautom.machine.event import NO_DATA, Event, is_answer, is_of_plan
 from oautom.machine.kinds import kind_of
 from oautom.machine.maps import map_of
-from oautom.machine.state import NO_OPTIONS, Group, Options, limits_of, replay
-from oautom.machine.tables import VECT_CREATED, VECT_ENDS
+from oautom.machine.state import (
+    LOST,
+    NO_OPTIONS,
+    Compensation,
+    Group,
+    Options,
+    StepState,
+    limits_of,
+    replay,
+)
+from oautom.machine.tables import COMPENSATION_EVENTS, UNDONE_EVENTS, VECT_CREATED, VECT_ENDS
 from oautom.steps.bash import BashExecution
+from oautom.steps.execution import Execution
 from oautom.testing.simulation import tell_nobody
 from oautom.values.names import check_max_workers
 from oautom.vects.run import Run
@@ -51,6 +61,23 @@ Slot = tuple[str, str | None, Group]
 """A slot that a step of another Vect has: by Vect and step, and what it is of."""
 
 _USUAL = object()
+
+_CLOSES: Final = ("step.interrupted", "step.failed", "step.blocked", "step.skipped")
+"""What a recovery tells of the steps that ran, and of those that depend on them."""
+
+_FAILURES: Final = ("step.failed", "step.retried", "step.compensation_failed")
+_WINDS_UP: Final = (
+    "step.cancelled",
+    "step.skipped",
+    "vect.ending",
+    "vect.failed",
+    "vect.cancelled",
+)
+_WOUND_UP: Final = ("vect.ending", "vect.failed", "vect.cancelled")
+
+"""What is told of a flow where it is otherwise than usual."""
+
+_BEGINS: Final = ("step.started", "step.compensating")
 
 _AGES = 1e12
 """Seconds: more than any program was down."""
@@ -94,8 +121,8 @@ def assert_replays(
     the log tells that it has answered, or needs the slot for another start: of the end of some it
     tells nothing.
 
-    Where all is decided alike, the options of the steps must be those that the log tells of, too: a
-    `timeout` that no attempt has come near decides the next run, if not this one.
+    Where all is decided alike, the options of the steps and the flow must be those that the log
+    tells of, too: a `timeout` that no attempt has come near decides the next run, if not this one.
 
     Args:
         log: A log, a Vect, or events.
@@ -183,11 +210,17 @@ class _Replay(MemoryEventLog, Workers):
                 self._go_on(event)
             elif event.name == "step.reset":
                 self._let_go_of_the_dead()
+                self._scheduler.put(Nudge())
+                self._catch_up()  # nobody waits for them: their Vect is over
+            elif event.name in _BEGINS:
+                self._let_go_of_what_is_over(event)
             command = self._asked_by(event)
             if isinstance(command, Finished):  # no worker is there to tell that it is at work
                 key, runner = (command.vect, command.step, command.attempt), self._scheduler.runner
-                may_linger = "abandoned" in event.data or self._runs_a_flow(command.step)
+                runs_a_flow = command.attempt > 0 and self._runs_a_flow(command.step)
+                may_linger = "abandoned" in event.data or runs_a_flow
                 (runner.abandon if may_linger else runner.forget)(key)
+                runner.lingering.end_promise(key)  # so nobody waits for it
             self._scheduler.put(command or Nudge())
             self._catch_up()
             if self._at == before and not self._make_room():
@@ -226,14 +259,31 @@ class _Replay(MemoryEventLog, Workers):
     def _asked_by(self, event: Event) -> Command | None:
         """Return the command that stands behind an event, if it was not decided by the engine."""
         command = _asked_by(event)
+        if event.name in _WINDS_UP and not is_answer(event):
+            return self._wound_up_by(event)
+        if event.name == "step.compensating":  # its time was up
+            return Release(event.vect, event.step or "", 1 - (event.attempt or 0))
         if event.name == "vect.started" and self._is_paused_at_once(event):
             return Pause(event.vect)  # nothing of it may start in between
-        if isinstance(command, Finished) and event.name in ("step.failed", "step.retried"):
+        if isinstance(command, Finished) and event.name in _FAILURES:
             return structs.replace(command, retry_after=self._retry_after(event))
         if event.name == "step.released" and event.step in self._run.state.steps:
             attempt = self._run.state.steps[event.step].attempt
             return Release(event.vect, event.step, attempt)
         return command
+
+    def _wound_up_by(self, event: Event) -> Command | None:
+        """Return the command by which a Vect ends before its time: that of a person, or a clock."""
+        if self._run.state.state == "ending":  # a person wants no more of what cleans up
+            is_asked = event.name == "step.cancelled"
+            return Cancel(event.vect, event.data["reason"], is_again=True) if is_asked else None
+        end = next((e for e in self._history[self._at :] if e.name in _WOUND_UP), None)
+        if end is None:
+            return None
+        if end.name == "vect.failed" or end.data.get("to") == "failed":
+            return Passed(event.vect, RUN_TIMEOUT)
+        reason = event.data.get("reason", "") if event.name != "step.skipped" else ""
+        return Cancel(event.vect, reason or end.data.get("reason", ""), is_again=True)
 
     def _is_paused_at_once(self, event: Event) -> bool:
         """Whether it is paused in the tick of an event, and nothing of it starts before that.
@@ -242,19 +292,24 @@ class _Replay(MemoryEventLog, Workers):
         """
         after = iter(self._history[self._at + 1 :])
         if event.name == "vect.recovered":
-            after = dropwhile(lambda e: e.step is not None and e.name != "step.started", after)
+            after = dropwhile(lambda e: e.name in _CLOSES, after)
         paused = next(after, None)
         return paused is not None and (paused.name, paused.time) == ("vect.paused", event.time)
 
     def _retry_after(self, event: Event) -> float | None:
         """Return the delay that the policy of today gives after a failure, or None."""
         state = self._run.state.steps.get(event.step or "")
-        if state is None or not kind_of(state.kind).is_tried_again:
+        if state is None:
             return None
-        step = self._run.execution(state)
-        if step.retry is None:
+        step: Execution | None = self._run.execution(state)
+        of: StepState | Compensation | None = state
+        if event.name == "step.compensation_failed":
+            step, of = self._run.execution(state).compensation, state.compensation
+        elif not kind_of(state.kind).is_tried_again:
             return None
-        failures, is_retried = state.failures + 1, event.name == "step.retried"
+        if step is None or step.retry is None:
+            return None
+        failures, is_retried = 1 + (of.failures if of else 0), "delay" in event.data
         options = _options_told(self._of_options, self._at).get(step.name, NO_DATA)
         # It was the last one then, or it was an error that the policy did not cover.
         is_covered = is_retried or failures >= options.get("max_attempts", 1)
@@ -273,14 +328,14 @@ class _Replay(MemoryEventLog, Workers):
         if self._differs is None and (then is None or _decision(then) != _decision(event)):
             self._differs = self._difference(_told(event))
         self._at += 1
-        self._hear_others()
+        self._hear_others(event)
 
     @property
     def _then(self) -> Event | None:
         """The event that the log has here; None behind its end."""
         return self._history[self._at] if self._at < len(self._history) else None
 
-    def _hear_others(self) -> None:
+    def _hear_others(self, now: Event | None = None) -> None:
         """Have the steps of other Vects take and free slots, up to the next event of this one."""
         turns = self._scheduler.queue
         then = self._then
@@ -290,8 +345,31 @@ class _Replay(MemoryEventLog, Workers):
         if then is not None and then.name == "step.started":  # so the one before is over by then
             before = (then.vect, then.step or "", (then.attempt or 1) - 1)
             self._scheduler.runner.forget(before)
+        if then is not None and then.name in _BEGINS:
+            self._let_go_of_what_is_over(then, now)
         while self._others and self._others[0][0].seq < next_seq:
             self._hear_other(*self._others.popleft())
+
+    def _let_go_of_what_is_over(self, then: Event, now: Event | None = None) -> None:
+        """Let go of what is over by then, or waited for no more, or else this would not have begun.
+
+        What ends just now has not moved its step yet.
+        """
+        steps = self._run.state.steps
+        step = steps.get(then.step or "")
+        if step is None:
+            return
+        runner = self._scheduler.runner
+        if then.name == "step.compensating":
+            runner.forget((self._vect, step.name, step.attempt))
+            return
+        names = step.vect.graph.upstreams[step.declared] if step.is_teardown else ()
+        maps = [mapped for name in names if (mapped := steps[name].mapped) is not None]
+        for each in [*(steps[name] for name in names), *(one for m in maps for one in m.instances)]:
+            if each.state != "running" or (now is not None and now.step == each.name):
+                key = (self._vect, each.name, each.attempt)
+                runner.lingering.end_promise(key)  # it may be at work still
+                runner.lingering.look(key)
 
     def _hear_other(self, event: Event, group: Group, runs_a_flow: bool) -> None:
         slot = (event.vect, event.step, group)
@@ -368,7 +446,8 @@ class _Replay(MemoryEventLog, Workers):
         return sys.maxsize if is_free else 0
 
     def submit(self, job: Job, done: Done) -> None:
-        """Do nothing: the log has the answers."""
+        """Do nothing: the log has the answers. What is cancelled is at work until it has one."""
+        job.on_cancel(_nothing)
 
     def now(self) -> datetime:  # as a clock
         """Return when the next event of the log happened."""
@@ -410,10 +489,10 @@ def _loads(events: list[Event], flow: Flow) -> dict[int, _Load]:
     loads: dict[int, _Load] = {}
     for event in events:
         most = len(under_way)
-        key = (event.vect, event.step, event.attempt)
-        if event.name == "step.started":
+        key = _key(event)
+        if event.name in _BEGINS:
             under_way.add(key)
-            if event.flow == flow.name and _needs_worker(flow, event.step, len(open_vects)):
+            if event.flow == flow.name and _needs_worker(flow, key, len(open_vects)):
                 certain.add(key)
         elif _is_told(event):
             if "abandoned" not in event.data:  # else it is still at work, perhaps beside a new one
@@ -427,15 +506,26 @@ def _loads(events: list[Event], flow: Flow) -> dict[int, _Load]:
         elif event.step is None and not is_of_plan(event):
             (open_vects.discard if event.dest in VECT_ENDS else open_vects.add)(event.vect)
             if len(open_vects) > 1:
-                certain = {each for each in certain if _needs_worker(flow, each[1], 2)}
+                certain = {each for each in certain if _needs_worker(flow, each, 2)}
         loads[event.seq] = _Load(most, len(certain))
     return loads
 
 
-def _needs_worker(flow: Flow, name: str | None, vects: int) -> bool:
-    """Whether a step has a worker for sure while it runs, and so many Vects are open."""
-    step = flow.steps.get(name or "")
-    if step is None or step.is_polled or step.is_async or not kind_of(step.kind).needs_worker:
+def _key(event: Event) -> Place:
+    is_undo = event.name in COMPENSATION_EVENTS
+    return event.vect, event.step, -(event.attempt or 0) if is_undo else event.attempt
+
+
+def _needs_worker(flow: Flow, place: Place, vects: int) -> bool:
+    """Whether an attempt has a worker for sure while it runs, and so many Vects are open.
+
+    One that undoes the work of a step waits for one, when it has begun by the log.
+    """
+    step = flow.steps.get(place[1] or "")
+    is_undo = place[2] is not None and place[2] < 0
+    if step is None or is_undo or step.is_polled or step.is_async:
+        return False
+    if not kind_of(step.kind).needs_worker:
         return False
     return vects < 2 or isinstance(step, BashExecution)  # no command waits for a Vect in here
 
@@ -485,6 +575,11 @@ def _check_options(flow: Flow, vect: str, history: list[Event]) -> None:
             if not _is_untold(option, step, of_then, history):
                 told = [_option(f"'{step}'", option, given) for given in (of_then, of_now)]
                 raise ReplayDiffersError(flow.name, vect, created.seq, *told)
+    settings = created.data.get("settings", NO_DATA)
+    for option in dict.fromkeys((*settings, *flow.settings)):
+        if settings.get(option, _USUAL) != flow.settings.get(option, _USUAL):
+            told = [_option("the flow", option, given) for given in (settings, flow.settings)]
+            raise ReplayDiffersError(flow.name, vect, created.seq, *told)
 
 
 def _of_options(history: list[Event]) -> list[tuple[int, Options]]:
@@ -542,9 +637,13 @@ def _is_cut(event: Event) -> bool:
     )
 
 
+def _nothing() -> None:
+    """Do nothing when it is called off."""
+
+
 def _is_told(event: Event) -> bool:
     """Whether a worker has said so, in time or too late."""
-    return is_answer(event) or event.name == "step.late_result"
+    return is_answer(event) or event.name in ("step.late_result", *UNDONE_EVENTS)
 
 
 def _goes_on(event: Event) -> bool:
@@ -563,18 +662,17 @@ def _asked_by(event: Event) -> Command | None:
         assert event.attempt is not None
         is_skip = "reason" in data and "error" not in data  # before 2.0.0 a detail may be called so
         error = data["reason"] if is_skip else data.get("error")
-        key = (event.vect, event.step, event.attempt)
+        is_undo = event.name in COMPENSATION_EVENTS
+        key = (event.vect, event.step, -event.attempt if is_undo else event.attempt)
         return Finished(*key, data.get("output"), error, details, is_skip)
     match event.name:
-        case "step.cancelled" | "vect.cancelled":
-            return Cancel(event.vect, data.get("reason", ""))
         case "vect.started":
             return Begin(event.vect)
         case "vect.paused":
             return Pause(event.vect)
         case "vect.resumed":
             return Resume(event.vect)
-        case "step.reset":
+        case "step.reset" | "vect.reopened":  # where nothing is done again
             return Retry(event.vect)
         case "step.late" | "vect.late":
             return Passed(event.vect, ("late", event.step))

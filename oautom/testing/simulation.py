@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from oautom.engine.modes import ForegroundEngine
 from oautom.errors import SettingError, UnknownStepError, shown
@@ -15,12 +15,16 @@ from oautom.flows.flow import Flow
 from oautom.machine.commands import Finished
 from oautom.machine.event import Event, is_answer
 from oautom.machine.maps import map_of
+from oautom.machine.tables import COMPENSATION_EVENTS
 from oautom.steps.work import NO_DETAILS, Outcome, Skip, StepError, Work
 from oautom.testing.clock import START, SimulatedClock
 from oautom.testing.crashes import Lives, Moment, MortalLog, moments
 from oautom.values.names import check_max_workers
 from oautom.vects.vect import Vect
 from oautom.workers.base import Done, Job, Workers
+
+UNDO: Final = ".compensate"
+"""What follows the name of a step, for durations and outcomes of what undoes its work."""
 
 T = TypeVar("T")
 Durations = Mapping[str, float | Sequence[float]]
@@ -108,8 +112,7 @@ class Script:
     def __init__(self, flow: Flow, durations: Durations, outcomes: Outcomes) -> None:
         self._flow = flow
         for name in (*durations, *outcomes):
-            base = flow.steps.get(map_of(name))
-            if name not in flow.steps and (base is None or base.kind != "map"):
+            if not _is_known(flow, name):
                 raise UnknownStepError(flow.name, name, flow.steps)
         self._durations: dict[str, list[float]] = {
             name: _attempts(seconds) for name, seconds in durations.items()
@@ -134,23 +137,24 @@ class Script:
         for event in vect.events():
             if event.step is None or map_of(event.step) not in self._flow.steps:
                 continue
-            if event.name == "step.started":
-                begun[event.step] = event.time
-            elif is_answer(event):
-                seconds = (event.time - begun[event.step]).total_seconds()
-                durations.setdefault(event.step, []).append(max(0.0, seconds))
-                outcomes.setdefault(event.step, []).append(_recorded(event))
+            name = f"{event.step}{UNDO}" if event.name in COMPENSATION_EVENTS else event.step
+            if event.name in ("step.started", "step.compensating"):
+                begun[name] = event.time
+            elif is_answer(event) or event.name in COMPENSATION_EVENTS:
+                seconds = (event.time - begun[name]).total_seconds()
+                durations.setdefault(name, []).append(max(0.0, seconds))
+                outcomes.setdefault(name, []).append(_recorded(event))
         self._durations = durations | self._durations
         self._outcomes = outcomes | self._outcomes
 
     def duration(self, step: str, attempt: int) -> float:
         """Return how many seconds an attempt takes."""
-        given = self._durations.get(step) or self._durations.get(map_of(step)) or [0.0]
+        given = self._durations.get(step) or self._durations.get(_of_all(step)) or [0.0]
         return _of_attempt(given, attempt)
 
     def outcome(self, step: str, attempt: int) -> Outcome:
         """Return how an attempt ends."""
-        given = self._outcomes.get(step) or self._outcomes.get(map_of(step)) or [Outcome()]
+        given = self._outcomes.get(step) or self._outcomes.get(_of_all(step)) or [Outcome()]
         return _of_attempt(given, attempt)
 
     def decision(self, vect: str, step: str, attempt: int) -> tuple[float, Finished]:
@@ -161,6 +165,22 @@ class Script:
         key = (vect, step, attempt)
         told = Finished(*key, None if error else output, error, more, outcome.is_skip)
         return self.duration(step, attempt), told
+
+
+def _is_known(flow: Flow, name: str) -> bool:
+    """Whether a name is that of a step, of an instance of a map, or of what undoes their work."""
+    if name in flow.steps:
+        return True
+    done = name.removesuffix(UNDO)
+    step = flow.steps.get(done) or flow.steps.get(map_of(done))
+    is_undone = done == name or (step is not None and step.compensate is not None)
+    return step is not None and is_undone and (done in flow.steps or step.kind == "map")
+
+
+def _of_all(name: str) -> str:
+    """Return under which name is said what holds of all instances of a map."""
+    done = name.removesuffix(UNDO)
+    return map_of(done) + name[len(done) :]
 
 
 def _attempts(given: Any) -> list[Any]:
@@ -188,12 +208,12 @@ def _recorded(event: Event) -> Outcome:
     data = event.data
     if event.name == "step.skipped":
         return Outcome.failure(Skip(data["reason"]))
-    if event.name == "step.succeeded":
+    if event.name in ("step.succeeded", "step.compensated"):
         return Outcome(data.get("output"))
     error, cause = data["error"], StepError(data["error"])
     facts = {key: value for key, value in data.items() if key not in ("error", "delay", "details")}
     details = data.get("details", NO_DETAILS)
-    is_retriable = event.name == "step.retried"
+    is_retriable = "delay" in data
     return Outcome(None, error, facts, details, cause, is_retriable=is_retriable)
 
 
@@ -211,7 +231,7 @@ class ScriptedWorkers(Workers):
     def submit(self, job: Job, done: Done) -> None:
         """Answer when the work would be done."""
         assert isinstance(job, Work)
-        step, attempt = job.context.step, job.context.attempt
+        step, attempt = scripted(job), job.context.attempt
         seconds = self._script.duration(step, attempt)
         outcome = self._script.outcome(step, attempt)
         if job.execution.is_polled and outcome.error is None:
@@ -225,6 +245,11 @@ class ScriptedWorkers(Workers):
         ended = partial(answer, Outcome(error="it was ended"), None)
         job.on_cancel(partial(self._clock.call_later, 0.0, ended))
         self._clock.call_later(seconds, partial(answer, outcome, None))
+
+
+def scripted(job: Work) -> str:
+    """Return under which name a script has a piece of work."""
+    return f"{job.context.step}{UNDO}" if job.execution.undoes else job.context.step
 
 
 class _Once:

@@ -22,7 +22,7 @@ from oautom.steps.wait import WaitExecution
 from oautom.steps.work import Skip
 from oautom.testing.clock import START, SimulatedClock
 from oautom.testing.crashes import Lives, MortalLog, When
-from oautom.testing.simulation import Script, ScriptedWorkers
+from oautom.testing.simulation import UNDO, Script, ScriptedWorkers
 from oautom.values.references import OutputReference
 from oautom.workers.base import Done, Job
 
@@ -86,6 +86,8 @@ def outcomes(
     """
 
     def outcomes_of(step: str) -> st.SearchStrategy[Any]:
+        if step.endswith(UNDO):
+            return st.none() | errors
         if step in flow.steps and flow.steps[step].kind == "branch":
             names = flow.graph.dependants_of(step)
             chosen = st.lists(st.sampled_from(names), unique=True) if names else st.just([])
@@ -143,8 +145,12 @@ def _by_step(
     _check_flow(flow)
     names = [*flow.steps]
     for name, step in flow.steps.items():
-        if step.kind == "map":
-            names += [instance_name(name, index) for index in range(MAX_ITEMS)]
+        instances = [
+            instance_name(name, index) for index in range(MAX_ITEMS * (step.kind == "map"))
+        ]
+        names += instances
+        if step.compensate is not None:
+            names += [f"{each}{UNDO}" for each in instances or [name]]
     by_name = {name: given(name) for name in names}
     certain = {name: by_name.pop(name) for name in needed}
     return st.fixed_dictionaries(certain, optional=by_name)
@@ -197,6 +203,7 @@ def histories(
             asyncs=True,
             instants=True,
             turns=True,
+            clean_ups=True,
             deadlines=True,
         )
     drawn = flow if isinstance(flow, Flow) else draw(flow)
@@ -205,7 +212,7 @@ def histories(
     script = Script(drawn, draw(durations(drawn, max_attempts=2)), draw(ends))
     slots = draw(st.none() | st.integers(1, max_workers))
     instant = st.integers(0, 10)
-    wish = st.tuples(instant, st.sampled_from(["pause", "retry"]))
+    wish = st.tuples(instant, st.sampled_from(["pause", "retry", "cancel"]))
     plain = st.builds(drawn.params.plain, st.none() if params is None else params)
     plan = st.tuples(instant, st.none() | instant, st.lists(wish, max_size=2), plain)
     plans = draw(st.lists(plan, min_size=1, max_size=max_vects))

@@ -97,6 +97,12 @@ KEY_LINES = {
         "2026-11-25: failed None, told upstream_failed 26 Nov, 02:00 UTC",
     ],
     "original.py": ["success", "file1", "file2"],
+    "order_service.py": [
+        "ship     step.succeeded",
+        "with-courier: success; booked: charge, reserve, ship",
+        "charge   step.compensated",
+        "without-courier: failed; booked: nothing",
+    ],
     "own_execution.py": ["INFO waiting for letter.txt", "success - Dear reader"],
     "people.py": [
         r"asked: ship version 2\?",

@@ -174,7 +174,7 @@ def test_a_recovery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert subprocess.run(program, timeout=SECONDS, check=False).returncode == -9
     names: dict[str, OAutom] = {}
     exec(PROGRAM, names)
-    trace = Trace("Recovery.recover", "Runner._context")
+    trace = Trace("Recovery.recover", "Runner.context")
     with names["app"] as app, trace.watched():
         (vect,) = app.recover()
         assert vect.wait(SECONDS) == "success"

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, date, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -266,6 +267,31 @@ def deployed(at: OAutom | None = None, version: str = "2", attempts: int = 4) ->
     return flow
 
 
+def clean_up() -> Flow:
+    """A flow that stops its server in any case, and undoes what it has done if it ends badly."""
+    flow = Flow("clean_up", app())
+    policy = RetryPolicy(max_attempts=3, delay=30, jitter=0)
+    server = PythonExecution("server", flow, str)
+    book = PythonExecution("book", flow, list, retry=policy, compensate=print)
+    rooms = MapExecution("rooms", flow, str, book, compensate="echo $OUTPUT")
+    pay = PythonExecution("pay", flow, str, compensate=print, compensate_on="success")
+    ship = PythonExecution("ship", flow, str, compensate=print)
+    server >> book >> rooms >> pay >> ship
+    ship >> PythonExecution("stop", flow, str, teardown_of=[server])
+    return flow
+
+
+def hasty() -> Flow:
+    """A flow that takes no more than its time, and ends at the first failure."""
+    flow = Flow("hasty", app(), run_timeout=100, on_failure="cancel")
+    PythonExecution("check", flow, str)
+    work = PythonExecution("work", flow, str)
+    work >> PythonExecution("tidy up", flow, str, teardown=True)
+    later = PythonExecution("later", flow, str)
+    work >> later >> PythonExecution("tidy up later", flow, str, teardown=True)
+    return flow
+
+
 def odd() -> Flow:
     """A flow with names and values that a careless format would not keep."""
     flow = Flow('odd "name"', app())
@@ -495,6 +521,44 @@ def run_given() -> list[Event]:
     return simulate(given(), params, durations=times, outcomes=ends, crash_at=moments).events()
 
 
+def run_clean_up() -> list[Event]:
+    """By hand: it fails, and is retried, cancelled twice, retried, and ends well."""
+    flow = clean_up()
+    clock = SimulatedClock()
+    log = MortalLog([("in", 13), ("before", 18), ("after", 27)])
+    down = ConnectionError("no route")
+    ends = {
+        "book": [["red", "blue"]],
+        "book.compensate": [down, None],
+        "pay.compensate": RuntimeError("it is spent"),
+        "ship": [ValueError("no address"), None],
+    }
+    times = {"ship": [5, 30], "stop": [5, 60], "rooms": 3, "rooms[0].compensate": 4}
+    script = Script(flow, times, ends)
+    lives = Lives(flow, log, clock, lambda: ScriptedWorkers(script, clock, 9), script.decision)
+    for seconds, action in ((200, "retry"), (220, "cancel"), (240, "cancel"), (1000, "retry")):
+        clock.call_later(seconds, partial(lives.do, "one", action))
+    lives.begin("one")
+    lives.drive(lambda: clock.monotonic() > 1000 and lives.scheduler.is_over(lives.runs["one"]))
+    return list(log.read())
+
+
+def run_hasty() -> list[Event]:
+    """By hand: it fails at once, and takes too long when it is retried."""
+    flow = hasty()
+    clock, log = SimulatedClock(), MortalLog()
+    script = Script(
+        flow,
+        {"check": 1, "work": [50, 10], "later": 500, "tidy up": 5},
+        {"check": [ValueError("no"), None]},
+    )
+    lives = Lives(flow, log, clock, lambda: ScriptedWorkers(script, clock, 9), script.decision)
+    clock.call_later(300, lambda: lives.do("one", "retry"))
+    lives.begin("one")
+    lives.drive(lambda: clock.monotonic() > 300 and lives.scheduler.is_over(lives.runs["one"]))
+    return list(log.read())
+
+
 def run_odd() -> list[Event]:
     flow = odd()
     values = [None, True, -0.0, 2**60, 1e-300, 'two\nlines\u2028"', {"": [{}, []]}]
@@ -557,6 +621,7 @@ FLOWS: dict[str, Callable[[], Flow]] = {
     for each in (
         *(chain, diamond, wide, cancel, late, polled, crash, rules, retries, branches, people),
         *(maps, children, values, planned, given, deployed, odd, turns, deadlines, going_on),
+        *(clean_up, hasty),
     )
 }
 RUNS: dict[str, Callable[[], list[Event]]] = {
@@ -583,6 +648,8 @@ RUNS: dict[str, Callable[[], list[Event]]] = {
         run_odd,
         run_deadlines,
         run_going_on,
+        run_clean_up,
+        run_hasty,
     )
 }
 

@@ -31,6 +31,10 @@ ENDS = {
         "one/good/1": "success: half success",
         **dict.fromkeys(["one/bad/1", "one/bad/2"], "failed: half failed"),
     },
+    "clean_up": {
+        "one": "success: server success, book success, rooms success, pay success, ship success, "
+        "stop success, rooms[0] success, rooms[1] success"
+    },
     "crash": {
         "simulated-0": "failed: pay failed, ship upstream_failed, count success, tell success, "
         "wait success"
@@ -51,6 +55,10 @@ ENDS = {
     "going_on": {
         "one": "success: run success, tell success",
         "one/run/1": "success: good success, gate success",
+    },
+    "hasty": {
+        "one": "failed: check success, work success, tidy up success, later cancelled, "
+        "tidy up later success"
     },
     "late": dict.fromkeys(["one", "two"], "cancelled: first cancelled, second cancelled"),
     "maps": {

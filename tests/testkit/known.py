@@ -22,6 +22,8 @@ ENDS = ("success", "failed", "cancelled")
 OPEN = ("pending", "running", "up_for_retry")
 NO_WORKER = ("wait", "approval", "map", "flow")
 """The kinds of steps at which no worker is at work."""
+UNDO = ".compensate"
+"""What follows the name of a step, of a turn to undo its work."""
 AT_ONCE = ("wait", "approval", "map")
 """Those of them that need no slot of a pool either, and are not tried again."""
 
@@ -38,7 +40,7 @@ class Alarm(NamedTuple):
 
 def declared(step: str) -> str:
     """Return the step of the flow: of an instance `b[0]` its map, `b`."""
-    return step.partition("[")[0]
+    return step.removesuffix(UNDO).partition("[")[0]
 
 
 def is_child(vect: str) -> bool:
@@ -59,6 +61,7 @@ class Known:
 
     def __init__(self, drawn: Flow, workers: int, children: int, at_once: int) -> None:
         inner = next((s.runs for s in drawn.steps.values() if isinstance(s, FlowExecution)), None)
+        self.fails_fast, self.run_timeout = drawn.on_failure == "cancel", drawn.run_timeout
         self.graph = dict(drawn.graph.upstreams)
         self.inner = {} if inner is None else dict(inner.graph.upstreams)
         self.made: dict[str, Execution] = {**drawn.steps, **(inner.steps if inner else {})}
@@ -101,6 +104,17 @@ class Known:
         self.late: set[Attempt] = set()  # attempts whose time is up, as soon as their child ends
         self.timetable: Timetable | None = None
         self.is_look_due = False  # at what the timetable says
+        self.failed: set[str] = set()  # too late, or by a failure that ends all, or cleaned up
+        self.failing: set[str] = set()  # in which a step has failed just now whose failure ends all
+        self.ends_as: dict[str, str] = {}  # of Vects that are cleaned up
+        self.was_begun: set[tuple[str, str]] = set()  # steps that have started since their reset
+        self.cut: set[tuple[str, str]] = set()  # that did not end by their own answer
+        self.order: dict[str, list[str]] = {}  # in which the steps of a Vect have ended
+        self.undone: dict[tuple[str, str], str] = {}  # `running`, `waiting`, `done`, `failed`
+        self.undoings: Counter[tuple[str, str]] = Counter()
+        self.not_undone: Counter[tuple[str, str]] = Counter()
+        self.late_undoings: set[tuple[str, str, int]] = set()
+        self.untold: set[tuple[str, str, int]] = set()  # not told yet to stop
         self.own_skips: set[tuple[str, str]] = set()  # steps that have skipped themselves
         self.released: set[tuple[str, str]] = set()  # steps that wait to run again
 
@@ -116,7 +130,7 @@ class Known:
         return [name for name, before in self.graph_of(vect).items() if step in before]
 
     def kind(self, step: str) -> str:
-        return "" if "[" in step else self.made[step].kind
+        return "" if "[" in step or step.endswith(UNDO) else self.made[step].kind
 
     def limit(self, step: str) -> int | None:
         made = self.made[declared(step)]
@@ -127,10 +141,12 @@ class Known:
 
     def state(self, vect: str) -> str:
         states = self.steps[vect]
-        if vect in self.cancelled:
-            return "cancelled"
+        if vect in self.cancelled or vect in self.failed:
+            return "cancelled" if vect in self.cancelled else "failed"
         if vect not in self.begun:
             return "pending"
+        if vect in self.ends_as:
+            return "ending"
         if any(state in OPEN for state in states.values()):
             return "paused" if vect in self.paused else "running"
         blamed: set[str] = set()
@@ -176,21 +192,74 @@ class Known:
     def verdict(self, vect: str, step: str, *, of_paused: bool = False) -> str | None:
         """Return what is due for a step: to start, to be blocked or skipped, or nothing."""
         states, is_paused = self.steps[vect], vect in self.paused and not of_paused
-        if states[step] != "pending" or is_paused or self.state(vect) in ("pending", "cancelled"):
+        now, is_teardown = self.state(vect), self.made[declared(step)].teardown
+        if states[step] != "pending" or now in ("pending", "cancelled") or vect in self.failing:
+            return None
+        if (is_paused or now == "ending") and not is_teardown:
             return None
         if (over := declared(step)) != step:
             if states[over] == "running":
                 index = int(step[len(over) + 1 : -1])
                 return "start" if index < self.counts.get((vect, over), 0) else "skip"
             return None if states[over] in OPEN else "skip"
+        before = self.upstreams(vect, step)
+        if is_teardown:
+            if any(states[upstream] in OPEN for upstream in before):
+                return None
+            return "start" if self.was_set_up(vect, step) else "skip"
         if (vect, step) in self.shunned:
             return "skip"
-        before = self.upstreams(vect, step)
         tally = Counter(states[upstream] for upstream in before)
         return verdict(str(self.made[step].trigger_rule), len(before), tally)
 
+    def was_set_up(self, vect: str, step: str) -> bool:
+        """Whether something has started that a step cleans up after."""
+        made = self.made[declared(step)]
+        names = [each.name for each in made.teardown_of] or self.upstreams(vect, declared(step))
+        return any((vect, name) in self.was_begun for name in names)
+
+    def is_being_ended(self, vect: str, step: str) -> bool:
+        """Whether what a step cleans up after is over, and may be ended only now."""
+        if not self.made[step].teardown:
+            return False
+        ups = self.upstreams(vect, step)
+        names = [*ups, *(name for up in ups for name in self.instances(vect, up))]
+        attempts = [(vect, name, self.attempts[vect, name]) for name in names]
+        return any(
+            each in self.untold or (each in self.at_work and self.kind(each[1]) == "flow")
+            for each in attempts
+            if self.steps[vect][each[1]] != "running"
+        )
+
+    def is_to_be_undone(self, vect: str, step: str) -> bool:
+        """Whether what a step has done is to be undone, should its Vect end badly now."""
+        made, state = self.made[declared(step)], self.steps[vect][step]
+        if made.compensate is None or self.kind(step) == "map":
+            return False
+        is_cut = (vect, step) in self.cut or state == "running"
+        return state == "success" or (made.compensate_on == "begun" and is_cut)
+
+    def next_to_undo(self, vect: str) -> str | None:
+        """Return the step whose work is undone next: that of the last end."""
+        for step in reversed(self.order[vect]):
+            is_over = self.undone.get((vect, step)) in ("done", "failed")
+            if self.is_to_be_undone(vect, step) and not is_over:
+                return step
+        return None
+
+    def cleans_up(self, vect: str, step: str) -> bool:
+        """Whether a step has to do with clean-up: by itself, by what is before it, or its Vect."""
+        before = [declared(step)]
+        for each in before:  # it grows while it is walked
+            before += [up for up in self.upstreams(vect, each) if up not in before]
+        of_step = any(self.made[each].teardown for each in before)
+        undone = any(self.undoings[vect, each] for each in self.steps[vect])
+        return of_step or undone or vect in self.ends_as
+
     def has_room(self, vect: str, step: str) -> bool:
         """Whether one more instance of a map may run."""
+        if step.endswith(UNDO):
+            return True
         if step == declared(step) or (limit := self.limit(step)) is None:
             return True
         states = [self.steps[vect][name] for name in self.instances(vect, declared(step))]
@@ -204,12 +273,15 @@ class Known:
             return first[0]
         if self.busy == self.workers:
             return None
-        return max(with_slot, key=lambda p: self.made[declared(p[1])].priority, default=None)
+        return max(with_slot, key=lambda p: self.priority(p[1]), default=None)
+
+    def priority(self, step: str) -> int:
+        return 0 if step.endswith(UNDO) else self.made[declared(step)].priority
 
     def has_slot(self, step: str) -> bool:
         """Whether the pool of a step, if it needs one, has a slot that is free."""
         pool = self.made[declared(step)].pool
-        if pool is None or self.kind(step) in AT_ONCE:
+        if pool is None or self.kind(step) in AT_ONCE or step.endswith(UNDO):
             return True
         running = {
             (vect, name)
@@ -218,7 +290,7 @@ class Known:
             if state == "running" and self.kind(name) not in AT_ONCE
         }
         below = {place for attempt in self.at_work for place in self.kept.get(attempt, ())}
-        holders = running | below | {attempt[:2] for attempt in self.at_work}
+        holders = running | below | {attempt[:2] for attempt in self.at_work if attempt[2] > 0}
         taken = [name for _, name in holders if self.made[declared(name)].pool == pool]
         return len(taken) < pool.slots
 
@@ -275,5 +347,6 @@ class Known:
             for vect, step in places
             if self.verdict(vect, step) is not None
             if self.has_room(vect, step) and self.has_slot(step) and not self.lingers(vect, step)
+            if step != declared(step) or not self.is_being_ended(vect, step)
             if self.kind(step) in NO_WORKER or self.busy < self.workers
         ]

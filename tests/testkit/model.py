@@ -12,7 +12,18 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from .known import AT_ONCE, ENDS, NO_WORKER, OPEN, Alarm, Attempt, Known, declared, is_child
+from .known import (
+    AT_ONCE,
+    ENDS,
+    NO_WORKER,
+    OPEN,
+    UNDO,
+    Alarm,
+    Attempt,
+    Known,
+    declared,
+    is_child,
+)
 
 LATER = 5
 """A step returns the time that it is so many seconds after its end."""
@@ -37,6 +48,7 @@ class Model(Known):
     def _admit(self, vect: str, params: dict[str, Any]) -> None:
         self.params[vect] = params
         self.steps[vect] = dict.fromkeys(self.graph_of(vect), "pending")
+        self.order[vect] = []
 
     def _enter(self, vect: str) -> bool:
         """Have a Vect that was just created stand in line; whether it has a place."""
@@ -69,6 +81,7 @@ class Model(Known):
         if not self._enter(vect):
             return
         self.begun.add(vect)
+        self._limit_run(vect)
         graph = self.graph_of(vect)
         roots = [step for step, before in graph.items() if not before]
         at_once = [step for step in graph if self.made[step].trigger_rule == "always"]
@@ -78,6 +91,9 @@ class Model(Known):
         """Have a worker end: `told` is what a branch chooses, or how long the list of a step is."""
         self.busy -= 1
         self._hear(vect, step, attempt)
+        if attempt < 0:
+            self._end_undoing(vect, step, attempt, state)
+            return
         is_late = self.steps[vect][step] != "running" or self.attempts[vect, step] != attempt
         if state == "success" and not is_late:
             if self.kind(step) == "branch":
@@ -87,17 +103,28 @@ class Model(Known):
                 self.times[vect, step] = self.now + LATER
         self.answer(vect, step, attempt, state, RuntimeError())
 
+    def lose(self, vect: str, step: str, attempt: int) -> None:
+        """Have a worker be lost: nobody knows how much of its work is done."""
+        if self.steps[vect][step] == "running" and self.attempts[vect, step] == attempt:
+            self.cut.add((vect, step))
+        self.end(vect, step, attempt, "failed")
+
     def _hear(self, vect: str, step: str, attempt: int) -> None:
         """Take note that an attempt is at work no more: it may be that its step waits for that."""
         if (vect, step, attempt) in self.at_work:
             self.at_work.remove((vect, step, attempt))
+            self.untold.discard((vect, step, attempt))
             self.kept.pop((vect, step, attempt), None)
             places = [(vect, step), *self.above(vect, step, attempt)]
-            self.looks += [
-                (vect, step)
-                for vect, step in places
-                if self.steps[vect][step] != "running" and not self.lingers(vect, step)
-            ]
+            for vect, step in places:
+                if self.steps[vect][step] != "running" and not self.lingers(vect, step):
+                    self.looks.append((vect, step))
+                self._look_behind(vect, step)
+
+    def _look_behind(self, vect: str, step: str) -> None:
+        """Look at what waits for the end of an attempt whose step is over."""
+        self.looks += [(vect, name) for name in self.dependants_of(vect, declared(step))]
+        self.looks.append((vect, ""))
 
     def _choose(self, vect: str, step: str, names: Sequence[str]) -> None:
         followed = {*names}
@@ -114,6 +141,8 @@ class Model(Known):
             return  # it was cancelled, or its time was up: it is late
         if not self.has_outputs(vect, step):
             state = "failed"
+        if isinstance(cause, TimeoutError) and self.kind(step) != "approval":
+            self.cut.add((vect, step))
         made = self.made[declared(step)]
         policy = made.retry if self.kind(step) not in AT_ONCE else None
         if state == "failed" and policy and (cause is None or policy.covers(cause)):
@@ -128,27 +157,141 @@ class Model(Known):
         self._move(vect, step, state)
 
     def cancel(self, vect: str) -> None:
-        if self.state(vect) not in ("pending", "running", "paused"):
-            return
-        if vect not in self.created:
-            self.created.setdefault(vect)
-            self._enter(vect)
-        self.cancelled.add(vect)
+        if self.state(vect) == "ending":
+            self._end_clean_up(vect)
+        elif self.state(vect) in ("pending", "running", "paused"):
+            if vect not in self.created:
+                self.created.setdefault(vect)
+                self._enter(vect)
+            self._wind_up(vect, "cancelled")
+
+    def _wind_up(self, vect: str, to: str) -> None:
+        """Cancel what is open but for what cleans up, and have that done."""
+        has_clean_up = any(self.is_to_be_undone(vect, step) for step in self.steps[vect])
+        is_open = [step for step, state in self.steps[vect].items() if state in OPEN]
+        left = [s for s in is_open if self.made[declared(s)].teardown and vect in self.begun]
+        for step in left:
+            is_begun = self.steps[vect][declared(step)] != "pending"
+            has_clean_up = has_clean_up or is_begun or self.was_set_up(vect, step)
+        for step in () if has_clean_up else left:
+            self._put_down(vect, step, "skipped")
+        for step in is_open:
+            if step not in left:
+                self._put_down(vect, step, "cancelled")
         self.paused.discard(vect)
-        for step, state in self.steps[vect].items():
-            if state == "running" and self.kind(step) == "flow":
-                self.orphans.append(self.child_of(vect, step, self.attempts[vect, step]))
-                self.effects.append(partial(self._give_up, vect, step))
-            self.steps[vect][step] = "cancelled" if state in OPEN else state
-        self.due = [each for each in self.due if each[0] != vect]
+        self._lose_turns(vect)
+        if has_clean_up:
+            self.ends_as[vect] = to
+            self._look_at_clean_up(vect)
+        else:
+            self._end_vect(vect, to)
+
+    def _put_down(self, vect: str, step: str, state: str) -> None:
+        """Cancel a step, or skip it."""
+        before, self.steps[vect][step] = self.steps[vect][step], state
+        self.order[vect].append(step)
+        self.looks += [(vect, name) for name in self.dependants_of(vect, step)]
+        if step != declared(step):
+            self._look_at_map(vect, declared(step))
+        if before != "running":
+            return
+        self.cut.add((vect, step))
+        attempt = (vect, step, self.attempts[vect, step])
+        if self.kind(step) == "flow":
+            self.orphans.append(self.child_of(*attempt))
+            self.effects.append(partial(self._give_up, vect, step))
+        elif self.kind(step) not in NO_WORKER:
+            self.untold.add(attempt)  # it is told, and nobody promises that it ends soon
+            self.effects.append(lambda: self.inbox.append(partial(self._be_told, attempt)))
+
+    def _be_told(self, attempt: tuple[str, str, int]) -> None:
+        self.untold.discard(attempt)
+        for place in (attempt[:2], *self.above(*attempt)):
+            self._look_behind(*place)
+
+    def _end_clean_up(self, vect: str) -> None:
+        """End what cleans up: what runs of it first."""
+        left = [step for step, state in self.steps[vect].items() if state in OPEN]
+        at_it = [step for step in left if self.steps[vect][declared(step)] != "pending"]
+        for step in at_it or left:
+            self._put_down(vect, step, "cancelled")
+        if left:
+            self.looks.append((vect, ""))
+
+    def _end_vect(self, vect: str, state: str) -> None:
+        (self.cancelled if state == "cancelled" else self.failed).add(vect)
         self.ended.append(vect)
+
+    def _lose_turns(self, vect: str) -> None:
+        self.due = [each for each in self.due if each[0] != vect]
+
+    def _look_at_clean_up(self, vect: str) -> None:
+        names = [step for step in self.steps[vect] if self.made[declared(step)].teardown]
+        self.looks += [*((vect, step) for step in names), (vect, "")]
+
+    def _look_at_end(self, vect: str) -> None:
+        """Look at what is due for a Vect whose steps are over, or shall be."""
+        if vect in self.failing:
+            self.failing.discard(vect)
+            if any(state in OPEN for state in self.steps[vect].values()):
+                self._wind_up(vect, "failed")
+            else:
+                self._note_end(vect)
+            return
+        if vect not in self.ends_as or any(s in OPEN for s in self.steps[vect].values()):
+            return
+        step = self.next_to_undo(vect)
+        if step is None:
+            self._end_vect(vect, self.ends_as.pop(vect))
+        elif (vect, step) not in self.undone and not self.lingers(vect, step):
+            self._begin_undoing(vect, step)
+
+    def _begin_undoing(self, vect: str, step: str) -> None:
+        self.undone[vect, step] = "running"
+        self.undoings[vect, step] += 1
+        place = (vect, f"{step}{UNDO}")
+        self.effects.append(lambda: self.inbox.append(lambda: self.due.append(place)))
+
+    def _undo(self, vect: str, step: str) -> None:
+        """Have a worker undo what a step has done."""
+        self.busy += 1
+        attempt = -self.undoings[vect, step]
+        self.at_work.add((vect, step, attempt))
+        made = self.made[declared(step)]
+        if made.timeout is not None and made.kind != "wait":
+            alarm = Alarm(self.now + made.timeout, "undoing is late", vect, step, attempt)
+            self.alarms.append(alarm)
+
+    def _end_undoing(self, vect: str, step: str, attempt: int, state: str) -> None:
+        made = self.made[declared(step)]
+        cause: Exception = RuntimeError()
+        if (vect, step, attempt) in self.late_undoings:
+            state, cause = "failed", TimeoutError()
+        policy = made.retry if made.kind not in ("wait", "approval") else None
+        if state != "failed":
+            self.undone[vect, step] = "done"
+        elif policy is not None and policy.covers(cause):
+            self.not_undone[vect, step] += 1
+            delay = policy.decide(self.not_undone[vect, step], 0.5, is_covered=True)
+            self.undone[vect, step] = "failed" if delay is None else "waiting"
+            if delay is not None:
+                self.alarms.append(Alarm(self.now + delay, "undo again", vect, step, attempt))
+        else:
+            self.undone[vect, step] = "failed"
+        self.looks.append((vect, ""))
+
+    def _limit_run(self, vect: str) -> None:
+        if self.run_timeout is not None and not is_child(vect):
+            self.alarms = [a for a in self.alarms if (a.vect, a.kind) != (vect, "run is late")]
+            self.alarms.append(Alarm(self.now + self.run_timeout, "run is late", vect, "", 0))
 
     def pause(self, vect: str) -> None:
         if self.state(vect) == "pending":
             self._begin(vect)  # so that the pause holds when somebody drives
         if self.state(vect) == "running":
             self.paused.add(vect)
-            self.due = [each for each in self.due if each[0] != vect]
+            self._lose_turns(vect)
+            self._look_at_clean_up(vect)
 
     def resume(self, vect: str) -> None:
         if self.state(vect) != "paused":
@@ -158,11 +301,12 @@ class Model(Known):
 
     def retry(self, vect: str) -> None:
         states = self.steps[vect]
-        again: set[str] = set()
-        for step in (*self.graph_of(vect), *states):
-            is_reached = again.intersection(self.upstreams(vect, declared(step)))
-            if states[step] in ("failed", "upstream_failed", "cancelled") or is_reached:
-                again.add(step)
+        ends = ("failed", "upstream_failed", "cancelled")
+        bad = {step for step, state in states.items() if state in ends}
+        undone = {step for step in states if self.undone.get((vect, step)) == "done"}
+        again = self._reach(vect, bad | undone | {declared(step) for step in undone})
+        while more := self._torn_down_before(vect, again) - again:
+            again = self._reach(vect, again | more)
         for step in again:
             if (vect, step) in self.has_run and self.kind(step) == "flow":
                 if states[step] != "success":
@@ -170,10 +314,19 @@ class Model(Known):
                 self.has_run.remove((vect, step))
             states[step] = "pending"
             self.failures[vect, step] = 0
+            self.was_begun.discard((vect, step))
+            if step in undone:
+                self.cut.discard((vect, step))
             self.released.discard((vect, step))
             self.own_skips.discard((vect, step))
             if self.kind(step) == "branch":
                 self.shunned -= {(vect, name) for name in self.dependants_of(vect, step)}
+        for step in states:
+            self.undone.pop((vect, step), None)
+            self.not_undone[vect, step] = 0
+        self.order[vect] = [step for step in self.order[vect] if step not in again]
+        self.failed.discard(vect)
+        self._limit_run(vect)
         self.cancelled.discard(vect)
         self.paused.discard(vect)
         self.begun.add(vect)
@@ -181,12 +334,35 @@ class Model(Known):
             self.reopened.add(vect)
         self.open.add(vect)
         self.looks += [(vect, step) for step in states]
+        self.looks.append((vect, ""))
+        self._note_end(vect)  # perhaps there is nothing to do again
+
+    def _reach(self, vect: str, again: set[str]) -> set[str]:
+        """Return steps and what waits for them, and for these."""
+        reached = set(again)
+        for step in (*self.graph_of(vect), *self.steps[vect]):
+            if reached.intersection(self.upstreams(vect, declared(step))):
+                reached.add(step)
+        return reached
+
+    def _torn_down_before(self, vect: str, again: set[str]) -> set[str]:
+        """Return what was torn down of what comes before work that is done again."""
+        found: set[str] = set()
+        for name in self.graph_of(vect):
+            if (vect, name) not in self.was_begun:
+                continue
+            for set_up in (each.name for each in self.made[name].teardown_of):
+                behind = self._reach(vect, {set_up}) & again
+                if any(not self.made[declared(step)].teardown for step in behind):
+                    found |= {set_up, name}
+        return found
 
     def die(self) -> None:
         """The program dies and is run again: what ran is pending, and whoever waited waits anew."""
         self.due, self.busy, self.inbox = [], 0, []
         self.waiters, self.going_on = {}, {}
-        self.at_work, self.kept = set(), {}
+        self.at_work, self.kept, self.untold, self.late_undoings = set(), {}, set(), set()
+        self.undone = {place: how for place, how in self.undone.items() if how != "running"}
         for vect in [each for each in self.steps if each not in self.created]:
             del self.steps[vect], self.params[vect]
         ended = ("success", "failed", "cancelled")
@@ -197,11 +373,13 @@ class Model(Known):
         vects = sorted(self.steps, key=lambda vect: not self.keeps_slots(vect))  # these go first
         places = [(vect, step) for vect in vects for step in self.steps[vect]]
         kept = [alarm for alarm in self.alarms if self._is_kept(alarm)]
-        self.alarms = sorted(kept, key=lambda alarm: places.index((alarm.vect, alarm.step)))
+        places_of_alarms = [*((vect, "") for vect in vects), *places]
+        self.alarms = sorted(kept, key=lambda a: places_of_alarms.index((a.vect, a.step)))
         running = [(vect, step) for vect, step in places if self.steps[vect][step] == "running"]
         for vect, step in running:
             if self.kind(step) not in NO_WORKER:
                 self.steps[vect][step] = "pending"
+                self.cut.add((vect, step))
         # Children are asked for again when all has been done that is due by then.
         self.inbox.append(
             lambda: self.effects.extend(
@@ -212,14 +390,18 @@ class Model(Known):
         )
         for vect in vects:
             if self.state(vect) != "pending":
-                self.looks += [place for place in places if place[0] == vect]
+                self.looks += [*(place for place in places if place[0] == vect), (vect, "")]
         for kind in dict.fromkeys(map(is_child, pending)):
             for vect in self._move_line(kind):
                 self._begin(vect)
 
     def _is_kept(self, alarm: Alarm) -> bool:
-        if alarm.kind == "plan":
+        if alarm.kind in ("plan", "undoing is late"):
             return False
+        if alarm.kind == "run is late":
+            return alarm.vect in self.steps
+        if alarm.kind == "undo again":
+            return self._is_to_be_undone_again(alarm)
         is_held = alarm.kind != "release" and self.kind(alarm.step) in NO_WORKER
         state = self.steps[alarm.vect][alarm.step]
         is_its = self.attempts[alarm.vect, alarm.step] == alarm.attempt
@@ -273,10 +455,27 @@ class Model(Known):
         attempt = self.attempts[vect, step]
         self.alarms.append(Alarm(self.now + seconds, kind, vect, step, attempt))
 
+    def _is_to_be_undone_again(self, alarm: Alarm) -> bool:
+        is_its = self.undoings[alarm.vect, alarm.step] == -alarm.attempt
+        return is_its and self.undone.get((alarm.vect, alarm.step)) == "waiting"
+
     def _ring(self, alarm: Alarm) -> None:
-        if alarm.kind == "plan":
-            self.nudge()
-            return
+        match alarm.kind:
+            case "plan":
+                self.nudge()
+            case "run is late":
+                if self.state(alarm.vect) in ("running", "paused"):
+                    self._wind_up(alarm.vect, "failed")
+            case "undo again":
+                if self._is_to_be_undone_again(alarm):
+                    self._begin_undoing(alarm.vect, alarm.step)
+            case "undoing is late":
+                if alarm[2:] in self.at_work:
+                    self.late_undoings.add(alarm[2:])
+            case _:
+                self._ring_for_step(alarm)
+
+    def _ring_for_step(self, alarm: Alarm) -> None:
         place = (alarm.vect, alarm.step)
         state = self.steps[alarm.vect][alarm.step]
         if alarm.kind == "waited":
@@ -297,6 +496,13 @@ class Model(Known):
     def _move(self, vect: str, step: str, state: str) -> None:
         """Have a step be in another state, and those looked at that this may concern."""
         before, self.steps[vect][step] = self.steps[vect][step], state
+        if state not in OPEN:
+            self.order[vect].append(step)
+        ends_all = self.fails_fast and not is_child(vect) and vect not in self.ends_as
+        if state == "failed" and ends_all and not self.made[declared(step)].allow_failure:
+            self.failing.add(vect)
+            self.looks.append((vect, ""))
+            return
         if state not in OPEN:
             self.looks += [(vect, name) for name in self.dependants_of(vect, step)]
         if self.kind(step) == "map" and before == "pending":
@@ -321,10 +527,15 @@ class Model(Known):
             if place is None:
                 return
             self.due.remove(place)
-            if self.verdict(*place) == "start":
+            if place[1].endswith(UNDO):
+                self._undo(place[0], place[1].removesuffix(UNDO))
+            elif self.verdict(*place) == "start":
                 self._start_step(*place)
 
     def _look(self, vect: str, step: str) -> None:
+        if not step:
+            self._look_at_end(vect)
+            return
         if self.kind(step) == "map" and self.steps[vect][step] == "running":
             ends = {self.steps[vect][name] for name in self.instances(vect, step)}
             if not ends.intersection(OPEN):
@@ -336,11 +547,14 @@ class Model(Known):
                 self._move(vect, step, "upstream_failed")
             case "skip":
                 self._move(vect, step, "skipped")
+            case "start" if step == declared(step) and self.is_being_ended(vect, step):
+                pass  # as below
             case "start" if (vect, step) not in self.due and not self.lingers(vect, step):
                 self.due.append((vect, step))  # else it is looked at again when that has answered
 
     def _start_step(self, vect: str, step: str) -> None:
         self.attempts[vect, step] += 1
+        self.was_begun.add((vect, step))
         self.released.discard((vect, step))
         kind, timeout = self.kind(step), self.made[declared(step)].timeout
         if kind == "map":
@@ -433,7 +647,13 @@ class Model(Known):
 
     def _note_end(self, vect: str) -> None:
         """Take note of a Vect that has ended just now: that is known when the tick ends."""
-        if self.state(vect) in ("success", "failed"):
+        if vect in self.ends_as:
+            self.looks.append((vect, ""))
+        elif self.state(vect) == "failed" and self.next_to_undo(vect) is not None:
+            self.ends_as[vect] = "failed"
+            self.paused.discard(vect)
+            self.looks.append((vect, ""))
+        elif self.state(vect) in ("success", "failed"):
             self.ended.append(vect)
 
     def _hand_on(self, vect: str) -> None:

@@ -21,11 +21,12 @@ from oautom import (
     OAutom,
     Pool,
     PythonExecution,
+    RetryPolicy,
     Skip,
     TriggerRule,
     WaitExecution,
 )
-from oautom.testing import Exploration, explore, simulate
+from oautom.testing import Exploration, explore, flows, outcomes, simulate
 
 SIMULATIONS = 16
 WALKS = 120
@@ -199,3 +200,52 @@ def test_each_end_that_is_found_is_reached_by_its_schedule(shape: Shape) -> None
     for end in found.ends:
         reached = simulated(flow, ends, durations_of(flow, ends, end.schedule))
         assert reached == {(end.state, frozenset(end.steps.items()))}, end.schedule
+
+
+CLEANED_UP = flows(min_steps=2, max_steps=5, trigger_rules=True, limits=True, clean_ups=True)
+
+
+@settings(deadline=None, max_examples=15)
+@given(data=st.data(), seed=st.integers(0, 99))
+def test_all_ends_are_found_of_flows_that_clean_up(data: st.DataObject, seed: int) -> None:
+    flow = data.draw(CLEANED_UP)
+    flow.run_timeout = None  # no time passes where all orders are tried
+    errors = st.sampled_from([ValueError("no"), Skip("no")])
+    ends = data.draw(outcomes(flow, errors=errors))
+    found = explore(flow, outcomes=ends, max_schedules=WALKS)
+    assume(found.is_complete)
+
+    undone = [f"{name}.compensate" for name, step in flow.steps.items() if step.compensation]
+    drawn = drawn_ends(flow, ends, [*names_of(found), *undone], random.Random(seed))
+    assert drawn <= found_by(found)
+
+
+def clean_up(on_failure: Any, *, tries: int) -> Flow:
+    """Declare a flow whose steps `a` and `b` race, and what they have done is undone."""
+    flow = Flow("flow", OAutom(), on_failure=on_failure)
+    retry = RetryPolicy(max_attempts=tries, delay=1)
+    a, b = (PythonExecution(name, flow, nothing, compensate=nothing, retry=retry) for name in "ab")
+    PythonExecution("c", flow, nothing, teardown=True).depends(a)
+    PythonExecution("d", flow, nothing).depends(b)
+    return flow
+
+
+def test_what_is_undone_is_tried_again_in_each_order_and_ends_alike() -> None:
+    ends = {"d": ValueError("no"), "a.compensate": [OSError("no"), None]}
+    found = explore(clean_up("finish", tries=2), outcomes=ends)
+
+    assert found.is_complete
+    (end,) = found.ends
+    undone = [step for step in end.schedule if step.endswith(".compensate")]
+    # That of the last end first; that of `a` fails, waits, and is done again.
+    assert sorted(undone) == ["a.compensate"] * 3 + ["b.compensate"]
+
+
+def test_who_has_ended_before_the_failure_that_ends_all_depends_on_the_order() -> None:
+    found = explore(clean_up("cancel", tries=1), outcomes={"b": ValueError("no")})
+
+    states = {tuple(end.steps[name] for name in "abcd") for end in found.ends}
+    assert states == {
+        ("cancelled", "failed", "success", "cancelled"),  # `a` was at work
+        ("success", "failed", "success", "cancelled"),
+    }

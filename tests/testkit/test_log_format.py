@@ -66,13 +66,14 @@ def hold(line: str) -> None:
     for field, value in fields.items():
         assert isinstance(value, TYPES[FIELDS[field]]), field
     _, attempt, data = NAMES[fields["name"]]
+    attempt = attempt.partition(",")[0]
     if attempt in ("null", "integer"):
         assert (fields["attempt"] is None) == (attempt == "null")
     assert (fields["step"] is None) == (not fields["name"].startswith("step."))
     told = set(re.findall(r"`(\w+)`", data.split(", as `")[0].split(", as for `")[0]))
     if fields["name"] == "step.late_result":
         told = FAILURE | {"output", "reason"}
-    if fields["name"] == "step.retried":
+    if fields["name"] in ("step.retried", "step.compensation_failed"):
         told = FAILURE | {"delay"}
     assert set(fields["data"]) <= told
     always = {
@@ -81,8 +82,10 @@ def hold(line: str) -> None:
         "step.succeeded": set(),  # of a map; of all others see data-fit-the-event
         "step.retried": {"error", "delay"},
         "step.late_result": set(),
+        "step.compensation_failed": {"error"},
         "vect.created": {"params", "graph"},
         **{key: set() for key in ("vect.started", "vect.recovered", "vect.reopened")},
+        "vect.failed": {"steps"},
     }
     needed = always.get(fields["name"], told)
     assert needed <= set(fields["data"])

@@ -130,6 +130,45 @@ def test_the_smallest_flow_with_a_limit_is_left(
     assert repr(drawn) == f"<Flow 'flow': {steps}>"
 
 
+def any_step(flow: Flow, option: str) -> bool:
+    return any(getattr(step, option) for step in flow.steps.values())
+
+
+CLEAN_UPS: dict[str, tuple[Callable[[Flow], Any], str]] = {
+    "a teardown": (lambda flow: any_step(flow, "teardown"), ": a; b << [a] (teardown)"),
+    "a teardown of": (lambda flow: any_step(flow, "teardown_of"),
+                      ": a; b << [a] (teardown, of a)"),
+    "a compensation": (lambda flow: any_step(flow, "compensation"), ": a (compensate)"),
+    "a compensation on success": (
+        lambda flow: any(step.compensate_on == "success" for step in flow.steps.values()),
+        ": a (compensate on success)",
+    ),
+    "a run_timeout": (lambda flow: flow.run_timeout, " (run_timeout 6): no steps"),
+    "on_failure": (lambda flow: flow.on_failure != "finish", " (on_failure cancel): no steps"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("is_wanted", "told"), CLEAN_UPS.values(), ids=CLEAN_UPS)
+def test_the_smallest_flow_with_clean_up_is_left(
+    is_wanted: Callable[[Flow], Any], told: str
+) -> None:
+    assert repr(smallest(flows(clean_ups=True), is_wanted)) == f"<Flow 'flow'{told}>"
+
+
+def test_what_undoes_the_work_of_a_step_or_an_instance_fails_and_takes_time_too() -> None:
+    flow = Flow("flow", OAutom())
+    listing = PythonExecution("a", flow, list, compensate=print)
+    MapExecution("b", flow, str, listing, compensate=print)
+    names = {"a.compensate", *(f"b[{index}].compensate" for index in range(3))}
+
+    for strategy in (outcomes(flow), durations(flow)):
+        for name in names:
+            assert name in smallest(strategy, lambda drawn, name=name: name in drawn)
+    ends = {"a": [[1, 2]], "b[1]": ValueError("no"), "b[0].compensate": OSError("no")}
+    told = [event.name for event in simulate(flow, outcomes=ends).events() if event.step == "b[0]"]
+    assert told[-2:] == ["step.compensating", "step.compensation_failed"]
+
+
 def test_the_smallest_flow_that_runs_another_is_left() -> None:
     drawn = smallest(flows(children=True), lambda flow: "flow" in kinds(flow))
 
@@ -165,6 +204,7 @@ def test_every_kind_of_step_that_is_drawn_may_stand_before_a_map(data: st.DataOb
             children=True,
             asyncs=True,
             instants=True,
+            clean_ups=True,
         )
     )
 
@@ -345,7 +385,7 @@ def test_histories_tell_of_pools_priorities_and_maps() -> None:
             told.update(*event.data.get("options", {}).values())
 
     look()
-    assert told >= {"pool", "priority", "over", "max_parallel"}
+    assert told >= {"pool", "priority", "over", "max_parallel", "teardown_of", "compensate"}
 
 
 def test_histories_of_a_map_tell_of_its_instances() -> None:

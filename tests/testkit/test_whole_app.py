@@ -61,7 +61,7 @@ from oautom.machine.rules import verdict
 from oautom.steps.work import Work
 from oautom.testing import SimulatedClock, assert_replays, check_history, flows
 
-from .known import NO_WORKER, is_child
+from .known import NO_WORKER, OPEN, is_child
 from .model import LATER, Model, Timetable
 from .reasons import SAID, reasons_of
 
@@ -85,7 +85,9 @@ class Hands(Executor):
 
 
 def place_of(work: Work) -> tuple[str, str, int]:
-    return (work.context.vect_id, work.context.step, work.context.attempt)
+    """Return the attempt that some work is of; its number is negative if it undoes a step."""
+    attempt = work.context.attempt * (-1 if work.execution.undoes else 1)
+    return (work.context.vect_id, work.context.step, attempt)
 
 
 number = st.integers(0, 9)
@@ -109,7 +111,8 @@ class WholeApp(RuleBasedStateMachine):
             children=True,
             instants=True,
         )
-        | flows(min_steps=2, max_steps=4, trigger_rules=True, limits=True, maps=True),
+        | flows(min_steps=2, max_steps=4, trigger_rules=True, limits=True, maps=True)
+        | flows(min_steps=2, max_steps=5, retries=True, maps=True, children=True, clean_ups=True),
         workers=st.integers(1, 3),
         at_once=st.integers(1, 3),
     )
@@ -129,7 +132,14 @@ class WholeApp(RuleBasedStateMachine):
             log=log, executor=self.hands, max_workers=self.model.workers, clock=self.clock
         )
         params = {"number": int, "days": Param(list[date], [DAY])}
-        self.flow = Flow("flow", self.app, params=params, max_active_vects=self.at_once)
+        self.flow = Flow(
+            "flow",
+            self.app,
+            params=params,
+            max_active_vects=self.at_once,
+            run_timeout=self.drawn.run_timeout,
+            on_failure=self.drawn.on_failure,
+        )
         self.inner = Flow("inner", self.app, max_active_vects=CHILDREN)
         PythonExecution("work", self.inner, self.end_as_told)
         for name, upstreams in self.model.graph.items():
@@ -141,7 +151,10 @@ class WholeApp(RuleBasedStateMachine):
                 "timeout": like.timeout,
                 "pool": like.pool,
                 "priority": like.priority,
+                **self.clean_up_like(like),
             }
+            if like.teardown:
+                del options["trigger_rule"]
             step = self.step_like(like, name, options)
             step.depends(*(self.flow.steps[upstream] for upstream in upstreams))
         for flow in (self.flow, self.inner):
@@ -150,6 +163,20 @@ class WholeApp(RuleBasedStateMachine):
             self.app.plan(
                 self.flow, seconds=timetable.every, params=PLANNED, catch_up=timetable.waits
             )
+
+    def clean_up_like(self, like: Execution) -> dict[str, Any]:
+        """Return how a step cleans up, or is undone, as was drawn."""
+        if like.teardown:
+            of = [self.flow.steps[each.name] for each in like.teardown_of]
+            return {"teardown": True, "teardown_of": of}
+        if like.compensate is None:
+            return {}
+        return {"compensate": self.undo, "compensate_on": like.compensate_on}
+
+    def undo(self, context: Context) -> None:
+        step = self.app.vect(context.vect_id).steps[context.step]
+        assert (step.state == "success") or context.output is None
+        self.end_as_told()
 
     def step_like(self, like: Execution, name: str, options: dict[str, Any]) -> Execution:
         """Declare a step of the kind that was drawn."""
@@ -234,7 +261,7 @@ class WholeApp(RuleBasedStateMachine):
         self.ending = state
         vect, step, attempt = place_of(work)
         self.told = which % 4 if which % 4 < 3 else None  # no list
-        if self.model.kind(step) == "branch":
+        if self.model.kind(step) == "branch" and attempt > 0:
             self.told = self.model.dependants_of(vect, step)[which % 4 :]
         future.set_result(work())
         self.model.inbox.append(partial(self.model.end, vect, step, attempt, state, self.told))
@@ -286,13 +313,17 @@ class WholeApp(RuleBasedStateMachine):
     def lose_a_worker(self, which: int) -> None:
         work, future = self.hands.jobs.pop(which % len(self.hands.jobs))
         future.set_exception(MemoryError())
-        self.model.inbox.append(partial(self.model.end, *place_of(work), "failed"))
+        self.model.inbox.append(partial(self.model.lose, *place_of(work)))
         self.go()
 
     @precondition(lambda self: self.vects)
     @rule(which=number, drives=most)
     def cancel(self, which: int, *, drives: bool) -> None:
         vect = self.vects[which % len(self.vects)]
+        if vect.state == "ending" and not any(s.state in OPEN for s in vect.steps.values()):
+            with pytest.raises(VectStateError, match="it undoes what step"):
+                vect.cancel("enough")
+            return
         vect.cancel("enough")
         self.done(partial(self.model.cancel, vect.id), drives=drives)
 
@@ -431,6 +462,8 @@ class WholeApp(RuleBasedStateMachine):
     def what_is_said_of_a_step_is_true(self) -> None:
         for vect in self.vects:
             for step in vect.steps:
+                if self.model.cleans_up(vect.id, step):
+                    continue  # of this other tests tell
                 said = vect.explain(step).removesuffix(UNDRIVEN)
                 wanted = reasons_of(self.model, vect.id, step)
                 assert [each for each in SAID if each in said] == wanted, said
@@ -465,16 +498,37 @@ class WholeApp(RuleBasedStateMachine):
         ]
         check_history(events, self.flow, max_workers=self.model.workers)
 
+    def clean_up_all(self) -> None:
+        """Have what is open cleaned up, as the app waits for that: nobody else does the work."""
+        if not any(step.teardown or step.compensate for step in self.drawn.steps.values()):
+            return
+        for _ in range(9_999):
+            states = ("pending", "running", "paused")
+            going_on = [vect for vect in self.vects if vect.state in states]
+            if going_on:
+                going_on[0].cancel("the end")
+                self.done(partial(self.model.cancel, going_on[0].id), drives=True)
+            elif all(vect.state != "ending" for vect in self.vects):
+                return
+            elif self.hands.jobs:
+                self.end(0, "success")
+            else:
+                self.go(5)
+            self.the_states_are_those_of_the_model()
+        raise AssertionError("it does not end")
+
     def teardown(self) -> None:
         if not hasattr(self, "app"):
             return  # Hypothesis has not even begun
+        if sys.exc_info()[0] is not None:  # they have parted before
+            signals.event.disconnect(self.hear)
+            return
+        self.clean_up_all()
         were_open = {vect.id for vect in self.vects if not vect.ended}
         last_seq = self.app.log.last_seq
         self.app.close()
         self.model.timetable = None
         signals.event.disconnect(self.hear)
-        if sys.exc_info()[0] is not None:
-            return  # they have parted before
         cancelled = [
             event.vect
             for event in self.app.log.read(after=last_seq)

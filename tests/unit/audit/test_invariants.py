@@ -347,6 +347,11 @@ SUCCEEDED = ("vect.succeeded", None)
 FAILED = ("vect.failed", None)
 CANCELLED = ("vect.cancelled", None)
 LATE = ("step.late_result", "a")
+COMPENSATING_A = ("step.compensating", "a")
+COMPENSATED_A = ("step.compensated", "a")
+COMPENSATING_B = ("step.compensating", "b")
+NOT_COMPENSATED = ("step.compensation_failed", "b")
+ENDING = ("vect.ending", None)
 A_LATE = ("step.late", "a")
 VECT_LATE = ("vect.late", None)
 PLAN_CREATED = ("plan.created", None)
@@ -503,6 +508,76 @@ def unwaitable() -> Events:
     return simulate(flow, {"when": "noon"}).events()
 
 
+def undone() -> Events:
+    """Step `c` fails, so that is undone what `b` and `a` have done; for `b` at the second try."""
+    flow = Flow("f", Registry(), retry=RetryPolicy(max_attempts=2, delay=1, retry_on=(OSError,)))
+    a, b = (PythonExecution(name, flow, nothing, compensate=nothing) for name in "ab")
+    a >> b >> PythonExecution("c", flow, nothing)
+    ends = {"b.compensate": [OSError("no"), None], "c": ValueError("no")}
+    return simulate(flow, outcomes=ends).events()
+
+
+def undone_by_two() -> Events:
+    """The program dies while it is undone what `a` has done."""
+    flow = Flow("f", Registry())
+    PythonExecution("a", flow, nothing, compensate=nothing) >> PythonExecution("b", flow, nothing)
+    return simulate(flow, outcomes={"b": ValueError("no")}, crash_at=("in", 4)).events()
+
+
+def torn_down() -> Events:
+    """All is cancelled as `x` fails: `a` too, after which `t` cleans up; `u` need not for `b`."""
+    flow = Flow("f", Registry(), on_failure="cancel")
+    a, b, _ = (PythonExecution(name, flow, nothing) for name in "abx")
+    PythonExecution("u", flow, nothing, teardown=True).depends(b)
+    PythonExecution("t", flow, nothing, teardown=True).depends(a)
+    a >> b
+    return simulate(flow, outcomes={"x": ValueError("no")}, durations={"a": 9, "x": 1}).events()
+
+
+def too_long() -> Events:
+    """It takes longer than it may."""
+    flow = Flow("f", Registry(), run_timeout=5)
+    PythonExecution("a", flow, nothing)
+    return simulate(flow, durations={"a": 9}).events()
+
+
+def without_a_limit() -> Events:
+    """It has taken too long, though it may take as long as it likes."""
+    return untell(too_long(), CREATED, "settings")
+
+
+def with_an_ending() -> Events:
+    """A Vect is ending though there is nothing to clean up."""
+    events = fork()
+    end = events.pop()
+    told = MappingProxyType({"to": "failed", "reason": "no"})
+    ending = replace(end, name="vect.ending", dest="ending", data=told)
+    last = replace(end, source="ending", data=MappingProxyType({**end.data, "reason": "no"}))
+    return numbered([*events, ending, last])
+
+
+def left_out(events: Events, *places: Place) -> Events:
+    return numbered([event for event in events if (event.name, event.step) not in places])
+
+
+def undone_in_order() -> Events:
+    """What `a` has done is undone before what `b` has, which ended later."""
+    events = undone()
+    place = at(events, *COMPENSATING_A)
+    for index in (place, place + 1):
+        events = move(events, index, index + at(events, *COMPENSATING_B) - place)
+    return events
+
+
+def end_of_all_delayed() -> Events:
+    """All is cancelled only after `a` has succeeded, though `x` has failed."""
+    events = torn_down()
+    failed = at(events, "step.failed", "x")
+    told = {"name": "step.succeeded", "dest": "success", "step": "a"}
+    more = replace(events[failed], data=MappingProxyType({"output": None}), **told)
+    return numbered([*events[: failed + 1], more])
+
+
 FIRST_CHILD, SECOND_CHILD = "v/r/1", "v/r/2"
 
 
@@ -577,6 +652,9 @@ def time_of_plan(place: Place, time: str) -> Events:
     )
 
 
+AS_B = {"compensate": "begun", "max_attempts": 2}
+
+
 def witnesses() -> list[Witness]:
     return [
         Witness("fields-are-typed", change(chain(), SUCCEEDED, time="noon")),
@@ -602,6 +680,12 @@ def witnesses() -> list[Witness]:
             "options-are-known", tell(chain()[:1], CREATED, options={"a": {"until": ["step"]}})
         ),
         Witness("options-are-known", tell(chain()[:1], CREATED, options={"a": {"timeout": 0}})),
+        Witness(
+            "options-are-known", tell(chain()[:1], CREATED, options={"a": {"compensate": True}})
+        ),
+        Witness(
+            "options-are-known", tell(chain()[:1], CREATED, options={"a": {"teardown_of": "b"}})
+        ),
         Witness(
             "options-are-known", tell(chain()[:1], CREATED, options={"a": {"max_attempts": 1.5}})
         ),
@@ -654,6 +738,17 @@ def witnesses() -> list[Witness]:
         Witness("data-fit-the-event", untell(planned(), CREATED, "plan")),
         Witness("data-fit-the-event", tell(planned(), CREATED, planned=1)),
         Witness("data-fit-the-event", tell(chain(), A_SUCCEEDED, plan="p")),
+        Witness("data-fit-the-event", untell(undone(), NOT_COMPENSATED, "error")),
+        Witness("data-fit-the-event", tell(undone(), NOT_COMPENSATED, delay=-1)),
+        Witness("data-fit-the-event", tell(undone(), COMPENSATED_A, output=1)),
+        Witness("data-fit-the-event", tell(undone(), COMPENSATING_A, more=1)),
+        Witness("data-fit-the-event", untell(undone(), ENDING, "reason")),
+        Witness(
+            "options-are-known", tell(undone(), CREATED, settings={"on_failure": "finish"})[:1]
+        ),
+        Witness("options-are-known", tell(undone(), CREATED, settings={"run_timeout": 0})[:1]),
+        Witness("data-fit-the-event", tell(too_long(), ("vect.started", None), timeout="long")),
+        Witness("data-fit-the-event", tell(undone(), FAILED, reason=1)),
         Witness("moves-are-in-the-table", change(planned(), PLAN_SKIPPED, dest="planned")),
         Witness("moves-are-in-the-table", change(cancelled(), LATE, dest="failed")),
         Witness("moves-are-in-the-table", late(chain(), "success", name="step.lost")),
@@ -669,10 +764,26 @@ def witnesses() -> list[Witness]:
         Witness("attempts-fit", change(cancelled(), LATE, attempt=2)),
         Witness("attempts-fit", change(cancelled(), LATE, attempt=0)),
         Witness("attempts-fit", change(planned(), PLAN_SKIPPED, attempt=1)),
+        Witness("attempts-fit", change(undone(), COMPENSATING_A, attempt=2)),
+        Witness("attempts-fit", change(undone(), COMPENSATED_A, attempt=2)),
+        Witness("attempts-fit", change(undone(), COMPENSATED_A, attempt=None)),
         Witness("retries-are-limited", tell(retried(), CREATED, options={})),
         Witness(
             "retries-are-limited", tell(retried(), CREATED, options={"a": {"max_attempts": 1}})
         ),
+        Witness("compensations-are-due", undone_in_order()),
+        Witness("compensations-are-due", tell(undone(), CREATED, options={"b": AS_B})),
+        Witness(
+            "compensations-are-begun",
+            [*undone()[:-1], replace(undone()[-2], seq=len(undone()))],
+        ),
+        Witness(
+            "compensations-are-begun",
+            tell(undone(), CREATED, options={"a": AS_B, "b": {"compensate": "begun"}}),
+        ),
+        Witness("bad-ends-are-compensated", left_out(undone(), COMPENSATING_A, COMPENSATED_A)),
+        Witness("bad-ends-are-compensated", left_out(undone_by_two(), ("step.compensated", "a"))),
+        Witness("endings-are-needed", with_an_ending()),
         Witness("late-once", twice(overdue(), A_LATE)),
         Witness("late-once", twice(overdue(), VECT_LATE)),
         Witness("late-once", tell(overdue(), A_LATE, deadline=3)),
@@ -717,7 +828,9 @@ def witnesses() -> list[Witness]:
         Witness("skipped-by-its-rule", skipped_for_no_reason()),
         Witness("vects-end-at-once", end_of_the_first_delayed()),
         Witness("cancels-are-whole", swap(cancelled(), CANCELLED, LATE)),
+        Witness("cancels-are-whole", end_of_all_delayed()),
         Witness("cancels-have-one-reason", tell(cancelled(), CANCELLED, reason="another")),
+        Witness("cancels-have-one-reason", tell(torn_down(), ENDING, reason="another")),
         Witness("cancels-have-one-reason", tell(cancelled(), ("step.cancelled", "b"), reason="")),
         Witness("consequences-share-the-time", later(chain(), SUCCEEDED)),
         Witness("consequences-share-the-time", later(fork(), ("step.blocked", "c"))),
@@ -766,6 +879,8 @@ def witnesses() -> list[Witness]:
             "ends-fit-the-steps",
             change(skipped(), SUCCEEDED, name="vect.failed", dest="failed", data={"steps": []}),
         ),
+        Witness("ends-fit-the-steps", tell(undone(), ENDING, to="cancelled")),
+        Witness("ends-fit-the-steps", without_a_limit()),
         Witness("failures-name-the-steps", tell(fork(), FAILED, steps=["a", "b"])),
         Witness("failures-name-the-steps", tell(fork(), FAILED, steps=["a", "b", "c", 1])),
         Witness("limits-are-kept", started_before_its_turn()),
@@ -797,7 +912,8 @@ def caught(witness: Witness) -> list[InvariantError]:
 MADE = (chain, pair, fork, cancelled, two, skipped, planned, *RECOVERED)
 MADE_LATER = (retried, pooled, waited, reopened, paused, branched, mapped, family)
 MADE_IN_TURN = (queued, queued_by_a_parameter)
-GOOD = {each.__name__: each for each in (*MADE, *MADE_LATER, *MADE_IN_TURN)}
+CLEANED_UP = (undone, undone_by_two, torn_down, too_long)
+GOOD = {each.__name__: each for each in (*MADE, *MADE_LATER, *MADE_IN_TURN, *CLEANED_UP)}
 
 
 @pytest.mark.parametrize("make", GOOD.values(), ids=GOOD)

@@ -7,6 +7,7 @@ from typing import get_args
 import pytest
 
 from oautom.machine.tables import (
+    COMPENSATIONS,
     EVENT_NAMES,
     INITIAL,
     PLAN_EVENTS,
@@ -57,7 +58,7 @@ def test_only_a_person_leads_out_of_an_end(table, ends, states) -> None:
 def test_only_what_is_late_and_a_recovery_stay_where_they_are(table, ends, states) -> None:
     staying = {row.trigger for row in table if row.source == row.dest}
 
-    assert staying <= {"late_result", "late", "recover"}
+    assert staying <= {"late_result", "late", "recover", *COMPENSATIONS}
 
 
 @both_tables
@@ -101,6 +102,9 @@ def test_the_events_have_the_names_of_the_design() -> None:
         "step.interrupted",
         "step.reset",
         "step.late_result",
+        "step.compensating",
+        "step.compensated",
+        "step.compensation_failed",
         "step.late",
     }
     assert set(VECT_EVENTS.values()) == {
@@ -112,6 +116,7 @@ def test_the_events_have_the_names_of_the_design() -> None:
         "vect.paused",
         "vect.resumed",
         "vect.reopened",
+        "vect.ending",
         "vect.late",
     }
 

@@ -179,7 +179,7 @@ def test_no_transition_goes_round_the_table() -> None:
         (
             VECT_TABLE,
             VECT_EVENTS,
-            ["pending", "running", "success", "failed", "cancelled", "paused"],
+            ["pending", "running", "success", "failed", "cancelled", "paused", "ending"],
         ),
     ],
     ids=["step", "vect"],

@@ -1,0 +1,76 @@
+"""What undoes the work of a step: a step of its own, which stands in no flow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from oautom.errors import shown
+from oautom.steps.bash import BashExecution, as_text
+from oautom.steps.context import Context
+from oautom.steps.execution import Execution
+from oautom.steps.owner import Owner
+from oautom.steps.python import PythonExecution
+from oautom.values.references import Reference
+
+
+class _Nowhere:
+    """The place of a step that is none of its flow: it knows the flow, which does not know it."""
+
+    def __init__(self, step: Execution, flow: Owner) -> None:
+        self.name = flow.name
+        self.retry = step.retry
+        self.timeout = step.timeout
+        self.max_async = flow.max_async
+        self.strict = flow.strict if step.strict is None else step.strict
+        self.steps = flow.steps
+        self.params = flow.params
+
+    @property
+    def app(self) -> Any:
+        raise NotImplementedError  # a compensation runs no flow
+
+    def add(self, step: Any, /) -> None:
+        """Take in nothing."""
+
+    def add_edges(self, step: Any, upstreams: Iterable[Any], /) -> None:
+        """Have nothing wait: what the step was given is there."""
+
+
+class _BashCompensation(BashExecution):
+    """A command that finds the output of the step in `$OUTPUT`, and what the step has besides."""
+
+    def __init__(self, step: Execution, place: Owner, command: str, **options: Any) -> None:
+        super().__init__(step.name, place, command, skip_exit_code=None, **options)
+        if isinstance(step, BashExecution):
+            self.env = step.env  # looked at as that of its flow, which is not the place of this one
+            self._is_wired = any(isinstance(value, Reference) for value in self.env.values())
+
+    def _env(self, context: Context) -> dict[str, str]:
+        output = "" if context.output is None else as_text("OUTPUT", context.output)
+        return {**super()._env(context), "OUTPUT": output}
+
+
+def compensation_of(step: Execution, flow: Owner) -> Execution:
+    """Return what undoes the work of a step, as its `compensate` says.
+
+    Raises:
+        FlowError: That is neither a command nor a function, or the function takes other parameters.
+    """
+    made = _made(step, flow)
+    made.undoes = True
+    return made
+
+
+def _made(step: Execution, flow: Owner) -> Execution:
+    how = step.compensate
+    place = _Nowhere(step, flow)
+    options: dict[str, Any] = {"log_limit_bytes": step.log_limit_bytes}
+    if isinstance(how, str):
+        if isinstance(step, BashExecution):
+            options |= {"cwd": step.cwd, "grace_period": step.grace_period}
+        return _BashCompensation(step, place, how, **options)
+    if not callable(how):
+        what = f"compensate must be a function, or a Bash command, not {shown(how)}"
+        raise step.wrong(flow, step.name, what)
+    return PythonExecution(step.name, place, how, **options)
