@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from oautom.errors import shown
+from oautom.machine.kinds import kind_of
 from oautom.steps.bash import BashExecution, as_text
 from oautom.steps.context import Context
 from oautom.steps.execution import Execution
@@ -19,8 +20,10 @@ class _Nowhere:
 
     def __init__(self, step: Execution, flow: Owner) -> None:
         self.name = flow.name
-        self.retry = step.retry
-        self.timeout = step.timeout
+        # How long a person may think says nothing of how long it takes to undo what they said.
+        is_work = kind_of(step.kind).ended_by in ("work", "parts")
+        self.retry = step.retry if is_work else flow.retry
+        self.timeout = step.timeout if is_work else flow.timeout
         self.max_async = flow.max_async
         self.strict = flow.strict if step.strict is None else step.strict
         self.steps = flow.steps

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from oautom import (
+    ApprovalExecution,
     BashExecution,
     Context,
     Event,
@@ -447,6 +448,20 @@ def _write_down(context: Context) -> None:
 
 def _fail() -> None:
     raise ValueError
+
+
+def test_what_a_person_has_approved_is_undone_in_the_time_of_its_flow(app):
+    flow = Flow("f", app, timeout=50)
+    ask = ApprovalExecution("ask", flow, "may I?", timeout=5, compensate=nothing)
+    bad = PythonExecution("bad", flow, nothing)
+    ask >> bad
+    took = {"ask": 1, "ask.compensate": 40}
+    vect = simulate(flow, durations=took, outcomes={"bad": StepError("no")})
+    assert undone(vect) == ["ask"]
+    slow = simulate(
+        flow, durations=took | {"ask.compensate": 60}, outcomes={"bad": StepError("no")}
+    )
+    assert "it took longer than its timeout of 50 seconds" in slow.explain("ask")
 
 
 def test_what_a_worker_has_done_that_died_is_undone(tmp_path, new_app):

@@ -67,9 +67,26 @@ async def main():
 asyncio.run(main())
 """
 
+UVICORN = """
+import uvicorn
+
+async def web(scope, receive, send):
+    "A web application, of which only the lifespan is asked here."
+    await receive()
+    await app.astart(shop, vect_id="v")
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await app.aclose(drain=30)
+    print("served", flush=True)
+    await send({"type": "lifespan.shutdown.complete"})
+
+uvicorn.run(web, port=0, lifespan="on", log_level="error")
+"""
+
 
 def shop(program: str, meanwhile: str, executor: str = "threads", drain: float = 30.0) -> str:
-    mode = "OAutomMode.background" if program is ASYNCIO else "OAutomMode.foreground"
+    is_served = program in (ASYNCIO, UVICORN)
+    mode = "OAutomMode.background" if is_served else "OAutomMode.foreground"
     told = {"mode": mode, "executor": executor, "drain": drain, "meanwhile": meanwhile}
     return SHOP.format(**told) + program
 
@@ -94,6 +111,8 @@ def told(folder: Path, step: str) -> list[str]:
         pytest.param(RUN, "threads", 143, "", id="running"),
         pytest.param(RUN, "inline", 143, "", id="running inline"),
         pytest.param(ASYNCIO, "threads", 0, "served", id="asyncio"),
+        # It raises the signal again when it has shut down.
+        pytest.param(UVICORN, "threads", -15, "served", id="uvicorn"),
     ],
 )
 def test_a_charge_is_made_once_when_its_program_is_told_to_end(

@@ -258,7 +258,7 @@ class Model(Known):
         attempt = -self.undoings[vect, step]
         self.at_work.add((vect, step, attempt))
         made = self.made[declared(step)]
-        if made.timeout is not None and made.kind != "wait":
+        if made.timeout is not None and made.kind not in ("wait", "approval"):
             alarm = Alarm(self.now + made.timeout, "undoing is late", vect, step, attempt)
             self.alarms.append(alarm)
 
