@@ -176,6 +176,8 @@ def data_fit(event: Event, kind: str) -> bool:
         and "decision" in data
     ):
         return data.get("decision") in ("approved", "rejected") and data.keys() == _DECISION
+    if event.name == "vect.failed" and event.source == "ending":
+        wanted = {**wanted, "reason": str}
     is_wanted = all(isinstance(data.get(key), type_) for key, type_ in wanted.items())
     if "plan" in data or "planned" in data:
         is_wanted = is_wanted and planned_time(event) is not None

@@ -271,7 +271,7 @@ class Scheduler(Driver[Message]):
         parent = self._going_on.get(run.id)
         if parent is not None:
             self.put(Retry(run.id, parent=parent))
-        elif run.is_inherited:
+        elif run.is_inherited or self._left:  # else it would go before one that is to be taken over
             self._left.append(run)
             self.put(TakeOver())
         else:
@@ -981,6 +981,8 @@ class Scheduler(Driver[Message]):
             if run.is_inherited and run.id in self.registry.open:
                 portion.append(run)
                 steps += 1 + len(run.flow.steps)
+            elif run.turn and run.shown == INITIAL:  # of this life, and called after those
+                self.put(Begin(run.id, run.turn))
         with suppress(Exception):  # what raises does so again where each is held by itself
             self.registry.reader.hold_all(portion)
         for run in portion:

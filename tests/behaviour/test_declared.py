@@ -202,7 +202,7 @@ class BadZone(tzinfo_of):
         datetime(2026, 1, 1, tzinfo=NoZone()),
         datetime(2026, 1, 1, tzinfo=BadZone()),
         datetime.max.replace(tzinfo=timezone(timedelta(hours=-9))),
-        "2026-01-01T00:00:00Z",
+        "2026-01-01T00:00:00",
         date(2026, 1, 1),
     ],
     ids=range(6),

@@ -215,7 +215,7 @@ NOT_OF_THE_ENGINE = {"OAutomMode", "TriggerRule", "MemoryEventLog", "SystemClock
 INNER = {
     *("Execution.run", "Execution.call", "Execution.follow", "Execution.options"),
     *("Execution.wanted", "Execution.wrong"),
-    *("Flow.freeze", "OAutom.close"),
+    *("Flow.freeze", "Flow.lane", "OAutom.aclose", "OAutom.close"),
     *("Context.mark_cancelled", "Context.on_cancel_of_call"),
     *("RetryPolicy.covers", "RetryPolicy.decide", "RetryPolicy.delay_after"),
 }

@@ -135,7 +135,7 @@ GIVEN: dict[str, Any] = {
 """What methods are given, by the name of the parameter."""
 
 HARMLESS: dict[str, set[str]] = {
-    "OAutom": {"close"},
+    "OAutom": {"aclose", "close"},
     "Plan": {"flow", "name"},
     "Step": {"name"},
     "Subscription": {"close", "name"},

@@ -28,7 +28,7 @@ def report(app, vect):
 BASH = """
 app = OAutom(executor=%r)
 flow = Flow("flow", app)
-first = BashExecution("first", flow, "echo ready >/dev/tty 2>/dev/null; sleep 1000 & sleep 1000")
+first = BashExecution("first", flow, "sleep 1000 & sleep 1000")
 second = BashExecution("second", flow, "true")
 first >> second
 vect = app.start(flow)

@@ -31,6 +31,7 @@ from oautom.audit.invariants import INVARIANTS, InvariantError, check_history, v
 from oautom.machine.deadlines import LATE
 from oautom.machine.tables import EVENT_NAMES, PLAN_EVENTS, STEP_TABLE
 from oautom.testing import SimulatedClock, simulate
+from tests.golden.make import clean_up, hasty, run_clean_up, run_hasty, run_turns, turns
 from tests.kit import Registry
 
 from .cases import Case, FlowPlan, cases, flow_plans, moderate
@@ -232,6 +233,8 @@ def good_logs() -> list[Log]:
         logs.append(Log(events, declare(plans[i], f"f{i}"), 1))
     logs += [with_child(chance) for _ in range(5)]
     logs += [with_child_that_goes_on(chance) for _ in range(3)]
+    for make, run in ((clean_up, run_clean_up), (hasty, run_hasty), (turns, run_turns)):
+        logs += [Log(run(), make(), None)] * 3
     for minutes in (1, 10, 30, 50, 70, 90) * 2:
         shape = random_plan(chance)
         logs.append(Log(run_planned(shape, minutes), declare(shape), 1))
@@ -629,7 +632,8 @@ def tell_another_reason(events: Events, at: int, chance: random.Random) -> Event
 @mutation_of("vect.failed")
 def name_other_steps(events: Events, at: int, chance: random.Random) -> Event:
     steps = events[at].data["steps"]
-    return with_data(events[at], steps=chance.choice([steps[1:], [*steps, "lost"], []]))
+    others = [[*steps, "lost"], steps[1:], []] if steps else [["lost"]]
+    return with_data(events[at], steps=chance.choice(others))
 
 
 @mutation_of("step.started")

@@ -37,7 +37,7 @@ def hold(events: Iterable[Event]) -> int:
             options = event.data.get("options", {}).items()
             own = {name: each["deadline"] for name, each in options if "deadline" in each}
             seconds |= {(event.vect, name): deadline for name, deadline in own.items()}
-            if "settings" in event.data:
+            if "deadline" in event.data.get("settings", {}):
                 seconds[place] = event.data["settings"]["deadline"]
         elif event.name in ("step.late", "vect.late"):
             assert until.pop(place) == event.time
