@@ -40,14 +40,14 @@ from oautom.errors import (
 from oautom.events.log import EventLog, PrunedVect, check_instant
 from oautom.events.open import Given, log_of
 from oautom.events.subscribers.subscription import Subscription, Subscriptions
-from oautom.flows.flow import Flow, WhenFull, when_full_of
+from oautom.flows.flow import Flow, WhenFull
 from oautom.machine.commands import Begin
 from oautom.machine.tables import VECT_STATES
 from oautom.plans.plans import Plan, Plans, schedule_of
 from oautom.processes import forked
 from oautom.processes.forked import Home
 from oautom.steps.context import CALLED
-from oautom.steps.options import Pool
+from oautom.steps.options import Pool, word_of
 from oautom.values.json import SECONDS_MAX, at_heart
 from oautom.values.names import check_max_workers, check_name, has_members, one_of
 from oautom.vects.run import Run
@@ -102,7 +102,7 @@ class OAutom:
         clock: Clock | None = None,
         drain: float = 0.0,
     ) -> None:
-        self._drain = _drain_of(drain)
+        self._drain = _seconds_of("drain", drain)
         self.mode = OAutomMode.of(mode)
         self._is_made_by_step = CALLED.get() is not None
         if clock is not None and not has_members(clock, "now", "monotonic", "take", "chance"):
@@ -350,11 +350,9 @@ class OAutom:
             EngineError: The app is closed, or the time was up.
             LogError: The engine has stopped, since its log could not be written.
         """
-        seconds = at_heart(timeout)
-        if type(seconds) not in (int, float) or not seconds >= 0:  # nor is a NaN
-            raise SettingError(f"timeout must be seconds, from 0, not {shown(timeout)}")
+        seconds = _seconds_of("timeout", timeout)
         run = self._admit(flow, params, vect_id, when_full)
-        self._engine.create(run, min(seconds, SECONDS_MAX))
+        self._engine.create(run, seconds)
         return self._registry.vect(run)
 
     async def astart(
@@ -382,7 +380,8 @@ class OAutom:
         """Return the run of this id, or a new one, which is still to begin."""
         check_process(is_made_by_step=self._is_made_by_step)
         declared = self.flow(flow)
-        when_full = declared.when_full if when_full is None else when_full_of(when_full)
+        given = declared.when_full if when_full is None else when_full
+        when_full = word_of("when_full", given, WhenFull)
         if vect_id is not None:
             vect_id = check_name("vect", vect_id)
         with self._lock:
@@ -622,7 +621,7 @@ class OAutom:
             SettingError: `drain` is no duration.
             EngineError: Called by a step or receiver on the scheduler's own thread.
         """
-        seconds = _drain_of(drain)
+        seconds = _seconds_of("drain", drain)
         if not self._home.process.is_here:
             return
         if not self._is_closed:
@@ -671,15 +670,15 @@ class OAutom:
         self.close()
 
 
-def _drain_of(seconds: object) -> float:
-    """Return a `drain` as an exact number.
+def _seconds_of(name: str, given: object) -> float:
+    """Return how long something may take, as an exact number; at most as long as all durations.
 
     Raises:
         SettingError: It is no duration.
     """
-    number = at_heart(seconds)
+    number = at_heart(given)
     if type(number) not in (int, float) or not number >= 0:  # nor is a NaN
-        raise SettingError(f"drain must be seconds, from 0, not {shown(seconds)}")
+        raise SettingError(f"{name} must be seconds, from 0, not {shown(given)}")
     return float(min(number, SECONDS_MAX))
 
 

@@ -487,7 +487,7 @@ class Runner:
             return finished(message.key, outcome)
         if attempt.fate == "late":
             outcome = attempt.timed_out()
-        told: Finished | None = None
+        told: Finished | None
         if outcome.error is None:
             told = Finished(*attempt.key, outcome.output)
         elif self.is_draining and isinstance(outcome.cause, EngineError):

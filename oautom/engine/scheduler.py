@@ -132,8 +132,6 @@ _logger = logging.getLogger("oautom.scheduler")
 _HEARD: frozenset[type] = frozenset({Answer, TimeUp, GraceOver})
 """Messages that say what has become of an attempt: heard once, whatever becomes of the tick."""
 
-_WITHOUT_EFFECT = frozenset({VECT_CREATED, *PLAN_EVENTS})
-
 STEPS_AT_ONCE = 2_000
 """Of how many steps the Vects are taken over in one tick; but for those that keep slots."""
 
@@ -1127,11 +1125,16 @@ class Scheduler(Driver[Message]):
 
     def _is_being_ended(self, teardown: StepState) -> bool:
         """Whether what a step waits for is over, and yet at work until it has tidied up."""
-        steps, ups = teardown.vect.steps, teardown.vect.graph.upstreams[teardown.name]
-        maps = [mapped for name in ups if (mapped := steps[name].mapped) is not None]
-        instances = [instance for mapped in maps for instance in mapped.instances]
-        before = [*(steps[name] for name in ups), *instances]
-        return any(self.runner.is_about_to_end(step) for step in before)
+        vect, is_about_to_end = teardown.vect, self.runner.is_about_to_end
+        before = [vect.steps[name] for name in vect.graph.upstreams[teardown.name]]
+        if any(map(is_about_to_end, before)):
+            return True
+        maps = {step.name for step in before if step.mapped is not None}
+        if not maps:
+            return False
+        # Of the instances those at work: there may be ten thousand others, at each end of one.
+        at_work = [vect.steps[name] for _, name in self.runner.at_work(vect.id)]
+        return any(step.declared in maps and is_about_to_end(step) for step in at_work)
 
     def _start(self, trigger: Trigger) -> None:
         step: Any = trigger.model

@@ -53,10 +53,10 @@ def misfit(
     then, now = created.get("options", NO_OPTIONS), flow.options
     if then != now:  # seldom, of ten thousand that are recovered
         told += [
-            told
+            difference
             for step in graph.upstreams
             if step in flow.steps
-            for told in _shapes(step, then.get(step, NO_DATA), now.get(step, NO_DATA))
+            for difference in _shapes(step, then.get(step, NO_DATA), now.get(step, NO_DATA))
         ]
     told += flow.params.differences(created["params"])
     return FlowChangedError(flow.name, vect, told, has_ended=has_ended) if told else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, Protocol, Unpack, cast, get_args, overload
+from typing import Any, Literal, Protocol, Unpack, cast, overload
 
 from oautom.errors import (
     CrossFlowDependencyError,
@@ -28,12 +28,13 @@ from oautom.steps.options import (
     Pool,
     RetryPolicy,
     StepOptions,
+    flag_of,
     retry_of,
     seconds_of,
     word_of,
 )
 from oautom.values.json import at_heart, json_key, plain_count
-from oautom.values.names import check_name, one_of, plain_text
+from oautom.values.names import check_name, plain_text
 from oautom.values.references import ParamReference
 
 WhenFull = Literal["raise", "wait"]
@@ -131,16 +132,11 @@ class Flow:
             )
         if version is not None:
             version = check_name(f"flow '{name}': version", version, flow=name)
-        if type(strict) is not bool:
-            raise FlowError(
-                f"flow '{name}': strict must be True or False, not {shown(strict)}", flow=name
-            )
         self.name = name
         self.version = version
         self._app: App | None = app
         self.max_active_vects = limit
         self.max_async = most_async
-        self.strict = strict
         self.has_strict_steps = False
         try:
             self.description = plain_text(description, "description")
@@ -149,7 +145,8 @@ class Flow:
             self.deadline = seconds_of("deadline", deadline)
             self.run_timeout = seconds_of("run_timeout", run_timeout)
             self.on_failure: OnFailure = word_of("on_failure", on_failure, OnFailure)
-            self.when_full: WhenFull = when_full_of(when_full)
+            self.when_full: WhenFull = word_of("when_full", when_full, WhenFull)
+            self.strict = flag_of("strict", strict)
         except SettingError as error:
             raise FlowError(f"flow '{name}': {error}", flow=name) from None
         self.params = Params(name, params)
@@ -464,17 +461,6 @@ class Flow:
     def __repr__(self) -> str:
         """Return the name of the flow and the number of its steps."""
         return f"<Flow '{self.name}' of {len(self._steps)} steps>"
-
-
-def when_full_of(when_full: object) -> WhenFull:
-    """Return what becomes of a start at the limit, as it was said.
-
-    Raises:
-        SettingError: It is neither `'raise'` nor `'wait'`.
-    """
-    if (name := one_of(when_full, get_args(WhenFull))) is None:
-        raise SettingError(f"when_full must be 'raise' or 'wait', not {shown(when_full)}")
-    return cast("WhenFull", name)
 
 
 class _Declared:

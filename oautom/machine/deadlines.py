@@ -1,7 +1,8 @@
-"""Deadlines: by when a Vect and its steps should have ended. Pure.
+"""Deadlines: by when a Vect and its steps should have ended, or must have. Pure.
 
-A deadline ends nothing: an event says once that it has passed. The fold keeps which are running, so
-that a program that goes on with the Vect sets the same timers, and says nothing twice.
+That a `deadline` has passed an event says once, and nothing is ended; with a `run_timeout` the run
+ends. The fold keeps which count, so that a program that goes on with the Vect sets the same timers,
+and says nothing twice.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ No function here changes anything, and none knows of threads, clocks or files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -44,6 +44,7 @@ from oautom.values.text import ERROR_BYTES_MAX, bounded
 _BAD_ENDS = frozenset({"failed", "upstream_failed"})
 _TO_RETRY = frozenset({"failed", "upstream_failed", "cancelled"})
 _GO_ON = frozenset({"vect.recovered", "vect.resumed", "vect.reopened"})
+_WAITS = frozenset({"step.started", "step.retried", "step.compensation_failed"})
 _MOVES: Mapping[type, tuple[str, str]] = MappingProxyType(
     {Pause: ("running", "pause"), Resume: ("paused", "resume")}
 )
@@ -255,24 +256,30 @@ def _cancel(vect: VectState, command: Cancel) -> list[Trigger]:
         return []
     if vect.state == "ending":
         return _end_clean_up(vect, command)
-    data = MappingProxyType({"reason": command.reason})
     left = [step for step in vect.steps.values() if step.state not in STEP_ENDS]
     has_begun = vect.state != "pending"
     cleans_up = [step for step in left if has_begun and step.is_teardown]
     has_clean_up = any(step.state != "pending" or step.was_set_up for step in cleans_up)
     has_clean_up = has_clean_up or any(s.is_to_be_compensated for s in vect.steps.values())
-    cancels = [
-        Trigger(step, "cancel", step.attempt if step.state == "running" else None, data)
-        for step in left
-        if not (has_begun and step.is_teardown)
-    ]
+    others = [step for step in left if not (has_begun and step.is_teardown)]
+    cancels = _cancelled(others, command.reason)
     if has_clean_up:
         data = MappingProxyType({"to": command.to, "reason": command.reason})
         return [*cancels, Trigger(vect, "end", data=data)]
     skips = [Trigger(step, "skip", data=_NOT_SET_UP) for step in cleans_up]
     if command.to == "cancelled":
+        data = MappingProxyType({"reason": command.reason})
         return [*skips, *cancels, Trigger(vect, "cancel", data=data)]
     return [*skips, *cancels, _failed(vect, command.reason)]
+
+
+def _cancelled(steps: Iterable[StepState], reason: str) -> list[Trigger]:
+    """Return that steps are cancelled which have not ended."""
+    data = MappingProxyType({"reason": reason})
+    return [
+        Trigger(step, "cancel", step.attempt if step.state == "running" else None, data)
+        for step in steps
+    ]
 
 
 def _failed(vect: VectState, reason: str) -> Trigger:
@@ -287,11 +294,7 @@ def _end_clean_up(vect: VectState, command: Cancel) -> list[Trigger]:
         return []
     left = [step for step in vect.steps.values() if step.state not in STEP_ENDS]
     at_it = [step for step in left if (step.parent or step).state != "pending"]
-    data = MappingProxyType({"reason": command.reason})
-    return [
-        Trigger(step, "cancel", step.attempt if step.state == "running" else None, data)
-        for step in at_it or left
-    ]
+    return _cancelled(at_it or left, command.reason)
 
 
 def uncancellable(vect: VectState) -> VectStateError | None:
@@ -532,20 +535,16 @@ def _to_blame(vect: VectState) -> list[str]:
 
 def effects(event: Event) -> Sequence[Effect]:
     """Return what a committed event asks of the world."""
-    name = event.name
     if event.step is None:
         return ()
+    name = event.name
     if name == "step.compensating":
         return (Submit(event.vect, event.step, -(event.attempt or 0)),)
     if name == "step.started" and (not event.data or "child" in event.data):
         return (Submit(event.vect, event.step, event.attempt or 0),)
     if name == "step.cancelled" and event.source == "running":
         return (Kill(event.vect, event.step, event.attempt or 0),)
-    if name in (
-        "step.started",
-        "step.retried",
-        "step.compensation_failed",
-    ):  # it waits, and no worker is at work
+    if name in _WAITS:  # and no worker is at work
         return _wake(event, event.step)
     return ()
 

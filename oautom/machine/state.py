@@ -455,7 +455,9 @@ class VectState:
             one.failures += 1
             return
         one.state = "done" if event.name == "step.compensated" else "failed"
-        self.to_compensate.remove(step.name)
+        if self.to_compensate[-1:] != [step.name]:
+            raise InvalidHistoryError(event.seq, f"step '{step.name}' was not being undone")
+        self.to_compensate.pop()
 
     def _end(self, step: StepState, event: Event) -> None:
         dest = event.dest

@@ -10,7 +10,7 @@ from oautom.machine.kinds import kind_of
 from oautom.steps.bash import BashExecution, as_text
 from oautom.steps.context import Context
 from oautom.steps.execution import Execution
-from oautom.steps.owner import Owner
+from oautom.steps.owner import Flows, Owner
 from oautom.steps.python import PythonExecution
 from oautom.values.references import Reference
 
@@ -19,6 +19,7 @@ class _Nowhere:
     """The place of a step that is none of its flow: it knows the flow, which does not know it."""
 
     def __init__(self, step: Execution, flow: Owner) -> None:
+        self._flow = flow
         self.name = flow.name
         # How long a person may think says nothing of how long it takes to undo what they said.
         is_work = kind_of(step.kind).ended_by in ("work", "parts")
@@ -30,8 +31,8 @@ class _Nowhere:
         self.params = flow.params
 
     @property
-    def app(self) -> Any:
-        raise NotImplementedError  # a compensation runs no flow
+    def app(self) -> Flows:
+        return self._flow.app
 
     def add(self, step: Any, /) -> None:
         """Take in nothing."""
