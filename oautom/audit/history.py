@@ -56,7 +56,6 @@ class StepPast(msgspec.Struct, eq=False):
     runs: str = ""  # the flow that it runs
     child: str = ""  # the Vect that its newest attempt runs
     left: str = ""  # the Vect in which its next attempt may go on
-    has_run: bool = False  # since it was reset
     is_on_loop: bool = False  # it runs on an event loop
     limits: list[tuple[str | tuple[str, str], int]] = []  # its pool, and max_async of its flow
     shunned_by: StepPast | None = None
@@ -289,8 +288,7 @@ class Past:
             case "vect.late":
                 self.vect.is_late = True
             case "vect.reopened":
-                self._reopen()
-                self._take_reopened(event)
+                self._reopen(event)
             case "vect.ending":
                 self.vect.ends_as = event.data["to"]
             case "vect.recovered":
@@ -311,11 +309,6 @@ class Past:
             lane = self.lane(self.vect, event.data.get("by"))
             self.called[lane] = max(self.vect.created, self.called.get(lane, 0))
 
-    def _reopen(self) -> None:
-        self.vect.has_failed, self.vect.ends_as = False, ""
-        for step in self.vect.steps.values():
-            step.undoing, step.not_undone = "", 0
-
     def _recover(self, event: Event) -> None:
         """Take note that the program has ended, and with it its workers."""
         steps = self.vect.steps.values()
@@ -333,8 +326,11 @@ class Past:
         params = vect.params if isinstance(vect.params, Mapping) else NO_DATA
         return vect.flow, by, "" if by is None else json_key(params.get(by))
 
-    def _take_reopened(self, event: Event) -> None:
+    def _reopen(self, event: Event) -> None:
         """Take note who has a Vect go on: a person, or an attempt of a step as in the beginning."""
+        self.vect.has_failed, self.vect.ends_as = False, ""
+        for each in self.vect.steps.values():
+            each.undoing, each.not_undone = "", 0
         self.vect.is_reopened = True
         match event.data.get("parent"):
             case [str(vect), str(step), int(attempt)]:
@@ -394,11 +390,10 @@ class Past:
 
     @staticmethod
     def _reset(step: StepPast, event: Event) -> None:
+        if step.has_started:
+            step.left = step.child if event.source != "success" else ""
         step.failures, step.error, step.has_started = 0, "", False
         step.is_cut = step.is_cut and step.undoing != "done"
-        if step.has_run:
-            step.left = step.child if event.source != "success" else ""
-        step.has_run = False
         for dependant in step.dependants:
             if dependant.shunned_by is step:
                 dependant.shunned_by = None
@@ -407,9 +402,7 @@ class Past:
 
     def _note_cut(self, step: StepPast, event: Event) -> None:
         """Take note of what decides whether what a step has done is undone, and cleaned up."""
-        if event.name == "step.started":
-            step.has_started = True
-        elif event.name in ("step.failed", "step.retried"):
+        if event.name in ("step.failed", "step.retried"):
             is_own = {"timeout", "signal", "lost"}.isdisjoint(event.data)
             step.is_cut |= not is_own or event.data.get("error") == LOST
         elif event.name in ("step.cancelled", "step.interrupted"):
@@ -438,7 +431,7 @@ class Past:
             step.not_undone += 1
 
     def _begin(self, step: StepPast, event: Event) -> None:
-        step.child, step.left, step.has_run = str(event.data.get("child", "")), "", True
+        step.child, step.left, step.has_started = str(event.data.get("child", "")), "", True
         if step.kind == "map":
             self._expand(step, event)
         elif step.kind == "wait":

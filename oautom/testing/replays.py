@@ -66,16 +66,9 @@ _CLOSES: Final = ("step.interrupted", "step.failed", "step.blocked", "step.skipp
 """What a recovery tells of the steps that ran, and of those that depend on them."""
 
 _FAILURES: Final = ("step.failed", "step.retried", "step.compensation_failed")
-_WINDS_UP: Final = (
-    "step.cancelled",
-    "step.skipped",
-    "vect.ending",
-    "vect.failed",
-    "vect.cancelled",
-)
 _WOUND_UP: Final = ("vect.ending", "vect.failed", "vect.cancelled")
-
-"""What is told of a flow where it is otherwise than usual."""
+_WINDS_UP: Final = ("step.cancelled", "step.skipped", *_WOUND_UP)
+"""What may come first, where all of a Vect is ended before its time; and what is last of it."""
 
 _BEGINS: Final = ("step.started", "step.compensating")
 
