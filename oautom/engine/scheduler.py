@@ -723,7 +723,9 @@ class Scheduler(Driver[Message]):
                 self.containment.strand(run)
 
     def _hear_of_end(self, run: Run, event: Event) -> None:
-        if event.name == "vect.reopened":
+        if event.name == "vect.started":
+            self._turns.begun(run)
+        elif event.name == "vect.reopened":
             self.registry.take(run)
         elif event.dest in VECT_ENDS and event.source not in VECT_ENDS:
             self.registry.note_end(run, event.time)
@@ -979,7 +981,7 @@ class Scheduler(Driver[Message]):
             if run.is_inherited and run.id in self.registry.open:
                 portion.append(run)
                 steps += 1 + len(run.flow.steps)
-            elif run.turn and run.shown == INITIAL:  # of this life, and called after those
+            elif run.shown == INITIAL:  # of this life, and called after those
                 self.put(Begin(run.id, run.turn))
         with suppress(Exception):  # what raises does so again where each is held by itself
             self.registry.reader.hold_all(portion)

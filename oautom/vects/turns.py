@@ -7,6 +7,9 @@ has that order, so the line is the same in the next life of the program.
 
 Who joins a line does so before it looks for room, and who leaves a place does so before it looks
 for a line: so nobody stands where there is room.
+
+Who is given a place is *called*, in the order of the line, whichever threads give them; and until
+those have begun, nobody of their lane begins without being called.
 """
 
 from __future__ import annotations
@@ -50,7 +53,8 @@ class Turns:
     Attributes:
         lock: Held while it is decided who has a place.
         is_still: No line moves: it is being found out who has a place.
-        on_turn: Called for a run that has got a place after it has stood in line; without a lock.
+        on_turn: Called for a run that has got a place after it has stood in line; for one at a
+            time, in their order.
     """
 
     def __init__(self) -> None:
@@ -59,11 +63,15 @@ class Turns:
         self.on_turn: Callable[[Run], object] = bool
         self._places: dict[Lane, dict[str, None]] = {}
         self._lines: dict[Lane, OrderedDict[str, Run]] = {}  # of lanes in which somebody stands
+        self._to_begin: dict[Lane, dict[str, None]] = {}  # who has a place since, and no more
+        self._to_call: OrderedDict[str, Run] = OrderedDict()  # those of them that are not called
+        self._calling = threading.RLock()  # held while they are called; taken before `lock`
         forked.share(self)
 
     def leave(self) -> None:
-        """Have the lock free in a forked child: a thread of the parent may have it."""
+        """Have the locks free in a forked child: a thread of the parent may have them."""
         self.lock = threading.RLock()
+        self._calling = threading.RLock()
 
     # What there is
 
@@ -121,6 +129,7 @@ class Turns:
         with self.lock:
             self._places.setdefault(run.lane, {})[run.id] = None
             self._leave_line(run)
+            self.begun(run)
 
     def stand(self, run: Run) -> None:
         """Have a run stand in line, at its end, if it has neither a place nor stands there."""
@@ -129,20 +138,33 @@ class Turns:
                 self._lines.setdefault(run.lane, OrderedDict()).setdefault(run.id, run)
 
     def enter(self, run: Run) -> bool:
-        """Give a run that was just created a place, or have it stand in line; whether it has one.
+        """Give a run a place, or have it stand in line; False if it is called when it shall begin.
 
         May be asked again, as of a run that has got its place meanwhile.
         """
         with self.lock:
             if run.id in self._places.get(run.lane, ()):
-                return True
+                return run.id not in self._to_call
             is_new = not self.waits(run)
             self.stand(run)
-            called = self._move(run.lane)
-            if is_new and run in called:
-                run.turn = NO_DATA
-        self._call(each for each in called if each is not run)
-        return run in called
+            self._move(run.lane)
+            may_begin = False
+            if run.id in self._to_call:
+                run.turn = NO_DATA if is_new else run.turn
+                may_begin = len(self._to_begin[run.lane]) == 1  # else it goes before others
+            if may_begin:
+                del self._to_call[run.id]
+        self._call()
+        return may_begin
+
+    def begun(self, run: Run) -> None:
+        """Take note that a run has begun for which there was room."""
+        with self.lock:
+            self._to_call.pop(run.id, None)
+            if (waiting := self._to_begin.get(run.lane)) is not None:
+                waiting.pop(run.id, None)
+                if not waiting:
+                    del self._to_begin[run.lane]
 
     def free(self, run: Run) -> None:
         """Have a run leave its place, or its line; who stands there next has its turn."""
@@ -152,17 +174,19 @@ class Turns:
             if not places:
                 self._places.pop(run.lane, None)
             self._leave_line(run)
-            called = self._move(run.lane) if self._lines else []
-        self._call(called)
+            self.begun(run)
+            self._move(run.lane)
+        self._call()
 
     def move(self) -> None:
         """Let all lines move that have stood still."""
         with self.lock:
             self.is_still = False
-            called = [run for lane in list(self._lines) for run in self._move(lane)]
-            for run in called:  # they have not waited in this life
-                run.turn = NO_DATA
-        self._call(called)
+            for lane in list(self._lines):
+                self._move(lane)
+            for run in self._to_call.values():
+                run.turn = NO_DATA  # they have not waited in this life
+        self._call()
 
     def _leave_line(self, run: Run) -> None:
         if (line := self._lines.get(run.lane)) is not None:
@@ -170,9 +194,8 @@ class Turns:
             if not line:
                 del self._lines[run.lane]
 
-    def _move(self, lane: Lane) -> list[Run]:
-        """Give places to the first in a line as long as there is room; return who has got one."""
-        called: list[Run] = []
+    def _move(self, lane: Lane) -> None:
+        """Give places to the first in a line as long as there is room."""
         line = self._lines.get(lane)
         while line and not self.is_still:
             run = next(iter(line.values()))
@@ -182,10 +205,17 @@ class Turns:
                 break
             places[run.id] = None
             run.turn = run.flow.limit
-            called.append(run)
+            self._to_begin.setdefault(lane, {})[run.id] = None
+            self._to_call[run.id] = run
             self._leave_line(run)
-        return called
 
-    def _call(self, called: Iterable[Run]) -> None:
-        for run in called:
-            self.on_turn(run)
+    def _call(self) -> None:
+        """Call those whose turn it is: in their order, though threads may give them at once."""
+        if not self._to_call:  # they are called by who has put them there, or were
+            return
+        with self._calling:
+            while self._to_call:
+                with self.lock:
+                    run = self._to_call.popitem(last=False)[1] if self._to_call else None
+                if run is not None:
+                    self.on_turn(run)

@@ -29,11 +29,12 @@ from oautom import (
     Vect,
     VectAlreadyRunningException,
     VectStateError,
+    WaitExecution,
 )
 from oautom.events.sqlite import SqliteEventLog
 from oautom.testing import SimulatedClock, assert_replays, check_history
 from oautom.testing.crashes import Crash, MortalLog
-from tests.held import Call
+from tests.held import Call, until
 
 from .conftest import SECONDS, Gate, nothing
 
@@ -312,6 +313,38 @@ def test_a_start_that_is_withdrawn_leaves_the_line(inline: OAutom, connect: Any)
     assert "number 1 in line" in second.status()["turn"]
     end(inline, first)
     assert second.state == "running"
+
+
+class BusyLog(MemoryEventLog):
+    """A log in whose commits something else happens, on another thread."""
+
+    meanwhile: Callable[[], object] = bool
+
+    def commit(self) -> Sequence[Event]:
+        events = super().commit()
+        if {event.name for event in events} >= {"vect.succeeded"}:
+            self.meanwhile()
+        return events
+
+
+def test_who_comes_while_two_places_come_free_does_not_overtake_who_is_called() -> None:
+    log, calls = BusyLog(), list[Call]()
+    app = OAutom(log=log, executor="inline", clock=SimulatedClock())
+    flow = Flow("flow", app, max_active_vects=2, when_full="wait")
+    WaitExecution("wait", flow, seconds=1)  # both end in one tick
+    vects = [app.start(flow, vect_id=each) for each in "abc"]
+
+    def meanwhile() -> None:
+        log.meanwhile = bool
+        calls.append(Call(app.start, flow, vect_id="d"))
+        until(lambda: app._scheduler.has_messages)
+
+    log.meanwhile = meanwhile
+    assert vects[2].wait(SECONDS) == "success"
+    assert calls[0].result(SECONDS).wait(SECONDS) == "success"
+    assert started(app) == list("abcd")
+    check(app)
+    app.close()
 
 
 def test_of_all_that_wait_none_is_lost_when_many_threads_start_and_cancel(

@@ -42,6 +42,48 @@ def test_a_line_that_stands_still_lets_nobody_by() -> None:
     assert (waits.turn, late.turn) == ({}, {"limit": 1})
 
 
+def test_who_gives_up_its_place_while_others_are_called_lets_nobody_overtake_them() -> None:
+    turns, called = Turns(), list[Run]()
+    first, *others = runs = runs_of(4)
+    first.flow.max_active_vects = 2
+
+    def call(run: Run) -> None:
+        called.append(run)
+        if run is first:
+            turns.free(first)
+
+    turns.on_turn = call
+    turns.is_still = True
+    for run in runs:
+        turns.stand(run)
+    turns.move()
+    assert called == [first, others[0], others[1]]
+    for run in others:
+        turns.free(run)
+    assert called == runs
+    assert turns._places == turns._lines == turns._to_begin == turns._to_call == {}
+
+
+def test_who_comes_to_a_free_place_is_called_behind_those_who_have_not_begun() -> None:
+    turns, called = Turns(), list[Run]()
+    turns.on_turn = called.append
+    runs = runs_of(4)
+    runs[0].flow.max_active_vects = 2
+    first, second, third, late = runs
+    assert turns.enter(first)
+    turns.begun(first)
+    assert turns.enter(second)
+    turns.begun(second)
+    assert not turns.enter(third)
+    turns.free(first)
+    turns.free(second)
+    assert called == [third]
+    assert not turns.enter(late)
+    assert called == [third, late]
+    assert turns.enter(third)
+    assert turns.enter(late)
+
+
 def test_who_leaves_the_line_is_not_called() -> None:
     turns, called = Turns(), list[Run]()
     turns.on_turn = called.append
@@ -57,7 +99,7 @@ def test_who_leaves_the_line_is_not_called() -> None:
     assert turns.enter(third)
     assert turns.in_line(third) is None
     turns.free(third)
-    assert turns._places == turns._lines == {}
+    assert turns._places == turns._lines == turns._to_begin == turns._to_call == {}
 
 
 def test_lines_stand_still_until_it_is_known_who_goes_on(
