@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+
+import pytest
 
 from oautom import Event, MemoryEventLog
 from oautom.events.sqlite import SqliteEventLog
@@ -17,6 +20,7 @@ T = TypeVar("T")
 
 SECONDS = 10.0
 """Within which a call must return; on a loaded machine much is slow."""
+OPEN_FILES = Path("/proc/self/fd")
 A_MOMENT = 0.15
 """What has not happened within this, though it could, is held to be waiting."""
 
@@ -154,3 +158,30 @@ def held_log(kind: str, folder: Path) -> Iterator[HeldLog | HeldFile]:
     yield log
     log.free()
     log.close()
+
+
+def open_files() -> set[tuple[str, str]]:
+    """Return the numbers of the files, pipes and sockets that this program has open, and which."""
+    if not OPEN_FILES.exists():
+        pytest.skip("open files are counted in /proc")
+    found = set()
+    for each in OPEN_FILES.iterdir():
+        with suppress(FileNotFoundError):  # that by which the folder is read, or another thread's
+            found.add((each.name, os.readlink(each)))
+    return found
+
+
+@contextmanager
+def nothing_left() -> Iterator[None]:
+    """Assert that neither threads nor open files are left that were not there before.
+
+    There may be fewer than before: what a test has closed may still be about to end.
+    """
+    threads, files = set(threading.enumerate()), open_files()
+    yield
+    until(lambda: not _alive(threads))
+    assert open_files() <= files
+
+
+def _alive(known: set[threading.Thread]) -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each not in known and each.is_alive()]

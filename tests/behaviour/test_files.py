@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from oautom import (
 )
 from oautom.testing import assert_replays, check_history, explore, simulate
 from oautom.workers import watcher
+from tests.held import nothing_left
 
 from .conftest import SECONDS, NewApp
 
@@ -202,10 +202,8 @@ def test_it_is_explained_what_is_waited_for(app: OAutom, tmp_path: Path) -> None
 
 
 def test_a_closed_app_waits_no_more_and_leaves_nothing_open(tmp_path: Path) -> None:
-    before = threading.active_count(), len(os.listdir("/proc/self/fd"))
-    with OAutom(mode="background") as app:
+    with nothing_left(), OAutom(mode="background") as app:
         waiting(app, tmp_path / "file")
-    assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
 
 
 PROGRAM = dedent(

@@ -19,6 +19,7 @@ import pytest
 
 from oautom import BashExecution, Flow, OAutom, OAutomMode, PythonExecution, RetryPolicy
 from oautom.processes import child
+from tests.held import nothing_left
 
 from .conftest import Marked, Program, until
 
@@ -133,20 +134,13 @@ def test_a_command_that_cannot_begin_is_told_so(way: str, tmp_path: Path) -> Non
 
 
 def test_neither_files_nor_processes_are_left(way: str) -> None:
-    def open_files() -> int:
-        return len(list(Path("/proc/self/fd").iterdir()))
-
-    if not Path("/proc/self/fd").exists():
-        pytest.skip("open files are counted in /proc")
-    with OAutom(max_workers=8) as app:
+    before = set(psutil.Process().children(recursive=True))
+    with nothing_left(), OAutom(max_workers=8) as app:
         flow = Flow("flow", app)
         for number in range(16):
             BashExecution(f"step {number}", flow, "exit $((RANDOM % 2))")
         app.run(flow)
-        before = open_files(), set(psutil.Process().children(recursive=True))
-        app.run(flow)
-        assert open_files() <= before[0]
-        assert set(psutil.Process().children(recursive=True)) <= before[1]
+        assert set(psutil.Process().children(recursive=True)) <= before
 
 
 # Where SIGCHLD is ignored
