@@ -27,6 +27,7 @@ from oautom.engine.messages import Nudge
 from oautom.engine.modes import ForegroundEngine, OAutomMode, make_engine
 from oautom.engine.recovery import Recovery
 from oautom.engine.scheduler import Scheduler
+from oautom.engine.shown import Showing
 from oautom.engine.starting import Starting, flow_of
 from oautom.errors import (
     DuplicateFlowError,
@@ -170,17 +171,21 @@ class OAutom:
         self._engine.check_process = partial(check_process, is_made_by_step=self._is_made_by_step)
         self._engine.drain = self._drain
         self._recovery = Recovery(log, scheduler, self._engine.listen)
-        self._starting = Starting(log, scheduler, self._recovery)
+        self._starting = Starting(log, scheduler, self._recovery, self._home)
         # What is called there must not keep an app that nobody has any more.
         self._engine.prepare = weakly(self._recover_once)
         self._engine.open = weakly(self._open_once)
         Children(scheduler, self._starting)
         Files(scheduler.runner)
         self._plans.serve_by(scheduler, log, self._starting, self._recovery)
+        showing = self._showing = Showing(log, str(self.mode), workers)
+        self._plans.on_change = showing.plan
+        self._recovery.on_stranded = showing.stranded
+        scheduler.containment.on_strand = lambda run: showing.stranded({run.id: str(run.held_up)})
         # As well when nobody has the app any more.
         weakref.finalize(scheduler, workers.close).atexit = False
         self._parts = _Parts(
-            self._home, self._flows, self._engine, self._subscriptions, self._given
+            self._home, self._flows, self._engine, self._subscriptions, self._given, showing
         )
         opened(self, self._parts)
 
@@ -204,6 +209,7 @@ class OAutom:
         self._parts.is_open = True
         self._registry.log_is_open()
         self._plans.log_is_open()
+        self._showing.open(self._flows.values(), self.pools, self._plans.shown())
 
     def _open_log(self) -> None:
         try:
@@ -239,6 +245,13 @@ class OAutom:
             if flow.name in self._flows:
                 raise DuplicateFlowError(flow.name)
             self._flows[flow.name] = flow
+            self._showing.flow(flow, self.pools)
+
+    @property
+    def is_driven(self) -> bool:
+        """Whether somebody drives the engine: in the background it drives itself when need be."""
+        self._home.check()
+        return self.mode is OAutomMode.background or self._scheduler.is_driven
 
     def flows(self) -> list[str]:
         """Return the names of the flows, in the order in which they were declared."""
@@ -386,7 +399,11 @@ class OAutom:
             vect_id = check_name("vect", vect_id)
         with self._lock:
             self._open()
-            return self._starting.admit(declared, params, vect_id, when_full)
+            is_new = not declared.is_frozen
+            run = self._starting.admit(declared, params, vect_id, when_full)
+            if is_new:  # its steps may have named pools
+                self._showing.flow(declared, self.pools)
+            return run
 
     def plan(
         self,
@@ -699,6 +716,7 @@ class _Parts:
         engine: ForegroundEngine,
         subscriptions: Subscriptions,
         log: Given,
+        showing: Showing,
     ) -> None:
         self.home = home
         self.flows = flows
@@ -707,6 +725,7 @@ class _Parts:
         self._engine = engine
         self._subscriptions = subscriptions
         self._log = log
+        self._showing = showing
 
     def is_idle(self) -> bool:
         """Whether there is nothing to do, nobody waits for anything, and nobody listens."""
@@ -717,6 +736,7 @@ class _Parts:
         """End all that is open; for so many seconds what runs may end by itself before."""
         if self.is_open or not self._log.is_ours:
             self._engine.close(drain)
+        self._showing.close()
         self._subscriptions.close()
         if self._log.is_ours:
             self._log.log.close()

@@ -13,6 +13,7 @@ _NEAR_MISS_NAMES_MAX = 2000
 _CYCLE_STEPS_SHOWN = 10
 _REPR_SHOWN = 80
 _NAME_SHOWN = 200
+_FACTS = frozenset({str, int, float, bool, type(None)})
 
 
 class OAutomError(Exception):
@@ -45,6 +46,29 @@ def _revive(
     return error
 
 
+def error_facts(error: OAutomError) -> dict[str, object]:
+    """Return the attributes of an error that JSON can keep: `error_of_facts` makes it anew."""
+    return {
+        name: value
+        for name, value in vars(error).items()
+        if type(value) in _FACTS or (type(value) is list and {*map(type, value)} <= _FACTS)
+    }
+
+
+def error_of_facts(kind: str, message: str, facts: Mapping[str, object]) -> OAutomError:
+    """Return an error that another process has raised.
+
+    Args:
+        kind: The name of its class; of one that is not known here it is an `OAutomError`.
+        message: What it says.
+        facts: Its attributes.
+    """
+    found = globals().get(kind)
+    is_ours = isinstance(found, type) and issubclass(found, OAutomError)
+    known: type[OAutomError] = found if is_ours else OAutomError  # type: ignore[assignment] # see above
+    return _revive(known, (message,), {"flow": None, "step": None, **facts})
+
+
 class SettingError(OAutomError, ValueError):
     """An argument of `OAutom` or of one of its methods cannot be used."""
 
@@ -60,6 +84,41 @@ class EngineError(OAutomError, RuntimeError):
     The app is closed, the call would wait for itself, the engine's thread was not to be had in
     time, or the engine does not go on with this Vect in this program.
     """
+
+
+class NoEngineError(EngineError):
+    """No engine is at work on the log that could do what a client asks for; nothing was done.
+
+    Attributes:
+        path: The file of the log.
+    """
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(
+            f"{why}, so nothing was done; run the program whose flows they are, or ask with "
+            "queue=True, and the next engine does it"
+        )
+        self.path = path
+
+
+class WithdrawnError(EngineError, TimeoutError):
+    """No engine has come to a request in time; it was taken back, and nothing was done."""
+
+
+class UnansweredError(EngineError, TimeoutError):
+    """An engine has taken a request, and has not answered in time: it may be done or not.
+
+    Attributes:
+        number: The number of the request: `Client.answer` tells what has become of it.
+    """
+
+    def __init__(self, number: int, what: str) -> None:
+        super().__init__(
+            f"{what}, request {number}, was taken by an engine that has not answered yet; it may "
+            f"still be done, by the next engine if this one has ended: client.answer({number}) "
+            "tells what has become of it"
+        )
+        self.number = number
 
 
 class FlowError(OAutomError, ValueError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from oautom.engine.queue import ReadyQueue
 from oautom.engine.runner import Runner
@@ -35,6 +35,7 @@ class Containment:
 
     Attributes:
         has_stranded: A Vect was stranded since the scheduler has counted its slots.
+        on_strand: Called with the run of a Vect that does not go on, as `held_up` says.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Containment:
         news: list[str],
     ) -> None:
         self.has_stranded = False
+        self.on_strand: Callable[[Run], object] = bool
         self._log = log
         self._runner = runner
         self._queue = queue
@@ -88,7 +90,7 @@ class Containment:
         self._ready.clear()
         self._ready.extend(left)
         self._news.append(run.id)
-        for give_back in (self._end_work, self.strand_parent):
+        for give_back in (self._end_work, self.strand_parent, self.on_strand):
             try:
                 give_back(run)
             except Exception:  # it is stranded all the same

@@ -64,6 +64,7 @@ class Driver(ABC, Generic[T]):
         refusal: Returns why no thread can be had that takes it, or None.
         is_on_duty: There are plans, and they are served: a thread of the engine's own goes on.
         wheel: Who drives.
+        on_wheel: Called with whether somebody drives, when that changes.
         on_news: Called with the ids of Vects when those who wait for them are told to look again;
             an empty one stands for all.
     """
@@ -73,6 +74,7 @@ class Driver(ABC, Generic[T]):
         self.on_message: Callable[[], object] | None = None
         self.refusal: Callable[[], RuntimeError | None] = _none
         self.is_on_duty = False
+        self.on_wheel: Callable[[bool], object] | None = None
         self.on_news: Callable[[Sequence[str]], object] = bool
         self._clock = clock
         self._inbox: SimpleQueue[T] = SimpleQueue()
@@ -291,12 +293,16 @@ class Driver(ABC, Generic[T]):
         with self._changed:
             if self.wheel.thread is None:
                 self.wheel.thread = threading.get_ident()
+                if self.on_wheel is not None:
+                    self.on_wheel(True)
                 return True
             return False
 
     def _leave_wheel(self) -> None:
         with self._changed:
             self.wheel.thread = None
+            if self.on_wheel is not None:
+                self.on_wheel(False)
             self._changed.notify_all()
 
     def have_all_look(self, vects: Sequence[str] = ("",)) -> None:

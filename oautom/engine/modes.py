@@ -118,6 +118,9 @@ class ForegroundEngine:
         """Do at once, from now on, what other processes ask for by the log."""
         hear = WeakMethod(self._hear)  # a log that waits must not keep an engine that nobody has
         self.log.listen(lambda: (method := hear()) and method())
+        if self._may_drive:  # else a thread of its own comes when it is needed
+            self._scheduler.on_wheel = self.log.drive
+            self.log.drive(self._scheduler.is_driven)
         self._scheduler.put(Asked())  # something may have been asked while nobody listened
 
     def _hear(self) -> None:
@@ -132,7 +135,8 @@ class ForegroundEngine:
             with suppress(LogError):  # the scheduler is about to meet it as well
                 for request in self.log.asked(self._heard):
                     self._heard = request.id
-                    if request.action == "cancel" and request.problem is None:
+                    is_cancel = request.action == "cancel" and request.problem is None
+                    if is_cancel and self.log.claim(request.id):  # else it was taken back
                         self._scheduler.runner.interrupt(request.vect)
 
     def prune(self, older_than: datetime) -> list[PrunedVect]:

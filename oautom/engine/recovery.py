@@ -7,7 +7,7 @@ can go on. Nothing here is guarded: the app calls it under its lock.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -36,12 +36,16 @@ class Recovery:
         log: The log of the app.
         scheduler: Who shall drive them.
         listen: Has what other processes ask for done at once, from now on.
+
+    Attributes:
+        on_stranded: Called with why Vects do not go on, by their ids; None of those that do.
     """
 
     def __init__(self, log: EventLog, scheduler: Scheduler, listen: Callable[[], object]) -> None:
         self._log = log
         self._scheduler = scheduler
         self._listen = listen
+        self.on_stranded: Callable[[Mapping[str, str | None]], object] = bool
         self._registry = scheduler.registry
         self._is_done = False
         self._is_listening = False
@@ -118,6 +122,8 @@ class Recovery:
         self._scheduler.leave(self._unfit)
         self._registry.turns.move()
         self._tell_of_unfit()
+        stranded: dict[str, str | None] = {run.id: str(error) for run, error in self._refused()}
+        self.on_stranded({**stranded, **{run.id: None for run in going_on}})
         self._look_again()
         self._is_done = True
         self._taken_over.update(run.id for run in going_on)

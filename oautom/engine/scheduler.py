@@ -88,6 +88,7 @@ from oautom.errors import (
     VectStateError,
 )
 from oautom.events.log import EventLog
+from oautom.events.requests import Request
 from oautom.events.signals import publish
 from oautom.flows.flow import Flow
 from oautom.machine.commands import (
@@ -162,6 +163,7 @@ class Scheduler(Driver[Message]):
         on_look: Called to look which plans are due, on the thread that drives, without the lock:
             whoever has that of the app may wait for this one.
         on_end: Called for each Vect that has ended, as `on_look` is.
+        admit: Takes in the run that another process wants to start, as `on_look` is called.
         may_go_on: Tells whether a step that was reset goes on in the child that it has left.
         is_awaited: A plan waits for the end of a Vect.
         is_asked: A message is on its way that another process has asked for something.
@@ -211,8 +213,16 @@ class Scheduler(Driver[Message]):
         self.containment = Containment(
             log, self.runner, self.queue, self.registry, self._ready, self._news
         )
+        self.admit: Callable[[Request], Run] = _admits_nothing
         self._requests = Requests(
-            log, self.registry, self.obey, self._settle, self._look_again_later
+            log,
+            self.registry,
+            self.obey,
+            self._settle,
+            self._look_again_later,
+            lambda request: self.admit(request),  # noqa: PLW0108 - as it is then
+            self.create,
+            self.put,
         )
         self.on_look: Callable[[], object] = bool
         self.on_end: Callable[[Run], object] = bool
@@ -549,7 +559,7 @@ class Scheduler(Driver[Message]):
             self._contain(self._answer_calls)
         if self._is_look_due:
             self._is_look_due = False
-            self._contain(self.on_look)
+            self._contain(self._look_around)
         self._is_telling = True
         flows, runs = self.registry.flows, self.registry.runs
         try:
@@ -563,6 +573,11 @@ class Scheduler(Driver[Message]):
             self._close_ended()
         self._is_telling = False
         return True
+
+    def _look_around(self) -> None:
+        """Look what is due, and take in what others want to start: no lock is held."""
+        self._requests.admit_all()
+        self.on_look()
 
     def _see_to_end(self) -> None:
         """End all work, or see whether that which may end by itself has."""
@@ -806,7 +821,7 @@ class Scheduler(Driver[Message]):
                 self._look_at_misfit(message.vect)
             case Asked():
                 self.is_asked = False
-                self._requests.take(message)
+                self._is_look_due |= self._requests.take(message)
             case TakeOver():
                 if not self._taken_over:  # one portion a tick, however often somebody asks
                     self._take_over()
@@ -1011,6 +1026,7 @@ class Scheduler(Driver[Message]):
         self.registry.shut(run)
         self._news.append(run.id)
         _logger.error("%s", error)
+        self.containment.on_strand(run)
 
     def _take_over_one(self, run: Run) -> None:
         if run.held_up is not None:  # who has failed with it may have left its state anyhow
@@ -1230,6 +1246,10 @@ def _of_today(run: Run, command: Command) -> Command:
 
 def _never(step: StepState) -> bool:
     return False
+
+
+def _admits_nothing(request: Request) -> Run:
+    raise EngineError("nothing can be started by other processes here")
 
 
 def _vect_of(message: Message) -> str | None:

@@ -10,10 +10,14 @@ from oautom.engine.recovery import Recovery
 from oautom.engine.scheduler import Scheduler
 from oautom.errors import FlowError, UnknownFlowError, ValueTooLargeError, shown
 from oautom.events.log import EventLog, keeps_objects
+from oautom.events.requests import Request
 from oautom.flows.flow import Flow, WhenFull
 from oautom.machine.commands import Begin
 from oautom.machine.event import NO_DATA
+from oautom.processes.forked import Home
+from oautom.steps.options import word_of
 from oautom.values.json import at_heart
+from oautom.values.names import check_name
 from oautom.vects.run import Run
 
 
@@ -24,12 +28,24 @@ class Starting:
         log: The log of the app.
         scheduler: Who drives them.
         recovery: Has those go on first that are left of earlier programs.
+        home: The process of the app, and its lock.
     """
 
-    def __init__(self, log: EventLog, scheduler: Scheduler, recovery: Recovery) -> None:
+    def __init__(self, log: EventLog, scheduler: Scheduler, recovery: Recovery, home: Home) -> None:
         self._log = log
         self._scheduler = scheduler
         self._recovery = recovery
+        self._home = home
+        scheduler.admit = self.admit_asked
+
+    def admit_asked(self, request: Request) -> Run:
+        """Return the run that another process wants to start; as `admit`, without the lock."""
+        told = request.data
+        with self._home.lock:
+            flow = flow_of(None, self._scheduler.registry.flows, told["flow"])
+            vect_id = check_name("vect", request.vect)
+            when_full = word_of("when_full", told.get("when_full", flow.when_full), WhenFull)
+            return self.admit(flow, told.get("params"), vect_id, when_full)
 
     def admit(self, flow: Flow, params: object, vect_id: str | None, when_full: WhenFull) -> Run:
         """Return the run of this id, or take in a new one, which is still to be created.

@@ -7,16 +7,16 @@ other side stand `memory` (a log that ends with the program) and `sqlite` (a log
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from oautom.errors import LogError, SettingError, shown
+from oautom.errors import LogError, OAutomError, SettingError, shown
 from oautom.events.jsonl import write_jsonl
 from oautom.events.requests import Request
 from oautom.machine.event import Event, instant_of, is_of_plan, planned_time
-from oautom.machine.tables import VECT_ENDS
+from oautom.machine.tables import PLAN_SKIPPED, VECT_ENDS
 from oautom.values.json import to_json
 
 VALUE_LIMIT_BYTES: Final = 64 * 2**20
@@ -81,6 +81,18 @@ class GivenUp(NamedTuple):
     error: str
     attempts: int
     time: datetime
+
+
+class Holder(NamedTuple):
+    """The process that writes a log.
+
+    Attributes:
+        pid: Its number.
+        is_driven: Somebody drives its engine, so that requests are heard; or it cannot be told.
+    """
+
+    pid: int
+    is_driven: bool
 
 
 class EventLog:
@@ -206,13 +218,75 @@ class EventLog:
         """
         return []
 
-    def refuse(self, number: int, why: str) -> None:
+    def claim(self, number: int) -> bool:
+        """Have nobody take a request back any more; False if that has been done. Any thread."""
+        return True
+
+    def done(self, number: int, seq: int) -> None:
+        """Have a request answered, with the next commit, by which event has come of it."""
+        return
+
+    def refuse(self, number: int, why: str, error: OAutomError | None = None) -> None:
         """Have a request answered, with the next commit, by why it was left undone."""
         return
 
     def leave(self, number: int) -> None:
         """Have a request stay that nobody can do yet."""
         return
+
+    def show(self, told: Mapping[str, Any], *, anew: bool = False) -> None:
+        """Show other processes what an engine tells of itself, by name; None for what is gone.
+
+        Any thread.
+
+        Args:
+            told: By name, as JSON.
+            anew: All that was told before is gone.
+        """
+        return
+
+    def told(self) -> dict[str, Any]:
+        """Return what the engine has told of itself, by name. Any thread."""
+        return {}
+
+    def holder(self) -> Holder | None:
+        """Return the process whose engine writes the log, None if none does. Any thread."""
+        return None
+
+    def drive(self, is_driven: bool) -> None:
+        """Show other processes whether somebody drives the engine. Any thread."""
+        return
+
+    def newest_vects(
+        self,
+        limit: int | None,
+        flow: str | None = None,
+        states: Collection[str] | None = None,
+        since: datetime | None = None,
+    ) -> list[VectEntry]:
+        """Return the newest Vects, newest first. Any thread.
+
+        Args:
+            limit: How many at most; None for all.
+            flow: The name of their flow; None for all.
+            states: In which they are; None for all.
+            since: When they were created at the earliest; None for all.
+        """
+        found = (
+            each
+            for each in reversed(self.vects(flow))
+            if (states is None or each.state in states) and (since is None or each.created >= since)
+        )
+        return list(islice(found, limit))
+
+    def newest_skip(self, plan: str) -> Event | None:
+        """Return the event by which a plan has skipped a time last, None if there is none."""
+        skips = [
+            event
+            for event in self.read()
+            if event.name == PLAN_SKIPPED and event.data.get("plan") == plan
+        ]
+        return skips[-1] if skips else None
 
     def position(self, name: str) -> int | None:
         """Return what `keep_position` was told last, None if nothing. Any thread."""

@@ -3,19 +3,37 @@
 What is asked stands in a table that any program may write, of any version, and that has no
 checksums. So no row is trusted: each is read as bytes of any kind, and is either a request that
 could have been asked by `ask`, or says why it is none, and is answered with that.
+
+Who has a row when:
+
+- Whoever asks writes it. With a time `until` in it, somebody waits for the answer until then: who
+  gives up takes the row back, and one that was left by somebody who died is dropped. Without, it
+  waits for an engine for as long as it takes.
+- An engine *claims* it, in a transaction of its own, before anything comes of it. Until then who
+  has asked may take it back, and nothing was done; from then on nobody may.
+- What came of it, its answer and its end are one transaction. So an engine that dies in between
+  leaves a claimed row, and the next one does it, once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from oautom.errors import NotJsonError, SettingError, shown
-from oautom.values.json import from_json, plain_value
+from oautom.errors import (
+    NotJsonError,
+    OAutomError,
+    SettingError,
+    error_facts,
+    error_of_facts,
+    shown,
+)
+from oautom.values.json import from_json, plain_value, to_json
 from oautom.values.names import one_of, plain_text
 
 if TYPE_CHECKING:
@@ -39,6 +57,7 @@ class Request(NamedTuple):
         action: What to do: one of `ACTIONS`.
         data: How, as JSON.
         problem: Why it cannot be done, whatever the state is in; None if it makes sense.
+        may_wait: Nobody waits for the answer: it may be done when it can be.
     """
 
     id: int
@@ -46,20 +65,61 @@ class Request(NamedTuple):
     action: str
     data: Mapping[str, Any]
     problem: str | None = None
+    may_wait: bool = True
 
 
 class Answer(NamedTuple):
     """What has become of a request.
 
     Attributes:
-        seq: The number of the newest event when it was answered: what came of it stands before.
+        seq: The number of the event that came of it: for a cancel of `vect.cancelled`, for a start
+            of `vect.created`; where none did, of the newest one there was.
         refusal: Why it was left undone; None if it was carried out.
         time: When that was.
+        error: The refusal, as the error that the method itself raises in the program; or None.
     """
 
     seq: int
     refusal: str | None
     time: datetime
+    error: OAutomError | None = None
+
+
+class Settled(NamedTuple):
+    """What the next commit says of a request.
+
+    Attributes:
+        seq: The number of the event that came of it; None for that of the newest one.
+        refusal: Why it is left undone, if it is.
+        error: The error that says so, as JSON.
+    """
+
+    seq: int | None = None
+    refusal: str | None = None
+    error: str | None = None
+
+    @classmethod
+    def refused(cls, why: str, error: OAutomError | None) -> Settled:
+        """Return that a request is left undone."""
+        told = None
+        if error is not None:
+            told = to_json({"kind": type(error).__name__, "facts": error_facts(error)}).decode()
+        return cls(None, why, told)
+
+
+DONE: Final = Settled()
+
+
+def answer_of(seq: int, refusal: str | None, time: float, error: str | None) -> Answer:
+    """Return an answer from its row; the error is as good as the row is."""
+    raised: OAutomError | None = None
+    if refusal is not None:
+        kind, facts = "OAutomError", {}
+        with suppress(msgspec.DecodeError, KeyError, TypeError):
+            told = from_json(error or "")
+            kind, facts = str(told["kind"]), dict(told["facts"])
+        raised = error_of_facts(kind, refusal, facts)
+    return Answer(seq, refusal, datetime.fromtimestamp(time, UTC), raised)
 
 
 ACTIONS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = MappingProxyType(
@@ -70,9 +130,12 @@ ACTIONS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = MappingPro
         "retry": (frozenset(), frozenset()),
         "approve": (frozenset({"step", "by"}), frozenset({"data"})),
         "reject": (frozenset({"step", "by"}), frozenset({"reason"})),
+        "start": (frozenset({"flow"}), frozenset({"params", "when_full"})),
     }
 )
 """What can be asked of the engine through a log, and with which data: needed, and possible."""
+
+_VALUES: Final = ("data", "params")  # any JSON; all else is text
 
 
 def check_request(action: object, data: Mapping[str, Any]) -> None:
@@ -92,17 +155,22 @@ def check_request(action: object, data: Mapping[str, Any]) -> None:
         names = [name if name.isidentifier() else shown(name) for name in [*data][:_NAMES_MAX]]
         given = ", ".join(names) or "nothing"
         raise SettingError(f"{shown(action)} needs {wanted}{also}, not {given}")
-    for name in sorted(data.keys() - {"data"}):
+    for name in sorted(data.keys() - {*_VALUES}):
         plain_text(data[name], f"{shown(action)}: {name}")
-    plain_value(data.get("data"))
+    for name in _VALUES:
+        plain_value(data.get(name))
+    if type(data.get("params", {})) is not dict:
+        raise SettingError(
+            f"{shown(action)}: params must be an object, not {shown(data['params'])}"
+        )
 
 
 # The table
 
 _ROWS: Final = (
     "SELECT id, typeof(vect), CAST(vect AS BLOB), typeof(action), CAST(action AS BLOB), "
-    "typeof(data), CASE WHEN length(CAST(data AS BLOB)) <= :most THEN CAST(data AS BLOB) END "
-    "FROM requests WHERE id = :id"
+    "typeof(data), CASE WHEN length(CAST(data AS BLOB)) <= :most THEN CAST(data AS BLOB) END, "
+    "until IS NULL FROM requests WHERE id = :id"
 )
 _NO_DATA: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -110,6 +178,31 @@ _NO_DATA: Final[Mapping[str, Any]] = MappingProxyType({})
 def numbers_of(connection: sqlite3.Connection) -> list[int]:
     """Return the numbers of all that is asked, in order."""
     return [number for (number,) in connection.execute("SELECT id FROM requests ORDER BY id")]
+
+
+def has_unclaimed(connection: sqlite3.Connection) -> bool:
+    """Whether something is asked that no engine has claimed."""
+    sql = "SELECT 1 FROM requests WHERE claimed IS NULL LIMIT 1"
+    return bool(connection.execute(sql).fetchall())
+
+
+def claim_all(connection: sqlite3.Connection, now: datetime) -> None:
+    """Claim all that is asked, and drop what nobody waits for any more; in a transaction."""
+    at = (now.timestamp(),)
+    connection.execute("DELETE FROM requests WHERE claimed IS NULL AND until <= ?", at)
+    connection.execute("UPDATE requests SET claimed = 1 WHERE claimed IS NULL")
+
+
+def claim(connection: sqlite3.Connection, number: int, now: datetime) -> bool:
+    """Claim one request; False if that may not be done any more."""
+    sql = "UPDATE requests SET claimed = 1 WHERE id = ? AND (claimed OR until IS NULL OR until > ?)"
+    return connection.execute(sql, (number, now.timestamp())).rowcount > 0
+
+
+def take_back(connection: sqlite3.Connection, number: int) -> bool:
+    """Take a request back that was asked; False if an engine has claimed it, or answered it."""
+    sql = "DELETE FROM requests WHERE id = ? AND claimed IS NULL"
+    return connection.execute(sql, (number,)).rowcount > 0
 
 
 def newest_of(connection: sqlite3.Connection) -> int:
@@ -130,14 +223,15 @@ def read_requests(connection: sqlite3.Connection, numbers: Iterable[int]) -> lis
 def _request(number: int, *cells: Any) -> Request:
     """Return what a row asks for; it may hold anything."""
     vect = action = ""
+    may_wait = bool(cells[6])
     try:
         vect = _text("vect", *cells[0:2])
         action = _text("action", *cells[2:4])
         data = _data(_text("data", *cells[4:6]))
         check_request(action, data)
     except (SettingError, NotJsonError) as error:
-        return Request(number, vect, action, _NO_DATA, str(error))
-    return Request(number, vect, action, data)
+        return Request(number, vect, action, _NO_DATA, str(error), may_wait)
+    return Request(number, vect, action, data, None, may_wait)
 
 
 def _text(column: str, kind: str, content: bytes | None) -> str:
@@ -162,7 +256,7 @@ def _data(text: str) -> dict[str, Any]:
 
 
 def settle(
-    connection: sqlite3.Connection, taken: Mapping[int, str | None], seq: int, now: datetime
+    connection: sqlite3.Connection, taken: Mapping[int, Settled], seq: int, now: datetime
 ) -> None:
     """Do away with requests, and write down what has become of them; in a transaction.
 
@@ -170,14 +264,17 @@ def settle(
 
     Args:
         connection: What to write with.
-        taken: Why each was left undone, by its number; None if it was carried out.
+        taken: What has become of each, by its number.
         seq: The number of the newest event.
         now: What time it is.
     """
     connection.executemany("DELETE FROM requests WHERE id = ?", ((each,) for each in taken))
     at = now.timestamp()
-    rows = ((number, at, seq, refusal) for number, refusal in taken.items())
-    connection.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", rows)
+    rows = [(number, at, each.seq or seq, *each[1:]) for number, each in taken.items()]
+    connection.executemany(
+        "INSERT OR REPLACE INTO answers (id, time, seq, refusal, error) VALUES (?, ?, ?, ?, ?)",
+        rows,
+    )
     connection.execute(
         "DELETE FROM answers WHERE time < ? AND id IN (SELECT id FROM answers ORDER BY id LIMIT ?)",
         (at - KEPT_SECONDS, 2 * len(taken) + 1),

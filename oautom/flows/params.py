@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+import msgspec
+
 from oautom.errors import FlowError, NotJsonError, ParamError, UnknownParamError, shown
 from oautom.values.annotations import UNKNOWN, shown_type
 from oautom.values.convert import NotConvertibleError, converted, keep, restore, why_unsupported
@@ -112,6 +114,23 @@ class Params(Mapping[str, Param]):
     @staticmethod
     def _kept(param: Param, value: object) -> Any:
         return keep(converted(value, param.annotation), param.annotation)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of what a start takes, for those who have not the types.
+
+        Of a type that has none nothing is said: the program itself says what is wrong.
+        """
+        annotations = [param.annotation for param in self._by_name.values()]
+        schemas, components = _schemas(annotations)
+        properties = {}
+        for (name, param), schema in zip(self._by_name.items(), schemas, strict=True):
+            is_optional = not param.is_required
+            default = {"default": copy_of_plain(self._defaults[name])} if is_optional else {}
+            properties[name] = {**schema, **default}
+        told: dict[str, Any] = {"type": "object", "properties": properties}
+        told["required"] = [name for name, param in self._by_name.items() if param.is_required]
+        told["additionalProperties"] = False
+        return {**told, "$defs": components} if components else told
 
     @property
     def told(self) -> str:
@@ -256,6 +275,21 @@ class Params(Mapping[str, Param]):
     def __repr__(self) -> str:
         """Return how they are declared."""
         return f"<Params {self.told}>"
+
+
+def _schemas(annotations: list[Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the JSON Schema of each of some types, and of what these refer to."""
+    found: list[dict[str, Any]] = []
+    components: dict[str, Any] = {}
+    for annotation in annotations:
+        kind = Any if annotation is UNKNOWN else annotation
+        try:
+            (schema,), more = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
+        except Exception:  # of many kinds, as the type may be anything
+            schema, more = {}, {}
+        found.append(schema)
+        components.update(more)
+    return found, components
 
 
 class TypedParams(Mapping[str, Any]):

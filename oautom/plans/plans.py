@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, tzinfo
 from types import MappingProxyType
@@ -24,6 +24,7 @@ from oautom.engine.messages import Note, Nudge
 from oautom.engine.modes import OAutomMode
 from oautom.engine.recovery import Recovery
 from oautom.engine.scheduler import Scheduler
+from oautom.engine.shown import shown_plan
 from oautom.engine.starting import Starting
 from oautom.errors import (
     LogError,
@@ -143,6 +144,10 @@ class Standing:
         self.schedule = self._given.anchored(after)
         self.next = self.schedule.next_time(after)
 
+    def shown(self) -> Mapping[str, Any]:
+        """Return what other processes are shown of it."""
+        return shown_plan(self.flow.name, self._given, self.params, catch_up=self.catch_up)
+
     def params_at(self, time: datetime) -> Mapping[str, Any] | None:
         """Return the parameters for a time: it stands where `PLANNED` does, by its own clock."""
         if self.params is None:
@@ -253,11 +258,14 @@ class Plans:
 
     Attributes:
         is_served: Whether what is due starts.
+        on_change: Called with the name of a plan, and what other processes are shown of it; None
+            of one that is no more.
     """
 
     def __init__(self, clock: Clock, home: Home, mode: OAutomMode) -> None:
         self._clock = clock
         self._home = home
+        self.on_change: Callable[[str, Mapping[str, Any] | None], object] = _ignore
         self._standings: dict[str, Standing] = {}
         self._dealt: dict[str, datetime] = {}  # with what each has dealt, the log may not have yet
         self._mode = mode
@@ -294,6 +302,10 @@ class Plans:
         self._new.clear()
         for standing in self._standings.values():
             self._place(standing)
+
+    def shown(self) -> dict[str, Mapping[str, Any]]:
+        """Return what other processes are shown of the plans, by their names."""
+        return {name: standing.shown() for name, standing in self._standings.items()}
 
     def check_process(self) -> None:
         """Refuse to go on in a forked child; errors as of `Home.check`."""
@@ -340,6 +352,7 @@ class Plans:
             self._recovery.recover_once(with_children(flow))
         self._standings[name] = standing
         self._scheduler.registry.watch(flow)
+        self.on_change(name, standing.shown())
         if self.is_served:
             standing.pass_over(now)
             self._look_soon()
@@ -369,6 +382,7 @@ class Plans:
         with self._home.lock:
             if self._standings.get(standing.name) is standing:
                 del self._standings[standing.name]
+                self.on_change(standing.name, None)
                 self._scheduler.is_on_duty = self.is_served and bool(self._standings)
         self._scheduler.put(Nudge())
 
@@ -485,6 +499,10 @@ class Plans:
         if not now < self._timer <= when:  # else there is one that comes before
             self._timer = when
             self._scheduler.put_at(when, Nudge())
+
+
+def _ignore(name: str, told: Mapping[str, Any] | None) -> None:
+    """Do nothing: no log is open yet."""
 
 
 def _told(plan: str, time: datetime) -> dict[str, str]:

@@ -139,6 +139,13 @@ _ANSWERS: Final = """CREATE TABLE answers (
     refusal TEXT
 )"""
 
+_CLIENTS: Final = (
+    "ALTER TABLE requests ADD COLUMN until REAL",  # when whoever asks gives up; NULL for never
+    "ALTER TABLE requests ADD COLUMN claimed INTEGER",  # by an engine, if it is
+    "ALTER TABLE answers ADD COLUMN error TEXT",
+    "CREATE TABLE engine (name TEXT PRIMARY KEY, told TEXT NOT NULL) WITHOUT ROWID",
+)
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (
         "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -167,21 +174,29 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX skips ON events (seq) WHERE step IS NULL AND dest = 'skipped'",
         "CREATE INDEX pruned_by_id ON pruned (vect)",
     ),
+    (*_CLIENTS,),
 )
 """Each leads from one version to the next: the first from 0, that of a file without tables."""
 
 _NO_GIVEN_UP: Final = "SELECT '' AS name, 0 AS seq, '' AS error, 0 AS attempts, '' AS time LIMIT 0"
-_NO_ANSWERS: Final = "SELECT 0 AS id, 0 AS seq, '' AS refusal, 0 AS time LIMIT 0"
+_NO_ANSWERS: Final = "SELECT 0 AS id, 0 AS seq, '' AS refusal, 0 AS time, '' AS error LIMIT 0"
+_BEFORE_CLIENTS: Final = (
+    ("requests", "SELECT *, NULL AS until, NULL AS claimed FROM main.requests"),
+    ("answers", "SELECT *, NULL AS error FROM main.answers"),
+    ("engine", "SELECT '' AS name, '' AS told LIMIT 0"),
+)
 
 _SHOWN_AS: Final[tuple[tuple[tuple[str, str], ...], ...]] = (
     (),
     (("given_up", _NO_GIVEN_UP),),
     (("answers", _NO_ANSWERS),),
     (("vects", _TOLD_OF_VECTS), ("plans", _TOLD_OF_PLANS)),
+    (*_BEFORE_CLIENTS,),
 )
 """For each migration, the tables that a file has not before it, as what it has shows them.
 
-So a file of an older version can be read as it is, only slower.
+So a file of an older version can be read as it is, only slower. Of two for one table the first one
+counts, that of the older version.
 """
 
 
@@ -597,7 +612,7 @@ def _connect_to_read(path: Path, version: int) -> sqlite3.Connection:
         connection = _connect(path, "ro&immutable=1")
     try:
         for name, what in chain.from_iterable(_SHOWN_AS[version:]):
-            connection.execute(f"CREATE TEMP VIEW {name} AS {what}")
+            connection.execute(f"CREATE TEMP VIEW IF NOT EXISTS {name} AS {what}")
         connection.execute("PRAGMA query_only=ON")
     except FAULTS:
         connection.close()

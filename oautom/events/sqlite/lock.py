@@ -46,6 +46,7 @@ LIES_ON_FILE = sys.platform == "linux"
 
 _OPEN_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCKED_FROM: Final = 0x40000200  # SQLite locks 512 bytes from 0x40000000: its "pending byte"
+_DRIVEN_AT: Final = _LOCKED_FROM + 2**32  # behind all numbers of processes
 _FLOCK: Final = struct.Struct("hhqqi0q")  # struct flock: type, whence, start, len, pid
 
 FORK_SECONDS = 10.0
@@ -63,6 +64,7 @@ class _File:
         self.fds: list[int] = []
         self.connections = 0
         self.is_locked = False  # by this process
+        self.is_driven = False  # as it tells others
 
 
 _files: dict[_FileId, _File] = {}
@@ -176,6 +178,9 @@ class _Lock(Protocol):
     def forget(self) -> None:
         """Close what is open, as a forked child does: the lock stays with the parent."""
 
+    def drive(self, *, is_driven: bool) -> None:
+        """Show whether somebody drives the engine."""
+
 
 class FileLock:
     """Holds the lock of a log from the moment that it is made; makes the file if there is none.
@@ -217,6 +222,12 @@ class FileLock:
             self._is_held = False
             self._lock.forget()
 
+    def drive(self, *, is_driven: bool) -> None:
+        """Show other processes whether somebody drives the engine that writes the log."""
+        with suppress(OSError), _guarded():  # only what they are told is at stake
+            if self._is_held:
+                self._lock.drive(is_driven=is_driven)
+
 
 def _told(path: Path, error: OSError) -> str:
     if path.exists() and os.access(path.parent, os.W_OK) and not os.access(path, os.W_OK):
@@ -256,12 +267,20 @@ class _LockOnFile:
 
     def release(self) -> None:
         """Let go of the lock. The descriptor is closed when nobody is connected to the file."""
+        with suppress(OSError):
+            self.drive(is_driven=False)
         _set(self._fd, fcntl.F_UNLCK)
         _files[self._id].is_locked = False
         _tidy(self._id)
 
     def forget(self) -> None:
         """Do nothing: all descriptors are closed in a fork."""
+
+    def drive(self, *, is_driven: bool) -> None:
+        """Lock one byte more while somebody drives: it costs no transaction."""
+        kind = fcntl.F_WRLCK if is_driven else fcntl.F_UNLCK
+        fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, _DRIVEN_AT, 1, 0))
+        _files[self._id].is_driven = is_driven
 
 
 def _open_to_lock(path: Path) -> int:
@@ -279,6 +298,46 @@ def _open_to_lock(path: Path) -> int:
 def _set(fd: int, kind: int) -> None:
     """Lock, or let go of, as many bytes as the number of this process is."""
     fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, _LOCKED_FROM, os.getpid(), 0))
+
+
+def holder(path: Path) -> tuple[int, bool] | None:
+    """Return the process that has locked a log, and whether it drives its engine; None if none has.
+
+    Nothing is locked by that, and nobody is held up.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
+    if not LIES_ON_FILE:
+        pid = _written_holder(path.with_name(f"{path.name}-lock"))
+        return None if pid is None or not _is_alive(pid) else (pid, True)
+    with _guarded():
+        file_id = _id_of(path.stat())
+        file = _files.setdefault(file_id, _File())
+        try:
+            if not file.fds:
+                file.fds.append(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+            if file.is_locked:  # by a descriptor of this process, maybe this very one
+                return os.getpid(), file.is_driven
+            pid = _holder(file.fds[0])
+            return None if pid is None else (pid, _is_locked_at(file.fds[0], _DRIVEN_AT))
+        finally:
+            _tidy(file_id)
+
+
+def _is_locked_at(fd: int, start: int) -> bool:
+    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, 1, 0)
+    return bool(_FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _holder(fd: int) -> int | None:
@@ -323,6 +382,9 @@ class _LockBeside:
     def forget(self) -> None:
         """Close the file."""
         os.close(self._fd)
+
+    def drive(self, *, is_driven: bool) -> None:
+        """Do nothing: there is no way to tell."""
 
 
 def _locked(file: Path) -> int:

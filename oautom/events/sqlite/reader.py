@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from oautom.errors import LogCorruptError, SettingError, UnknownVectError, ValueTooLargeError, shown
-from oautom.events.log import EventLog, GivenUp, PrunedVect, VectEntry
-from oautom.events.requests import BYTES_MAX, Answer, check_request
+from oautom.events.log import EventLog, GivenUp, Holder, PrunedVect, VectEntry
+from oautom.events.requests import BYTES_MAX, Answer, answer_of, check_request, take_back
 from oautom.events.sqlite.checksums import Audit, Tally
 from oautom.events.sqlite.file import Database, id_of, real_path
+from oautom.events.sqlite.lock import holder
 from oautom.events.sqlite.rows import PAGE, Head, Rows
 from oautom.events.sqlite.summary import Known, Size, Summary
 from oautom.events.sqlite.wakeup import send
 from oautom.machine.event import Event
-from oautom.values.json import plain_count, to_json
+from oautom.values.json import from_json, plain_count, to_json
 
 _AT_ONCE: Final = 500  # Vects that are looked up in one transaction
+_ASK: Final = "INSERT INTO requests (time, vect, action, data) VALUES (?, ?, ?, ?)"
+_ASK_UNTIL: Final = "INSERT INTO requests (time, vect, action, data, until) VALUES (?, ?, ?, ?, ?)"
 
 
 class LogFile(EventLog):
@@ -190,6 +195,41 @@ class LogFile(EventLog):
             known = self._summary.newest(connection, flow)
         return None if known is None else known.entry
 
+    def newest_vects(
+        self,
+        limit: int | None,
+        flow: str | None = None,
+        states: Collection[str] | None = None,
+        since: datetime | None = None,
+    ) -> list[VectEntry]:
+        """Return the newest Vects, newest first.
+
+        Args:
+            limit: How many at most; None for all.
+            flow: The name of their flow; None for all.
+            states: In which they are; None for all.
+            since: When they were created at the earliest; None for all.
+
+        Raises:
+            LogError: The file cannot be read.
+        """
+        with self._looking() as connection:
+            found = self._summary.newest_first(connection, limit, flow, states, since)
+        return [known.entry for known in found]
+
+    def newest_skip(self, plan: str) -> Event | None:
+        """Return the event by which a plan has skipped a time last, None if there is none.
+
+        Raises:
+            LogError: The file cannot be read.
+        """
+        condition = (
+            "step IS NULL AND dest = 'skipped' AND json_extract(data, '$.plan') = :plan "
+            "ORDER BY seq DESC LIMIT 1"
+        )
+        with self._looking() as connection:
+            return next(iter(self._rows_of.where(connection, condition, {"plan": plan})), None)
+
     def open_vects(self) -> list[VectEntry]:
         """Return what `vects` has of those that have not ended.
 
@@ -306,8 +346,9 @@ class LogFile(EventLog):
         Args:
             vect: Id of the Vect concerned.
             action: What to do: `'cancel'`, `'pause'`, `'resume'`, `'retry'`, `'approve'` or
-                `'reject'`.
-            data: How, as JSON: the arguments of the method of `Vect` of this name.
+                `'reject'`; or `'start'`, a new Vect of this id.
+            data: How, as JSON: the arguments of the method of `Vect` of this name; of a start
+                `flow`, and `params` and `when_full` if need be.
 
         Returns:
             The number of the request, for `answer`.
@@ -320,19 +361,69 @@ class LogFile(EventLog):
             LogError: The file cannot be written; nothing is asked.
         """
         self._database.check_process()
+        to_json(data)
+        check_request(action, data)
+        if action != "start":
+            with self._database.reading() as connection:
+                if self._summary.find(connection, vect) is None:
+                    raise UnknownVectError(f"the log has no vect {shown(vect)}; vects() lists them")
+        return self.ask_until(None, vect, action, data)
+
+    def ask_until(
+        self, seconds: float | None, vect: str, action: str, data: Mapping[str, Any]
+    ) -> int:
+        """Ask for something as `ask` does, and wait so long for an answer.
+
+        Then who has asked takes it back by `take_back`; where they died, no engine takes it.
+
+        Args:
+            seconds: How long; None for a request that waits for an engine for as long as it takes.
+            vect: Id of the Vect concerned, which is not looked for; of a start that of the new one.
+            action: What to do.
+            data: How.
+
+        Returns:
+            The number of the request; errors are those of `ask`.
+        """
+        self._database.check_process()
         text = to_json(data).decode()
         check_request(action, data)
         if (size_bytes := len(text.encode())) > BYTES_MAX:
             raise ValueTooLargeError(size_bytes, BYTES_MAX)
-        with self._database.reading() as connection:
-            if self._summary.find(connection, vect) is None:
-                raise UnknownVectError(f"the log has no vect {shown(vect)}; vects() lists them")
-        now = datetime.now(UTC).isoformat()
-        sql = "INSERT INTO requests (time, vect, action, data) VALUES (?, ?, ?, ?)"
-        with self._database.told("written"), closing(self._database.writing()) as connection:
-            number = connection.execute(sql, (now, vect, action, text)).lastrowid
+        now = datetime.now(UTC)
+        values: list[object] = [now.isoformat(), vect, action, text]
+        sql, level = _ASK, "FULL"
+        if seconds is not None:  # nobody has been told that it is kept
+            sql, level = _ASK_UNTIL, "NORMAL"
+            values.append(now.timestamp() + seconds)
+        with self._writing(level) as connection:
+            number = connection.execute(sql, values).lastrowid
         send(self._path)
         return number or 0
+
+    def take_back(self, number: int) -> bool:
+        """Take a request back; False if an engine has claimed it: then it will be answered.
+
+        Raises:
+            LogError: The file cannot be written.
+        """
+        with self._writing("NORMAL") as connection:
+            return take_back(connection, number)
+
+    def forget_answer(self, number: int) -> None:
+        """Forget an answer that was read by whoever had asked.
+
+        Raises:
+            LogError: The file cannot be written.
+        """
+        with self._writing("NORMAL") as connection:
+            connection.execute("DELETE FROM answers WHERE id = ?", (number,))
+
+    @contextmanager
+    def _writing(self, level: str) -> Iterator[sqlite3.Connection]:
+        """Give a connection of its own, for one statement of whoever is not the engine."""
+        with self._database.told("written"), closing(self._database.writing(level)) as connection:
+            yield connection
 
     def answer(self, number: int) -> Answer | None:
         """Return what has become of a request, or None as long as nothing has. Any process.
@@ -349,12 +440,46 @@ class LogFile(EventLog):
         if (wanted := plain_count(number)) is None:
             raise SettingError(f"number must be what ask() has returned, not {shown(number)}")
         with self._database.reading() as connection:
-            sql = "SELECT seq, refusal, time FROM answers WHERE id = ?"
+            sql = "SELECT seq, refusal, time, error FROM answers WHERE id = ?"
             row = connection.execute(sql, (wanted,)).fetchone()
-        if row is None:
-            return None
-        seq, refusal, time = row
-        return Answer(seq, refusal, datetime.fromtimestamp(time, UTC))
+        return None if row is None else answer_of(*row)
+
+    def is_asked_for(self, number: int) -> bool:
+        """Whether a request stands in the file, so that it is to be answered.
+
+        Raises:
+            LogError: The file cannot be read.
+        """
+        with self._database.reading() as connection:
+            sql = "SELECT 1 FROM requests WHERE id = ?"
+            return bool(connection.execute(sql, (number,)).fetchall())
+
+    def told(self) -> dict[str, Any]:
+        """Return what the last engine has told of itself, by name; whether it lives or not.
+
+        Raises:
+            LogCorruptError: It is not what an engine tells.
+            LogError: The file cannot be read.
+        """
+        with self._database.reading() as connection:
+            rows = connection.execute("SELECT name, told FROM engine ORDER BY name").fetchall()
+        try:
+            return {name: from_json(text) for name, text in rows}
+        except (msgspec.DecodeError, TypeError) as error:
+            what = f"what its engine tells of itself is no JSON: {error}"
+            raise LogCorruptError(str(self._path), what) from error
+
+    def holder(self) -> Holder | None:
+        """Return the process that writes the log, None if none does. Locks nothing.
+
+        Raises:
+            LogError: The file cannot be opened.
+        """
+        self._database.check_process()
+        self._database.check_is_there()
+        with self._database.told("read"):
+            found = holder(self._path)
+        return None if found is None else Holder(*found)
 
 
 def _packed(sizes: Sequence[Size], limit: int | None) -> Iterator[list[Size]]:

@@ -7,7 +7,7 @@ written in the transaction of the events that it sums up; `audit` holds it again
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -104,6 +104,29 @@ class Summary:
         """Return what is known of the newest Vect of a flow, None if it has none."""
         more = "WHERE flow = ? ORDER BY first_seq DESC LIMIT 1"
         return next(iter(self._all(connection, more, flow)), None)
+
+    def newest_first(
+        self,
+        connection: sqlite3.Connection,
+        limit: int | None,
+        flow: str | None,
+        states: Collection[str] | None,
+        since: datetime | None,
+    ) -> list[Known]:
+        """Return the newest Vects, newest first; all that is None is as one likes."""
+        wanted, values = ["1"], list[object]()
+        if flow is not None:
+            wanted.append("flow = ?")
+            values.append(flow)
+        if states is not None:
+            wanted.append(f"state IN ({', '.join('?' * len(states))})")
+            values += states
+        if since is not None:
+            wanted.append("created >= ?")
+            values.append(since.astimezone(UTC).isoformat())
+        values.append(-1 if limit is None else limit)
+        more = f"WHERE {' AND '.join(wanted)} ORDER BY first_seq DESC LIMIT ?"
+        return self._all(connection, more, *values)
 
     def open_vects(self, connection: sqlite3.Connection) -> list[Known]:
         """Return the Vects that have not ended, oldest first."""

@@ -12,16 +12,34 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from math import inf
 from time import monotonic, sleep
-from typing import Final, Literal, cast
+from typing import Any, Final, Literal, cast
 
-from oautom.errors import EventRefusedError, LogError, SettingError, ValueTooLargeError, shown
+from oautom.errors import (
+    EventRefusedError,
+    LogError,
+    OAutomError,
+    SettingError,
+    ValueTooLargeError,
+    shown,
+)
 from oautom.events.log import VALUE_LIMIT_BYTES, GivenUp, PrunedVect, check_instant, not_next
-from oautom.events.requests import Request, newest_of, numbers_of, read_requests, settle
+from oautom.events.requests import (
+    DONE,
+    Request,
+    Settled,
+    claim,
+    claim_all,
+    has_unclaimed,
+    newest_of,
+    numbers_of,
+    read_requests,
+    settle,
+)
 from oautom.events.sqlite.file import (
     FAULTS,
     Database,
@@ -101,8 +119,7 @@ class SqliteEventLog(LogFile):
         self._appended: list[Event] = []
         self._gone: set[str] = set()  # what this log has pruned
         self._again: set[str] = set()  # what of it has begun anew since the last commit
-        # The requests that the next commit does away with, and why each is left undone, if it is.
-        self._taken: dict[int, str | None] = {}
+        self._taken: dict[int, Settled] = {}  # the requests that the next commit does away with
         self._left: set[int] = set()  # those that nobody can do yet
         self._heard = 0  # the highest number of those that were returned, or left
         self._unheard = False  # the last commit has seen one that was not
@@ -370,19 +387,46 @@ class SqliteEventLog(LogFile):
         if again:
             self._left.clear()
         with self._lock, self._database.told("read"):
-            writer = self._connected()
-            numbers = numbers_of(writer)
+            aside = self._aside()
+            if has_unclaimed(aside):
+                with aside:  # commits, or rolls back
+                    aside.execute("BEGIN IMMEDIATE")
+                    claim_all(aside, datetime.now(UTC))
+            numbers = numbers_of(aside)
             wanted = [each for each in numbers if each not in self._taken]
-            found = read_requests(writer, [n for n in wanted if n not in self._left])
+            found = read_requests(aside, [n for n in wanted if n not in self._left])
         self._heard = max([self._heard, *numbers[-1:]])
-        self._left.intersection_update(numbers)  # others may take theirs back
-        self._taken.update((request.id, None) for request in found)
+        self._left.intersection_update(numbers)
+        self._taken.update((request.id, DONE) for request in found)
         return found
 
-    def refuse(self, number: int, why: str) -> None:
-        """Have a request answered by why it was left undone. Scheduler's thread only."""
+    def claim(self, number: int) -> bool:
+        """Have nobody take a request back any more; False if that has been done. Any thread.
+
+        `requests` does so with all that it returns.
+
+        Raises:
+            LogError: The file cannot be written.
+        """
+        self._check_writes()
+        with self._lock, self._database.told("written"):
+            return claim(self._aside(), number, datetime.now(UTC))
+
+    def done(self, number: int, seq: int) -> None:
+        """Have a request answered by which event has come of it. Scheduler's thread only."""
         self._database.check_process()
-        self._taken[number] = why
+        self._taken[number] = Settled(seq)
+
+    def refuse(self, number: int, why: str, error: OAutomError | None = None) -> None:
+        """Have a request answered by why it was left undone. Scheduler's thread only.
+
+        Args:
+            number: The number of the request.
+            why: The reason, a sentence.
+            error: The error that says so in the program.
+        """
+        self._database.check_process()
+        self._taken[number] = Settled.refused(why, error)
 
     def leave(self, number: int) -> None:
         """Have a request stay that nobody can do yet. Scheduler's thread only."""
@@ -486,10 +530,48 @@ class SqliteEventLog(LogFile):
                 with closing(self._database.writing("NORMAL")) as connection:
                     connection.execute(sql, values)
                 return
-            if self._side_writer is None:
-                self._side_writer = self._database.writing("NORMAL")
-                self._opened.append(self._side_writer)
-            self._side_writer.execute(sql, values)
+            self._aside().execute(sql, values)
+
+    def _aside(self) -> sqlite3.Connection:
+        """Return the connection that writes besides the events, without waiting for the disk.
+
+        Under the lock.
+        """
+        if self._side_writer is None:
+            self._side_writer = self._database.writing("NORMAL")
+            self._opened.append(self._side_writer)
+        return self._side_writer
+
+    def show(self, told: Mapping[str, Any], *, anew: bool = False) -> None:
+        """Show other processes what an engine tells of itself, by name; None for what is gone.
+
+        Any thread.
+
+        Args:
+            told: By name, as JSON.
+            anew: All that was told before is gone.
+
+        Raises:
+            LogError: The file cannot be written, or the log is closed or read only.
+        """
+        gone = [(name,) for name, each in told.items() if each is None]
+        rows = [(name, to_json(each).decode()) for name, each in told.items() if each is not None]
+        self._check_writes()
+        with self._lock, self._database.told("written"):
+            self._check_writes()
+            self._database.check_is_there()
+            aside = self._aside()
+            with aside:  # commits, or rolls back
+                aside.execute("BEGIN IMMEDIATE")
+                if anew:
+                    aside.execute("DELETE FROM engine")
+                aside.executemany("DELETE FROM engine WHERE name = ?", gone)
+                aside.executemany("INSERT OR REPLACE INTO engine VALUES (?, ?)", rows)
+
+    def drive(self, is_driven: bool) -> None:
+        """Show other processes whether somebody drives the engine. Any thread."""
+        if self._file_lock is not None and self._database.process.is_here:
+            self._file_lock.drive(is_driven=is_driven)
 
     def prune(self, older_than: datetime, *, keep: Collection[str] = ()) -> list[PrunedVect]:
         """Take out all events of the Vects that ended before an instant, and give back their room.
