@@ -22,6 +22,7 @@ from oautom.errors import (
     LogError,
     LogLockedError,
     LogVersionError,
+    NoEngineError,
     NotFinishedError,
     NotJsonError,
     OAutomError,
@@ -29,6 +30,7 @@ from oautom.errors import (
     SettingError,
     StepFailedError,
     SubscriptionFailingError,
+    UnansweredError,
     UnknownFlowError,
     UnknownInputError,
     UnknownParamError,
@@ -37,6 +39,7 @@ from oautom.errors import (
     ValueTooLargeError,
     VectAlreadyRunningException,
     VectStateError,
+    WithdrawnError,
     WorkerDiedError,
 )
 from oautom.events import Event, EventLog, GivenUp, MemoryEventLog
@@ -66,6 +69,7 @@ from oautom.values.references import Reference
 from oautom.vects.vect import Step, Vect
 
 if TYPE_CHECKING:
+    from oautom.client import Client
     from oautom.events.sqlite import SqliteEventLog
 
 __all__ = [
@@ -73,6 +77,7 @@ __all__ = [
     "ApprovalExecution",
     "BashExecution",
     "BranchExecution",
+    "Client",
     "Clock",
     "Context",
     "CrossFlowDependencyError",
@@ -99,6 +104,7 @@ __all__ = [
     "LogVersionError",
     "MapExecution",
     "MemoryEventLog",
+    "NoEngineError",
     "NotFinishedError",
     "NotJsonError",
     "OAutom",
@@ -122,6 +128,7 @@ __all__ = [
     "SubscriptionFailingError",
     "SystemClock",
     "TriggerRule",
+    "UnansweredError",
     "UnknownFlowError",
     "UnknownInputError",
     "UnknownParamError",
@@ -132,12 +139,17 @@ __all__ = [
     "VectAlreadyRunningException",
     "VectStateError",
     "WaitExecution",
+    "WithdrawnError",
     "WorkerDiedError",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Leave to `oautom.events` what is imported only where it is used."""
+    """Import what not every program uses only where it is used."""
+    if name == "Client":
+        from oautom.client import Client  # noqa: PLC0415
+
+        return Client
     if name == "SqliteEventLog":
         return events.SqliteEventLog
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -173,7 +173,8 @@ class Requests:
         self._log.leave(request.id)
 
     def _refuse(self, request: Request, error: OAutomError) -> None:
-        _logger.warning(
+        _logger.log(
+            logging.WARNING if request.may_wait else logging.INFO,  # else somebody is told
             "what another process asks for is left undone, request %d of vect %s: %s",
             *(request.id, shown(request.vect), error),
         )

@@ -17,9 +17,7 @@ from typing import Any
 from oautom.errors import OAutomError
 from oautom.events.log import EventLog
 from oautom.flows.flow import Flow
-from oautom.plans.schedule import Cron, Interval, Schedule
 from oautom.steps.options import Pool
-from oautom.values.json import is_json
 from oautom.workers.base import Workers
 
 ENGINE = "engine"
@@ -105,21 +103,3 @@ def _flow(flow: Flow) -> dict[str, Any]:
         "limit_by": flow.limit_by,
         "version": flow.version,
     }
-
-
-def shown_plan(
-    flow: str,
-    schedule: Schedule,
-    params: Mapping[str, Any] | None,
-    *,
-    catch_up: bool,
-) -> dict[str, Any]:
-    """Return what is shown of a plan: enough to know when it is due next."""
-    told: dict[str, Any] = {"flow": flow, "catch_up": catch_up}
-    given = params or {}
-    told["params"] = {k: v if is_json(v) else repr(v) for k, v in given.items()}
-    if isinstance(schedule, Cron):
-        told |= {"cron": schedule.expression, "timezone": str(schedule.zone)}
-    elif isinstance(schedule, Interval):
-        told["every"] = schedule.every.total_seconds()
-    return told

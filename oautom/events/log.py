@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from oautom.errors import LogError, OAutomError, SettingError, shown
@@ -126,6 +127,8 @@ class EventLog:
         id = None
         keeps_objects = None
 
+    _shown: Mapping[str, Any] = MappingProxyType({})
+
     # What a log must have
 
     def append(self, sender: object, event: Event) -> None:
@@ -235,19 +238,19 @@ class EventLog:
         return
 
     def show(self, told: Mapping[str, Any], *, anew: bool = False) -> None:
-        """Show other processes what an engine tells of itself, by name; None for what is gone.
-
-        Any thread.
+        """Keep what an engine tells of itself, by name; None for what is gone. Any thread.
 
         Args:
             told: By name, as JSON.
             anew: All that was told before is gone.
         """
-        return
+        kept = {} if anew else self.told()
+        kept.update(told)
+        self._shown = {name: each for name, each in kept.items() if each is not None}
 
     def told(self) -> dict[str, Any]:
         """Return what the engine has told of itself, by name. Any thread."""
-        return {}
+        return dict(self._shown)
 
     def holder(self) -> Holder | None:
         """Return the process whose engine writes the log, None if none does. Any thread."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Any, Self
+from typing import Self
 
 from oautom.errors import LogError, ValueTooLargeError
 from oautom.events.jsonl import read_jsonl
@@ -63,7 +63,6 @@ class MemoryEventLog(EventLog):
         self._pruned: list[PrunedVect] = []
         self._gaps: list[tuple[int, int]] = []
         self._index = _Index()
-        self._told: dict[str, Any] = {}
 
     def _check_process(self) -> None:
         self._process.check("this log in memory", "make a new OAutom in the forked process")
@@ -232,23 +231,6 @@ class MemoryEventLog(EventLog):
             self._given_up = {k: v for k, v in self._given_up.items() if k[1] not in pruned}
             self._pruned += gone
             return gone
-
-    def show(self, told: Mapping[str, Any], *, anew: bool = False) -> None:
-        """Keep what an engine tells of itself, by name; None for what is gone. Any thread.
-
-        Args:
-            told: By name.
-            anew: All that was told before is gone.
-        """
-        self._check_process()
-        with self._lock:
-            kept = told if anew else {**self._told, **told}
-            self._told = {name: each for name, each in kept.items() if each is not None}
-
-    def told(self) -> dict[str, Any]:
-        """Return what the engine has told of itself, by name. Any thread."""
-        self._check_process()
-        return dict(self._told)
 
     def pruned(self) -> list[PrunedVect]:
         """Return all Vects that have been taken out, oldest first. Any thread."""

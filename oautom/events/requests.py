@@ -170,7 +170,7 @@ def check_request(action: object, data: Mapping[str, Any]) -> None:
 _ROWS: Final = (
     "SELECT id, typeof(vect), CAST(vect AS BLOB), typeof(action), CAST(action AS BLOB), "
     "typeof(data), CASE WHEN length(CAST(data AS BLOB)) <= :most THEN CAST(data AS BLOB) END, "
-    "until IS NULL FROM requests WHERE id = :id"
+    "until IS NULL OR claimed <> :me FROM requests WHERE id = :id"
 )
 _NO_DATA: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -186,17 +186,26 @@ def has_unclaimed(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute(sql).fetchall())
 
 
-def claim_all(connection: sqlite3.Connection, now: datetime) -> None:
-    """Claim all that is asked, and drop what nobody waits for any more; in a transaction."""
+def claim_all(connection: sqlite3.Connection, me: int, now: datetime) -> None:
+    """Claim all that is asked, and drop what nobody waits for any more; in a transaction.
+
+    Args:
+        connection: What to write with.
+        me: Which engine claims it, by a number of its own.
+        now: What time it is.
+    """
     at = (now.timestamp(),)
     connection.execute("DELETE FROM requests WHERE claimed IS NULL AND until <= ?", at)
-    connection.execute("UPDATE requests SET claimed = 1 WHERE claimed IS NULL")
+    connection.execute("UPDATE requests SET claimed = ? WHERE claimed IS NULL", (me,))
 
 
-def claim(connection: sqlite3.Connection, number: int, now: datetime) -> bool:
-    """Claim one request; False if that may not be done any more."""
-    sql = "UPDATE requests SET claimed = 1 WHERE id = ? AND (claimed OR until IS NULL OR until > ?)"
-    return connection.execute(sql, (number, now.timestamp())).rowcount > 0
+def claim(connection: sqlite3.Connection, number: int, me: int, now: datetime) -> bool:
+    """Claim one request, as `claim_all`; False if that may not be done any more."""
+    sql = (
+        "UPDATE requests SET claimed = coalesce(claimed, ?) "
+        "WHERE id = ? AND (claimed IS NOT NULL OR until IS NULL OR until > ?)"
+    )
+    return connection.execute(sql, (me, number, now.timestamp())).rowcount > 0
 
 
 def take_back(connection: sqlite3.Connection, number: int) -> bool:
@@ -211,11 +220,19 @@ def newest_of(connection: sqlite3.Connection) -> int:
     return number or 0
 
 
-def read_requests(connection: sqlite3.Connection, numbers: Iterable[int]) -> list[Request]:
-    """Return what is asked under these numbers, whatever stands there."""
+def read_requests(
+    connection: sqlite3.Connection, numbers: Iterable[int], me: int = 0
+) -> list[Request]:
+    """Return what is asked under these numbers, whatever stands there.
+
+    Args:
+        connection: To the file.
+        numbers: Of the requests.
+        me: Which engine asks: for what an earlier one has claimed nobody waits any more.
+    """
     found: list[Request] = []
     for number in numbers:
-        values = {"id": number, "most": BYTES_MAX}
+        values = {"id": number, "most": BYTES_MAX, "me": me}
         found += (_request(*row) for row in connection.execute(_ROWS, values).fetchall())
     return found
 

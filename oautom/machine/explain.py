@@ -33,6 +33,7 @@ class Facts(NamedTuple):
         draining: Why nothing starts any more, though what runs may end, if that is so.
         held_up: Why the Vect does not go on though the log has it open, if it does not.
         is_inherited: The Vect was left by an earlier program, and is not taken over yet.
+        has_no_engine: No program is at work on the log.
         is_undriven: Nothing moves until somebody waits for a Vect.
         workers: How many workers there are, if all of them are taken; else 0.
         taken: How many slots of each pool are taken, by its name, and how many async steps of a
@@ -55,6 +56,7 @@ class Facts(NamedTuple):
     draining: str = ""
     held_up: str = ""
     is_inherited: bool = False
+    has_no_engine: bool = False
     is_undriven: bool = False
     workers: int = 0
     taken: Mapping[Group, int] = _NOTHING_TAKEN
@@ -109,6 +111,8 @@ class _View(NamedTuple):
             return f"the engine was stopped ({reason}), and its vect goes on in the next program"
         if facts.held_up:
             return f"its vect is held up: {in_line(facts.held_up)}"
+        if facts.has_no_engine:
+            return "no engine is at work on its log, and it goes on when its program runs again"
         if facts.is_inherited:
             return "its program has ended, and its vect is not taken over yet"
         return ""

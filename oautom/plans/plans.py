@@ -24,7 +24,6 @@ from oautom.engine.messages import Note, Nudge
 from oautom.engine.modes import OAutomMode
 from oautom.engine.recovery import Recovery
 from oautom.engine.scheduler import Scheduler
-from oautom.engine.shown import shown_plan
 from oautom.engine.starting import Starting
 from oautom.errors import (
     LogError,
@@ -44,6 +43,7 @@ from oautom.plans.planned import PLANNED, Planned
 from oautom.plans.schedule import Cron, Interval, Schedule, interval_of
 from oautom.processes.forked import Home
 from oautom.values.annotations import UNKNOWN, shown_type
+from oautom.values.json import is_json
 from oautom.values.names import check_name
 from oautom.vects.run import Run
 
@@ -145,8 +145,16 @@ class Standing:
         self.next = self.schedule.next_time(after)
 
     def shown(self) -> Mapping[str, Any]:
-        """Return what other processes are shown of it."""
-        return shown_plan(self.flow.name, self._given, self.params, catch_up=self.catch_up)
+        """Return what other processes are shown of it: enough to know when it is due next."""
+        told: dict[str, Any] = {"flow": self.flow.name, "catch_up": self.catch_up}
+        given = (self.params or {}).items()
+        told["params"] = {name: each if is_json(each) else repr(each) for name, each in given}
+        match self._given:
+            case Cron(expression=expression, zone=zone):
+                return told | {"cron": expression, "timezone": str(zone)}
+            case Interval(every=every):
+                return told | {"every": every.total_seconds()}
+        return told
 
     def params_at(self, time: datetime) -> Mapping[str, Any] | None:
         """Return the parameters for a time: it stands where `PLANNED` does, by its own clock."""

@@ -284,18 +284,26 @@ class Database:
             "open it anew in the forked process: SqliteEventLog(path, read_only=True)",
         )
 
+    def is_there(self) -> bool:
+        """Whether the file at its path is the one that was opened."""
+        try:
+            found = os.stat(self._name)
+        except OSError:
+            return False
+        return found.st_ino == self.stat.st_ino and found.st_dev == self.stat.st_dev
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """The version of the file, and the newest one that is known."""
+        return self._version, len(MIGRATIONS)
+
     def check_is_there(self) -> None:
         """Refuse to go on with a file that is not at its path any more.
 
         Raises:
             LogError: It has been deleted or replaced.
         """
-        try:
-            found = os.stat(self._name)
-            is_there = found.st_ino == self.stat.st_ino and found.st_dev == self.stat.st_dev
-        except OSError:
-            is_there = False
-        if not is_there:
+        if not self.is_there():
             raise LogError(
                 f"log '{self.path}' has been deleted, moved or replaced while it was open; put "
                 "the file back and start again"

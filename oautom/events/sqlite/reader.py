@@ -66,6 +66,21 @@ class LogFile(EventLog):
         """What tells it from all other logs, for good: it was made together with the file."""
         return self._id
 
+    @property
+    def is_old(self) -> bool:
+        """Whether the version of its form is an older one, in which it can only be read."""
+        return self._database.is_old
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """The version of its form, and the newest one."""
+        return self._database.version
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the file is still the one that was opened, and of today's version."""
+        return self._database.process.is_here and not self.is_old and self._database.is_there()
+
     def read(
         self, after: int = 0, upto: int | None = None, vect: str | None = None
     ) -> Iterator[Event]:

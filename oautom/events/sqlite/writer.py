@@ -119,6 +119,7 @@ class SqliteEventLog(LogFile):
         self._appended: list[Event] = []
         self._gone: set[str] = set()  # what this log has pruned
         self._again: set[str] = set()  # what of it has begun anew since the last commit
+        self._me = int.from_bytes(os.urandom(7))  # who claims what others ask for
         self._taken: dict[int, Settled] = {}  # the requests that the next commit does away with
         self._left: set[int] = set()  # those that nobody can do yet
         self._heard = 0  # the highest number of those that were returned, or left
@@ -391,10 +392,11 @@ class SqliteEventLog(LogFile):
             if has_unclaimed(aside):
                 with aside:  # commits, or rolls back
                     aside.execute("BEGIN IMMEDIATE")
-                    claim_all(aside, datetime.now(UTC))
+                    claim_all(aside, self._me, datetime.now(UTC))
             numbers = numbers_of(aside)
             wanted = [each for each in numbers if each not in self._taken]
-            found = read_requests(aside, [n for n in wanted if n not in self._left])
+            wanted = [each for each in wanted if each not in self._left]
+            found = read_requests(aside, wanted, self._me)
         self._heard = max([self._heard, *numbers[-1:]])
         self._left.intersection_update(numbers)
         self._taken.update((request.id, DONE) for request in found)
@@ -410,7 +412,7 @@ class SqliteEventLog(LogFile):
         """
         self._check_writes()
         with self._lock, self._database.told("written"):
-            return claim(self._aside(), number, datetime.now(UTC))
+            return claim(self._aside(), number, self._me, datetime.now(UTC))
 
     def done(self, number: int, seq: int) -> None:
         """Have a request answered by which event has come of it. Scheduler's thread only."""

@@ -1,0 +1,101 @@
+"""Why a step of another process is, or is not, running: what the log tells, and what its engine.
+
+An engine knows who is served first; here it is counted who runs, in all Vects that are open. That
+is looked at only for a step that is about to start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from oautom.client.engine import EngineInfo, FlowInfo
+from oautom.events.log import EventLog
+from oautom.machine.explain import Facts
+from oautom.machine.state import Group, StepState, VectState, limits_of
+from oautom.machine.tables import INITIAL, VECT_ENDS
+from oautom.machine.wording import NAME_MAX, in_line, place_in_line
+from oautom.values.json import json_key
+from oautom.vects.stored import Reader
+
+
+def facts_of(
+    step: StepState, log: EventLog, engine: EngineInfo | None, stranded: Mapping[str, str]
+) -> Facts:
+    """Return what the state of a step does not tell.
+
+    Args:
+        step: The step.
+        log: The log.
+        engine: Who is at work on it, if somebody is.
+        stranded: Why Vects do not go on, by their ids.
+    """
+    vect = step.vect
+    if vect.state in VECT_ENDS:
+        return Facts()
+    held_up = stranded.get(vect.id, "")
+    if engine is None:
+        return Facts(has_no_engine=True, held_up=held_up)
+    if not held_up and vect.flow not in engine.flows:
+        held_up = f"process {engine.pid}, which is at work, has no flow '{vect.flow}'"
+    told = Facts(
+        held_up=held_up,
+        is_inherited=_is_inherited(vect, log, engine),
+        is_undriven=not engine.is_driven,
+        turn=turn_of(vect, log, engine.flows.get(vect.flow)),
+    )
+    if step.child is not None and step.state == "running":
+        child = log.find(step.child)
+        return told._replace(child="waiting" if child is None else child.state)
+    if step.state == INITIAL and step.verdict == "start":
+        busy, taken = _load(log)
+        workers = engine.workers or 0
+        return told._replace(taken=taken, workers=workers if 0 < workers <= busy else 0)
+    return told
+
+
+def _is_inherited(vect: VectState, log: EventLog, engine: EngineInfo) -> bool:
+    """Whether an engine has not taken a Vect over yet that was left by another one."""
+    entry = log.find(vect.id)
+    if entry is None or vect.state == INITIAL or entry.changed >= engine.since:
+        return False
+    return not any(each.time >= engine.since for each in log.read(entry.first_seq, vect=vect.id))
+
+
+def turn_of(vect: VectState, log: EventLog, flow: FlowInfo | None) -> str:
+    """Return where a Vect stands in line, as people read it; empty where it does not."""
+    if vect.state != INITIAL or flow is None or flow.max_active_vects is None:
+        return ""
+    key = _lane(vect.params, flow)
+    open_ones = [each for each in log.open_vects() if each.flow == vect.flow]
+    if flow.limit_by is not None:
+        firsts = log.read_each([each.id for each in open_ones], 1)
+        lanes = {each.vect: _lane(each.data.get("params", {}), flow) for each in firsts}
+        open_ones = [each for each in open_ones if lanes.get(each.id) == key]
+    waiting = [each.id for each in open_ones if each.state == INITIAL]
+    if vect.id not in waiting or len(open_ones) - len(waiting) < flow.max_active_vects:
+        return ""
+    lane = "" if key is None else f"{in_line(flow.limit_by or '', NAME_MAX)} {in_line(key)}"
+    return place_in_line(waiting.index(vect.id), flow.max_active_vects, vect.flow, lane)
+
+
+def _lane(params: Mapping[str, Any], flow: FlowInfo) -> str | None:
+    return None if flow.limit_by is None else json_key(params.get(flow.limit_by))
+
+
+def _load(log: EventLog) -> tuple[int, dict[Group, int]]:
+    """Return how many workers are taken, and how many slots of each pool."""
+    busy, taken = 0, dict[Group, int]()
+    for vect in states_of(log):
+        for step in vect.steps.values():
+            if step.state != "running":
+                continue
+            busy += step.needs_worker
+            for group, _ in limits_of(vect.flow, {} if step.mapped else step.options):
+                taken[group] = taken.get(group, 0) + 1
+    return busy, taken
+
+
+def states_of(log: EventLog) -> Iterator[VectState]:
+    """Yield how the Vects stand that have begun and not ended; not those that make no sense."""
+    return Reader(log).read_each([each.id for each in log.open_vects() if each.state != INITIAL])

@@ -1,0 +1,159 @@
+"""Following a log: its events as they come, and next to no work while none does.
+
+What is looked at is the file itself: when it was changed last, and how large it is. It takes some
+microseconds and opens nothing; only where something has changed is the log read.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from time import monotonic
+from typing import Final, Self
+
+from oautom.events.log import EventLog
+from oautom.machine.event import Event
+from oautom.machine.tables import VECT_ENDS
+
+LOOK_SECONDS = 0.05
+"""How long it takes at most until a change is noticed. Tests make it longer."""
+
+_GRAIN: Final = 0.1
+"""For how long another change may have left the same time: the clock of files is a coarse one."""
+
+_PAGE: Final = 1000
+
+
+class News:
+    """Tells whether a log may have changed since it was asked last.
+
+    Args:
+        log: The log.
+    """
+
+    def __init__(self, log: EventLog) -> None:
+        path: Path | None = getattr(log, "path", None)
+        self._log = log
+        self._files = () if path is None else (str(path), f"{path}-wal")
+        self._seen: object = None
+        self._until = 0.0
+
+    def are_there(self) -> bool:
+        """Whether to read it: always the first time."""
+        found = self._look()
+        if found != self._seen:
+            self._seen = found
+            self._until = monotonic() + _GRAIN
+            return True
+        return monotonic() < self._until
+
+    def _look(self) -> object:
+        if not self._files:
+            return self._log.committed_seq
+        return [_stamp(file) for file in self._files]
+
+
+def _stamp(file: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class Follow:
+    """The events of a log, those that are there and then those that come; to be iterated over.
+
+    By `for` as by `async for`, which leaves the event loop free. It ends where it is closed, or
+    with the only Vect that is followed. Made by `Client.follow`.
+    """
+
+    def __init__(self, log_of: Callable[[], EventLog], after: int, vect: str | None) -> None:
+        self._log_of = log_of
+        self._after = self._position = after
+        self._vect = vect
+        self._news: News | None = None
+        self._events: deque[Event] = deque()
+        self._is_told = threading.Event()
+        self._is_over = False
+
+    @property
+    def position(self) -> int:
+        """The number of the event that was given last; `follow(after=position)` goes on there."""
+        return self._position
+
+    def close(self) -> None:
+        """Have it end; whoever waits for an event is told so. Any thread."""
+        self._is_told.set()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Close it."""
+        self.close()
+
+    def __iter__(self) -> Iterator[Event]:
+        """Return itself."""
+        return self
+
+    def __next__(self) -> Event:
+        """Return the next event; waits for it.
+
+        Raises:
+            LogError: The log cannot be read.
+        """
+        while not self._events:
+            if self._is_told.is_set() or self._is_over:
+                raise StopIteration
+            if self._has_news():
+                self._read()
+            else:
+                self._is_told.wait(LOOK_SECONDS)
+        return self._given()
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> Event:
+        """Return the next event; the event loop goes on until there is one."""
+        import asyncio  # noqa: PLC0415 - takes a third of the time of `import oautom`
+
+        while not self._events:
+            if self._is_told.is_set() or self._is_over:
+                raise StopAsyncIteration
+            if self._has_news():
+                await asyncio.to_thread(self._read)
+            else:
+                await asyncio.sleep(LOOK_SECONDS)
+        return self._given()
+
+    def _has_news(self) -> bool:
+        if self._news is None:
+            self._news = News(self._log_of())
+        return self._news.are_there()
+
+    def _given(self) -> Event:
+        event = self._events.popleft()
+        self._position = event.seq
+        return event
+
+    def _read(self) -> None:
+        """Take the next events, as many as are good to have at once."""
+        log = self._log_of()
+        before = log.find(self._vect) if self._vect is not None else None
+        found = list(islice(log.read(after=self._after, vect=self._vect), _PAGE))
+        self._events.extend(found)
+        if found:
+            self._after = found[-1].seq
+        if len(found) == _PAGE:
+            self._news = None  # there is more
+        elif self._vect is not None:
+            # It was over before its events were read: so these are all.
+            self._is_over = before is None or before.state in VECT_ENDS

@@ -1,0 +1,338 @@
+"""A Vect as it stands in the log, for any process: it has no flow, and nothing moves it.
+
+A view is of one moment: what happens later shows in the next one. Values are as JSON has them,
+since only the program that declares a flow knows their types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from oautom.errors import (
+    NotFinishedError,
+    SettingError,
+    StepFailedError,
+    UnknownStepError,
+    UnknownVectError,
+    shown,
+)
+from oautom.events.log import EventLog, VectEntry
+from oautom.machine.event import Event
+from oautom.machine.state import StepState, VectState, replay
+from oautom.machine.tables import STEP_ENDS, VECT_ENDS
+from oautom.values.json import at_heart, plain_count
+from oautom.vects.attempts import Attempt, attempts_of
+from oautom.vects.run import status_of, visible
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Source(Protocol):
+        """Where a view is from."""
+
+        @property
+        def log(self) -> EventLog:
+            """Where the events are."""
+
+        def explain(self, view: VectView, step: StepState) -> str:
+            """Return why a step is, or is not, running."""
+
+        def extras(self, state: VectState) -> dict[str, Any]:
+            """Return what `status` tells besides: a turn, or why a Vect is stranded."""
+
+
+class Waiting(NamedTuple):
+    """What waits for a person.
+
+    Attributes:
+        vect: The id of the Vect.
+        step: The name of the step: `Client.approve` and `reject` take both.
+        flow: The name of the flow.
+        prompt: What the person is asked.
+        since: When they were asked.
+        until: Until when they have time; None for as long as it takes.
+    """
+
+    vect: str
+    step: str
+    flow: str
+    prompt: str
+    since: datetime | None
+    until: datetime | None
+
+
+class VectView:
+    """One Vect, as the log has it: at the moment at which it was asked for, or after an event.
+
+    Made by `Client.vect` and `Client.vects`. It is read when more is asked of it than the id, the
+    flow, the state and the date of its creation.
+    """
+
+    def __init__(self, source: Source, entry: VectEntry, upto: int | None = None) -> None:
+        self._source = source
+        self._entry = entry
+        self._upto = upto
+
+    @classmethod
+    def read(cls, source: Source, entry: VectEntry) -> VectView:
+        """Return a Vect as it stands now: it is read at once.
+
+        Raises:
+            UnknownVectError: It has just been pruned.
+            LogError: It cannot be read, or makes no sense.
+        """
+        view = cls(source, entry)
+        view._state  # noqa: B018 - cached
+        return view
+
+    @property
+    def is_past(self) -> bool:
+        """Whether it shows the Vect as it was after an event."""
+        return self._upto is not None
+
+    @cached_property
+    def _events(self) -> list[Event]:
+        return list(self._source.log.read(upto=self._upto, vect=self.id))
+
+    @cached_property
+    def _state(self) -> VectState:
+        state = replay(self._events).get(self.id)
+        if state is None:
+            raise UnknownVectError(
+                f"vect '{self.id}' was pruned from the log, or had not begun at that event",
+                flow=self.flow,
+            )
+        return state
+
+    @property
+    def id(self) -> str:
+        """The id of the Vect, unique in its log."""
+        return self._entry.id
+
+    @property
+    def flow(self) -> str:
+        """The name of its flow."""
+        return self._entry.flow
+
+    @property
+    def created(self) -> datetime:
+        """When it was created: aware, UTC."""
+        return self._entry.created
+
+    @property
+    def state(self) -> str:
+        """`pending`, `running`, `paused`, `ending`, `success`, `failed` or `cancelled`."""
+        if "_state" not in self.__dict__ and self._upto is None:
+            return self._entry.state
+        return self._state.state
+
+    @property
+    def ended(self) -> bool:
+        """Whether the state is final."""
+        return self.state in VECT_ENDS
+
+    @property
+    def seq(self) -> int:
+        """The number of its newest event that it shows."""
+        return self._events[-1].seq if self._events else 0
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters, as JSON has them."""
+        return dict(self._state.params)
+
+    @property
+    def version(self) -> str | None:
+        """The version of its flow when it began, or None."""
+        return self._state.version
+
+    @property
+    def start_date(self) -> datetime | None:
+        """When it started: aware, UTC."""
+        return self._state.start_date
+
+    @property
+    def end_date(self) -> datetime | None:
+        """When it ended: aware, UTC."""
+        return self._state.end_date
+
+    @property
+    def reason(self) -> str | None:
+        """Why it ended so, where no step says all of it."""
+        return self._state.reason
+
+    @property
+    def steps(self) -> Mapping[str, StepView]:
+        """The steps by name, in the order of declaration."""
+        return _Steps(self)
+
+    def result(self, step: str) -> Any:
+        """Return the output of a step, as JSON has it.
+
+        Raises:
+            UnknownStepError: The flow has no such step.
+            NotFinishedError: The step has not ended yet.
+            StepFailedError: It has ended without an output.
+        """
+        found = self.steps[step]
+        if found.state == "success":
+            return found.output
+        if found.state not in STEP_ENDS:
+            raise NotFinishedError(self.flow, found.name, found.state)
+        raise StepFailedError(self.flow, found.name, found.state, found.error)
+
+    def status(self) -> dict[str, Any]:
+        """Return the state of the Vect and of each of its steps, as JSON would have it."""
+        state = self._state
+        extras = {} if self._upto is not None else self._source.extras(state)
+        return {**status_of(state, state.state, ""), **extras}
+
+    def events(self) -> list[Event]:
+        """Return what has happened in this Vect, in the order of the log."""
+        return list(self._events)
+
+    def at(self, seq: int) -> VectView:
+        """Return the Vect as it was after an event of the log.
+
+        Args:
+            seq: The number of the event; of another Vect as well.
+
+        Raises:
+            SettingError: It is no number of an event, or the Vect had not begun then.
+        """
+        number = plain_count(seq)
+        if number is None or number < self._entry.first_seq:
+            raise SettingError(
+                f"vect '{self.id}' began with event {self._entry.first_seq}; seq must be the "
+                f"number of an event from then on, not {shown(seq)}",
+                flow=self.flow,
+            )
+        return VectView(self._source, self._entry, number)
+
+    def explain(self, step: str) -> str:
+        """Return why a step is, or is not, running: one sentence.
+
+        It is made of the log, and of what the engine at work tells; where there is none it says so.
+
+        Raises:
+            UnknownStepError: The flow has no such step.
+        """
+        return self._source.explain(self, self._step(step))
+
+    def _step(self, name: object) -> StepState:
+        heart = at_heart(name)
+        step = self._state.steps.get(heart) if type(heart) is str else None
+        if step is None or not step.is_visible:
+            known = [each.name for each in visible(self._state)]
+            raise UnknownStepError(self.flow, str(heart), known)
+        return step
+
+    def __repr__(self) -> str:
+        """Return id, flow and state."""
+        return f"<VectView {self.id} of '{self.flow}': {self.state}>"
+
+
+class StepView:
+    """What one step has done in one Vect, as the log has it."""
+
+    def __init__(
+        self, step: StepState, events: list[Event], text_of: Callable[[str, Attempt], str]
+    ) -> None:
+        self._step = step
+        self._events = events
+        self._text_of = text_of
+
+    @property
+    def name(self) -> str:
+        """The name of the step."""
+        return self._step.name
+
+    @property
+    def state(self) -> str:
+        """The name of its state, as of `Step`."""
+        return self._step.state
+
+    @property
+    def attempt(self) -> int:
+        """Number of the newest attempt, from 1; 0 before the first."""
+        return self._step.attempt
+
+    @property
+    def output(self) -> Any:
+        """What it returned, as JSON has it; None before it succeeded."""
+        return self._step.output
+
+    @property
+    def error(self) -> str | None:
+        """What went wrong, in a line, or None."""
+        return self._step.error
+
+    @property
+    def start_date(self) -> datetime | None:
+        """When the newest attempt began: aware, UTC."""
+        return self._step.start_date
+
+    @property
+    def end_date(self) -> datetime | None:
+        """When the step ended: aware, UTC."""
+        return self._step.end_date
+
+    @property
+    def until(self) -> datetime | None:
+        """When it goes on by itself, if it waits for a time; else None."""
+        return self._step.until
+
+    @property
+    def upstreams(self) -> list[str]:
+        """The names of the steps that it waits for; of an item of a map that of the map."""
+        step = self._step
+        if step.parent is not None:
+            return [step.parent.name]
+        return list(step.vect.graph.upstreams[step.name])
+
+    @property
+    def child(self) -> str | None:
+        """The id of the Vect that the newest attempt runs, of a `FlowExecution`; else None."""
+        return self._step.child
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """The attempts, in the order in which they began."""
+        return attempts_of(self._events, self.name, lambda each: self._text_of(self.name, each))
+
+    @property
+    def log_text(self) -> str:
+        """What the newest attempt has written so far."""
+        attempts = self.attempts
+        return attempts[-1].log_text if attempts else ""
+
+    def __repr__(self) -> str:
+        """Return name and state."""
+        return f"<StepView '{self.name}': {self.state}>"
+
+
+class _Steps(Mapping[str, StepView]):
+    def __init__(self, view: VectView) -> None:
+        self._view = view
+
+    def __getitem__(self, name: str) -> StepView:
+        view = self._view
+        return StepView(view._step(name), view._events, self._text_of)  # noqa: SLF001 - it is its own
+
+    def _text_of(self, step: str, attempt: Attempt) -> str:
+        view = self._view
+        read = getattr(view._source.log, "text", None)  # noqa: SLF001 - as above
+        text = None if read is None else read((view.id, step, attempt.number))
+        return "" if text is None else str(text.shown(is_whole=attempt.state != "running"))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([step.name for step in visible(self._view._state)])  # noqa: SLF001 - as above
+
+    def __len__(self) -> int:
+        return len(visible(self._view._state))  # noqa: SLF001 - as above
+
+    def __repr__(self) -> str:
+        return repr({name: step.state for name, step in self.items()})
