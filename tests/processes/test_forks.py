@@ -27,6 +27,7 @@ import pytest
 
 from oautom import (
     ApprovalExecution,
+    Client,
     Context,
     EngineError,
     Flow,
@@ -35,6 +36,7 @@ from oautom import (
     OAutomMode,
     PythonExecution,
     SqliteEventLog,
+    VectStateError,
 )
 from oautom.events import signals
 from oautom.events.sqlite import lock as filelock
@@ -111,6 +113,12 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 GIVEN: dict[str, Any] = {
     "action": "cancel",
+    "after": 0,
+    "data": {},
+    "is_driven": True,
+    "limit": 1,
+    "seconds": 1.0,
+    "told": {},
     "by": "Ann",
     "cron": "0 0 * * *",
     "event": None,
@@ -134,7 +142,12 @@ GIVEN: dict[str, Any] = {
 }
 """What methods are given, by the name of the parameter."""
 
+SAME = {
+    *{"check_value", "close", "drive", "id", "is_current", "is_old", "is_read_only"},
+    *{"keeps_objects", "path", "version"},
+}
 HARMLESS: dict[str, set[str]] = {
+    "Client": set(),
     "OAutom": {"aclose", "close"},
     "Plan": {"flow", "name"},
     "Step": {"name"},
@@ -142,11 +155,12 @@ HARMLESS: dict[str, set[str]] = {
     "Vect": {"flow", "id"},
     # Those that `EventLog` has for logs that cannot be asked, and what never changes.
     "MemoryEventLog": {
-        *{"asked", "check_value", "close", "committed_seq", "from_jsonl", "id", "last_seq"},
-        *{"keeps_objects", "leave", "listen", "refuse", "requests"},
+        *{"asked", "check_value", "claim", "close", "committed_seq", "done", "drive", "from_jsonl"},
+        *{"holder", "id", "keeps_objects", "last_seq", "leave", "listen", "refuse", "requests"},
+        *{"show", "told"},
     },
-    "LateLog": {"check_value", "close", "id", "is_read_only", "keeps_objects", "open", "path"},
-    "SqliteEventLog": {"check_value", "close", "id", "is_read_only", "keeps_objects", "path"},
+    "LateLog": {"open", *SAME},
+    "SqliteEventLog": {*SAME},
 }
 """What never changes may be asked, and to close is to do nothing."""
 
@@ -254,6 +268,65 @@ def test_each_member_of_each_object_is_refused_in_a_forked_child_and_the_parent_
         assert app.run(ended).state == "success"
     finally:
         app.close()
+
+
+@pytest.mark.parametrize("kept", ["memory", "file"])
+def test_a_client_of_an_app_is_refused_in_a_forked_child_as_that_is(
+    tmp_path: Path, kept: str
+) -> None:
+    with OAutom(OAutomMode.background, log=tmp_path / "runs.db" if kept == "file" else None) as app:
+        ApprovalExecution("ask", Flow("flow", app), "may it?")
+        app.start("flow", vect_id="vect")
+        client = Client(app)
+        view = client.vects()[0]
+
+        def look() -> list[str]:
+            tried = dict(uses(client)) | {
+                "list(follow)": lambda: list(client.follow(vect="vect")),
+                "view.steps": lambda: list(view.steps),
+                "view.status": view.status,
+                "view.explain": lambda: view.explain("ask"),
+            }
+            del tried["Client.answer"]  # which an app has not
+            return complaints(tried)
+
+        assert in_child(look) == []
+        app.vect("vect").cancel()
+
+
+def test_a_client_of_a_file_goes_on_in_a_forked_child(tmp_path: Path) -> None:
+    """Nothing of it is open between two calls: so a server may make it before it forks."""
+    path = tmp_path / "runs.db"
+    early = Client(path)
+    with OAutom(OAutomMode.background, log=path) as app:
+        ApprovalExecution("ask", Flow("flow", app, max_active_vects=99), "may it?")
+        app.start("flow", vect_id="vect")
+        client = Client(path)
+        view, follow = client.vect("vect"), client.follow()
+        next(follow)
+
+        def child() -> list[object]:
+            with pytest.raises(VectStateError):
+                early.retry("vect")
+            started = [each.start("flow") for each in (early, client)]
+            answer = client.cancel(started[0])
+            assert client.wait(started[0], SECONDS) == "cancelled"
+            assert client.engine is not None
+            list(client.follow(vect=started[0]))
+            return [
+                view.at(view.seq).status() == view.status(),
+                len(early.vects()),
+                client.engine.pid == app_pid,
+                answer.refusal,
+                next(follow).seq,
+                len(client.waiting()),
+                client.plans(),
+            ]
+
+        app_pid = os.getpid()
+        assert in_child(child) == [True, 3, True, None, 2, 2, []]
+        assert client.approve("vect", "ask", by="Ann").refusal is None
+        assert app.vect("vect").wait(SECONDS) == "success"
 
 
 # How a child ends
