@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable
 
+from oautom.engine.messages import Loan, Poll
 from oautom.engine.queue import ReadyQueue
 from oautom.engine.runner import Runner
 from oautom.errors import EngineError
@@ -20,6 +21,36 @@ from oautom.vects.registry import Registry
 from oautom.vects.run import Run
 
 _logger = logging.getLogger("oautom.scheduler")
+
+
+Item = StepState | VectState | Poll | Loan | Run
+"""What a tick deals with."""
+
+
+class Hand:
+    """What the tick in progress deals with: where it raises, this is to blame.
+
+    Attributes:
+        item: It, or None.
+    """
+
+    __slots__ = ("item",)
+
+    def __init__(self) -> None:
+        self.item: Item | None = None
+
+    @property
+    def vect(self) -> str | None:
+        """The id of the Vect that it is of."""
+        match self.item:
+            case None:
+                return None
+            case Run() as run:
+                return run.id
+            case Poll() | Loan() as each:
+                return each.key[0]
+            case model:
+                return model.vect.id
 
 
 class Containment:

@@ -150,8 +150,8 @@ class Lives:
             self.cancel(vect, "wished")
         elif run.is_told:
             with suppress(VectStateError, VectAlreadyRunningException):
-                self.scheduler.check(run, Retry(vect))
-                do = partial(self.scheduler.obey, run, Retry(vect))
+                self.scheduler.steering.check(run, Retry(vect))
+                do = partial(self.scheduler.steering.obey, run, Retry(vect))
                 self.scheduler.put(Call(vect, do))
         self.scheduler.put(Nudge())  # whoever drives looks again, also where nothing was done
 
@@ -175,7 +175,7 @@ class Lives:
         }
         lost = [vect for vect in self.runs if vect not in known]
         self.runs.update(known)
-        self.scheduler.take_over([run for run in known.values() if not run.is_told])
+        self.scheduler.entering.take_over([run for run in known.values() if not run.is_told])
         self.scheduler.registry.turns.move()
         for vect in lost:
             self.begin(vect, self.runs[vect].first_params)

@@ -232,9 +232,9 @@ class _Replay(MemoryEventLog, Workers):
         for slot in self._slots:
             self._scheduler.queue.take_slot(slot[2], slot)
         if self._is_paused_at_once(event):  # it was asked for before its turn had come
-            pause = partial(self._scheduler.obey, self._run, Pause(self._vect))
+            pause = partial(self._scheduler.steering.obey, self._run, Pause(self._vect))
             self._scheduler.put(Call(self._vect, pause))
-        self._scheduler.take_over([self._run])
+        self._scheduler.entering.take_over([self._run])
 
     def _let_go_of_the_dead(self) -> None:
         """Let go of attempts that were cut short and never answer: their program has ended.
