@@ -27,22 +27,28 @@ Item = StepState | VectState | Poll | Loan | Run
 """What a tick deals with."""
 
 
-class Hand:
-    """What the tick in progress deals with: where it raises, this is to blame.
+class Notes:
+    """What a tick notes for those that have a part in it. None of its collections is rebound.
 
     Attributes:
-        item: It, or None.
+        in_hand: What it deals with: where it raises, this is to blame.
+        ready: The models that are worth a look.
+        news: The ids of Vects for which somebody may wait no longer.
+        ended: The runs whose end is about to be told.
     """
 
-    __slots__ = ("item",)
+    __slots__ = ("ended", "in_hand", "news", "ready")
 
     def __init__(self) -> None:
-        self.item: Item | None = None
+        self.in_hand: Item | None = None
+        self.ready: deque[StepState | VectState] = deque()
+        self.news: list[str] = []
+        self.ended: deque[Run] = deque()
 
     @property
     def vect(self) -> str | None:
-        """The id of the Vect that it is of."""
-        match self.item:
+        """The id of the Vect that is dealt with."""
+        match self.in_hand:
             case None:
                 return None
             case Run() as run:
@@ -61,8 +67,7 @@ class Containment:
         runner: Who has the work done.
         queue: Who waits for a slot, or has one.
         registry: The runs.
-        ready: The models that are worth a look.
-        news: The ids of Vects for which somebody may wait no longer.
+        notes: What the tick has noted.
 
     Attributes:
         has_stranded: A Vect was stranded since the scheduler has counted its slots.
@@ -74,16 +79,14 @@ class Containment:
         runner: Runner,
         queue: ReadyQueue,
         registry: Registry,
-        ready: deque[StepState | VectState],
-        news: list[str],
+        notes: Notes,
     ) -> None:
         self.has_stranded = False
         self._log = log
         self._runner = runner
         self._queue = queue
         self._registry = registry
-        self._ready = ready
-        self._news = news
+        self._ready, self._news = notes.ready, notes.news
 
     def bring_back(self, vects: Iterable[str]) -> None:
         """Make each of some Vects anew from what is committed of it."""

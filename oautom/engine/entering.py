@@ -14,7 +14,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
 
-from oautom.engine.containment import Containment, Hand
+from oautom.engine.containment import Containment, Notes
 from oautom.engine.messages import Message, TakeOver
 from oautom.engine.queue import ReadyQueue
 from oautom.engine.runner import Runner
@@ -45,9 +45,7 @@ class Entering:
         runner: Who has the work done.
         queue: Who waits for a slot, or has one.
         containment: What becomes of a Vect with which the engine cannot go on.
-        hand: What the tick deals with.
-        news: The ids of Vects for which somebody may wait no longer.
-        ended: Those whose end is about to be told.
+        notes: What the tick has noted.
         put: Puts a message in the inbox; any thread.
         obey: Has a command make happen what it asks for.
         settle: Has happen what follows from it.
@@ -64,9 +62,7 @@ class Entering:
         runner: Runner,
         queue: ReadyQueue,
         containment: Containment,
-        hand: Hand,
-        news: list[str],
-        ended: deque[Run],
+        notes: Notes,
         *,
         put: Callable[[Message], None],
         obey: Callable[[Command], None],
@@ -79,9 +75,7 @@ class Entering:
         self._runner = runner
         self._queue = queue
         self._containment = containment
-        self._hand = hand
-        self._news = news
-        self._ended = ended
+        self._notes = notes
         self._put = put
         self._obey = obey
         self._settle = settle
@@ -162,7 +156,7 @@ class Entering:
             self._registry.reader.hold_all(portion)
         for run in portion:
             if run.is_inherited:
-                self._hand.item = run
+                self._notes.in_hand = run
                 self._enter_one(run)
                 self._settle()
         self._queue.is_held = False
@@ -172,7 +166,7 @@ class Entering:
             self._registry.go_back(self._log, run)
         if not self.hold(run):
             return
-        self._hand.item = run.state
+        self._notes.in_hand = run.state
         run.held_up = None
         run.is_inherited = False
         if run.state.state in VECT_ENDS:  # it was cancelled just before
@@ -208,7 +202,7 @@ class Entering:
         """Leave a run of which the events make no sense; all others go on."""
         run.held_up = error
         self._registry.shut(run)
-        self._news.append(run.id)
+        self._notes.news.append(run.id)
         _logger.error("%s", error)
 
     def go_on_in(self, child: str, parent: Key) -> None:
@@ -225,7 +219,7 @@ class Entering:
         except OAutomError as error:
             _logger.warning("vect '%s' does not go on: %s", run.id, error)
         self._turns.free(run)
-        self._ended.append(run)
+        self._notes.ended.append(run)
 
     def is_wanted(self, run: Run) -> bool:
         """Whether the attempt goes on that has a Vect run, if one has.

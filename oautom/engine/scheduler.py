@@ -52,7 +52,7 @@ from types import MappingProxyType
 from typing import Any
 
 from oautom.engine.clock import Clock
-from oautom.engine.containment import Containment, Hand, bug
+from oautom.engine.containment import Containment, Notes, bug
 from oautom.engine.entering import Entering
 from oautom.engine.inbox import WRONG_THREAD, Driver
 from oautom.engine.messages import (
@@ -181,26 +181,21 @@ class Scheduler(Driver[Message]):
         self.registry = Registry(log)
         self._turns = self.registry.turns
         self.runner.above = self.registry.above
-        self._ready: deque[StepState | VectState] = deque()
-        self._hand = Hand()
+        self._notes = Notes()
+        self._ready, self._news = self._notes.ready, self._notes.news
+        self._ended = self._notes.ended
         self._orphans: deque[Cancel] = deque()  # children whose step needs them no more
         self.queue = ReadyQueue(self.wheel)
         self.waits = Waits(self.put, self.registry, self.runner)
         self._ends_first = False
-        self._news: list[str] = []  # ids of Vects for which somebody may wait no longer
-        self._ended: deque[Run] = deque()  # those whose end is about to be told
-        self.containment = Containment(
-            log, self.runner, self.queue, self.registry, self._ready, self._news
-        )
+        self.containment = Containment(log, self.runner, self.queue, self.registry, self._notes)
         self.entering = Entering(
             log,
             self.registry,
             self.runner,
             self.queue,
             self.containment,
-            self._hand,
-            self._news,
-            self._ended,
+            self._notes,
             put=self.put,
             obey=self._obey,
             settle=self._settle,
@@ -336,7 +331,7 @@ class Scheduler(Driver[Message]):
     def create_alone(self, run: Run) -> None:
         """Have a new run be created, and not begin yet."""
         if run.state.created_date is None:
-            self._hand.item = run.state
+            self._notes.in_hand = run.state
             self._create(run)
 
     def _end_unread(self, run: Run, reason: str) -> None:
@@ -409,7 +404,7 @@ class Scheduler(Driver[Message]):
         try:
             with self.lock:
                 self._now = self._clock.now()
-                self._hand.item = None
+                self._notes.in_hand = None
                 self._take_all(messages)
                 try:
                     events = self._log.commit()
@@ -420,7 +415,7 @@ class Scheduler(Driver[Message]):
         except Exception as error:
             self._take_back(error)
             return False
-        self._hand.item = None
+        self._notes.in_hand = None
         self._contain(self._show_all, events)
         self._perform(events)
         if self.entering.entered:
@@ -492,8 +487,8 @@ class Scheduler(Driver[Message]):
             self._orphans.clear()
             self.entering.take_back()
             self._give_calls_back()
-            if isinstance(self._hand.item, Poll):
-                self.put(self._hand.item)  # it had its turn, and comes to nothing
+            if isinstance(self._notes.in_hand, Poll):
+                self.put(self._notes.in_hand)  # it had its turn, and comes to nothing
             self._go_back()
             self.runner.count_busy()
 
@@ -505,7 +500,7 @@ class Scheduler(Driver[Message]):
 
     def _go_back(self) -> None:
         """Make each Vect that was touched anew from what is committed of it."""
-        in_hand = () if self._hand.vect is None else (self._hand.vect,)
+        in_hand = () if self._notes.vect is None else (self._notes.vect,)
         looked_at = [model.vect.id for model in (*self._moved, *self._ready)]
         self._moved.clear()
         self._ready.clear()
@@ -516,7 +511,7 @@ class Scheduler(Driver[Message]):
         alone = [message]
         while not self._attempt(alone):
             message = alone[0]  # it may have been heard by now
-            vect = self._hand.vect or _vect_of(message)
+            vect = self._notes.vect or _vect_of(message)
             run = self.registry.runs.get(vect or "")
             is_other = run is not None and run.id != _vect_of(message) and run.held_up is None
             if run is not None:
@@ -811,7 +806,7 @@ class Scheduler(Driver[Message]):
         if not run.is_held and run.shown == INITIAL and not self.entering.hold(run):
             return
         state = run.state
-        self._hand.item = state
+        self._notes.in_hand = state
         if state.state == INITIAL and not self._may_begin(run, command):
             return
         for trigger in handle(state, command):
@@ -843,18 +838,18 @@ class Scheduler(Driver[Message]):
         queue = self.queue
         while self.runner.returning and self.runner.has_room:  # they go before all others
             self._news.append("")  # before: the tick may be taken back, and the slots are given
-            self._hand.item = self.runner.returning[0]
+            self._notes.in_hand = self.runner.returning[0]
             self.runner.give_back()
         self._look()
         while queue.size and not queue.is_held:
             try:
                 turn = queue.take(has_slot=self.runner.has_room)
             except Exception:
-                self._hand.item = queue.looking
+                self._notes.in_hand = queue.looking
                 raise
             if turn is None:
                 return
-            self._hand.item = turn
+            self._notes.in_hand = turn
             if isinstance(turn, Poll):
                 self.runner.poll(turn.key)
                 continue
@@ -870,7 +865,7 @@ class Scheduler(Driver[Message]):
             if not self._ready:
                 self._obey(self._orphans.popleft())
                 continue
-            self._hand.item = model = self._ready.popleft()
+            self._notes.in_hand = model = self._ready.popleft()
             trigger = due(model)
             if trigger is None:
                 continue
