@@ -27,7 +27,7 @@ from oautom.engine.messages import Nudge
 from oautom.engine.modes import ForegroundEngine, OAutomMode, make_engine
 from oautom.engine.recovery import Recovery
 from oautom.engine.scheduler import Scheduler
-from oautom.engine.starting import Starting, flow_of
+from oautom.engine.starting import Starting, flow_of, steps_of
 from oautom.errors import (
     DuplicateFlowError,
     EngineError,
@@ -47,6 +47,7 @@ from oautom.plans.plans import Plan, Plans, schedule_of
 from oautom.processes import forked
 from oautom.processes.forked import Home
 from oautom.steps.context import CALLED
+from oautom.steps.execution import Execution
 from oautom.steps.options import Pool, word_of
 from oautom.values.json import SECONDS_MAX, at_heart
 from oautom.values.names import check_max_workers, check_name, has_members, one_of
@@ -56,6 +57,7 @@ from oautom.workers import ExecutorName, make_workers
 
 Params = Mapping[str, Any] | None
 Id = str | None
+Until = str | Execution | Iterable[str | Execution] | None
 _STRANDED: Final = "stranded"
 
 
@@ -253,6 +255,7 @@ class OAutom:
         *,
         vect_id: Id = None,
         when_full: WhenFull | None = None,
+        until: Until = None,
     ) -> Vect: ...
 
     @overload
@@ -265,6 +268,7 @@ class OAutom:
         *,
         vect_id: Id = None,
         when_full: WhenFull | None = None,
+        until: Until = None,
     ) -> Vect | None:
         """Start a flow, wait for its end, and return its Vect; without a flow, serve.
 
@@ -277,13 +281,16 @@ class OAutom:
             params: See `start`.
             vect_id: See `start`.
             when_full: See `start`.
+            until: See `start`.
 
         Raises:
             Whatever `start` and `Vect.wait` raise. A Vect that fails raises nothing: see its state.
         """
         if flow is None:
-            if (params, vect_id, when_full) != (None, None, None):
-                raise SettingError("run() with params, a vect_id or when_full needs a flow to run")
+            if (params, vect_id, when_full, until) != (None, None, None, None):
+                raise SettingError(
+                    "run() with params, a vect_id, when_full or until needs a flow to run"
+                )
             with self._lock:
                 self._open()
                 self._recovery.recover_once()
@@ -295,7 +302,7 @@ class OAutom:
                 self._stops_heeded = self._stops
             return None
         self._scheduler.check_thread()
-        run = self._admit(flow, params, vect_id, when_full)
+        run = self._admit(flow, params, vect_id, when_full, until)
         if not run.is_created:  # with the first commit of those that `wait` makes
             self._scheduler.put(Begin(run.id))
         vect = self._registry.vect(run)
@@ -320,6 +327,7 @@ class OAutom:
         *,
         vect_id: Id = None,
         when_full: WhenFull | None = None,
+        until: Until = None,
         timeout: float = CALL_SECONDS,
     ) -> Vect:
         """Start a flow, and return its Vect when the log has it: then it is never lost.
@@ -337,13 +345,16 @@ class OAutom:
             when_full: What is to be done while `max_active_vects` Vects of the flow are open:
                 `'raise'`, or `'wait'`: the Vect is created all the same, and starts when it is its
                 turn. As the flow says, unless said.
+            until: A step, or several, or their names: the Vect has only these steps, and what they
+                wait for. Default: all steps of the flow.
             timeout: Seconds to wait while a step or receiver has the scheduler's thread; then
                 nothing is started.
 
         Raises:
             UnknownFlowError: The app has no such flow.
             ParamError: A parameter is unknown, missing, wrong, or another one than in this Vect.
-            FlowError: `flow.validate()` refuses the flow.
+            UnknownStepError: The flow has no such step.
+            FlowError: `flow.validate()` refuses the flow, or the Vect of this id has other steps.
             VectAlreadyRunningException: `max_active_vects` Vects of the flow are open already, and
                 it shall not wait.
             UnknownVectError: The Vect of this id has been pruned.
@@ -351,7 +362,7 @@ class OAutom:
             LogError: The engine has stopped, since its log could not be written.
         """
         seconds = _seconds_of("timeout", timeout)
-        run = self._admit(flow, params, vect_id, when_full)
+        run = self._admit(flow, params, vect_id, when_full, until)
         self._engine.create(run, seconds)
         return self._registry.vect(run)
 
@@ -362,31 +373,44 @@ class OAutom:
         *,
         vect_id: Id = None,
         when_full: WhenFull | None = None,
+        until: Until = None,
         timeout: float = CALL_SECONDS,
     ) -> Vect:
         """Start a flow as `start` does, while the event loop goes on."""
         import asyncio  # noqa: PLC0415 - takes a third of the time of `import oautom`
 
         start = partial(
-            self.start, flow, params, vect_id=vect_id, when_full=when_full, timeout=timeout
+            self.start,
+            flow,
+            params,
+            vect_id=vect_id,
+            when_full=when_full,
+            until=until,
+            timeout=timeout,
         )
         if self._scheduler.is_here:  # another thread would wait for this one
             return start()
         return await asyncio.to_thread(start)
 
     def _admit(
-        self, flow: str | Flow, params: Params, vect_id: Id, when_full: WhenFull | None
+        self,
+        flow: str | Flow,
+        params: Params,
+        vect_id: Id,
+        when_full: WhenFull | None,
+        until: Until,
     ) -> Run:
         """Return the run of this id, or a new one, which is still to begin."""
         check_process(is_made_by_step=self._is_made_by_step)
         declared = self.flow(flow)
         given = declared.when_full if when_full is None else when_full
         when_full = word_of("when_full", given, WhenFull)
+        names = () if until is None else steps_of(declared, until)
         if vect_id is not None:
             vect_id = check_name("vect", vect_id)
         with self._lock:
             self._open()
-            return self._starting.admit(declared, params, vect_id, when_full)
+            return self._starting.admit(declared, params, vect_id, when_full, names)
 
     def plan(
         self,

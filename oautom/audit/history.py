@@ -47,6 +47,9 @@ class Declared(Protocol):
     def graph(self) -> Graph:
         """Which step waits for which."""
 
+    def part(self, until: Iterable[str]) -> Graph:
+        """Return the graph of a Vect that ends with some steps."""
+
 
 class StepPast(msgspec.Struct, eq=False):
     """What the past tells of one step of one Vect."""

@@ -30,6 +30,7 @@ from oautom.machine.tables import (
     PLAN_EVENTS,
     PLAN_MOVES,
     STEP_MOVES,
+    TEARDOWN,
     VECT_CREATED,
     VECT_MOVES,
 )
@@ -232,11 +233,13 @@ class _Claims(Past):
     def options_are_known(self, event: Event) -> bool:
         """The options of a Vect name steps that it has, and say of them what can be said.
 
-        So do its settings of the Vect itself.
+        So do its settings of the Vect itself: of a part of its flow, with which steps it ends.
         """
-        steps = event.data["graph"] if event.name == VECT_CREATED else self.vect.steps
-        fits = options_fit(event.data.get("options", {}), steps)
-        return fits and are_settings(event.data.get("settings", {}))
+        data, is_first = event.data, event.name == VECT_CREATED
+        options, settings = data.get("options", {}), data.get("settings", {})
+        fits = options_fit(options, data["graph"] if is_first else self.vect.steps)
+        fits = fits and are_settings(settings)
+        return fits and (not is_first or _is_part(data["graph"], options, settings))
 
     @_invariant(is_gate=True)
     def vect_is_created_first(self, event: Event) -> bool:
@@ -245,10 +248,12 @@ class _Claims(Past):
 
     @_invariant(VECT_CREATED)
     def graph_is_of_the_flow(self, event: Event) -> bool:
-        """The graph of a Vect is that of the flow given."""
+        """The graph of a Vect is that of the flow given, or of the part that it says."""
         if (flow := self.flow_of(event)) is None:
             return True
-        graphs = event.data["graph"], flow.graph.upstreams
+        until = event.data.get("settings", {}).get("until")
+        graph = flow.graph if until is None else flow.part(until)
+        graphs = event.data["graph"], graph.upstreams
         then, now = ({name: set(ups) for name, ups in graph.items()} for graph in graphs)
         return then == now
 
@@ -619,3 +624,15 @@ class _Claims(Past):
         able = (step for step in self.due if step.is_on_loop or not is_full)
         wait = {self.due[step]: 1 for step in able if self.must_start(step)}
         return not wait or (self.vect not in wait and Unless(wait, 0))
+
+
+def _is_part(graph: Mapping[str, Any], options: Mapping[str, Any], settings: Any) -> bool:
+    """Whether a Vect that is a part of its flow has what that part says, and no other step."""
+    if (until := settings.get("until")) is None:
+        return True
+    if not set(until) <= graph.keys():
+        return False
+    part = Graph(graph).before(until)
+    return all(
+        name in part or options.get(name, {}).get("trigger_rule") == TEARDOWN for name in graph
+    )

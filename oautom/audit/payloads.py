@@ -96,6 +96,7 @@ _SETTINGS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "deadline": _is_seconds,
     "run_timeout": _is_seconds,
     "on_failure": lambda what: what == "cancel",
+    "until": lambda names: _are_texts(names) and bool(names),
 }
 _NOT_UNDONE: Final = "step.compensation_failed"
 _DIGITS: Final = 20

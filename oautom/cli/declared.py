@@ -11,6 +11,7 @@ from oautom.cli.loading import load_app
 from oautom.cli.output import note, print_json, print_table, verb
 from oautom.errors import FlowError
 from oautom.flows.flow import Flow
+from oautom.machine.graph import Graph
 
 FORMATS = ("text", "mermaid", "dot")
 
@@ -89,7 +90,7 @@ def graph(app: str, flow: str, form: str) -> int:
     known = load_app(app).flow(flow)
     known.validate()
     if form == "text":
-        print_table([(name, _after(known.graph.upstreams[name])) for name in in_order(known)])
+        print_table([(name, _after(known.graph.upstreams[name])) for name in in_order(known.graph)])
     else:
         click.echo(known.to_mermaid() if form == "mermaid" else known.to_dot(), nl=False)
     return SUCCESS
@@ -99,12 +100,12 @@ def _after(upstreams: tuple[str, ...]) -> str:
     return f"after {', '.join(upstreams)}" if upstreams else ""
 
 
-def in_order(flow: Flow) -> list[str]:
+def in_order(graph: Graph) -> list[str]:
     """Return the names of the steps, each behind those that it waits for."""
     done: dict[str, None] = {}
-    left = dict.fromkeys(flow.steps)
+    left = dict.fromkeys(graph.upstreams)
     while left:
-        ready = [name for name in left if done.keys() >= set(flow.graph.upstreams[name])]
+        ready = [name for name in left if done.keys() >= set(graph.upstreams[name])]
         done.update(dict.fromkeys(ready))
         for name in ready:
             del left[name]

@@ -27,6 +27,7 @@ from oautom.cli.output import (
 )
 from oautom.cli.progress import Watch
 from oautom.engine.modes import OAutomMode
+from oautom.engine.starting import steps_of
 from oautom.errors import EngineError
 from oautom.events import Event
 from oautom.flows.flow import Flow
@@ -93,6 +94,7 @@ def configured(app: OAutom, log: str | None, executor: str | None, workers: int 
 @click.option("--log", metavar="FILE", help="Keep the run in this file, so that it can be resumed.")
 @click.option("--workers", type=int, metavar="N", help="How many steps run at once.")
 @click.option("--executor", type=click.Choice(EXECUTORS), help="Where steps run.")
+@click.option("--until", multiple=True, metavar="STEP", help="End with this step. Can be repeated.")
 @click.option("--timeout", type=float, metavar="S", help="Wait so many seconds for its end.")
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing; the exit code says it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, when it is over.")
@@ -105,6 +107,7 @@ def run(
     log: str | None,
     workers: int | None,
     executor: str | None,
+    until: tuple[str, ...],
     timeout: float | None,
     quiet: bool,
     as_json: bool,
@@ -115,12 +118,12 @@ def run(
     known = engine.flow(flow)
     given = params_of(known, params)
     if dry_run:
-        return _dry_run(known, given, as_json=as_json)
+        return _dry_run(known, given, until, as_json=as_json)
     configured(engine, log, executor, workers)
     vect_id = vect_id or os.urandom(8).hex()
     with only_json() if as_json else nullcontext(print_json) as print_it, engine:
         view = _view(f"{flow} {vect_id}", is_silent=quiet or as_json)
-        state = _run(engine, known, given, vect_id, timeout, view)
+        state = _run(engine, known, given, vect_id, until, timeout, view)
         vect = engine.vect(vect_id)
         if as_json:
             print_it(vect.status())
@@ -138,12 +141,13 @@ def _run(
     flow: Flow,
     params: dict[str, Any],
     vect_id: str,
+    until: Sequence[str],
     timeout: float | None,
     view: AbstractContextManager[Watch],
 ) -> str | None:
     """Run a flow; return the state in which its Vect ends, None where it has not in time."""
     with view as watch:
-        vect = app.start(flow, params or None, vect_id=vect_id)
+        vect = app.start(flow, params or None, vect_id=vect_id, until=until or None)
         watch.begin(vect)
         try:
             return vect.wait(timeout)
@@ -192,17 +196,18 @@ def last_lines(vect: Vect, state: str | None) -> list[str]:
     return [first, *(f"  {step['name']}: {one_line(step['error'])}" for step in failed)]
 
 
-def _dry_run(flow: Flow, params: dict[str, Any], *, as_json: bool) -> int:
+def _dry_run(flow: Flow, params: dict[str, Any], until: Sequence[str], *, as_json: bool) -> int:
     """Print which steps would run, each after those that it waits for."""
     flow.validate()
     plain = flow.params.plain(params)
-    order = in_order(flow)
+    graph = flow.part(steps_of(flow, until)) if until else flow.graph
+    order = in_order(graph)
     if as_json:
-        steps = [{"name": name, "after": list(flow.graph.upstreams[name])} for name in order]
+        steps = [{"name": name, "after": list(graph.upstreams[name])} for name in order]
         print_json({"flow": flow.name, "params": dict(plain), "steps": steps})
         return 0
     for name in order:
-        after = ", ".join(flow.graph.upstreams[name])
+        after = ", ".join(graph.upstreams[name])
         click.echo(f"{name}{f'  after {after}' if after else ''}")
     note(f"{len(order)} steps of flow '{flow.name}' would run; nothing was run")
     return 0

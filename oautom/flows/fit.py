@@ -49,7 +49,8 @@ def misfit(
     version = created.get("version")
     told = [] if version == flow.version else [_versions(version, flow.version)]
     graph = Graph(created["graph"])
-    told += graph.differences(flow.graph)
+    until = created.get("settings", NO_DATA).get("until")
+    told += graph.differences(flow.graph if until is None else flow.part(until))
     then, now = created.get("options", NO_OPTIONS), flow.options
     if then != now:  # seldom, of ten thousand that are recovered
         told += [

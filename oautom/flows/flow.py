@@ -242,6 +242,21 @@ class Flow:
             told["on_failure"] = self.on_failure
         return told
 
+    def part(self, until: Iterable[str]) -> Graph:
+        """Return the graph of a Vect that ends with some steps: what these wait for, and no more.
+
+        A teardown belongs to it if all that it waits for does.
+
+        Args:
+            until: The names of the steps. Those that the flow does not have are left out.
+        """
+        names = self.graph.before(name for name in until if name in self._steps)
+        for step in self._steps.values():
+            if step.teardown and names.issuperset(self.graph.upstreams[step.name]):
+                names.add(step.name)
+        upstreams = self.graph.upstreams
+        return Graph({name: ups for name, ups in upstreams.items() if name in names})
+
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change whenever a step or a dependency does."""

@@ -118,6 +118,8 @@ def _wrong_choice(step: StepState, output: object) -> str | None:
     """Return what is wrong with what a branch has chosen, or None."""
     dependants = step.vect.graph.dependants_of(step.name)
     wrong = [name for name in chosen(output) if name not in dependants]
+    if "until" in step.vect.settings:  # what it has chosen may be no part of this Vect
+        wrong = [name for name in wrong if name in step.vect.graph]
     if not wrong:
         return None
     known = ", ".join(f"'{name}'" for name in dependants) or "there are none"

@@ -51,6 +51,16 @@ class Graph:
                     queue.append(dependant)
         return set(reached)
 
+    def before(self, names: Iterable[str]) -> set[str]:
+        """Return these steps, and all that one of them waits for, directly or not."""
+        found = dict.fromkeys(names)
+        for name in (queue := list(found)):  # it grows while it is walked
+            for upstream in self.upstreams[name]:
+                if upstream not in found:
+                    found[upstream] = None
+                    queue.append(upstream)
+        return set(found)
+
     def find_cycle(self) -> list[str] | None:
         """Return the names along a cycle, first one repeated at the end, or None if acyclic.
 

@@ -186,7 +186,8 @@ class _Replay(MemoryEventLog, Workers):
         self._run = Run(flow, vect)
         self._scheduler = Scheduler(self, self, self, tell=tell_nobody)
         self._params = history[0].data.get("params", NO_PARAMS)
-        self._run = Run(flow, vect, self._params)
+        until = history[0].data.get("settings", NO_DATA).get("until", ())
+        self._run = Run(flow, vect, self._params, until=until)
         self._scheduler.registry.take(self._run)
         self._scheduler.put(Call(vect, partial(self._scheduler.create_alone, self._run)))
         self._hear_others()
@@ -553,7 +554,7 @@ def _check_options(flow: Flow, vect: str, history: list[Event]) -> None:
     """
     created = history[0]
     settings, today = created.data.get("settings", NO_DATA), flow.settings
-    for setting in sorted(settings.keys() | today.keys()):
+    for setting in sorted((settings.keys() | today.keys()) - {"until"}):  # that is of the start
         if settings.get(setting, _USUAL) != today.get(setting, _USUAL):
             told = [_option("the flow", setting, given) for given in (settings, today)]
             raise ReplayDiffersError(flow.name, vect, created.seq, *told)
@@ -568,11 +569,6 @@ def _check_options(flow: Flow, vect: str, history: list[Event]) -> None:
             if not _is_untold(option, step, of_then, history):
                 told = [_option(f"'{step}'", option, given) for given in (of_then, of_now)]
                 raise ReplayDiffersError(flow.name, vect, created.seq, *told)
-    settings = created.data.get("settings", NO_DATA)
-    for option in dict.fromkeys((*settings, *flow.settings)):
-        if settings.get(option, _USUAL) != flow.settings.get(option, _USUAL):
-            told = [_option("the flow", option, given) for given in (settings, flow.settings)]
-            raise ReplayDiffersError(flow.name, vect, created.seq, *told)
 
 
 def _of_options(history: list[Event]) -> list[tuple[int, Options]]:
