@@ -230,7 +230,7 @@ class _Claims(Past):
 
     @_invariant(VECT_CREATED, *CHANGES_OPTIONS, is_gate=True)
     def options_are_known(self, event: Event) -> bool:
-        """The options of a Vect name steps that it has, and say of them what can be said.
+        """The options of a Vect name steps that it has, and have known names and values.
 
         So do its settings of the Vect itself.
         """
@@ -273,7 +273,7 @@ class _Claims(Past):
 
     @_invariant(*EVENT_NAMES)
     def data_fit_the_event(self, event: Event) -> bool:
-        """The data of an event hold what belongs to an event of its name, and nothing else."""
+        """The data of an event have the keys of an event of its name, and no others."""
         return data_fit(event, self.step.kind)
 
     @_invariant()
@@ -312,7 +312,7 @@ class _Claims(Past):
 
     @_invariant("step.compensating")
     def compensations_are_due(self, event: Event) -> bool:
-        """What steps have done is undone one by one, that of the last end first, when all is over.
+        """Compensations run when all steps are over, one by one, in reverse order of their ends.
 
         While their Vect ends badly, and only that of steps which say how.
         """
@@ -326,13 +326,13 @@ class _Claims(Past):
 
     @_invariant("step.compensated", "step.compensation_failed")
     def compensations_are_begun(self, event: Event) -> bool:
-        """That it was undone what a step has done, or could not be, is told when that has begun."""
+        """A compensation succeeds or fails only after it has begun."""
         is_known = self.step.not_undone + 1 < self.step.max_attempts or "delay" not in event.data
         return self.step.undoing == "running" and is_known
 
     @_invariant("vect.failed", "vect.cancelled")
     def bad_ends_are_compensated(self, event: Event) -> bool:
-        """A Vect ends as failed or cancelled only when all is undone that is to be."""
+        """A Vect ends as failed or cancelled only after all its compensations are over."""
         return not any(step.is_to_be_undone for step in self.vect.steps.values())
 
     @_invariant("vect.ending")
@@ -366,7 +366,7 @@ class _Claims(Past):
 
     @_invariant(*_PLANNED)
     def planned_vects_tell_their_time(self, event: Event) -> bool:
-        """The id of a planned Vect, or of one that was skipped, is made of its plan and time."""
+        """The id of a planned or skipped Vect consists of its plan and time."""
         told = planned_time(event)
         return told is None or event.vect == f"{told[0]}@{stamp(told[1])}"
 
@@ -382,14 +382,14 @@ class _Claims(Past):
 
     @_invariant(VECT_CREATED, "vect.reopened")
     def children_are_of_a_step(self, event: Event) -> bool:
-        """A Vect that names an attempt of a step as its parent is the one that this runs."""
+        """A Vect that names an attempt of a step as its parent is the child of that attempt."""
         told = event.data.get("parent")
         is_known = told is not None and self.data_fit_the_event(event) and not self.gaps
         return not is_known or self.is_child_of(told, event)
 
     @_invariant("step.started")
     def children_are_wanted(self, event: Event) -> bool:
-        """A step of a child starts only while the attempt runs that has the child run.
+        """A step of a child starts only while the attempt that runs the child is running.
 
         A child that was retried by itself has a life of its own.
         """
@@ -402,13 +402,13 @@ class _Claims(Past):
 
     @_invariant("step.succeeded")
     def children_succeed_first(self, event: Event) -> bool:
-        """A step that runs a Vect succeeds only if that has, where the log has one."""
+        """A step that runs a Vect succeeds only if that Vect has succeeded, if it is in the log."""
         is_child = self.step.kind == "flow" and event.source == "running"
         return not is_child or self.end_of_child(event) in (None, "success")
 
     @_invariant("step.blocked")
     def blocked_by_an_upstream(self, event: Event) -> bool:
-        """A blocked step names an upstream that failed or was blocked, and what failed first."""
+        """A blocked step names an upstream that failed or was blocked, and the first failure."""
         if not self.data_fit_the_event(event):
             return True
         name, error = event.data["upstream"], event.data["error"]
@@ -457,14 +457,14 @@ class _Claims(Past):
 
     @_invariant("step.cancelled", "vect.ending", "vect.failed", "vect.cancelled")
     def cancels_have_one_reason(self, event: Event) -> bool:
-        """All events of a cancel tell one reason."""
+        """All events of a cancel have the same reason."""
         is_same = event.data.get("reason") == self.last.data.get("reason")
         is_other = self.vect.state == "ending" or self.vect is not self.last_vect
         return self.last.name != "step.cancelled" or is_same or is_other
 
     @_invariant(*_CONSEQUENCES)
     def consequences_share_the_time(self, event: Event) -> bool:
-        """What an event entails at once has its time."""
+        """The immediate consequences of an event have its time."""
         is_first = event.name in ("step.cancelled", "step.reset") and event.name != self.last.name
         is_answer = event.name == "step.skipped" and event.source == "running"
         # Where all is cancelled, clean-up that is not needed comes first; or nothing is left to.
@@ -505,7 +505,7 @@ class _Claims(Past):
 
     @_invariant("step.succeeded", "step.failed")
     def maps_end_with_their_items(self, event: Event) -> bool:
-        """A map ends when all its instances have; it has failed if one of them has."""
+        """A map ends when all its instances have ended, as failed if one of them has failed."""
         step = self.step
         if step.kind != "map" or event.source != "running":
             return True
@@ -515,7 +515,7 @@ class _Claims(Past):
 
     @_invariant("step.succeeded", "step.failed")
     def waits_fail_at_once(self, event: Event) -> bool:
-        """A wait fails if its start tells why it cannot wait, in these words, else it succeeds."""
+        """A wait fails if its start has a `problem`, with that error, else it succeeds."""
         step = self.step
         if kind_of(step.kind).ended_by != "time" or event.source != "running":
             return True
@@ -540,7 +540,7 @@ class _Claims(Past):
 
     @_invariant(*_VECT_ENDS)
     def ends_fit_the_steps(self, event: Event) -> bool:
-        """A Vect is cancelled if a step is, failed if one is to blame for that, else success.
+        """A Vect is cancelled if a step is, failed if a failure in it counts, else success.
 
         Where it had to be cleaned up first, it ends as it then was to; and it has failed if it took
         too long, or if the failure of a step ends all.
@@ -562,7 +562,7 @@ class _Claims(Past):
 
     @_invariant("vect.started")
     def limits_are_kept(self, event: Event) -> bool | Unless:
-        """Who has waited for its turn starts with fewer under way than the limit that it tells."""
+        """A Vect that has waited for its turn starts when fewer are open than its `limit`."""
         if "limit" not in event.data or not self.data_fit_the_event(event):
             return True
         by, most = event.data.get("by"), event.data["limit"]
@@ -572,7 +572,7 @@ class _Claims(Past):
 
     @_invariant("vect.started")
     def turns_come_in_order(self, event: Event) -> bool:
-        """Of those that wait for their turn, in one life of a program, the oldest starts first."""
+        """Of the Vects that wait for their turn in one run of a program, the oldest is first."""
         is_asked = "limit" in event.data and "recovered" not in event.data
         if not is_asked or not self.data_fit_the_event(event):
             return True
@@ -588,7 +588,7 @@ class _Claims(Past):
 
     @_invariant("step.started")
     def pools_hold(self, event: Event) -> bool | Unless:
-        """At most as many run as a pool has slots, and as max_parallel and max_async say."""
+        """No more steps run than pools have slots, and than max_parallel and max_async allow."""
         limits = self.step.limits if self.step.kind != "map" else ()
         answers = [self._with_one_more(self.in_limits[limit], slots) for limit, slots in limits]
         if False in answers or not self.map_has_room(self.step):
