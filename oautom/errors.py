@@ -375,8 +375,8 @@ class LogLockedError(LogError):
             who += ", by another app or log of this very program"
             remedy = "close that one"
         super().__init__(
-            f"log '{path}' is being written by {who}, and one at a time may; {remedy}, or "
-            "read meanwhile: SqliteEventLog(path, read_only=True)"
+            f"log '{path}' is being written by {who}, and only one engine at a time may do so; "
+            f"{remedy}, or read meanwhile: SqliteEventLog(path, read_only=True)"
         )
         self.path = path
         self.pid = pid

@@ -302,7 +302,7 @@ def uncancellable(vect: VectState) -> VectStateError | None:
     if vect.state != "ending" or vect.open_steps or not vect.to_compensate:
         return None
     step = vect.to_compensate[-1]
-    remedy = f"it undoes what step '{step}' has done, and ends by itself then"
+    remedy = f"it undoes the work of step '{step}', and then ends by itself"
     return VectStateError(f"vect '{vect.id}'", vect.state, remedy, vect.flow, step)
 
 

@@ -108,7 +108,7 @@ class _View(NamedTuple):
             reason = in_line(facts.halted)
             return f"the engine was stopped ({reason}), and its vect goes on in the next program"
         if facts.held_up:
-            return f"its vect is held up: {in_line(facts.held_up)}"
+            return f"its vect does not go on: {in_line(facts.held_up)}"
         if facts.is_inherited:
             return "its program has ended, and its vect is not taken over yet"
         return ""
@@ -131,7 +131,7 @@ class _View(NamedTuple):
                 return f"waits for the turn of its vect, which is {turn}"
             return "waits for the start of its vect"
         if vect.state in VECT_ENDS:  # its steps are reset one by one, then it is reopened
-            return "is about to be let go on with its vect"
+            return "is about to go on with its vect"
         is_left = bool(self.step.tally.get("cancelled")) and not self.step.is_teardown
         return "is about to be cancelled" if is_left else ""
 
@@ -224,7 +224,7 @@ def _pending(view: _View) -> str:
             branch = view.step.shunned_by
             why = f"its trigger rule '{view.step.rule}'" if view.step.parent is None else "its map"
             if branch is not None:
-                why = f"branch {quoted(branch)}, which does not follow it"
+                why = f"branch {quoted(branch)}, which has not chosen it"
             how = "blocked" if ended == "block" else "skipped"
             reason = f", but {view.hindrance}" if view.hindrance else ""
             return f"{past}is about to be {how} by {why}{reason}"
@@ -446,7 +446,7 @@ def _undone(view: _View) -> str:
         case "failed":
             return f"; what it has done could not be undone: {in_line(one.error or '')}"
         case "waiting":
-            told = f"; to undo it failed ({in_line(one.error or '')}), and is tried again at "
+            told = f"; undoing it failed ({in_line(one.error or '')}), and is tried again at "
             told += view.at(one.until)
         case _:
             told = "; what it has done is being undone"

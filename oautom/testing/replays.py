@@ -89,7 +89,7 @@ class ReplayDiffersError(OAutomError, AssertionError):
 
     def __init__(self, flow: str, vect: str, seq: int, then: str, now: str) -> None:
         super().__init__(
-            f"vect {vect} of flow '{flow}' parts from its log at event {seq}: "
+            f"vect {vect} of flow '{flow}' differs from its log at event {seq}: "
             f"then: {then}; now: {now}",
             flow=flow,
         )

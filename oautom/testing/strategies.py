@@ -158,7 +158,7 @@ def _by_step(
 
 def _check_flow(flow: Flow) -> None:
     if not isinstance(flow, Flow):
-        raise SettingError(f"a Flow is needed, not {shown(flow)}; draw it before")
+        raise SettingError(f"a Flow is needed, not {shown(flow)}; draw the flow first")
 
 
 def _without_list(attempts: list[Any]) -> Any:

@@ -206,6 +206,6 @@ def end_loop(loop: AbstractEventLoop) -> None:
             while not task.done():  # a `stop` from before may come in between
                 loop.run_forever()
     except BaseException:  # it is the user's, and may raise anything
-        _logger.exception("what steps had left behind on their event loop raised at its end")
+        _logger.exception("tasks that steps had left on their event loop raised at its end")
     finally:
         loop.close()

@@ -210,7 +210,7 @@ class _Loop:
     def _warn(self, task: asyncio.Task[Any] | None, seconds: float) -> None:
         work = None if task is None else self._works.get(task)
         _logger.warning(
-            "%s has held up the event loop for %.1f seconds, and with it all other async steps; "
+            "%s has blocked the event loop for %.1f seconds, and with it all other async steps; "
             "await what takes time, or give it to asyncio.to_thread()",
             "a callback" if work is None else work.told,
             seconds,

@@ -56,7 +56,7 @@ class ThreadWorkers(Workers):
                 return  # the threads that there are will come to it
             job = self._jobs.get()
         if job is not None:
-            job[1](None, RuntimeError(f"no thread could be had for it: {error}"))
+            job[1](None, RuntimeError(f"the system gives no thread for it: {error}"))
 
     def _serve(self) -> None:
         while (task := self._jobs.get()) is not None:

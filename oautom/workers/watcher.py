@@ -105,7 +105,7 @@ class Watcher:
                 try:
                     self._look_at_some(is_time_up=not selector.select(self._seconds()))
                 except Exception:  # it is ours: the others must be found all the same
-                    _logger.exception("what was waited for may be found %g s late", LOOK_SECONDS)
+                    _logger.exception("files may be found %g s late", LOOK_SECONDS)
         self._let_go()
 
     def _seconds(self) -> float | None:
