@@ -4,8 +4,8 @@ It reads the events and the graph in them, and knows the tables of the state mac
 use the fold and the decisions of the engine, so it does not repeat their mistakes.
 
 Each invariant is a method of `_Claims`: a claim about an event, given those before it, whose first
-line of docstring is its sentence; docs/invariants.md has the reasons. They go from what an event is
-by itself to how all hangs together: of several that are violated, the first explains the others.
+line of docstring is its sentence; docs/invariants.md has the reasons. Their order goes from single
+events to the whole: if several are violated, the first explains the others.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ def check_history(
     max_workers: int | None = None,
     gaps: Iterable[tuple[int, int]] = (),
 ) -> None:
-    """Hold a history against all invariants.
+    """Check a history against all invariants.
 
     Args:
         events: A whole log, or its beginning.
-        flow: What Vects of the flow of this name should have run; None for whatever the log says.
-        max_workers: How many steps could run at once; None where that is not known.
-        gaps: First and last numbers of what has been pruned: `log.gaps()`.
+        flow: The flow that Vects of its name must fit; None for no such check.
+        max_workers: How many steps could run at once; None if that is not known.
+        gaps: First and last numbers of pruned events: `log.gaps()`.
 
     Raises:
         InvariantError: An invariant is violated: the first of the table, at the first such event.
@@ -68,7 +68,7 @@ def violations(
 ) -> Iterator[InvariantError]:
     """Return all violations, in the order of the table, then of the events.
 
-    The arguments, and the error where one cannot be used, are those of `check_history`.
+    The arguments, and the error for a wrong one, are those of `check_history`.
     """
     if flow is not None and not hasattr(flow, "graph"):
         raise SettingError(f"flow must be a Flow or None, not {shown(flow)}")
@@ -95,15 +95,14 @@ def violations(
 
 
 class Unless(NamedTuple):
-    """An answer to a claim: it does not hold if enough of what some Vects have is theirs still.
+    """An answer to a claim about slots: true unless some Vects still have too many of them.
 
-    A Vect that the engine has stranded has what it had by the log, and has given it back. The log
-    tells nothing of that: but then it tells nothing more of the Vect, except its cancel or its
-    recovery.
+    A stranded Vect has slots according to the log, but has given them back. The log does not record
+    that; but then it has nothing more of the Vect, except its cancel or its recovery.
 
     Attributes:
-        had: How much of it each Vect has.
-        most: With how much of it the claim holds.
+        had: How many slots each Vect has.
+        most: The number of slots up to which the claim holds.
     """
 
     had: Mapping[VectPast, int]
@@ -111,7 +110,7 @@ class Unless(NamedTuple):
 
 
 class _Doubt:
-    """What violates an invariant, if enough is told of some Vects before they are recovered."""
+    """A violation that counts only if some Vects have further events before their recovery."""
 
     def __init__(self, unless: Unless, error: InvariantError) -> None:
         self.had = unless.had
@@ -120,7 +119,7 @@ class _Doubt:
 
 
 class _Doubts:
-    """What may violate an invariant, by the Vects on which it depends."""
+    """The doubtful violations, by the Vects on which they depend."""
 
     def __init__(self) -> None:
         self._doubts: defaultdict[VectPast, list[_Doubt]] = defaultdict(list)
@@ -131,7 +130,7 @@ class _Doubts:
             self._doubts[vect].append(doubt)
 
     def hear(self, vect: VectPast, event: Event) -> list[InvariantError]:
-        """Return what violates an invariant, now that this event is told of a Vect."""
+        """Return the violations that this event of a Vect proves."""
         if vect not in self._doubts:
             return []
         doubts = self._doubts.pop(vect)
@@ -182,8 +181,7 @@ _WINDS_UP: Final = ("step.cancelled", "step.skipped", "vect.ending", "vect.faile
 _MOVES: Final = STEP_MOVES | VECT_MOVES | PLAN_MOVES | {(VECT_CREATED, None, INITIAL)}
 _PLANNED: Final = (VECT_CREATED, *PLAN_EVENTS)
 _OF_THE_STRANDED: Final = ("step.cancelled", "vect.cancelled", "vect.recovered")
-"""What is told of a Vect that has not gone on: somebody has cancelled it, or the program is run
-again."""
+"""The events of a Vect that has not gone on: a cancel, or the recovery by the next program."""
 
 _Claim = Callable[[Any, Event], "bool | Unless"]
 
@@ -198,7 +196,7 @@ def _invariant(*about: str, is_gate: bool = False) -> Callable[..., Any]:
 
 
 class _Claims(Past):
-    """The invariants: what the past claims of the event that is looked up."""
+    """The invariants: claims about the next event, given the past."""
 
     @_invariant(is_gate=True)
     def fields_are_typed(self, event: Event) -> bool:
@@ -232,7 +230,7 @@ class _Claims(Past):
     def options_are_known(self, event: Event) -> bool:
         """The options of a Vect name steps that it has, and have known names and values.
 
-        So do its settings of the Vect itself.
+        So do the settings of the Vect itself.
         """
         steps = event.data["graph"] if event.name == VECT_CREATED else self.vect.steps
         fits = options_fit(event.data.get("options", {}), steps)
