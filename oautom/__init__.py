@@ -137,7 +137,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Leave to `oautom.events` what is imported only where it is used."""
+    """Import from `oautom.events` the names that are imported only at their first use."""
     if name == "SqliteEventLog":
         return events.SqliteEventLog
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
