@@ -2,7 +2,7 @@
 
 Run it:  python examples/branch.py
 
-The function of a branch returns the names of the dependants to follow; the others are skipped.
+The function of a branch returns the names of the dependants that run; the others are skipped.
 """
 
 from oautom import BashExecution, BranchExecution, Flow, OAutom, TriggerRule

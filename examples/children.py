@@ -2,8 +2,9 @@
 
 Run it:  python examples/children.py
 
-Each run of the other flow is a Vect of its own, in the same log. Its flow has room for one at a
-time, so the second waits for the first. What its steps return, the step that ran it gives on.
+Each run of the other flow is a Vect of its own, in the same log. That flow has room for one Vect at
+a time, so the second one waits for the first. The outputs of its steps are the output of the step
+that runs it.
 """
 
 from oautom import Flow, FlowExecution, OAutom

@@ -2,8 +2,8 @@
 
 Run it:  python examples/cloud_events.py
 
-The reader knows nothing of oautom: it takes each line as it comes, and an event that comes twice
-(a subscription delivers at least once) it knows by its `source` and `id`.
+The reader knows nothing of oautom: it reads line by line, and recognises an event that comes twice
+(a subscription delivers at least once) by its `source` and `id`.
 """
 
 import json

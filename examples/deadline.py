@@ -1,4 +1,4 @@
-"""A deadline: somebody hears that a run takes too long, and the run goes on.
+"""A deadline: a person is notified that a run takes too long, and the run goes on.
 
 Run it:  python examples/deadline.py
 """
@@ -20,7 +20,7 @@ extract >> PythonExecution("load", nightly, lambda: None, deadline=1800)
 @signals.step_late.connect
 @signals.vect_late.connect
 def page(flow: Flow, event: Event, **_: object) -> None:
-    """Tell whoever is on call."""
+    """Notify the person who is on call."""
     what = f"step {event.step}" if event.step else "the run"
     print(f"{event.time:%H:%M} {flow.name}: {what} is late")
 

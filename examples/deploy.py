@@ -1,4 +1,4 @@
-"""A program that is told to end lets what runs end first: so a deploy charges nobody twice.
+"""A program that gets SIGTERM lets running steps end first, so that a deploy charges nobody twice.
 
 Run it:  python examples/deploy.py
 
@@ -15,7 +15,7 @@ from oautom import Flow, OAutom, PythonExecution
 
 
 def charge(life: int) -> None:
-    """Charge somebody, and be told to end in the middle of it."""
+    """Charge a customer, and get SIGTERM in the middle of it."""
     print("charging, and told to end", flush=True)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(0.5)

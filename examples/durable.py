@@ -2,8 +2,8 @@
 
 Run it:  python examples/durable.py
 
-It runs itself as a program of its own, twice, on one log. The first is killed as by `kill -9`, and
-after each this one looks into the log.
+It runs itself as another program, twice, on one log. The first one is killed as by `kill -9`. After
+each of them, this program reads the log.
 """
 
 import os
@@ -35,7 +35,7 @@ def program(folder: Path) -> None:
 
 
 def main(folder: Path) -> None:
-    """Run the program until it has come to its end, and look at what it leaves."""
+    """Run the program until it ends, and print the log that it leaves."""
     for life in (1, 2):
         done = subprocess.run([sys.executable, __file__, str(folder)], check=False)
         how = f"killed by signal {-done.returncode}" if done.returncode else "done"

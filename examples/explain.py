@@ -1,4 +1,4 @@
-"""Why is it not running? Each step of a flow says so itself, in one sentence.
+"""Why is a step not running? `explain` answers for each step of a flow, in one sentence.
 
 Run it:  python examples/explain.py
 """
@@ -25,7 +25,7 @@ def tell(vect: Vect, title: str) -> None:
 
 
 def drive(vect: Vect, step: str, state: str) -> None:
-    """Have the engine go on until a step is in a state."""
+    """Let the engine go on until a step is in a state."""
     while vect.steps[step].state != state:
         try:
             vect.wait(0.01)

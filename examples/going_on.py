@@ -1,4 +1,4 @@
-"""A retry of a run that goes on in the flow that failed, where that failed.
+"""A retry of a run that goes on in the failed child, at the step that failed.
 
 Run it:  python examples/going_on.py
 """

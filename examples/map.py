@@ -1,4 +1,4 @@
-"""One call for each item of a list that is known only when it is there.
+"""One call for each item of a list that is known only while the flow runs.
 
 Run it:  python examples/map.py
 

@@ -1,10 +1,10 @@
-"""Each night the day before is counted, and told when the office opens: on a simulated clock.
+"""A nightly plan counts the day before, and reports when the office opens: on a simulated clock.
 
 Run it:  python examples/nightly.py
 
-The plan gives each start its times (`PLANNED`), a step gives another one the folder to work in, and
-a wait goes on until a time that it is given. A command ends with the first failure in it, as in a
-CI: of the third night there is no file, which the pipe behind it does not hide.
+The plan passes each start its times (`PLANNED`), a step passes another one the folder to work in,
+and a wait ends at a time that is a parameter. A command ends with the first failure in it, as in a
+CI: for the third night there is no file, and the pipe behind it does not hide that.
 """
 
 import tempfile

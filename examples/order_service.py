@@ -1,7 +1,7 @@
-"""An order is reserved, charged and shipped; or it fails, and nothing of it is left.
+"""An order is reserved, charged and shipped; or it fails, and all of it is undone.
 
-Each step says how its work is undone. Kill this program wherever you like and run it again in the
-same folder: the order goes on, or what was done of it is taken back.
+Each step declares how to undo its work. Kill this program at any moment and run it again in the
+same folder: the order goes on, or its work is undone.
 
 Run it:  python examples/order_service.py             (in a folder that is removed)
          python examples/order_service.py some/folder

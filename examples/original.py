@@ -2,7 +2,8 @@
 
 Run it:  python examples/original.py
 
-In background mode the engine has a thread of its own: `start` returns at once, and `wait` waits.
+In background mode the engine has a thread of its own: `start` returns when the log has the Vect,
+and `wait` waits for its end.
 """
 
 from tempfile import TemporaryDirectory

@@ -1,9 +1,9 @@
-"""A kind of step of your own: it waits until a file is there that somebody else writes.
+"""A kind of step of your own: it waits for a file that another program writes.
 
 Run it:  python examples/own_execution.py
 
-`run` begins the work, or has nothing to do if it is done elsewhere. `check` is then asked every
-`poll_interval` seconds, and while the step waits, it holds no worker.
+`run` begins the work, or does nothing if the work is done elsewhere. The engine then calls `check`
+every `poll_interval` seconds, and the step takes no worker while it waits.
 """
 
 import subprocess

@@ -1,9 +1,9 @@
-"""People in a flow: one approves, one pauses it and lets it go on, one has it tried again.
+"""People in a flow: they approve it, pause and resume it, and retry it.
 
 Run it:  python examples/people.py
 
-All of that can also be asked from another process, by the file of a durable log. Who waits for a
-person holds no worker, and goes on waiting when the program is run again.
+Another process can request all of that, too, by the file of a durable log. A step that waits for a
+person takes no worker, and goes on waiting when the program is run again.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ app = OAutom()
 
 @signals.step_started.connect
 def ask(flow: Flow, event: Event, **_: object) -> None:
-    """Be the person: a program would send a mail here, and hear of the answer later."""
+    """Play the person: a real program would send a mail here, and get the answer later."""
     if "prompt" in event.data:
         print("asked:", event.data["prompt"])
         vect = app.vect(event.vect)

@@ -1,4 +1,4 @@
-"""A flow that is started by the clock, and misses nothing while its program is down.
+"""A flow that the clock starts, and that misses no time while its program is down.
 
 Run it:  python examples/plans.py
 

@@ -1,9 +1,9 @@
-"""A limit on how many steps use one thing at once, and who is the next to have it.
+"""A limit on how many steps use one resource at once, and the order in which they get it.
 
 Run it:  python examples/pools.py
 
-A pool holds for all flows of an app. Steps that wait for it let others by; of those that wait, the
-one of the highest priority is the next.
+A pool applies to all flows of an app. Steps that wait for a slot of it let other steps by; among
+the steps that wait, the one with the highest priority is next.
 """
 
 from itertools import accumulate

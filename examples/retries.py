@@ -2,8 +2,8 @@
 
 Run it:  python examples/retries.py
 
-What failed waits without a worker until its delay is over, and the delay outlives the program. A
-command that takes too long is ended with all that it has started.
+A failed step waits without a worker until its delay is over, and the delay outlives the program. A
+command that takes too long is ended with all processes that it has started.
 """
 
 from oautom import BashExecution, Context, Event, Flow, OAutom, PythonExecution, RetryPolicy

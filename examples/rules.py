@@ -1,9 +1,9 @@
-"""What becomes of a flow of which a step fails, skips itself, or may fail.
+"""How a flow goes on when one of its steps fails, skips itself, or is allowed to fail.
 
 Run it:  python examples/rules.py
 
-Unless said otherwise, a step waits for the success of all its upstreams. A trigger rule says when
-else it starts; there are twelve, and they are those of Airflow.
+By default, a step waits for the success of all its upstreams. A trigger rule changes that; there
+are twelve, those of Airflow.
 """
 
 from oautom import BashExecution, Flow, OAutom, PythonExecution, Skip, TriggerRule

@@ -2,11 +2,11 @@
 
 Run it:  python examples/stdlib_report.py [FOLDER]
 
-A job that somebody would do, on real input: the sources of the Python that runs this. For each of
-some packages, one branch of the flow counts lines and functions (in Python) while another archives
-it (in Bash). The archives are then unpacked again and held against checksums (in Bash), which are
-cleaned up whether they match or not, and a last step merges all into a report. Every event is shown
-as it happens. Archives, checksums and report are kept in FOLDER; without one, nothing is left.
+A realistic job on real input: the sources of the Python that runs this. For each of some packages,
+one branch of the flow counts lines and functions (in Python) while another archives the package (in
+Bash). The archives are then unpacked again and compared with checksums (in Bash), which are cleaned
+up whether they match or not, and a last step merges all results into a report. Every event is shown
+as it happens. Archives, checksums and report stay in FOLDER; without one, nothing is left.
 """
 
 from __future__ import annotations

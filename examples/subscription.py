@@ -2,8 +2,8 @@
 
 Run it:  python examples/subscription.py
 
-The log of events outlives the app here, as a durable log outlives the program: the biller goes on
-where it has stopped.
+Here the log outlives the app, as a durable log outlives the program: the biller goes on where it
+stopped.
 """
 
 import logging

@@ -2,8 +2,8 @@
 
 Run it:  python examples/versions.py
 
-The functions of version 2 pass other data to each other than those of version 1, though the steps
-are the same. So the version is what tells that an order of version 1 must not go on in version 2.
+The functions of version 2 pass other data to each other than those of version 1, but the steps are
+the same. Only the version shows that an order of version 1 must not go on in version 2.
 """
 
 import logging

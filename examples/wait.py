@@ -2,8 +2,8 @@
 
 Run it:  python examples/wait.py
 
-A wait holds no worker, and the time is in the log: a program that is run again waits for the rest.
-On the clock of the machine, which is the one unless said, it takes its three days.
+A wait takes no worker, and the time is in the log: a program that is run again waits for the rest.
+On the clock of the machine, which is the default, it takes three days.
 """
 
 from datetime import UTC, datetime

@@ -28,7 +28,7 @@ from oautom.engine.modes import ForegroundEngine, OAutomMode, make_engine
 from oautom.engine.recovery import Recovery
 from oautom.engine.scheduler import Scheduler
 from oautom.engine.shown import Showing
-from oautom.engine.starting import Starting, flow_of
+from oautom.engine.starting import Starting, flow_of, steps_of
 from oautom.errors import (
     DuplicateFlowError,
     EngineError,
@@ -48,6 +48,7 @@ from oautom.plans.plans import Plan, Plans, schedule_of
 from oautom.processes import forked
 from oautom.processes.forked import Home
 from oautom.steps.context import CALLED
+from oautom.steps.execution import Execution
 from oautom.steps.options import Pool, word_of
 from oautom.values.json import SECONDS_MAX, at_heart
 from oautom.values.names import check_max_workers, check_name, has_members, one_of
@@ -57,11 +58,12 @@ from oautom.workers import ExecutorName, make_workers
 
 Params = Mapping[str, Any] | None
 Id = str | None
+Until = str | Execution | Iterable[str | Execution] | None
 _STRANDED: Final = "stranded"
 
 
 class _Settings(TypedDict, total=False):
-    """What may be changed as long as an app does nothing."""
+    """The settings that can be changed until the app first does something."""
 
     log: EventLog | str | os.PathLike[str] | None
     executor: ExecutorName | Executor
@@ -71,23 +73,24 @@ class _Settings(TypedDict, total=False):
 class OAutom:
     """The application: flows are registered with it, and it runs them.
 
-    A context manager: leaving the block closes it. All methods may be called on any thread.
-    It belongs to the process in which it first works: in a child that is forked after that all of
-    them raise an `EngineError`, but for `close`, which does nothing there.
+    A context manager: the end of the block closes it. All methods may be called on any thread.
+    The app belongs to the process in which it first works: in a child that is forked after that,
+    all methods raise an `EngineError`, except `close`, which does nothing there.
 
     Args:
-        mode: Whether Vects are driven by whoever waits, or by a thread of the engine's own.
-        log: Where events are kept: None (or `':memory:'`) for memory; the path of a file, which is
-            made if need be, for a durable `SqliteEventLog`; or any `EventLog`.
+        mode: Whether the thread that waits drives the Vects (foreground), or a thread of the
+            engine's own (background).
+        log: Where events are stored: None (or `':memory:'`) for memory; the path of a file, which
+            is made if it does not exist, for a durable `SqliteEventLog`; or any `EventLog`.
         executor: Where the work of steps runs: `'threads'`, `'inline'` (the scheduler's own thread:
             deterministic, fastest for steps that do little), `'processes'` (spawned; functions and
             values must be picklable), or any `concurrent.futures.Executor`.
-        max_workers: How many steps run at once. Unless said, what the executor tells of itself:
-            processors + 4, at most 32, for threads, and one a processor for processes.
-        clock: What time it is; None for the clock of the machine.
-        drain: Seconds for what runs to end in, after a SIGTERM that comes while `run` or `wait`
-            drives on the main thread: nothing begins any more meanwhile. Then, or at the next
-            signal, what is left is ended. Unless said all is ended at once.
+        max_workers: How many steps run at once. Default: the number of workers of the executor,
+            which is processors + 4, at most 32, for threads, and one per processor for processes.
+        clock: The source of time; None for the clock of the machine.
+        drain: Seconds that running steps have to end in, after a SIGTERM that comes while `run` or
+            `wait` drives on the main thread; nothing begins meanwhile. Then, or at the next signal,
+            the remaining work is ended. Default: 0, which ends all work at once.
 
     Raises:
         SettingError: An argument cannot be used.
@@ -130,12 +133,13 @@ class OAutom:
         return self._home.lock
 
     def configure(self, **settings: Unpack[_Settings]) -> None:
-        """Change what `OAutom(...)` was told, before the app does anything.
+        """Change arguments of `OAutom(...)`, before the app does anything.
 
-        So a module can declare flows, and the program that imports it says where they run.
+        So a module can declare flows, and the program that imports it decides where they run.
 
         Args:
-            settings: `log`, `executor` and `max_workers`, as of `OAutom`; what is not given stays.
+            settings: `log`, `executor` and `max_workers`, as of `OAutom`; all others stay as they
+                are.
 
         Raises:
             SettingError: An argument cannot be used; nothing is changed.
@@ -151,7 +155,7 @@ class OAutom:
             self._set_up(settings)
 
     def _set_up(self, given: _Settings) -> None:
-        """Make all that runs flows; of the log nothing is opened yet."""
+        """Make all that runs flows, without opening the log."""
         settings: _Settings = {**self._settings, **given}
         max_workers = check_max_workers(settings["max_workers"])
         if "log" in given:
@@ -172,7 +176,7 @@ class OAutom:
         self._engine.drain = self._drain
         self._recovery = Recovery(log, scheduler, self._engine.listen)
         self._starting = Starting(log, scheduler, self._recovery, self._home)
-        # What is called there must not keep an app that nobody has any more.
+        # These calls must not keep an app alive that nothing else refers to.
         self._engine.prepare = weakly(self._recover_once)
         self._engine.open = weakly(self._open_once)
         Children(scheduler, self._starting)
@@ -190,7 +194,7 @@ class OAutom:
         opened(self, self._parts)
 
     def _open(self) -> None:
-        """Open the log, if that was not done yet; under the lock.
+        """Open the log, if it is not open yet; under the lock.
 
         Raises:
             EngineError: The app is closed.
@@ -221,13 +225,13 @@ class OAutom:
             self._given.open()
 
     def _open_once(self) -> None:
-        """Open the log for what is asked of a Vect."""
+        """Open the log for a call of a Vect."""
         if not self._parts.is_open:
             with self._lock:
                 self._open()
 
     def add(self, flow: Flow) -> None:
-        """Take in a flow; a `Flow` does so when it is made.
+        """Add a flow; a `Flow` calls this when it is made.
 
         Raises:
             FlowError: It is no flow of this app.
@@ -266,6 +270,7 @@ class OAutom:
         *,
         vect_id: Id = None,
         when_full: WhenFull | None = None,
+        until: Until = None,
     ) -> Vect: ...
 
     @overload
@@ -278,11 +283,12 @@ class OAutom:
         *,
         vect_id: Id = None,
         when_full: WhenFull | None = None,
+        until: Until = None,
     ) -> Vect | None:
         """Start a flow, wait for its end, and return its Vect; without a flow, serve.
 
-        Without a flow, in foreground mode, plans are served and all Vects that have been started
-        are driven, on the calling thread, until `stop()`, SIGINT or SIGTERM; in background mode it
+        Without a flow, in foreground mode, the calling thread serves plans and drives all Vects
+        that have been started, until `stop()`, SIGINT or SIGTERM; in background mode the call
         returns at once.
 
         Args:
@@ -290,13 +296,16 @@ class OAutom:
             params: See `start`.
             vect_id: See `start`.
             when_full: See `start`.
+            until: See `start`.
 
         Raises:
-            Whatever `start` and `Vect.wait` raise. A Vect that fails raises nothing: see its state.
+            All errors of `start` and `Vect.wait`. A Vect that fails raises nothing: see its state.
         """
         if flow is None:
-            if (params, vect_id, when_full) != (None, None, None):
-                raise SettingError("run() with params, a vect_id or when_full needs a flow to run")
+            if (params, vect_id, when_full, until) != (None, None, None, None):
+                raise SettingError(
+                    "run() with params, a vect_id, when_full or until needs a flow to run"
+                )
             with self._lock:
                 self._open()
                 self._recovery.recover_once()
@@ -308,7 +317,7 @@ class OAutom:
                 self._stops_heeded = self._stops
             return None
         self._scheduler.check_thread()
-        run = self._admit(flow, params, vect_id, when_full)
+        run = self._admit(flow, params, vect_id, when_full, until)
         if not run.is_created:  # with the first commit of those that `wait` makes
             self._scheduler.put(Begin(run.id))
         vect = self._registry.vect(run)
@@ -316,10 +325,10 @@ class OAutom:
         return vect
 
     def stop(self) -> None:
-        """Have `run()` return, and serve no plans. Vects that are open stay as they are.
+        """Make `run()` return, and stop serving plans. Open Vects stay as they are.
 
-        Any thread. In foreground mode, where no `run()` is under way, the next one returns at once:
-        a stop that comes just before it is not lost.
+        Any thread. If no `run()` is under way in foreground mode, the next one returns at once, so
+        that a stop that comes just before it is not lost.
         """
         self._home.check()
         self._stops += 1
@@ -333,38 +342,43 @@ class OAutom:
         *,
         vect_id: Id = None,
         when_full: WhenFull | None = None,
+        until: Until = None,
         timeout: float = CALL_SECONDS,
     ) -> Vect:
-        """Start a flow, and return its Vect when the log has it: then it is never lost.
+        """Start a flow, and return its Vect when the log has it: from then on it is never lost.
 
-        In background mode the engine's own thread drives it from then on. In foreground mode it
-        is `pending`, and nothing more happens, until `run` or `Vect.wait` is called. On the
-        scheduler's own thread, in a receiver or an inline step, it is part of the next commit.
+        In background mode the engine's own thread drives the Vect from then on. In foreground mode
+        it is `pending`, and nothing more happens, until `run` or `Vect.wait` is called. On the
+        scheduler's own thread, in a receiver or an inline step, the start is part of the next
+        commit.
 
         Args:
             flow: A flow or its name.
-            params: The parameters by name; values of their types, or texts that can be made these.
-            vect_id: An id of your own. If the log has this Vect already, from this program or an
-                earlier one, it is returned, and nothing is started: saying it twice is the same as
-                saying it once.
-            when_full: What is to be done while `max_active_vects` Vects of the flow are open:
-                `'raise'`, or `'wait'`: the Vect is created all the same, and starts when it is its
-                turn. As the flow says, unless said.
-            timeout: Seconds to wait while a step or receiver has the scheduler's thread; then
+            params: The parameters by name: values of their types, or texts that can be converted to
+                these.
+            vect_id: An id of your own. If the log has a Vect of this id already, from this program
+                or an earlier one, that Vect is returned and nothing is started. So you can safely
+                repeat the call.
+            when_full: While `max_active_vects` Vects of the flow are open, raise (`'raise'`), or
+                create a Vect that waits for its turn (`'wait'`). Default: that of the flow.
+            until: A step, or several, or their names: the Vect has only these steps, and what they
+                wait for. Default: all steps of the flow.
+            timeout: Seconds to wait while a step or receiver occupies the scheduler's thread; then
                 nothing is started.
 
         Raises:
             UnknownFlowError: The app has no such flow.
-            ParamError: A parameter is unknown, missing, wrong, or another one than in this Vect.
-            FlowError: `flow.validate()` refuses the flow.
+            ParamError: A parameter is unknown, missing, wrong, or differs from that of this Vect.
+            UnknownStepError: The flow has no such step.
+            FlowError: `flow.validate()` refuses the flow, or the Vect of this id has other steps.
             VectAlreadyRunningException: `max_active_vects` Vects of the flow are open already, and
-                it shall not wait.
+                `when_full` is `'raise'`.
             UnknownVectError: The Vect of this id has been pruned.
-            EngineError: The app is closed, or the time was up.
+            EngineError: The app is closed, or the timeout is over.
             LogError: The engine has stopped, since its log could not be written.
         """
         seconds = _seconds_of("timeout", timeout)
-        run = self._admit(flow, params, vect_id, when_full)
+        run = self._admit(flow, params, vect_id, when_full, until)
         self._engine.create(run, seconds)
         return self._registry.vect(run)
 
@@ -375,32 +389,45 @@ class OAutom:
         *,
         vect_id: Id = None,
         when_full: WhenFull | None = None,
+        until: Until = None,
         timeout: float = CALL_SECONDS,
     ) -> Vect:
         """Start a flow as `start` does, while the event loop goes on."""
         import asyncio  # noqa: PLC0415 - takes a third of the time of `import oautom`
 
         start = partial(
-            self.start, flow, params, vect_id=vect_id, when_full=when_full, timeout=timeout
+            self.start,
+            flow,
+            params,
+            vect_id=vect_id,
+            when_full=when_full,
+            until=until,
+            timeout=timeout,
         )
         if self._scheduler.is_here:  # another thread would wait for this one
             return start()
         return await asyncio.to_thread(start)
 
     def _admit(
-        self, flow: str | Flow, params: Params, vect_id: Id, when_full: WhenFull | None
+        self,
+        flow: str | Flow,
+        params: Params,
+        vect_id: Id,
+        when_full: WhenFull | None,
+        until: Until,
     ) -> Run:
         """Return the run of this id, or a new one, which is still to begin."""
         check_process(is_made_by_step=self._is_made_by_step)
         declared = self.flow(flow)
         given = declared.when_full if when_full is None else when_full
         when_full = word_of("when_full", given, WhenFull)
+        names = () if until is None else steps_of(declared, until)
         if vect_id is not None:
             vect_id = check_name("vect", vect_id)
         with self._lock:
             self._open()
             is_new = not declared.is_frozen
-            run = self._starting.admit(declared, params, vect_id, when_full)
+            run = self._starting.admit(declared, params, vect_id, when_full, names)
             if is_new:  # its steps may have named pools
                 self._showing.flow(declared, self.pools)
             return run
@@ -419,32 +446,33 @@ class OAutom:
         catch_up: bool = False,
         name: str | None = None,
     ) -> Plan:
-        """Have a flow started again and again, by a cron expression or at an interval.
+        """Start a flow again and again, by a cron expression or at an interval.
 
         In foreground mode plans are served only while `run()` is under way.
 
         Args:
             flow: A flow or its name.
-            cron: Minute, hour, day of the month, month, day of the week, as crontab(5) has them.
-            days: The interval, counted from when the log first hears of the plan.
-            hours: More of it.
-            minutes: More of it.
-            seconds: More of it.
-            timezone: By the clock of which place a cron goes, as 'Europe/Paris'; UTC unless said.
-            params: The parameters, as of `start`. For a value `PLANNED`, or `...`, stands the time
-                for which the plan starts, for `PLANNED - timedelta(days=1)` a time before it: as a
-                `date` or a text, if that is the type of the parameter.
-            catch_up: Whether every time counts: what was missed while nobody served, and what finds
-                `max_active_vects` Vects open, starts later, in order. Unless said, it is skipped;
-                but of a flow with `when_full='wait'` what finds them open is created, and waits.
-            name: Of the plan, unique in the app; that of the flow unless said.
+            cron: Minute, hour, day of the month, month, day of the week, as in crontab(5).
+            days: The interval in days, counted from when the plan first appears in the log.
+            hours: Hours to add to the interval.
+            minutes: Minutes to add to the interval.
+            seconds: Seconds to add to the interval.
+            timezone: The time zone of a cron, as 'Europe/Paris', or a `tzinfo`. Default: UTC.
+            params: The parameters, as of `start`. The value `PLANNED`, or `...`, stands for the
+                time for which the plan starts, and `PLANNED - timedelta(days=1)` for a time before
+                it: as a `date` or a text, if that is the type of the parameter.
+            catch_up: Whether every time counts. If so, a time that was missed because the plan was
+                not served, or because `max_active_vects` Vects were open, starts later, in order.
+                Default: False, such a time is skipped; but for a flow with `when_full='wait'`, a
+                time that finds no room is created, and waits for its turn.
+            name: The name of the plan, unique in the app. Default: the name of the flow.
 
         Raises:
             UnknownFlowError: The app has no such flow.
             SettingError: An argument cannot be used, or there is a plan of this name.
             ParamError: A parameter is unknown, missing or wrong.
             CycleError: The steps of the flow wait for each other in a circle.
-            LogError: What is left of the flow cannot be read; of a background app only.
+            LogError: The open Vects of the flow cannot be read; in a background app only.
             EngineError: The app is closed.
         """
         check_process(is_made_by_step=self._is_made_by_step)
@@ -458,23 +486,24 @@ class OAutom:
             return self._plans.add(declared, schedule, params, name, catch_up=catch_up)
 
     def flow(self, flow: str | Flow) -> Flow:
-        """Return a flow by its name; a flow of this app itself.
+        """Return the flow of a name; or a flow of this app, as it is.
 
         Raises:
             UnknownFlowError: The app has no such flow.
-            FlowError: It is one of another app, or neither a flow nor a name.
+            FlowError: The argument is a flow of another app, or neither a flow nor a name.
         """
         self._home.check()
         return flow_of(self, self._flows, flow)
 
     def recover(self) -> list[Vect]:
-        """Have the Vects go on that a dead program has left open in the log, and return them.
+        """Go on with the Vects that a dead program has left open in the log, and return them.
 
-        What is left of its processes is ended first. Then each step that ran runs again, or fails,
-        as its `on_crash` has it; a step that has ended is never run again. `run` and `start` do
-        this by themselves, for the flows that are declared by then, and in background mode `plan`
-        for its flow. A Vect that does not fit its flow any more is stranded: it stays as it is, a
-        line of the logger `oautom.recovery` says why, and `vects(state='stranded')` has it.
+        First, the processes that it has left are ended. Then each step that was running runs again,
+        or fails, depending on its `on_crash`; a step that has ended never runs again. `run` and
+        `start` do this by themselves, for the flows that are declared by then, and in background
+        mode `plan` for its flow. A Vect that does not fit its flow any more is stranded: it stays
+        as it is, a line of the logger `oautom.recovery` says why, and `vects(state='stranded')`
+        lists it.
 
         Raises:
             FlowError: A Vect does not go on, since its flow cannot be started; all others do.
@@ -493,10 +522,10 @@ class OAutom:
     def vects(self, flow: str | Flow | None = None, state: str | None = None) -> list[Vect]:
         """Return the Vects, oldest first: all, or those of one flow or in one state.
 
-        Those of earlier programs too, if their flows are declared. `'stranded'` is for those that
-        are open in whatever state, and with which this program cannot go on: their flow has
-        changed, or its declaration is wrong, their events make no sense, or there is a bug. Why,
-        `status()` says.
+        Vects of earlier programs are among them, if their flows are declared. The state
+        `'stranded'` selects the open Vects, in any state, with which this program cannot go on:
+        their flow has changed, or its declaration is wrong, their events make no sense, or there is
+        a bug. `status()` has the reason.
 
         Raises:
             UnknownFlowError: The app has no such flow.
@@ -521,7 +550,7 @@ class OAutom:
 
         Raises:
             UnknownVectError: There is no such Vect, or it has been pruned.
-            UnknownFlowError: It is one of an earlier program, and its flow is not declared.
+            UnknownFlowError: The Vect is one of an earlier program, and its flow is not declared.
         """
         name = at_heart(id)
         with self._lock:
@@ -533,11 +562,12 @@ class OAutom:
     def prune(self, *, older_than: timedelta | datetime) -> list[PrunedVect]:
         """Take the events of Vects that ended some time ago out of the log, and return these Vects.
 
-        The room that they took is given back. The log still knows that they were there: neither
-        their ids nor the numbers of their events are used again.
+        The file becomes smaller. The log still knows that the Vects existed: neither their ids nor
+        the numbers of their events are used again.
 
         Args:
-            older_than: How long ago they must have ended, or before which instant (aware).
+            older_than: A `timedelta`: how long ago they must have ended; or an aware `datetime`:
+                the instant before which they must have ended.
 
         Raises:
             SettingError: `older_than` is neither.
@@ -557,11 +587,11 @@ class OAutom:
         return self._engine.prune(before)
 
     def logs(self) -> list[dict[str, Any]]:
-        """Return the status of every Vect, newest first, as JSON would have it."""
+        """Return the `status()` of every Vect, newest first, in the form of JSON."""
         return list(self._registry.statuses(self._lock))
 
     def status(self, flow: str | Flow) -> dict[str, Any]:
-        """Return the status of the newest Vect of a flow, as JSON would have it.
+        """Return the `status()` of the newest Vect of a flow, in the form of JSON.
 
         Raises:
             UnknownFlowError: The app has no such flow.
@@ -583,27 +613,28 @@ class OAutom:
         after: int | None = None,
         give_up_after: int | None = None,
     ) -> Subscription:
-        """Have `function(flow, event=event)` called for each event, on a thread of its own.
+        """Call `function(flow, event=event)` for each event, on a thread of its own.
 
-        In the order of the log, at least once. Where it raises, it is called again with the same
-        event, after one second, two, four, at last every five minutes, for as long as it takes, and
-        hears no other event meanwhile. A slow or failing function delays nobody else. It may start,
-        cancel and wait for Vects.
+        The calls come in the order of the log, at least once each. If the function raises, it is
+        called again with the same event, after one second, two, four, at last every five minutes,
+        until it returns, and gets no other event meanwhile. A slow or failing function delays no
+        other subscription and no Vect. It may start, cancel and wait for Vects.
 
         Args:
-            function: Any callable but a coroutine function, as for a signal. `flow` is None where
-                no flow of the name is declared (any more): `event.flow` is the name in any case.
-            name: Under which the log keeps the position; one open subscription has it at a time.
-            events: Names of the events to hear, as `['step.failed']`; None for all.
+            function: Any callable but a coroutine function, as for a signal. `flow` is None if no
+                flow of the name is declared (any more): `event.flow` is the name in any case.
+            name: The name under which the log stores the position; only one open subscription has
+                it at a time.
+            events: Names of the events to receive, as `['step.failed']`; None for all.
             after: Number of the event after which to begin: 0 for all. None to go on where the
-                last subscription of this name has stopped; a new name hears what comes from now on.
-            give_up_after: How often it is called with one event at most, by this subscription;
+                last subscription of this name has stopped; a new name begins with the next event.
+            give_up_after: How often this subscription calls the function with one event at most;
                 then the event is put aside, for `given_up` and `redeliver`, and the next one
                 follows. None for no limit.
 
         Raises:
             SettingError: An argument cannot be used, or the name is taken.
-            LogError: The log cannot keep a position.
+            LogError: The log cannot store a position.
             EngineError: The app is closed.
         """
         check_process(is_made_by_step=self._is_made_by_step)
@@ -619,20 +650,21 @@ class OAutom:
     def close(self, drain: float = 0.0) -> None:
         """End all work, wait until no process of it is left, and stop. May be called twice.
 
-        With `drain`, what runs may end by itself for so many seconds before, and its end is written
-        down; nothing begins meanwhile: no step, no further attempt, no plan, no Vect. Steps that
-        wait for a time, a person or a file are not waited for. Then, or when nothing runs any more,
-        or at Ctrl-C, or when somebody else calls `close()`, all is ended as without.
+        With `drain`, running steps first have so many seconds to end by themselves, and the log
+        records their end; nothing begins meanwhile: no step, no further attempt, no plan, no Vect.
+        The drain does not wait for steps that wait for a time, a person or a file. Then, or when
+        nothing runs any more, or at Ctrl-C, or at a call of `close()` on another thread, the
+        remaining work is ended as without `drain`.
 
-        A function that listens to `context.cancelled` is waited for, 10 seconds at the most.
-        Vects that are open are cancelled, but for those of a durable log: they go on when the
-        program is run again. Subscriptions are told what has happened until then, within five
-        seconds; one that raises is asked once more, and goes on there next time. A subscription's
-        function may call this: it has heard its event when it returns. Vects and their events can
-        still be read. In a forked child it does nothing.
+        The call waits up to 10 seconds for a function that has asked for `context.cancelled`.
+        Open Vects are cancelled, except with a durable log: there they go on when the program is
+        run again. Subscriptions have five seconds to deliver what has happened until then; one
+        whose function raises calls it once more, and begins at that event next time. The function
+        of a subscription may call `close`: if it then returns, its event counts as delivered. Vects
+        and their events can still be read. In a forked child the call does nothing.
 
         Args:
-            drain: Seconds for what runs to end in.
+            drain: Seconds that running steps have to end in.
 
         Raises:
             SettingError: `drain` is no duration.
@@ -650,7 +682,7 @@ class OAutom:
                 self._engine.hurry()
             self._subscriptions.wait_for_close()
             return
-        self._stops += 1  # for who serves on another thread
+        self._stops += 1  # for a `run` that serves on another thread
         try:
             self._plans.stop()
             self._parts.end(seconds)
@@ -670,7 +702,7 @@ class OAutom:
         Raises:
             EngineError: Always.
         """
-        raise EngineError("an OAutom stays in its process; a step elsewhere cannot be given it")
+        raise EngineError("an OAutom stays in its process, and cannot be sent to a step elsewhere")
 
     def __repr__(self) -> str:
         """Return mode and size."""
@@ -688,10 +720,10 @@ class OAutom:
 
 
 def _seconds_of(name: str, given: object) -> float:
-    """Return how long something may take, as an exact number; at most as long as all durations.
+    """Return a duration as an exact number of seconds, at most `SECONDS_MAX`.
 
     Raises:
-        SettingError: It is no duration.
+        SettingError: The argument is no duration.
     """
     number = at_heart(given)
     if type(number) not in (int, float) or not number >= 0:  # nor is a NaN
@@ -700,12 +732,12 @@ def _seconds_of(name: str, given: object) -> float:
 
 
 class _Parts:
-    """What an app consists of, without the app: so it can be ended when that is gone.
+    """The parts of an app, without the app, so that they can be ended after it is collected.
 
     Attributes:
-        is_open: Its log is, and what was found in it can go on.
-        is_in_block: It is in its `with` block.
-        home: In which process it works.
+        is_open: Whether the log is open, and its Vects can go on.
+        is_in_block: Whether the app is in its `with` block.
+        home: The process in which the app works.
         flows: Its flows, by name.
     """
 
@@ -728,12 +760,12 @@ class _Parts:
         self._showing = showing
 
     def is_idle(self) -> bool:
-        """Whether there is nothing to do, nobody waits for anything, and nobody listens."""
+        """Whether nothing is to be done, no thread waits, and no subscription is open."""
         is_at_rest = self._engine.is_at_rest() and not self._subscriptions.is_any_open
         return is_at_rest and not self.is_in_block
 
     def end(self, drain: float = 0.0) -> None:
-        """End all that is open; for so many seconds what runs may end by itself before."""
+        """End everything, after running steps have had `drain` seconds to end by themselves."""
         if self.is_open or not self._log.is_ours:
             self._engine.close(drain)
         self._showing.close()

@@ -74,14 +74,14 @@ class SettingError(OAutomError, ValueError):
 
     @classmethod
     def of_unknown(cls, what: str, name: object, known: Iterable[str]) -> Self:
-        """Return the error for a name that is none of those known."""
+        """Return the error for an unknown name, with the known ones."""
         return cls(f"there is no {what} {shown(name)}; {_suggest(name, known)}")
 
 
 class EngineError(OAutomError, RuntimeError):
     """A call that cannot work now.
 
-    The app is closed, the call would wait for itself, the engine's thread was not to be had in
+    The app is closed, the call would wait for itself, the engine's thread was not available in
     time, or the engine does not go on with this Vect in this program.
     """
 
@@ -122,7 +122,7 @@ class UnansweredError(EngineError, TimeoutError):
 
 
 class FlowError(OAutomError, ValueError):
-    """A flow is declared wrongly, or asked for wrongly."""
+    """The declaration of a flow or step is wrong, or a call names it wrongly."""
 
 
 class CycleError(FlowError):
@@ -210,11 +210,11 @@ class FlowFrozenError(FlowError):
 
 
 class FlowChangedError(FlowError):
-    """A Vect was begun with other steps or parameters than its flow has, or with another version.
+    """A Vect began with other steps, parameters or another version than its flow has now.
 
     Attributes:
         vect: The id of the Vect.
-        differences: What has changed since, a clause each.
+        differences: The changes since, a clause each.
     """
 
     def __init__(
@@ -234,7 +234,7 @@ class FlowChangedError(FlowError):
 
 
 class UnknownInputError(FlowError, KeyError):
-    """A step asked its context for the output of a step that is none of its upstreams."""
+    """A step asked its context for the output of a step that is not among its upstreams."""
 
     def __init__(self, flow: str, step: str, name: str, known: Iterable[str] = ()) -> None:
         super().__init__(
@@ -246,7 +246,7 @@ class UnknownInputError(FlowError, KeyError):
 
 
 class ParamError(OAutomError, ValueError):
-    """A parameter of a flow is unknown, missing or wrong; lists those that the flow has.
+    """A parameter of a flow is unknown, missing or wrong; the message lists all parameters.
 
     Attributes:
         param: The name of the parameter concerned, or None.
@@ -287,11 +287,11 @@ class VectAlreadyRunningException(OAutomError, RuntimeError):  # noqa: N818 - th
 
 
 class StepFailedError(OAutomError):
-    """A step has ended without a result; raised from the step's own error where there is one.
+    """A step has ended without a result; raised from the step's own error if there is one.
 
     Attributes:
         state: The state in which the step ended.
-        error: What the step reported, or None.
+        error: The error of the step, or None.
     """
 
     def __init__(self, flow: str, step: str, state: str, error: str | None) -> None:
@@ -319,7 +319,7 @@ class NotFinishedError(OAutomError, RuntimeError):
 
 
 class VectStateError(OAutomError, RuntimeError):
-    """What is asked of a Vect, or of a step of it, makes no sense in its `state`."""
+    """A call for a Vect, or for a step of it, makes no sense in its `state`."""
 
     def __init__(
         self, what: str, state: str, remedy: str, flow: str, step: str | None = None
@@ -329,10 +329,10 @@ class VectStateError(OAutomError, RuntimeError):
 
 
 class NotJsonError(OAutomError, ValueError):
-    """A value that JSON cannot keep as it is.
+    """A value that JSON cannot store unchanged.
 
     Attributes:
-        where: Where the part stands that is to blame, as `['rows'][0]`; empty for the value itself.
+        where: The place of the part to blame, as `['rows'][0]`; empty for the value itself.
     """
 
     def __init__(self, where: str, part: object, why: str = "") -> None:
@@ -347,11 +347,11 @@ class NotJsonError(OAutomError, ValueError):
 
 
 class ValueTooLargeError(OAutomError, ValueError):
-    """A value that takes more room than the log gives one.
+    """A value that takes more room than the log allows.
 
     Attributes:
-        size_bytes: How much it takes as JSON.
-        limit_bytes: How much it may take.
+        size_bytes: The size of the value as JSON.
+        limit_bytes: The largest size that the log allows.
     """
 
     def __init__(self, size_bytes: int, limit_bytes: int) -> None:
@@ -364,12 +364,12 @@ class ValueTooLargeError(OAutomError, ValueError):
 
 
 class SubscriptionFailingError(OAutomError, RuntimeError):
-    """A subscription tries one event again and again; its `__cause__` is what was raised last.
+    """A subscription tries one event again and again; `__cause__` is the last exception.
 
     Attributes:
         name: The name of the subscription.
         seq: Number of the event.
-        attempts: How often it was tried by now.
+        attempts: How often the event was tried so far.
     """
 
     def __init__(self, name: str, seq: int, attempts: int, *, is_of_log: bool = False) -> None:
@@ -389,11 +389,11 @@ class SubscriptionFailingError(OAutomError, RuntimeError):
 
 
 def exhausted(what: str, cause: BaseException) -> EngineError:
-    """Return the error for what the system gives no thread, pipe or file for.
+    """Return the error for a call for which the system gives no thread, pipe or file.
 
     Args:
-        what: What was not done.
-        cause: What the system says.
+        what: A clause about the work that was not done.
+        cause: The error of the system.
     """
     return EngineError(
         f"{what}, since the system gives no more threads or files ({cause}); try again later, or "
@@ -409,22 +409,22 @@ class WorkerDiedError(OAutomError, RuntimeError):
 
 
 class LogError(OAutomError, RuntimeError):
-    """The event log cannot be written or read; the engine stops rather than go on without it."""
+    """The event log cannot be written or read; the engine stops, and does not go on without it."""
 
 
 class EventRefusedError(LogError):
-    """One event cannot be kept as it is; nothing has changed in the log, which takes others.
+    """The log cannot store one event; nothing has changed in the log, which takes other events.
 
-    Raised by `EventLog.append`, so for the engine: what users give is checked before.
+    Raised by `EventLog.append`, for the engine: values from users are checked before.
     """
 
 
 class LogLockedError(LogError):
-    """Another engine writes the log: one at a time may.
+    """Another engine writes the log; only one at a time may do so.
 
     Attributes:
         path: The file of the log.
-        pid: Number of the process that writes it, or None where that could not be found out.
+        pid: Number of the process that writes it; None if it is unknown.
     """
 
     def __init__(self, path: str, pid: int | None, *, is_here: bool = False) -> None:
@@ -434,15 +434,15 @@ class LogLockedError(LogError):
             who += ", by another app or log of this very program"
             remedy = "close that one"
         super().__init__(
-            f"log '{path}' is being written by {who}, and one at a time may; {remedy}, or "
-            "read meanwhile: SqliteEventLog(path, read_only=True)"
+            f"log '{path}' is being written by {who}, and only one engine at a time may do so; "
+            f"{remedy}, or read meanwhile: SqliteEventLog(path, read_only=True)"
         )
         self.path = path
         self.pid = pid
 
 
 class LogCorruptError(LogError):
-    """The file of a log is not what was written; nothing has been changed in it.
+    """The file of a log differs from what was written; it is left as it is.
 
     Attributes:
         path: The file of the log.
@@ -456,12 +456,12 @@ class LogCorruptError(LogError):
 
 
 class LogVersionError(LogError):
-    """The file of a log has a form that this version of oautom does not know.
+    """The file of a log has a format that this version of oautom does not know.
 
     Attributes:
         path: The file of the log.
-        version: The version of the form of the file.
-        known: The version that is known.
+        version: The version of the format of the file.
+        known: The newest version that this oautom knows.
     """
 
     def __init__(self, path: str, version: int, known: int) -> None:
@@ -503,7 +503,7 @@ class InvariantError(InvalidHistoryError):
 
 
 def shown(value: object, characters_max: int = _REPR_SHOWN) -> str:
-    """Return the `repr()` of a value, cut short; it is the user's, and may raise."""
+    """Return the `repr()` of a value, cut short; a `repr()` that raises is handled."""
     if type(value) is str or type(value) is bytes:
         value = value[: characters_max + 1]  # it may be as large as the memory
     try:
@@ -514,7 +514,7 @@ def shown(value: object, characters_max: int = _REPR_SHOWN) -> str:
 
 
 def _named(given: object) -> str:
-    """Return what is given as a name, in a line and cut short: it may be anything."""
+    """Return an argument for a name, which may be anything, in one line, cut short."""
     name = str.__str__(given) if issubclass(type(given), str) else shown(given)
     if len(name) > _NAME_SHOWN:
         name = f"{name[:_NAME_SHOWN]}..."

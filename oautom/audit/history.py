@@ -1,8 +1,8 @@
-"""What the past tells: the state that the invariants of a history are held against. Pure.
+"""The past: the state with which the invariants of a history are compared. Pure.
 
-Kept from the events and the graph in them, with nothing of the engine's own fold and decisions, so
-that it does not repeat their mistakes. Only the trigger rules are asked too: they are held against
-those of Airflow.
+It is made from the events and the graph in them, without the fold and the decisions of the engine,
+so that it does not repeat their mistakes. It shares only the trigger rules, which have tests
+against those of Airflow.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _TYPES: Final[Mapping[str, Any]] = get_type_hints(Event) | {"data": Mapping}
 
 
 class Declared(Protocol):
-    """What is held against a log of a flow. `Flow` fits it."""
+    """A flow, as far as a log is compared with it. `Flow` fits it."""
 
     name: str
     version: str | None
@@ -47,9 +47,12 @@ class Declared(Protocol):
     def graph(self) -> Graph:
         """Which step waits for which."""
 
+    def part(self, until: Iterable[str]) -> Graph:
+        """Return the graph of a Vect that ends with some steps."""
+
 
 class StepPast(msgspec.Struct, eq=False):
-    """What the past tells of one step of one Vect."""
+    """The past of one step of one Vect."""
 
     is_polled: bool = False
     kind: str = ""
@@ -90,17 +93,17 @@ class StepPast(msgspec.Struct, eq=False):
 
     @property
     def is_teardown(self) -> bool:
-        """Whether it cleans up, or is an instance of a map that does."""
+        """Whether it is a teardown, or an instance of a map that is one."""
         return (self.parent or self).rule == TEARDOWN
 
     @property
     def was_set_up(self) -> bool:
-        """Whether there is something to clean up, for one that does."""
+        """Whether a teardown has something to clean up."""
         return any(each.has_started for each in (self.parent or self).set_ups)
 
     @property
     def is_to_be_undone(self) -> bool:
-        """Whether what it has done is to be undone before its Vect ends badly."""
+        """Whether it must be undone before its Vect ends badly."""
         if not self.compensate or self.kind == "map" or self.undoing in ("done", "failed"):
             return False
         is_cut = self.is_cut and self.compensate != "success"
@@ -113,12 +116,12 @@ class StepPast(msgspec.Struct, eq=False):
 
     @property
     def has_no_worker(self) -> bool:
-        """Whether it need not hold a worker while it runs."""
+        """Whether it may run without a worker."""
         return self.is_polled or self.needs_none
 
 
 class VectPast:
-    """What the past tells of one Vect."""
+    """The past of one Vect."""
 
     def __init__(
         self,
@@ -172,7 +175,7 @@ class VectPast:
         return [name for name, step in self.steps.items() if step.state in states]
 
     def names_to_blame(self) -> list[str]:
-        """Return who failed that must not fail, and who was blocked by one of these."""
+        """Return the failed steps without `allow_failure`, and the steps that they have blocked."""
         blamed: set[str] = set()
         upstreams = {name: list(step.upstreams) for name, step in self.steps.items()}
         for name in TopologicalSorter(upstreams).static_order():
@@ -190,7 +193,7 @@ _NO_VECT: Final = VectPast("", {}, set())
 
 
 class Past:
-    """What the events so far tell, violations or not, if it is known what they are about."""
+    """The state after the events so far, including violations if they can be understood."""
 
     def __init__(
         self, flow: Declared | None, max_workers: int | None, gaps: frozenset[tuple[int, int]]
@@ -220,14 +223,14 @@ class Past:
         self.wrong, self.vect, self.step = "", _NO_VECT, NO_STEP  # of the event looked up
 
     def flow_of(self, event: Event) -> Declared | None:
-        """Return the flow given, if a Vect begins that is of it, and of its version."""
+        """Return the given flow, if the event begins a Vect of it, with its version."""
         flow = self.flow
         if flow is None or (flow.name, flow.version) != (event.flow, event.data.get("version")):
             return None
         return flow
 
     def look_up(self, event: Event) -> None:
-        """Note what is known of the Vect and the step of the event that comes next."""
+        """Find the Vect and the step of the next event."""
         self.wrong = _wrong_fields(event)
         if not self.wrong:
             vects = {} if is_of_plan(event) else self.vects
@@ -235,7 +238,7 @@ class Past:
             self.step = self.vect.steps.get(event.step or "", NO_STEP)
 
     def take(self, event: Event, *, is_understood: bool) -> None:
-        """Let this event be past."""
+        """Add this event to the past."""
         self.last_seq = self.last_seq + 1 if self.wrong else event.seq
         if not is_understood:
             return
@@ -300,7 +303,7 @@ class Past:
             self._look_at(steps)
 
     def _count_vect(self, event: Event) -> None:
-        """Count what is open of each flow, and whose turn it was."""
+        """Count the open Vects of each flow, and note whose turn it was."""
         if event.dest in _UNDER_WAY:
             self.under_way[event.flow][self.vect] = None
         else:
@@ -310,7 +313,7 @@ class Past:
             self.called[lane] = max(self.vect.created, self.called.get(lane, 0))
 
     def _recover(self, event: Event) -> None:
-        """Take note that the program has ended, and with it its workers."""
+        """Note that the program has ended, and its workers with it."""
         steps = self.vect.steps.values()
         for step in steps:
             step.undoing = "" if step.undoing == "running" else step.undoing
@@ -322,12 +325,12 @@ class Past:
 
     @staticmethod
     def lane(vect: VectPast, by: str | None) -> Lane:
-        """Return what a Vect counts for, of a flow with a limit by a parameter."""
+        """Return the lane of a Vect, whose flow may have a `limit_by`."""
         params = vect.params if isinstance(vect.params, Mapping) else NO_DATA
         return vect.flow, by, "" if by is None else json_key(params.get(by))
 
     def _reopen(self, event: Event) -> None:
-        """Take note who has a Vect go on: a person, or an attempt of a step as in the beginning."""
+        """Note who has reopened a Vect: a person, or an attempt of the step that runs it."""
         self.vect.has_failed, self.vect.ends_as = False, ""
         for each in self.vect.steps.values():
             each.undoing, each.not_undone = "", 0
@@ -338,7 +341,7 @@ class Past:
                 self.vect.is_of_parent = self.is_child_of(self.vect.parent, event)
 
     def _count(self, step: StepPast, event: Event) -> None:
-        """Count what runs, what is open, and who may hold a worker."""
+        """Count the running and the open steps, and those that may have a worker."""
         begins_or_ends = (event.dest == "running") - (step.state == "running")
         if not step.has_no_worker:
             _add(self.running, self.vect, begins_or_ends)
@@ -401,7 +404,7 @@ class Past:
                 dependant.tally[event.source] -= 1
 
     def _note_cut(self, step: StepPast, event: Event) -> None:
-        """Take note of what decides whether what a step has done is undone, and cleaned up."""
+        """Note the facts that decide whether a step is undone, and cleaned up after."""
         if event.name in ("step.failed", "step.retried"):
             is_own = {"timeout", "signal", "lost"}.isdisjoint(event.data)
             step.is_cut |= not is_own or event.data.get("error") == LOST
@@ -417,7 +420,7 @@ class Past:
             self.vect.winds_up |= any(each.state in OPEN for each in step.upstreams.values())
 
     def _undo(self, step: StepPast, event: Event) -> None:
-        """Take note of how far it has come to undo what a step has done."""
+        """Note the progress of the compensation of a step."""
         if event.name == "step.compensating":
             step.undoing = "running"
             step.undoings += 1
@@ -438,7 +441,7 @@ class Past:
             step.problem = str(event.data.get("problem", ""))
 
     def _expand(self, step: StepPast, event: Event) -> None:
-        """Take note of the instances of a map; some may be there from an attempt before."""
+        """Note the instances of a map; some may exist from an earlier attempt."""
         step.count = event.data.get("count", 0)
         for index in range(len(step.instances), step.count):
             one = StepPast(
@@ -469,7 +472,7 @@ class Past:
                     self.to_end[step] = _SKIPPED
 
     def _shun(self, branch: StepPast, output: object) -> None:
-        """Note who is not followed: neither chosen, nor waiting for somebody who is."""
+        """Note the dependants that a branch skips: not chosen, nor waiting for a chosen step."""
         names = [output] if isinstance(output, str) else output
         if not isinstance(names, list | tuple | None):
             return
@@ -484,14 +487,14 @@ class Past:
                 step.shunned_by = branch
 
     def may_start(self, step: StepPast) -> bool:
-        """Whether the Vect is in a state in which steps of this sort start."""
+        """Whether the Vect is in a state in which steps like this one start."""
         if step.is_teardown:
             return self.vect.state in ("running", "paused", "ending")
         return self.vect.state == "running" and not self.vect.winds_up
 
     @staticmethod
     def verdict(step: StepPast) -> str | None:
-        """Return what is due for a step that has not started."""
+        """Return the trigger that is due for a step that has not started."""
         if step.rule == TEARDOWN:
             if any(each.state in OPEN for each in step.upstreams.values()):
                 return None
@@ -506,13 +509,13 @@ class Past:
 
     @property
     def has_bad(self) -> bool:
-        """Whether a step of the Vect has failed, was blocked or cancelled, or its work undone."""
+        """Whether a step of the Vect has failed, or was blocked, cancelled or undone."""
         undone = [step for step in self.vect.steps.values() if step.undoing == "done"]
         is_left = any(step.state not in OPEN for step in undone)
         return is_left or bool(self.vect.names_in(*BAD, "cancelled"))
 
     def must_run_again(self, step: StepPast) -> bool:
-        """Whether a step has ended badly, or waits for one that has, or that shall run again."""
+        """Whether a step has ended badly, or waits for a step that has, or that must run again."""
         seen, before = {id(step)}, [step]
         for each in before:  # it grows while it is walked
             if each.state in (*BAD, "cancelled") or (each is not step and each.state == "pending"):
@@ -527,12 +530,12 @@ class Past:
         return False
 
     def _is_torn_down(self, step: StepPast) -> bool:
-        """Whether the effect of a step was taken back by one that cleans up after it."""
+        """Whether a teardown of the step has run."""
         torn = (each for each in step.dependants if each.takes_back and each.has_started)
         return any(step in each.set_ups for each in torn)
 
     def has_room(self, step: StepPast) -> bool:
-        """Whether one more may run: of its pool, of its map, of the async steps of its flow."""
+        """Whether one more step of its pool, its map, and the async steps of its flow may run."""
         limits = step.limits if step.kind != "map" else ()
         has_room = all(self.in_limits[limit].total() < count for limit, count in limits)
         return has_room and self.map_has_room(step)
@@ -544,7 +547,7 @@ class Past:
         return limit is None or step.parent is None or step.parent.active < limit
 
     def must_start(self, step: StepPast) -> bool:
-        """Whether nothing can be in the way of a step that may start, but for a worker."""
+        """Whether a step that may start lacks nothing, except possibly a worker."""
         if not self.has_room(step):
             return False
         if not self.unheard:
@@ -557,7 +560,7 @@ class Past:
         )
 
     def _at_work(self) -> set[StepPast]:
-        """Return the steps of which an attempt may be at work that is over, or a child's is."""
+        """Return the steps whose earlier attempt, or the work of its child, may be at work."""
         found = set()
         for (step, _), vect in self.unheard.items():
             found.add(step)
@@ -574,7 +577,7 @@ class Past:
         return known is NO_STEP or (known.state == "running" and known.starts == attempt)
 
     def is_child_of(self, told: Any, event: Event) -> bool:
-        """Whether a Vect is the one that an attempt, as it is told, was to run, or to go on in."""
+        """Whether a Vect is the child of an attempt, which the attempt runs or goes on in."""
         vect, step, attempt = told
         parent = self.vects.get(vect, _NO_VECT).steps.get(step, NO_STEP)
         if event.name == "vect.reopened":
@@ -595,7 +598,7 @@ class Past:
 
     @staticmethod
     def is_by_rule(event: Event) -> bool:
-        """Whether an event ends a step that has not started, as a trigger rule does."""
+        """Whether an event ends a step before its start, as a trigger rule does."""
         return event.name in (_BLOCKED, _SKIPPED) and event.source == "pending"
 
 
@@ -613,6 +616,6 @@ def _wrong_fields(event: object) -> str:
 
 
 def _may_be_at_work(step: StepPast, attempt: int | None) -> bool:
-    """Whether the program that has a Vect go on may have an attempt at work, of this or another."""
+    """Whether the program that goes on with a Vect may have an attempt of the step at work."""
     is_undoing = attempt is not None and attempt < 0
     return step.undoing == "running" if is_undoing else step.state == "running"

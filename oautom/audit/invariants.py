@@ -4,8 +4,8 @@ It reads the events and the graph in them, and knows the tables of the state mac
 use the fold and the decisions of the engine, so it does not repeat their mistakes.
 
 Each invariant is a method of `_Claims`: a claim about an event, given those before it, whose first
-line of docstring is its sentence; docs/invariants.md has the reasons. They go from what an event is
-by itself to how all hangs together: of several that are violated, the first explains the others.
+line of docstring is its sentence; docs/invariants.md has the reasons. Their order goes from single
+events to the whole: if several are violated, the first explains the others.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from oautom.machine.tables import (
     PLAN_EVENTS,
     PLAN_MOVES,
     STEP_MOVES,
+    TEARDOWN,
     VECT_CREATED,
     VECT_MOVES,
 )
@@ -43,13 +44,13 @@ def check_history(
     max_workers: int | None = None,
     gaps: Iterable[tuple[int, int]] = (),
 ) -> None:
-    """Hold a history against all invariants.
+    """Check a history against all invariants.
 
     Args:
         events: A whole log, or its beginning.
-        flow: What Vects of the flow of this name should have run; None for whatever the log says.
-        max_workers: How many steps could run at once; None where that is not known.
-        gaps: First and last numbers of what has been pruned: `log.gaps()`.
+        flow: The flow that Vects of its name must fit; None for no such check.
+        max_workers: How many steps could run at once; None if that is not known.
+        gaps: First and last numbers of pruned events: `log.gaps()`.
 
     Raises:
         InvariantError: An invariant is violated: the first of the table, at the first such event.
@@ -68,7 +69,7 @@ def violations(
 ) -> Iterator[InvariantError]:
     """Return all violations, in the order of the table, then of the events.
 
-    The arguments, and the error where one cannot be used, are those of `check_history`.
+    The arguments, and the error for a wrong one, are those of `check_history`.
     """
     if flow is not None and not hasattr(flow, "graph"):
         raise SettingError(f"flow must be a Flow or None, not {shown(flow)}")
@@ -95,15 +96,14 @@ def violations(
 
 
 class Unless(NamedTuple):
-    """An answer to a claim: it does not hold if enough of what some Vects have is theirs still.
+    """An answer to a claim about slots: true unless some Vects still have too many of them.
 
-    A Vect that the engine has stranded has what it had by the log, and has given it back. The log
-    tells nothing of that: but then it tells nothing more of the Vect, except its cancel or its
-    recovery.
+    A stranded Vect has slots according to the log, but has given them back. The log does not record
+    that; but then it has nothing more of the Vect, except its cancel or its recovery.
 
     Attributes:
-        had: How much of it each Vect has.
-        most: With how much of it the claim holds.
+        had: How many slots each Vect has.
+        most: The number of slots up to which the claim holds.
     """
 
     had: Mapping[VectPast, int]
@@ -111,7 +111,7 @@ class Unless(NamedTuple):
 
 
 class _Doubt:
-    """What violates an invariant, if enough is told of some Vects before they are recovered."""
+    """A violation that counts only if some Vects have further events before their recovery."""
 
     def __init__(self, unless: Unless, error: InvariantError) -> None:
         self.had = unless.had
@@ -120,7 +120,7 @@ class _Doubt:
 
 
 class _Doubts:
-    """What may violate an invariant, by the Vects on which it depends."""
+    """The doubtful violations, by the Vects on which they depend."""
 
     def __init__(self) -> None:
         self._doubts: defaultdict[VectPast, list[_Doubt]] = defaultdict(list)
@@ -131,7 +131,7 @@ class _Doubts:
             self._doubts[vect].append(doubt)
 
     def hear(self, vect: VectPast, event: Event) -> list[InvariantError]:
-        """Return what violates an invariant, now that this event is told of a Vect."""
+        """Return the violations that this event of a Vect proves."""
         if vect not in self._doubts:
             return []
         doubts = self._doubts.pop(vect)
@@ -182,8 +182,7 @@ _WINDS_UP: Final = ("step.cancelled", "step.skipped", "vect.ending", "vect.faile
 _MOVES: Final = STEP_MOVES | VECT_MOVES | PLAN_MOVES | {(VECT_CREATED, None, INITIAL)}
 _PLANNED: Final = (VECT_CREATED, *PLAN_EVENTS)
 _OF_THE_STRANDED: Final = ("step.cancelled", "vect.cancelled", "vect.recovered")
-"""What is told of a Vect that has not gone on: somebody has cancelled it, or the program is run
-again."""
+"""The events of a Vect that has not gone on: a cancel, or the recovery by the next program."""
 
 _Claim = Callable[[Any, Event], "bool | Unless"]
 
@@ -198,7 +197,7 @@ def _invariant(*about: str, is_gate: bool = False) -> Callable[..., Any]:
 
 
 class _Claims(Past):
-    """The invariants: what the past claims of the event that is looked up."""
+    """The invariants: claims about the next event, given the past."""
 
     @_invariant(is_gate=True)
     def fields_are_typed(self, event: Event) -> bool:
@@ -230,13 +229,15 @@ class _Claims(Past):
 
     @_invariant(VECT_CREATED, *CHANGES_OPTIONS, is_gate=True)
     def options_are_known(self, event: Event) -> bool:
-        """The options of a Vect name steps that it has, and say of them what can be said.
+        """The options of a Vect name steps that it has, and have known names and values.
 
-        So do its settings of the Vect itself.
+        So do the settings of the Vect itself; of a part of its flow, `until` names its last steps.
         """
-        steps = event.data["graph"] if event.name == VECT_CREATED else self.vect.steps
-        fits = options_fit(event.data.get("options", {}), steps)
-        return fits and are_settings(event.data.get("settings", {}))
+        data, is_first = event.data, event.name == VECT_CREATED
+        options, settings = data.get("options", {}), data.get("settings", {})
+        fits = options_fit(options, data["graph"] if is_first else self.vect.steps)
+        fits = fits and are_settings(settings)
+        return fits and (not is_first or _is_part(data["graph"], options, settings))
 
     @_invariant(is_gate=True)
     def vect_is_created_first(self, event: Event) -> bool:
@@ -245,10 +246,12 @@ class _Claims(Past):
 
     @_invariant(VECT_CREATED)
     def graph_is_of_the_flow(self, event: Event) -> bool:
-        """The graph of a Vect is that of the flow given."""
+        """The graph of a Vect is that of the flow given, or of the part that it says."""
         if (flow := self.flow_of(event)) is None:
             return True
-        graphs = event.data["graph"], flow.graph.upstreams
+        until = event.data.get("settings", {}).get("until")
+        graph = flow.graph if until is None else flow.part(until)
+        graphs = event.data["graph"], graph.upstreams
         then, now = ({name: set(ups) for name, ups in graph.items()} for graph in graphs)
         return then == now
 
@@ -273,7 +276,7 @@ class _Claims(Past):
 
     @_invariant(*EVENT_NAMES)
     def data_fit_the_event(self, event: Event) -> bool:
-        """The data of an event hold what belongs to an event of its name, and nothing else."""
+        """The data of an event have the keys of an event of its name, and no others."""
         return data_fit(event, self.step.kind)
 
     @_invariant()
@@ -312,7 +315,7 @@ class _Claims(Past):
 
     @_invariant("step.compensating")
     def compensations_are_due(self, event: Event) -> bool:
-        """What steps have done is undone one by one, that of the last end first, when all is over.
+        """Compensations run when all steps are over, one by one, in reverse order of their ends.
 
         While their Vect ends badly, and only that of steps which say how.
         """
@@ -326,13 +329,13 @@ class _Claims(Past):
 
     @_invariant("step.compensated", "step.compensation_failed")
     def compensations_are_begun(self, event: Event) -> bool:
-        """That it was undone what a step has done, or could not be, is told when that has begun."""
+        """A compensation succeeds or fails only after it has begun."""
         is_known = self.step.not_undone + 1 < self.step.max_attempts or "delay" not in event.data
         return self.step.undoing == "running" and is_known
 
     @_invariant("vect.failed", "vect.cancelled")
     def bad_ends_are_compensated(self, event: Event) -> bool:
-        """A Vect ends as failed or cancelled only when all is undone that is to be."""
+        """A Vect ends as failed or cancelled only after all its compensations are over."""
         return not any(step.is_to_be_undone for step in self.vect.steps.values())
 
     @_invariant("vect.ending")
@@ -366,7 +369,7 @@ class _Claims(Past):
 
     @_invariant(*_PLANNED)
     def planned_vects_tell_their_time(self, event: Event) -> bool:
-        """The id of a planned Vect, or of one that was skipped, is made of its plan and time."""
+        """The id of a planned or skipped Vect consists of its plan and time."""
         told = planned_time(event)
         return told is None or event.vect == f"{told[0]}@{stamp(told[1])}"
 
@@ -382,14 +385,14 @@ class _Claims(Past):
 
     @_invariant(VECT_CREATED, "vect.reopened")
     def children_are_of_a_step(self, event: Event) -> bool:
-        """A Vect that names an attempt of a step as its parent is the one that this runs."""
+        """A Vect that names an attempt of a step as its parent is the child of that attempt."""
         told = event.data.get("parent")
         is_known = told is not None and self.data_fit_the_event(event) and not self.gaps
         return not is_known or self.is_child_of(told, event)
 
     @_invariant("step.started")
     def children_are_wanted(self, event: Event) -> bool:
-        """A step of a child starts only while the attempt runs that has the child run.
+        """A step of a child starts only while the attempt that runs the child is running.
 
         A child that was retried by itself has a life of its own.
         """
@@ -402,13 +405,13 @@ class _Claims(Past):
 
     @_invariant("step.succeeded")
     def children_succeed_first(self, event: Event) -> bool:
-        """A step that runs a Vect succeeds only if that has, where the log has one."""
+        """A step that runs a Vect succeeds only if that Vect has succeeded, if it is in the log."""
         is_child = self.step.kind == "flow" and event.source == "running"
         return not is_child or self.end_of_child(event) in (None, "success")
 
     @_invariant("step.blocked")
     def blocked_by_an_upstream(self, event: Event) -> bool:
-        """A blocked step names an upstream that failed or was blocked, and what failed first."""
+        """A blocked step names an upstream that failed or was blocked, and the first failure."""
         if not self.data_fit_the_event(event):
             return True
         name, error = event.data["upstream"], event.data["error"]
@@ -457,14 +460,14 @@ class _Claims(Past):
 
     @_invariant("step.cancelled", "vect.ending", "vect.failed", "vect.cancelled")
     def cancels_have_one_reason(self, event: Event) -> bool:
-        """All events of a cancel tell one reason."""
+        """All events of a cancel have the same reason."""
         is_same = event.data.get("reason") == self.last.data.get("reason")
         is_other = self.vect.state == "ending" or self.vect is not self.last_vect
         return self.last.name != "step.cancelled" or is_same or is_other
 
     @_invariant(*_CONSEQUENCES)
     def consequences_share_the_time(self, event: Event) -> bool:
-        """What an event entails at once has its time."""
+        """The immediate consequences of an event have its time."""
         is_first = event.name in ("step.cancelled", "step.reset") and event.name != self.last.name
         is_answer = event.name == "step.skipped" and event.source == "running"
         # Where all is cancelled, clean-up that is not needed comes first; or nothing is left to.
@@ -505,7 +508,7 @@ class _Claims(Past):
 
     @_invariant("step.succeeded", "step.failed")
     def maps_end_with_their_items(self, event: Event) -> bool:
-        """A map ends when all its instances have; it has failed if one of them has."""
+        """A map ends when all its instances have ended, as failed if one of them has failed."""
         step = self.step
         if step.kind != "map" or event.source != "running":
             return True
@@ -515,7 +518,7 @@ class _Claims(Past):
 
     @_invariant("step.succeeded", "step.failed")
     def waits_fail_at_once(self, event: Event) -> bool:
-        """A wait fails if its start tells why it cannot wait, in these words, else it succeeds."""
+        """A wait fails if its start has a `problem`, with that error, else it succeeds."""
         step = self.step
         if kind_of(step.kind).ended_by != "time" or event.source != "running":
             return True
@@ -540,7 +543,7 @@ class _Claims(Past):
 
     @_invariant(*_VECT_ENDS)
     def ends_fit_the_steps(self, event: Event) -> bool:
-        """A Vect is cancelled if a step is, failed if one is to blame for that, else success.
+        """A Vect is cancelled if a step is, failed if a failure in it counts, else success.
 
         Where it had to be cleaned up first, it ends as it then was to; and it has failed if it took
         too long, or if the failure of a step ends all.
@@ -562,7 +565,7 @@ class _Claims(Past):
 
     @_invariant("vect.started")
     def limits_are_kept(self, event: Event) -> bool | Unless:
-        """Who has waited for its turn starts with fewer under way than the limit that it tells."""
+        """A Vect that has waited for its turn starts when fewer are open than its `limit`."""
         if "limit" not in event.data or not self.data_fit_the_event(event):
             return True
         by, most = event.data.get("by"), event.data["limit"]
@@ -572,7 +575,7 @@ class _Claims(Past):
 
     @_invariant("vect.started")
     def turns_come_in_order(self, event: Event) -> bool:
-        """Of those that wait for their turn, in one life of a program, the oldest starts first."""
+        """Of the Vects that wait for their turn in one run of a program, the oldest is first."""
         is_asked = "limit" in event.data and "recovered" not in event.data
         if not is_asked or not self.data_fit_the_event(event):
             return True
@@ -588,7 +591,7 @@ class _Claims(Past):
 
     @_invariant("step.started")
     def pools_hold(self, event: Event) -> bool | Unless:
-        """At most as many run as a pool has slots, and as max_parallel and max_async say."""
+        """No more steps run than pools have slots, and than max_parallel and max_async allow."""
         limits = self.step.limits if self.step.kind != "map" else ()
         answers = [self._with_one_more(self.in_limits[limit], slots) for limit, slots in limits]
         if False in answers or not self.map_has_room(self.step):
@@ -619,3 +622,15 @@ class _Claims(Past):
         able = (step for step in self.due if step.is_on_loop or not is_full)
         wait = {self.due[step]: 1 for step in able if self.must_start(step)}
         return not wait or (self.vect not in wait and Unless(wait, 0))
+
+
+def _is_part(graph: Mapping[str, Any], options: Mapping[str, Any], settings: Any) -> bool:
+    """Whether a Vect that is a part of its flow has what that part says, and no other step."""
+    if (until := settings.get("until")) is None:
+        return True
+    if not set(until) <= graph.keys():
+        return False
+    part = Graph(graph).before(until)
+    return all(
+        name in part or options.get(name, {}).get("trigger_rule") == TEARDOWN for name in graph
+    )

@@ -1,4 +1,4 @@
-"""What belongs into the data of an event of each name, and into the options of a step. Pure."""
+"""The data that belong to the events of each name, and the options of steps. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from oautom.machine.state import is_child
 from oautom.machine.tables import PLAN_CREATED, PLAN_SKIPPED, TEARDOWN, VECT_CREATED
 
 CHANGES_OPTIONS: Final = ("vect.started", "vect.recovered", "vect.reopened")
-"""Events by which a Vect goes on with options that its flow has not had before."""
+"""The events by which a Vect goes on with changed options."""
 
 
 def _is_number(value: object, *, from_: float = 0.0) -> bool:
@@ -33,7 +33,7 @@ def _is_mapping(value: object) -> bool:
 
 
 def are_settings(value: object) -> bool:
-    """Whether the settings of a Vect itself say of it what can be said."""
+    """Whether a value has the form of the settings of a Vect."""
     return isinstance(value, Mapping) and all(
         name in _SETTINGS and _SETTINGS[name](given) for name, given in value.items()
     )
@@ -96,10 +96,11 @@ _SETTINGS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "deadline": _is_seconds,
     "run_timeout": _is_seconds,
     "on_failure": lambda what: what == "cancel",
+    "until": lambda names: _are_texts(names) and bool(names),
 }
 _NOT_UNDONE: Final = "step.compensation_failed"
 _DIGITS: Final = 20
-"""No attempt has a number of so many."""
+"""The number of an attempt has fewer digits."""
 
 _DECISION: Final = frozenset({"decision", "by"})
 _OF_PLAN: Final = {"plan": str, "planned": str}
@@ -141,7 +142,7 @@ _MAY_BE: Final[Mapping[str, Mapping[str, Callable[[Any], bool]]]] = {
 
 
 def options_fit(options: object, graph: Mapping[str, object]) -> bool:
-    """Whether the options of a Vect name steps of its graph, and say of them what can be said."""
+    """Whether the options of a Vect name steps of its graph, with known names and values."""
     return isinstance(options, Mapping) and all(
         name in graph
         and isinstance(given, Mapping)
@@ -152,14 +153,14 @@ def options_fit(options: object, graph: Mapping[str, object]) -> bool:
 
 
 def settings_fit(settings: object) -> bool:
-    """Whether the settings of a Vect say of it what can be said."""
+    """Whether the settings of a Vect have known names and values."""
     return isinstance(settings, Mapping) and all(
         name in _SETTINGS and _SETTINGS[name](value) for name, value in settings.items()
     )
 
 
 def data_fit(event: Event, kind: str) -> bool:
-    """Whether an event holds what belongs to one of its name, and of a step of this kind."""
+    """Whether an event has the data that belong to its name, for a step of this kind."""
     data, wanted = event.data, _DATA.get(event.name, {})
     if event.name == "step.succeeded" and kind == "map":
         return not data  # its instances have told

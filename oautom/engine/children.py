@@ -135,7 +135,7 @@ class Children(Workers):
     def _begin(self, run: Run, key: Key) -> None:
         """Have a child begin, or go on; where its flow has no room, it waits for its turn."""
         if run.is_created:
-            self._scheduler.go_on(run, key)
+            self._scheduler.entering.go_on(run, key)
             return
         try:
             self._starting.begin(run, may_wait=True)
@@ -145,7 +145,7 @@ class Children(Workers):
     def _cancel(self, child: Run, reason: str) -> None:
         """Cancel a child, or have it not go on. Any thread."""
         with self._lock:
-            if self._scheduler.stay(child):
+            if self._scheduler.entering.stay(child):
                 self._answers.pop(child)(Outcome(error=_NOT_BEGUN), None)
             else:
                 self._scheduler.cancel(child, reason)

@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from oautom.engine.messages import Loan, Poll
 from oautom.engine.queue import ReadyQueue
 from oautom.engine.runner import Runner
 from oautom.errors import EngineError
@@ -22,6 +23,42 @@ from oautom.vects.run import Run
 _logger = logging.getLogger("oautom.scheduler")
 
 
+Item = StepState | VectState | Poll | Loan | Run
+"""What a tick deals with."""
+
+
+class Notes:
+    """What a tick notes for those that have a part in it. None of its collections is rebound.
+
+    Attributes:
+        in_hand: What it deals with: where it raises, this is to blame.
+        ready: The models that are worth a look.
+        news: The ids of Vects for which somebody may wait no longer.
+        ended: The runs whose end is about to be told.
+    """
+
+    __slots__ = ("ended", "in_hand", "news", "ready")
+
+    def __init__(self) -> None:
+        self.in_hand: Item | None = None
+        self.ready: deque[StepState | VectState] = deque()
+        self.news: list[str] = []
+        self.ended: deque[Run] = deque()
+
+    @property
+    def vect(self) -> str | None:
+        """The id of the Vect that is dealt with."""
+        match self.in_hand:
+            case None:
+                return None
+            case Run() as run:
+                return run.id
+            case Poll() | Loan() as each:
+                return each.key[0]
+            case model:
+                return model.vect.id
+
+
 class Containment:
     """Keeps what is wrong with one Vect from all others. Used on the thread that drives.
 
@@ -30,8 +67,7 @@ class Containment:
         runner: Who has the work done.
         queue: Who waits for a slot, or has one.
         registry: The runs.
-        ready: The models that are worth a look.
-        news: The ids of Vects for which somebody may wait no longer.
+        notes: What the tick has noted.
 
     Attributes:
         has_stranded: A Vect was stranded since the scheduler has counted its slots.
@@ -44,8 +80,7 @@ class Containment:
         runner: Runner,
         queue: ReadyQueue,
         registry: Registry,
-        ready: deque[StepState | VectState],
-        news: list[str],
+        notes: Notes,
     ) -> None:
         self.has_stranded = False
         self.on_strand: Callable[[Run], object] = bool
@@ -53,8 +88,7 @@ class Containment:
         self._runner = runner
         self._queue = queue
         self._registry = registry
-        self._ready = ready
-        self._news = news
+        self._ready, self._news = notes.ready, notes.news
 
     def bring_back(self, vects: Iterable[str]) -> None:
         """Make each of some Vects anew from what is committed of it."""

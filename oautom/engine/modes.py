@@ -178,9 +178,9 @@ class ForegroundEngine:
         if isinstance(command, Retry) and not scheduler.is_here:
             self.prepare()
         if not scheduler.is_here:
-            self._call(run, partial(scheduler.obey, run, command))
+            self._call(run, partial(scheduler.steering.obey, run, command))
             return
-        scheduler.check(run, command)  # what is wrong by now is told now
+        scheduler.steering.check(run, command)  # what is wrong by now is told now
         if isinstance(command, Retry):
             scheduler.registry.reopen(run)  # so that nobody takes it for ended in between
         scheduler.ask(run, command)

@@ -117,7 +117,7 @@ class Recovery:
         for portion in portions:
             fit = self._fit_of(portion, refusals, is_read=is_read)
             if fit or self._scheduler.runner.lingering.has_left:
-                self._scheduler.take_over(fit)
+                self._scheduler.entering.take_over(fit)
             going_on.update(fit)
         self._scheduler.leave(self._unfit)
         self._registry.turns.move()

@@ -46,14 +46,14 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
 from threading import get_ident
 from types import MappingProxyType
 from typing import Any
 
 from oautom.engine.clock import Clock
-from oautom.engine.containment import Containment, bug
+from oautom.engine.containment import Containment, Notes, bug
+from oautom.engine.entering import Entering
 from oautom.engine.inbox import WRONG_THREAD, Driver
 from oautom.engine.messages import (
     Answer,
@@ -63,7 +63,6 @@ from oautom.engine.messages import (
     GraceOver,
     Halt,
     Lend,
-    Loan,
     Message,
     Misfit,
     Note,
@@ -78,14 +77,12 @@ from oautom.engine.messages import (
 from oautom.engine.queue import ReadyQueue
 from oautom.engine.requests import Requests
 from oautom.engine.runner import Runner
+from oautom.engine.steering import Steering, of_today
 from oautom.engine.waiting import Waits
 from oautom.errors import (
     EngineError,
     EventRefusedError,
-    FlowError,
-    LogError,
     OAutomError,
-    VectStateError,
 )
 from oautom.events.log import EventLog
 from oautom.events.requests import Request
@@ -95,11 +92,8 @@ from oautom.machine.commands import (
     Begin,
     Cancel,
     Command,
-    Decide,
     Finished,
-    Key,
     Pause,
-    Recover,
     Retry,
     Trigger,
 )
@@ -110,11 +104,9 @@ from oautom.machine.decide import (
     due,
     effects,
     handle,
-    too_late,
-    uncancellable,
 )
 from oautom.machine.event import Event
-from oautom.machine.state import LOST, StepState, VectState, moved
+from oautom.machine.state import StepState, VectState, moved
 from oautom.machine.tables import (
     INITIAL,
     PLAN_EVENTS,
@@ -133,17 +125,8 @@ _logger = logging.getLogger("oautom.scheduler")
 _HEARD: frozenset[type] = frozenset({Answer, TimeUp, GraceOver})
 """Messages that say what has become of an attempt: heard once, whatever becomes of the tick."""
 
-STEPS_AT_ONCE = 2_000
-"""Of how many steps the Vects are taken over in one tick; but for those that keep slots."""
-
-_UNWANTED = "the step that had it run needs it no more"
-
 LOOK_AGAIN = 5.0
 """Seconds until what could not be read is looked at again."""
-
-
-Item = StepState | VectState | Poll | Loan | Run
-"""What a tick deals with."""
 
 
 class _LogFailedError(Exception):
@@ -173,6 +156,8 @@ class Scheduler(Driver[Message]):
         showing: Held while what is committed is shown: whoever reads many parts takes it.
         waits: Which steps wait for Vects.
         containment: What becomes of a Vect with which the engine cannot go on.
+        entering: Has runs go on that were left, or have stood in line.
+        steering: Does what people ask.
     """
 
     def __init__(
@@ -191,33 +176,45 @@ class Scheduler(Driver[Message]):
         self.halted: str = ""  # why all work was ended and none is begun any more
         self._is_ending_all = False  # halted, and the work that there was has not been told yet
         self.draining: str = ""  # why nothing is begun any more, though what runs may end
-        self._going_on: dict[
-            str, Key
-        ] = {}  # children that go on when it is their turn, by their ids
         self.is_drained = False  # all that was at work then has ended
         self.runner = Runner(workers, clock, self._timers, self.put, log, self.wheel)
         self.runner.lingering.on_over = self._look_again
         self.runner.lingering.on_less = self._look_after
         self.registry = Registry(log)
         self._turns = self.registry.turns
-        self._turns.on_turn = self._call_up
         self.runner.above = self.registry.above
-        self._ready: deque[StepState | VectState] = deque()
-        self._left: deque[Run] = deque()  # those that are to be taken over
+        self._notes = Notes()
+        self._ready, self._news = self._notes.ready, self._notes.news
+        self._ended = self._notes.ended
         self._orphans: deque[Cancel] = deque()  # children whose step needs them no more
         self.queue = ReadyQueue(self.wheel)
         self.waits = Waits(self.put, self.registry, self.runner)
         self._ends_first = False
-        self._news: list[str] = []  # ids of Vects for which somebody may wait no longer
-        self._ended: deque[Run] = deque()  # those whose end is about to be told
-        self.containment = Containment(
-            log, self.runner, self.queue, self.registry, self._ready, self._news
+        self.containment = Containment(log, self.runner, self.queue, self.registry, self._notes)
+        self.entering = Entering(
+            log,
+            self.registry,
+            self.runner,
+            self.queue,
+            self.containment,
+            self._notes,
+            put=self.put,
+            obey=self._obey,
+            settle=self._settle,
+        )
+        self.steering = Steering(
+            log,
+            self.registry,
+            self.entering,
+            self.wheel,
+            obey=self._obey,
+            end_unread=self._end_unread,
         )
         self.admit: Callable[[Request], Run] = _admits_nothing
         self._requests = Requests(
             log,
             self.registry,
-            self.obey,
+            self.steering.obey,
             self._settle,
             self._look_again_later,
             lambda request: self.admit(request),  # noqa: PLW0108 - as it is then
@@ -233,10 +230,8 @@ class Scheduler(Driver[Message]):
         # Of the tick in progress:
         self._is_telling = False  # it is committed, and receivers are called
         self._is_lent = False  # nobody drives: whoever calls has the thread for this tick only
-        self._in_hand: Item | None = None  # what is dealt with
         self._asked: list[Call] = []  # answered when the tick is committed
         self._moved: list[StepState | VectState] = []
-        self._taken_over: deque[Run] = deque()  # or about to be
         self._emitted, self._appended = Wire(), Wire()
         self._steps, self._vects = machines(self._record, self._emitted, self._appended)
         self._emitted.connect(self._log.append, weak=False)
@@ -255,50 +250,7 @@ class Scheduler(Driver[Message]):
     def ask(self, run: Run, command: Command) -> None:
         """Have a command obeyed that concerns a run, with the next tick."""
         self.registry.add(run)
-        self.put(_of_today(run, command))
-
-    def take_over(self, runs: Sequence[Run]) -> None:
-        """Have runs go on that the log has open; what ran when their program ended runs again.
-
-        Some at a time, so that the first ones go on while the others are still to be read. Those
-        whose steps keep slots of a pool while another flow runs must come first: what they have is
-        counted before anything starts.
-        """
-        for run in runs:
-            run.is_inherited = True
-        self.registry.take_left(runs)
-        for run in runs:
-            if run.shown != INITIAL:
-                self._left.append(run)
-            else:  # it stands in line, and the log keeps it
-                self.registry.reader.let_go(run)
-        self.put(TakeOver())
-
-    def _call_up(self, run: Run) -> None:
-        """Have a run begin whose turn it is: it has stood in line till now."""
-        parent = self._going_on.get(run.id)
-        if parent is not None:
-            self.put(Retry(run.id, parent=parent))
-        elif run.is_inherited or self._left:  # else it would go before one that is to be taken over
-            self._left.append(run)
-            self.put(TakeOver())
-        else:
-            self.put(Begin(run.id, run.turn))
-
-    def go_on(self, run: Run, parent: Key) -> None:
-        """Have a child that has ended go on for an attempt, when it is its turn."""
-        self.registry.add(run)
-        run.lane = run.flow.lane(run.state.params)
-        self._going_on[run.id] = parent
-        if self._turns.enter(run):
-            self._call_up(run)
-
-    def stay(self, run: Run) -> bool:
-        """Have a child not go on that stands in line for it; False if it does not. Any thread."""
-        if not self._turns.waits(run) or self._going_on.pop(run.id, None) is None:
-            return False
-        self._turns.free(run)
-        return True
+        self.put(of_today(run, command))
 
     def leave(self, unfit: Iterable[Run]) -> None:
         """Leave runs open that cannot go on: they can only be cancelled."""
@@ -389,89 +341,14 @@ class Scheduler(Driver[Message]):
     def create_alone(self, run: Run) -> None:
         """Have a new run be created, and not begin yet."""
         if run.state.created_date is None:
-            self._in_hand = run.state
+            self._notes.in_hand = run.state
             self._create(run)
 
-    def obey(self, run: Run, command: Command) -> None:
-        """Do what a person asks of a run.
-
-        Raises:
-            VectStateError: It makes no sense in the state that the Vect, or its step, is in.
-            UnknownStepError: The flow has no such step.
-            OAutomError: The Vect does not go on, and why.
-        """
-        self._assert_here()
-        if isinstance(command, Cancel):
-            self._cancel(run, command)
-            return
-        late = self._refusal(run, command)
-        command = _of_today(run, command)
-        self.registry.add(run)
-        if run.is_inherited and not self._turns.waits(run):  # it goes on before its turn
-            self._left.appendleft(run)
-            self._take_over()
-            run.check_going_on()
-        if isinstance(command, Retry):
-            self.registry.reopen(run)
-        self._obey(command)
-        if late is not None:
-            raise late
-
-    def check(self, run: Run, command: Command) -> None:
-        """Refuse what makes no sense by now; errors as of `obey`."""
-        if (late := self._refusal(run, command)) is not None:
-            raise late
-
-    def _refusal(self, run: Run, command: Command) -> VectStateError | None:
-        """Return why a decision comes too late: that is written down, and then told."""
-        if not isinstance(command, Cancel):
-            run.check_going_on()
-        if isinstance(command, Retry):
-            self.registry.check_reopening(run)
-        if isinstance(command, Pause) and self._turns.waits(run):
-            raise VectStateError(
-                f"vect '{run.id}' of flow '{run.flow.name}'",
-                run.shown,
-                "it waits for its turn and runs nothing yet; pause it when it has started, or "
-                "cancel it",
-                run.flow.name,
-            )
-        return too_late(run.state, command) if isinstance(command, Decide) else None
-
-    def _cancel(self, run: Run, command: Cancel) -> None:
-        """Cancel a run: one way out for those, too, that do not go on otherwise."""
-        run = self.registry.add(run)
-        was_held_up, run.held_up = run.held_up is not None, None
-        try:
-            if was_held_up:  # who has failed with it may have left its state anyhow
-                self.registry.go_back(self._log, run)
-            if run.shown not in VECT_ENDS:
-                run.hold()
-        except LogError:  # its events make no sense: no more is known of it than its state
-            self._end_unread(run, command)
-            return
-        if (refusal := uncancellable(run.state)) is not None:
-            raise refusal
-        self._obey(Cancel(command.vect, command.reason, is_again=True))
-        if run.is_inherited:  # it is over: a retry of it is of this life, and no recovery
-            run.is_inherited = False
-            self._taken_over.append(run)
-
-    def _give_up(self, run: Run, command: Cancel) -> None:
-        """Cancel a run that does not fit its flow; a bug that holds one up may show again."""
-        if isinstance(run.held_up, FlowError):
-            self._cancel(run, command)
-
-    def _look_at_misfit(self, vect: str) -> None:
-        run = self.registry.runs.get(vect)
-        if run is not None and isinstance(run.held_up, FlowError) and not self._is_wanted(run):
-            self._cancel(run, Cancel(run.id, _UNWANTED))
-
-    def _end_unread(self, run: Run, command: Cancel) -> None:
+    def _end_unread(self, run: Run, reason: str) -> None:
+        """Cancel a run of which nothing but its state can be read."""
         if run.shown in VECT_ENDS:
             return
-        told = MappingProxyType({"reason": command.reason})
-        what = ("vect.cancelled", run.shown, "cancelled", told)
+        what = ("vect.cancelled", run.shown, "cancelled", MappingProxyType({"reason": reason}))
         seq = self._log.last_seq + 1
         self._append(None, Event(seq, self._now, run.flow.name, run.id, None, None, *what))
 
@@ -537,7 +414,7 @@ class Scheduler(Driver[Message]):
         try:
             with self.lock:
                 self._now = self._clock.now()
-                self._in_hand = None
+                self._notes.in_hand = None
                 self._take_all(messages)
                 try:
                     events = self._log.commit()
@@ -548,11 +425,11 @@ class Scheduler(Driver[Message]):
         except Exception as error:
             self._take_back(error)
             return False
-        self._in_hand = None
+        self._notes.in_hand = None
         self._contain(self._show_all, events)
         self._perform(events)
-        if self._taken_over:
-            self._take_over_more()
+        if self.entering.entered:
+            self._see_to_entered()
         if self.halted or self.draining:
             self._see_to_end()
         if self._asked:
@@ -623,13 +500,10 @@ class Scheduler(Driver[Message]):
             except Exception as failure:
                 raise _LogFailedError from failure
             self._orphans.clear()
-            for run in self._taken_over:
-                run.is_inherited = True
-            self._left.extendleft(reversed(self._taken_over))
-            self._taken_over.clear()
+            self.entering.take_back()
             self._give_calls_back()
-            if isinstance(self._in_hand, Poll):
-                self.put(self._in_hand)  # it had its turn, and comes to nothing
+            if isinstance(self._notes.in_hand, Poll):
+                self.put(self._notes.in_hand)  # it had its turn, and comes to nothing
             self._go_back()
             self.runner.count_busy()
 
@@ -641,7 +515,7 @@ class Scheduler(Driver[Message]):
 
     def _go_back(self) -> None:
         """Make each Vect that was touched anew from what is committed of it."""
-        in_hand = () if self._in_hand is None else (_vect_id(self._in_hand),)
+        in_hand = () if self._notes.vect is None else (self._notes.vect,)
         looked_at = [model.vect.id for model in (*self._moved, *self._ready)]
         self._moved.clear()
         self._ready.clear()
@@ -652,7 +526,7 @@ class Scheduler(Driver[Message]):
         alone = [message]
         while not self._attempt(alone):
             message = alone[0]  # it may have been heard by now
-            vect = _vect_of(message) if self._in_hand is None else _vect_id(self._in_hand)
+            vect = self._notes.vect or _vect_of(message)
             run = self.registry.runs.get(vect or "")
             is_other = run is not None and run.id != _vect_of(message) and run.held_up is None
             if run is not None:
@@ -676,7 +550,7 @@ class Scheduler(Driver[Message]):
                 self._look_again_later(message)
             case TakeOver():
                 self.queue.is_held = bool(self.halted)
-                if self._left:
+                if self.entering.left:
                     self._look_again_later(message)
 
     def _contain(self, hook: Callable[..., object], *args: object) -> None:
@@ -818,15 +692,14 @@ class Scheduler(Driver[Message]):
             case Note():
                 self._append(None, message.event(self._log.last_seq + 1, self._now))
             case Misfit():
-                self._look_at_misfit(message.vect)
+                self.steering.look_at_misfit(message.vect)
             case Asked():
                 self.is_asked = False
                 self._is_look_due |= self._requests.take(message)
             case TakeOver():
-                if not self._taken_over:  # one portion a tick, however often somebody asks
-                    self._take_over()
+                self.entering.enter()
             case Retry() if message.parent is not None:
-                self._go_on_in(message, message.parent)
+                self.entering.go_on_in(message.vect, message.parent)
             case Drain() | Halt() | Tidy():
                 self._begin_to_end(message)
             case _:
@@ -849,21 +722,11 @@ class Scheduler(Driver[Message]):
         self.halted = message.reason
         self.queue.is_held = self._is_ending_all = True
 
-    def _go_on_in(self, retry: Retry, parent: Key) -> None:
-        """Have a child go on whose turn it is; not if the attempt is over by now that it is for."""
-        self._going_on.pop(retry.vect, None)
-        run = self.registry.runs.get(retry.vect)
-        if run is None or run.held_up is not None or run.shown not in VECT_ENDS:
-            return  # somebody else has retried it, and it runs
-        try:
-            if run.shown != "success" and self._is_running(*parent):
-                self.registry.reopen(run, has_place=True)
-                self._obey(Retry(run.id, run.news(), parent))
-                return
-        except OAutomError as error:
-            _logger.warning("vect '%s' does not go on: %s", run.id, error)
-        self._turns.free(run)
-        self._ended.append(run)
+    def _see_to_entered(self) -> None:
+        """Have the waits of those that have entered go on; and the next ones come."""
+        self.entering.see_to(self._now)
+        if self.entering.left:
+            self.put_at(self._clock.monotonic(), TakeOver())
 
     def _look_again_later(self, message: Message) -> None:
         self.put_at(self._clock.monotonic() + LOOK_AGAIN, message)
@@ -951,14 +814,14 @@ class Scheduler(Driver[Message]):
         run = self.registry.runs.get(command.vect)
         if run is None or run.held_up is not None:  # it was let go, or is stranded
             if run is not None and isinstance(command, Cancel):
-                self._give_up(run, command)
+                self.steering.give_up(run, command)
             return
         if run.is_told and isinstance(command, Begin):  # it was cancelled before it began
             return
-        if not run.is_held and run.shown == INITIAL and not self._hold(run):
+        if not run.is_held and run.shown == INITIAL and not self.entering.hold(run):
             return
         state = run.state
-        self._in_hand = state
+        self._notes.in_hand = state
         if state.state == INITIAL and not self._may_begin(run, command):
             return
         for trigger in handle(state, command):
@@ -976,103 +839,6 @@ class Scheduler(Driver[Message]):
             self._obey(Begin(run.id, run.turn))
         return True
 
-    def _hold(self, run: Run) -> bool:
-        """Hold a run that has stood in line, or was left; False where its events make no sense."""
-        try:
-            run.hold()
-        except LogError as error:
-            self._leave(run, error)
-            return False
-        return True
-
-    def _take_over(self) -> None:
-        """Close what ran in the old life, of some Vects, before anything of them starts."""
-        for group, place in self.runner.lingering.adopt():
-            self.queue.take_slot(group, place)
-        self.queue.is_held = True
-        portion, steps = self._taken_over, 0
-        while self._left and (steps < STEPS_AT_ONCE or self._left[0].keeps_slots):
-            run = self._left.popleft()
-            if run.is_inherited and run.id in self.registry.open:
-                portion.append(run)
-                steps += 1 + len(run.flow.steps)
-            elif run.shown == INITIAL:  # of this life, and called after those
-                self.put(Begin(run.id, run.turn))
-        with suppress(Exception):  # what raises does so again where each is held by itself
-            self.registry.reader.hold_all(portion)
-        for run in portion:
-            if run.is_inherited:
-                self._in_hand = run
-                self._take_over_one(run)
-                self._settle()
-        self.queue.is_held = False
-
-    def _take_over_more(self) -> None:
-        """Have the waits of the last ones go on, which are committed; and the next ones come."""
-        while self._taken_over:
-            run = self._taken_over.popleft()  # as they came: of waits of one instant, too
-            try:
-                if run.held_up is None:
-                    self.runner.rearm(run, self._now)
-            except Exception:
-                _logger.exception("vect '%s' cannot wait on", run.id)
-                self.containment.strand(run)
-        if self._left:
-            self.put_at(self._clock.monotonic(), TakeOver())
-
-    def _leave(self, run: Run, error: LogError) -> None:
-        """Leave a run of which the events make no sense; all others go on."""
-        run.held_up = error
-        self.registry.shut(run)
-        self._news.append(run.id)
-        _logger.error("%s", error)
-        self.containment.on_strand(run)
-
-    def _take_over_one(self, run: Run) -> None:
-        if run.held_up is not None:  # who has failed with it may have left its state anyhow
-            self.registry.go_back(self._log, run)
-        if not self._hold(run):
-            return
-        self._in_hand = run.state
-        run.held_up = None
-        run.is_inherited = False
-        if run.state.state in VECT_ENDS:  # it was cancelled just before
-            self.registry.shut(run)
-            return
-        if not self._is_wanted(run):
-            self._obey(Cancel(run.id, _UNWANTED))
-            return
-        if run.state.state == INITIAL:
-            news = run.news()
-            told: dict[str, Any] = {"options": news} if news else {}
-            told |= {**run.turn, "recovered": True} if run.turn else {}
-            self._obey(Begin(run.id, MappingProxyType(told)))
-            return
-        lost = run.lost_steps()
-        self._obey(Recover(run.id, frozenset(step.name for step in lost), run.news()))
-        self._settle()
-        for step in lost:
-            self._obey(Finished(run.id, step.name, step.attempt, error=LOST))
-            self._settle()
-        self.queue.take_over(run.state)
-
-    def _is_wanted(self, run: Run) -> bool:
-        """Whether the attempt goes on that has a Vect run, if one has.
-
-        A child that was retried by itself has a life of its own.
-        """
-        if run.state.parent is None or run.state.is_reopened:
-            return True
-        return self._is_running(*run.state.parent)
-
-    def _is_running(self, vect: str, step: str, attempt: int) -> bool:
-        known = self.registry.runs.get(vect)  # its flow may not be declared: its events are there
-        parent = self.registry.reader.read(vect) if known is None else known.state
-        if parent is None or parent.state in VECT_ENDS or step not in parent.steps:
-            return False
-        state = parent.steps[step]
-        return state.state == "running" and state.attempt == attempt
-
     def time_has_jumped(self) -> None:
         """Have all steps look again that wait for a time, or for a person until then."""
         if self.halted:
@@ -1087,18 +853,18 @@ class Scheduler(Driver[Message]):
         queue = self.queue
         while self.runner.returning and self.runner.has_room:  # they go before all others
             self._news.append("")  # before: the tick may be taken back, and the slots are given
-            self._in_hand = self.runner.returning[0]
+            self._notes.in_hand = self.runner.returning[0]
             self.runner.give_back()
         self._look()
         while queue.size and not queue.is_held:
             try:
                 turn = queue.take(has_slot=self.runner.has_room)
             except Exception:
-                self._in_hand = queue.looking
+                self._notes.in_hand = queue.looking
                 raise
             if turn is None:
                 return
-            self._in_hand = turn
+            self._notes.in_hand = turn
             if isinstance(turn, Poll):
                 self.runner.poll(turn.key)
                 continue
@@ -1114,7 +880,7 @@ class Scheduler(Driver[Message]):
             if not self._ready:
                 self._obey(self._orphans.popleft())
                 continue
-            self._in_hand = model = self._ready.popleft()
+            self._notes.in_hand = model = self._ready.popleft()
             trigger = due(model)
             if trigger is None:
                 continue
@@ -1239,11 +1005,6 @@ class Scheduler(Driver[Message]):
         self.answer(())  # those who still call look, and find it closed
 
 
-def _of_today(run: Run, command: Command) -> Command:
-    """Return a command with what it asks for as the program has it by now."""
-    return Retry(run.id, run.news()) if isinstance(command, Retry) else command
-
-
 def _never(step: StepState) -> bool:
     return False
 
@@ -1259,13 +1020,6 @@ def _vect_of(message: Message) -> str | None:
     if isinstance(message, Lend | TakeBack):
         return message.loan.key[0]
     return getattr(message, "vect", None)
-
-
-def _vect_id(item: Item) -> str:
-    """Return the id of the Vect that something in hand is of."""
-    if isinstance(item, Run):
-        return item.id
-    return item.key[0] if isinstance(item, Poll | Loan) else item.vect.id
 
 
 def _is_child_of(vect: str, parents: Collection[str]) -> bool:

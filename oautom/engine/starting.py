@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from oautom.engine.recovery import Recovery
 from oautom.engine.scheduler import Scheduler
-from oautom.errors import FlowError, UnknownFlowError, ValueTooLargeError, shown
+from oautom.errors import (
+    FlowError,
+    SettingError,
+    UnknownFlowError,
+    UnknownStepError,
+    ValueTooLargeError,
+    shown,
+)
 from oautom.events.log import EventLog, keeps_objects
 from oautom.events.requests import Request
 from oautom.flows.flow import Flow, WhenFull
 from oautom.machine.commands import Begin
 from oautom.machine.event import NO_DATA
 from oautom.processes.forked import Home
+from oautom.steps.execution import Execution
 from oautom.steps.options import word_of
 from oautom.values.json import at_heart
 from oautom.values.names import check_name
@@ -47,7 +55,14 @@ class Starting:
             when_full = word_of("when_full", told.get("when_full", flow.when_full), WhenFull)
             return self.admit(flow, told.get("params"), vect_id, when_full)
 
-    def admit(self, flow: Flow, params: object, vect_id: str | None, when_full: WhenFull) -> Run:
+    def admit(
+        self,
+        flow: Flow,
+        params: object,
+        vect_id: str | None,
+        when_full: WhenFull,
+        until: Sequence[str] = (),
+    ) -> Run:
         """Return the run of this id, or take in a new one, which is still to be created.
 
         Under the lock of the app; recovers before, if that was not done.
@@ -56,6 +71,7 @@ class Starting:
             VectAlreadyRunningException: `max_active_vects` of the flow are open, and it shall not
                 wait.
             ParamError: A parameter is unknown, missing, wrong, or another one than in this Vect.
+            FlowError: The Vect of this id ends with other steps.
             EngineError: The engine is being stopped.
             Whatever `Registry.find_of` and `Flow.freeze` raise.
         """
@@ -65,14 +81,21 @@ class Starting:
         if known is not None:
             if params is not None:
                 flow.params.check_same(known.id, registry.engine.status(known)["params"], params)
+            _check_same_part(known, until)
             return known
         self._scheduler.check_starting(flow)
-        run = self.new(flow, vect_id or os.urandom(8).hex(), params)
+        run = self.new(flow, vect_id or os.urandom(8).hex(), params, until=until)
         registry.admit(run, may_wait=when_full == "wait")
         return run
 
     def new(
-        self, flow: Flow, vect_id: str, params: object, origin: Mapping[str, Any] = NO_DATA
+        self,
+        flow: Flow,
+        vect_id: str,
+        params: object,
+        origin: Mapping[str, Any] = NO_DATA,
+        *,
+        until: Sequence[str] = (),
     ) -> Run:
         """Return a new run, for `begin`; any thread.
 
@@ -81,6 +104,7 @@ class Starting:
             vect_id: An id that no Vect has.
             params: The parameters, as of `OAutom.start`.
             origin: What starts it, if nobody does; see `Run`.
+            until: The steps with which it ends; none for all.
 
         Raises:
             ParamError: A parameter is unknown, missing or wrong.
@@ -93,7 +117,8 @@ class Starting:
                 self._log.check_value(dict(plain))
             except ValueTooLargeError as error:
                 raise flow.params.error(f"its parameters cannot be kept: {error}") from error
-        return Run(flow, vect_id, plain, origin, is_durable=not keeps_objects(self._log))
+        is_durable = not keeps_objects(self._log)
+        return Run(flow, vect_id, plain, origin, until=until, is_durable=is_durable)
 
     def begin(self, run: Run, *, may_wait: bool) -> None:
         """Have a new run created with the next tick, and begin then or when it is its turn.
@@ -102,6 +127,53 @@ class Starting:
         """
         self._scheduler.registry.admit(run, may_wait=may_wait)
         self._scheduler.put(Begin(run.id))
+
+
+def _check_same_part(run: Run, until: Sequence[str]) -> None:
+    """Refuse to take a Vect that is there for one that ends with other steps.
+
+    Raises:
+        FlowError: It does.
+    """
+    part = run.state.settings.get("until", [])
+    if until and set(until) != set(part):
+        ends = f"ends with {in_quotes(part)}" if part else "is a run of the whole flow"
+        raise FlowError(
+            f"vect '{run.id}' of flow '{run.flow.name}' {ends}, not with {in_quotes(until)}; give "
+            "this one another vect_id",
+            flow=run.flow.name,
+        )
+
+
+def in_quotes(names: Iterable[str]) -> str:
+    """Return names as a sentence has them."""
+    return ", ".join(f"'{name}'" for name in names)
+
+
+def steps_of(flow: Flow, until: object) -> list[str]:
+    """Return the names of the steps of a flow that an argument names, or is.
+
+    Args:
+        flow: The flow.
+        until: A step or its name, or several.
+
+    Raises:
+        UnknownStepError: The flow has no such step.
+        SettingError: It is something else.
+    """
+    given = [until] if isinstance(until, str | Execution) else until
+    if not isinstance(given, Iterable):
+        raise SettingError(f"until must be a step, the name of one, or several, not {shown(until)}")
+    names = []
+    for each in given:
+        name = each.name if isinstance(each, Execution) else at_heart(each)
+        step = flow.steps.get(name) if type(name) is str else None
+        if step is None or (isinstance(each, Execution) and step is not each):
+            raise UnknownStepError(flow.name, name, flow.steps)
+        names.append(name)
+    if not names:
+        raise SettingError("until must name a step at least; leave it out for all of them")
+    return names
 
 
 def flow_of(app: object, flows: Mapping[str, Flow], flow: object) -> Flow:

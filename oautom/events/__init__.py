@@ -1,4 +1,4 @@
-"""Events, the logs that keep them, and the signals that carry them."""
+"""Events, the logs that store them, and the signals that carry them."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import SQLite only where it is used: whoever keeps events in memory need not wait for it."""
+    """Import SQLite only at its first use, so that a program with a log in memory starts faster."""
     if name == "SqliteEventLog":
         from oautom.events.sqlite import SqliteEventLog  # noqa: PLC0415
 

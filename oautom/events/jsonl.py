@@ -1,4 +1,4 @@
-"""Events as lines of JSON, without loss: for files, for other programs, for logs kept as tests."""
+"""Events as lines of JSON, without loss: for files, for other programs, for logs as tests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):
-    """The parts of a line, in its order: an event whose time and data are texts already."""
+    """The parts of a line, in order: an event whose time and data are texts already."""
 
     seq: int
     time: str
@@ -42,7 +42,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
         """Return the line, without the line break.
 
         Raises:
-            UnicodeEncodeError: A name holds half a character.
+            UnicodeEncodeError: A name has half a character (a surrogate).
         """
         return _encode(self)
 
@@ -51,7 +51,7 @@ def line_of(event: Event) -> Line:
     """Return an event as the parts of a line.
 
     Raises:
-        EventRefusedError: Its data hold something that JSON cannot keep; names step and part.
+        EventRefusedError: JSON cannot store a part of its data; the error names step and part.
     """
     try:
         if event.data is NO_OUTPUT:
@@ -78,7 +78,7 @@ def to_line(event: Event) -> str:
     """Return an event as one line of JSON, without the line break.
 
     Raises:
-        EventRefusedError: It holds something that JSON cannot keep; names step and part.
+        EventRefusedError: JSON cannot store a part of its data; the error names step and part.
     """
     return encoded(event, line_of(event)).decode()
 
@@ -87,7 +87,7 @@ def encoded(event: Event, line: Line) -> bytes:
     """Return the line of an event in UTF-8.
 
     Raises:
-        EventRefusedError: A name in it cannot be written.
+        EventRefusedError: A name in the event cannot be written.
     """
     try:
         return line.encode()
@@ -153,7 +153,7 @@ def from_parts(
     """Return the event of the parts of a line that is known to be one that `to_line` has made.
 
     Raises:
-        KeyError, TypeError, ValueError: It is none.
+        KeyError, TypeError, ValueError: The parts are none of such a line.
     """
     read_only = NO_DATA if data == "{}" else _read_only(name, _decode_data(data))
     instant = datetime.fromisoformat(time)
@@ -187,7 +187,7 @@ def read_jsonl(path: str | os.PathLike[str]) -> Iterator[Event]:
     """Yield the events of a file that `write_jsonl` has made.
 
     Raises:
-        LogError: A line is no event; names the line.
+        LogError: A line is no event; the error names the line.
         OSError: The file cannot be read.
     """
     with open(path, encoding="utf-8", newline="\n") as file:

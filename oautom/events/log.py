@@ -1,7 +1,8 @@
 """The log: the ordered, append-only sequence of events, and the only source of truth.
 
-This module is the border: what the engine asks of a log, and what may be made of the rest. On its
-other side stand `memory` (a log that ends with the program) and `sqlite` (a log in a file).
+This module is the border: the members that the engine needs of a log, and defaults that are built
+from these. Behind it stand `memory` (a log that ends with the program) and `sqlite` (a log in a
+file).
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ from oautom.machine.tables import PLAN_SKIPPED, VECT_ENDS
 from oautom.values.json import to_json
 
 VALUE_LIMIT_BYTES: Final = 64 * 2**20
-"""How much one output may take in a durable log, as JSON, unless it is told otherwise."""
+"""The default limit of one output in a durable log, as JSON."""
 
 
 class VectEntry(NamedTuple):
-    """One Vect of a log, as its own events tell; those of its steps are not needed for that.
+    """One Vect of a log, made from its own events, without those of its steps.
 
     Attributes:
         id: Its id.
         flow: Name of its flow.
-        state: The state that it is in.
+        state: Its state.
         first_seq: Number of its first event.
-        created: When that was.
-        changed: When the newest of its own events was: that of a Vect which has ended, its end.
+        created: The time of its first event.
+        changed: The time of the newest of its own events; for a Vect that has ended, its end.
     """
 
     id: str
@@ -73,9 +74,9 @@ class GivenUp(NamedTuple):
 
     Attributes:
         seq: Number of the event.
-        error: What the function raised last, cut short.
-        attempts: How often it was called with the event.
-        time: When that was, the last time.
+        error: The last exception of the function, cut short.
+        attempts: How often the function was called with the event.
+        time: The time of the last call.
     """
 
     seq: int
@@ -97,19 +98,21 @@ class Holder(NamedTuple):
 
 
 class EventLog:
-    """What the engine asks of a log. One engine writes; any thread may read what is committed.
+    """The base class of logs. One engine writes; any thread may read committed events.
 
     A log of a user's own inherits from this class and has five members: `last_seq`,
-    `committed_seq`, `append`, `commit` and `read`; and an `id` if it outlives the program. The rest
-    is here, made of these, or refuses with an error that names what is missing.
+    `committed_seq`, `append`, `commit` and `read`; and an `id` if it outlives the program. This
+    class builds the other members from these, or refuses them with an error that names the missing
+    method.
 
     Attributes:
         last_seq: Number of the newest event appended, 0 in a new log.
         committed_seq: Number of the newest event committed; `last_seq` may be ahead in the middle
             of a tick.
-        id: What tells it from all other logs, for good; None if it does not outlive the program.
-        keeps_objects: Whether values stay the objects that they are, and are not what JSON has of
-            them; None: if there is no `id`.
+        id: The identity of the log among all logs, for good; None if it does not outlive the
+            program.
+        keeps_objects: Whether values stay the same objects, instead of copies read from JSON. None:
+            True if there is no `id`.
     """
 
     if TYPE_CHECKING:  # so that each may be an attribute or a property of the log
@@ -132,15 +135,16 @@ class EventLog:
     # What a log must have
 
     def append(self, sender: object, event: Event) -> None:
-        """Write `event` behind the others; whoever raises here refuses the transition.
+        """Write `event` behind the others; an exception refuses the transition.
 
         Raises:
-            EventRefusedError: This one cannot be kept. Nothing has changed, and others can.
+            EventRefusedError: The log cannot store this event. Nothing has changed, and it takes
+                other events.
         """
         raise _missing(self, "append")
 
     def commit(self) -> Sequence[Event]:
-        """Make all that was appended since the last commit last, and return it."""
+        """Make all events permanent that were appended since the last commit, and return them."""
         raise _missing(self, "commit")
 
     def read(
@@ -155,28 +159,28 @@ class EventLog:
         """Yield committed events of some Vects, one Vect after the other, each in order.
 
         Args:
-            vects: Their ids; one that the log has not has no events.
-            limit: How many of each at most, the first ones; None for all.
+            vects: The ids of the Vects; an unknown id has no events.
+            limit: How many events of each at most, the first ones; None for all.
         """
         for vect in vects:
             yield from islice(self.read(vect=vect), limit)
 
     def discard(self) -> None:
-        """Drop what was appended, and give back what was requested, since the last commit.
+        """Drop the events appended, and return the requests taken, since the last commit.
 
-        The engine takes back by it what has raised; where a log has none, the engine stops then.
+        The engine calls this to take back a tick that has raised; without it, the engine stops.
 
         Raises:
-            LogError: The log takes no more.
+            LogError: The log takes no more events.
         """
         raise _missing(self, "discard")
 
     def check_value(self, value: object) -> None:
-        """Refuse what cannot be kept, before it is part of an event.
+        """Refuse a value that the log cannot store, before it is part of an event.
 
         Raises:
-            NotJsonError: The value would be another one when it is read.
-            ValueTooLargeError: It takes too much room.
+            NotJsonError: Another value would come back.
+            ValueTooLargeError: The value takes too much room.
         """
         if self.id is not None:
             to_json(value)
@@ -186,27 +190,27 @@ class EventLog:
         return vects_of(self.read(), flow)
 
     def find(self, vect: str) -> VectEntry | None:
-        """Return what `vects` has of one Vect, None if it is not there."""
+        """Return the entry of one Vect; None if the log does not have it."""
         return next((entry for entry in self.vects() if entry.id == vect), None)
 
     def newest(self, flow: str) -> VectEntry | None:
-        """Return what `vects` has of the newest Vect of a flow, None if it has none."""
+        """Return the entry of the newest Vect of a flow; None if there is none."""
         return next(reversed(self.vects(flow)), None)
 
     def open_vects(self) -> list[VectEntry]:
-        """Return what `vects` has of those that have not ended."""
+        """Return the entries of the Vects that have not ended."""
         return [entry for entry in self.vects() if entry.state not in VECT_ENDS]
 
     def planned(self, plan: str) -> datetime | None:
-        """Return the newest time that a plan has dealt with; None of a plan that it has not."""
+        """Return the newest time that a plan has dealt with; None for an unknown plan."""
         return planned_of(list(self.read()), plan, self.pruned())
 
     def listen(self, wake: Callable[[], None]) -> None:
-        """Have `wake()` called, on any thread, when another process has asked for something."""
+        """Call `wake()`, on any thread, when another process has sent a request."""
         return
 
     def asked(self, after: int = 0) -> list[Request]:
-        """Return what was asked for and is not done away with. Changes nothing. Any thread.
+        """Return the requests that are still in the log, without a change. Any thread.
 
         Args:
             after: Number of the request before the first one wanted.
@@ -214,10 +218,10 @@ class EventLog:
         return []
 
     def requests(self, again: bool = False) -> list[Request]:
-        """Return what was asked for and not returned yet; the next commit does away with it.
+        """Return the requests that were not returned yet; the next commit removes them.
 
         Args:
-            again: Also what was left.
+            again: Whether to return the requests that were left, too.
         """
         return []
 
@@ -234,7 +238,7 @@ class EventLog:
         return
 
     def leave(self, number: int) -> None:
-        """Have a request stay that nobody can do yet."""
+        """Leave a request in the log, since it cannot be carried out yet."""
         return
 
     def show(self, told: Mapping[str, Any], *, anew: bool = False) -> None:
@@ -292,33 +296,33 @@ class EventLog:
         return skips[-1] if skips else None
 
     def position(self, name: str) -> int | None:
-        """Return what `keep_position` was told last, None if nothing. Any thread."""
+        """Return the last position that `keep_position` has stored, or None. Any thread."""
         return None
 
     def keep_position(self, name: str, seq: int) -> None:
-        """Remember up to which event the subscriber `name` has come. Any thread.
+        """Store the position of the subscriber `name`: the number of its last event. Any thread.
 
-        Also when the log is closed: a function may return after that.
+        This also works when the log is closed, since a function may return after that.
         """
         raise _missing(self, "keep_position")
 
     def given_up(self, name: str) -> list[GivenUp]:
-        """Return what the subscriber `name` has given up, in the order of the log. Any thread."""
+        """Return the events that a subscriber has given up, in order. Any thread."""
         return []
 
     def keep_given_up(self, name: str, given_up: GivenUp) -> None:
-        """Remember what a subscriber has given up; once for each event. Any thread, as above."""
+        """Store an event that a subscriber has given up; once for each. Any thread, as above."""
         raise _missing(self, "keep_given_up")
 
     def forget_given_up(self, name: str, seq: int) -> None:
-        """Forget what a subscriber had given up: it was delivered. Any thread, as above."""
+        """Remove an event that was given up and then delivered. Any thread, as above."""
         raise _missing(self, "forget_given_up")
 
     def prune(self, older_than: datetime, *, keep: Collection[str] = ()) -> list[PrunedVect]:
         """Take out all events of the Vects that ended before an instant, and return these Vects.
 
-        And what plans have skipped before it, but for the newest of each plan. With them goes what
-        subscribers have given up of these events.
+        Also take out the `plan.skipped` events before that instant, except for the newest event of
+        each plan, and the entries of subscribers that have given up any of these events.
         """
         raise _missing(self, "prune")
 
@@ -327,7 +331,7 @@ class EventLog:
         return []
 
     def find_pruned(self, vect: str) -> PrunedVect | None:
-        """Return the Vect of this id that has been taken out, None if none was."""
+        """Return the pruned Vect of this id; None if there is none."""
         return next((gone for gone in self.pruned() if gone.id == vect), None)
 
     def gaps(self) -> list[tuple[int, int]]:
@@ -338,7 +342,7 @@ class EventLog:
         """Write all committed events to a file, a line of JSON each. Any thread.
 
         Raises:
-            LogError: An event holds something that JSON cannot keep as it is; nothing is written.
+            LogError: An event has a value that JSON cannot store unchanged; nothing is written.
             OSError: The file cannot be written.
         """
         write_jsonl(self.read(), path)
@@ -353,13 +357,13 @@ ESSENTIAL: Final = ("last_seq", "committed_seq", "append", "commit", "read")
 
 
 def has_own(log: object, name: str) -> bool:
-    """Whether a log has a member that is not the one of `EventLog`, which keeps nothing."""
+    """Whether a log has a member of its own, and not the one of `EventLog`."""
     own = vars(EventLog).get(name)
     return hasattr(log, name) and getattr(getattr(log, name), "__func__", log) is not own
 
 
 def keeps_objects(log: EventLog) -> bool:
-    """Whether values stay the objects that they are, and not what JSON has of them."""
+    """Whether values stay the same objects, instead of copies read from JSON."""
     return log.id is None if log.keeps_objects is None else log.keeps_objects
 
 
@@ -375,10 +379,10 @@ def not_next(event: Event, last_seq: int, *, is_closed: bool) -> LogError:
 
 
 def check_instant(older_than: object) -> datetime:
-    """Return an instant.
+    """Return a checked instant.
 
     Raises:
-        SettingError: It is no datetime, or has no time zone.
+        SettingError: The argument is no datetime, or has no time zone.
     """
     is_date = issubclass(type(older_than), datetime)
     instant = cast("datetime", older_than)
@@ -393,7 +397,7 @@ def check_instant(older_than: object) -> datetime:
 def old_vects(
     vects: Iterable[VectEntry], older_than: datetime, keep: Collection[str]
 ) -> list[VectEntry]:
-    """Return the Vects that ended before an instant and are not to be kept."""
+    """Return the Vects that ended before an instant, except for those in `keep`."""
     return [
         vect
         for vect in vects
@@ -418,13 +422,13 @@ def entry_after(event: Event, first: VectEntry | None) -> VectEntry:
 
 
 def planned_of(events: Sequence[Event], plan: str, pruned: Iterable[PrunedVect]) -> datetime | None:
-    """Return the newest time that a plan has dealt with, by all that a log has."""
+    """Return the newest time that a plan has dealt with, from all events and pruned Vects."""
     told = [*map(planned_time, events), *(told_by_id(vect.id) for vect in pruned)]
     return max((each[1] for each in told if each is not None and each[0] == plan), default=None)
 
 
 def told_by_id(vect: str) -> tuple[str, datetime] | None:
-    """Return the plan and the time that the id of a planned Vect is made of; None of any other."""
+    """Return the plan and the time in the id of a planned Vect; None for any other id."""
     plan, _, text = vect.rpartition("@")
     time = instant_of(text)
     return None if time is None else (plan, time)

@@ -34,14 +34,14 @@ class MemoryEventLog(EventLog):
     """A log that lives as long as the program; it can still be read when it is closed.
 
     Lists and dictionaries in events are copied when they are written and when they are read, so
-    that nobody changes what has happened. Other objects are those that were given.
+    that nobody can change the past. Other objects stay the same objects.
 
-    One that is written belongs to the process that writes it. In a forked child it would stay as it
-    was: there all its methods raise an `EngineError`, but for `close`, which does nothing.
+    A log belongs to the process that first writes it. In a forked child it would not change any
+    more: there all its methods raise an `EngineError`, except `close`, which does nothing.
 
     Args:
-        as_json: Values are kept as JSON has them, and what JSON cannot keep is refused, as a
-            durable log does: for tests of what shall run with one.
+        as_json: Whether to store values as JSON, and refuse values that JSON cannot store
+            unchanged, as a durable log does: for tests of flows that will run with a durable log.
     """
 
     id = None
@@ -82,7 +82,7 @@ class MemoryEventLog(EventLog):
         self.last_seq = event.seq
 
     def commit(self) -> Sequence[Event]:
-        """Show readers what was appended since the last commit, and return it."""
+        """Show the events appended since the last commit to readers, and return them."""
         if not self._process.is_here:
             self._check_process()
         self._process = forked.here
@@ -93,7 +93,7 @@ class MemoryEventLog(EventLog):
             return committed
 
     def discard(self) -> None:
-        """Drop what was appended since the last commit. Scheduler's thread only.
+        """Drop the events appended since the last commit. Scheduler's thread only.
 
         Raises:
             LogError: The log is closed.
@@ -106,11 +106,11 @@ class MemoryEventLog(EventLog):
             self.last_seq = self.committed_seq
 
     def check_value(self, value: object) -> None:
-        """Accept every value: what is in memory stays as it is; unless that is to be as in JSON.
+        """Accept every value, since memory stores any object; with `as_json`, check the value.
 
         Raises:
             NotJsonError: JSON would give another value back.
-            ValueTooLargeError: It takes more than `VALUE_LIMIT_BYTES`.
+            ValueTooLargeError: The value takes more than `VALUE_LIMIT_BYTES`.
         """
         if self._is_json and (size_bytes := len(to_json(value))) > VALUE_LIMIT_BYTES:
             raise ValueTooLargeError(size_bytes, VALUE_LIMIT_BYTES)
@@ -121,9 +121,9 @@ class MemoryEventLog(EventLog):
         """Return the committed events in order, each with data of its own. Any thread.
 
         Args:
-            after: Number of the event before the first one wanted.
-            upto: Number of the last one wanted; None for all there are now.
-            vect: Id of the only Vect wanted; None for all.
+            after: Number of the event before the first one to return.
+            upto: Number of the last event to return; None for all present events.
+            vect: Id of the Vect whose events to return; None for all Vects.
         """
         self._check_process()
         return self._read(after, upto, vect)
@@ -136,7 +136,7 @@ class MemoryEventLog(EventLog):
             yield own_copy(events[index])
 
     def _indexed(self) -> _Index:
-        """Return the index of all that is committed. Whoever asks brings it up to date."""
+        """Return the index of all committed events; each call brings it up to date."""
         self._check_process()
         with self._lock:
             self._index.take(self._events, self._pruned)
@@ -148,16 +148,16 @@ class MemoryEventLog(EventLog):
         return [each for each in list(entries.values()) if flow in (None, each.flow)]
 
     def find(self, vect: str) -> VectEntry | None:
-        """Return what `vects` has of one Vect, None if it is not there. Any thread."""
+        """Return the entry of one Vect; None if the log does not have it. Any thread."""
         return self._indexed().entries.get(vect)
 
     def newest(self, flow: str) -> VectEntry | None:
-        """Return what `vects` has of the newest Vect of a flow, None if it has none. Any thread."""
+        """Return the entry of the newest Vect of a flow; None if there is none. Any thread."""
         index = self._indexed()
         return index.entries[index.flows[flow][-1]] if flow in index.flows else None
 
     def open_vects(self) -> list[VectEntry]:
-        """Return what `vects` has of those that have not ended. Any thread."""
+        """Return the entries of the Vects that have not ended. Any thread."""
         index = self._indexed()
         found = [index.entries[vect] for vect in list(index.open)]
         return sorted(found, key=attrgetter("first_seq"))
@@ -165,34 +165,34 @@ class MemoryEventLog(EventLog):
     def planned(self, plan: str) -> datetime | None:
         """Return the newest time that a plan has dealt with. Any thread.
 
-        Also where the Vect of that time has been pruned. None for a plan that the log has not.
+        A Vect that has been pruned counts, too. None for an unknown plan.
         """
         return self._indexed().plans.get(plan, (None, 0))[0]
 
     def position(self, name: str) -> int | None:
-        """Return what `keep_position` was told last, None if nothing. Any thread."""
+        """Return the last position that `keep_position` has stored, or None. Any thread."""
         self._check_process()
         return self._positions.get(name)
 
     def keep_position(self, name: str, seq: int) -> None:
-        """Remember up to which event the subscriber `name` has come. Any thread."""
+        """Store the position of the subscriber `name`: the number of its last event. Any thread."""
         self._check_process()
         self._positions[name] = seq
 
     def given_up(self, name: str) -> list[GivenUp]:
-        """Return what the subscriber `name` has given up, in the order of the log. Any thread."""
+        """Return the events that a subscriber has given up, in order. Any thread."""
         self._check_process()
         with self._lock:
             return [self._given_up[key] for key in sorted(self._given_up) if key[0] == name]
 
     def keep_given_up(self, name: str, given_up: GivenUp) -> None:
-        """Remember what a subscriber has given up; once for each event. Any thread."""
+        """Store an event that a subscriber has given up; once for each. Any thread."""
         self._check_process()
         with self._lock:
             self._given_up[name, given_up.seq] = given_up
 
     def forget_given_up(self, name: str, seq: int) -> None:
-        """Forget an event that a subscriber had given up: it was delivered. Any thread."""
+        """Remove an event that a subscriber had given up: it was delivered. Any thread."""
         self._check_process()
         with self._lock:
             self._given_up.pop((name, seq), None)
@@ -202,7 +202,7 @@ class MemoryEventLog(EventLog):
 
         Args:
             older_than: The instant.
-            keep: Ids of Vects that are to be left in.
+            keep: Ids of Vects that stay.
 
         Returns:
             The Vects that are gone. Numbers of events are never used again.
@@ -238,7 +238,7 @@ class MemoryEventLog(EventLog):
         return sorted(self._pruned, key=attrgetter("first_seq"))
 
     def find_pruned(self, vect: str) -> PrunedVect | None:
-        """Return the Vect of this id that has been taken out, None if none was. Any thread."""
+        """Return the pruned Vect of this id; None if there is none. Any thread."""
         return self._indexed().pruned.get(vect)
 
     def gaps(self) -> list[tuple[int, int]]:
@@ -269,16 +269,16 @@ _seq = attrgetter("seq")
 
 
 class _Index:
-    """What a log in memory finds without a walk over all events; it is made when it is first asked.
+    """An index of a log in memory, which saves a walk over all events; made at its first use.
 
     Attributes:
-        events: By the id of the Vect.
-        entries: By the id of the Vect, oldest first.
+        events: The events of each Vect, by its id.
+        entries: The entry of each Vect, by its id, oldest first.
         flows: The ids of the Vects of each flow, oldest first.
         open: The ids of the Vects that have not ended.
-        plans: By the name of the plan, the newest time that it has dealt with, and which event
-            tells it.
-        pruned: By the id of the Vect.
+        plans: The newest time that each plan has dealt with, and the event that records it, by the
+            name of the plan.
+        pruned: The pruned Vects, by their ids.
     """
 
     def __init__(self) -> None:
@@ -291,7 +291,7 @@ class _Index:
         self._count = self._pruned_count = 0  # of what was taken in
 
     def take(self, events: list[Event], pruned: list[PrunedVect]) -> None:
-        """Take in those that are new."""
+        """Add the new events and pruned Vects."""
         for number in range(self._pruned_count, len(pruned)):
             vect = pruned[number]
             self.pruned[vect.id] = vect
@@ -323,7 +323,7 @@ class _Index:
         self.plans[plan] = max(newest, time), max(of_event, seq)
 
     def skips(self, events: Iterable[Event], older_than: datetime) -> Iterator[int]:
-        """Yield the numbers of what plans have skipped before an instant, but for the newest."""
+        """Yield the numbers of `plan.skipped` events before an instant, but not of the newest."""
         newest = {seq for _, seq in self.plans.values()}
         for event in events:
             is_old = event.name == PLAN_SKIPPED and event.time < older_than
@@ -332,7 +332,7 @@ class _Index:
 
 
 def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return ranges of numbers in order, those that touch each other as one."""
+    """Return ranges of numbers in order, and join those that touch each other."""
     merged: list[tuple[int, int]] = []
     for first, last in sorted(ranges):
         if merged and merged[-1][1] + 1 == first:

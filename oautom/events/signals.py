@@ -3,10 +3,11 @@
     @signals.step_failed.connect
     def tell(flow, event, **_): ...
 
-The sender is the `Flow`, so `connect(f, sender=flow)` hears one flow only. Receivers are called on
-the scheduler's thread, after the commit, in the order of the log, and for one event in the order in
-which they were connected. One that raises is logged and harms nobody. Each is given an event of its
-own: what it does to the data of it, no one else sees.
+The sender is the `Flow`, so a receiver of `connect(f, sender=flow)` gets the events of one flow
+only. Receivers are called on the scheduler's thread, after the commit, in the order of the log, and
+for one event in the order in which they were connected. An exception of a receiver is logged, and
+affects nothing else. Each receiver gets an event of its own: if it changes the data, no other
+receiver sees the change.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _InOrder(set[Any]):
-    """A set that knows when things came: blinker calls receivers in the order of such sets."""
+    """A set in the order of insertion: blinker calls receivers in the order of its sets."""
 
     _clock = count()
 
@@ -65,7 +66,7 @@ class _InOrder(set[Any]):
 
 
 class EventSignal(Signal):
-    """A blinker signal that calls its receivers in order and, unless told, holds them strongly."""
+    """A blinker signal that calls its receivers in order, with strong references by default."""
 
     set_class = _InOrder
     _is_plain = True  # all receivers hear all flows, and are held strongly
@@ -80,13 +81,13 @@ class EventSignal(Signal):
         return list(self.receivers_for(flow))
 
     def connect(self, receiver: F, sender: Any = ANY, weak: bool = False) -> F:
-        """Have `receiver(flow, event=event)` called for each event of this kind. Any thread.
+        """Call `receiver(flow, event=event)` for each event of this kind. Any thread.
 
         Args:
-            receiver: Any callable but a coroutine function. It should end in `**_`, since an event
-                may be sent with more keywords one day.
-            sender: A `Flow`, to hear of its events only.
-            weak: Hold the receiver weakly: it is disconnected when nothing else refers to it.
+            receiver: Any callable but a coroutine function. Its parameters should end in `**_`,
+                since future versions may send more keywords.
+            sender: A `Flow`, to get its events only.
+            weak: Whether to drop the receiver when nothing else refers to it. Default: False.
 
         Returns:
             The receiver, so that this can be used as a decorator.
@@ -105,7 +106,7 @@ class EventSignal(Signal):
 
 
 def check_receiver(receiver: object) -> None:
-    """Refuse what cannot be called with an event, or would never be awaited.
+    """Refuse a receiver that cannot be called with an event, or would never be awaited.
 
     Raises:
         SettingError: `receiver` cannot be called, or is `async`.
@@ -154,7 +155,7 @@ _by_name: Final = {s.__doc__: s for s in list(globals().values()) if isinstance(
 
 
 def publish(flow: object, happened: Event) -> None:
-    """Tell the receivers of one committed event. Scheduler's thread only."""
+    """Send one committed event to the receivers. Scheduler's thread only."""
     if happened.name in LATE:  # to pass a deadline unnoticed would make it useless
         _call(_warn, flow, happened)
     for signal in (_by_name[happened.name], event):

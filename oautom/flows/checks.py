@@ -1,7 +1,7 @@
-"""The wiring of a flow: whether what one step returns can be what another one takes.
+"""The wiring of a flow: whether each step can take what the others return.
 
-And whether the flows that its steps run can be run by them: which are there, take the parameters,
-and do not wait for slots of a pool that the step itself keeps.
+And whether its steps can run the flows that they name: these exist, take the parameters, and do not
+wait for slots of a pool that the step itself occupies.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from oautom.values.references import OutputReference, Reference
 
 
 class Wired(Owner, Protocol):
-    """What is looked at of a flow. `Flow` fits it."""
+    """The part of a flow that is checked here. `Flow` fits it."""
 
     @property
     def params(self) -> Params:
@@ -34,24 +34,24 @@ class Wired(Owner, Protocol):
         """Which step waits for which."""
 
     def check_steps(self) -> None:
-        """Refuse steps that cannot be run, each by itself."""
+        """Refuse steps that cannot run, each by itself."""
 
 
 F = TypeVar("F", bound=Wired)
 
 
 def check_wiring(flow: F) -> list[F]:
-    """Refuse a flow, or one that it runs, whose steps surely cannot work together.
+    """Refuse a flow, or one that it runs, whose steps certainly cannot work together.
 
-    Each flow is looked at once, however many steps run it.
+    Each flow is checked once, however many steps run it.
 
     Returns:
-        The flow, and all that it runs.
+        The flow, and all flows that it runs.
 
     Raises:
         CycleError: Steps wait for each other in a circle.
-        FlowError: A part is surely not there, or is surely of a wrong type; a flow cannot be run by
-            a step; or a pool cannot have slots for a step and for the flow that it runs.
+        FlowError: A part certainly does not exist, or certainly has a wrong type; a step cannot run
+            its flow; or a pool cannot have slots for a step and for the flow that it runs.
     """
     needs: dict[F, Mapping[str, Need]] = {}
     for each in with_children(flow):
@@ -67,7 +67,7 @@ def check_wiring(flow: F) -> list[F]:
 
 
 def with_children(home: F) -> list[F]:
-    """Return a flow and all that it runs, those that are run before those that run them.
+    """Return a flow and all flows that it runs, each before the flows that run it.
 
     Raises:
         FlowError: One cannot be found, belongs to another app, or they run each other in a circle.
@@ -131,7 +131,7 @@ class Need(NamedTuple):
 
 
 def _needs_of(flow: Wired, known: Mapping[Any, Mapping[str, Need]]) -> Mapping[str, Need]:
-    """Return what a flow needs of each pool, by the name of the pool.
+    """Return the need of a flow for each pool, by the name of the pool.
 
     Raises:
         FlowError: A pool has fewer slots.
@@ -160,10 +160,10 @@ def _raise_to(needs: dict[str, Need], pool: str, need: Need) -> None:
 
 
 def _need_of_keepers(flow: Wired, keepers: list[tuple[FlowExecution, Need]]) -> Need:
-    """Return what steps need that keep a slot each until the flow that they run has had one, too.
+    """Return the need of steps that each occupy a slot until their flow has had one, too.
 
     Raises:
-        FlowError: All slots may be kept, so that none of these flows gets one.
+        FlowError: They may occupy all slots, so that none of their flows gets one.
     """
     at_once = _at_once(flow, [step.name for step, _ in keepers])
     step, inner = max(keepers, key=lambda each: each[1].slots)
@@ -181,7 +181,7 @@ def _need_of_keepers(flow: Wired, keepers: list[tuple[FlowExecution, Need]]) -> 
 
 
 def _at_once(flow: Wired, names: list[str]) -> int:
-    """Return how many steps can be under way at once: the most of which none waits for another.
+    """Return how many steps can be under way at once: the largest set without a dependency.
 
     Source: Dilworth, "A Decomposition Theorem for Partially Ordered Sets", 1950; by a matching.
     """

@@ -1,12 +1,12 @@
 """Whether a Vect fits its flow as the program declares it today. Pure.
 
 A Vect follows its log: the graph, and the options of its steps. A new version of the program may
-declare others. Options are of three sorts:
+declare others. There are three sorts of options:
 
-- of the *shape*, what a step is: with another one the Vect does not fit;
-- of the *work*, how an attempt is made and what its failure means: the program's are used, and an
-  event records those that the log does not have yet;
-- all others, what starts when: the log's are used.
+- options of the *shape* say what a step is: if one of them differs, the Vect does not fit;
+- options of the *work* say how an attempt is made and what its failure means: those of the program
+  apply, and an event records those that the log does not have yet;
+- all other options say when a step starts: those of the log apply.
 """
 
 from __future__ import annotations
@@ -44,12 +44,13 @@ def misfit(
         flow: The flow, as it is declared.
         vect: The id of the Vect.
         created: The data of its `vect.created`.
-        has_ended: It has ended, and is to be retried.
+        has_ended: Whether the Vect has ended, and is to be retried.
     """
     version = created.get("version")
     told = [] if version == flow.version else [_versions(version, flow.version)]
     graph = Graph(created["graph"])
-    told += graph.differences(flow.graph)
+    until = created.get("settings", NO_DATA).get("until")
+    told += graph.differences(flow.graph if until is None else flow.part(until))
     then, now = created.get("options", NO_OPTIONS), flow.options
     if then != now:  # seldom, of ten thousand that are recovered
         told += [
@@ -63,10 +64,10 @@ def misfit(
 
 
 def news(then: Options, now: Options) -> Options:
-    """Return the options of those steps for which the program has others of the work.
+    """Return the options of the steps whose options of the work differ in the program.
 
     Args:
-        then: The options of a Vect that fits, by its log.
+        then: The options of a Vect that fits, in its log.
         now: The options that its flow declares.
     """
     if then == now:

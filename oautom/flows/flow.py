@@ -39,49 +39,52 @@ from oautom.values.references import ParamReference
 
 WhenFull = Literal["raise", "wait"]
 Lane = str | tuple[str, str]
-"""What `max_active_vects` counts: a flow, by its name, or with a value of `limit_by`, as JSON."""
+"""What `max_active_vects` limits: a flow, by name, or one value of its `limit_by`, as JSON."""
 
 
 class App(Protocol):
-    """What a flow needs of its app, where it is known by its name."""
+    """The app of a flow, as far as the flow needs it."""
 
     def add(self, flow: Flow) -> None:
-        """Take the flow in, or raise `DuplicateFlowError`."""
+        """Add the flow, or raise `DuplicateFlowError`."""
 
     def flow(self, name: str) -> Flow:
         """Return the flow of this name, or raise `UnknownFlowError`."""
 
 
 class Flow:
-    """A directed acyclic graph of steps: what is to be done, and what waits for what.
+    """A directed acyclic graph of steps.
 
     Declare it on one thread. The first start of the flow freezes it.
 
     Args:
         name: Name of the flow, unique in its app.
         app: The `OAutom` that runs it.
-        params: What it is told at a start: name -> type, or `Param(type, default)` for what may be
-            left out. Types are those that `msgspec` knows, and paths.
+        params: The parameters of a start: name -> type, or `Param(type, default)` for one that may
+            be left out. A type may be any that `msgspec` knows, or a path.
         max_active_vects: How many Vects of the flow may be open at once; None for any number.
-        when_full: What one more start comes to: `'raise'`, or `'wait'`: it is created, and starts
-            when it is its turn, in the order in which they were created.
-        limit_by: Name of a parameter: `max_active_vects` counts for each of its values by itself,
-            compared as JSON.
-        retry: When its steps are tried again after they have failed, unless they say otherwise.
-        timeout: Seconds that an attempt of each of its steps may take, unless they say otherwise.
-        deadline: Seconds from the start of a Vect until it should have ended; when they have passed
-            and it has not, `vect.late` says so once. Nothing is ended. None for no deadline.
-        max_async: How many of its `async` steps run at once, in all its Vects together.
-        run_timeout: Seconds that a whole run may take, from its start, or from its retry; then what
-            runs is cancelled, and the Vect has failed. None for no limit.
-        on_failure: What becomes of the other steps when one has failed that must not: `'finish'`,
-            what does not depend on it goes on to its end, or `'cancel'`, all is cancelled at once.
-        strict: Whether its Bash steps end with the first failure in their commands, unless they
-            say otherwise; see `BashExecution`.
-        description: What the flow is for, in a sentence.
-        version: A name of what the flow means by now: a Vect that has begun with another one does
-            not go on in this program. Give it another one when the steps are the same, and what
-            they do no longer goes with what they did.
+            Default: 1.
+        when_full: One more start raises (`'raise'`), or creates a Vect that starts when its turn
+            comes, in the order of creation (`'wait'`). Default: `'raise'`.
+        limit_by: Name of a parameter: `max_active_vects` applies to each of its values separately;
+            values are compared as JSON.
+        retry: The default `RetryPolicy` of its steps.
+        timeout: The default of its steps for how many seconds an attempt may take.
+        deadline: Seconds from the start of a Vect until it should have ended. If it has not ended
+            by then, one `vect.late` says so. Nothing is ended. None for no deadline.
+        max_async: How many of its `async` steps run at once, in all its Vects together. Default:
+            1000.
+        run_timeout: Seconds that a whole run may take, from its start, or from its retry; then its
+            running steps are cancelled, and the Vect has failed. None for no limit.
+        on_failure: When a step without `allow_failure` has failed, the steps that do not depend on
+            it go on (`'finish'`), or all steps are cancelled at once (`'cancel'`). Default:
+            `'finish'`.
+        strict: Whether its Bash steps end with the first failure in their commands; a step may
+            override it, see `BashExecution`. Default: True.
+        description: The purpose of the flow, in a sentence.
+        version: A name for the present meaning of the flow: a Vect that began with another version
+            does not go on in this program. Change it when the steps stay the same, but their
+            functions no longer fit the data of open Vects.
 
     Attributes:
         app: The `OAutom` that runs it.
@@ -89,7 +92,7 @@ class Flow:
         steps: The steps by name, in the order of declaration; read-only.
         max_active_vects, when_full, limit_by: See above.
         retry, timeout, deadline, max_async, run_timeout, on_failure, strict, version: See above.
-        has_strict_steps: One of its steps runs a Bash command so.
+        has_strict_steps: Whether one of its steps runs a strict Bash command.
 
     Raises:
         FlowError: An argument cannot be used.
@@ -180,14 +183,14 @@ class Flow:
         return param
 
     def lane(self, params: Mapping[str, Any]) -> Lane:
-        """Return what a Vect with these plain parameters counts for."""
+        """Return the lane of a Vect with these plain parameters."""
         if self.limit_by is None:
             return self.name
         return self.name, json_key(params.get(self.limit_by))
 
     @property
     def limit(self) -> Mapping[str, Any]:
-        """What the start of a Vect tells that has waited for its turn."""
+        """The data of the start of a Vect that has waited for its turn."""
         if self.max_active_vects is None:
             return NO_DATA
         told: dict[str, Any] = {"limit": self.max_active_vects}
@@ -198,7 +201,8 @@ class Flow:
         """The app that it is registered with.
 
         Raises:
-            FlowError: Nobody had that any more, and another app of this program has its log now.
+            FlowError: Nothing referred to that app any more, and another app of this program has
+                its log now.
         """
         if self._app is None:
             raise FlowError(
@@ -221,7 +225,7 @@ class Flow:
 
     @property
     def options(self) -> Mapping[str, Mapping[str, Any]]:
-        """By the name of a step what is otherwise than usual with it: its trigger rule, ..."""
+        """The non-default options of each step, by name, as in `vect.created`."""
         if self._options is not None:
             return self._options
         given = ((name, step.options()) for name, step in self._steps.items())
@@ -232,7 +236,7 @@ class Flow:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The non-default settings of the flow itself that a Vect keeps, as in `vect.created`."""
+        """The non-default settings of the flow that hold for a whole Vect, as in `vect.created`."""
         told: dict[str, Any] = {}
         if self.deadline is not None:
             told["deadline"] = self.deadline
@@ -242,13 +246,28 @@ class Flow:
             told["on_failure"] = self.on_failure
         return told
 
+    def part(self, until: Iterable[str]) -> Graph:
+        """Return the graph of a Vect that ends with some steps: what these wait for, and no more.
+
+        A teardown belongs to it if all that it waits for does.
+
+        Args:
+            until: The names of the steps. Those that the flow does not have are left out.
+        """
+        names = self.graph.before(name for name in until if name in self._steps)
+        for step in self._steps.values():
+            if step.teardown and names.issuperset(self.graph.upstreams[step.name]):
+                names.add(step.name)
+        upstreams = self.graph.upstreams
+        return Graph({name: ups for name, ups in upstreams.items() if name in names})
+
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change whenever a step or a dependency does."""
         return self.graph.fingerprint()
 
     def param(self, name: str) -> ParamReference:
-        """Return a reference to a parameter, to give to steps: `flow.param('day')`.
+        """Return a reference to a parameter, as an argument for steps: `flow.param('day')`.
 
         Raises:
             ParamError: The flow has no such parameter.
@@ -272,20 +291,20 @@ class Flow:
         name: str | None = None,
         **options: Unpack[StepOptions],
     ) -> Any:
-        """Declare a function to be what a step does; calling it then makes the step.
+        """Make a `StepFunction` of a function: each call of it declares a step.
 
-        Over a function: `@flow.step`, or `@flow.step(name='...', on_crash='fail')`.
+        A decorator: `@flow.step`, or `@flow.step(name='...', on_crash='fail')`.
 
         Args:
             function: The function.
-            name: Name of the step; that of the function unless said.
+            name: Name of the step. Default: the name of the function.
             options: As of every `Execution`.
 
         Returns:
             A `StepFunction`.
 
         Raises:
-            FlowError: It stands over no function.
+            FlowError: The decorated object is no function.
             FlowFrozenError: The flow has been started.
         """
 
@@ -299,7 +318,7 @@ class Flow:
         return declare if function is None else declare(function)
 
     def add(self, step: Execution) -> None:
-        """Take in a step; an `Execution` does so when it is made.
+        """Add a step; an `Execution` calls this when it is made.
 
         Raises:
             FlowError: It is no step of this flow, or its name cannot be used.
@@ -346,7 +365,7 @@ class Flow:
             )
 
     def add_edges(self, step: Execution, upstreams: Iterable[Execution]) -> None:
-        """Have `step` wait for `upstreams`; `depends` and `>>` do so. All of them, or none.
+        """Make `step` wait for `upstreams`, for all or none of them; called by `depends` and `>>`.
 
         Raises:
             FlowError: One of them is no step.
@@ -388,24 +407,24 @@ class Flow:
         """Check the whole flow, and those that its steps run. The first start does so by itself.
 
         Raises:
-            CycleError: Steps wait for each other in a circle; names the circle.
-            FlowError: What a step is given surely cannot be what its function takes, as both are
-                annotated; a function of `@flow.step` is never called; flows run each other in a
-                circle; or a step that runs a flow keeps the slots of a pool that this needs.
+            CycleError: Steps wait for each other in a circle; the error names the circle.
+            FlowError: By the annotations, a function certainly cannot take a value that it gets; a
+                function of `@flow.step` is never called; flows run each other in a circle; or a
+                step that runs a flow occupies the slots of a pool that this flow needs.
         """
         count = _declared.count  # before: another thread may declare something meanwhile
         for flow in check_wiring(self):
             flow.checked = count
 
     def check_steps(self) -> None:
-        """Check the steps by themselves; errors as of `validate`, which calls it."""
+        """Check only the steps of this flow; errors as of `validate`, which calls it."""
         if (cycle := self.graph.find_cycle()) is not None:
             raise CycleError(self.name, cycle)
         for step in self._steps.values():
             if step.teardown and not self.graph.upstreams[step.name]:
                 raise FlowError(
                     f"flow '{self.name}': step '{step.name}' is a teardown, and waits for nothing; "
-                    f"have it wait for what it cleans up after: {step.name}.depends(...)",
+                    f"make it wait for the steps that it cleans up after: {step.name}.depends(...)",
                     flow=self.name,
                     step=step.name,
                 )
@@ -420,11 +439,11 @@ class Flow:
 
     @property
     def is_frozen(self) -> bool:
-        """Whether it has been started, and takes no more steps."""
+        """Whether the flow has been started, and takes no more steps."""
         return self._is_frozen
 
     def freeze(self) -> None:
-        """Check the flow and take no more changes; the first start does so.
+        """Check the flow, and take no more changes; called by the first start.
 
         Raises:
             FlowError: See `validate`; then the flow can still be changed.
@@ -436,7 +455,7 @@ class Flow:
             self._edges.clear()  # the graph has them
 
     def to_mermaid(self) -> str:
-        """Return the graph as a Mermaid flowchart, as Markdown viewers draw it."""
+        """Return the graph as a Mermaid flowchart, which many Markdown viewers draw."""
         lines = [f"    n{i}[{_quoted(name, '#quot;')}]" for i, name in enumerate(self._steps)]
         return "\n".join(["flowchart LR", *lines, *self._edge_lines("    n{} --> n{}")]) + "\n"
 
@@ -464,7 +483,7 @@ class Flow:
 
 
 class _Declared:
-    """How many steps and edges there have been: what was found in order has not changed since."""
+    """The number of steps and edges so far: as long as it is the same, a check still holds."""
 
     count = 0
 
@@ -473,7 +492,7 @@ _declared = _Declared()
 
 
 class _Steps(dict[str, Execution]):
-    """Steps by name; of a name that is none, the error tells which there are."""
+    """Steps by name; the error for an unknown name lists the steps."""
 
     def __init__(self, flow: str) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Parameters: what a flow is told at its start, checked and converted before anything begins. Pure.
+"""Parameters: the values of a start, checked and converted before anything begins. Pure.
 
-A Vect has its parameters twice: plain, as JSON has them, in its first event and its state; and
-typed, made anew from these whenever somebody asks, so that nobody changes them for others.
+A Vect has its parameters twice: plain, as in JSON, in its first event and its state; and typed,
+made anew from these for each reader, so that no reader changes them for others.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Param:
 
     Args:
         annotation: Its type.
-        default: Its value where none is given.
+        default: Its value if it is left out.
 
     Attributes:
         annotation, default: See above.
@@ -45,12 +45,12 @@ class Param:
         return self.default is _REQUIRED
 
     def __str__(self) -> str:
-        """Return type and default, as a function would have them."""
+        """Return type and default, as in the signature of a function."""
         kind = shown_type(self.annotation)
         return kind if self.is_required else f"{kind} = {shown(self.default)}"
 
     def __repr__(self) -> str:
-        """Return how it is written."""
+        """Return the call that makes it."""
         default = "" if self.is_required else f", {shown(self.default)}"
         return f"Param({shown_type(self.annotation)}{default})"
 
@@ -63,7 +63,7 @@ class Params(Mapping[str, Param]):
         declared: Name -> type, or `Param`.
 
     Raises:
-        FlowError: They are declared wrongly.
+        FlowError: The declaration is wrong.
     """
 
     def __init__(self, flow: str, declared: object) -> None:
@@ -134,21 +134,21 @@ class Params(Mapping[str, Param]):
 
     @property
     def told(self) -> str:
-        """How they are declared, as a person reads it: `day: date, limit: int = 10`."""
+        """The declaration, for people: `day: date, limit: int = 10`."""
         return ", ".join(f"{name}: {param}" for name, param in self._by_name.items())
 
     @property
     def listed(self) -> str:
-        """Which parameters there are, in a clause."""
+        """A clause that lists the parameters, for an error."""
         if self._by_name:
             return f"its parameters: {self.told}"
         return "it takes no parameters; declare them: Flow(..., params={'name': type})"
 
     def plain(self, given: object) -> Mapping[str, Any]:
-        """Return parameters as JSON has them, from what is given at a start; defaults included.
+        """Return the plain parameters of a start, from its arguments; defaults included.
 
         Raises:
-            ParamError: One is unknown, missing or wrong.
+            ParamError: A parameter is unknown, missing or wrong.
         """
         plain = self.plain_of_given(given)
         self.check_names(plain)
@@ -158,10 +158,10 @@ class Params(Mapping[str, Param]):
         return MappingProxyType({name: plain[name] for name in self}) if plain else NO_PARAMS
 
     def check_names(self, names: Collection[str]) -> None:
-        """Refuse a start with parameters of these names.
+        """Refuse a start whose parameters have other names than the declared ones.
 
         Raises:
-            ParamError: One is unknown or missing.
+            ParamError: A parameter is unknown or missing.
         """
         for name in names:
             self[name]
@@ -170,10 +170,10 @@ class Params(Mapping[str, Param]):
                 raise self.error(f"parameter '{name}' is missing", name)
 
     def plain_of_given(self, given: object) -> dict[str, Any]:
-        """Return what is given as JSON has it, without what is missing.
+        """Return the given parameters as plain values, without defaults.
 
         Raises:
-            ParamError: One is unknown or wrong.
+            ParamError: A parameter is unknown or wrong.
         """
         if given is None:
             return {}
@@ -197,7 +197,7 @@ class Params(Mapping[str, Param]):
         """Refuse params that differ from those with which a Vect was started.
 
         Raises:
-            ParamError: One is unknown, wrong, or another one than then.
+            ParamError: A parameter is unknown, wrong, or differs.
         """
         for name, value in self.plain_of_given(given).items():
             if name not in own or own[name] != value:
@@ -225,17 +225,17 @@ class Params(Mapping[str, Param]):
         return told
 
     def typed(self, plain: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return plain parameters as values of their types, each made when it is asked for."""
+        """Return plain parameters as values of their types, each made when it is read."""
         return TypedParams(self, plain) if plain or self else NO_PARAMS
 
     def value(self, name: str, plain: Mapping[str, Any]) -> Any:
-        """Return one of plain parameters as a value of its type.
+        """Return a plain parameter as a value of its type.
 
-        One that the flow does not declare (any more) is as it stands there.
+        A parameter that the flow does not declare (any more) stays plain.
 
         Raises:
-            UnknownParamError: There is none of this name.
-            ParamError: It does not fit its type (any more).
+            UnknownParamError: There is no parameter of this name.
+            ParamError: Its value does not fit its type (any more).
         """
         if (known := one_of(name, plain)) is None:
             raise UnknownParamError(self._flow, name, self._by_name, self.listed)
@@ -247,21 +247,21 @@ class Params(Mapping[str, Param]):
             raise self.error(f"{what}: {error}", known) from error
 
     def error(self, what: str, name: str | None = None) -> ParamError:
-        """Return the error that says what is wrong, and lists the parameters."""
+        """Return an error that says what is wrong, and lists the parameters."""
         return ParamError(self._flow, f"{what}; {self.listed}", name)
 
     def __getitem__(self, name: str) -> Param:
         """Return a parameter.
 
         Raises:
-            UnknownParamError: There is none of this name; lists those that there are.
+            UnknownParamError: There is no parameter of this name; the error lists all.
         """
         if (known := one_of(name, self._by_name)) is None:
             raise UnknownParamError(self._flow, name, self._by_name, self.listed)
         return self._by_name[known]
 
     def __contains__(self, name: object) -> bool:
-        """Whether there is one of this name."""
+        """Whether there is a parameter of this name."""
         return one_of(name, self._by_name) is not None
 
     def __iter__(self) -> Iterator[str]:
@@ -269,11 +269,11 @@ class Params(Mapping[str, Param]):
         return iter(self._by_name)
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of parameters."""
         return len(self._by_name)
 
     def __repr__(self) -> str:
-        """Return how they are declared."""
+        """Return the declaration."""
         return f"<Params {self.told}>"
 
 
@@ -303,7 +303,7 @@ class TypedParams(Mapping[str, Any]):
         """Return the value of a parameter, made anew.
 
         Raises:
-            UnknownParamError: There is none of this name.
+            UnknownParamError: There is no parameter of this name.
         """
         return self._declared.value(name, self._plain)
 
@@ -312,9 +312,9 @@ class TypedParams(Mapping[str, Any]):
         return iter(self._plain)
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of parameters."""
         return len(self._plain)
 
     def __repr__(self) -> str:
-        """Return them as JSON has them."""
+        """Return the plain values."""
         return repr(dict(self._plain))

@@ -1,6 +1,7 @@
-"""What is asked, what to fire, and what to do to the world: plain data between the decisions. Pure.
+"""Commands, triggers and effects: plain data between the decisions. Pure.
 
-A *command* asks, a *trigger* is a transition to fire, an *effect* is done after the commit.
+A *command* is a request, a *trigger* is a transition to fire, an *effect* is an action on the world
+after the commit.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from oautom.machine.state import NO_OPTIONS, Options, StepState, VectState
 Key = tuple[str, str, int]
 """One attempt: (id of the Vect, name of the step, number of the attempt).
 
-The number is negative for an attempt to undo what the step has done.
+The number is negative for an attempt of the compensation of the step.
 """
 
 Place = tuple[str, str]
@@ -28,10 +29,10 @@ class Finished(msgspec.Struct, frozen=True):
     """Command: the work of one attempt of a step is over.
 
     Attributes:
-        error: What went wrong, in one line; None when all went well.
-        is_skip: Nothing went wrong: the step skips itself, and `error` is why.
-        data: More about the error, as `Outcome.told` has it.
-        retry_after: Seconds until the step is to be tried again; None if it is not.
+        error: The error, in one line; None for a success.
+        is_skip: Whether the step skips itself; `error` is then the reason.
+        data: More about the error, as in `Outcome.told`.
+        retry_after: Seconds until the next attempt; None if there is none.
     """
 
     vect: str
@@ -53,17 +54,17 @@ class Release(msgspec.Struct, frozen=True):
 
 
 class Passed(msgspec.Struct, frozen=True):
-    """Command: it is time to see whether a deadline has passed of a Vect, or of a step of it."""
+    """Command: a deadline of a Vect, or of a step of it, may have passed."""
 
     vect: str
     deadline: Deadline
 
 
 class Begin(msgspec.Struct, frozen=True):
-    """Command: a Vect that has been created shall start.
+    """Command: start a Vect that has been created.
 
     Attributes:
-        told: Under which limit it has waited for its turn, if it has.
+        told: The limit under which it has waited for its turn, if it has waited.
     """
 
     vect: str
@@ -71,11 +72,11 @@ class Begin(msgspec.Struct, frozen=True):
 
 
 class Cancel(msgspec.Struct, frozen=True):
-    """Command: a Vect shall stop: what runs is cancelled, nothing starts but what cleans up.
+    """Command: end a Vect: running steps are cancelled, and only clean-up starts.
 
     Attributes:
-        to: How it ends then: `failed` where no person has asked for it.
-        is_again: Asked for by a person, once it is ending already: what cleans up is ended, too.
+        to: The final state: `failed` if no person has asked for the cancel.
+        is_again: Whether a person cancels a Vect that is `ending`: running clean-up is ended, too.
     """
 
     vect: str
@@ -85,11 +86,11 @@ class Cancel(msgspec.Struct, frozen=True):
 
 
 class Recover(msgspec.Struct, frozen=True):
-    """Command: a Vect shall go on whose program has ended.
+    """Command: go on with a Vect whose program has ended.
 
     Attributes:
-        spared: Steps that are not interrupted though they ran: each is told to have failed next.
-        options: Of steps, where they are others by now.
+        spared: Running steps that are not interrupted: a failure of each follows.
+        options: The options of steps that have changed since.
     """
 
     vect: str
@@ -98,23 +99,23 @@ class Recover(msgspec.Struct, frozen=True):
 
 
 class Pause(msgspec.Struct, frozen=True):
-    """Command: nothing more of a Vect shall start; what runs goes on."""
+    """Command: start no more steps of a Vect; running steps go on."""
 
     vect: str
 
 
 class Resume(msgspec.Struct, frozen=True):
-    """Command: a Vect that was paused shall go on."""
+    """Command: end the pause of a Vect."""
 
     vect: str
 
 
 class Retry(msgspec.Struct, frozen=True):
-    """Command: what has failed of a Vect, or was cancelled, shall run again.
+    """Command: run the failed and cancelled steps of a Vect again.
 
     Attributes:
-        options: Of steps, where they are others by now.
-        parent: The attempt that goes on in the Vect; None where a person asks.
+        options: The options of steps that have changed since.
+        parent: The attempt that goes on in the Vect; None if a person retries it.
     """
 
     vect: str
@@ -123,12 +124,12 @@ class Retry(msgspec.Struct, frozen=True):
 
 
 class Decide(msgspec.Struct, frozen=True):
-    """Command: a person has decided what a step waits for.
+    """Command: a person has decided an approval.
 
     Attributes:
-        by: Who that is.
-        data: What they say to it.
-        objection: Why it is rejected; None where it is approved.
+        by: The name of the person.
+        data: The data of the approval.
+        objection: The reason of a rejection; None for an approval.
     """
 
     vect: str
@@ -142,7 +143,7 @@ Command = Begin | Finished | Release | Passed | Cancel | Recover | Pause | Resum
 
 
 class Trigger(msgspec.Struct, frozen=True):
-    """A transition to fire: which model, by which trigger, and what its event shall tell."""
+    """A transition to fire: the model, the trigger, and the data of its event."""
 
     model: StepState | VectState
     name: str
@@ -151,7 +152,7 @@ class Trigger(msgspec.Struct, frozen=True):
 
 
 class Submit(msgspec.Struct, frozen=True):
-    """Effect: have the work of this attempt done."""
+    """Effect: submit the work of this attempt to the workers."""
 
     vect: str
     step: str
@@ -159,7 +160,7 @@ class Submit(msgspec.Struct, frozen=True):
 
 
 class Kill(msgspec.Struct, frozen=True):
-    """Effect: end the work of this attempt, it is not wanted any more."""
+    """Effect: end the work of this attempt, which is not wanted any more."""
 
     vect: str
     step: str
@@ -167,7 +168,7 @@ class Kill(msgspec.Struct, frozen=True):
 
 
 class Wake(msgspec.Struct, frozen=True):
-    """Effect: give the command `Release` for this attempt when so many seconds have passed."""
+    """Effect: send the command `Release` for this attempt after so many seconds."""
 
     vect: str
     step: str

@@ -1,8 +1,8 @@
-"""Deadlines: by when a Vect and its steps should have ended, or must have. Pure.
+"""Deadlines: the times by which a Vect and its steps should have ended, or must have. Pure.
 
-That a `deadline` has passed an event says once, and nothing is ended; with a `run_timeout` the run
-ends. The fold keeps which count, so that a program that goes on with the Vect sets the same timers,
-and says nothing twice.
+One event records that a `deadline` has passed, and nothing is ended; a `run_timeout` ends the run.
+The fold knows which deadlines count, so that a program that goes on with the Vect sets the same
+timers, and writes no such event twice.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from oautom.machine.event import Event
 from oautom.machine.tables import STEP_ENDS, VECT_ENDS
 
 Deadline = tuple[str, str | None]
-"""What is due, and the step that it is due for; None for the Vect itself."""
+"""The sort of a deadline, and its step; None for the Vect itself."""
 
 LATE: Final = frozenset({"step.late", "vect.late"})
 BEGINNINGS: Final = frozenset({"vect.started", "vect.reopened", "step.started"})
-"""The events from which deadlines count. A step that has begun already goes on with its own."""
+"""The events from which deadlines count. The deadline of a step counts on over its attempts."""
 
 _ENDS: Final = STEP_ENDS | VECT_ENDS
 RUN_TIMEOUT: Final[Deadline] = ("run_timeout", None)
-"""When a whole run must be over; with it ends what runs."""
+"""The deadline of a whole run; when it passes, running steps are ended."""
 
 _KINDS: Final = ("late", "run_timeout")
 
@@ -34,9 +34,9 @@ class Deadlines(msgspec.Struct):
     """The deadlines of one Vect.
 
     Attributes:
-        seconds: How long after its beginning each is.
-        until: When those are that count now.
-        told: When those were that have passed, of which an event has told.
+        seconds: Seconds from the beginning to each deadline.
+        until: The times of the deadlines that count now.
+        told: The times of the deadlines that have passed and have their event.
     """
 
     seconds: Mapping[Deadline, float]
@@ -44,7 +44,7 @@ class Deadlines(msgspec.Struct):
     told: dict[Deadline, datetime] = {}
 
     def hear(self, event: Event) -> None:
-        """Take in an event of the Vect, or of a step of it."""
+        """Apply an event of the Vect, or of a step of it."""
         if event.name in LATE:
             late = ("late", event.step)
             self.told[late] = self.until.pop(late, event.time)
@@ -60,7 +60,7 @@ class Deadlines(msgspec.Struct):
                 self.until.pop(deadline, None)
 
     def running(self, step: str | None) -> Iterator[tuple[Deadline, datetime]]:
-        """Yield the deadlines that count for a step, or for the Vect itself, and when they are."""
+        """Yield the deadlines that count for a step, or for the Vect itself, with their times."""
         return (
             (deadline, self.until[deadline])
             for deadline in self._of(step)
@@ -72,7 +72,7 @@ class Deadlines(msgspec.Struct):
 
 
 def lateness(event: Event) -> str:
-    """Return what an event that is one of `LATE` says, in a clause."""
+    """Return an event of `LATE` as a clause."""
     return f"is late: {event.data['deadline']:g} seconds after its start it has not ended"
 
 
@@ -83,7 +83,7 @@ def deadlines_of(
 
     Args:
         options: The options of its steps, by their names.
-        settings: Its own.
+        settings: The settings of its flow.
     """
     seconds: dict[Deadline, float] = {
         ("late", name): given["deadline"] for name, given in options.items() if "deadline" in given

@@ -1,7 +1,7 @@
-"""The decisions: pure functions from a command to triggers, and from an event to what follows.
+"""The decisions: pure functions from a command to triggers, and from an event to consequences.
 
     command --handle--> trigger --(machine, log)--> event
-    event --affects--> models worth a look --due--> trigger
+    event --affects--> models to check --due--> trigger
     event --effects--> effect
 
 No function here changes anything, and none knows of threads, clocks or files.
@@ -49,7 +49,7 @@ _MOVES: Mapping[type, tuple[str, str]] = MappingProxyType(
     {Pause: ("running", "pause"), Resume: ("paused", "resume")}
 )
 WIND_UP: Final = "wind up"
-"""Due for a Vect of which a step has failed, where that ends all: no transition, but a `Cancel`."""
+"""Due for a Vect whose failed step ends it (`on_failure`): no transition, but a `Cancel`."""
 _NOT_SET_UP: Mapping[str, Any] = MappingProxyType(
     {"reason": "nothing that it cleans up after has started"}
 )
@@ -58,7 +58,7 @@ _NO_LIST: Mapping[str, Any] = MappingProxyType({"reason": "its map does not run 
 
 
 def handle(vect: VectState, command: Command) -> list[Trigger]:
-    """Return what a command makes happen, in this order."""
+    """Return the triggers that a command fires, in this order."""
     match command:
         case Finished():
             return [_finish(vect.steps[command.step], command)]
@@ -105,7 +105,7 @@ def _finish(step: StepState, answer: Finished) -> Trigger:
 
 
 def _compensated(step: StepState, answer: Finished) -> Trigger:
-    """Return what an attempt has come to that was to undo what a step has done."""
+    """Return the trigger for the answer of a compensation."""
     if answer.error is None or answer.is_skip:  # there was nothing to undo
         return Trigger(step, "end_compensation", -answer.attempt)
     told = {**answer.data, "error": answer.error}
@@ -115,9 +115,11 @@ def _compensated(step: StepState, answer: Finished) -> Trigger:
 
 
 def _wrong_choice(step: StepState, output: object) -> str | None:
-    """Return what is wrong with what a branch has chosen, or None."""
+    """Return the error of a wrong choice of a branch, or None."""
     dependants = step.vect.graph.dependants_of(step.name)
     wrong = [name for name in chosen(output) if name not in dependants]
+    if "until" in step.vect.settings:  # what it has chosen may be no part of this Vect
+        wrong = [name for name in wrong if name in step.vect.graph]
     if not wrong:
         return None
     known = ", ".join(f"'{name}'" for name in dependants) or "there are none"
@@ -126,7 +128,7 @@ def _wrong_choice(step: StepState, output: object) -> str | None:
 
 
 def _release(vect: VectState, command: Release) -> list[Trigger]:
-    """Return what comes of it that a time is up."""
+    """Return the triggers for a timer that is due."""
     step, attempt = vect.steps[command.step], command.attempt
     if attempt < 0:
         one = step.compensation
@@ -136,7 +138,7 @@ def _release(vect: VectState, command: Release) -> list[Trigger]:
 
 
 def _waited(step: StepState, attempt: int) -> list[Trigger]:
-    """Return what comes of it that the time is up for which an attempt has waited."""
+    """Return the triggers for an attempt whose wait is over."""
     if step.attempt != attempt:
         return []
     if step.state == "up_for_retry":
@@ -150,7 +152,7 @@ def _waited(step: StepState, attempt: int) -> list[Trigger]:
 
 
 def _passed(vect: VectState, deadline: Deadline) -> list[Trigger]:
-    """Return what comes of it that a deadline has passed: nothing, if it counts no more."""
+    """Return the triggers for a deadline that has passed; none if it does not count any more."""
     if vect.deadlines is None or deadline not in vect.deadlines.until:
         return []
     seconds = vect.deadlines.seconds[deadline]
@@ -179,11 +181,11 @@ def _decide(step: StepState, decision: Decide) -> list[Trigger]:
 
 
 def too_late(vect: VectState, decision: Decide) -> VectStateError | None:
-    """Return why a decision comes too late, or None.
+    """Return an error if a decision comes too late, or None.
 
     Raises:
         UnknownStepError: The flow has no such step.
-        VectStateError: The step has not been asked.
+        VectStateError: The step does not wait for a decision yet.
     """
     if decision.step not in vect.steps:
         raise UnknownStepError(vect.flow, decision.step, vect.steps)
@@ -198,17 +200,17 @@ def too_late(vect: VectState, decision: Decide) -> VectStateError | None:
 
 
 def _decided(step: StepState) -> str:
-    """Return who, or what, has ended an approval."""
+    """Return the person, or the reason, that has ended an approval."""
     if step.state == "success" and isinstance(step.output, Mapping):
         return f"{step.output.get('by')} has approved it"
     return f"it was ended before: {step.error}" if step.error else "it was ended before"
 
 
 def _retry(vect: VectState, command: Retry) -> list[Trigger]:
-    """Reset what has failed or was cancelled, and what depends on it, then reopen the Vect.
+    """Reset the failed and cancelled steps, and all that depend on them, then reopen the Vect.
 
-    So is what was undone when it ended: what was compensated, and where work is done again, what
-    has set up for it and was torn down.
+    Steps that were undone at the end of the Vect are reset, too: those that were compensated, and,
+    if work runs again, the set-up steps for it that were torn down.
     """
     if vect.state not in ("failed", "cancelled"):
         return []
@@ -232,7 +234,7 @@ def _is_undone(step: StepState) -> bool:
 
 
 def _reach_set_ups(vect: VectState, reached: set[str]) -> set[str]:
-    """Return what is reset, and with it what was torn down, if work after that is reset."""
+    """Return the steps to reset, and the torn down set-up steps of all work among them."""
     torn_down = [
         (step, vect.steps[name])
         for step in vect.steps.values()
@@ -274,7 +276,7 @@ def _cancel(vect: VectState, command: Cancel) -> list[Trigger]:
 
 
 def _cancelled(steps: Iterable[StepState], reason: str) -> list[Trigger]:
-    """Return that steps are cancelled which have not ended."""
+    """Return the triggers that cancel the steps which have not ended."""
     data = MappingProxyType({"reason": reason})
     return [
         Trigger(step, "cancel", step.attempt if step.state == "running" else None, data)
@@ -283,13 +285,13 @@ def _cancelled(steps: Iterable[StepState], reason: str) -> list[Trigger]:
 
 
 def _failed(vect: VectState, reason: str) -> Trigger:
-    """Return that a Vect has failed for another reason than that a step has, or with clean-up."""
+    """Return the trigger that fails a Vect for a reason of its own, or after clean-up."""
     told = {"steps": _to_blame(vect), "reason": reason}
     return Trigger(vect, "fail", data=MappingProxyType(told))
 
 
 def _end_clean_up(vect: VectState, command: Cancel) -> list[Trigger]:
-    """Return how clean-up ends of which a person wants no more: what runs of it first."""
+    """Return the triggers for a cancel during clean-up: running clean-up ends first."""
     if not command.is_again:
         return []
     left = [step for step in vect.steps.values() if step.state not in STEP_ENDS]
@@ -298,11 +300,11 @@ def _end_clean_up(vect: VectState, command: Cancel) -> list[Trigger]:
 
 
 def uncancellable(vect: VectState) -> VectStateError | None:
-    """Return why a person cannot cancel a Vect, or None: what was done must be undone whole."""
+    """Return an error if a Vect cannot be cancelled, since compensations must finish; else None."""
     if vect.state != "ending" or vect.open_steps or not vect.to_compensate:
         return None
     step = vect.to_compensate[-1]
-    remedy = f"it undoes what step '{step}' has done, and ends by itself then"
+    remedy = f"it undoes the work of step '{step}', and then ends by itself"
     return VectStateError(f"vect '{vect.id}'", vect.state, remedy, vect.flow, step)
 
 
@@ -320,12 +322,12 @@ def _recover(vect: VectState, command: Recover) -> list[Trigger]:
 
 
 def _news(command: Recover | Retry) -> Mapping[str, Any]:
-    """Return what an event tells by which a Vect goes on: the options that are others by now."""
+    """Return the data of the event by which a Vect goes on: the options that have changed."""
     return MappingProxyType({"options": command.options}) if command.options else NO_DATA
 
 
 def affects(vect: VectState, event: Event) -> list[StepState | VectState]:
-    """Return what is worth a look after an event: the models for which something may be due."""
+    """Return the models to check after an event: those for which a trigger may be due."""
     if event.step is None:
         return _affects_of_vect(vect, event)
     steps = vect.steps
@@ -347,7 +349,7 @@ def affects(vect: VectState, event: Event) -> list[StepState | VectState]:
 def _affects_of_start(
     vect: VectState, step: StepState, event: Event
 ) -> list[StepState | VectState]:
-    """Return what is worth a look after an event that is not the end of a step."""
+    """Return the models to check after an event that is not the end of a step."""
     if event.name == "step.released":
         return [step]
     if not vect.options:
@@ -372,9 +374,9 @@ def _affects_of_vect(vect: VectState, event: Event) -> list[StepState | VectStat
 
 
 def _of_map(step: StepState, event: Event) -> list[StepState | VectState]:
-    """Return the instances of a map that are worth a look, and the map when all have ended.
+    """Return the instances of a map to check, and the map itself when all have ended.
 
-    And a wait that has started, and fails at once since it cannot wait.
+    Also a wait that has started, and fails at once since it cannot wait.
     """
     if step.mapped is not None and event.source == "pending":  # it starts, or it never will
         return [*step.mapped.instances, step]
@@ -386,7 +388,7 @@ def _of_map(step: StepState, event: Event) -> list[StepState | VectState]:
 
 
 def due(model: StepState | VectState) -> Trigger | None:
-    """Return the trigger that is due for a model as it stands now, or None."""
+    """Return the trigger that is due for a model in its present state, or None."""
     if type(model) is VectState:  # it is asked for four times a step
         return _due_vect(model)
     vect = model.vect
@@ -405,19 +407,19 @@ def due(model: StepState | VectState) -> Trigger | None:
 
 
 def _may_clean_up(step: StepState) -> bool:
-    """Whether a step starts though its Vect is paused, or ends."""
+    """Whether a step may start while its Vect is paused, or ends."""
     return step.vect.state in ("paused", "ending") and step.is_teardown
 
 
 def _due_end(step: StepState) -> Trigger | None:
-    """Return how a step ends that no answer ends: a wait at once, if it cannot wait; or a map."""
+    """Return the end of a step that no answer ends: of a wait that cannot wait, or of a map."""
     if step.kind == "wait" and step.error is not None:
         return Trigger(step, "fail", step.attempt, MappingProxyType({"error": step.error}))
     return _due_map(step, step.mapped) if step.mapped is not None else None
 
 
 def _due_map(step: StepState, mapped: Mapped[StepState]) -> Trigger | None:
-    """Return how a map ends, if all its instances have."""
+    """Return the end of a map, if all its instances have ended."""
     if not mapped.is_over:
         return None
     bad = [instance for instance in mapped.instances if instance.state == "failed"]
@@ -432,7 +434,7 @@ def _due_map(step: StepState, mapped: Mapped[StepState]) -> Trigger | None:
 
 
 def _first_facts(step: StepState) -> Mapping[str, Any]:
-    """Return what the start of a step tells: what it waits for, where no worker is at work."""
+    """Return the data of the start of a step: for a step without a worker, what it waits for."""
     if step.kind == "map":
         items, problem = step.items()
         count: dict[str, Any] = {"count": len(items)}
@@ -449,7 +451,7 @@ def _first_facts(step: StepState) -> Mapping[str, Any]:
 def _why_skipped(step: StepState) -> Mapping[str, Any]:
     """Return the rule that cannot be met any more, and how the upstreams have ended.
 
-    Of an instance, why its map has nothing for it that it had before a retry.
+    For an instance that exists from before a retry, return why its map has no item for it.
     """
     if step.rule == TEARDOWN:
         return _NOT_SET_UP
@@ -466,9 +468,9 @@ def _why_skipped(step: StepState) -> Mapping[str, Any]:
 
 
 def _why_blocked(step: StepState) -> Mapping[str, Any]:
-    """Return which upstream is to blame, and the name of what failed in the first place.
+    """Return the upstream that is to blame, and the name of the step that failed first.
 
-    Its error stands in its own event: a large one before many dependants is kept once.
+    The error of that step stands only in its own event: a large one is stored once.
     """
     upstreams = [step.vect.steps[name] for name in step.vect.graph.upstreams[step.name]]
     culprit = next(each for each in upstreams if each.state in _BAD_ENDS)
@@ -498,7 +500,7 @@ def _due_vect(vect: VectState) -> Trigger | None:
 
 
 def _due_ending(vect: VectState) -> Trigger | None:
-    """Return what is due when all that a Vect ends with is clean-up: the next of it, or its end."""
+    """Return the trigger for a Vect that has only clean-up left: the next clean-up, or its end."""
     if vect.open_steps:
         return None
     if vect.to_compensate:
@@ -518,7 +520,7 @@ def _bad(vect: VectState) -> list[str]:
 
 
 def _to_blame(vect: VectState) -> list[str]:
-    """Return the steps that failed though they must not, and those that were blocked by these."""
+    """Return the failed steps without `allow_failure`, and the steps that these have blocked."""
     reached = [
         step.name
         for step in vect.steps.values()
@@ -534,7 +536,7 @@ def _to_blame(vect: VectState) -> list[str]:
 
 
 def effects(event: Event) -> Sequence[Effect]:
-    """Return what a committed event asks of the world."""
+    """Return the effects of a committed event."""
     if event.step is None:
         return ()
     name = event.name
@@ -550,7 +552,7 @@ def effects(event: Event) -> Sequence[Effect]:
 
 
 def _wake(event: Event, step: str) -> Sequence[Effect]:
-    """Return the effect of an event after which a step waits, for a time or for a person."""
+    """Return the effects of an event after which a step waits, for a time or for a person."""
     until = waits_until(event)
     if until is None:
         return ()

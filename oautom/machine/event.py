@@ -17,7 +17,7 @@ _CONTAINERS: Final = frozenset({list, dict, tuple, MappingProxyType})
 
 NO_DATA: Final[Mapping[str, Any]] = MappingProxyType({})
 NO_OUTPUT: Final[Mapping[str, Any]] = MappingProxyType({"output": None})
-"""What most steps tell at their end; shared: 230 bytes a step."""
+"""The data of most ends of steps; shared, which saves 230 bytes a step."""
 
 
 class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,12 +29,12 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         flow: Name of the flow.
         vect: Id of the Vect; of an event of a plan, the id that the Vect would have had.
         step: Name of the step, or None for an event of the Vect itself.
-        attempt: Number of the attempt it belongs to, from 1; None where none is concerned.
-        name: What happened: `step.started`, `vect.failed`, ...
+        attempt: Number of the attempt that it belongs to, from 1; None if it belongs to none.
+        name: The name of the event: `step.started`, `vect.failed`, ...
         source: State before; None for `vect.created`, before which there is nothing, and for events
             of plans.
         dest: State after.
-        data: What is needed to rebuild the state: the output, the error, the graph. Read-only.
+        data: The facts that rebuild the state: the output, the error, the graph. Read-only.
     """
 
     seq: int
@@ -59,28 +59,28 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def is_answer(event: Event) -> bool:
-    """Whether a step has ended an attempt so; a rule skips it only before it has started."""
+    """Whether the event is the answer of an attempt; a rule skips a step only before its start."""
     is_skip = event.name == "step.skipped" and event.attempt is not None
     return is_skip or event.name in ("step.succeeded", "step.failed", "step.retried")
 
 
 def is_of_plan(event: Event) -> bool:
-    """Whether an event is one of a plan, and so of no Vect, whatever its `vect`."""
+    """Whether an event belongs to a plan, and so to no Vect, whatever its `vect` is."""
     return event.name in PLAN_EVENTS
 
 
 def planned_time(event: Event) -> tuple[str, datetime] | None:
-    """Return the plan that an event tells of and the time that it has dealt with, if any."""
+    """Return the plan of an event, and the time that the plan has dealt with, if any."""
     plan, time = event.data.get("plan"), instant_of(event.data.get("planned"))
     return (plan, time) if isinstance(plan, str) and time is not None else None
 
 
 def own_copy(event: Event) -> Event:
-    """Return an event whose data nobody else has: what is done to them changes nothing elsewhere.
+    """Return an event with data of its own: changes of the data have no effect elsewhere.
 
-    Lists and dictionaries are new ones, at any depth. All else is handed on as it is: it is
-    immutable, or, in memory only, an object of the user's. An event that holds neither is returned
-    itself, so that most cost next to nothing.
+    Lists and dictionaries are new ones, at any depth. All other objects stay the same: they are
+    immutable, or, in memory only, objects of the user's. An event without lists and dictionaries is
+    returned itself, so that most events cost next to nothing.
     """
     data = event.data
     if type(data) is MappingProxyType and _holds_nothing_open(data):
@@ -92,7 +92,7 @@ def own_copy(event: Event) -> Event:
 
 
 def _holds_nothing_open(value: Any) -> bool:
-    """Whether that is seen at once: it has no containers, or is a graph, of tuples without any."""
+    """Whether a quick check shows it: no containers, or a graph, which is made of tuples."""
     parts = value if type(value) is tuple else value.values()
     kinds = set(map(type, parts))
     if kinds == {tuple}:
@@ -101,7 +101,7 @@ def _holds_nothing_open(value: Any) -> bool:
 
 
 class _Copies:
-    """Copies containers, each once: what is in two places, or in itself, is so in the copy.
+    """Copies of containers, one for each: an object in two places is one object in the copy, too.
 
     Lists and dictionaries are filled from a stack, so that they may be nested deeply; each is
     first copied in one piece, since a step may be changing it on another thread.
@@ -123,7 +123,7 @@ class _Copies:
         return copy
 
     def _begun(self, value: Any) -> Any:
-        """Return the copy of a container, which may have to be filled yet."""
+        """Return the copy of a container, which may still have to be filled."""
         kind = type(value)
         if kind not in _CONTAINERS:
             return value
@@ -139,7 +139,7 @@ class _Copies:
         return copy
 
     def _frozen(self, value: Any) -> Any:
-        """Return a copy of what cannot be changed itself; the same, if nothing in it can be."""
+        """Return a copy of an immutable container; itself, if nothing in it can be changed."""
         if _holds_nothing_open(value):
             return value
         if type(value) is tuple:
@@ -155,12 +155,12 @@ def _revive(values: dict[str, Any]) -> Event:
 
 
 def stamp(time: datetime) -> str:
-    """Return a time as it stands in the id of a planned Vect: `2026-11-24T02:00:00Z`."""
+    """Return a time in the form of the id of a planned Vect: `2026-11-24T02:00:00Z`."""
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def instant_of(text: object) -> datetime | None:
-    """Return the time that `stamp` has written, or None where a text is nothing like that."""
+    """Return the time that `stamp` has written, or None if the text has another form."""
     try:
         time = datetime.fromisoformat(text) if isinstance(text, str) else None
     except ValueError:

@@ -1,8 +1,8 @@
 """The explanation of a step: one sentence that says why it is, or is not, running. Pure.
 
-It is made of what the log tells, which is the state, and of a few facts that only the scheduler
-knows. A state of a step has its function in `_BY_STATE`; of the steps that run, a kind at which
-not just a worker is at work has its own in `_BY_KIND`.
+It is made from the state, which is in the log, and from a few facts that only the scheduler knows.
+Each state of a step has a function in `_BY_STATE`. For running steps, each kind that has more than
+a worker at work has a function in `_BY_KIND`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from oautom.machine.tables import STEP_ENDS, TEARDOWN, VECT_ENDS
 from oautom.machine.wording import ERROR_MAX, in_line, listed, quoted, seconds_of
 
 LENGTH_MAX: Final = 1500
-"""No explanation has more characters."""
+"""The largest number of characters of an explanation."""
 
 _NOTHING_TAKEN: Final[Mapping[Group, int]] = MappingProxyType({})
 
 
 class Facts(NamedTuple):
-    """What the log does not tell; unless said, nothing is in the way.
+    """The facts that are not in the log; by default, nothing is in the way.
 
     Attributes:
         failure: Why the engine has stopped for good, if it has.
@@ -41,14 +41,15 @@ class Facts(NamedTuple):
         ahead: How many others wait for a worker, and are served before the step.
         higher: How many of these are of a higher priority.
         poll_interval: Seconds between two calls of its `check`, if the step is polled; else 0.
-        turn: Which place in the line of its flow the Vect has, in words; empty where it is in none.
-        child: The state of the Vect that the step runs, if it does; `waiting` before it begins,
-            `stranded` where it does not go on.
-        child_turn: As `turn`, of that Vect.
+        turn: The place of the Vect in the line of its flow, in words; empty if it is in none.
+        child: The state of the Vect that the step runs, if it runs one; `waiting` before it begins,
+            `stranded` if it does not go on.
+        child_turn: As `turn`, for that Vect.
         awaited: The Vects for which the code of the step waits, by their ids.
-        is_returning: The code of the step has waited for a Vect, and needs a worker to go on.
-        at_work: The names of the step and of its upstreams of which an earlier attempt was told to
-            stop, and has not ended yet.
+        is_returning: Whether the code of the step has waited for a Vect, and needs a worker to go
+            on.
+        at_work: The names of the step and of its upstreams whose earlier attempt was asked to stop,
+            and has not ended yet.
     """
 
     failure: str = ""
@@ -79,8 +80,8 @@ def explain(step: StepState, now: datetime, facts: Facts = NO_FACTS) -> str:
 
     Args:
         step: The step, in the state that is to be explained.
-        now: What time it is, aware: the date is told of times of other days only.
-        facts: What the log does not tell.
+        now: The present time, aware; times of other days are written with their date.
+        facts: The facts that are not in the log.
 
     Returns:
         One sentence without a full stop or a line break, of at most `LENGTH_MAX` characters. It
@@ -94,7 +95,7 @@ def explain(step: StepState, now: datetime, facts: Facts = NO_FACTS) -> str:
 
 
 class _View(NamedTuple):
-    """A step, and all that is known of it."""
+    """A step, and all facts that are known about it."""
 
     step: StepState
     now: datetime
@@ -102,7 +103,7 @@ class _View(NamedTuple):
 
     @property
     def stall(self) -> str:
-        """Why nothing at all of the Vect goes on, or nothing."""
+        """The reason why the whole Vect does not go on; empty if it does."""
         facts = self.facts
         if facts.failure:
             return f"the engine has stopped: {in_line(facts.failure)}"
@@ -119,7 +120,7 @@ class _View(NamedTuple):
 
     @property
     def hindrance(self) -> str:
-        """Why nothing of the Vect starts, or nothing."""
+        """The reason why no step of the Vect starts; empty if there is none."""
         if self.stall or not self.facts.draining:
             is_held = self.step.vect.state == "paused" and not self.step.is_teardown
             return self.stall or ("its vect is paused" if is_held else "")
@@ -127,7 +128,7 @@ class _View(NamedTuple):
 
     @property
     def transit(self) -> str:
-        """What becomes of a pending step while its Vect does not run, or is just being ended."""
+        """The fate of a pending step while its Vect does not run, or is just being ended."""
         vect = self.step.vect
         if vect.state == "pending":
             if self.facts.turn:
@@ -135,7 +136,7 @@ class _View(NamedTuple):
                 return f"waits for the turn of its vect, which is {turn}"
             return "waits for the start of its vect"
         if vect.state in VECT_ENDS:  # its steps are reset one by one, then it is reopened
-            return "is about to be let go on with its vect"
+            return "is about to go on with its vect"
         is_left = bool(self.step.tally.get("cancelled")) and not self.step.is_teardown
         return "is about to be cancelled" if is_left else ""
 
@@ -150,7 +151,7 @@ class _View(NamedTuple):
 
     @property
     def full_flow(self) -> str:
-        """That as many async steps of the flow run as may, if that is so for an async step."""
+        """A clause for an async step whose flow runs as many async steps as it may; or empty."""
         most = self.step.options.get("async")
         if most is None or self.facts.taken.get(("async", self.step.vect.flow), 0) < most:
             return ""
@@ -158,7 +159,7 @@ class _View(NamedTuple):
         return f"{what} of flow {quoted(self.step.vect.flow)} may run at once"
 
     def of(self, name: str) -> _View:
-        """Return another step of the same Vect; what is known of one step only is left out."""
+        """Return another step of the same Vect, without the facts about this step only."""
         facts = self.facts._replace(ahead=0, higher=0, poll_interval=0.0, child="", child_turn="")
         facts = facts._replace(awaited=(), is_returning=False)
         return _View(self.step.vect.steps[name], self.now, facts)
@@ -170,7 +171,7 @@ class _View(NamedTuple):
         return [name for name in ups if vect.steps[name].state not in STEP_ENDS]
 
     def upstreams_at_work(self) -> list[str]:
-        """Return the names of the upstreams that are over, and at work still."""
+        """Return the names of the upstreams that are over, but still at work."""
         names = self.step.vect.graph.upstreams[self.step.declared]
         return [quoted(name) for name in names if name in self.facts.at_work]
 
@@ -188,8 +189,8 @@ class _View(NamedTuple):
 
         Args:
             number: The number.
-            uncounted: How many of those before did not fail: a crash, or a retry of the Vect, has
-                ended them, and they do not count against what the policy allows.
+            uncounted: How many attempts before it did not fail: a crash, or a retry of the Vect,
+                has ended them, and they do not count for the policy.
         """
         allowed = self.step.options.get("max_attempts")
         return f"attempt {number}" + (f" of {allowed + uncounted}" if allowed else "")
@@ -201,13 +202,13 @@ class _View(NamedTuple):
 
     @property
     def this_attempt(self) -> str:
-        """The newest attempt, of a step that runs or has ended."""
+        """The newest attempt of a step that runs or has ended, in words."""
         step = self.step
         return self.attempt(step.attempt, max(0, step.attempt - 1 - step.failures))
 
     @property
     def failed_attempt(self) -> str:
-        """The newest attempt, of a step that is tried again."""
+        """The newest attempt of a step that is tried again, in words."""
         step = self.step
         return self.attempt(step.attempt, max(0, step.attempt - step.failures))
 
@@ -228,14 +229,14 @@ def _pending(view: _View) -> str:
             branch = view.step.shunned_by
             why = f"its trigger rule '{view.step.rule}'" if view.step.parent is None else "its map"
             if branch is not None:
-                why = f"branch {quoted(branch)}, which does not follow it"
+                why = f"branch {quoted(branch)}, which has not chosen it"
             how = "blocked" if ended == "block" else "skipped"
             reason = f", but {view.hindrance}" if view.hindrance else ""
             return f"{past}is about to be {how} by {why}{reason}"
 
 
 def _past(view: _View) -> str:
-    """Return why a step that has not started has a past, if it has."""
+    """Return the past of a step that has not started, such as a retry; empty if it has none."""
     step = view.step
     if not step.attempt:
         return ""
@@ -247,7 +248,7 @@ def _past(view: _View) -> str:
 
 
 def _due(view: _View) -> str:
-    """Return why a step does not start though its trigger rule is met."""
+    """Return why a step does not start whose trigger rule is met."""
     if view.hindrance:
         return f"is due to start, but {view.hindrance}"
     if view.is_at_work:
@@ -259,7 +260,7 @@ def _due(view: _View) -> str:
 
 
 def _turn(view: _View) -> str:
-    """Return whose turn it is before that of a step that is due to start."""
+    """Return what comes before the turn of a step that is due to start."""
     facts = view.facts
     if not kind_of(view.step.kind).is_tried_again:
         return "is about to start"
@@ -290,7 +291,7 @@ def _lingering(view: _View) -> str:
 
 
 def _upstreams(view: _View) -> str:
-    """Return which upstreams a step waits for, and what each of them does."""
+    """Return the upstreams that a step waits for, and the state of each."""
     clauses = [
         f"{quoted(name)}, which {_meanwhile(view.of(name))}" for name in view.open_upstreams()
     ]
@@ -300,7 +301,7 @@ def _upstreams(view: _View) -> str:
 
 
 def _meanwhile(view: _View) -> str:
-    """Return what a step does for which another one waits."""
+    """Return the state of a step for which another step waits, in words."""
     step = view.step
     if step.state == "running":
         if step.kind in _BY_KIND:
@@ -320,7 +321,7 @@ def _meanwhile(view: _View) -> str:
 
 
 def _about_to_start(view: _View) -> str:
-    """Return what holds a step up that is due to start, and for which another one waits."""
+    """Return the obstacle of a step that is due to start, and for which another step waits."""
     step = view.step
     takes_slots = kind_of(step.kind).is_tried_again
     if takes_slots and view.full_pool:
@@ -414,9 +415,9 @@ def _failed(view: _View) -> str:
 
 
 def _skipped(view: _View) -> str:
-    """Return who has skipped a step; of rule and branch the reason says so by itself.
+    """Return why a step was skipped; the reasons of rules and branches are whole by themselves.
 
-    A rule that has once let a step start never skips it later, but a branch may: after a crash.
+    A rule that has once let a step start never skips it later, but a branch may, after a crash.
     """
     step = view.step
     is_own = step.start_date is not None and step.shunned_by is None
@@ -439,7 +440,7 @@ def _cancelled(view: _View) -> str:
 
 
 def _undone(view: _View) -> str:
-    """Return how far it has come to undo what a step has done, of one that is over."""
+    """Return the progress of the compensation of a step that is over."""
     step, one = view.step, view.step.compensation
     if one is None or one.state == "due":
         is_next = step.name in step.vect.to_compensate
@@ -450,7 +451,7 @@ def _undone(view: _View) -> str:
         case "failed":
             return f"; what it has done could not be undone: {in_line(one.error or '')}"
         case "waiting":
-            told = f"; to undo it failed ({in_line(one.error or '')}), and is tried again at "
+            told = f"; undoing it failed ({in_line(one.error or '')}), and is tried again at "
             told += view.at(one.until)
         case _:
             told = "; what it has done is being undone"
@@ -461,7 +462,7 @@ def _undone(view: _View) -> str:
 
 
 def _lateness(view: _View) -> str:
-    """Return when a step that has not ended should have, or its Vect, if they have deadlines."""
+    """Return the deadlines, if any, of a step that has not ended, and of its Vect."""
     step, deadlines = view.step, view.step.vect.deadlines
     if deadlines is None or step.state in STEP_ENDS:
         return ""

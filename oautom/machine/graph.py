@@ -1,4 +1,4 @@
-"""The graph of a flow: which step waits for which. Pure; knows names only, not what steps do."""
+"""The graph of a flow: which step waits for which. Pure; it knows only the names of steps."""
 
 from __future__ import annotations
 
@@ -51,6 +51,16 @@ class Graph:
                     queue.append(dependant)
         return set(reached)
 
+    def before(self, names: Iterable[str]) -> set[str]:
+        """Return these steps, and all that one of them waits for, directly or not."""
+        found = dict.fromkeys(names)
+        for name in (queue := list(found)):  # it grows while it is walked
+            for upstream in self.upstreams[name]:
+                if upstream not in found:
+                    found[upstream] = None
+                    queue.append(upstream)
+        return set(found)
+
     def find_cycle(self) -> list[str] | None:
         """Return the names along a cycle, first one repeated at the end, or None if acyclic.
 
@@ -67,8 +77,10 @@ class Graph:
     def _is_acyclic(self) -> bool:
         """Whether all steps can be taken one by one, each after its upstreams.
 
-        `TopologicalSorter` would do, but looks for the cycle at once: 8 % of the time of a flow of
-        steps that do nothing. Source: A. B. Kahn, "Topological sorting of large networks", 1962.
+        `TopologicalSorter` would do, but searches for the cycle at once: 8 % of the time of a flow
+        of steps that do nothing.
+
+        Source: A. B. Kahn, "Topological sorting of large networks", 1962.
         """
         waiting = {name: len(ups) for name, ups in self.upstreams.items() if ups}
         free = self.roots()
@@ -80,7 +92,7 @@ class Graph:
         return len(free) == len(self.upstreams)
 
     def differences(self, now: Graph) -> list[str]:
-        """Return what is otherwise in the graph `now`, a clause for each step; empty if nothing."""
+        """Return the differences of the graph `now`, a clause for each step; empty if equal."""
         if self.upstreams == now.upstreams:  # as nearly always, of ten thousand that are recovered
             return []
         told = []
@@ -100,7 +112,7 @@ class Graph:
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that change whenever a step or an edge does.
 
-        The order of declaration is no part of it.
+        The order of declaration does not matter.
         """
         import hashlib  # noqa: PLC0415 - loads OpenSSL, which few programs need for this alone
 

@@ -1,8 +1,8 @@
-"""The kinds of steps: one row for each, with all that the engine must know of it. Pure.
+"""The kinds of steps: one row for each, with the facts that the engine needs about it. Pure.
 
-What a kind does besides stands once, where it is done: the instances of a map in `maps`, the child
-of a flow in `oautom.engine.children`, how a step that runs is explained in `explain`. All else that
-differs from kind to kind is asked here, so that one more kind is one more row.
+The behaviour of a single kind stands in the code that does it: the instances of a map in `maps`,
+the child of a flow in `oautom.engine.children`, the explanation of a running step in `explain`. All
+other differences between kinds are here, so that one more kind is one more row.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from typing import Final, Literal, NamedTuple
 
 
 class Kind(NamedTuple):
-    """What the engine must know of the steps of a kind.
+    """A kind of step: the facts that the engine needs about it.
 
     Attributes:
-        ended_by: What ends a step that runs: its work, which answers; a time; a person; its parts.
-        needs_worker: A worker is at work while it runs. Where none is, the step needs no slot of
+        ended_by: A running step is ended by its work, which answers; a time; a person; or its
+            parts.
+        needs_worker: Whether a worker is at work while it runs. If not, the step needs no slot of
             the workers, and goes on when its program has died: no recovery interrupts it.
-        is_tried_again: It is tried again by its retry policy, and takes the slots of its pool. A
-            map is not, and takes none: its instances are, and do.
-        is_hurried: The timeout of its flow holds for it, too.
+        is_tried_again: Whether its retry policy applies, and it takes a slot of its pool. Not so
+            for a map, but for its instances.
+        is_hurried: Whether the timeout of its flow applies to it, too.
         ignored: The options that have no meaning for it.
-        starts_with: What its start tells, always.
-        may_start_with: What its start may tell besides.
+        starts_with: The data that its start always has.
+        may_start_with: The data that its start may have besides.
     """
 
     ended_by: Literal["work", "time", "person", "parts"] = "work"
@@ -37,7 +38,7 @@ class Kind(NamedTuple):
 
 
 WORK: Final = Kind()
-"""A step of no special kind: all that it does is work for a worker."""
+"""The kind of a step that only has work for a worker."""
 
 _UNTRIED: Final = frozenset({"async", "on_crash", "pool", "retry"})
 
@@ -77,5 +78,5 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
 
 
 def kind_of(name: str) -> Kind:
-    """Return the kind of this name; a name that is not known, as in a damaged log, is work."""
+    """Return the kind of this name; an unknown name, as in a damaged log, is work."""
     return KINDS.get(name, WORK)

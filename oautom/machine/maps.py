@@ -1,6 +1,6 @@
 """The instances of a map: steps that an event makes, one for each item of a list. Pure.
 
-Whose turn it is among them is known to those who wait in line, see `oautom.engine.queue`.
+`oautom.engine.queue` decides which instance is next.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ def instance_name(step: str, index: int) -> str:
 
 
 def map_of(name: str) -> str:
-    """Return the map that a step would be an instance of; of any other step its own name."""
+    """Return the name of the map of an instance; for any other step its own name."""
     return name.rpartition("[")[0] if name.endswith("]") and "[" in name else name
 
 
 class Mapped(Generic[Instance]):
-    """What a map knows of its instances.
+    """The instances of a map.
 
     Attributes:
-        instances: One for each item, in their order.
-        items: The items, as the log has them.
+        instances: One for each item, in order.
+        items: The items, as in the log.
         problem: Why there are no items, or None.
-        ended: How many have ended.
-        active: How many instances run, where there is a limit.
-        shown: How many instances readers see: those that are committed.
+        ended: How many instances have ended.
+        active: How many instances run, if there is a limit.
+        shown: How many instances are committed, and so visible to readers.
     """
 
     __slots__ = ("active", "ended", "instances", "items", "limit", "problem", "shown")
@@ -50,16 +50,16 @@ class Mapped(Generic[Instance]):
 
     @property
     def has_room(self) -> bool:
-        """Whether one more may run."""
+        """Whether one more instance may run."""
         return self.limit is None or self.active < self.limit
 
     @property
     def is_over(self) -> bool:
-        """Whether all have ended that have an item."""
+        """Whether all instances with an item have ended."""
         return self.ended >= len(self.instances)
 
     def hear(self, event: Event) -> None:
-        """Take in what has happened to an instance."""
+        """Apply an event of an instance."""
         self.ended += (event.dest in STEP_ENDS) - (event.source in STEP_ENDS)
         if self.limit is not None:
             self.active += (event.dest == "running") - (event.source == "running")
@@ -69,7 +69,7 @@ class Mapped(Generic[Instance]):
         return [instance.output for instance in self.instances[: len(self.items)]]
 
     def facts(self) -> tuple[object, ...]:
-        """Return all of it as plain values, for comparing."""
+        """Return all attributes as plain values, for comparing."""
         names = [instance.name for instance in self.instances]
         return (names, list(self.items), self.problem, self.active, self.ended)
 
@@ -77,10 +77,10 @@ class Mapped(Generic[Instance]):
 def items_of(
     over: Sequence[Any], params: Mapping[str, Any], steps: Mapping[str, Step]
 ) -> tuple[Sequence[Any], str | None]:
-    """Return the items of a map, and why there are none, as things stand.
+    """Return the present items of a map, and why there are none.
 
     Args:
-        over: Where they are, as the options of the map tell it.
+        over: The place of the list, as in the options of the map.
         params: The parameters of the Vect.
         steps: Its steps, by name.
     """

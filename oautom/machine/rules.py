@@ -14,7 +14,7 @@ Verdict = Literal["start", "block", "skip"]
 
 
 class TriggerRule(StrEnum):
-    """When a step starts, from how its direct upstreams have ended.
+    """The rule by which a step starts, depending on how its direct upstreams have ended.
 
     An upstream that was blocked (`upstream_failed`) counts as failed. A step without upstreams
     starts under any rule.
@@ -25,7 +25,7 @@ class TriggerRule(StrEnum):
     ALL_FAILED = "all_failed"
     """All have failed; skipped as soon as one has not."""
     ALL_DONE = "all_done"
-    """All have ended, however."""
+    """All have ended, in any way."""
     ALL_SKIPPED = "all_skipped"
     """All are skipped; skipped as soon as one is not."""
     ONE_SUCCESS = "one_success"
@@ -43,18 +43,18 @@ class TriggerRule(StrEnum):
     ALL_DONE_MIN_ONE_SUCCESS = "all_done_min_one_success"
     """All have ended, and one has succeeded; else blocked, or skipped."""
     ALWAYS = "always"
-    """At once: nothing is waited for."""
+    """At once, without waiting for any upstream."""
 
 
 ALL_SUCCESS: Final = TriggerRule.ALL_SUCCESS.value
-"""The rule of a step that says no other; a plain text, as it stands in a log."""
+"""The default rule; a plain text, as in a log."""
 
 
 RULE_NAMES: Final = frozenset(rule.value for rule in TriggerRule)
 
 
 class _Ended(NamedTuple):
-    """How many upstreams there are, and how many of them have ended how."""
+    """The number of upstreams, and of those that have ended in each state."""
 
     upstreams: int
     success: int
@@ -77,7 +77,7 @@ def verdict(rule: str, upstreams: int, tally: Mapping[str, int]) -> Verdict | No
     Args:
         rule: The value of a `TriggerRule`.
         upstreams: How many upstreams the step has.
-        tally: How many of them have ended in which state.
+        tally: How many of them have ended in each state.
     """
     if rule == ALL_SUCCESS:
         return all_success(upstreams, tally)
@@ -88,9 +88,9 @@ def verdict(rule: str, upstreams: int, tally: Mapping[str, int]) -> Verdict | No
 
 
 def all_success(upstreams: int, tally: Mapping[str, int]) -> Verdict | None:
-    """Return what `verdict` does under the rule that holds unless another is said.
+    """Return the verdict under the default rule.
 
-    A function of its own, since nearly all steps of nearly all flows ask it.
+    A function of its own, since nearly all steps of nearly all flows need it.
     """
     succeeded = tally.get("success", 0)
     if succeeded == upstreams:

@@ -1,8 +1,9 @@
-"""Values that the engine itself goes by: outputs and parameters, as the log has them. Pure.
+"""Values that the engine itself reads: outputs and parameters, as in the log. Pure.
 
-`vect.created` tells where such a value stands: `['step', 'a', 'key']`, `['param', 'day']`. A map
-finds its list so, a wait its instant. The tick that starts the step looks, so what is found may be
-code of nobody: where a log in memory has an object of the user's, an instant is not asked of it.
+`vect.created` records the place of such a value: `['step', 'a', 'key']`, `['param', 'day']`. A map
+finds its list in this way, a wait its instant. The tick that starts the step reads the value, so no
+code of the user's may run: if a log in memory has an object of the user's, none of its methods is
+called for an instant.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from oautom.values.text import name_of
 
 
 class Step(Protocol):
-    """What is known here of a step whose output is looked for."""
+    """A step, as far as the search for its output needs it."""
 
     name: str
     state: str
@@ -33,7 +34,7 @@ class NoValueError(Exception):
     """There is no such value; says why in a line. Never leaves oautom.
 
     Attributes:
-        is_whole: Nothing at all is there, not just this part of it.
+        is_whole: Whether the whole value is missing, and not just a part of it.
     """
 
     def __init__(self, why: str, *, is_whole: bool = False) -> None:
@@ -51,14 +52,14 @@ def value_at(
     """Return the value at a place, and the place as people write it.
 
     Args:
-        place: Where it is, as `vect.created` tells it.
+        place: The place of the value, as in `vect.created`.
         params: The parameters of the Vect.
         steps: Its steps, by name.
-        part_of: Returns what stands at a key in a value, or raises.
-        told: Returns what else there is to say of a value but its class.
+        part_of: Returns the part at a key in a value, or raises.
+        told: Returns more about a value than its class, for an error.
 
     Raises:
-        NoValueError: There is none.
+        NoValueError: There is no such value.
     """
     kind, name, *path = place
     if kind == "param":
@@ -80,9 +81,9 @@ def value_at(
 
 
 def _own_key(value: Any, key: str | int) -> str | int:
-    """Return the key of a part in a value as it stands, of that by which JSON has it or would.
+    """Return the key of a part in the value itself, from its key in JSON.
 
-    JSON has no numbers as keys, and a log in memory has what JSON has not.
+    JSON has no numbers as keys, but a value in a log in memory may have them.
     """
     kind = type(value)
     if kind is dict and type(key) is int:
@@ -105,9 +106,9 @@ _WANTED: Final = "until must be a datetime with a time zone"
 def until_of(
     place: Sequence[Any], params: Mapping[str, Any], steps: Mapping[str, Step]
 ) -> tuple[datetime | None, str | None]:
-    """Return the instant for which a wait waits, or why there is none; arguments as of `value_at`.
+    """Return the end of a wait, or why there is none; arguments as of `value_at`.
 
-    It calls nothing of the user's, whatever a log in memory holds.
+    The function calls no code of the user's, whatever a log in memory contains.
     """
     try:
         value, where = value_at(place, params, steps, _plain_part, _plain_told)
@@ -121,7 +122,7 @@ def until_of(
 
 
 def _plain_part(value: Any, key: Any) -> Any:
-    """Return what stands at a key in a value; no class of the user's is asked."""
+    """Return the part at a key in a value, without calling a class of the user's."""
     kind = type(value)
     if issubclass(kind, dict):
         if (found := dict.get(value, key, _NOTHING)) is _NOTHING:  # else `__missing__` is asked
@@ -136,7 +137,7 @@ def _plain_part(value: Any, key: Any) -> Any:
 
 
 def _plain_told(value: object) -> str:
-    """Return a scalar as people read it; nothing of all else, of which `repr()` may be code."""
+    """Return a scalar for people; nothing for other values, whose `repr()` may be user code."""
     heart = at_heart(value)
     return f": {shown(heart)}" if type(heart) in SCALARS else ""
 
@@ -145,7 +146,7 @@ def _instant(value: object) -> datetime:
     """Return a time as an exact datetime in UTC.
 
     Raises:
-        ValueError: It is none, or naive, or its time zone is code of the user's.
+        ValueError: The value is no time, or naive, or its time zone is code of the user's.
     """
     text = at_heart(value)
     if type(text) is str:
@@ -166,7 +167,7 @@ def _instant(value: object) -> datetime:
 
 
 def _own(time: datetime, name: str) -> Any:
-    """Return a field of a datetime as it is, whatever its subclass makes of that."""
+    """Return a field of a datetime itself, even if its subclass overrides that field."""
     return getattr(datetime, name).__get__(time)
 
 

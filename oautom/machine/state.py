@@ -1,8 +1,8 @@
-"""The fold: the state of a Vect is what its events add up to. Pure.
+"""The fold: the state of a Vect is the sum of its events. Pure.
 
-The live engine and the replay share it: `apply` takes one event in. Live, the machine has moved
-`state` by then; `advance` does so itself, after it has held the event against the tables; `replay`
-does that with all events of a log, and has the state of every Vect at any point of it.
+The live engine and the replay share it: `apply` applies one event. In the live engine, the machine
+has moved `state` by then; `advance` does so itself, after it has checked the event against the
+tables; `replay` does that with all events of a log, and has the state of every Vect at any point.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from oautom.values.json import own_copy
 from oautom.values.text import ERROR_BYTES_MAX, bounded
 
 Options = Mapping[str, Mapping[str, Any]]
-"""By the name of the step what is otherwise than usual: `trigger_rule`, `max_attempts`, ..."""
+"""The non-default options of each step, by name: `trigger_rule`, `max_attempts`, ..."""
 
 Group = str | tuple[str, ...]
-"""Steps of which so many run at once: those of a pool, by its name, or `('async', flow)`; or the
-instances of a map, `('map', vect, step)`."""
+"""A group of steps with a limit on how many run at once: a pool, by its name; the async steps of a
+flow, `('async', flow)`; or the instances of a map, `('map', vect, step)`."""
 
 Limit = tuple[Group, int]
 
@@ -55,19 +55,20 @@ LOST: Final = "the program ended while the step ran, and on_crash is 'fail'"
 """The error of a step that may not run again."""
 
 _CUT: Final = frozenset({"timeout", "signal", "lost"})
-"""What a failure tells that is no answer of the step's own: it may have done all or half of it."""
+"""Data of a failure that is not the step's own answer: its work may be done in whole or in part."""
 
 
 class Compensation(msgspec.Struct):
-    """How far it has come to undo what a step has done.
+    """The progress of the compensation of a step.
 
     Attributes:
-        state: `due`, it is to begin if its Vect ends badly; `running`; `waiting`, to be tried
-            again; `done`; `failed`.
-        attempt: How often it has begun, also before a retry of the Vect.
-        failures: How many of these have failed; what a dead program has cut short is none.
-        error: Of the last that failed.
-        until: When it is tried again.
+        state: `due`, to begin if the Vect ends badly; `running`; `waiting` for its next attempt;
+            `done`; `failed`.
+        attempt: How many attempts have begun, including those before a retry of the Vect.
+        failures: How many of these have failed; an attempt that a dead program has cut short is no
+            failure.
+        error: The error of the last failure.
+        until: The time of the next attempt.
     """
 
     state: Literal["due", "running", "waiting", "done", "failed"] = "due"
@@ -78,20 +79,22 @@ class Compensation(msgspec.Struct):
 
 
 View = tuple[str, int, Any, str | None, datetime | None, datetime | None]
-"""What readers see of a step: state, attempt, output, error, start_date, end_date."""
+"""The visible state of a step: state, attempt, output, error, start_date, end_date."""
 
 moved: Callable[[Any], View] = attrgetter(
     "state", "attempt", "output", "error", "start_date", "end_date"
 )
-"""Return how a step or Vect stands, events included that are not committed yet; in one C call."""
+"""Return the state of a step or Vect, including uncommitted events; in one C call."""
 
 
 def committed(model: StepState | VectState) -> View:
-    """Return how a step or Vect stands by what is committed. Any thread, without a lock.
+    """Return the committed state of a step or Vect. Any thread, without a lock.
 
-    Before the first event of a tick moves a model, the scheduler keeps in `model.before` how it
-    stood, and takes that away when the tick is committed. So what was read just before nothing was
-    kept is committed. Source: the order of a sequence lock; Linux, include/linux/seqlock.h.
+    Before the first event of a tick moves a model, the scheduler stores its old state in
+    `model.before`, and clears that when the tick is committed. So a state that was read just before
+    `before` was found empty is committed.
+
+    Source: the order of a sequence lock; Linux, include/linux/seqlock.h.
     """
     view = moved(model)
     before = model.before
@@ -99,9 +102,9 @@ def committed(model: StepState | VectState) -> View:
 
 
 class StepState:
-    """One step of one Vect: the model of its state machine, and what its events have told.
+    """One step of one Vect: the model of its state machine, with the sum of its events.
 
-    Two are equal only if they are the same one: the machine holds no step, so it must not mix any.
+    Two are equal only if they are the same object, so that no machine can mix them up.
     """
 
     __slots__ = (
@@ -141,7 +144,7 @@ class StepState:
         self.mapped: Mapped[StepState] | None = None  # of a map: its instances
         self.parent: StepState | None = None  # of an instance: its map, and which one it is
         self.index = 0
-        self.shunned_by: str | None = None  # the branch that does not follow it
+        self.shunned_by: str | None = None  # the branch that has not chosen it
         self.compensation: Compensation | None = None
         self.is_cut = False  # an attempt began and did not end by an answer of its own
         self.kind = ""  # what it does, where that is not work for a worker; as in its options
@@ -151,19 +154,19 @@ class StepState:
         self.start_date: datetime | None = None
         self.end_date: datetime | None = None
         self.upstreams = upstreams
-        self.options: Mapping[str, Any] = NO_DATA  # what is otherwise than usual with it
+        self.options: Mapping[str, Any] = NO_DATA  # the options other than the defaults
         self.rule: str = ALL_SUCCESS
         self.tally: dict[str, int] = {}  # how many upstreams have ended in which state
 
     @property
     def is_visible(self) -> bool:
-        """Whether readers see it: an instance of a map when what makes it is committed."""
+        """Whether readers see it: an instance of a map only after the commit that makes it."""
         mapped = None if self.parent is None else self.parent.mapped
         return mapped is None or self.index < mapped.shown
 
     @property
     def declared(self) -> str:
-        """The name of the step of the flow: of an instance, that of its map."""
+        """The name of the step in the flow; for an instance, that of its map."""
         return self.name if self.parent is None else self.parent.name
 
     @property
@@ -180,19 +183,19 @@ class StepState:
 
     @property
     def is_teardown(self) -> bool:
-        """Whether it cleans up: a pause or the end of its Vect does not keep it from starting."""
+        """Whether it cleans up: it may start while its Vect is paused, or ends."""
         return (self.parent or self).rule == TEARDOWN
 
     @property
     def was_set_up(self) -> bool:
-        """Whether there is something to clean up, for a step that does so."""
+        """Whether a step that cleans up has something to clean up."""
         steps, upstreams = self.vect.steps, self.vect.graph.upstreams[self.declared]
         set_ups = self.options.get("teardown_of", upstreams)
         return any(steps[name].start_date is not None for name in set_ups)
 
     @property
     def is_to_be_compensated(self) -> bool:
-        """Whether what it has done is to be undone, should its Vect end badly as it stands now."""
+        """Whether it must be undone if its Vect ends badly now."""
         if "compensate" not in self.options or self.mapped is not None:
             return False
         if self.state == "success":
@@ -200,11 +203,11 @@ class StepState:
         return self.options["compensate"] != "success" and (self.is_cut or self.state == "running")
 
     def items(self) -> tuple[Sequence[Any], str | None]:
-        """Return the items of a map, and why there are none, as things stand."""
+        """Return the present items of a map, and why there are none."""
         return items_of(self.options["over"], self.vect.params, self.vect.steps)
 
     def wait_facts(self) -> Mapping[str, Any]:
-        """Return for what a wait waits, or why it cannot, as things stand: what its start tells."""
+        """Return the data of the start of a wait: what it waits for, or why it cannot wait."""
         place = self.options.get("until")
         if place is None or isinstance(place, str):
             return {key: self.options[key] for key in ("delay", "until") if key in self.options}
@@ -215,7 +218,7 @@ class StepState:
 
     @property
     def verdict(self) -> Verdict | None:
-        """What its trigger rule, a branch, or its map has become of it while it is pending."""
+        """The verdict of its trigger rule, a branch, or its map while it is pending."""
         if self.rule == TEARDOWN:
             if sum(self.tally.values()) < self.upstreams:
                 return None
@@ -231,7 +234,7 @@ class StepState:
 
 @final
 class VectState:
-    """One Vect: the model of its state machine, its steps, and what its events have told."""
+    """One Vect: the model of its state machine, its steps, and the sum of its events."""
 
     __slots__ = (
         "before",
@@ -297,7 +300,7 @@ class VectState:
         self.steps = {name: StepState(self, name, len(u)) for name, u in graph.upstreams.items()}
         self.open_steps = len(self.steps)
         self.options = options
-        self.settings = settings  # what is otherwise than usual with the Vect itself
+        self.settings = settings  # the settings other than the defaults
         self.deadlines = deadlines_of(options, settings)
         self.fails_fast = settings.get("on_failure") == "cancel"
         self.first_failed: str | None = None  # the step with whose failure all is cancelled
@@ -322,7 +325,7 @@ class VectState:
         return self
 
     def first_facts(self) -> Mapping[str, Any]:
-        """Return what `vect.created` tells."""
+        """Return the data of `vect.created`."""
         told: dict[str, Any] = {
             "params": self.params,
             "graph": MappingProxyType(self.graph.upstreams),
@@ -336,7 +339,7 @@ class VectState:
         return MappingProxyType(told)
 
     def apply(self, event: Event) -> None:
-        """Take in all that `event` tells, but for the state that the machine moves."""
+        """Apply `event`, except for the state, which the machine moves."""
         if self.deadlines is not None:
             self.deadlines.hear(event)
         if event.step is not None:
@@ -384,7 +387,7 @@ class VectState:
         self.ended = [name for name in self.ended if self.steps[name].state in STEP_ENDS]
 
     def _begin_compensating(self) -> None:
-        """Note what is to be undone, when all else is over: what ended last comes first."""
+        """Note the steps to undo, when all others are over; the one that ended last is first."""
         if self.open_steps:
             return
         names = dict.fromkeys(reversed(self.ended))
@@ -392,7 +395,7 @@ class VectState:
         self.to_compensate = first[::-1]
 
     def _take_options(self, given: Options) -> None:
-        """Go on with other options of some steps: their flow has changed, see `flows.fit`."""
+        """Go on with changed options of some steps, see `flows.fit`."""
         self.options = {**self.options, **given}
         for name, options in given.items():
             step = self.steps[name]
@@ -422,7 +425,7 @@ class VectState:
             self._reset(step, event.source)
 
     def _note_start(self, step: StepState, event: Event) -> None:
-        """Take in what a step waits for where no worker is at work."""
+        """Note what a step without a worker waits for."""
         step.until = waits_until(event)
         step.error = event.data.get("problem", step.error)
         if step.mapped is not None:
@@ -431,7 +434,7 @@ class VectState:
             self._note_child(step, event)
 
     def _note_cut(self, step: StepState, event: Event) -> None:
-        """Note what concerns the compensation of a step, of those that have one."""
+        """Note the facts about the compensation of a step that has one."""
         if "compensate" not in step.options:
             return
         name = event.name
@@ -485,25 +488,25 @@ class VectState:
                         self.steps[name].shunned_by = step.name
 
     def _note_end(self, step: StepState) -> None:
-        """Note in which order steps end that can be compensated."""
+        """Note the order in which steps with a compensation end."""
         if "compensate" in step.options:
             self.ended.append(step.name)
         if self.ends_as is not None:
             self._begin_compensating()
 
     def child_of(self, step: str, attempt: int) -> str:
-        """Return the id of the Vect that an attempt of a step runs, which runs one."""
+        """Return the id of the Vect that an attempt of a `FlowExecution` runs."""
         return self.children.get((step, attempt)) or child_id(self.id, step, attempt)
 
     def _note_child(self, step: StepState, event: Event) -> None:
-        """Take note in which child an attempt goes on, if it is not one of its own."""
+        """Note the child in which an attempt goes on, if that is not its own."""
         place, told = (step.name, step.attempt), event.data.get("child")
         self.children.pop(place, None)
         if told not in (None, step.child):
             self.children[place] = told
 
     def _expand(self, step: StepState, mapped: Mapped[StepState], event: Event) -> None:
-        """Have an instance for each item; those that there are from an earlier attempt stay."""
+        """Make an instance for each item; those of an earlier attempt stay."""
         mapped.problem = event.data.get("problem")
         # Of its own: somebody else may have what stands in an object, and change it.
         mapped.items = () if mapped.problem else own_copy(step.items()[0])
@@ -537,7 +540,7 @@ class VectState:
         """Move to the state after `event`, as a replay does.
 
         Raises:
-            InvalidHistoryError: The event cannot follow on this state.
+            InvalidHistoryError: The event cannot follow this state.
         """
         model: StepState | VectState = self
         moves = VECT_MOVES
@@ -572,15 +575,16 @@ class VectState:
 def replay(events: Iterable[Event], upto: int | None = None) -> dict[str, VectState]:
     """Return the state of every Vect by its id, as it was after event number `upto`.
 
-    The live engine moves by the same tables and the same fold, so this is the state that it had.
+    The live engine uses the same tables and the same fold, so this is the state that it had.
 
     Args:
-        events: Events in the order of their log: all of it, its beginning, or those of some Vects.
-        upto: Number of the last event to take in; None for all.
+        events: Events in the order of their log: the whole log, its beginning, or those of some
+            Vects.
+        upto: Number of the last event to apply; None for all.
 
     Raises:
-        InvalidHistoryError: No run can have produced these events; names the first that does not
-            fit.
+        InvalidHistoryError: No run can have produced these events; the error names the first event
+            that does not fit.
     """
     vects: dict[str, VectState] = {}
     last_seq = 0
@@ -618,7 +622,7 @@ def _created(event: Event, vects: dict[str, VectState]) -> VectState:
 
 
 def limits_of(flow: str, options: Mapping[str, Any]) -> list[Limit]:
-    """Return what limits how many run at once, of steps of a flow with these options."""
+    """Return the limits on how many steps with these options run at once in a flow."""
     limits: list[Limit] = []
     if "pool" in options:
         limits.append((options["pool"][0], options["pool"][1]))
@@ -628,12 +632,12 @@ def limits_of(flow: str, options: Mapping[str, Any]) -> list[Limit]:
 
 
 def child_id(vect: str, step: str, attempt: int) -> str:
-    """Return the id of the Vect that an attempt of a step begins: so it begins one only."""
+    """Return the id of the Vect that an attempt of a step begins, so that it begins only one."""
     return f"{vect}/{step}/{attempt}"
 
 
 def is_child(vect: str, parent: str, step: str) -> bool:
-    """Whether an id is one of those of the Vects that the attempts of a step run."""
+    """Whether an id is that of a Vect which an attempt of a step runs."""
     base, _, attempt = vect.rpartition("/")
     return base == f"{parent}/{step}" and attempt.isdecimal()
 
@@ -646,7 +650,7 @@ def chosen(output: object) -> list[str]:
 
 
 def waits_until(event: Event) -> datetime | None:
-    """Return until when a step waits after an event, or None if it does not wait for a time."""
+    """Return the end of the wait that begins with an event; None if it begins no wait."""
     data = event.data
     if "error" in data:  # its delay is the engine's; other words may be details, before 2.0.0
         seconds = data.get("delay")

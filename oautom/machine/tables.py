@@ -98,19 +98,19 @@ VECT_TABLE: Final = (
 )
 
 TEARDOWN: Final = "teardown"
-"""The trigger rule of a step that cleans up; users say `teardown=True`."""
+"""The trigger rule of a step that cleans up; users write `teardown=True`."""
 
 STEP_ENDS: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "cancelled"})
 VECT_STATES: Final = get_args(VectStateName)
 VECT_ENDS: Final = frozenset({"success", "failed", "cancelled"})
 
 VECT_CREATED: Final = "vect.created"
-"""Name of the first event of every Vect: no transition makes it, it brings the Vect to be."""
+"""Name of the first event of every Vect: it creates the Vect, and no transition makes it."""
 
 PLAN_CREATED: Final = "plan.created"
 PLAN_SKIPPED: Final = "plan.skipped"
 PLAN_EVENTS: Final = MappingProxyType({PLAN_CREATED: "planned", PLAN_SKIPPED: "skipped"})
-"""The events of plans, which are of no Vect, each with its `dest`: there is no state before it."""
+"""The events of plans, which belong to no Vect, each with its `dest`; they have no `source`."""
 
 _PAST: Final = {
     "start": "started",
@@ -148,9 +148,9 @@ EVENT_NAMES: Final = (VECT_CREATED, *VECT_EVENTS.values(), *STEP_EVENTS.values()
 COMPENSATIONS: Final = ("compensate", "end_compensation", "fail_compensation")
 COMPENSATION_EVENTS: Final = frozenset(STEP_EVENTS[trigger] for trigger in COMPENSATIONS)
 UNDONE_EVENTS: Final = frozenset(STEP_EVENTS[trigger] for trigger in COMPENSATIONS[1:])
-"""Those that end an attempt to undo what a step has done."""
+"""The events that end an attempt of a compensation."""
 
 STEP_MOVES: Final = frozenset((STEP_EVENTS[row.trigger], *row[1:]) for row in STEP_TABLE)
 VECT_MOVES: Final = frozenset((VECT_EVENTS[row.trigger], *row[1:]) for row in VECT_TABLE)
 PLAN_MOVES: Final = frozenset((name, None, dest) for name, dest in PLAN_EVENTS.items())
-"""All (event name, source, dest) that a history may hold, for the replay."""
+"""All moves that a history may have, as (event name, source, dest), for the replay."""

@@ -1,8 +1,8 @@
-"""The state machines: every transition emits its event, then moves, then tells.
+"""The state machines: every transition emits its event, then moves, then notifies.
 
 All steps of all Vects share one `transitions.Machine`, all Vects a second one. A model is never
-added to its machine: `machine.events[trigger].trigger(model)` works without, in a fiftieth of the
-memory, and the machine keeps nothing alive. May be used on the scheduler's thread only.
+added to its machine: `machine.events[trigger].trigger(model)` works without that, in a fiftieth of
+the memory, and the machine keeps nothing alive. May be used on the scheduler's thread only.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from oautom.machine.tables import INITIAL, STEP_EVENTS, STEP_TABLE, VECT_EVENTS,
 
 
 class Wire(Signal):
-    """A blinker signal inside the engine: few receivers, held strongly, never `async`.
+    """A blinker signal inside the engine: few receivers, with strong references, never `async`.
 
-    Its `send` leaves out what blinker does for weak, async and sender-bound receivers: 8 us of a
+    Its `send` leaves out the work of blinker for weak, async and sender-bound receivers: 8 us of a
     step's 50.
     """
 
@@ -36,18 +36,18 @@ Record = Callable[[Any, str, str, str, int | None, Mapping[str, Any]], Event]
 
 
 class NotAppendedError(Exception):
-    """The log has refused an event: its `__cause__` says why. Never leaves oautom."""
+    """The log has refused an event: `__cause__` is the reason. Never leaves oautom."""
 
 
 class LoggedTransition(Transition):
     """A transition that is written to the log before the state moves.
 
-    Where a receiver of `emitted` raises, nothing has moved. No callback of `transitions` is run:
-    those after the change would find the state moved already when they raise.
+    If a receiver of `emitted` raises, nothing has moved. No callback of `transitions` is run: one
+    that raises after the change could not undo it.
     """
 
     def execute(self, event_data: EventData) -> bool:
-        """Emit the event, move the state, tell: the whole of a transition."""
+        """Emit the event, move the state, notify: the whole of a transition."""
         machine: Any = event_data.machine
         model: Any = event_data.model
         told = event_data.kwargs
@@ -63,10 +63,10 @@ class LoggedTransition(Transition):
 
 
 class LoggedTrigger(TriggerTable):
-    """A trigger that looks its transition up and executes it, and no more.
+    """A trigger that finds its transition and executes it, and no more.
 
     The tables have no conditions, queue or callbacks, and one transition for each trigger and
-    source; what `transitions` does for those is a fifth of the time of a step.
+    source; the work of `transitions` for these would be a fifth of the time of a step.
     """
 
     def trigger(self, model: Any, *, attempt: int | None, data: Mapping[str, Any]) -> bool:
@@ -89,7 +89,7 @@ class LoggedMachine(Machine):
 
     Args:
         table: The transitions.
-        event_names: For each trigger the name of its event.
+        event_names: The name of the event of each trigger.
         record: Makes the event.
         emitted: Sent while the state is still the old one; the log is its receiver.
         appended: Sent when log and state agree; the scheduler is its receiver.

@@ -1,4 +1,4 @@
-"""How sentences for people are worded: names, lists, durations, each in a line. Pure."""
+"""Words for sentences to people: names, lists, durations, each in a line. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def seconds_of(seconds: float) -> str:
 
 
 def place_in_line(before: int, most: int, flow: str, lane: str) -> str:
-    """Return which place in a line a Vect has, how many go before it, and why it waits."""
+    """Return the place of a Vect in its line, how many go before it, and why it waits."""
     go = "none goes" if not before else "1 goes" if before == 1 else f"{before} go"
     vects = "1 vect" if most == 1 else f"{most} vects"
     of = f"flow {quoted(flow)}" + (f" with {lane}" if lane else "")
@@ -27,7 +27,7 @@ def place_in_line(before: int, most: int, flow: str, lane: str) -> str:
 
 
 def listed(items: Iterable[str], link: str, items_max: int = NAMES_MAX) -> str:
-    """Return a few items as a list, and how many more there are."""
+    """Return a few items as a list, and the number of the others."""
     items = list(items)
     left = len(items) - items_max
     return link.join(items[:items_max]) + (f", and {left} more" if left > 0 else "")

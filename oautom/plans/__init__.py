@@ -1,1 +1,1 @@
-"""Internal. When flows are run: plans and their schedules."""
+"""Internal. Plans, which start flows by the clock, and their schedules."""

@@ -1,8 +1,7 @@
-"""`PLANNED`: the time of a plan, as a parameter of what it starts. Pure.
+"""`PLANNED`: the time of a plan, as a parameter of the Vects that it starts. Pure.
 
-A time is moved as a person at the wall clock of the plan moves it: whole days are those of the
-calendar, so the day before is the day before, also where a day has 23 hours; the rest is time that
-passes.
+A shift of a time follows the wall clock of the plan: whole days are those of the calendar, so the
+day before is the day before even if it has 23 hours; the rest is time that passes.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ _REMEDY: Final = "write PLANNED - timedelta(days=1)"
 
 
 class Planned:
-    """The time for which a plan starts its flow, or one so long before or after it.
+    """The time for which a plan starts its flow, or a time before or after it.
 
     Made by `PLANNED`, `PLANNED - timedelta(days=1)`, `PLANNED + timedelta(hours=6)`.
 
     Args:
         days: How many days of the calendar later.
-        rest: How much time later than that; less than a day was said at once.
+        rest: How much time later than that; each single shift has less than a day of it.
     """
 
     __slots__ = ("_days", "_rest")
@@ -37,7 +36,7 @@ class Planned:
         self._rest = rest
 
     def at(self, local: datetime, annotation: Any) -> object:
-        """Return what a parameter of a type gets.
+        """Return the value for a parameter of a type.
 
         Args:
             local: The time of the plan, by its wall clock.
@@ -54,8 +53,8 @@ class Planned:
     def _moved(self, local: datetime) -> datetime:
         """Return the time by the wall clock.
 
-        A time of day that the clock skips is as long after the gap as it would be into it; of one
-        that it has twice, it is the first.
+        If the clock skips the time of day, the result is as long after the gap as the time would be
+        into it; if the clock has it twice, the result is the first of the two.
         """
         if self._days:
             local = (local + self._days * _DAY).replace(fold=0)
@@ -64,7 +63,7 @@ class Planned:
         return local
 
     def __add__(self, other: object) -> Planned:
-        """Return a later time; an earlier one where `other` is negative.
+        """Return a later time; an earlier one if `other` is negative.
 
         Raises:
             SettingError: `other` is no duration, or too long.
@@ -78,7 +77,7 @@ class Planned:
         return self._later(other, -1)
 
     def __rsub__(self, other: object) -> NoReturn:
-        """Refuse: the time between two is none."""
+        """Refuse: a time cannot be subtracted from another value."""
         raise SettingError(f"PLANNED cannot be taken from {shown(other)}; {_REMEDY}")
 
     def _later(self, other: object, sign: int) -> Planned:
@@ -96,7 +95,7 @@ class Planned:
         return moved
 
     def __str__(self) -> str:
-        """Refuse: no time is there before the plan is due, so none can be part of a text.
+        """Refuse: there is no time before the plan is due, so it cannot be part of a text.
 
         Raises:
             SettingError: Always.
@@ -111,7 +110,7 @@ class Planned:
         return str(self)
 
     def __getattr__(self, name: str) -> NoReturn:
-        """Refuse what a datetime has, and say what gives it its form."""
+        """Refuse the attributes of a datetime, and say how to get a date or a text."""
         raise AttributeError(
             f"PLANNED has no {name!r}: the type of the parameter decides its form, a date gets the "
             "day, a datetime the time, a str ISO text"

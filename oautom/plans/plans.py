@@ -1,12 +1,11 @@
-"""Plans: schedules that start a flow, as long as somebody serves them.
+"""Plans: schedules that start a flow, as long as the app serves them.
 
-All plans of an app are looked at together, by one timer on the heap of the scheduler: when the
-first of them is due, and at least once a minute, since the wall clock may jump and a machine may
-sleep. Where a plan stands is what the log says: the newest time for which it has started a Vect, or
-skipped one.
+One timer on the heap of the scheduler checks all plans of an app: when the first of them is due,
+and at least once a minute, since the wall clock may jump and a machine may sleep. The log records
+how far a plan has come: the newest time for which it has started or skipped a Vect.
 
-A look is between two ticks, on the thread that drives, and holds the lock of the app: under it all
-of this is read and changed.
+A check runs between two ticks, on the thread that drives, and takes the lock of the app: all data
+here are read and changed under that lock.
 """
 
 from __future__ import annotations
@@ -48,12 +47,12 @@ from oautom.values.names import check_name
 from oautom.vects.run import Run
 
 LOOK_INTERVAL: Final = 60.0
-"""Seconds after which plans are looked at in any case."""
+"""Seconds after which plans are checked in any case."""
 GAP: Final = timedelta(days=1)
-"""What was due longer ago has passed while nobody could serve: the clock was wrong till now."""
+"""A time that was due longer ago counts as not served: the clock was wrong until now."""
 
 YEAR_MAX: Final = 9000
-"""After that, the next time may be one that no datetime can have."""
+"""The last year for `next_time`: later times may be beyond any datetime."""
 
 _TICK: Final = timedelta(microseconds=1)
 _LATE: Final = "it was noticed late, and the next time of the plan was due by then as well"
@@ -63,10 +62,10 @@ _logger = logging.getLogger("oautom.plans")
 def schedule_of(
     flow: str, cron: str | None, timezone: str | tzinfo | None, units: Mapping[str, float]
 ) -> Schedule:
-    """Return the schedule that the arguments of `OAutom.plan` stand for.
+    """Return the schedule that the arguments of `OAutom.plan` describe.
 
     Raises:
-        SettingError: They stand for none, or for several; names the flow.
+        SettingError: They describe none, or several; the error names the flow.
     """
     try:
         return _schedule(cron, timezone, interval_of(units))
@@ -109,14 +108,15 @@ def _zone(timezone: object) -> tzinfo:
 
 
 class Standing:
-    """A plan inside the engine, and where it stands.
+    """A plan inside the engine, with its place in its schedule.
 
     Attributes:
         schedule: Its times.
         next: The time that it deals with next.
         declared: When it was declared.
-        is_waiting: That is due, and waits until its flow has room, or the program is mended.
-        stuck_at: The time of which it was told that it cannot start at it.
+        is_waiting: Whether `next` is due, and waits until its flow has room, or the program is
+            fixed.
+        stuck_at: The time at which it cannot start, if the logger has said so already.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Standing:
         self.go_on(declared)
 
     def go_on(self, after: datetime) -> None:
-        """Stand behind the time that was dealt with last; that is what an interval counts from."""
+        """Move on to the time after the last one that was dealt with; intervals count from it."""
         self.schedule = self._given.anchored(after)
         self.next = self.schedule.next_time(after)
 
@@ -157,7 +157,7 @@ class Standing:
         return told
 
     def params_at(self, time: datetime) -> Mapping[str, Any] | None:
-        """Return the parameters for a time: it stands where `PLANNED` does, by its own clock."""
+        """Return the parameters for a time, which replaces `PLANNED`, by the clock of the plan."""
         if self.params is None:
             return None
         local = time.astimezone(getattr(self.schedule, "zone", UTC))
@@ -174,7 +174,7 @@ class Standing:
         """Refuse parameters that the flow does not take, as they are for the next time.
 
         Raises:
-            ParamError: One is unknown, missing or wrong.
+            ParamError: A parameter is unknown, missing or wrong.
         """
         given, declared = self.params, self.flow.params
         if not isinstance(given, Mapping):
@@ -196,7 +196,7 @@ class Standing:
         declared.plain(plain)
 
     def pass_over(self, now: datetime) -> None:
-        """Let the times go that have passed while nobody served."""
+        """Drop the times that have passed while the plan was not served."""
         if not self.catch_up and self.next < now:
             passed, self.next = self.next, self.schedule.next_time(now - _TICK)
             told = self.name, stamp(passed), stamp(self.next)
@@ -206,7 +206,7 @@ class Standing:
 class Plan:
     """A schedule that starts a flow. Made by `OAutom.plan`; may be used on any thread.
 
-    In a forked child only `name` and `flow` can be asked: all else raises an `EngineError`.
+    In a forked child only `name` and `flow` can be read: all other members raise an `EngineError`.
     """
 
     def __init__(self, standing: Standing, plans: Plans) -> None:
@@ -224,10 +224,10 @@ class Plan:
         return self._standing.flow
 
     def next_time(self, after: datetime | None = None) -> datetime:
-        """Return when it is due next: aware, UTC.
+        """Return the time at which it is due next: aware, UTC.
 
         Args:
-            after: The instant (aware) after which to look; None for now.
+            after: The instant (aware) after which that time must be; None for now.
 
         Raises:
             SettingError: `after` is no instant.
@@ -243,10 +243,10 @@ class Plan:
         return self._standing.schedule.next_time(after)
 
     def cancel(self) -> None:
-        """End it: it starts nothing more, and its name is free. May be called twice.
+        """End the plan: it starts nothing more, and its name is free. May be called twice.
 
-        Vects that it has started go on. Said again in the next run of the program, it is there
-        again.
+        Vects that it has started go on. If the next run of the program declares the plan again, it
+        goes on.
         """
         self._plans.check_process()
         self._plans.remove(self._standing)
@@ -260,9 +260,9 @@ class Plans:
     """The plans of an app.
 
     Args:
-        clock: What time it is.
+        clock: The source of time.
         home: The process of the app, and its lock.
-        mode: In the background they are served from the beginning.
+        mode: In the background, plans are served from the beginning.
 
     Attributes:
         is_served: Whether what is due starts.
@@ -285,13 +285,13 @@ class Plans:
     def serve_by(
         self, scheduler: Scheduler, log: EventLog, starting: Starting, recovery: Recovery
     ) -> None:
-        """Take note who serves.
+        """Set the parts of the engine by which plans are served.
 
         Args:
-            scheduler: Who drives what is due, and has the timers.
-            log: Where it stands where plans stand.
-            starting: Makes the runs.
-            recovery: Has go on what is left of a flow that gets a plan.
+            scheduler: The scheduler, which drives the Vects and has the timers.
+            log: The log, which records how far plans have come.
+            starting: The part that makes runs.
+            recovery: The part that goes on with the open Vects of a flow that gets a plan.
         """
         self._scheduler = scheduler
         self._log = log
@@ -300,7 +300,7 @@ class Plans:
         scheduler.on_look = self._look
 
     def log_is_open(self) -> None:
-        """Have all plans stand where the log says, which is open now; under the lock."""
+        """Set the place of all plans from the log, which is open now; under the lock."""
         self._is_log_open = True
         for name, flow in self._new.items():
             if self._log.planned(name) is None:
@@ -320,7 +320,7 @@ class Plans:
         self._home.check()
 
     def now(self) -> datetime:
-        """Return what time it is."""
+        """Return the time."""
         return self._clock.now()
 
     def add(
@@ -332,7 +332,7 @@ class Plans:
         *,
         catch_up: bool,
     ) -> Plan:
-        """Take in a plan; under the lock of the app.
+        """Add a plan; under the lock of the app.
 
         Raises:
             SettingError: An argument cannot be used, or there is a plan of this name.
@@ -367,7 +367,7 @@ class Plans:
         return Plan(standing, self)
 
     def _place(self, standing: Standing) -> None:
-        """Have a plan stand where the log says."""
+        """Set the place of a plan from the log."""
         dealt = self._dealt.get(standing.name) or self._planned(standing.name)
         if dealt is None:
             dealt = self._dealt[standing.name] = standing.declared.replace(microsecond=0)
@@ -386,7 +386,7 @@ class Plans:
             return None  # what is wrong with the log is told when it is opened
 
     def remove(self, standing: Standing) -> None:
-        """Let go of a plan. Any thread."""
+        """Remove a plan. Any thread."""
         with self._home.lock:
             if self._standings.get(standing.name) is standing:
                 del self._standings[standing.name]
@@ -416,13 +416,13 @@ class Plans:
             self._scheduler.put(Nudge())
 
     def stop(self) -> None:
-        """Serve no more. Any thread."""
+        """Stop serving. Any thread."""
         self.is_served = self._scheduler.is_on_duty = False
 
     # The thread that drives
 
     def _look(self) -> None:
-        """Deal with all that is due, in the order of the times."""
+        """Deal with all times that are due, in order."""
         with self._home.lock:
             if not self.is_served:
                 self._scheduler.is_on_duty = False  # it was stopped while a plan was added
@@ -446,7 +446,7 @@ class Plans:
             self._set_timer()
 
     def _deal(self, standing: Standing, now: datetime) -> None:
-        """Start a Vect for the time of a plan, or skip it, or have it wait for room."""
+        """Start a Vect for the time of a plan, or skip the time, or let it wait for room."""
         time, told = standing.next, _told(standing.name, standing.next)
         after = standing.schedule.next_time(time)
         try:
@@ -474,7 +474,7 @@ class Plans:
         self._dealt[standing.name], standing.next = time, after
 
     def _wait(self, standing: Standing, told: Mapping[str, str], error: OAutomError) -> None:
-        """Have a plan wait at a time at which it cannot start, and say so once."""
+        """Make a plan wait at a time at which it cannot start, and log this once."""
         standing.is_waiting = True
         if standing.stuck_at != standing.next:
             standing.stuck_at = standing.next
@@ -518,5 +518,5 @@ def _told(plan: str, time: datetime) -> dict[str, str]:
 
 
 def _id(told: Mapping[str, str]) -> str:
-    """Return the id of the Vect of a plan at a time: so there can be one only."""
+    """Return the id of the Vect of a plan at a time, so that there can be only one."""
     return f"{told['plan']}@{told['planned']}"

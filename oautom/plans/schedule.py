@@ -1,7 +1,7 @@
-"""Schedules: when a plan is due. Pure: no clock is asked here, the time comes in.
+"""Schedules: the times at which a plan is due. Pure: the time is an argument.
 
-`Interval` and `Cron` have one method in common, `next_time(after)`: the first time that comes
-after an instant. Both are aware, and a time is always given in UTC.
+`Interval` and `Cron` have one method in common, `next_time(after)`: the first time after an
+instant. Both are aware, and the returned time is in UTC.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _CRON_FIELDS: Final = "minute, hour, day of the month, month, day of the week"
 
 
 def interval_of(units: Mapping[str, float]) -> Interval | None:
-    """Return the interval of so many days, hours, ..., or None where all are 0.
+    """Return the interval of so many days, hours, ..., or None if all are 0.
 
     Raises:
-        SettingError: One is no number, or negative, or it is too short or too long.
+        SettingError: A number is none, or negative, or the interval is too short or too long.
     """
     exact: dict[str, float] = {}
     for unit, amount in units.items():
@@ -47,20 +47,20 @@ def interval_of(units: Mapping[str, float]) -> Interval | None:
 
 
 class Schedule(Protocol):
-    """When something is due, again and again."""
+    """A sequence of times without an end."""
 
     def next_time(self, after: datetime) -> datetime:
-        """Return the first time that comes after an instant, in UTC."""
+        """Return the first time after an instant, in UTC."""
 
     def anchored(self, anchor: datetime) -> Schedule:
-        """Return the schedule that counts from an instant; where that has a meaning."""
+        """Return the schedule that counts from an instant, if that makes a difference."""
 
 
 class Interval:
-    """Every so often, counted from an anchor, in time that passes: no clock change matters.
+    """Equal intervals from an anchor, in time that passes: clock changes do not matter.
 
     Args:
-        every: How often.
+        every: The time from one instant to the next.
         anchor: An instant of the rhythm: the times are whole multiples of `every` away from it.
     """
 
@@ -69,32 +69,32 @@ class Interval:
         self.anchor = anchor.astimezone(UTC)
 
     def next_time(self, after: datetime) -> datetime:
-        """Return the first time that comes after an instant, in UTC."""
+        """Return the first time after an instant, in UTC."""
         passed = (after - self.anchor) // self.every
         return self.anchor + (passed + 1) * self.every
 
     def anchored(self, anchor: datetime) -> Interval:
-        """Return the interval that counts from an instant."""
+        """Return the same interval with another anchor."""
         return Interval(self.every, anchor)
 
     def __repr__(self) -> str:
-        """Return how often."""
+        """Return the length of the interval."""
         return f"every {self.every}"
 
 
 class Cron:
     """A cron expression of five fields, read by the wall clock of a time zone.
 
-    Where a clock change skips a time, or has it twice, the rules of Debian's crontab(5) hold: a
-    time of day that is skipped comes right after the gap, one that is repeated counts once; what
-    begins with `*` in its minutes or hours goes by the wall clock.
+    If a clock change skips a time, or has it twice, the rules of Debian's crontab(5) apply: a time
+    of day that is skipped comes right after the gap, one that is repeated counts once. An
+    expression whose minutes or hours begin with `*` follows the wall clock.
 
     Args:
         expression: Minute, hour, day of the month, month, day of the week.
         zone: The time zone.
 
     Raises:
-        SettingError: It is no such expression, or never comes.
+        SettingError: The expression is wrong, or no time fits it.
     """
 
     def __init__(self, expression: str, zone: tzinfo = UTC) -> None:
@@ -108,10 +108,10 @@ class Cron:
         self.next_time(_EPOCH)
 
     def next_time(self, after: datetime) -> datetime:
-        """Return the first time that comes after an instant, in UTC.
+        """Return the first time after an instant, in UTC.
 
         Raises:
-            SettingError: None does, within fifty years.
+            SettingError: There is none within fifty years.
         """
         from cronsim import CronSim, CronSimError  # noqa: PLC0415 - only who plans pays for it
 
@@ -130,7 +130,7 @@ class Cron:
         raise SettingError(f"cron expression {self.expression!r} never comes; there is no such day")
 
     def anchored(self, anchor: datetime) -> Cron:
-        """Return itself: it goes by the calendar."""
+        """Return itself: a cron follows the calendar."""
         return self
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Internal. What a step does: the base class of all steps, and the kinds that come with oautom."""
+"""Internal. The steps: the base class of all steps, and the kinds that come with oautom."""
 
 from oautom.steps.approval import ApprovalExecution
 from oautom.steps.bash import BashExecution

@@ -17,16 +17,15 @@ from oautom.values.names import plain_text
 class ApprovalExecution(Execution):
     """A step that waits for `vect.approve(step, by=...)`, and fails at `vect.reject(step, by=...)`.
 
-    It holds no worker meanwhile, and goes on waiting when the program dies and is run again. Its
-    output is `{'by': ..., 'data': ...}`: who approved, and what they said to it.
+    It takes no worker, and goes on waiting when the program dies and is run again. Its output is
+    `{'by': ..., 'data': ...}`: the person who approved, and the data of the approval.
 
     Args:
         name: Name of the step, unique in its flow.
         flow: The flow that it belongs to.
-        prompt: What the person is asked.
-        options: As of every `Execution`; `timeout` is how many seconds it waits at the longest,
-            after which it has failed: that of its flow does not hold for it. `retry` has no meaning
-            here.
+        prompt: The question to the person.
+        options: As of every `Execution`; after the seconds of its `timeout` the step has failed.
+            The `timeout` of its flow does not apply. `retry` has no meaning here.
 
     Raises:
         FlowError: An argument cannot be used.
@@ -42,13 +41,13 @@ class ApprovalExecution(Execution):
         super().__init__(name, flow, **options)
 
     def options(self) -> Mapping[str, Any]:
-        """Return what is otherwise than usual: what is asked."""
+        """Return the non-default options, with the prompt."""
         return {**super().options(), "prompt": self.prompt}
 
     @cached_property
     def output_type(self) -> Any:
-        """Who has approved, and what they said to it."""
+        """A dictionary with the person who has approved, and the data of the approval."""
         return dict[str, Any]
 
     def run(self, context: Context) -> None:
-        """Do nothing: a person is asked."""
+        """Do nothing: the engine waits for a person."""

@@ -1,4 +1,4 @@
-"""What steps are given: which references stand in it, and what they come to when a step runs."""
+"""The arguments of steps: the references in them, and their values when a step runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CONTAINERS = (list, tuple, dict, set, frozenset)
 
 
 def hold_references(*values: object) -> bool:
-    """Whether references, or steps that stand for their output, are in values, however deep."""
+    """Whether values contain references, or steps that stand for their output, at any depth."""
     stack, seen = list(values), set()
     while stack:
         value = stack.pop()
@@ -36,11 +36,11 @@ def hold_references(*values: object) -> bool:
 
 
 def wired(flow: Owner, name: str, value: Any) -> Any:
-    """Return what a step is given with a reference in place of each step in it.
+    """Return an argument of a step, with a reference in place of each step in it.
 
     Raises:
-        FlowError: A list holds itself, or others in too many levels; or a reference is a key, or
-            in a set.
+        FlowError: A list contains itself, or has too many levels; or a reference is a key, or in a
+            set.
         CrossFlowDependencyError: A reference is to a step of another flow.
     """
 
@@ -62,10 +62,10 @@ def wired(flow: Owner, name: str, value: Any) -> Any:
 
 
 def resolved(value: Any, context: Context) -> Any:
-    """Return what a step is given with a value in place of each reference.
+    """Return an argument of a step, with a value in place of each reference.
 
     Raises:
-        StepError: The value of a reference is not there.
+        StepError: The value of a reference does not exist.
     """
     inputs, params = context.inputs, context.params
 
@@ -74,9 +74,7 @@ def resolved(value: Any, context: Context) -> Any:
             return reference.resolve(inputs, params)
         except UnresolvedError as error:
             why = " ".join(str(error).splitlines())
-            raise StepError(
-                f"step '{context.step}' is to be given {reference!r}, but {why}"
-            ) from error
+            raise StepError(f"step '{context.step}' takes {reference!r}, but {why}") from error
 
     return _replaced(value, value_of, None, ())
 
@@ -87,7 +85,7 @@ def _replaced(
     refuse: Callable[[str], None] | None,
     within: tuple[int, ...],
 ) -> Any:
-    """Return a value with something else in place of each reference; itself where it has none."""
+    """Return a value with each reference replaced; the value itself if it has no reference."""
     if issubclass(type(value), _GIVEN):
         return replace(value)
     if not isinstance(value, _CONTAINERS) or not value:
@@ -109,17 +107,17 @@ def _replaced(
 
 
 def _check_container(value: Any, refuse: Callable[[str], None], within: tuple[int, ...]) -> None:
-    """Refuse what no reference in it can be replaced in."""
+    """Refuse a container in which a reference cannot be replaced."""
     if id(value) in within:
         refuse(f"a {type(value).__name__} that holds itself cannot hold references as well")
     if len(within) >= DEPTH_MAX:
-        refuse(f"what it is given has more than {DEPTH_MAX} levels; make it flatter")
+        refuse(f"its arguments have more than {DEPTH_MAX} levels; make it flatter")
     if not isinstance(value, list | tuple) and hold_references(*value):
         refuse("a reference cannot be in a set, or the key of a dictionary; make it in a step")
 
 
 def uses_in(named: Mapping[str, Any]) -> list[Used]:
-    """Return the references in what a step is given, each behind the place where it stands."""
+    """Return the references in the arguments of a step, with their places."""
     return [used for name, value in named.items() for used in _uses((name,), value)]
 
 
@@ -132,9 +130,9 @@ def _uses(place: tuple[str | int, ...], value: Any) -> Iterator[Used]:
 
 
 def place_of(reference: Reference, flow: Owner) -> list[str | int]:
-    """Return where a value stands for which the engine itself looks: `['step', 'a', 'key']`.
+    """Return the place of a value that the engine itself reads: `['step', 'a', 'key']`.
 
-    The keys are those by which a log in a file has it.
+    The keys are those of the JSON in a log.
     """
     if isinstance(reference, OutputReference):
         found = flow.steps[reference.name].output_type
@@ -148,14 +146,14 @@ def place_of(reference: Reference, flow: Owner) -> list[str | int]:
 
 
 def path_of(given: object, name: str) -> str:
-    """Return a path that a step is given as text.
+    """Return a path argument of a step as text.
 
     Args:
-        given: It may be anything.
-        name: Of the argument.
+        given: The argument; it may be anything.
+        name: The name of the argument.
 
     Raises:
-        SettingError: It is no path.
+        SettingError: The argument is no path.
     """
     try:
         path = os.fspath(given)  # type: ignore[call-overload] # it is asked whether it can be
@@ -163,5 +161,6 @@ def path_of(given: object, name: str) -> str:
         raise SettingError(f"{name} must be text or a Path, not {shown(given)}") from error
     text = plain_text(path, name)
     if not text.strip() or "\0" in text:
-        raise SettingError(f"{name} must not be blank or hold a NUL character, not {shown(given)}")
+        problem = "must not be blank or contain a NUL character"
+        raise SettingError(f"{name} {problem}, not {shown(given)}")
     return text

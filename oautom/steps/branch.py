@@ -1,4 +1,4 @@
-"""`BranchExecution`: a step that chooses which of its dependants are followed."""
+"""`BranchExecution`: a step that chooses which of its dependants run."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from oautom.steps.work import StepError
 
 
 class BranchExecution(PythonExecution):
-    """A step whose function returns which of its direct dependants to follow: names, or steps.
+    """A step whose function chooses which of its direct dependants run: names, or steps.
 
-    The others are skipped, whatever their trigger rule is, unless they have started already, or
-    also depend on one that is followed. What depends on them goes by its own trigger rule. None,
-    or an empty list, follows nobody. The output of the step is the list of names.
+    The other dependants are skipped, whatever their trigger rule is, unless they have started
+    already, or also depend on a chosen step. Steps that depend on skipped ones follow their own
+    trigger rules. None, or an empty list, chooses no step. The output of the step is the list of
+    names.
 
     Arguments and errors are those of `PythonExecution`. The step fails if the function returns
     anything else than names of direct dependants.
@@ -29,11 +30,11 @@ class BranchExecution(PythonExecution):
 
     @cached_property
     def output_type(self) -> Any:
-        """The names of those to follow, whatever the function itself returns."""
+        """A list of names, whatever the function itself returns."""
         return list[str]
 
     def run(self, context: Context) -> Any:
-        """Call the function, and return the names of those to follow."""
+        """Call the function, and return the names of the chosen steps."""
         chosen = super().run(context)
         return self._awaited(chosen) if inspect.iscoroutine(chosen) else self._names(chosen)
 

@@ -1,4 +1,4 @@
-"""What the declaration of a function tells: read once, however many steps call it."""
+"""The declaration of a function: read once, however many steps call it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from weakref import WeakKeyDictionary
 
 _DECLARED: Final = ("__code__", "__defaults__", "__kwdefaults__")
 BY_NAME: Final = 2**30
-"""A place beyond all positional arguments: the context is given by name."""
+"""A place beyond all positional arguments: the context is passed by name."""
 
 
 def is_async(function: object) -> bool:
-    """Whether a call of something returns a coroutine, as far as its declaration tells."""
+    """Whether a call of an object returns a coroutine, as far as its declaration shows."""
     while isinstance(function, partial):
         function = function.func
     called = getattr(type(function), "__call__", None)  # noqa: B004 - an object whose __call__ is async
@@ -23,7 +23,7 @@ def is_async(function: object) -> bool:
 
 
 def generates(function: Any) -> bool:
-    """Whether a call of a function runs nothing of it, and makes a generator."""
+    """Whether a call of a function only makes a generator, and runs nothing of the function."""
     while isinstance(function, partial):
         function = function.func
     if not inspect.isroutine(function) and not isinstance(function, type):
@@ -32,15 +32,15 @@ def generates(function: Any) -> bool:
 
 
 class Callee:
-    """How a function is called.
+    """A function, with the facts about its declaration.
 
     Args:
-        function: Anything that can be called.
+        function: Any callable.
 
     Attributes:
-        generates: A call runs nothing of it, and makes a generator.
-        is_async: A call returns a coroutine.
-        signature: Its parameters; None for some built-in functions, which tell of none.
+        generates: Whether a call only makes a generator.
+        is_async: Whether a call returns a coroutine.
+        signature: Its parameters; None for some built-in functions, which have no signature.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -55,7 +55,7 @@ class Callee:
         self._places: dict[tuple[int, tuple[str, ...]], int | None] = {}
 
     def is_still(self, function: FunctionType) -> bool:
-        """Whether the function is declared as it was: a program can give it another body."""
+        """Whether the declaration is unchanged: a program can give the function another body."""
         code, defaults, keyword_defaults = self._declared
         return (
             function.__code__ is code
@@ -64,9 +64,9 @@ class Callee:
         )
 
     def context_place(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int | None:
-        """Return where the context goes among the arguments, if anywhere; or `BY_NAME`.
+        """Return the place of the context among the arguments, or `BY_NAME`; None without one.
 
-        It depends on how many there are, and on their names, and not on what they are.
+        The place depends only on the number and the names of the arguments, not on their values.
 
         Raises:
             TypeError: The function cannot be called with such arguments.
@@ -79,7 +79,7 @@ class Callee:
     def bind(
         self, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[int | None, Mapping[str, Any]]:
-        """Return where the context goes, and the arguments by the names of their parameters.
+        """Return the place of the context, and the arguments by the names of their parameters.
 
         Raises:
             TypeError: The function cannot be called with such arguments.
@@ -115,7 +115,7 @@ _known: WeakKeyDictionary[Callable[..., Any], Callee] = WeakKeyDictionary()
 
 
 def callee_of(function: Callable[..., Any]) -> Callee:
-    """Return how a function is called; read once where it is a plain one: 30 us a step less."""
+    """Return the `Callee` of a function; a plain function is read once: 30 us a step less."""
     if type(function) is not FunctionType or function.__dict__:  # `__wrapped__`, `__signature__`
         return Callee(function)
     callee = _known.get(function)

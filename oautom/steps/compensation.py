@@ -1,4 +1,4 @@
-"""What undoes the work of a step: a step of its own, which stands in no flow."""
+"""Compensations: steps that undo the work of another step, and stand in no flow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from oautom.values.references import Reference
 
 
 class _Nowhere:
-    """The place of a step that is none of its flow: it knows the flow, which does not know it."""
+    """The owner of a compensation: it knows the flow, which does not know the compensation."""
 
     def __init__(self, step: Execution, flow: Owner) -> None:
         self._flow = flow
@@ -35,14 +35,14 @@ class _Nowhere:
         return self._flow.app
 
     def add(self, step: Any, /) -> None:
-        """Take in nothing."""
+        """Add nothing."""
 
     def add_edges(self, step: Any, upstreams: Iterable[Any], /) -> None:
-        """Have nothing wait: what the step was given is there."""
+        """Add no dependency: the values that the step took exist already."""
 
 
 class _BashCompensation(BashExecution):
-    """A command that finds the output of the step in `$OUTPUT`, and what the step has besides."""
+    """A command that gets the output of the step in `$OUTPUT`, beside the step's own `env`."""
 
     def __init__(self, step: Execution, place: Owner, command: str, **options: Any) -> None:
         super().__init__(step.name, place, command, skip_exit_code=None, **options)
@@ -56,10 +56,11 @@ class _BashCompensation(BashExecution):
 
 
 def compensation_of(step: Execution, flow: Owner) -> Execution:
-    """Return what undoes the work of a step, as its `compensate` says.
+    """Return the compensation of a step, made from its `compensate`.
 
     Raises:
-        FlowError: That is neither a command nor a function, or the function takes other parameters.
+        FlowError: `compensate` is neither a command nor a function, or the function takes other
+            parameters.
     """
     made = _made(step, flow)
     made.undoes = True

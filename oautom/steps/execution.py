@@ -37,11 +37,11 @@ Steps = TypeVar("Steps", bound="Execution | Iterable[Execution]")
 
 
 class Used(NamedTuple):
-    """A reference that a step is given, and where.
+    """A reference in the arguments of a step.
 
     Attributes:
         place: The name of the parameter, and the keys that lead on from there.
-        reference: What stands there.
+        reference: The reference.
     """
 
     place: tuple[str | int, ...]
@@ -49,64 +49,72 @@ class Used(NamedTuple):
 
     @property
     def told(self) -> str:
-        """The place, as it is written."""
+        """The place, as in Python source."""
         return f"{self.place[0]}{''.join(f'[{shown(key)}]' for key in self.place[1:])}"
 
 
 _AT_HOME = frozenset({"compensate", "compensation", "flow", "output_type", "references"})
-"""What a step does not take along to a worker process."""
+"""The attributes of a step that are not sent to a worker process."""
 
 
 class Execution:
-    """A step of a flow: what to do. Subclass it to make a kind of your own.
+    """A step of a flow. Subclass it to make a kind of step of your own.
 
     A subclass defines `run(self, context)`, which does or starts the work and returns the output
-    of the step. If it also defines `check(self, context) -> bool`, the step is done when `check`
-    says so: it is asked every `poll_interval` seconds, and nothing is held up in between. Both are
-    called on a worker of the executor, from several Vects at once if there are several: keep what
-    belongs to one run in what `run` returns, which `check` finds in `context.output`, and not in
-    `self`.
+    of the step. If it also defines `check(self, context) -> bool`, the engine calls `check` every
+    `poll_interval` seconds, and the step is done when it returns True; the step takes no worker in
+    between. Both methods run on a worker of the executor, and several Vects may call them at once:
+    data of one run goes into the return value of `run`, which `check` finds in `context.output`,
+    and not into `self`.
 
     Args:
         name: Name of the step, unique in its flow.
         flow: The flow that it belongs to.
-        log_limit_bytes: How much of what the step writes is kept; the newest is.
-        on_crash: What becomes of the step when the program has died while it ran, and its Vect is
-            recovered from a durable log: `'rerun'`, it runs again, or `'fail'`, it has failed.
-        trigger_rule: When the step starts, from how its upstreams have ended.
-        allow_failure: The Vect need not fail when this step does; nor for what that blocks.
-        retry: When the step is tried again after it has failed; None for what its flow says.
-        timeout: Seconds that an attempt may take; then it is told to stop, and has failed. What
-            does not listen is abandoned; the next attempt waits for its end. None for what its
-            flow says, `math.inf` for no limit.
+        log_limit_bytes: The size of its `log_text` in bytes; if the step writes more, the newest
+            bytes remain. Default: 1 MiB.
+        on_crash: When the program has died while the step ran, and its Vect is recovered from a
+            durable log, the step runs again (`'rerun'`), or has failed (`'fail'`). Default:
+            `'rerun'`.
+        trigger_rule: When the step starts, depending on how its upstreams have ended. Default:
+            `ALL_SUCCESS`.
+        allow_failure: A failure of this step, or of what it blocks, does not fail the Vect.
+            Default: False.
+        retry: The `RetryPolicy` of the step. Default: that of its flow.
+        timeout: Seconds that an attempt may take; then it is asked to stop, and has failed. A
+            function that ignores this is abandoned, and the next attempt waits for its end.
+            `math.inf` for no limit. Default: that of its flow.
         deadline: Seconds from the first start of the step in a Vect until it should have ended, all
-            attempts and delays included; when they have passed and it has not, `step.late` says so
-            once. Nothing is ended. None for no deadline.
+            attempts and delays included. If it has not ended by then, one `step.late` says so.
+            Nothing is ended. None for no deadline.
         pool: A `Pool` that limits how many of its steps run at once; None for no such limit.
-        priority: Of the steps that wait for a worker those of the highest are the next.
+        priority: Among the steps that wait for a worker, those with the highest priority start
+            next. Default: 0.
         teardown: The step cleans up: it runs when its upstreams are over, however they ended, also
-            after a cancel; skipped if what it cleans up after has never started.
-        teardown_of: The steps whose effect it takes back; it waits for them, too. Where work is
-            retried that comes after them, they run again.
-        compensate: Undoes what the step has done when its Vect is about to end as failed or
-            cancelled: a function, whose parameter `context`, if it has one, is the `Context` with
-            the `output` of the step; or a Bash command, which finds it in `$OUTPUT`. It may be
-            called more than once, and must bear that.
-        compensate_on: `'begun'`: also if an attempt has begun and did not end by its own answer, as
-            it was cancelled, say; `'success'`: only if the step has succeeded.
+            after a cancel. It is skipped if no step that it cleans up after has started. Default:
+            False.
+        teardown_of: The steps that it cleans up after; it waits for them, too. A retry of a step
+            that comes after them runs them again.
+        compensate: A function or a Bash command that undoes the work of the step when its Vect is
+            about to end as failed or cancelled. A function with a parameter `context` gets a
+            `Context` with the `output` of the step; a command gets the output in `$OUTPUT`. It may
+            run more than once, and must be safe to do so.
+        compensate_on: `'begun'`: also if an attempt has begun and did not end by its own answer,
+            for example because it was cancelled; `'success'`: only if the step has succeeded.
+            Default: `'begun'`.
 
     Attributes:
         poll_interval: Seconds between two calls of `check`.
         on_crash, trigger_rule, allow_failure, retry, timeout, deadline, pool, priority: See above.
         teardown, teardown_of, compensate, compensate_on: See above.
-        compensation: What is run to undo what the step has done, if there is such.
-        kind: What the engine does with it, where that is more than its work; empty otherwise.
-        runs_here: The work stays in this process, whatever the executor of the app is.
-        is_polled: It is done only when its `check` says so.
-        strict: Of a step that runs a Bash command: that ends with the first failure in it. None of
-            any other step.
-        is_async: All that it does is `async`: it runs on an event loop, and needs no worker there.
-        references: What it is given of the outputs of other steps, and of the parameters.
+        compensation: The `Execution` that undoes the work of the step, or None.
+        kind: The kind of a step with which the engine does more than run its work; else empty.
+        runs_here: Whether the work stays in this process, whatever the executor of the app is.
+        is_polled: Whether the step has a `check`.
+        strict: For a Bash step, whether the first failure in its command ends it; None for any
+            other step.
+        is_async: Whether all its work is `async`: it runs on an event loop, and needs no worker
+            there.
+        references: The references to outputs and parameters among its arguments.
 
     Raises:
         FlowError: The name or the flow cannot be used.
@@ -139,7 +147,7 @@ class Execution:
     _kind: ClassVar[Kind] = WORK
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Look whether the class has a `check`: once, since to see that it has none is slow."""
+        """Find out once whether the class has a `check`, since that is slow."""
         super().__init_subclass__(**kwargs)
         cls.is_polled = hasattr(cls, "check")
         cls._yields = generates(cls.run) or generates(getattr(cls, "check", None))
@@ -149,7 +157,7 @@ class Execution:
 
     @classmethod
     def _is_check_async(cls) -> bool:
-        """Whether its `check`, if it has one, may be asked on an event loop."""
+        """Whether its `check`, if it has one, may run on an event loop."""
         return not cls.is_polled or is_async(getattr(cls, "check", None))
 
     def __init__(
@@ -268,7 +276,7 @@ class Execution:
         self.compensate = compensate  # type: ignore[assignment] # looked at by who calls it
 
     def options(self) -> Mapping[str, Any]:
-        """Return what is otherwise than usual with the step, as `vect.created` tells it."""
+        """Return the non-default options of the step, as in `vect.created`."""
         told: dict[str, Any] = {}
         ignored = self._kind.ignored
         if self.trigger_rule != ALL_SUCCESS:
@@ -299,7 +307,7 @@ class Execution:
         return told
 
     def _limits(self) -> Mapping[str, Any]:
-        """Return how long it may take, and with how many others it runs."""
+        """Return its non-default limits on time, and on how many steps run at once."""
         pool = None if self.pool is None else [self.pool.name, self.pool.slots]
         limits = {"timeout": self.timeout, "deadline": self.deadline, "pool": pool}
         ignored = self._kind.ignored
@@ -311,20 +319,20 @@ class Execution:
 
     @property
     def output(self) -> OutputReference:
-        """A reference to the output, to give to other steps; `a.output['key']` is a part of it."""
+        """A reference to the output, for other steps; `a.output['key']` refers to a part."""
         return OutputReference(self.flow, self.name)
 
     @cached_property
     def output_type(self) -> Any:
-        """The type of the output, as far as it is annotated; `typing.Any` where it is not."""
+        """The annotated type of the output; `typing.Any` if there is no annotation."""
         return return_type(type(self).run)
 
     def wanted(self, place: Sequence[str | int]) -> Any:
-        """Return the type that must stand at a place in what the step is given, if it is known."""
+        """Return the type that a value must have at a place in its arguments, if that is known."""
         return UNKNOWN
 
     def follow(self, used: Sequence[Used]) -> None:
-        """Wait for the steps whose outputs this one is given; a subclass that takes some calls it.
+        """Wait for the steps whose outputs it takes; called by subclasses that take references.
 
         Raises:
             FlowFrozenError: The flow has been started.
@@ -335,7 +343,7 @@ class Execution:
 
     @staticmethod
     def wrong(flow: Owner, name: str, what: str) -> FlowError:
-        """Return the error that says what is wrong with the declaration of a step."""
+        """Return an error that says what is wrong with the declaration of a step."""
         flow_name = name_of_flow(flow)
         return FlowError(
             f"step {shown(name)} of flow '{flow_name}': {what}", flow=flow_name, step=name
@@ -346,7 +354,7 @@ class Execution:
         raise TypeError(f"{type(self).__name__} must define run(self, context)")
 
     def depends(self, *upstreams: Execution) -> None:
-        """Have this step wait for `upstreams`, all of its own flow. Saying it twice is no harm.
+        """Make this step wait for `upstreams`, steps of its own flow. A repeated call is harmless.
 
         Raises:
             FlowError: One of them is no step.
@@ -379,7 +387,7 @@ class Execution:
         return self
 
     def _listed(self, others: object) -> list[Execution]:
-        """Return the steps on the other side of an arrow, all of them checked."""
+        """Return the checked steps on the other side of an arrow."""
         is_list = isinstance(others, Iterable) and not isinstance(others, str)
         steps: list[Any] = list(others) if is_list else [others]  # type: ignore[call-overload] # as asked
         for step in steps:
@@ -393,7 +401,7 @@ class Execution:
         return steps
 
     def __getstate__(self) -> Mapping[str, Any]:
-        """Travel to another process without the flow: a worker gets what the step does, no more."""
+        """Travel to another process without the flow: a worker needs only the work of the step."""
         return {key: value for key, value in self.__dict__.items() if key not in _AT_HOME}
 
     def __repr__(self) -> str:
@@ -402,7 +410,7 @@ class Execution:
 
 
 def name_of_flow(flow: object) -> str:
-    """Return the name of a flow, for a message: what is given as one may be anything."""
+    """Return the name of a flow, for a message; the argument may be anything."""
     name = at_heart(getattr(flow, "name", None))
     return name if type(name) is str else shown(flow)
 
@@ -411,7 +419,7 @@ def _steps_of(given: object) -> tuple[Execution, ...]:
     """Return the steps of a `teardown_of`.
 
     Raises:
-        SettingError: It is no list of steps.
+        SettingError: The argument is no list of steps.
     """
     listed = (given,) if isinstance(given, Execution) else given
     if not isinstance(listed, list | tuple) or not all(isinstance(s, Execution) for s in listed):

@@ -21,17 +21,17 @@ from oautom.values.references import Reference
 class FileExecution(Execution):
     """A step that waits until there is a file, or a folder, at a path.
 
-    It holds no worker meanwhile, and goes on waiting when the program dies and is run again. A file
-    that is there already is not waited for. Its output is the path, as text.
+    It takes no worker, and goes on waiting when the program dies and is run again. If the file
+    exists already, the step does not wait. Its output is the path, as text.
 
     Args:
         name: Name of the step, unique in its flow.
         flow: The flow that it belongs to.
-        path: Where the file will be: text, a `Path`, or what stands for one, as `a.output` and
-            `flow.param('path')`. Its folder need not be there yet.
-        options: As of every `Execution`; `timeout` is how many seconds it waits at the longest,
-            after which it has failed: that of its flow does not hold for it. `retry` and
-            `on_crash` have no meaning here, nor has `pool`.
+        path: The path of the file: text, a `Path`, or a reference to one, as `a.output` and
+            `flow.param('path')`. Its folder need not exist yet.
+        options: As of every `Execution`; after the seconds of its `timeout` the step has failed.
+            The `timeout` of its flow does not apply. `retry`, `on_crash` and `pool` have no meaning
+            here.
 
     Raises:
         FlowError: An argument cannot be used.
@@ -55,7 +55,7 @@ class FileExecution(Execution):
         self.follow(uses_in({"path": self.path}))
 
     def options(self) -> Mapping[str, Any]:
-        """Return what is otherwise than usual: for what it waits."""
+        """Return the non-default options, with the path."""
         path = repr(self.path) if isinstance(self.path, Reference) else self.path
         return {**super().options(), "path": path}
 
@@ -65,14 +65,14 @@ class FileExecution(Execution):
         return str
 
     def wanted(self, place: Sequence[str | int]) -> Any:
-        """Return the types that a path may have."""
+        """Return the types that the path may have."""
         return str | Path
 
     def run(self, context: Context) -> str:
-        """Return for what it waits; that it is there, the engine sees.
+        """Return the path; the engine waits for the file.
 
         Raises:
-            StepError: What stands for the path is none.
+            StepError: The value of the reference is no path.
         """
         try:
             return path_of(resolved(self.path, context), "path")

@@ -23,20 +23,20 @@ _typed_dict: Final[Any] = typing.TypedDict  # a call of it is not one that mypy 
 class FlowExecution(Execution):
     """A step that runs another flow of the app, as a Vect of its own: a child.
 
-    The child has the id `vect/step/attempt`, of the attempt that begins it, and can be asked for,
-    explained and cancelled as any Vect can. The step holds no worker meanwhile. It succeeds when
-    the child does: its output is a dictionary of the outputs of the steps of the child that have
-    succeeded, by their names. It fails when the child fails or is cancelled; where its `retry` says
-    so, another child is started. A retry of its Vect goes on in the child, where that has failed.
-    While `max_active_vects` of the other flow are open, the child waits for its turn. When the step
-    is cancelled, or its `timeout` is over, the child is cancelled.
+    The child has the id `vect/step/attempt`, of the attempt that begins it. It can be read,
+    explained and cancelled like any Vect. The step takes no worker. It succeeds when the child
+    succeeds: its output is a dictionary of the outputs of the child's steps that have succeeded, by
+    name. It fails when the child fails or is cancelled; its `retry` then starts another child. A
+    retry of its Vect goes on in the failed child. While `max_active_vects` of the other flow are
+    open, the child waits for its turn. When the step is cancelled, or its `timeout` is over, the
+    child is cancelled.
 
     Args:
         name: Name of the step, unique in its flow.
         flow: The flow that it belongs to.
         runs: The flow that it runs, or its name; it may be declared later.
-        params: The parameters of the child, by name: values, or what stands for values, as in the
-            arguments of a `PythonExecution`.
+        params: The parameters of the child, by name: values, or references, as in the arguments of
+            a `PythonExecution`.
         options: As of every `Execution`; `on_crash` has no meaning here: the child goes on.
 
     Raises:
@@ -70,25 +70,25 @@ class FlowExecution(Execution):
         """The flow that it runs.
 
         Raises:
-            UnknownFlowError: It was given by its name, and there is none of this name (yet).
+            UnknownFlowError: `runs` is a name, and the app has no flow of this name (yet).
         """
         return self.flow.app.flow(self._runs) if isinstance(self._runs, str) else self._runs
 
     def options(self) -> Mapping[str, Any]:
-        """Return what is otherwise than usual: which flow it runs."""
+        """Return the non-default options, with the flow that it runs."""
         runs = self._runs if isinstance(self._runs, str) else self._runs.name
         return {**super().options(), "runs": runs}
 
     @cached_property
     def output_type(self) -> Any:
-        """A dictionary that has the type of the output of each step of the other flow."""
+        """A dictionary type with the output type of each step of the other flow."""
         steps = self.runs.steps.items()
         types = {name: step.output_type for name, step in steps}
         known = {name: each if is_supported(each) else UNKNOWN for name, each in types.items()}
         return _typed_dict("Outputs", known, total=False)
 
     def wanted(self, place: Sequence[str | int]) -> Any:
-        """Return the type of a parameter of the other flow; or a text that can be made one."""
+        """Return the type of a parameter of the other flow, or text, which can be converted."""
         name, *keys = place
         declared = self.runs.params
         found = declared[str(name)].annotation if name in declared else UNKNOWN
@@ -97,5 +97,5 @@ class FlowExecution(Execution):
         return UNKNOWN if found in (MISSING, UNKNOWN) else typing.Union[found, str]  # noqa: UP007 - made at run time
 
     def run(self, context: Context) -> Mapping[str, Any]:
-        """Return the parameters of the child; what then is to be done, the engine does."""
+        """Return the parameters of the child; the engine does the rest."""
         return cast("Mapping[str, Any]", resolved(self.params, context))

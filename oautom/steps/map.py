@@ -19,24 +19,25 @@ from oautom.values.references import OutputReference, Reference
 
 
 class MapExecution(PythonExecution):
-    """A step that calls `function(item, **kwargs)` for each item of a list; all at once, if it can.
+    """A step that calls `function(item, **kwargs)` for each item of a list, in parallel.
 
     Each call is an instance, a step of its own: `name[0]`, `name[1]`, ... with its own attempts,
-    `retry` and `timeout`. The output is the list of their outputs, in order; None stands for one
-    that skipped itself. When an instance fails, the others go on, and the step fails in the end.
+    `retry` and `timeout`. The output is the list of their outputs, in order, with None for an
+    instance that skipped itself. When an instance fails, the others go on, and the step fails in
+    the end.
 
     Args:
         name: Name of the step, unique in its flow.
         flow: The flow that it belongs to.
-        function: What to call, on a worker of the executor.
+        function: The function to call, on a worker of the executor.
         over: The list: the output of another step, a part of it, or a parameter of the flow.
         kwargs: Keyword arguments of each call.
         max_parallel: How many instances run at once; None for as many as there are workers.
-        options: As of every `Execution`; `retry`, `timeout`, `pool` and `priority` are those of
-            each instance.
+        options: As of every `Execution`; `retry`, `timeout`, `pool` and `priority` apply to each
+            instance.
 
     Raises:
-        FlowError: An argument cannot be used, or the function cannot be called so.
+        FlowError: An argument cannot be used, or the function does not take these arguments.
     """
 
     kind = "map"
@@ -65,19 +66,19 @@ class MapExecution(PythonExecution):
 
     @cached_property
     def output_type(self) -> Any:
-        """A list of what the function says that it returns; an instance may skip itself."""
+        """A list of the annotated return type, or None where an instance may skip itself."""
         if (of_one := self.instance_type) is UNKNOWN:
             return UNKNOWN
         return list[Optional[of_one]]  # type: ignore[valid-type]  # noqa: UP045 - a value
 
     @cached_property
     def instance_type(self) -> Any:
-        """What the function says that it returns."""
+        """The return annotation of the function."""
         return return_type(self.function)
 
     @cached_property
     def item_type(self) -> Any:
-        """The type of an item, as far as it is annotated where the list comes from."""
+        """The type of an item, as far as the source of the list is annotated."""
         over = self.over
         if isinstance(over, OutputReference):
             found = self.flow.steps[over.name].output_type
@@ -88,7 +89,7 @@ class MapExecution(PythonExecution):
         return UNKNOWN if found is MISSING else found
 
     def options(self) -> Mapping[str, Any]:
-        """Return what is otherwise than usual: where the items come from."""
+        """Return the non-default options, with the source of the items."""
         told = {**super().options(), "over": place_of(self.over, self.flow)}
         return told if self.max_parallel is None else told | {"max_parallel": self.max_parallel}
 

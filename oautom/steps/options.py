@@ -1,6 +1,7 @@
-"""What a step of any kind may be told: its options, their types, and how they are checked. Pure.
+"""The options that all kinds of steps take: their types and their checks. Pure.
 
-Each check returns an option as it is kept, or raises `SettingError`; who calls it knows the step.
+Each check returns an option in the form in which the step stores it, or raises a `SettingError`;
+the caller adds flow and step to it.
 """
 
 from __future__ import annotations
@@ -29,29 +30,29 @@ CompensateOn = Literal["begun", "success"]
 OnFailure = Literal["finish", "cancel"]
 
 LOG_LIMIT_BYTES: Final = 2**20
-"""How much of what a step writes is kept, unless it says otherwise."""
+"""The default of `log_limit_bytes`."""
 MAX_DELAY: Final = 300.0
-"""How long a delay is at the most, in seconds, where neither `delay` nor `max_delay` say more."""
+"""The default of `max_delay`, in seconds, unless `delay` is longer."""
 
 _set = msgspec.structs.force_setattr
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """When a step that has failed is tried again.
+    """The rule by which a failed step is tried again: how often, and after which delay.
 
     The delay before the second attempt is `delay`, and `backoff` times as long before each further
-    one, at most `max_delay`. Chance makes it longer or shorter by up to `jitter`, so that many that
-    have failed together do not come back together.
+    one, at most `max_delay`. Chance makes it longer or shorter by up to `jitter`, so that many
+    steps that failed together do not come back together.
 
     Args:
-        max_attempts: How many attempts there are in all, from 1.
-        delay: Seconds before the second attempt.
-        backoff: What the delay is multiplied by from attempt to attempt, from 1.
-        max_delay: Seconds: no delay is longer. Unless said 300, or `delay` where that is more.
-        jitter: The part of the delay by which chance changes it, from 0 to 1.
-        retry_on: The classes of exceptions after which it is worth trying again. A command that
-            exits with another code than 0 raises `StepError`, an attempt that takes longer than
-            the timeout of its step `TimeoutError`.
+        max_attempts: How many attempts there are in all, from 1. Default: 3.
+        delay: Seconds before the second attempt. Default: 1.
+        backoff: The factor by which the delay grows from attempt to attempt, from 1. Default: 2.
+        max_delay: The longest delay, in seconds. Default: 300, or `delay` if that is more.
+        jitter: The part of the delay by which chance changes it, from 0 to 1. Default: 0.1.
+        retry_on: The exception classes after which the step is tried again. A command that exits
+            with another code than 0 raises `StepError`, an attempt that takes longer than the
+            timeout of its step raises `TimeoutError`. Default: `(Exception,)`.
 
     Raises:
         SettingError: An argument cannot be used.
@@ -86,7 +87,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
             raise _wrong("retry_on", "a tuple of exception classes", self.retry_on)
 
     def facts(self) -> dict[str, Any]:
-        """Return what is otherwise than usual, but for `max_attempts`: plain, as a log tells it."""
+        """Return the non-default settings except `max_attempts`, plain, as in `vect.created`."""
         usual = {
             "delay": 1.0,
             "backoff": 2.0,
@@ -99,9 +100,9 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         return told if covered == ["Exception"] else told | {"retry_on": covered}
 
     def covers(self, cause: BaseException) -> bool:
-        """Whether it is worth trying again after `cause`.
+        """Whether the step is tried again after the exception `cause`.
 
-        A class that raises when it is asked covers nothing.
+        A class whose `isinstance` check raises covers nothing.
         """
         try:
             return issubclass(type(cause), self.retry_on)  # isinstance() asks the exception itself
@@ -109,7 +110,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
             return False
 
     def decide(self, failures: int, chance: float, *, is_covered: bool) -> float | None:
-        """Return how long to wait before the next attempt, or None if there is none.
+        """Return the delay before the next attempt in seconds, or None if there is no attempt.
 
         Args:
             failures: How many attempts have failed, from 1.
@@ -121,7 +122,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         return self.delay_after(failures, chance)
 
     def delay_after(self, failures: int, chance: float) -> float:
-        """Return how long to wait before the next attempt.
+        """Return the delay before the next attempt.
 
         Args:
             failures: How many attempts have failed, from 1.
@@ -156,13 +157,13 @@ def _wrong(name: str, wanted: str, given: object) -> SettingError:
 
 
 class Pool(msgspec.Struct, frozen=True):
-    """At most `slots` of the steps that name it run at once in an app, whatever flow they are of.
+    """A limit on how many of the steps that name it run at once in an app, over all its flows.
 
     A step that waits for a slot lets others by. Steps that wait for a time or a person take none.
 
     Args:
-        name: Its name; pools of one name are one pool.
-        slots: How many run at once, from 1.
+        name: The name of the pool; pools of one name are one pool.
+        slots: How many of its steps run at once, from 1.
 
     Raises:
         SettingError: An argument cannot be used.
@@ -178,7 +179,7 @@ class Pool(msgspec.Struct, frozen=True):
             raise SettingError(f"Pool: name must be text, and not blank, not {shown(self.name)}")
         if has_controls(name):
             raise SettingError(
-                f"Pool: name must not hold control characters, not {shown(self.name)}"
+                f"Pool: name must not contain control characters, not {shown(self.name)}"
             )
         _set(self, "name", plain_text(name, "Pool: name"))
         if (slots := plain_count(self.slots)) is None:
@@ -210,15 +211,15 @@ class StepOptions(TypedDict, total=False):
 
 
 def word_of(name: str, given: object, words: Any) -> Any:
-    """Return which of some words is given for an option.
+    """Return an option that must be one of some words, as an exact `str`.
 
     Args:
         name: Name of the option.
-        given: What is given.
+        given: The argument.
         words: A `Literal` of the words.
 
     Raises:
-        SettingError: It is none of them.
+        SettingError: The argument is none of the words.
     """
     if (word := one_of(given, get_args(words))) is None:
         known = " or ".join(repr(each) for each in get_args(words))
@@ -227,10 +228,10 @@ def word_of(name: str, given: object, words: Any) -> Any:
 
 
 def flag_of(name: str, given: object) -> bool:
-    """Return an option that is True or False.
+    """Return an option that must be True or False.
 
     Raises:
-        SettingError: It is neither.
+        SettingError: The argument is neither.
     """
     if type(given) is not bool:
         raise SettingError(f"{name} must be True or False, not {shown(given)}")
@@ -238,7 +239,7 @@ def flag_of(name: str, given: object) -> bool:
 
 
 def rule_of(rule: object) -> TriggerRule:
-    """Return a `trigger_rule`, which may be given by its name.
+    """Return a `trigger_rule`, which may be passed by its name.
 
     Raises:
         SettingError: There is no such rule.
@@ -250,10 +251,10 @@ def rule_of(rule: object) -> TriggerRule:
 
 
 def retry_of(policy: object) -> RetryPolicy | None:
-    """Return a `retry` that can be used.
+    """Return a checked `retry`.
 
     Raises:
-        SettingError: It is neither a policy nor None.
+        SettingError: The argument is neither a policy nor None.
     """
     if policy is None or issubclass(type(policy), RetryPolicy):
         return cast("RetryPolicy | None", policy)
@@ -263,10 +264,10 @@ def retry_of(policy: object) -> RetryPolicy | None:
 
 
 def seconds_of(name: str, seconds: object) -> float | None:
-    """Return a `timeout` or a `deadline` as an exact number; None for none, as `math.inf` says too.
+    """Return a `timeout` or a `deadline` as an exact number; None if it is None or `math.inf`.
 
     Raises:
-        SettingError: It is no duration.
+        SettingError: The argument is no duration.
     """
     number = at_heart(seconds)
     if number is None or (type(number) is float and number == math.inf):
@@ -280,10 +281,10 @@ def seconds_of(name: str, seconds: object) -> float | None:
 
 
 def pool_of(pool: object) -> Pool | None:
-    """Return a `pool` that can be used.
+    """Return a checked `pool`.
 
     Raises:
-        SettingError: It is neither a pool nor None.
+        SettingError: The argument is neither a pool nor None.
     """
     if pool is None or issubclass(type(pool), Pool):
         return cast("Pool | None", pool)
@@ -294,7 +295,7 @@ def priority_of(priority: object) -> int:
     """Return a `priority` as an exact number.
 
     Raises:
-        SettingError: It is no whole number.
+        SettingError: The argument is no whole number.
     """
     if (whole := plain_count(0 if priority is None else priority, -(2**63))) is None:
         raise SettingError(f"priority must be an int, not {shown(priority)}")
@@ -302,7 +303,7 @@ def priority_of(priority: object) -> int:
 
 
 def wrong_interval(seconds: object) -> str | None:
-    """Return what is wrong with a `poll_interval`, or None."""
+    """Return the clause of an error for a wrong `poll_interval`, or None."""
     if plain_seconds(seconds) is not None:
         return None
     return f"poll_interval must be seconds, from 0, not {shown(seconds)}"

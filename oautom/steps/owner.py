@@ -26,7 +26,7 @@ class Flows(Protocol):
 
 
 class Owner(Protocol):
-    """What a step needs of a flow."""
+    """The flow of a step, as far as the step needs it."""
 
     name: str
     retry: RetryPolicy | None
@@ -41,10 +41,10 @@ class Owner(Protocol):
 
     @property
     def app(self) -> Flows:
-        """Where other flows are found."""
+        """The app, in which other flows are found."""
 
     def add(self, step: Any, /) -> None:
-        """Take in a step."""
+        """Add a step."""
 
     def add_edges(self, step: Any, upstreams: Iterable[Any], /) -> None:
-        """Have a step wait for others."""
+        """Make a step wait for others."""

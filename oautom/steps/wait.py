@@ -1,4 +1,4 @@
-"""`WaitExecution`: a step that waits for a time, over restarts too."""
+"""`WaitExecution`: a step that waits for a time, also when the program is run again."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from oautom.values.references import Reference
 
 
 class WaitExecution(Execution):
-    """A step that waits until it is time, and holds no worker meanwhile.
+    """A step that waits for a time, and takes no worker.
 
-    The time is in the log: a program that dies and is run again waits for the rest of it.
+    The time is in the log: when the program dies and is run again, the step waits for the rest.
 
     Args:
         name: Name of the step, unique in its flow.
         flow: The flow that it belongs to.
-        seconds: How long it waits, from its start: a hundred years at the longest.
-        until: Until when it waits: an aware datetime, or such a time as ISO text; or what stands
-            for one, as `a.output` and `flow.param('when')`, which fails the step where it is none.
-            What is past is waited for no longer.
+        seconds: How long it waits from its start, at most a hundred years.
+        until: The end of the wait: an aware datetime, such a time as ISO text, or a reference to
+            one of these, as `a.output` and `flow.param('when')`. If the value of the reference is
+            no time, the step fails. If the time is past, the step does not wait.
         options: As of every `Execution`; `retry` and `timeout` have no meaning here.
 
     Raises:
@@ -57,7 +57,7 @@ class WaitExecution(Execution):
             self.follow(uses_in({"until": self.until}))
 
     def options(self) -> Mapping[str, Any]:
-        """Return what is otherwise than usual: for what it waits."""
+        """Return the non-default options, with the time."""
         match self.until:
             case None:
                 return {**super().options(), "delay": self.seconds}
@@ -66,11 +66,11 @@ class WaitExecution(Execution):
         return {**super().options(), "until": self.until.isoformat()}
 
     def wanted(self, place: Sequence[str | int]) -> Any:
-        """Return the types that an instant may have."""
+        """Return the types that a time may have."""
         return datetime | str
 
     def run(self, context: Context) -> None:
-        """Do nothing: the engine itself waits."""
+        """Do nothing: the engine waits."""
 
 
 def _seconds(given: object) -> float:
@@ -83,7 +83,7 @@ def _seconds(given: object) -> float:
 
 
 def _instant(given: Any) -> datetime | Reference:
-    """Return a time as an exact datetime in UTC, whatever class and time zone it is of."""
+    """Return a time of any class and time zone as an exact datetime in UTC."""
     if isinstance(given, Reference):
         return given
     try:

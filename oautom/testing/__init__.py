@@ -33,7 +33,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the strategies when they are asked for: Hypothesis is an extra."""
+    """Import the strategies at their first use: Hypothesis is an extra."""
     if name not in _STRATEGIES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from oautom.testing import strategies  # noqa: PLC0415 - see above

@@ -1,4 +1,4 @@
-"""`SimulatedClock`: time that passes only when somebody waits for it, and then at once."""
+"""`SimulatedClock`: time that passes only in waits, and then at once."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ START = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class SimulatedClock:
-    """A clock for tests: whoever waits until a time is there at once.
+    """A clock for tests: a wait until a time ends at once, at that time.
 
     Args:
-        start: What time it is at first: aware; the first second of 2000, UTC, unless said.
-        seed: Of what comes at the same instant, chance decides which comes first: this chance. It
-            makes the jitter of retries too.
+        start: The first time, aware. Default: the first second of 2000, in UTC.
+        seed: The seed of chance, which orders the calls of one instant, and makes the jitter of
+            retries.
 
     Raises:
         SettingError: `start` is no aware date.
@@ -45,8 +45,9 @@ class SimulatedClock:
 
     @property
     def is_steady(self) -> bool:
-        """Whether its two times never come apart, so that nobody need look: unless a class of a
-        user's own has another idea of one of them.
+        """Whether its two times never differ, so that they need not be compared.
+
+        False for a subclass that overrides one of them.
         """
         kind = type(self)
         return kind.now is SimulatedClock.now and kind.monotonic is SimulatedClock.monotonic
@@ -60,7 +61,7 @@ class SimulatedClock:
         return self._chance.random()
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, with all that was to happen meanwhile.
+        """Let time pass, and make all calls that are due meanwhile.
 
         Raises:
             SettingError: `seconds` is negative.
@@ -73,7 +74,7 @@ class SimulatedClock:
         self._seconds = end
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Have `call` called when so many seconds have passed."""
+        """Call `call` when so many seconds have passed."""
         entry = (self._seconds + seconds, self._chance.random(), next(self._order), call)
         heapq.heappush(self._calls, entry)
 
@@ -82,10 +83,10 @@ class SimulatedClock:
         call()
 
     def take(self, inbox: SimpleQueue[T], until: float | None) -> T | None:
-        """Return the next item of `inbox`, letting time pass until there is one, or until `until`.
+        """Return the next item of `inbox`; let time pass until there is one, or until `until`.
 
         Raises:
-            EngineError: Nothing is to come: the wait would never end.
+            EngineError: Nothing is scheduled, so the wait would never end.
         """
         while inbox.empty():
             if self._calls and (until is None or self._calls[0][0] <= until):

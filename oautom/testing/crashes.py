@@ -1,4 +1,4 @@
-"""Programs that die, one after the other, on one log: a crash without any process."""
+"""Simulated programs that die, one after the other, on one log, without any process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from oautom.workers.base import Workers
 
 When = Literal["before", "in", "after"]
 Moment = tuple[When, int]
-"""When a program dies: before, in or after a commit, and the number of that commit, from 1."""
+"""The moment at which a program dies: before, in or after a commit, with its number, from 1."""
 
 
 class Crash(BaseException):
@@ -43,7 +43,7 @@ class MortalLog(MemoryEventLog):
         self._commits = 0
 
     def commit(self) -> Sequence[Event]:
-        """Commit, or die: before it, so that all is lost, or in it, so that nobody has been told.
+        """Commit, or die: before it, so that all is lost, or in it, before its effects.
 
         Raises:
             Crash: The program dies.
@@ -61,7 +61,7 @@ class MortalLog(MemoryEventLog):
         return events
 
     def tell(self, flow: object, happened: Event) -> None:
-        """Tell no signal, or die: all that the commit asks for has been done.
+        """Send no signal, or die: all effects of the commit are done.
 
         Raises:
             Crash: The program dies.
@@ -71,10 +71,10 @@ class MortalLog(MemoryEventLog):
 
 
 def moments(crash_at: object) -> list[Moment]:
-    """Return the moments that an argument `crash_at` names: one, or a list of them.
+    """Return the moments of an argument `crash_at`, which is one, or a list of them.
 
     Raises:
-        SettingError: It is of another kind.
+        SettingError: The argument is neither.
     """
     is_one = isinstance(crash_at, tuple) and len(crash_at) > 0 and isinstance(crash_at[0], str)
     is_list = isinstance(crash_at, list | tuple) and not is_one
@@ -95,10 +95,10 @@ class Lives:
 
     Args:
         flow: The flow.
-        log: What outlives them.
-        clock: The time, which goes on.
-        hire: Makes the workers of a life.
-        decide: What a person decides who is asked by a step, and after how many seconds.
+        log: The log, which outlives the programs.
+        clock: The clock, which goes on.
+        hire: Makes the workers of a program.
+        decide: Returns the decision of a person about an approval, and after how many seconds.
     """
 
     def __init__(
@@ -124,23 +124,23 @@ class Lives:
         self._log.tell(flow, happened)
 
     def _ask(self, vect: str, step: str, attempt: int) -> None:
-        """Have a person decide, who lives on when the program dies."""
+        """Schedule the decision of a person, who survives when the program dies."""
         if (vect, step, attempt) not in self._asked:
             self._asked.add((vect, step, attempt))
             seconds, decision = self._decide(vect, step, attempt)
             self._clock.call_later(seconds, lambda: self.scheduler.put(decision))
 
     def begin(self, vect: str, params: Mapping[str, Any] = NO_PARAMS) -> None:
-        """Start a Vect, with plain parameters; what is in the log outlives the program."""
+        """Start a Vect, with plain parameters."""
         self.runs[vect] = Run(self._flow, vect, params)
         self.scheduler.begin(self.runs[vect])
 
     def cancel(self, vect: str, reason: str) -> None:
-        """Cancel a Vect; a program that dies before it has done so forgets it."""
+        """Cancel a Vect; the cancel is lost if the program dies before it is committed."""
         self.scheduler.ask(self.runs[vect], Cancel(vect, reason, is_again=True))
 
     def do(self, vect: str, action: str) -> None:
-        """Pause, resume, cancel or retry a Vect; what makes no sense, or is forgotten, is left."""
+        """Pause, resume, cancel or retry a Vect; a call that makes no sense has no effect."""
         run = self.runs[vect]
         if action == "pause":
             self.scheduler.ask(run, Pause(vect))
@@ -150,13 +150,13 @@ class Lives:
             self.cancel(vect, "wished")
         elif run.is_told:
             with suppress(VectStateError, VectAlreadyRunningException):
-                self.scheduler.check(run, Retry(vect))
-                do = partial(self.scheduler.obey, run, Retry(vect))
+                self.scheduler.steering.check(run, Retry(vect))
+                do = partial(self.scheduler.steering.obey, run, Retry(vect))
                 self.scheduler.put(Call(vect, do))
         self.scheduler.put(Nudge())  # whoever drives looks again, also where nothing was done
 
     def drive(self, until: Callable[[], bool]) -> None:
-        """Drive until `until()`, in as many lives as it takes."""
+        """Drive until `until()`, in as many programs as it takes."""
         while True:
             try:
                 self.scheduler.drive(until)
@@ -166,7 +166,7 @@ class Lives:
                 return
 
     def _go_on(self) -> None:
-        """Do what the program does when it is run again."""
+        """Go on as a program does that is run again."""
         self.scheduler = self._born()
         reader, is_durable = self.scheduler.registry.reader, self._log.id is not None
         known = {
@@ -175,7 +175,7 @@ class Lives:
         }
         lost = [vect for vect in self.runs if vect not in known]
         self.runs.update(known)
-        self.scheduler.take_over([run for run in known.values() if not run.is_told])
+        self.scheduler.entering.take_over([run for run in known.values() if not run.is_told])
         self.scheduler.registry.turns.move()
         for vect in lost:
             self.begin(vect, self.runs[vect].first_params)

@@ -1,4 +1,4 @@
-"""Drawn flows: the strategy `flows`, and how a flow shows itself in a failing example."""
+"""Drawn flows: the strategy `flows`, and the `repr()` of a flow in a failing example."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from oautom.testing.clock import SimulatedClock
 from oautom.values.annotations import MISSING, fits, part_type
 
 MakeStep = Callable[[str, Flow], Execution]
-"""Declares a step of this name in this flow: a class, or a function."""
+"""A class or a function that declares a step of this name in this flow."""
 
 RETRIES: st.SearchStrategy[RetryPolicy] = st.builds(
     RetryPolicy,
@@ -41,12 +41,12 @@ POOLS: st.SearchStrategy[Pool | None] = st.sampled_from([None, Pool("one", 1), P
 CLEAN_UPS: st.SearchStrategy[str] = st.sampled_from(
     ["", "teardown", "of first", "of all", "begun", "success"]
 )
-"""Whether a step is a `teardown`, and `teardown_of` which upstreams; or what `compensate_on` is."""
+"""The clean-up of a step: as a `teardown`, or `teardown_of` upstreams; or its `compensate_on`."""
 PRIORITIES: st.SearchStrategy[int] = st.sampled_from([0, 1, 2, -1])
 
 
 class DrawnFlow(Flow):
-    """A flow that shows its steps, as it stands in a failing example."""
+    """A flow whose `repr()` shows its steps, for a failing example."""
 
     def __repr__(self) -> str:
         """Return the steps in the order of declaration, each with those that it waits for."""
@@ -114,31 +114,34 @@ def flows(
     A step waits only for steps that are declared before it, so there are no cycles.
 
     Args:
-        draw: Given by Hypothesis.
-        min_steps: How many steps it has at the least.
-        max_steps: How many steps it has at the most.
-        names: Names of steps; unless said, `a`, `b`, ...
-        steps: What declares a step: it is called with the name and the flow, so a class may do.
-            Unless said, a `PythonExecution` that does nothing.
+        draw: The draw function of Hypothesis.
+        min_steps: The smallest number of steps.
+        max_steps: The largest number of steps.
+        names: A strategy for the names of steps. Default: `a`, `b`, ...
+        steps: A strategy for functions or classes that declare a step: each is called with the name
+            and the flow. Default: a `PythonExecution` that does nothing.
         trigger_rules: Whether steps have any `trigger_rule`, and some may fail (`allow_failure`).
         retries: Whether some steps are tried again, and some have a `timeout`.
-        waits: Whether some steps wait for a time or for a person, instead of what `steps` draws.
-        branches: Whether some steps choose which of their dependants are followed, instead.
-        forwarding: Whether some steps are given the outputs of those that they wait for. A step of
-            `steps` is not, but may take some by itself.
+        waits: Whether some steps wait for a time or for a person, in place of steps of `steps`.
+        branches: Whether some steps choose which of their dependants run, in place of steps of
+            `steps`.
+        forwarding: Whether some steps take the outputs of their upstreams. A step of `steps` does
+            not, unless it does so by itself.
         limits: Whether some steps have a `pool`, `one` of one slot or `two` of two, and some a
             `priority`.
-        maps: Whether some steps have an instance for each item of what one of those that they wait
-            for returns, instead of what `steps` draws.
-        children: Whether some steps run another flow, `inner`, whose one step is `work`, instead.
+        maps: Whether some steps have an instance for each item of the output of an upstream, in
+            place of steps of `steps`.
+        children: Whether some steps run another flow, `inner`, whose one step is `work`, in place
+            of steps of `steps`.
         asyncs: Whether some steps are `async`, and the flow has a `max_async` of a few.
-        instants: Whether some steps wait until the time that one of those that they wait for
-            returns, instead of what `steps` draws.
-        turns: Whether one Vect of it may be open at once, or two, and others wait for their turn.
+        instants: Whether some steps wait until a time that is the output of an upstream, in place
+            of steps of `steps`.
+        turns: Whether only one or two Vects of it may be open at once, and others wait for their
+            turn.
         deadlines: Whether some steps have a `deadline`, and perhaps the flow, too.
-        clean_ups: Whether some steps clean up after those that they wait for (`teardown`), and the
-            work of some is undone (`compensate`); and the flow may have a `run_timeout`, and cancel
-            all when a step fails (`on_failure`).
+        clean_ups: Whether some steps clean up after their upstreams (`teardown`), and the work of
+            some is undone (`compensate`); and the flow may have a `run_timeout`, and cancel all
+            steps when one fails (`on_failure`).
     """
     plan = draw(_plans(min_steps, max_steps, CLEAN_UPS if clean_ups else st.just("")))
     drawn_names = _names(draw, len(plan), names)
@@ -185,10 +188,10 @@ def flows(
 def _plans(
     min_steps: int, max_steps: int, clean_ups: st.SearchStrategy[str]
 ) -> st.SearchStrategy[list[tuple[int, list[int], str]]]:
-    """Return a strategy for steps: each a label, numbers that stand for labels before it, clean-up.
+    """Return a strategy for steps: each a label, numbers of labels before it, and its clean-up.
 
-    A number stands for the nearest label below. So an example from which a step is taken out is the
-    same but for this step, which is how it shrinks.
+    A number stands for the nearest label below. So an example without one of its steps is otherwise
+    the same, which is how it shrinks.
     """
     # Labels must be unique by a lambda: by `itemgetter(0)`, or in a list of unique labels,
     # Hypothesis would draw places among the labels that are left, and not the labels themselves.
@@ -200,7 +203,7 @@ def _plans(
 def _draw_options(
     draw: st.DrawFn, made: Execution, *, trigger_rules: bool, retries: bool, limits: bool
 ) -> None:
-    """Draw what is otherwise than usual with a step of any kind; the arguments are of `flows`."""
+    """Draw the options of a step of any kind; the arguments are those of `flows`."""
     if trigger_rules:
         made.trigger_rule = draw(st.sampled_from(TriggerRule))
         made.allow_failure = draw(st.booleans())
@@ -213,7 +216,7 @@ def _draw_options(
 
 
 def _set_clean_up(made: Execution, before: list[Execution], how: str) -> None:
-    """Have a step clean up after those that it waits for, or its work undone, or neither."""
+    """Make a step clean up after its upstreams, or give it a compensation, or neither."""
     if how in get_args(CompensateOn):
         made.compensate, made.compensate_on = _nothing, cast("CompensateOn", how)
         made.compensation = compensation_of(made, made.flow)
@@ -252,12 +255,12 @@ def _map(over: Execution, name: str, flow: Flow) -> MapExecution:
 
 
 def _may_be_list(step: Execution) -> bool:
-    """Whether a map over what a step returns is not refused."""
+    """Whether a map over the output of a step is accepted."""
     return part_type(step.output_type, 0) is not MISSING
 
 
 def _may_be_time(step: Execution) -> bool:
-    """Whether outcomes may give an instant as what a step returns, and a wait takes that."""
+    """Whether the output of a step may be an instant, which a wait accepts."""
     return not step.kind and fits(step.output_type, datetime | str)
 
 
@@ -278,8 +281,8 @@ def _run(name: str, flow: Flow) -> FlowExecution:
 
 
 def _nothing(*given: Any) -> Any:
-    """Do what the steps of drawn flows do."""
+    """Do nothing: the function of the steps of drawn flows."""
 
 
 async def _nothing_later(*given: Any) -> Any:
-    """Do what the async steps of drawn flows do."""
+    """Do nothing: the function of the async steps of drawn flows."""

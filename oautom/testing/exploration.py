@@ -1,4 +1,4 @@
-"""`explore`: every order in which the steps of a small flow can end, and what comes of each."""
+"""`explore`: every order in which the steps of a small flow can end, and the end of each."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class End(NamedTuple):
 
 
 class Exploration(NamedTuple):
-    """What `explore` has found.
+    """The result of `explore`.
 
     Attributes:
-        ends: The different ends, that with the shortest schedule first. More than one: the result
-            of the flow depends on which step ends first.
+        ends: The different ends, the one with the shortest schedule first. If there are several,
+            the result of the flow depends on which step ends first.
         schedules: How many schedules there are, or how many were drawn.
         states: How many different states were reached.
-        is_complete: Whether all schedules were walked, and not a sample of them.
+        is_complete: Whether all schedules were tried, and not a sample of them.
     """
 
     ends: list[End]
@@ -79,16 +79,16 @@ def explore(
 ) -> Exploration:
     """Run a flow in every order in which its steps can end, with the real scheduler.
 
-    Orders that lead to the same state are walked from there only once: how the steps stand, and who
-    waits for what in which order. When there are more than `max_schedules`, that many are drawn by
-    chance instead. No time passes, so no order is ruled out by how long something takes, and no
-    timeout is over: an attempt whose time is up is one that fails with a `TimeoutError`.
+    Orders that lead to the same state (of the steps, and of the lines in which they wait) are
+    continued from there only once. If there are more than `max_schedules` orders, so many are drawn
+    by chance instead. No time passes, so no order is excluded by durations, and no timeout passes:
+    to try one, use an attempt that fails with a `TimeoutError`.
 
     Args:
         flow: A small flow: the number of states grows with two to the power of its width.
-        outcomes: How the steps end, as in `simulate`.
-        max_schedules: How many schedules are tried at the most, whole ones or beginnings.
-        seed: Of the sample.
+        outcomes: The outcomes of the steps, as in `simulate`.
+        max_schedules: How many schedules are tried at most, whole ones or beginnings.
+        seed: The seed of the sample.
 
     Raises:
         UnknownStepError: `outcomes` name a step that the flow does not have.
@@ -106,7 +106,7 @@ def explore(
 
 
 def _walk_all(flow: Flow, script: Script, max_schedules: int) -> Exploration | None:
-    """Walk level by level, so that the first schedule found for an end is a shortest one."""
+    """Try all schedules level by level, so that the first one found for an end is a shortest."""
     start = _Walk(flow, script, ())
     level: dict[Fingerprint, tuple[_Walk, int]] = {start.fingerprint(): (start, 1)}
     ends: dict[HowItEnds, End] = {}
@@ -149,7 +149,7 @@ def _walk_some(
 
 
 class _StoppedClock(SimulatedClock):
-    """A clock on which nothing comes due: what waits for a time has its turn in the schedule."""
+    """A clock on which no timer is due: the schedule decides when a wait for a time ends."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -161,7 +161,7 @@ class _StoppedClock(SimulatedClock):
 
 
 class _Walk(Workers):
-    """One Vect whose steps end when they are told to."""
+    """One Vect whose steps end when `finish` is called."""
 
     has_loop = True
 
@@ -178,7 +178,7 @@ class _Walk(Workers):
             self.finish(step)
 
     def submit(self, job: Job, done: Done) -> None:
-        """Keep the work until `finish` says that it is done."""
+        """Store the work until `finish` is called for it."""
         assert isinstance(job, Work)
         if job.method == "check":  # `finish` has it asked
             done(Outcome(True), None)
@@ -187,7 +187,7 @@ class _Walk(Workers):
         self.running[scripted(job)] = partial(done, outcome, None)
 
     def finish(self, step: str) -> None:
-        """Have a step that runs end as the script has it."""
+        """End a running step with its outcome in the script."""
         self.schedule += (step,)
         self.running.pop(step)()
         self._go_on()
@@ -199,7 +199,7 @@ class _Walk(Workers):
             self._go_on()
 
     def _go_on(self) -> None:
-        """Let all happen that follows, and note which steps wait for a time or a person."""
+        """Drive until nothing more happens, and note which steps wait for a time or a person."""
         self._scheduler.catch_up()
         for step in self._run.state.steps.values():
             ended_by = kind_of(step.kind).ended_by
@@ -218,10 +218,10 @@ class _Walk(Workers):
                 self.running[f"{name}{UNDO}"] = partial(self._scheduler.put, again)
 
     def fingerprint(self) -> Fingerprint:
-        """Return all that decides what can follow: how all stands, and who is where in line.
+        """Return everything that decides how the Vect can go on: its state, and the lines.
 
-        What a step has returned, and what is said of it, follows from its attempt; from the times
-        nothing follows, since none passes.
+        The output and the error of a step follow from its attempt; times do not matter, since no
+        time passes.
         """
         state = self._run.state
         steps = sorted(map(_standing, state.steps.values()))
@@ -229,19 +229,19 @@ class _Walk(Workers):
         return (state.state, *steps, tuple(state.ended), self._turns.facts())
 
     def how_it_ends(self) -> HowItEnds:
-        """Return the states of the Vect and of its steps: two ends are equal where these are."""
+        """Return the states of the Vect and of its steps: two ends are equal if these are."""
         state = self._run.state
         return (state.state, *(f"{step.name}: {step.state}" for step in state.steps.values()))
 
     def end(self) -> End:
-        """Return how the Vect has ended."""
+        """Return the end of the Vect."""
         state = self._run.state
         steps = {step.name: step.state for step in state.steps.values()}
         return End(state.state, steps, self.schedule)
 
 
 def _standing(step: StepState) -> Fingerprint:
-    """Return what decides of a step what can follow; what it was told at its start, of a map."""
+    """Return the facts of a step that decide how its Vect can go on."""
     told = step.mapped and (len(step.mapped.items), step.mapped.problem is None)
     is_shunned = step.shunned_by is not None
     one = step.compensation

@@ -1,4 +1,4 @@
-"""`assert_replays`: would the code of today decide as the log says that was decided?"""
+"""`assert_replays`: a check that the code of today decides as the log records."""
 
 from __future__ import annotations
 
@@ -58,38 +58,37 @@ Place = tuple[str, str | None, int | None]
 """An attempt: Vect, step and number."""
 
 Slot = tuple[str, str | None, Group]
-"""A slot that a step of another Vect has: by Vect and step, and what it is of."""
+"""A slot that a step of another Vect has: the Vect, the step, and the pool or flow of the slot."""
 
 _USUAL = object()
 
 _CLOSES: Final = ("step.interrupted", "step.failed", "step.blocked", "step.skipped")
-"""What a recovery tells of the steps that ran, and of those that depend on them."""
+"""The events of a recovery for the steps that ran, and for those that depend on them."""
 
 _FAILURES: Final = ("step.failed", "step.retried", "step.compensation_failed")
 _WOUND_UP: Final = ("vect.ending", "vect.failed", "vect.cancelled")
 _WINDS_UP: Final = ("step.cancelled", "step.skipped", *_WOUND_UP)
-"""What may come first, where all of a Vect is ended before its time; and what is last of it."""
+"""The first event where a Vect is ended before its time; `_WOUND_UP`: the last one."""
 
 _BEGINS: Final = ("step.started", "step.compensating")
 
 _AGES = 1e12
-"""Seconds: more than any program was down."""
+"""Seconds: longer than any program was down."""
 
 
 class ReplayDiffersError(OAutomError, AssertionError):
-    """The code or the flow of today decides otherwise than the log says.
+    """The code or the flow of today decides differently from the log.
 
     Attributes:
         vect: Id of the Vect.
-        seq: Number of the event at which they part; after the last one, the number that would be
-            next.
-        then: What was decided then, or `nothing`.
-        now: What is decided now, or `nothing`.
+        seq: Number of the first event that differs; after the last event, the next number.
+        then: The decision in the log, or `nothing`.
+        now: The decision of today, or `nothing`.
     """
 
     def __init__(self, flow: str, vect: str, seq: int, then: str, now: str) -> None:
         super().__init__(
-            f"vect {vect} of flow '{flow}' parts from its log at event {seq}: "
+            f"vect {vect} of flow '{flow}' differs from its log at event {seq}: "
             f"then: {then}; now: {now}",
             flow=flow,
         )
@@ -102,29 +101,27 @@ class ReplayDiffersError(OAutomError, AssertionError):
 def assert_replays(
     log: EventLog | Vect | Iterable[Event], flow: Flow, *, max_workers: int | None = None
 ) -> None:
-    """Drive the scheduler with the recorded answers, and hold what it decides against the log.
+    """Drive the scheduler with the recorded answers, and compare its decisions with the log.
 
-    Every Vect of the flow in the log is replayed by itself: with the graph of today, its
-    parameters, which must fit those that the flow declares today, the answers of its steps and the
-    wishes of its people as they came. When a step starts depends on free workers too, so a start
-    may come as late as it did, unless the log shows that a worker was free: fewer steps were under
-    way than at another time, or than there are workers. Which one starts, and all else, must agree.
-    Slots of a pool are taken by other Vects as the log has it, so give the whole log where there
-    are some. An attempt that was cancelled or abandoned, or has run a flow, keeps its slot until
-    the log tells that it has answered, or needs the slot for another start: of the end of some it
-    tells nothing.
+    Each Vect of the flow in the log is replayed by itself: with the graph of today, with its own
+    parameters, which must fit the flow of today, and with the answers of its steps and the requests
+    of people as they came. The start of a step also depends on free workers, so a start may come as
+    late as in the log, unless the log shows that a worker was free: fewer steps were under way than
+    at another time, or than there are workers. Which step starts, and everything else, must agree.
+    Other Vects occupy slots of a pool as in the log, so pass the whole log if there are pools. An
+    attempt that was cancelled or abandoned, or has run a flow, occupies its slot until the log has
+    its answer, or needs the slot for another start: some of these ends are not in the log.
 
-    Where all is decided alike, the options of the steps and the flow must be those that the log
-    tells of, too: a `timeout` that no attempt has come near decides the next run, if not this one.
+    If all decisions agree, the options of the steps and of the flow must also be those in the log:
+    a `timeout` that no attempt has come near may decide the next run, if not this one.
 
     Args:
         log: A log, a Vect, or events.
-        flow: The flow as it is today.
-        max_workers: How many steps could run at once; None where that is not known.
+        flow: The flow of today.
+        max_workers: How many steps could run at once; None if that is not known.
 
     Raises:
-        ReplayDiffersError: Something would be decided otherwise, or an option is another one; an
-            `AssertionError` too.
+        ReplayDiffersError: A decision or an option differs; it is an `AssertionError`, too.
         SettingError: An argument cannot be used, or the log has no Vect of this flow.
         FlowError: `flow.validate()` refuses the flow.
     """
@@ -158,7 +155,7 @@ def _events_of(log: EventLog | Vect | Iterable[Event]) -> list[Event]:
 
 
 class _Replay(MemoryEventLog, Workers):
-    """The log, the clock and the workers of a scheduler that does again what it did."""
+    """The log, the clock and the workers of a scheduler that repeats a Vect."""
 
     def __init__(
         self,
@@ -186,7 +183,8 @@ class _Replay(MemoryEventLog, Workers):
         self._run = Run(flow, vect)
         self._scheduler = Scheduler(self, self, self, tell=tell_nobody)
         self._params = history[0].data.get("params", NO_PARAMS)
-        self._run = Run(flow, vect, self._params)
+        until = history[0].data.get("settings", NO_DATA).get("until", ())
+        self._run = Run(flow, vect, self._params, until=until)
         self._scheduler.registry.take(self._run)
         self._scheduler.put(Call(vect, partial(self._scheduler.create_alone, self._run)))
         self._hear_others()
@@ -220,11 +218,11 @@ class _Replay(MemoryEventLog, Workers):
                 raise self._difference("nothing")
 
     def _runs_a_flow(self, step: str) -> bool:
-        """Whether the work of a step is that of its child, of which the log tells elsewhere."""
+        """Whether the work of a step is that of its child, which is another Vect of the log."""
         return step in self._run.state.steps and self._run.state.steps[step].kind == "flow"
 
     def _go_on(self, event: Event) -> None:
-        """Do what the program did when it was run again."""
+        """Go on as the program did when it was run again."""
         self._run = Run(self._flow, self._vect)
         self._run.state = replay(self.read())[self._vect]
         self._run.shown = self._run.state.state
@@ -232,15 +230,15 @@ class _Replay(MemoryEventLog, Workers):
         for slot in self._slots:
             self._scheduler.queue.take_slot(slot[2], slot)
         if self._is_paused_at_once(event):  # it was asked for before its turn had come
-            pause = partial(self._scheduler.obey, self._run, Pause(self._vect))
+            pause = partial(self._scheduler.steering.obey, self._run, Pause(self._vect))
             self._scheduler.put(Call(self._vect, pause))
-        self._scheduler.take_over([self._run])
+        self._scheduler.entering.take_over([self._run])
 
     def _let_go_of_the_dead(self) -> None:
-        """Let go of attempts that were cut short and never answer: their program has ended.
+        """Drop attempts that never answer, since their program has ended.
 
-        No other event tells so where their Vect had ended before it. One whose step does not start
-        again while this program lives, as far as the log tells, may be at work still.
+        If their Vect had ended before the program, no other event shows that. An attempt whose step
+        does not start again in this program, according to the log, may still be at work.
         """
         left = list(takewhile(_goes_on, self._history[self._at :]))
         told = {(e.step, e.attempt) for e in left if e.name == "step.late_result"}
@@ -250,7 +248,7 @@ class _Replay(MemoryEventLog, Workers):
                 self._scheduler.runner.forget((self._vect, step.name, step.attempt))
 
     def _asked_by(self, event: Event) -> Command | None:
-        """Return the command that stands behind an event, if it was not decided by the engine."""
+        """Return the command that led to an event, if the engine has not decided it by itself."""
         command = _asked_by(event)
         if event.name in _WINDS_UP and not is_answer(event):
             return self._wound_up_by(event)
@@ -266,7 +264,7 @@ class _Replay(MemoryEventLog, Workers):
         return command
 
     def _wound_up_by(self, event: Event) -> Command | None:
-        """Return the command by which a Vect ends before its time: that of a person, or a clock."""
+        """Return the command that ends a Vect before its time: from a person, or a deadline."""
         if self._run.state.state == "ending":  # a person wants no more of what cleans up
             is_asked = event.name == "step.cancelled"
             return Cancel(event.vect, event.data["reason"], is_again=True) if is_asked else None
@@ -279,9 +277,9 @@ class _Replay(MemoryEventLog, Workers):
         return Cancel(event.vect, reason or end.data.get("reason", ""), is_again=True)
 
     def _is_paused_at_once(self, event: Event) -> bool:
-        """Whether it is paused in the tick of an event, and nothing of it starts before that.
+        """Whether the Vect is paused in the tick of an event, before any of its steps starts.
 
-        Where it is recovered, what ran is closed first.
+        In a recovery, interrupted attempts are closed before that.
         """
         after = iter(self._history[self._at + 1 :])
         if event.name == "vect.recovered":
@@ -290,7 +288,7 @@ class _Replay(MemoryEventLog, Workers):
         return paused is not None and (paused.name, paused.time) == ("vect.paused", event.time)
 
     def _retry_after(self, event: Event) -> float | None:
-        """Return the delay that the policy of today gives after a failure, or None."""
+        """Return the delay of the policy of today after a failure, or None."""
         state = self._run.state.steps.get(event.step or "")
         if state is None:
             return None
@@ -315,7 +313,7 @@ class _Replay(MemoryEventLog, Workers):
             raise self._differs
 
     def append(self, sender: object, event: Event) -> None:
-        """Take the event, and hold it against the one that the log has here."""
+        """Compare the event with the one in the log."""
         super().append(sender, event)
         then = self._then
         if self._differs is None and (then is None or _decision(then) != _decision(event)):
@@ -325,11 +323,11 @@ class _Replay(MemoryEventLog, Workers):
 
     @property
     def _then(self) -> Event | None:
-        """The event that the log has here; None behind its end."""
+        """The next event of the log; None at its end."""
         return self._history[self._at] if self._at < len(self._history) else None
 
     def _hear_others(self, now: Event | None = None) -> None:
-        """Have the steps of other Vects take and free slots, up to the next event of this one."""
+        """Take and free the slots of steps of other Vects, up to the next event of this Vect."""
         turns = self._scheduler.queue
         then = self._then
         next_seq = 0 if then is None else then.seq
@@ -344,9 +342,9 @@ class _Replay(MemoryEventLog, Workers):
             self._hear_other(*self._others.popleft())
 
     def _let_go_of_what_is_over(self, then: Event, now: Event | None = None) -> None:
-        """Let go of what is over by then, or waited for no more, or else this would not have begun.
+        """Drop attempts that must be over, since an event of the log could not have come otherwise.
 
-        What ends just now has not moved its step yet.
+        An attempt that ends at this moment has not moved its step yet.
         """
         steps = self._run.state.steps
         step = steps.get(then.step or "")
@@ -386,16 +384,16 @@ class _Replay(MemoryEventLog, Workers):
             self._free(slot)
 
     def _free(self, slot: Slot) -> None:
-        """Have a step of another Vect free its slot."""
+        """Free the slot of a step of another Vect."""
         self._lingering.pop(slot, None)
         del self._slots[slot]
         self._scheduler.queue.free_slot(slot[2], slot)
 
     def _make_room(self) -> bool:
-        """Have slots freed by attempts that are over, if the next event needs one; say whether.
+        """Free slots of attempts that are over, if the next event needs one; return whether.
 
-        The log tells nothing of the end of an attempt that waited to be polled, or that had not
-        begun.
+        The log does not record the end of an attempt that waited for its next `check`, or that had
+        not begun.
         """
         then = self._then
         step = self._run.state.steps.get((then and then.step) or "")
@@ -428,7 +426,7 @@ class _Replay(MemoryEventLog, Workers):
 
     @property
     def slots(self) -> int:  # type: ignore[override] # one is free when a step could have started
-        """How many steps may run now."""
+        """The number of steps that may run now."""
         then = self._then
         if then is None:
             return 0
@@ -439,17 +437,17 @@ class _Replay(MemoryEventLog, Workers):
         return sys.maxsize if is_free else 0
 
     def submit(self, job: Job, done: Done) -> None:
-        """Do nothing: the log has the answers. What is cancelled is at work until it has one."""
+        """Do nothing: the log has the answers. A cancelled attempt is at work until its answer."""
         job.on_cancel(_nothing)
 
     def now(self) -> datetime:  # as a clock
-        """Return when the next event of the log happened."""
+        """Return the time of the next event of the log."""
         return self._history[min(self._at, len(self._history) - 1)].time
 
     def monotonic(self) -> float:
-        """Return far less each time, so that no timer comes due, not even one that is late.
+        """Return far less each time, so that no timer is due, not even a late one.
 
-        What it has led to is in the log.
+        The log has the consequences of timers.
         """
         self._seconds -= _AGES
         return self._seconds
@@ -459,22 +457,22 @@ class _Replay(MemoryEventLog, Workers):
         return 0.0
 
     def take(self, inbox: SimpleQueue[Any], until: float | None) -> Any:
-        """Return the next message: there is one whenever the scheduler asks."""
+        """Return the next message; there always is one."""
         return inbox.get_nowait()
 
 
 class _Load(NamedTuple):
-    """How many steps may have had a worker before an event, and how many had one for sure then."""
+    """The number of steps that may have had a worker before an event, and that surely had one."""
 
     most: int
     least: int
 
 
 def _loads(events: list[Event], flow: Flow) -> dict[int, _Load]:
-    """Return the load of the workers by the number of the event, to be on the safe side.
+    """Return the load of the workers at each event, by its number, with bounds on the safe side.
 
     A cancelled step has its worker until it answers, an abandoned one may have it; a polled step
-    needs none while it waits, and one that waits for another Vect may have lent its own.
+    needs none between its checks, and a step that waits for another Vect may have lent its own.
     """
     under_way: set[Place] = set()
     certain: set[Place] = set()
@@ -510,9 +508,9 @@ def _key(event: Event) -> Place:
 
 
 def _needs_worker(flow: Flow, place: Place, vects: int) -> bool:
-    """Whether an attempt has a worker for sure while it runs, and so many Vects are open.
+    """Whether an attempt surely has a worker while it runs, and so many Vects are open.
 
-    One that undoes the work of a step waits for one, when it has begun by the log.
+    An attempt of a compensation may still wait for a worker after its start in the log.
     """
     step = flow.steps.get(place[1] or "")
     is_undo = place[2] is not None and place[2] < 0
@@ -524,11 +522,11 @@ def _needs_worker(flow: Flow, place: Place, vects: int) -> bool:
 
 
 def _surely_free(history: list[Event], loads: Mapping[int, _Load], workers: int) -> frozenset[int]:
-    """Return the numbers of the events of a Vect before which a worker was free for sure.
+    """Return the numbers of the events of a Vect before which a worker was surely free.
 
-    There are at least as many `workers` as said, and as steps were ever at work at once while the
-    same program had the Vect: the next one may have fewer. In the instant in which it is recovered
-    something may be done to it before anything starts.
+    There are at least `workers` workers, and at least as many as steps were ever at work at once
+    while the same program had the Vect: the next program may have fewer. In the instant of a
+    recovery, other things may happen to the Vect before its steps start.
     """
     free: set[int] = set()
     stretch: list[Event] = []
@@ -546,14 +544,14 @@ def _surely_free(history: list[Event], loads: Mapping[int, _Load], workers: int)
 
 
 def _check_options(flow: Flow, vect: str, history: list[Event]) -> None:
-    """Hold the options of the steps, and the settings, against those that the log tells of.
+    """Compare the options of the steps, and the settings, with those in the log.
 
     Raises:
-        ReplayDiffersError: One is another one.
+        ReplayDiffersError: One of them differs.
     """
     created = history[0]
     settings, today = created.data.get("settings", NO_DATA), flow.settings
-    for setting in sorted(settings.keys() | today.keys()):
+    for setting in sorted((settings.keys() | today.keys()) - {"until"}):  # that is of the start
         if settings.get(setting, _USUAL) != today.get(setting, _USUAL):
             told = [_option("the flow", setting, given) for given in (settings, today)]
             raise ReplayDiffersError(flow.name, vect, created.seq, *told)
@@ -568,21 +566,16 @@ def _check_options(flow: Flow, vect: str, history: list[Event]) -> None:
             if not _is_untold(option, step, of_then, history):
                 told = [_option(f"'{step}'", option, given) for given in (of_then, of_now)]
                 raise ReplayDiffersError(flow.name, vect, created.seq, *told)
-    settings = created.data.get("settings", NO_DATA)
-    for option in dict.fromkeys((*settings, *flow.settings)):
-        if settings.get(option, _USUAL) != flow.settings.get(option, _USUAL):
-            told = [_option("the flow", option, given) for given in (settings, flow.settings)]
-            raise ReplayDiffersError(flow.name, vect, created.seq, *told)
 
 
 def _of_options(history: list[Event]) -> list[tuple[int, Options]]:
-    """Return at which events of a Vect its log tells of options, and of which."""
+    """Return the events of a Vect that have options, with these options."""
     places = [at for at, event in enumerate(history) if event.step is None]
     return [(at, history[at].data.get("options", NO_OPTIONS)) for at in places]
 
 
 def _options_told(told: list[tuple[int, Options]], upto: int) -> Options:
-    """Return the options that hold before an event of a Vect."""
+    """Return the options that apply before an event of a Vect."""
     before = (options for at, options in told if at < upto)
     return {name: given for options in before for name, given in options.items()}
 
@@ -593,7 +586,7 @@ def _option(of: str, option: str, given: Mapping[str, Any]) -> str:
 
 
 def _is_untold(option: str, step: str, then: Mapping[str, Any], history: list[Event]) -> bool:
-    """Whether the log is of a time when logs did not tell of an option."""
+    """Whether the log is from a time when logs did not record an option."""
     if option == "strict":  # whose Vects have neither the option nor the word
         return option not in then and "bash" not in history[0].data
     if option == "retry":
@@ -605,8 +598,8 @@ def _is_untold(option: str, step: str, then: Mapping[str, Any], history: list[Ev
 def _in_pools(events: list[Event]) -> list[tuple[Event, Group, bool]]:
     """Return the events that take or free a slot of a pool, or of the async steps of a flow.
 
-    Each with what it is of, and whether the step runs a flow: it keeps the slot when its program
-    dies, and as long as its child is at work.
+    Each comes with the pool or flow of the slot, and with whether the step runs a flow: such a step
+    has the slot also when its program dies, and as long as its child is at work.
     """
     options: dict[str, Options] = {}
     found: list[tuple[Event, Group, bool]] = []
@@ -624,29 +617,29 @@ def _in_pools(events: list[Event]) -> list[tuple[Event, Group, bool]]:
 
 
 def _is_cut(event: Event) -> bool:
-    """Whether an attempt is over by this that may be at work still."""
+    """Whether an event ends an attempt that may still be at work."""
     return event.source == "running" and (
         event.name == "step.cancelled" or "abandoned" in event.data
     )
 
 
 def _nothing() -> None:
-    """Do nothing when it is called off."""
+    """Do nothing: the cancel of a timer."""
 
 
 def _is_told(event: Event) -> bool:
-    """Whether a worker has said so, in time or too late."""
+    """Whether an event is the answer of a worker, in time or too late."""
     return is_answer(event) or event.name in ("step.late_result", *UNDONE_EVENTS)
 
 
 def _goes_on(event: Event) -> bool:
-    """Whether the same program has its Vect go on after an event for sure."""
+    """Whether the same program surely goes on with the Vect after an event."""
     is_end = event.step is None and event.dest in VECT_ENDS  # its program may end as well then
     return not is_end and event.name != "vect.recovered"
 
 
 def _asked_by(event: Event) -> Command | None:
-    """Return the command that stands behind an event, if it was not decided by the engine."""
+    """Return the command that led to an event, if the engine has not decided it by itself."""
     data = event.data
     if _is_told(event):
         told = ("output", "error", "reason", "delay")

@@ -24,7 +24,7 @@ from oautom.vects.vect import Vect
 from oautom.workers.base import Done, Job, Workers
 
 UNDO: Final = ".compensate"
-"""What follows the name of a step, for durations and outcomes of what undoes its work."""
+"""The suffix of the name of a step in durations and outcomes of its compensation."""
 
 T = TypeVar("T")
 Durations = Mapping[str, float | Sequence[float]]
@@ -45,27 +45,28 @@ def simulate(
 ) -> Vect:
     """Run a flow on a virtual clock, without the work of its steps, and return the ended Vect.
 
-    Scheduler, decisions and log are the real ones: what happens is what would happen if the steps
-    took so long and ended so. It takes no real time but that of the engine, and the same arguments
-    give the same log, byte for byte. The flow is not frozen, its app is not touched, and the public
-    signals are silent.
+    Scheduler, decisions and log are the real ones: the Vect goes as it would if the steps took
+    these durations and had these outcomes. A simulation takes no real time except that of the
+    engine, and the same arguments give the same log, byte for byte. The flow is not frozen, its app
+    is not touched, and the public signals are silent.
 
     Args:
         flow: The flow.
-        params: Its parameters, as `app.start` takes them.
-        durations: Name of a step -> seconds that it takes, or that a person takes to decide, 0
-            unless said; or a list of these, one for each attempt, of which the last one holds for
-            the rest.
+        params: Its parameters, as in `app.start`.
+        durations: Name of a step -> seconds that it takes, or that a person takes to decide; or a
+            list of these, one for each attempt, whose last item applies to all further attempts.
+            Default: 0.
         outcomes: Name of a step -> its output, or an exception instance with which it fails; or a
-            list of these, one for each attempt, of which the last one holds for the rest. A step
-            succeeds with the output None unless said. An output that is a list stands in a list.
-        like: A Vect that has run: parameters, durations and outcomes are as in its log unless said
-            otherwise; outputs of a durable one thus as JSON has them, also where they have a type.
-        start: When it begins, aware.
-        seed: Of steps that end at the same instant, chance decides which ends first: this chance.
-        max_workers: How many steps run at once; None for as many as can.
-        crash_at: When the program dies, to be run again at once on the log that it leaves: before,
-            in or after a commit, `('after', 3)`, or a list of these.
+            list of these, one for each attempt, whose last item applies to all further attempts.
+            Default: a success with the output None. Put an output that is a list into a list.
+        like: A Vect that has run: its parameters, durations and outcomes are the defaults. The
+            outputs of a durable Vect are plain JSON, even if they are annotated with a type.
+        start: The time at which it begins, aware.
+        seed: The seed of chance, which decides which of the steps that end at the same instant is
+            first.
+        max_workers: How many steps run at once; None for no limit.
+        crash_at: The moments at which the program dies, and is run again at once on its log:
+            before, in or after a commit, `('after', 3)`, or a list of these.
 
     Raises:
         UnknownStepError: `durations` or `outcomes` name a step that the flow does not have.
@@ -97,17 +98,17 @@ def simulate(
 
 
 def _params_like(vect: Vect, flow: Flow) -> dict[str, Any]:
-    """Return the parameters of a Vect that a flow takes, too."""
+    """Return those parameters of a Vect that a flow takes, too."""
     plain = vect.status()["params"]
     return {name: value for name, value in plain.items() if name in flow.params}
 
 
 def tell_nobody(flow: object, happened: Event) -> None:
-    """Tell no signal: what is only simulated must send no mail."""
+    """Send no signal: a simulation must not send mail."""
 
 
 class Script:
-    """How long each attempt of each step takes, and how it ends."""
+    """The duration and the outcome of each attempt of each step."""
 
     def __init__(self, flow: Flow, durations: Durations, outcomes: Outcomes) -> None:
         self._flow = flow
@@ -130,7 +131,7 @@ class Script:
                 )
 
     def follow(self, vect: Vect) -> None:
-        """Take durations and outcomes that are not given from the log of a Vect."""
+        """Take missing durations and outcomes from the log of a Vect."""
         begun: dict[str, datetime] = {}
         durations: dict[str, list[float]] = {}
         outcomes: dict[str, list[Outcome]] = {}
@@ -148,17 +149,17 @@ class Script:
         self._outcomes = outcomes | self._outcomes
 
     def duration(self, step: str, attempt: int) -> float:
-        """Return how many seconds an attempt takes."""
+        """Return the duration of an attempt in seconds."""
         given = self._durations.get(step) or self._durations.get(_of_all(step)) or [0.0]
         return _of_attempt(given, attempt)
 
     def outcome(self, step: str, attempt: int) -> Outcome:
-        """Return how an attempt ends."""
+        """Return the outcome of an attempt."""
         given = self._outcomes.get(step) or self._outcomes.get(_of_all(step)) or [Outcome()]
         return _of_attempt(given, attempt)
 
     def decision(self, vect: str, step: str, attempt: int) -> tuple[float, Finished]:
-        """Return what a person decides who is asked by a step, and after how many seconds."""
+        """Return the decision of a person about an approval, and after how many seconds."""
         outcome = self.outcome(step, attempt)
         output = outcome.output or {"by": "simulate", "data": None}
         error, more = outcome.error, outcome.told
@@ -168,7 +169,7 @@ class Script:
 
 
 def _is_known(flow: Flow, name: str) -> bool:
-    """Whether a name is that of a step, of an instance of a map, or of what undoes their work."""
+    """Whether a name is that of a step, of an instance of a map, or of a compensation."""
     if name in flow.steps:
         return True
     done = name.removesuffix(UNDO)
@@ -178,7 +179,7 @@ def _is_known(flow: Flow, name: str) -> bool:
 
 
 def _of_all(name: str) -> str:
-    """Return under which name is said what holds of all instances of a map."""
+    """Return the name under which a script has the values for all instances of a map."""
     done = name.removesuffix(UNDO)
     return map_of(done) + name[len(done) :]
 
@@ -218,7 +219,7 @@ def _recorded(event: Event) -> Outcome:
 
 
 class ScriptedWorkers(Workers):
-    """Workers that do nothing, and answer on the clock as the script has it."""
+    """Workers that do nothing, and answer at the times and with the outcomes of a script."""
 
     has_loop = True
 
@@ -248,12 +249,12 @@ class ScriptedWorkers(Workers):
 
 
 def scripted(job: Work) -> str:
-    """Return under which name a script has a piece of work."""
+    """Return the name of a piece of work in a script."""
     return f"{job.context.step}{UNDO}" if job.execution.undoes else job.context.step
 
 
 class _Once:
-    """Tells an answer, and nothing after it."""
+    """A function that passes on the first answer only."""
 
     def __init__(self, done: Done) -> None:
         self._done: Done | None = done

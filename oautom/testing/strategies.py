@@ -1,7 +1,7 @@
-"""Hypothesis strategies: flows, how their steps end, how long they take, and logs of their runs.
+"""Hypothesis strategies: flows, outcomes and durations of their steps, and logs of their runs.
 
-They shrink: what is left of a failing example is the smallest flow that fails. Its steps are `a`,
-`b`, ..., and of a step that just succeeds at once, neither outcome nor duration is mentioned.
+They shrink: a failing example becomes the smallest flow that fails. Its steps are `a`, `b`, ...,
+and a step that just succeeds at once has neither an outcome nor a duration in it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class History(list[Event]):
         self.flow = flow
 
     def __repr__(self) -> str:
-        """Return what happened, in the order of the log, and the flow."""
+        """Return the events, in the order of the log, and the flow."""
         told = [f"{event.vect}: {event.name} {event.step or ''}".rstrip() for event in self]
         return f"<History of {self.flow!r}: {'; '.join(told)}>"
 
@@ -71,18 +71,18 @@ def outcomes(
     errors: st.SearchStrategy[BaseException] = ERRORS,
     max_attempts: int = 1,
 ) -> st.SearchStrategy[dict[str, Any]]:
-    """Return a strategy for how the steps of a flow end, as `simulate` and `explore` take it.
+    """Return a strategy for the outcomes of the steps of a flow, for `simulate` and `explore`.
 
-    A step returns an instant, as text, where a wait is until what it returns; now and then it
-    returns something else there too.
+    A step returns an instant, as text, if a wait is until its output; sometimes it returns
+    something else there, too.
 
     Args:
         flow: The flow.
-        outputs: What steps return. A step returns a list of these where a map is over what it
-            returns, and now and then something else there too.
-        errors: With which exceptions they fail. `Skip` is none of them unless you say so: where one
-            upstream is skipped and one fails, the end depends on which of them is first.
-        max_attempts: How long the lists are at the most; with 1, an outcome stands by itself.
+        outputs: A strategy for outputs. A step returns a list of these if a map is over its output,
+            and sometimes something else there, too.
+        errors: A strategy for the exceptions of failures. By default, `Skip` is not among them: if
+            one upstream is skipped and one fails, the end depends on which of them is first.
+        max_attempts: The largest length of the lists; with 1, each outcome stands by itself.
     """
 
     def outcomes_of(step: str) -> st.SearchStrategy[Any]:
@@ -112,19 +112,20 @@ def outcomes(
 def durations(
     flow: Flow, *, max_seconds: int = 10, max_attempts: int = 1
 ) -> st.SearchStrategy[dict[str, Any]]:
-    """Return a strategy for how long the steps of a flow take, as `simulate` takes it.
+    """Return a strategy for the durations of the steps of a flow, for `simulate`.
 
     Args:
         flow: The flow.
-        max_seconds: How long a step takes at the most. Whole seconds, so that many end at once.
-        max_attempts: How long the lists are at the most; with 1, a duration stands by itself.
+        max_seconds: The longest duration. Durations are whole seconds, so that many steps end at
+            once.
+        max_attempts: The largest length of the lists; with 1, each duration stands by itself.
     """
     attempts = st.lists(st.integers(0, max_seconds), min_size=1, max_size=max_attempts)
     return _by_step(flow, lambda _: attempts.map(_without_list))
 
 
 def _mapped(flow: Flow) -> list[str]:
-    """Return the steps whose whole outputs maps are over, and of which it matters what they are."""
+    """Return the steps over whose whole outputs there are maps, so that they should be lists."""
     _check_flow(flow)
     overs = [step.over for step in flow.steps.values() if isinstance(step, MapExecution)]
     whole = [each.name for each in overs if isinstance(each, OutputReference) and not each.path]
@@ -132,7 +133,7 @@ def _mapped(flow: Flow) -> list[str]:
 
 
 def _timed(flow: Flow) -> list[str]:
-    """Return the steps until whose whole outputs waits are."""
+    """Return the steps whose whole outputs are the ends of waits."""
     untils = [step.until for step in flow.steps.values() if isinstance(step, WaitExecution)]
     whole = [each.name for each in untils if isinstance(each, OutputReference) and not each.path]
     return [name for name in dict.fromkeys(whole) if not flow.steps[name].kind]
@@ -141,7 +142,7 @@ def _timed(flow: Flow) -> list[str]:
 def _by_step(
     flow: Flow, given: Callable[[str], st.SearchStrategy[Any]], needed: Collection[str] = ()
 ) -> st.SearchStrategy[dict[str, Any]]:
-    """Return a strategy for what is said of some steps and instances, and of those needed."""
+    """Return a strategy for values for some steps and instances, and for all needed ones."""
     _check_flow(flow)
     names = [*flow.steps]
     for name, step in flow.steps.items():
@@ -158,7 +159,7 @@ def _by_step(
 
 def _check_flow(flow: Flow) -> None:
     if not isinstance(flow, Flow):
-        raise SettingError(f"a Flow is needed, not {shown(flow)}; draw it before")
+        raise SettingError(f"a Flow is needed, not {shown(flow)}; draw the flow first")
 
 
 def _without_list(attempts: list[Any]) -> Any:
@@ -176,18 +177,18 @@ def histories(
     max_crashes: int = 2,
     params: st.SearchStrategy[Mapping[str, Any]] | None = None,
 ) -> History:
-    """Draw the log of runs: how steps end, how long they take, how many at once, who cancels when.
+    """Draw the log of runs, with any outcomes, durations, number of workers, and cancels.
 
-    Vects run beside each other, on workers that they share. What a cancelled step answers later is
-    in the log too.
+    Vects run beside each other, on shared workers. Late answers of cancelled steps are in the log,
+    too.
 
     Args:
-        draw: Given by Hypothesis.
-        flow: The flow, or a strategy that draws it; any of `flows()` unless said.
-        max_vects: How many Vects there are at the most.
-        max_workers: How many steps run at once at the most, where the number is limited.
-        max_crashes: How often the program dies at the most, and is run again.
-        params: What each Vect is started with; where nothing is said, what the flow has as default.
+        draw: The draw function of Hypothesis.
+        flow: The flow, or a strategy for it. Default: any of `flows()`.
+        max_vects: The largest number of Vects.
+        max_workers: The largest number of steps that run at once, if that number is limited.
+        max_crashes: How often the program dies at most, and is run again.
+        params: A strategy for the parameters of each Vect. Default: the defaults of the flow.
     """
     moment = st.tuples(st.sampled_from(get_args(When)), st.integers(1, 20))
     log = MortalLog(draw(st.lists(moment, max_size=max_crashes)))
@@ -228,7 +229,7 @@ def _events(
     seed: int,
     log: MortalLog,
 ) -> Iterator[Event]:
-    """Run a Vect for each plan: when it begins, when it is cancelled then, and what else."""
+    """Run a Vect for each plan: the time of its start, of its cancel, and of other calls."""
     clock = SimulatedClock(seed=seed)
     crew: list[_CountedWorkers] = []  # the newest last: a dead one is not waited for
 
@@ -270,12 +271,12 @@ def _events(
 
 
 class _CountedWorkers(ScriptedWorkers):
-    """Scripted workers that tell how much they have not answered yet."""
+    """Scripted workers that count the jobs that they have not answered yet."""
 
     busy = 0
 
     def submit(self, job: Job, done: Done) -> None:
-        """Answer when the work would be done."""
+        """Answer after the duration of the work."""
         self.busy += 1
         super().submit(job, partial(self._answer, done))
 

@@ -1,1 +1,1 @@
-"""Internal. What flows between steps: values as JSON, conversions, annotations, references."""
+"""Internal. The values that go from step to step: JSON, conversions, annotations, references."""

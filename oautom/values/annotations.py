@@ -1,7 +1,7 @@
-"""Annotations: what a function says that it takes and returns, and whether one fits another. Pure.
+"""Annotations: the declared types of a function, and whether one type fits another. Pure.
 
-What is not annotated, or cannot be resolved, is `UNKNOWN`, which fits everything: only what surely
-cannot work is told to be wrong.
+A missing annotation, or one that cannot be resolved, is `UNKNOWN`, which fits everything: only
+types that certainly cannot work are reported.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from uuid import UUID
 import msgspec
 
 UNKNOWN: Final = Any
-"""Nothing is known: no annotation, or one that cannot be resolved."""
+"""The type of a missing annotation, or of one that cannot be resolved."""
 
 _WRAPPERS: Final = frozenset({typing.Final, typing.ClassVar, typing.Required, typing.NotRequired})
 _OF_ONE: Final = (list, tuple, set, frozenset, collections.deque, abc.Iterable)
@@ -45,16 +45,16 @@ class _Missing:
 
 
 MISSING: Final = _Missing()
-"""There is surely no such part."""
+"""The type of a part that certainly does not exist."""
 
 
 # What is said
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the annotations of the parameters of a callable, and of what it `return`s.
+    """Return the annotations of the parameters of a callable, and of its `return`.
 
-    Those that cannot be resolved are left out. Of a class, what it returns is the class itself.
+    Annotations that cannot be resolved are left out. A class returns itself.
     """
     called = _called(function)
     if isinstance(called, type):
@@ -64,7 +64,7 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def return_type(function: Callable[..., Any]) -> Any:
-    """Return what a callable says that it returns."""
+    """Return the return annotation of a callable."""
     called = _called(function)
     if isinstance(called, type):
         return called
@@ -74,7 +74,7 @@ def return_type(function: Callable[..., Any]) -> Any:
 
 
 def _called(function: Any) -> Any:
-    """Return the function that has the annotations of a callable, or the class."""
+    """Return the function whose annotations a callable has, or the class."""
     while isinstance(function, partial):
         function = function.func
     if isinstance(function, type) or inspect.isroutine(function):
@@ -83,11 +83,11 @@ def _called(function: Any) -> Any:
 
 
 def _resolved(function: Any, wanted: Collection[str] | None = None) -> dict[str, Any]:
-    """Return the annotations of a function, each resolved by itself: one may not be there (yet).
+    """Return the annotations of a function, each resolved by itself: one may not exist (yet).
 
     Args:
-        function: It may also be a class.
-        wanted: The names of those that are needed; None for all.
+        function: A function, or a class.
+        wanted: The names of the parameters that are needed; None for all.
     """
     try:
         raw = dict(getattr(function, "__annotations__", {}))
@@ -106,10 +106,10 @@ def _resolved(function: Any, wanted: Collection[str] | None = None) -> dict[str,
 
 
 def _meant(annotation: Any, names: dict[str, Any]) -> Any:
-    """Return what an annotation stands for; one that is the mere name of a class needs no `eval`.
+    """Return the type that an annotation stands for; the mere name of a class needs no `eval`.
 
-    Each step that runs asks for one: to compile and evaluate `'None'` takes 60 times as long, a
-    quarter of the time that a durable step takes.
+    Each step that runs needs this: compiling and evaluating `'None'` takes 60 times as long, a
+    quarter of the time of a durable step.
     """
     found = (
         names.get(annotation, _BY_NAME.get(annotation)) if type(annotation) is str else annotation
@@ -133,7 +133,7 @@ def shown_type(annotation: Any) -> str:
 
 
 def part_type(annotation: Any, key: str | int) -> Any:
-    """Return what stands at `key` in a value of a type: `UNKNOWN` or `MISSING` where that is so."""
+    """Return the type of the part at `key` in a value of a type; or `UNKNOWN`, or `MISSING`."""
     members = _members(annotation)
     parts = [_part_of_one(member, key) for member in members]
     found = [part for part in parts if part is not MISSING]
@@ -143,9 +143,9 @@ def part_type(annotation: Any, key: str | int) -> Any:
 
 
 def key_in_json(annotation: Any, key: str | int) -> str | int:
-    """Return at which key JSON has what stands at `key` in a value of a type.
+    """Return the key in JSON of the part at `key` in a value of a type.
 
-    It has a list of a named tuple, and a `Struct` may say other names for its fields.
+    JSON has a list for a named tuple, and a `Struct` may rename its fields.
     """
     for member in _members(annotation):
         kind, _ = _class_and_args(member)
@@ -225,19 +225,19 @@ def field_names(kind: type) -> tuple[str, ...] | None:
 
 
 def fits(produced: Any, wanted: Any) -> bool:
-    """Return False only where no value of the type `produced` can be one of the type `wanted`."""
+    """Return False only if no value of the type `produced` can be one of the type `wanted`."""
     return any(
         _fits_one(mine, theirs) for mine in _members(produced) for theirs in _members(wanted)
     )
 
 
 def members_of(annotation: Any) -> tuple[Any, ...]:
-    """Return the types of which a value of a type may be one, without what wraps them."""
+    """Return the types that a value of a type may have, without `Annotated` and the like."""
     return _members(annotation)
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
-    """Return the members of a union, and of any other type itself, without what wraps it."""
+    """Return the members of a union, or the type itself, without `Annotated` and the like."""
     annotation = _bare(annotation)
     if typing.get_origin(annotation) in (Union, types.UnionType):
         return tuple(each for arg in typing.get_args(annotation) for each in _members(arg))
@@ -245,7 +245,7 @@ def _members(annotation: Any) -> tuple[Any, ...]:
 
 
 def _bare(annotation: Any) -> Any:
-    """Return an annotation without what says more about it: `Annotated`, `NewType`, an alias."""
+    """Strip `Annotated`, `NewType` and aliases from an annotation."""
     while True:
         origin = typing.get_origin(annotation)
         if origin is Annotated:
@@ -264,7 +264,7 @@ def _bare(annotation: Any) -> Any:
 
 
 def _class_and_args(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Return the class behind a type, if there is one, and what stands in its brackets."""
+    """Return the class behind a type, if there is one, and the arguments in its brackets."""
     annotation = _bare(annotation)
     origin = typing.get_origin(annotation) or annotation
     if typing.is_typeddict(origin):
@@ -290,7 +290,7 @@ def _fits_one(produced: Any, wanted: Any) -> bool:
 
 
 def _is_open(annotation: Any) -> bool:
-    """Whether anything may be meant."""
+    """Whether the type may stand for anything."""
     return annotation in (Any, object, NoReturn, typing.Never) or isinstance(annotation, TypeVar)
 
 
@@ -315,7 +315,7 @@ def _classes_fit(kind: type, other: type) -> bool:
 
 
 def _args_fit(kind: type, args: tuple[Any, ...], other: type, other_args: tuple[Any, ...]) -> bool:
-    """Whether what stands in the brackets fits: of an unknown class, of unknown args it does."""
+    """Whether the arguments in brackets fit; unknown ones, and those of an unknown class, do."""
     if not args or not other_args:
         return True
     if issubclass(kind, abc.Mapping) and issubclass(other, abc.Mapping):
@@ -332,7 +332,7 @@ def _args_fit(kind: type, args: tuple[Any, ...], other: type, other_args: tuple[
 
 
 def _is_of_one(kind: type) -> bool:
-    """Whether what stands in the brackets of a class is what its instances hold."""
+    """Whether the argument in the brackets of a class is the type of its items."""
     is_plain = kind in _OF_ONE or kind.__module__ == "collections.abc"
     return (
         is_plain

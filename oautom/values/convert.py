@@ -1,8 +1,8 @@
 """Conversion: values of annotated types to JSON and back, by msgspec. Pure.
 
-`keep` and `restore` are the way into a log and out of it: what comes back is the same, part by part
-of the same types, or is refused on the way in. Each gives a value of its own, which shares nothing
-with what it was made of. `converted` is more lenient: it is for what people type.
+`keep` and `restore` are the way into a log and out of it: the same value comes back, part by part
+of the same types, or is refused on the way in. Each returns a new value, which shares nothing with
+its source. `converted` is more lenient: it is for texts that people type.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from oautom.values.json import (
 
 
 class NotConvertibleError(ValueError):
-    """A value is not of a type, and cannot be made one of it. Never leaves oautom."""
+    """A value cannot be converted to a type. Never leaves oautom."""
 
 
 def keep(value: object, annotation: Any = UNKNOWN) -> Any:
-    """Return a plain copy of a value, of which `restore` makes the same value again.
+    """Return a plain copy of a value, from which `restore` makes the same value again.
 
-    What is of a subclass of `str`, `int` or `float` comes back as what it is at heart, unless the
-    type says otherwise, and an `int` as a `float` where the type is that.
+    A value of a subclass of `str`, `int` or `float` comes back as the plain text or number, unless
+    the type is that subclass; an `int` comes back as a `float` if the type is `float`.
 
     Args:
         value: Any value.
-        annotation: Its type; where nothing is known, JSON alone must keep the value as it is.
+        annotation: Its type; if it is unknown, JSON alone must give the value back unchanged.
 
     Raises:
-        NotJsonError: Another value would come back. Names the part that is to blame.
+        NotJsonError: Another value would come back. The error names the part.
     """
     if annotation is UNKNOWN or (type(value) is annotation and annotation in SCALARS):
         return plain_value(value)
@@ -63,10 +63,10 @@ def keep(value: object, annotation: Any = UNKNOWN) -> Any:
 
 
 def plain_of(value: object) -> Any:
-    """Return a value as JSON has it, whether or not the same comes back.
+    """Return a value in the form of JSON, whether or not the same value would come back.
 
     Raises:
-        NotJsonError: JSON has nothing for it, or for a part of it.
+        NotJsonError: JSON has no form for it, or for a part of it.
     """
     try:
         encoded = _encoded(value)
@@ -84,19 +84,19 @@ def restore(plain: object, annotation: Any = UNKNOWN) -> Any:
     """Return the value of a type that `keep` has made plain; it shares nothing with `plain`.
 
     Raises:
-        NotConvertibleError: It is not of this type.
+        NotConvertibleError: The value is not of this type.
     """
     own = copy_of_plain(plain)  # msgspec would hand on the parts that may be of any type
     return own if annotation is UNKNOWN else _convert(own, annotation, strict=True)
 
 
 def converted(value: object, annotation: Any) -> Any:
-    """Return a value of a type from what a person has given: from texts, too.
+    """Return a value of a type from the input of a person, which may be text.
 
-    A text that is no value of the type by itself is also read as JSON.
+    A text that cannot be converted by itself is also read as JSON.
 
     Raises:
-        NotConvertibleError: It cannot be made one.
+        NotConvertibleError: The input cannot be converted.
     """
     try:
         return _convert(value, annotation, strict=False)
@@ -127,12 +127,12 @@ def _convert(value: object, annotation: Any, *, strict: bool) -> Any:
 
 
 def is_supported(annotation: Any) -> bool:
-    """Whether values can be made ones of a type."""
+    """Whether values can be converted to a type."""
     return why_unsupported(annotation) is None
 
 
 def why_unsupported(annotation: Any) -> str | None:
-    """Return why values cannot be made ones of a type, None where they can."""
+    """Return why values cannot be converted to a type; None if they can."""
     if isinstance(annotation, str):
         return "it is text, not a type"
     try:
@@ -147,7 +147,7 @@ def _encoded(value: object) -> bytes:
 
 
 def _to_plain(value: object) -> Any:
-    """Return what JSON has for a value that msgspec does not know; as its `enc_hook`."""
+    """Return the JSON form of a value that msgspec does not know; used as its `enc_hook`."""
     heart = at_heart(value)
     if heart is not value:
         return heart
@@ -171,7 +171,7 @@ def _from_plain(kind: Any, value: object) -> Any:
 
 
 def _is_same(value: object, back: object) -> bool:
-    """Whether a value is the same that came back, part by part of the same types."""
+    """Whether a value and its restored copy are the same, part by part of the same types."""
     return is_exactly(value, back) or _is_same_part(value, back)
 
 
@@ -197,7 +197,7 @@ def _is_same_part(value: Any, back: Any) -> bool:
 
 
 def _is_same_scalar(value: Any, back: Any) -> bool:
-    """Whether a value is at heart what came back: of an `int`, a `float` may."""
+    """Whether a text or number came back the same; an `int` may come back as a `float`."""
     if isinstance(back, str | int | float):
         heart = at_heart(value)
         is_number = type(heart) is int and type(back) is float
@@ -212,7 +212,7 @@ _MADE_OF_PARTS = list, tuple, dict, set, frozenset
 
 
 def _has_same_fields(value: object, back: object, names: tuple[str, ...]) -> bool:
-    """Whether two are of the same parts, and are equal, but for what only an instant explains."""
+    """Whether two values have the same parts and are equal; dates are compared as instants."""
     pairs = [(getattr(value, name, None), getattr(back, name, None)) for name in names]
     if not all(_is_same_part(mine, theirs) for mine, theirs in pairs):
         return False
@@ -220,7 +220,7 @@ def _has_same_fields(value: object, back: object, names: tuple[str, ...]) -> boo
 
 
 def _instant(time: Any) -> Any:
-    """Return a date as it is to be compared: two of an hour that a clock has twice never equal."""
+    """Return a date in a comparable form: dates in an hour that a clock has twice never equal."""
     if isinstance(time, datetime) and time.utcoffset() is not None:
         return time.astimezone(UTC)
     return tuple(map(_instant, time)) if type(time) is tuple else time
@@ -231,7 +231,7 @@ def _instants(values: typing.Iterable[object]) -> set[object]:
 
 
 def _equal(one: object, other: object) -> bool:
-    """Whether two values are equal; what cannot even be compared is not."""
+    """Whether two values are equal; values whose comparison raises are not."""
     try:
         return bool(one == other)
     except Exception:  # it is the user's
@@ -242,7 +242,7 @@ def _equal(one: object, other: object) -> bool:
 
 
 def _parts(value: object) -> Iterator[tuple[str, object]]:
-    """Yield the parts of a value, each behind the place where it stands."""
+    """Yield the place and the value of each part of a value."""
     if isinstance(value, Mapping):
         for key, part in value.items():
             yield f"[{shown(key)}]", part
@@ -255,7 +255,7 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
 
 
 def _unkeepable(value: object, where: str) -> tuple[str, object]:
-    """Return where in a value the first part stands that cannot be JSON, and the part."""
+    """Return the place of the first part of a value that cannot be JSON, and the part."""
     for place, part in _parts(value):
         try:
             _encoded(part)
@@ -267,7 +267,7 @@ def _unkeepable(value: object, where: str) -> tuple[str, object]:
 
 
 def _difference(value: object, back: object, where: str) -> tuple[str, object, object]:
-    """Return where the first parts stand that differ in two values, and both parts."""
+    """Return the first place at which two values differ, and both parts."""
     if type(value) is type(back):
         for (place, mine), (other, theirs) in zip(_parts(value), _parts(back), strict=False):
             if place == other and not _is_same_part(mine, theirs):

@@ -1,10 +1,10 @@
-"""Values: plain, as JSON has them, and our own: what is read back is what was written. Pure.
+"""Plain values: those that JSON gives back unchanged, and copies of our own. Pure.
 
 A value is *plain* if it is made of text, finite numbers, truth values, None, and of lists and
 dictionaries of these with text as keys, each of exactly that type. `plain_value` is the one place
-where a value is made so: what is of a subclass of `str`, `int` or `float` becomes what it is at
-heart, a container of any other type is refused, since another one would come back. What it returns
-is always a copy, which nobody else can change.
+that makes a value plain: an instance of a subclass of `str`, `int` or `float` becomes the plain
+text or number, and a container of any other type is refused, since another one would come back. It
+always returns a copy, which nothing else can change.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from oautom.errors import NotJsonError, SettingError, shown
 DEPTH_MAX: Final = 200
 """How many levels of lists and dictionaries a value may have."""
 _AROUND: Final = 10
-"""How many levels an event may have around it."""
+"""How many levels of an event may be around a value."""
 SECONDS_MAX: Final = 100 * 365.25 * 86_400
-"""A hundred years: no duration may be longer, and no date that comes of it too late to be one."""
+"""A hundred years: no duration may be longer, so that no sum of dates is too late to be a date."""
 
 SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _MARSHAL: Final = 2  # its version that writes equal values alike, as it knows no references
@@ -36,11 +36,11 @@ _decode = msgspec.json.Decoder().decode
 
 
 def plain_value(value: object) -> Any:
-    """Return a copy of a value that is plain: of the very types that JSON gives back.
+    """Return a plain copy of a value: of the very types that JSON gives back.
 
     Raises:
-        NotJsonError: Reading it back would give another value: it holds a tuple, a set, a date, a
-            NaN, a key that is no text, or has too many levels. Names the part that is to blame.
+        NotJsonError: Reading it back would give another value: it contains a tuple, a set, a date,
+            a NaN, a key that is no text, or has too many levels. The error names the part.
     """
     return plain_json(value)[1]
 
@@ -48,18 +48,18 @@ def plain_value(value: object) -> Any:
 def to_json(value: object) -> bytes:
     """Return a value as JSON in UTF-8, without line breaks; errors as of `plain_value`.
 
-    It may have a few levels more, so that an event can hold any plain value.
+    The value may have a few more levels, so that an event can contain any plain value.
     """
     return plain_json(value, DEPTH_MAX + _AROUND)[0]
 
 
 def json_key(plain: object) -> str:
-    """Return a plain value as JSON in which equal objects are the same text: keys are in order."""
+    """Return a plain value as JSON with sorted keys, so that equal objects are the same text."""
     return _encode_in_order(plain).decode()
 
 
 def plain_json(value: object, depth_max: int = DEPTH_MAX) -> tuple[bytes, Any]:
-    """Return a value as JSON, and the plain copy that is read from it.
+    """Return a value as JSON, and the plain copy read from that JSON.
 
     Raises:
         NotJsonError: See `plain_value`.
@@ -81,9 +81,9 @@ def plain_json(value: object, depth_max: int = DEPTH_MAX) -> tuple[bytes, Any]:
 
 
 def is_exactly(value: Any, copy: Any) -> bool:
-    """Whether two values have the same parts, all of the same types, and of Python's own only.
+    """Whether two values have the same parts, all of the same types, which are Python's own.
 
-    False may also mean that this cannot be told at the speed of C, which this has.
+    False may also mean that `marshal`, which compares at the speed of C, cannot compare them.
     """
     try:
         return dumps(value, _MARSHAL) == dumps(copy, _MARSHAL)
@@ -92,7 +92,7 @@ def is_exactly(value: Any, copy: Any) -> bool:
 
 
 def is_deep(encoded: bytes, copy: Any, depth_max: int = DEPTH_MAX) -> bool:
-    """Whether a plain value has too many levels; its JSON tells of most that they have not."""
+    """Whether a plain value has too many levels; for most values its JSON shows that it has not."""
     if encoded.count(b"[") + encoded.count(b"{") <= depth_max or type(copy) is str:
         return False
     level: list[Any] = [copy]
@@ -109,7 +109,7 @@ def is_deep(encoded: bytes, copy: Any, depth_max: int = DEPTH_MAX) -> bool:
 
 
 def too_deep(value: object) -> NotJsonError:
-    """Return the error of a value with too many levels."""
+    """Return the error for a value with too many levels."""
     why = f"has more than {DEPTH_MAX} levels, or holds itself"
     return NotJsonError("", value, f"{why}; make it flatter, or write it to a file")
 
@@ -136,7 +136,7 @@ def _made_plain(value: object, where: str, depth: int) -> Any:
             raise NotJsonError(where, value, why)
         name = _plain_scalar(key, where)
         if name in plain:
-            raise NotJsonError(where, value, f"has two keys that are {shown(name)} at heart")
+            raise NotJsonError(where, value, f"has two keys that both become {shown(name)} in JSON")
         plain[name] = _made_plain(part, f"{where}[{shown(name)}]", depth + 1)
     return plain
 
@@ -152,7 +152,7 @@ def _plain_scalar(value: object, where: str) -> Any:
 
 
 def at_heart(value: object) -> Any:
-    """Return what an instance of a subclass of `str`, `int` or `float` is at heart; else itself."""
+    """Return the plain text or number of an instance of a subclass; any other value as it is."""
     kind = type(value)
     if kind in SCALARS:
         return value
@@ -169,13 +169,13 @@ def from_json(text: bytes | str) -> Any:
     """Return the value of a JSON text.
 
     Raises:
-        msgspec.DecodeError: It is no JSON.
+        msgspec.DecodeError: The text is no JSON.
     """
     return _decode(text)
 
 
 def is_json(value: object) -> bool:
-    """Whether JSON keeps a value."""
+    """Whether JSON gives a value back unchanged."""
     try:
         plain_json(value)
     except NotJsonError:
@@ -184,7 +184,7 @@ def is_json(value: object) -> bool:
 
 
 def copy_of_plain(plain: Any) -> Any:
-    """Return a copy of a plain value that shares nothing with it which could be changed."""
+    """Return a copy of a plain value that shares nothing changeable with it."""
     return plain if type(plain) in SCALARS else _decode(_encode(plain))
 
 
@@ -195,21 +195,21 @@ _CONTAINERS: Final = frozenset({list, dict, tuple})
 
 
 def own_copy(value: Any) -> Any:
-    """Return a value with new lists, dictionaries and tuples; all else in it stays what it is.
+    """Return a value with new lists, dictionaries and tuples; all other objects stay the same.
 
-    A value without anything of these that could be changed is returned itself. One that holds
-    itself does so in the copy. What lies deeper than `DEPTH_MAX` levels stays as well.
+    A value without a changeable container is returned itself. A list that contains itself does so
+    in the copy, too. Containers deeper than `DEPTH_MAX` levels stay the same.
     """
     return _copied(value, {}, 0) if type(value) in _CONTAINERS else value
 
 
 def is_changeable(value: object) -> bool:
-    """Whether a value may be one of those of which `own_copy` makes another one."""
+    """Whether `own_copy` may have to copy a value."""
     return type(value) in _CONTAINERS
 
 
 def _copied(value: Any, copies: dict[int, tuple[Any, Any]], depth: int) -> Any:
-    """Return the copy of a container; `copies` holds the originals too: their ids stay theirs."""
+    """Return the copy of a container; `copies` refers to the originals, so no id is used again."""
     kind = type(value)
     if depth > DEPTH_MAX:
         return value
@@ -258,12 +258,12 @@ def plain_seconds(value: object) -> int | float | None:
 
 
 def time_limit(timeout: object) -> float | None:
-    """Return how many seconds a call waits at most, from 0; None for as long as it takes.
+    """Return how many seconds a call waits at most, from 0; None for no limit.
 
-    So long are an infinity, and whatever else nobody will live to see the end of.
+    An infinity, and any time above `SECONDS_MAX`, is no limit.
 
     Raises:
-        SettingError: It is neither a number nor None.
+        SettingError: The argument is neither a number nor None.
     """
     if timeout is None:
         return None
@@ -274,5 +274,5 @@ def time_limit(timeout: object) -> float | None:
 
 
 def too_long(seconds: float) -> str:
-    """Return what is wrong with a duration that is longer than `SECONDS_MAX`."""
+    """Return the clause of an error for a duration that is longer than `SECONDS_MAX`."""
     return f"may be at most {SECONDS_MAX:.0f} seconds, a hundred years, not {shown(seconds)}"

@@ -1,6 +1,6 @@
-"""Names, texts and settings that people give: checked, and made exact. Pure.
+"""Names, texts and settings from people: checked, and made exact. Pure.
 
-Nothing of what is given is compared, hashed or shown unless its type is known.
+No argument is compared, hashed or shown unless its type is known.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from oautom.errors import FlowError, SettingError, shown
 from oautom.values.json import at_heart, plain_count
 
 TEXT_MAX: Final = 16_384
-"""How many characters a text may have that a person gives for others to read."""
+"""How many characters a text from a person may have."""
 NAME_MAX: Final = TEXT_MAX
 """How many characters the name of a flow, step, Vect or plan may have."""
 WORKERS_MAX: Final = 32_768
-"""How many workers there may be: as many processes as a system has numbers for, unless told."""
+"""The largest `max_workers`: by default, a system has so many numbers for processes."""
 
 _BLANKS: Final = " \t\n\r\f\v"
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # Unicode's category Cc
 
 
 def check_name(what: str, name: object, *, flow: str | None = None) -> str:
-    """Return as an exact `str` what names a flow, step or Vect in a log and an environment.
+    """Return the name of a flow, step or Vect as an exact `str`.
 
     Raises:
-        FlowError: The name is no text, is blank, holds control characters, is not valid Unicode, or
+        FlowError: The name is no text, is blank, has control characters, is not valid Unicode, or
             is too long.
     """
     given, name = name, at_heart(name)
@@ -39,26 +39,26 @@ def check_name(what: str, name: object, *, flow: str | None = None) -> str:
     elif not name.strip(_BLANKS):
         problem = "must not be blank"
     elif "\0" in name:
-        problem = "must not hold a NUL character"
+        problem = "must not contain a NUL character"
     elif not is_unicode(name):
         problem = "must be valid Unicode, without lone surrogates"
     elif has_controls(name):
-        problem = "must not hold control characters, as line breaks"
+        problem = "must not contain control characters, such as line breaks"
     if problem:
         raise FlowError(f"{what} name {problem}, not {shown(given)}", flow=flow)
     return cast("str", name)
 
 
 def plain_text(value: object, what: str, limit_chars: int = TEXT_MAX) -> str:
-    """Return a text that a person gives, as an exact `str`.
+    """Return a text from a person as an exact `str`.
 
     Args:
-        value: What is given.
-        what: What it is, for the error: `reason of cancel()`.
+        value: The argument.
+        what: Its description, for the error: `reason of cancel()`.
         limit_chars: How many characters it may have.
 
     Raises:
-        SettingError: It is no text, not valid Unicode, or too long.
+        SettingError: The argument is no text, not valid Unicode, or too long.
     """
     text = at_heart(value)
     if type(text) is str and len(text) > limit_chars:
@@ -72,21 +72,21 @@ def plain_text(value: object, what: str, limit_chars: int = TEXT_MAX) -> str:
 
 
 def one_of(given: object, known: Collection[str]) -> str | None:
-    """Return one of the names that are known as an exact `str`, or None if it is none of them.
+    """Return a known name as an exact `str`; None if the argument is none of the known names.
 
-    Whatever is given: nothing of it is compared, hashed or shown unless it is text.
+    The argument may be anything: it is compared, hashed or shown only if it is text.
     """
     name = at_heart(given)
     return name if type(name) is str and name in known else None
 
 
 def readable(value: Any) -> Any:
-    """Return a text with its half characters, which JSON cannot keep, written out as escapes."""
+    """Return a text with escapes for half characters (surrogates), which JSON cannot store."""
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def has_controls(text: str) -> bool:
-    """Whether a text holds control characters; a mark of direction, as in Hebrew, is none."""
+    """Whether a text has control characters; a mark of direction, as in Hebrew, is none."""
     return _CONTROL.search(text) is not None
 
 
@@ -100,10 +100,10 @@ def is_unicode(text: str) -> bool:
 
 
 def check_max_workers(max_workers: object) -> int | None:
-    """Return a number of workers as an exact `int`; None stays.
+    """Return a number of workers as an exact `int`; None stays None.
 
     Raises:
-        SettingError: It is neither None nor a positive int, or is above `WORKERS_MAX`.
+        SettingError: The number is neither None nor a positive int, or is above `WORKERS_MAX`.
     """
     if max_workers is None:
         return None
@@ -115,5 +115,5 @@ def check_max_workers(max_workers: object) -> int | None:
 
 
 def has_members(given: object, *names: str) -> bool:
-    """Whether an object has all members of these names; a class has none of its instances'."""
+    """Whether an object has all members of these names; a class does not count as its instance."""
     return not isinstance(given, type) and all(hasattr(given, name) for name in names)

@@ -1,7 +1,7 @@
-"""References: what a value will be when a step runs, and the part of it that is meant. Pure.
+"""References: placeholders for values that exist only when a step runs. Pure.
 
-A reference knows where its value comes from, and the keys that lead to the part. It is no value, so
-it refuses what would silently make another one of it: to be text, to be true, to be walked over.
+A reference knows the source of its value, and the keys that lead to a part of it. It is no value,
+so it refuses all uses that would silently give a wrong one: as text, as truth value, in a loop.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ Key = str | int
 
 
 class Named(Protocol):
-    """A flow, of which no more is known here than its name."""
+    """A flow; only its name is known here."""
 
     name: str
 
 
 class UnresolvedError(Exception):
-    """The value of a reference is not there; says why in a line. Never leaves oautom."""
+    """The value of a reference does not exist; says why in a line. Never leaves oautom."""
 
 
 class Reference(ABC):
-    """What a value will be when the step runs that it is given to.
+    """A placeholder for a value that exists only when the step runs that takes it.
 
-    `reference[key]` is a part of it: of a dictionary, a list or tuple, a field of a dataclass.
+    `reference[key]` is a part: an item of a dictionary, list or tuple, or a field of a dataclass.
 
     Args:
         flow: The flow that it belongs to; None in a worker process.
@@ -63,10 +63,10 @@ class Reference(ABC):
 
     @abstractmethod
     def source(self, inputs: Mapping[str, Any], params: Mapping[str, Any]) -> Any:
-        """Return the whole value, of which `path` leads to a part.
+        """Return the whole value, in which `path` leads to the part.
 
         Raises:
-            UnresolvedError: There is none.
+            UnresolvedError: There is no such value.
         """
 
     def resolve(self, inputs: Mapping[str, Any], params: Mapping[str, Any]) -> Any:
@@ -77,7 +77,7 @@ class Reference(ABC):
             params: The parameters of the Vect.
 
         Raises:
-            UnresolvedError: It is not there.
+            UnresolvedError: There is no such value.
         """
         value = self.source(inputs, params)
         for depth, key in enumerate(self.path):
@@ -119,13 +119,13 @@ class Reference(ABC):
     __radd__ = __add__
 
     def __bool__(self) -> bool:
-        """Refuse: whether it is true is not known yet."""
+        """Refuse: its truth is not known yet."""
         raise self._refusal("is neither true nor false", "decide in a step")
 
     def __iter__(self) -> NoReturn:
-        """Refuse: what is in it is not known yet."""
+        """Refuse: its items are not known yet."""
         raise self._refusal(
-            "cannot be walked over", "do so in a step, or name its parts: [0], ['key']"
+            "cannot be iterated over", "do so in a step, or name its parts: [0], ['key']"
         )
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -171,10 +171,10 @@ class ParamReference(Reference):
 
 
 def part_of(value: Any, key: Key) -> Any:
-    """Return what stands at `key` in a value: an item, or a field by its name.
+    """Return the part at `key` in a value: an item, or a field by its name.
 
     Raises:
-        Exception: There is nothing.
+        Exception: There is no such part.
     """
     names = field_names(type(value))
     if names is not None and isinstance(key, str):

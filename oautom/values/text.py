@@ -1,7 +1,7 @@
-"""Texts of others, made fit for a log: bounded, and without control characters. Pure.
+"""Texts from outside, made fit for a log: bounded, and without control characters. Pure.
 
-Whatever an exception of a step is, and whatever it does when it is asked, there is a text to keep:
-nothing here raises what code of the user's has raised. What is left out of a text is said in it.
+Any exception of a step gives a text, whatever its own methods do: nothing here raises what code of
+the user's has raised. A shortened text says how much is left out.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from oautom.values.json import at_heart, plain_json
 ERROR_BYTES_MAX: Final = 16 * 1024
 """How long the error of a step may be in a log, in UTF-8."""
 DETAIL_BYTES_MAX: Final = 64 * 1024
-"""How long its traceback may be, and any other detail of it."""
+"""How long the traceback, and any other detail of an error, may be."""
 DETAILS_MAX: Final = 50
 """How many details an error may have."""
 DETAILS_BYTES_MAX: Final = 4 * DETAIL_BYTES_MAX
-"""How much room all of its details may take together."""
+"""How long all details of an error may be together."""
 
 _NAME_BYTES_MAX: Final = 200
 _NOTE_BYTES: Final = 60
@@ -35,12 +35,12 @@ _NOT_IN_LINES: Final = re.compile(f"(?!\n)[{_UNFIT}]")
 
 
 def in_one_line(text: str) -> str:
-    """Return a text without line breaks, and with escapes for what a terminal would obey."""
+    """Return a text without line breaks, and with escapes for control characters."""
     return _NOT_IN_LINE.sub(_escape, " ".join(text.splitlines()))
 
 
 def in_lines(text: str) -> str:
-    """Return a text with its line breaks, and with escapes for what else a terminal would obey."""
+    """Return a text with its line breaks, and with escapes for all other control characters."""
     return _NOT_IN_LINES.sub(_escape, text.replace("\r\n", "\n"))
 
 
@@ -49,12 +49,12 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def bounded(text: str, limit_bytes: int, fit: Callable[[str], str] = in_one_line) -> str:
-    """Return a text of so many bytes at the most: its head and its tail, and what is left out.
+    """Return at most so many bytes of a text: its head, its tail, and how much is left out.
 
     Args:
-        text: It may be as large as the memory: no whole copy is made of one that is too long.
-        limit_bytes: How long it may be in UTF-8.
-        fit: Makes a part of it fit.
+        text: The text. It may be very large: a text that is too long is not copied whole.
+        limit_bytes: How long the result may be in UTF-8.
+        fit: Escapes a part of the text.
     """
     if len(text) <= limit_bytes:
         whole = fit(text)
@@ -71,7 +71,7 @@ def bounded(text: str, limit_bytes: int, fit: Callable[[str], str] = in_one_line
 
 
 def shortened(value: object, limit_bytes: int = DETAIL_BYTES_MAX) -> str:
-    """Return the `repr()` of any value, bounded; where it raises, that it does."""
+    """Return the `repr()` of any value, bounded; if that raises, a text that says so."""
     teller = reprlib.Repr()
     teller.maxstring = teller.maxother = teller.maxlong = limit_bytes
     try:
@@ -84,7 +84,7 @@ def shortened(value: object, limit_bytes: int = DETAIL_BYTES_MAX) -> str:
 
 
 def error_of(error: BaseException) -> str:
-    """Return type and message of an exception in one line, even of one that cannot be printed."""
+    """Return type and message of any exception in one line, even if `str()` of it raises."""
     kind, message = name_of(type(error)), message_of(error)
     return f"{kind}: {message}" if message else kind
 
@@ -111,7 +111,7 @@ def name_of(kind: type) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """Return the traceback of an exception, bounded, with those that led to it."""
+    """Return the traceback of an exception, bounded, with the exceptions that led to it."""
     for lines_of in (_all_lines, _some_lines):
         try:
             return bounded("".join(lines_of(error)), DETAIL_BYTES_MAX, in_lines)
@@ -121,9 +121,9 @@ def traceback_of(error: BaseException) -> str:
 
 
 def without_frames(error: BaseException) -> BaseException:
-    """Take the tracebacks off an exception that is kept, and off all that it comes of.
+    """Remove the tracebacks of an exception that is stored, and of those that led to it.
 
-    Their frames would keep alive all that the step, and whoever has called it, had in hand.
+    Their frames would keep all variables of the step, and of its callers, alive.
     """
     found, seen = [error], {id(error)}
     for each in found:  # it grows while it is walked
@@ -160,10 +160,10 @@ def _length_of(error: BaseException) -> int:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and all that it comes of, or holds.
+    """Yield an exception, all that led to it, and all in its group.
 
     Raises:
-        ValueError: They are too many to be told one by one.
+        ValueError: There are too many to go through.
     """
     found, seen = [error], {id(error)}
     while found:
@@ -182,10 +182,10 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def details_of(given: object) -> dict[str, Any]:
-    """Return the details of an error as a log can keep them, whatever is given.
+    """Return the details of an error in a form that a log can store, for any argument.
 
-    A text is bounded; any other value is a plain copy, or its `repr()` where there is none, or
-    where that is too large. Of too many the first are kept, and how many are not is said.
+    A text is bounded. Any other value becomes a plain copy, or its `repr()` if there is none, or if
+    the copy is too large. Of too many details the first ones stay, with the number of the others.
     """
     try:
         return _details_of(given) if given else {}
@@ -213,7 +213,7 @@ def _details_of(given: object) -> dict[str, Any]:
 
 
 def _detail(value: object) -> tuple[int, Any]:
-    """Return how many bytes a detail takes, and the detail."""
+    """Return the size of a detail in bytes, and the detail."""
     heart = at_heart(value)
     if type(heart) is str:
         text = bounded(heart, DETAIL_BYTES_MAX, in_lines)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -84,11 +84,13 @@ class Run:
         id: Its id.
         params: Its parameters, plain, as in the log.
         origin: See below.
+        until: See below.
         is_durable: See below.
         read: Reads its state, of one that the log has; a new one begins with none.
 
     Attributes:
         id: The id of the Vect.
+        until: The steps with which a new one ends, where it is a part of its flow; else none.
         is_durable: Its log keeps values as JSON has them, as one that outlives the program does:
             outputs are read as values of their types.
         state: What the events add up to, those included that are not committed yet. While the
@@ -129,6 +131,7 @@ class Run:
         "shown",
         "state",
         "turn",
+        "until",
     )
 
     def __init__(
@@ -138,12 +141,14 @@ class Run:
         params: Mapping[str, Any] = NO_PARAMS,
         origin: Mapping[str, Any] = NO_DATA,
         *,
+        until: Sequence[str] = (),
         is_durable: bool = False,
         read: Callable[[Run], VectState] | None = None,
     ) -> None:
         self.flow = flow
         self.id = id
         self.first_params = params
+        self.until = until
         self.is_durable = is_durable
         self.is_held = read is None
         self._read = read
@@ -227,13 +232,20 @@ class Run:
 
     def news(self) -> Options:
         """Return the options of its steps, where its flow has others by now; see `flows.fit`."""
-        return news(self.state.options, self.flow.options)
+        now = self.flow.options
+        if "until" in self.state.settings:
+            now = {step: given for step, given in now.items() if step in self.state.graph}
+        return news(self.state.options, now)
 
     def first_state(self) -> VectState:
         """Return the state before all events."""
         flow = self.flow
-        told = flow.options, flow.version, flow.settings
-        return VectState(flow.name, self.id, flow.graph, self.first_params, *told)
+        graph, options, settings = flow.graph, flow.options, flow.settings
+        if self.until:
+            graph, settings = flow.part(self.until), {**settings, "until": list(self.until)}
+            options = {step: given for step, given in options.items() if step in graph}
+        told = self.first_params, options, flow.version, settings
+        return VectState(flow.name, self.id, graph, *told)
 
     def lost_steps(self) -> list[StepState]:
         """Return the steps at work when their program ended that shall not run again."""

@@ -21,27 +21,27 @@ from oautom.vects.run import NO_FAILURE, Run, visible
 
 
 class Engine(Protocol):
-    """What a Vect asks of the engine that runs it. Any thread.
+    """The engine, as far as a Vect needs it. Any thread.
 
     Attributes:
-        home: In which process it is.
-        log: Where the events are.
+        home: The process in which it works.
+        log: The log with the events.
     """
 
     home: Home
     log: EventLog
 
     def check_process(self) -> object:
-        """Refuse what needs the engine, in a worker process that has a copy of its app."""
+        """Refuse calls that need the engine, in a worker process, which has a copy of the app."""
 
     def wait(self, run: Run, timeout: float | None) -> bool:
-        """Wait for the end of a run, driving it where nobody else does; False at the timeout."""
+        """Wait for the end of a run, and drive it if no other thread does; False at the timeout."""
 
     async def ended(self, run: Run) -> None:
         """Wait for the end of a run, while the event loop goes on; errors as of `wait`."""
 
     def obey(self, run: Run, command: Command) -> None:
-        """Do what a person asks of a run, and return when the log has it."""
+        """Carry out a command for a run, and return when the log has the result."""
 
     def status(self, run: Run) -> dict[str, Any]:
         """Return the state of a run between two ticks."""
@@ -53,7 +53,7 @@ class Engine(Protocol):
 class Vect:
     """One run of a flow. Made by `OAutom.run` and `OAutom.start`; may be used on any thread.
 
-    In a forked child only `id` and `flow` can be asked: all else raises an `EngineError`.
+    In a forked child only `id` and `flow` can be read: all other members raise an `EngineError`.
     """
 
     __slots__ = ("__weakref__", "_engine", "_local", "_of")
@@ -65,10 +65,10 @@ class Vect:
 
     @property
     def _run(self) -> Run:
-        """The run, for all that may change.
+        """The run, for all members that may change.
 
         Raises:
-            EngineError: This is a forked child of the process in which it does.
+            EngineError: This is a forked child of the process in which the run goes on.
         """
         self._engine.home.check()
         return self._of
@@ -85,7 +85,7 @@ class Vect:
 
     @property
     def state(self) -> str:
-        """`pending`, `running`, `paused`, `success`, `failed` or `cancelled`."""
+        """`pending`, `running`, `paused`, `ending`, `success`, `failed` or `cancelled`."""
         return self._run.shown
 
     @property
@@ -100,31 +100,31 @@ class Vect:
 
     @property
     def steps(self) -> Mapping[str, Step]:
-        """The steps by name, in the order of declaration: what each has done in this run."""
+        """A `Step` for each step, by name, in the order of declaration."""
         return _Steps(self._run, self._engine.home)
 
     def status(self) -> dict[str, Any]:
-        """Return the state of the Vect and of each of its steps, as JSON would have it."""
+        """Return the state of the Vect and of each of its steps, in the form of JSON."""
         return self._engine.status(self._run)
 
     def events(self) -> list[Event]:
-        """Return what has happened in this Vect so far, in the order of the log."""
+        """Return the events of this Vect so far, in the order of the log."""
         return list(self._engine.log.read(vect=self._run.id))
 
     def wait(self, timeout: float | None = None) -> str:
         """Wait until the Vect has ended and no process of it is left.
 
-        A function that was told to stop and listens is waited for, 10 seconds at the most.
-        In foreground mode this is what drives the engine, on the calling thread.
+        The call waits up to 10 seconds for a cancelled function that has asked for
+        `context.cancelled`. In foreground mode this call drives the engine, on the calling thread.
 
         Args:
-            timeout: Seconds to wait at the longest; None for as long as it takes.
+            timeout: Seconds to wait at most; None for no limit.
 
         Returns:
             The state in which the Vect ended.
 
         Raises:
-            TimeoutError: The time was up first; the Vect goes on.
+            TimeoutError: The Vect had not ended when the timeout was over; it goes on.
             EngineError: Called on the scheduler's own thread, where it would wait for itself. Or
                 the engine does not go on with the Vect in this program: it is stranded by a bug, or
                 all work was ended.
@@ -144,7 +144,7 @@ class Vect:
     def __await__(self) -> Generator[Any, None, str]:
         """Wait as `wait` does, in an asyncio program: its event loop goes on meanwhile.
 
-        To cancel the task that awaits leaves the Vect as it is. Errors are those of `wait`.
+        Cancelling the awaiting task does not cancel the Vect. Errors are those of `wait`.
         """
         return self._ended().__await__()
 
@@ -165,9 +165,9 @@ class Vect:
         Raises:
             UnknownStepError: The flow has no such step.
             NotFinishedError: The step has not ended yet.
-            StepFailedError: It has ended without an output; raised from the step's own exception
-                where there was one in this process. The traceback of that is a note, as text: the
-                frames themselves would keep all that the step had in hand.
+            StepFailedError: The step has ended without an output; raised from the step's own
+                exception if this process has it. The traceback of that exception is a note, as
+                text: the frames themselves would keep all variables of the step alive.
         """
         name = self._step(step).name
         model = self._run.state.steps[name]
@@ -205,66 +205,67 @@ class Vect:
         return self.steps[declared.name]
 
     def cancel(self, reason: str = "") -> None:
-        """End the Vect: steps that run are ended, others are never started.
+        """End the Vect: running steps are ended, others never start.
 
-        Returns when the log has it; `wait` tells when all that ran has ended. Of a Vect that has
-        ended, nothing changes. In foreground mode, while nobody drives, this and the other methods
-        that change a Vect do what they ask for on the calling thread, and no more. On the
-        scheduler's own thread, in a receiver or an inline step, it is part of the next commit.
+        Returns when the log has the cancel; `wait` returns when all running steps have ended. A
+        Vect that has ended does not change. In foreground mode, while no thread drives the engine,
+        this and the other methods that change a Vect do their work on the calling thread, and
+        nothing else. On the scheduler's own thread, in a receiver or an inline step, the cancel is
+        part of the next commit.
 
         Args:
-            reason: Why, for the log.
+            reason: The reason, for the log.
 
         Raises:
-            EngineError: A step or receiver has had the scheduler's thread for 30 seconds; nothing
-                was done. Or the app is closed.
+            EngineError: A step or receiver has occupied the scheduler's thread for 30 seconds;
+                nothing was done. Or the app is closed.
             LogError: The engine has stopped, since its log could not be written.
         """
         self._engine.obey(self._run, Cancel(self.id, plain_text(reason, "reason")))
 
     def pause(self) -> None:
-        """Have nothing more of the Vect start; what runs goes on to its end.
+        """Stop starting steps; running steps go on to their end.
 
-        Returns when the log has it. Of a Vect that has ended, nothing changes. Errors are those of
-        `cancel`, and that of a Vect that does not go on.
+        Returns when the log has the pause. A Vect that has ended does not change. Errors are those
+        of `cancel`, and that of a Vect that does not go on.
         """
         self._engine.obey(self._run, Pause(self.id))
 
     def resume(self) -> None:
-        """Have a Vect go on that was paused; of any other, nothing changes. Else as `pause`."""
+        """Start steps again after a pause; any other Vect does not change. Errors as of `pause`."""
         self._engine.obey(self._run, Resume(self.id))
 
     def retry(self) -> None:
-        """Have run again what has failed or was cancelled, and all that depends on it.
+        """Run the steps again that have failed or were cancelled, and all that depend on them.
 
-        In the same Vect: what has succeeded, and depends on nothing of that, stays as it is. A step
-        of which an attempt is still being ended runs again when that is gone. Returns when the log
-        has it; `wait` tells when it is over.
+        They run in the same Vect: steps that have succeeded, and depend on none of these, stay as
+        they are. If an attempt of a step is still being ended, the step runs again when that
+        attempt is gone. Returns when the log has the retry; `wait` waits for its end.
 
         Raises:
             VectStateError: The Vect has neither failed nor been cancelled.
-            FlowChangedError: It is one of an earlier program, and its flow has changed since.
+            FlowChangedError: The Vect is one of an earlier program, and its flow has changed since.
             VectAlreadyRunningException: `max_active_vects` Vects of the flow are open already.
-            Whatever `cancel` raises.
+            All errors of `cancel`.
         """
         self._engine.obey(self._run, Retry(self.id))
 
     def approve(self, step: str, by: str, data: Any = None) -> None:
-        """Approve what a step waits for: its output is `{'by': by, 'data': data}`.
+        """Approve an `ApprovalExecution`: its output is `{'by': by, 'data': data}`.
 
-        Returns when the log has it. Of two who decide, one is the first; the decision of the other
-        is a `step.late_result`, and they are told who was quicker.
+        Returns when the log has the approval. If two people decide, the first decision in the log
+        counts; the other becomes a `step.late_result`, and its error names the first person.
 
         Args:
             step: The name of an `ApprovalExecution`.
-            by: Who approves.
-            data: What they say to it; as JSON, if the log is durable.
+            by: The name of the person who approves.
+            data: Data of the decision, such as a comment; for a durable log it must be JSON.
 
         Raises:
             UnknownStepError: The flow has no such step.
-            VectStateError: The step does not wait for this, or not any more.
-            NotJsonError: JSON cannot keep `data`, and the log is durable.
-            Whatever `cancel` raises.
+            VectStateError: The step does not wait for an approval, or was decided already.
+            NotJsonError: JSON cannot store `data`, and the log is durable.
+            All errors of `cancel`.
         """
         name = self.steps[step].name
         who = plain_text(by, f"step '{name}': by")
@@ -274,7 +275,7 @@ class Vect:
         self._engine.obey(self._run, Decide(self.id, name, who, data))
 
     def reject(self, step: str, by: str, reason: str = "") -> None:
-        """Reject what a step waits for: it fails. Arguments and errors are those of `approve`."""
+        """Reject an `ApprovalExecution`: it fails. Arguments and errors are those of `approve`."""
         name = self.steps[step].name
         who = plain_text(by, f"step '{name}': by")
         why = plain_text(reason, f"step '{name}': reason")
@@ -287,8 +288,8 @@ class Vect:
             EngineError: Always.
         """
         raise EngineError(
-            f"vect '{self.id}' stays in the process of its app; give a step elsewhere its id, or "
-            "what it has come to"
+            f"vect '{self.id}' stays in the process of its app; send its id, or its result, to a "
+            "step elsewhere"
         )
 
     def __repr__(self) -> str:
@@ -297,7 +298,7 @@ class Vect:
 
 
 class Step:
-    """What one step has done in one Vect. A view: it shows what is committed when it is asked."""
+    """The state of one step in one Vect. A view: each read shows the newest commit."""
 
     __slots__ = ("_home", "_local", "_name", "_of")
 
@@ -327,7 +328,7 @@ class Step:
 
     @property
     def state(self) -> str:
-        """The name of its state.
+        """The state of the step.
 
         `pending`, `running`, `success`, `failed`, `skipped`, `upstream_failed`, `up_for_retry` or
         `cancelled`.
@@ -341,12 +342,12 @@ class Step:
 
     @property
     def output(self) -> Any:
-        """What the step returned; None before it succeeded."""
+        """The output of the step; None before it succeeded."""
         return self._run.output(self._state)
 
     @property
     def error(self) -> str | None:
-        """What went wrong, in a line, or None."""
+        """One line about what went wrong, or None."""
         return self._view[3]
 
     @property
@@ -369,7 +370,7 @@ class Step:
 
     @property
     def log_text(self) -> str:
-        """What the step has written so far, the newest `log_limit_bytes` of it."""
+        """The text that the step has written so far, its newest `log_limit_bytes`."""
         self._home.check()
         buffer = self._local.buffers.get(self._name)
         return buffer.text() if buffer else ""

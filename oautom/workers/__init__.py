@@ -1,4 +1,4 @@
-"""Internal. Where a step runs: inline, threads, processes, or any `concurrent.futures.Executor`."""
+"""Internal. Workers, which run steps: inline, threads, processes, or any `Executor`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ ExecutorName = Literal["threads", "inline", "processes"]
 
 
 def make_workers(executor: ExecutorName | Executor, max_workers: int | None) -> Workers:
-    """Return the workers that the argument `executor` of `OAutom` asks for.
+    """Return the workers for the argument `executor` of `OAutom`.
 
     Args:
         executor: See `OAutom`.
         max_workers: See `OAutom`.
 
     Raises:
-        SettingError: There is no such executor, or not with so many workers.
+        SettingError: There is no such executor, or it cannot have so many workers.
     """
     max_workers = check_max_workers(max_workers)
     name = one_of(executor, get_args(ExecutorName))

@@ -1,4 +1,4 @@
-"""What the runner asks of the workers that do the steps' work."""
+"""The interface of the workers that do the work of steps, for the runner."""
 
 from __future__ import annotations
 
@@ -10,32 +10,33 @@ from typing import Literal, Protocol
 Place = Literal["inline", "threads", "elsewhere"]
 
 GRACE_PERIOD = 3.0
-"""Seconds that work has to end by itself when it was told to, before it is ended or given up."""
+"""Seconds that cancelled work has to end by itself, before it is ended or abandoned."""
 
 Done = Callable[[object, BaseException | None], None]
-"""Called once with what the work returned, or with why it could not be done. On any thread."""
+"""Called once, on any thread, with the return value of the work, or with its error."""
 
 
 class Job(Protocol):
-    """One piece of work: what it answers is for the runner to understand. May be pickled."""
+    """One piece of work; only the runner understands its answer. May be pickled."""
 
     def __call__(self) -> object:
-        """Do it."""
+        """Do the work."""
 
     @property
     def marks(self) -> Mapping[str, str]:
-        """The variables by which a recovery finds the processes that do it."""
+        """The variables by which a recovery finds the processes that do the job."""
 
     def on_cancel(self, stopper: Callable[[], None]) -> bool:
-        """Have `stopper` called when the job is not wanted any more; False if that is so now."""
+        """Call `stopper` when the job is cancelled; return False if it is cancelled already."""
 
 
 class Workers(ABC):
-    """Who does the work. Methods are called on the scheduler's thread.
+    """The base class of workers. Methods are called on the scheduler's thread.
 
     Attributes:
         slots: How many jobs they do at once.
-        place: On the scheduler's thread, on threads of this process, or in other processes.
+        place: Where jobs run: on the scheduler's thread, on threads of this process, or in other
+            processes.
         has_loop: Whether async work takes none of the slots.
     """
 
@@ -45,19 +46,19 @@ class Workers(ABC):
 
     @abstractmethod
     def submit(self, job: Job, done: Done) -> None:
-        """Have a job done, and `done` called afterwards."""
+        """Start a job, and call `done` when it has ended."""
 
     def run_next(self) -> None:
-        """Do a job that is kept for the scheduler's own thread. Default: there is none."""
+        """Do a job that waits for the scheduler's own thread. Default: there is none."""
         return
 
     def replace(self) -> bool:
-        """Add a slot to replace one held by an abandoned job. Default: False, that cannot be."""
+        """Add a slot to replace that of an abandoned job. Default: return False, unsupported."""
         return False
 
     def close(self) -> None:
-        """Take no more jobs, and end the workers that are ours, without waiting for their work.
+        """Take no more jobs, and end the workers that oautom has made, without waiting for them.
 
-        Default: nothing is ours.
+        Default: there are none.
         """
         return

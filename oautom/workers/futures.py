@@ -9,11 +9,11 @@ from oautom.workers.base import Done, Job, Workers
 
 
 class FutureWorkers(Workers):
-    """Hands work to an executor, which stays the user's: it is never shut down here.
+    """Workers that use an executor of the user's, which oautom never shuts down.
 
     Args:
-        executor: Who does the work.
-        slots: How much it does at once.
+        executor: The executor.
+        slots: How many jobs it does at once.
     """
 
     def __init__(self, executor: Executor, slots: int) -> None:
@@ -22,7 +22,7 @@ class FutureWorkers(Workers):
         self._executor = executor
 
     def submit(self, job: Job, done: Done) -> None:
-        """Submit a job to the executor; a failure to do so is an answer too."""
+        """Submit a job to the executor; if that fails, the error is the answer."""
         try:
             future: Future[object] = self._executor.submit(job)
         except Exception as error:  # the executor is the user's, it may raise anything

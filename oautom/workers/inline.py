@@ -1,4 +1,4 @@
-"""`InlineWorkers`: work is done on the scheduler's own thread, one at a time, in order."""
+"""`InlineWorkers`: jobs run on the scheduler's own thread, one at a time, in order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from oautom.workers.kept_loop import close_kept_loop
 
 
 class InlineWorkers(Workers):
-    """Keeps work until the scheduler calls `run_next`: deterministic, the fastest, no recursion."""
+    """Workers whose jobs wait until the scheduler calls `run_next`: deterministic and fast."""
 
     slots = 1
     place = "inline"
@@ -19,11 +19,11 @@ class InlineWorkers(Workers):
         self.is_running = False  # the step's own code, or the little around it, has the thread
 
     def submit(self, job: Job, done: Done) -> None:
-        """Keep a job for `run_next`."""
+        """Store a job for `run_next`."""
         self._jobs.append((job, done))
 
     def run_next(self) -> None:
-        """Do the oldest job that is kept, if there is any."""
+        """Do the oldest waiting job, if there is any."""
         if not self._jobs:
             return
         job, done = self._jobs.popleft()
@@ -38,6 +38,6 @@ class InlineWorkers(Workers):
         done(answer, failure)
 
     def close(self) -> None:
-        """Forget what is kept."""
+        """Drop all waiting jobs."""
         self._jobs.clear()
         close_kept_loop()

@@ -1,7 +1,7 @@
-"""The event loop that a worker keeps: for a coroutine of a step that has the whole worker.
+"""The event loop of a worker: for a coroutine of a step that has the whole worker.
 
-It is kept from one coroutine to the next, so that what they share, as a session or a pool of
-connections, stays usable; it ends with its thread. asyncio is imported when it is first needed:
+The loop stays from one coroutine to the next, so that shared objects, such as a session or a pool
+of connections, stay usable; it ends with its thread. asyncio is imported when it is first needed:
 that takes a third of the time of `import oautom`.
 """
 
@@ -32,16 +32,17 @@ _kept = threading.local()
 
 
 def run_to_its_end(coroutine: Coroutine[Any, Any, T], on_cancel: OnCancel) -> T:
-    """Run a coroutine on the loop of this thread; where that runs one already, on another thread.
+    """Run a coroutine on the loop of this thread; if that loop runs already, on another thread.
 
     Args:
-        coroutine: What to run. It is cancelled when it is not wanted any more.
-        on_cancel: Takes what to call then; returns False if it is so now.
+        coroutine: The coroutine; a cancel of its step cancels it.
+        on_cancel: Registers a function to call at a cancel; returns False if the step is cancelled
+            already.
 
     Raises:
         CancelledError: The coroutine was cancelled, or has raised it by itself.
         TimeoutError: It was cancelled, and has not ended within `GRACE_PERIOD`: it does not go on.
-        BaseException: What the coroutine raises.
+        BaseException: An exception of the coroutine.
     """
     import asyncio  # noqa: PLC0415 - see above
 
@@ -57,7 +58,7 @@ def run_to_its_end(coroutine: Coroutine[Any, Any, T], on_cancel: OnCancel) -> T:
 
 @contextmanager
 def _closed_unless_begun(coroutine: Coroutine[Any, Any, T]) -> Iterator[None]:
-    """Close a coroutine for which there is no loop or thread; else Python warns of it."""
+    """Close a coroutine that was never begun, since Python would warn about it."""
     try:
         yield
     except BaseException:
@@ -97,7 +98,7 @@ class _Call:
         task.add_done_callback(self._stop)
 
     def cancel(self) -> None:
-        """Cancel it, and give it up if it has not ended after a while. Any thread."""
+        """Cancel the coroutine, and abandon it if it has not ended after a while. Any thread."""
         with suppress(RuntimeError):  # it has ended, and so has its loop
             self._loop.call_soon_threadsafe(self._cancel)
 
@@ -115,11 +116,11 @@ class _Call:
 
     @property
     def is_over(self) -> bool:
-        """Whether nobody waits for it any more."""
+        """Whether no thread waits for it any more."""
         return self.is_given_up or self.task.done()
 
     def result(self) -> Any:
-        """Return what it has returned; errors as of `run_to_its_end`."""
+        """Return its result; errors as of `run_to_its_end`."""
         if self.is_given_up:
             raise TimeoutError(
                 f"it did not end within {GRACE_PERIOD:g} seconds after it was cancelled, and was "
@@ -129,13 +130,13 @@ class _Call:
 
 
 def _look_at_error(task: Task[Any]) -> None:
-    """Have asyncio not complain that nobody has: another error is told instead."""
+    """Read the error, so that asyncio does not warn; another error is reported instead."""
     if not task.cancelled():
         task.exception()
 
 
 class _Holder:
-    """Holds the loop of a thread, and closes it with the thread."""
+    """The owner of the loop of a thread: it closes the loop with the thread."""
 
     def __init__(self) -> None:
         import asyncio  # noqa: PLC0415 - see above
@@ -153,9 +154,9 @@ class _Holder:
 
 
 def _part(loop: AbstractEventLoop) -> None:
-    """Have a loop in a forked child not wait by the same epoll as its parent's.
+    """Separate a loop in a forked child from the epoll of its parent's loop.
 
-    What it lets go of as it is closed, the parent's would wait for in vain.
+    Otherwise closing it would remove files from that epoll for which the parent's loop waits.
     """
     selector: Any = getattr(loop, "_selector", None)
     if type(selector).__name__ == "EpollSelector":
@@ -164,7 +165,7 @@ def _part(loop: AbstractEventLoop) -> None:
 
 
 def _begin_anew() -> None:
-    """Have this thread make a loop of its own when it needs one."""
+    """Make this thread create a loop of its own when it needs one."""
     _kept.holder = None
 
 
@@ -179,7 +180,7 @@ def _loop_of_this_thread() -> AbstractEventLoop:
 
 
 def close_kept_loop() -> None:
-    """End the loop of this thread, if it has one that does not run just now."""
+    """End the loop of this thread, if it has one that is not running."""
     holder: _Holder | None = getattr(_kept, "holder", None)
     if holder is not None and not holder.loop.is_running():
         _kept.holder = None
@@ -187,7 +188,7 @@ def close_kept_loop() -> None:
 
 
 def end_loop(loop: AbstractEventLoop) -> None:
-    """Cancel what steps have left behind on a loop, give that a moment, and close the loop."""
+    """Cancel the tasks that steps have left on a loop, wait for a moment, and close the loop."""
     import asyncio  # noqa: PLC0415 - see above
 
     async def end_all() -> None:
@@ -206,6 +207,6 @@ def end_loop(loop: AbstractEventLoop) -> None:
             while not task.done():  # a `stop` from before may come in between
                 loop.run_forever()
     except BaseException:  # it is the user's, and may raise anything
-        _logger.exception("what steps had left behind on their event loop raised at its end")
+        _logger.exception("tasks that steps had left on their event loop raised at its end")
     finally:
         loop.close()

@@ -1,8 +1,8 @@
 """`LoopWorkers`: one event loop on a thread of its own, for all async work at once.
 
-What waits there holds nothing up. What computes, or blocks, holds up all others: so a second thread
-looks whether the loop comes round, and names who keeps it. While the loop waits, that thread does
-too: it is the selector of the loop that wakes it.
+A task that waits there delays nothing. A task that computes or blocks delays all others: so a
+second thread checks whether the loop comes round, and names the task that blocks it. While the loop
+waits, that thread waits too: the selector of the loop wakes it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from oautom.workers.base import Done, Job, Workers
 from oautom.workers.kept_loop import end_loop
 
 BLOCKED_SECONDS = 1.0
-"""Who keeps the loop for longer is named."""
+"""A task that blocks the loop for longer is named in a warning."""
 
 _LOOK_SECONDS = 0.25
 _JOIN_SECONDS = 3.0
@@ -39,14 +39,14 @@ class AsyncWork(Job, Protocol):
 
     @property
     def told(self) -> str:
-        """What it is, for people."""
+        """A description for people."""
 
     def awaited(self) -> Coroutine[Any, Any, object]:
-        """Do it; what this returns is the answer."""
+        """Do the work; the return value is the answer."""
 
 
 class LoopWorkers(Workers):
-    """Does all work that it is given at once, on an event loop that begins when it is needed."""
+    """Workers that do all jobs at once, on an event loop that begins when it is needed."""
 
     has_loop = True
 
@@ -57,7 +57,7 @@ class LoopWorkers(Workers):
         self._process = forked.here
 
     def submit(self, job: AsyncWork, done: Done) -> None:  # type: ignore[override] # only such
-        """Have a job awaited on the loop; it is cancelled there when it is not wanted any more."""
+        """Await a job on the loop; a cancel of the job cancels its task there."""
         try:
             loop = self._running()
         except (OSError, RuntimeError) as error:  # the system gives no more, or the app is closed
@@ -76,11 +76,11 @@ class LoopWorkers(Workers):
             return self._loop
 
     def replace(self) -> bool:
-        """Return True: whoever is abandoned there is in nobody's way."""
+        """Return True: an abandoned task takes no slot."""
         return True
 
     def close(self) -> None:
-        """End the loop, and what steps have left behind on it; wait a moment for that.
+        """End the loop, and the tasks that steps have left on it; wait a moment for that.
 
         In a forked child it does nothing.
         """
@@ -94,7 +94,7 @@ class LoopWorkers(Workers):
 
 
 class _Loop:
-    """The loop, its thread, and the one that watches it."""
+    """The loop, its thread, and the thread that watches it."""
 
     def __init__(self) -> None:
         self._selector = _Selector()
@@ -132,7 +132,7 @@ class _Loop:
         job.task.add_done_callback(lambda _: self._jobs.discard(job))
 
     def _call(self, call: Callable[[], object]) -> None:
-        """Have something called on the loop, in order; to wake it costs more than all the rest."""
+        """Call a function on the loop, in order; waking the loop is the most expensive part."""
         self._calls.append(call)
         if not self._is_called:
             self._is_called = True
@@ -147,7 +147,7 @@ class _Loop:
     def _task(
         self, loop: asyncio.AbstractEventLoop, coroutine: Any, **settings: Any
     ) -> asyncio.Task[Any]:
-        """Make a task; one that a step begins is that step's."""
+        """Make a task; a task that a step begins belongs to that step."""
         task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **settings)
         parent = asyncio.current_task(loop)
         if parent is not None and (work := self._works.get(parent)) is not None:
@@ -173,7 +173,7 @@ class _Loop:
             self._thread.join(_JOIN_SECONDS)
 
     def _watch(self) -> None:
-        """Name whoever keeps the loop for too long. Looks only while the loop is at work."""
+        """Warn about a task that blocks the loop for too long. Checks only while the loop runs."""
         selector = self._selector
         while not self._has_ended.is_set():
             selector.is_unwatched = True
@@ -210,7 +210,7 @@ class _Loop:
     def _warn(self, task: asyncio.Task[Any] | None, seconds: float) -> None:
         work = None if task is None else self._works.get(task)
         _logger.warning(
-            "%s has held up the event loop for %.1f seconds, and with it all other async steps; "
+            "%s has blocked the event loop for %.1f seconds, and with it all other async steps; "
             "await what takes time, or give it to asyncio.to_thread()",
             "a callback" if work is None else work.told,
             seconds,
@@ -232,7 +232,7 @@ class _Job:
         return await self.work.awaited()
 
     def cancel(self) -> None:
-        """Cancel it; one that has not begun sees by itself that it is not wanted any more."""
+        """Cancel its task; a task that has not begun notices the cancel by itself."""
         if self._has_begun:
             self.task.cancel()
 
@@ -249,7 +249,7 @@ class _Job:
 
 
 class _Selector(DefaultSelector):
-    """Where the loop waits: it tells since when the loop does not."""
+    """The selector in which the loop waits; it knows since when the loop has not waited."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,11 +1,11 @@
 """`ProcessWorkers`: worker processes of our own, for steps that compute.
 
 `concurrent.futures.ProcessPoolExecutor` will not do: one worker that dies breaks the whole pool and
-fails all that is under way, so no step could be ended by ending its worker.
+fails all running work, so no step could be ended by ending its worker.
 
 A worker is spawned, not forked: a forked one would inherit every lock and file of this program. It
 leads a process group of its own, which ends as a whole: when its step is cancelled and does not
-listen, when the app is closed, and when this program dies, which the worker reads off their pipe.
+listen, when the app is closed, and when this program dies, which the worker notices by their pipe.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NUMBER_BYTES = 8
 
 
 class ProcessWorkers(Workers):
-    """At most `slots` processes, each started when it is first needed and used again and again."""
+    """At most `slots` processes, each started when it is first needed, and then used again."""
 
     place = "elsewhere"
 
@@ -48,7 +48,7 @@ class ProcessWorkers(Workers):
         self._process = forked.here
 
     def submit(self, job: Job, done: Done) -> None:
-        """Have a job done by one of the processes."""
+        """Do a job in one of the processes."""
         self._threads.submit(partial(self._delegate, job), done)
 
     def _delegate(self, job: Job) -> bytes:
@@ -76,7 +76,7 @@ class ProcessWorkers(Workers):
         raise WorkerDiedError("the app was closed")
 
     def close(self) -> None:
-        """End the processes at once, with all that they have started; in a fork, none."""
+        """End the processes at once, with all that they have started. In a forked child, none."""
         if not self._process.is_here:
             return
         with self._lock:
@@ -107,7 +107,7 @@ class _Worker:
         self.is_alive = True
 
     def _watched(self) -> list[int]:
-        """Return the handle of the process, where there are such; or end it at once."""
+        """Return the handle of the process, if the system has handles; end it on a failure."""
         pid = self._process.pid
         assert pid is not None
         try:
@@ -123,16 +123,16 @@ class _Worker:
         return handles
 
     def leave(self) -> None:
-        """Close the pipe in a forked child: by its end the process knows that this one has died."""
+        """Close the pipe in a forked child: its end shows the worker that this process has died."""
         for end in self._ends:
             if not end.closed:
                 end.close()
 
     def do(self, job: Job, parcel: bytes) -> bytes:
-        """Have the process do a job, and return its answer.
+        """Do a job in the process, and return its answer.
 
         Raises:
-            WorkerDiedError: It ended before it answered.
+            WorkerDiedError: The process ended before it answered.
         """
         with self._lock:
             self._number += 1
@@ -150,10 +150,10 @@ class _Worker:
             raise WorkerDiedError(how) from error
 
     def _answer(self) -> bytes:
-        """Wait for an answer, or for the end of the process: others may have its end of the pipe.
+        """Wait for an answer, or for the end of the process: a fork of it may have the pipe, too.
 
         Raises:
-            EOFError: It has ended without one.
+            EOFError: The process has ended without an answer.
         """
         wait([self._pipe, *self._handles])
         if not self._pipe.poll():
@@ -170,7 +170,7 @@ class _Worker:
         return answer
 
     def _cancel(self, number: int) -> None:
-        """Ask for the end of one work; of another, which the process may do by now, nothing."""
+        """Ask the process to end one job, but not another one that it may do by now."""
         if self._is_at(number):
             with suppress(OSError):  # it has died, and `do` is about to say so
                 self._send(number, b"")
@@ -218,7 +218,7 @@ def _how(exitcode: int | None) -> str:
 
 
 def _serve(pipe: Connection[bytes, bytes]) -> None:
-    """Do work until the pipe is closed, on the main thread, as some libraries want it."""
+    """Do jobs until the pipe is closed, on the main thread, which some libraries need."""
     os.setsid()
     os.register_at_fork(after_in_child=pipe.close)  # the end of this process is the end of the pipe
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it hides how what steps start ends

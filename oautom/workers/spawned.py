@@ -1,7 +1,8 @@
 """A spawned process with variables of its own in its environment.
 
-`multiprocessing` takes none. To set them in `os.environ` while a process is started would hand them
-to whatever other threads start meanwhile: that would then be taken for a leftover, and be ended.
+`multiprocessing` has no argument for them. If they stood in `os.environ` while a process is
+started, processes that other threads start meanwhile would inherit them, and a recovery would take
+these for leftovers and end them.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ class MarkedProcess(context.SpawnProcess):
 
     Args:
         target: The function; picklable.
-        args: What it is called with.
-        name: Of the process.
+        args: Its arguments.
+        name: The name of the process.
         marks: The variables that are added to the environment of this program.
     """
 
@@ -43,7 +44,7 @@ class MarkedProcess(context.SpawnProcess):
 
 
 class _MarkedPopen(popen_spawn_posix.Popen):
-    """As its parent, which leaves the environment to the system; it is told here."""
+    """As its base class, but with an environment of its own."""
 
     _fds: list[int]  # what the process object needs over there
     _ends: tuple[int, ...] = ()
@@ -83,7 +84,7 @@ class _MarkedPopen(popen_spawn_posix.Popen):
             pipe.write(content.getbuffer())
 
     def leave(self) -> None:
-        """Close the pipes in a forked child: by one of them the process knows that we have died."""
+        """Close the pipes in a forked child: one of them shows the process that we have died."""
         ends, self._ends = self._ends, ()
         _close(*ends)
         self.returncode = 0  # else the child would join it at its exit, which only we may do

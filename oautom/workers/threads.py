@@ -1,4 +1,4 @@
-"""`ThreadWorkers`: daemon threads, so that work which does not end cannot hold the program."""
+"""`ThreadWorkers`: daemon threads, so that endless work does not block the end of the program."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class ThreadWorkers(Workers):
     """At most `slots` threads, each started when it is first needed.
 
     `concurrent.futures.ThreadPoolExecutor` will not do, for two reasons: the end of the program
-    joins its threads, so a step that does not listen to its cancellation would hold the program for
-    ever; and it takes no more work once the main thread has ended, while a background engine still
-    has steps to start.
+    joins its threads, so a step that ignores its cancel would block the program for ever; and it
+    takes no more work once the main thread has ended, while a background engine still has steps to
+    start.
     """
 
     has_loop = True
@@ -33,7 +33,7 @@ class ThreadWorkers(Workers):
         self._lock = threading.Lock()
 
     def submit(self, job: Callable[[], object], done: Done) -> None:
-        """Have a job done on one of the threads."""
+        """Do a job on one of the threads."""
         self._jobs.put((job, done))
         with self._lock:
             if self._idle:
@@ -56,7 +56,7 @@ class ThreadWorkers(Workers):
                 return  # the threads that there are will come to it
             job = self._jobs.get()
         if job is not None:
-            job[1](None, RuntimeError(f"no thread could be had for it: {error}"))
+            job[1](None, RuntimeError(f"the system gives no thread for it: {error}"))
 
     def _serve(self) -> None:
         while (task := self._jobs.get()) is not None:
@@ -73,13 +73,13 @@ class ThreadWorkers(Workers):
         close_kept_loop()
 
     def replace(self) -> bool:
-        """Have one thread more: another one is held by work that does not end."""
+        """Add a thread in place of one whose work does not end."""
         with self._lock:
             self._threads_max += 1
         return True
 
     def close(self) -> None:
-        """Have the threads end when their work is done; what no thread has begun is forgotten."""
+        """End the threads when their work is done, and drop jobs that no thread has begun."""
         with suppress(Empty):
             while True:
                 self._jobs.get_nowait()

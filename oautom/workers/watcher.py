@@ -1,11 +1,11 @@
-"""`Watcher`: one thread that notices when files appear, however many are waited for.
+"""`Watcher`: one thread that notices when files appear, for any number of files.
 
-On Linux the kernel tells of each new name in a folder (inotify), so nothing is looked at until a
-file of the right name comes; where there is no folder yet, the nearest one above it is watched.
-What the kernel cannot tell is found by a look each `POLL_SECONDS`: on other systems, in a folder
-that may not be read, or where the system gives no more watches. And all is looked at each
-`LOOK_SECONDS`, since a network file system does not tell what other machines do, nor is the end of
-a link watched that leads to nothing yet.
+On Linux the kernel reports each new name in a folder (inotify), so no path is checked until a file
+of the right name comes; if there is no folder yet, the nearest one above it is watched. Paths that
+the kernel cannot report are checked each `POLL_SECONDS`: on other systems, in a folder that may not
+be read, or if the system gives no more watches. All paths are checked each `LOOK_SECONDS`, since a
+network file system does not report changes by other machines, nor is the target of a link watched
+that leads to nothing yet.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _logger = logging.getLogger("oautom.runner")
 
 
 class Watcher:
-    """Calls `found(number)` once for each path that is there; on its own thread.
+    """A thread that calls `found(number)` once for each path that exists.
 
     Args:
         found: Must not raise.
@@ -105,7 +105,7 @@ class Watcher:
                 try:
                     self._look_at_some(is_time_up=not selector.select(self._seconds()))
                 except Exception:  # it is ours: the others must be found all the same
-                    _logger.exception("what was waited for may be found %g s late", LOOK_SECONDS)
+                    _logger.exception("files may be found %g s late", LOOK_SECONDS)
         self._let_go()
 
     def _seconds(self) -> float | None:
@@ -115,7 +115,7 @@ class Watcher:
         return LOOK_SECONDS if are_watched else POLL_SECONDS
 
     def _look_at_some(self, *, is_time_up: bool) -> None:
-        """Look at what somebody has asked for, at what has changed, or at all of it."""
+        """Check the new paths, the changed ones, or all of them."""
         with suppress(BlockingIOError):
             os.read(self._wake_read, _READ_BYTES)
         changed = self._folders.changes()
@@ -133,7 +133,7 @@ class Watcher:
                 self._found(number)
 
     def _is_there(self, number: int, place: _Place) -> bool:
-        """Look whether a path is there; where it is not, its nearest folder is watched then."""
+        """Check whether a path exists; if not, watch its nearest folder."""
         watched = None
         while not os.path.exists(place.path):
             nearest = _nearest(place.path)
@@ -150,12 +150,12 @@ class Watcher:
 
 
 class _Place:
-    """A path that is waited for.
+    """A path that a step waits for.
 
     Attributes:
         path: The path.
-        watch: The watch of its nearest folder; None where that is polled.
-        name: What must appear in there for it to be looked at again.
+        watch: The watch of its nearest folder; None if that is polled.
+        name: The name that must appear in that folder before the path is checked again.
     """
 
     __slots__ = ("name", "path", "watch")
@@ -167,7 +167,7 @@ class _Place:
 
 
 def _nearest(path: str) -> tuple[str, str]:
-    """Return the nearest folder above a path that is there, and the name that leads on from it."""
+    """Return the nearest existing folder above a path, and the name that leads on from it."""
     folder, name = os.path.split(path)
     while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
         folder, name = os.path.split(folder)
@@ -175,7 +175,7 @@ def _nearest(path: str) -> tuple[str, str]:
 
 
 class _NoFolders:
-    """Watches no folder: all is polled."""
+    """Watches no folder: all paths are polled."""
 
     fd: int | None = None
 
@@ -186,7 +186,7 @@ class _NoFolders:
         """Do nothing."""
 
     def changes(self) -> list[int] | None:
-        """Return nobody."""
+        """Return no number."""
         return []
 
     def close(self) -> None:
@@ -194,7 +194,7 @@ class _NoFolders:
 
 
 class _Inotify(_NoFolders):
-    """Watches folders. On the thread of the watcher only, but for its end.
+    """Watches folders. On the thread of the watcher only, except for `close`.
 
     Source: inotify(7).
     """
@@ -205,14 +205,14 @@ class _Inotify(_NoFolders):
         self._by_watch: dict[int, dict[str, dict[int, None]]] = {}  # numbers, by watch and name
 
     def add(self, number: int, place: _Place, folder: str, name: str) -> None:
-        """Watch for a name in a folder; where that cannot be, the place has no watch."""
+        """Watch for a name in a folder; if that fails, the place has no watch."""
         watch = self._libc.inotify_add_watch(self.fd, os.fsencode(folder), _MASK)
         if watch >= 0:
             place.watch, place.name = watch, name
             self._by_watch.setdefault(watch, {}).setdefault(name, {})[number] = None
 
     def drop(self, number: int, place: _Place) -> None:
-        """Watch for it no longer."""
+        """Stop watching for it."""
         watch, place.watch = place.watch, None
         names = self._by_watch.get(watch, {}) if watch is not None else {}
         numbers = names.get(place.name, {})
@@ -224,7 +224,7 @@ class _Inotify(_NoFolders):
             self._libc.inotify_rm_watch(self.fd, watch)
 
     def changes(self) -> list[int] | None:
-        """Return whom something concerns that has happened; None if too much has."""
+        """Return the numbers of the paths that may have changed; None if events were lost."""
         found: list[int] = []
         for watch, name in self._events():
             if watch < 0:  # events were lost
@@ -244,12 +244,12 @@ class _Inotify(_NoFolders):
                 yield watch, os.fsdecode(content[at - size : at].rstrip(b"\0"))
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching."""
         os.close(self.fd or 0)
 
 
 def _folders() -> _NoFolders:
-    """Return who watches folders, as far as the system can."""
+    """Return an object that watches folders, as far as the system can."""
     if sys.platform != "linux":
         return _NoFolders()
     import ctypes  # noqa: PLC0415 - few programs wait for files

@@ -778,7 +778,7 @@ def test_a_step_that_holds_up_the_loop_is_named(
     assert app.run(flow, vect_id="w").state == "success"
 
     warnings = [r.getMessage() for r in caplog.records if r.name == "oautom.runner"]
-    assert [message.partition(" has held up the event loop for 1.")[0] for message in warnings] == [
+    assert [message.partition(" has blocked the event loop for 1.")[0] for message in warnings] == [
         "vect 'v', step 'a', attempt 1",
         "vect 'w', step 'b', attempt 1",
     ]

@@ -644,7 +644,7 @@ def test_no_cancel_cuts_a_compensation_short(new_app):
     assert is_on.wait(SECONDS)
     assert vect.state == "ending"
     assert "is being undone" in vect.explain("charge")
-    with pytest.raises(VectStateError, match="it undoes what step 'charge' has done"):
+    with pytest.raises(VectStateError, match="it undoes the work of step 'charge'"):
         vect.cancel()
     with pytest.raises(VectStateError):
         vect.retry()

@@ -202,8 +202,8 @@ def test_what_a_dead_program_has_left(new_app: Any, tmp_path: Path) -> None:
     left = new.vect("one")
     when = r"(....-..-.. )?\d\d:\d\d:\d\d"
     assert re.fullmatch(
-        rf"`first` started attempt 1 at {when}, but its vect is held up: vect 'one' of flow 'f' "
-        r"was left open by an earlier program; app\.recover\(\) has it go on",
+        rf"`first` started attempt 1 at {when}, but its vect does not go on: vect 'one' of flow "
+        r"'f' was left open by an earlier program; app\.recover\(\) has it go on",
         left.explain("first"),
     )
     new.recover()
@@ -242,7 +242,7 @@ def test_a_vect_whose_flow_has_changed_is_held_up(new_app: Any, tmp_path: Path) 
     said = new.vect("one").explain("a")
 
     assert said.startswith("`a` waits for `gate`, which waits for an approval ('go?'); ")
-    assert "; its vect is held up: vect 'one' of flow 'f' cannot go on, " in said
+    assert "; its vect does not go on: vect 'one' of flow 'f' cannot go on, " in said
     assert "step 'a' is gone; step 'b' is new" in said
 
 

@@ -130,10 +130,10 @@ def test_a_part_that_is_not_there_fails_the_step_in_one_line(
     vect = inline.run(flow)
     error = vect.steps["took"].error
     assert error is not None
-    assert error.startswith(f"step 'took' is to be given {reference!r}, but ")
+    assert error.startswith(f"step 'took' takes {reference!r}, but ")
     assert told in error
     assert "\n" not in error
-    with pytest.raises(StepFailedError, match="is to be given"):
+    with pytest.raises(StepFailedError, match=" takes "):
         vect.result(took)
     assert vect.events()[-2].data.keys() == {"error"}
 
@@ -154,8 +154,7 @@ def test_an_upstream_without_output_fails_the_step_that_is_given_it(
     vect = inline.run(flow)
     for name in ("took", "hasty", "said"):
         assert vect.steps[name].error == (
-            f"step '{name}' is to be given made.output, but step 'made' has no output, it has "
-            "not succeeded"
+            f"step '{name}' takes made.output, but step 'made' has no output, it has not succeeded"
         )
 
 
@@ -198,7 +197,7 @@ def test_what_cannot_hold_references_is_refused(inline: OAutom) -> None:
     deep: list[Any] = [made]
     for _ in range(300):
         deep = [deep]
-    with pytest.raises(FlowError, match="what it is given has more than 200 levels; make it"):
+    with pytest.raises(FlowError, match="its arguments have more than 200 levels; make it"):
         PythonExecution("a", flow, tell, [deep])
     for given in ({made: 1}, {made.output: made}, {made.output}, frozenset([made]), [[{made}]]):
         with pytest.raises(FlowError, match="cannot be in a set, or the key of a dictionary"):

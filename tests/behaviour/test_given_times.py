@@ -497,8 +497,8 @@ def test_a_command_works_where_a_step_or_a_parameter_says(any_app: OAutom, tmp_p
         (None, "cwd must be text or a Path, not None"),
         (5, "cwd must be text or a Path, not 5"),
         (["/tmp"], r"cwd must be text or a Path, not ['/tmp']"),
-        ("", "cwd must not be blank or hold a NUL character, not ''"),
-        ("/tmp\0", r"cwd must not be blank or hold a NUL character, not '/tmp\x00'"),
+        ("", "cwd must not be blank or contain a NUL character, not ''"),
+        ("/tmp\0", r"cwd must not be blank or contain a NUL character, not '/tmp\x00'"),
         ("/tmp\ud800", r"cwd must be text, not '/tmp\ud800'"),
     ],
 )
@@ -523,7 +523,7 @@ def test_a_folder_that_is_not_there_fails_the_step(inline: OAutom, tmp_path: Pat
 
     assert vect.steps["step"].error == f"cwd '{tmp_path}/no' is no folder; make it, or name another"
     assert (vect.steps["part"].error or "").startswith(
-        "step 'part' is to be given given.output['x'], but given.output has no part ['x']"
+        "step 'part' takes given.output['x'], but given.output has no part ['x']"
     )
     assert "cannot be entered: [Errno 36] File name too long" in str(vect.steps["long"].error)
 

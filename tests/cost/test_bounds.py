@@ -509,7 +509,7 @@ def test_who_stands_in_line_takes_little_memory(tmp_path: Path, is_asked_for: bo
 def test_the_first_vects_go_on_while_others_are_still_taken_over(
     tmp_path: Path, mode: OAutomMode, is_asked_for: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oautom.engine.scheduler.STEPS_AT_ONCE", 5 * STEPS)
+    monkeypatch.setattr("oautom.engine.entering.STEPS_AT_ONCE", 5 * STEPS)
     monkeypatch.setattr("oautom.engine.recovery._AT_ONCE", 5)
     number, committed = 30, list[int]()
     left_open(path := tmp_path / "runs.db", number)

@@ -180,7 +180,7 @@ def test_a_second_engine_is_told_of_the_first_and_does_it_no_harm(
         assert second.end() == 3
         said = (broken.folder / "said").read_text()
         assert said.startswith(f"LogLockedError: log '{broken.path}' is being written by process ")
-        assert f"process {life.process.pid}, and one at a time may" in said
+        assert f"process {life.process.pid}, and only one engine at a time may" in said
     until(lambda: sum(line.what == "end" for line in read_side(broken.folder)) == 25)
     assert any("sleep" in process.name() for process in marked("OAUTOM_STEP", "slow"))
     assert life.process.poll() is None

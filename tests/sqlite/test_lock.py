@@ -442,7 +442,8 @@ def test_a_lock_file_that_its_holder_takes_away_just_now_is_made_again(
 def test_a_lock_file_that_says_nothing_does_not_matter(path: Path) -> None:
     log = SqliteEventLog(path)
     path.with_name("runs.db-lock").write_text("")
-    with pytest.raises(LogLockedError, match="by another process, and one at a time may") as caught:
+    refused = "by another process, and only one engine at a time may"
+    with pytest.raises(LogLockedError, match=refused) as caught:
         SqliteEventLog(path)
     assert caught.value.pid is None
     log.close()

@@ -192,7 +192,7 @@ def test_the_message_says_where_and_what() -> None:
     error = caught.value
     assert isinstance(error, ReplayDiffersError)
     assert str(error) == (
-        "vect simulated-0 of flow 'flow' parts from its log at event 5: "
+        "vect simulated-0 of flow 'flow' differs from its log at event 5: "
         "then: step.blocked of 'b'; now: step.started of 'b', attempt 1"
     )
     assert (error.flow, error.vect, error.seq) == ("flow", "simulated-0", 5)

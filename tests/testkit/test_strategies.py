@@ -398,7 +398,8 @@ def test_histories_of_a_map_tell_of_its_instances() -> None:
 
 
 def test_outcomes_need_a_flow() -> None:
-    with pytest.raises(SettingError, match=r"a Flow is needed, not .*flows\(\).*; draw it before"):
+    refused = r"a Flow is needed, not .*flows\(\).*; draw the flow first"
+    with pytest.raises(SettingError, match=refused):
         outcomes(flows())  # type: ignore[arg-type]
 
 

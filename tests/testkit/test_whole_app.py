@@ -321,7 +321,7 @@ class WholeApp(RuleBasedStateMachine):
     def cancel(self, which: int, *, drives: bool) -> None:
         vect = self.vects[which % len(self.vects)]
         if vect.state == "ending" and not any(s.state in OPEN for s in vect.steps.values()):
-            with pytest.raises(VectStateError, match="it undoes what step"):
+            with pytest.raises(VectStateError, match="it undoes the work of step"):
                 vect.cancel("enough")
             return
         vect.cancel("enough")

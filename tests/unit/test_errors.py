@@ -151,16 +151,16 @@ CASES = [
     (
         LogLockedError("/var/runs.db", 4711),
         (
-            "log '/var/runs.db' is being written by process 4711, and one at a time may; wait for "
-            "its end, or read meanwhile: SqliteEventLog(path, read_only=True)"
+            "log '/var/runs.db' is being written by process 4711, and only one engine at a time "
+            "may do so; wait for its end, or read meanwhile: SqliteEventLog(path, read_only=True)"
         ),
         {"path": "/var/runs.db", "pid": 4711},
     ),
     (
         LogLockedError("runs.db", None),
         (
-            "log 'runs.db' is being written by another process, and one at a time may; wait for "
-            "its end, or read meanwhile: SqliteEventLog(path, read_only=True)"
+            "log 'runs.db' is being written by another process, and only one engine at a time may "
+            "do so; wait for its end, or read meanwhile: SqliteEventLog(path, read_only=True)"
         ),
         {"pid": None},
     ),

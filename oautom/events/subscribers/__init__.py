@@ -1,4 +1,4 @@
-"""Subscribers: what hears of events, by a signal or by a subscription."""
+"""Subscribers: functions that are called for events, by a signal or by a subscription."""
 
 from oautom.events.subscribers.cloudevents import CloudEventsWriter
 from oautom.events.subscribers.logging import log_events

@@ -1,7 +1,7 @@
-"""The bookmark: how far a subscription has come, and how much of that the log knows.
+"""The bookmark: the position of a subscription, and the position that the log has stored.
 
-The function is called first and the position kept afterwards, so who dies in between delivers
-again. Keeping it may fail; then it is tried again, and the subscription goes on meanwhile.
+The function is called first and the position stored afterwards, so a program that dies in between
+delivers again. If storing fails, it is tried again, and the subscription goes on meanwhile.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from oautom.events.log import EventLog
 from oautom.machine.wording import raised
 
 KEEP_INTERVAL: Final = 1.0
-"""Seconds after which a position is kept while there are more events: little is repeated."""
+"""Seconds after which a position is stored while there are more events, so little is repeated."""
 
 _logger = logging.getLogger("oautom.subscribers")
 
@@ -25,14 +25,14 @@ class Bookmark:
     """The position of one subscription.
 
     Args:
-        log: Where it is kept.
+        log: The log that stores it.
         name: The name of the subscription.
-        position: Number of the event after which it begins.
-        kept: The position that the log knows; nothing is kept before it has come past that.
-        delay: Returns how long to wait, in seconds, when something has failed so many times.
+        position: Number of the event after which the subscription begins.
+        kept: The position that the log has; none is stored before the subscription is past that.
+        delay: Returns the delay in seconds after so many failures.
 
     Attributes:
-        position: Number of the last event that it has dealt with. Moved by its thread only.
+        position: Number of the last event that was dealt with. Moved by its thread only.
     """
 
     def __init__(
@@ -48,15 +48,15 @@ class Bookmark:
         self._lock = threading.Lock()
 
     def keep_at_times(self) -> None:
-        """Keep the position if that was not tried for a while."""
+        """Store the position if that was not tried for a while."""
         if monotonic() - self._tried_at > KEEP_INTERVAL:
             self.keep()
 
     def keep(self, *, at_once: bool = False) -> None:
-        """Keep the position in the log. Any thread.
+        """Store the position in the log. Any thread.
 
         Args:
-            at_once: Do not wait for the time to try again what has failed; it is the last try.
+            at_once: Whether to try now, without the delay after a failure, for the last time.
         """
         with self._lock:
             position = self.position
@@ -72,7 +72,7 @@ class Bookmark:
                 self._kept, self._failures = position, 0
 
     def seconds_left(self) -> float | None:
-        """Return how long to wait before the position is kept; None if nothing is to keep."""
+        """Return the seconds until the position is stored; None if there is nothing to store."""
         with self._lock:
             return None if self.position <= self._kept else self._seconds_left()
 

@@ -31,26 +31,26 @@ _DEPTH_MAX: Final = 20
 
 
 class TextStream(Protocol):
-    """What a stream of text has."""
+    """A stream of text."""
 
     def write(self, text: str, /) -> object:
         """Write a text."""
 
     def flush(self) -> object:
-        """Pass on what was written."""
+        """Pass on the written text."""
 
 
 class CloudEventsWriter:
-    """Writes each event that it is called with as a CloudEvent; a receiver and a subscriber.
+    """A writer of CloudEvents: a call writes one event. For signals and subscriptions.
 
     A line has the attributes `specversion`, `id`, `source`, `type` (`oautom.step.failed`),
     `subject` (flow/vect/step, percent-encoded), `time`, `datacontenttype` and `data`: the event as
     `to_jsonl` of a log writes it. An event that is written again has the same `id` again.
 
-    What JSON cannot keep (a log in memory may hold any object) is written as text, its `repr()`.
+    A value that JSON cannot store (a log in memory may have any object) is written as its `repr()`.
 
-    A context manager: leaving the block closes it. May be used on any thread, and in a forked child
-    as well: each line is appended by one write.
+    A context manager: the end of the block closes it. May be used on any thread, and in a forked
+    child as well: each line is appended by one write.
 
     Args:
         to: The path of a file, which is made or appended to, never truncated; or an open stream of
@@ -82,8 +82,8 @@ class CloudEventsWriter:
         """Write an event.
 
         Raises:
-            OSError: The file cannot be written; what was written of the line is left behind as a
-                line of its own, that is no JSON.
+            OSError: The file cannot be written; the written part of the line stays there as a line
+                of its own, which is no JSON.
         """
         line = to_cloudevent(event, self.source) + "\n"
         self._free_in_fork()
@@ -97,7 +97,7 @@ class CloudEventsWriter:
             self._out.close()
 
     def _free_in_fork(self) -> None:
-        """Free the lock where a thread of another process had it: that writes its line there."""
+        """Free the lock in a forked child, if a thread of the parent had it."""
         if not self._process.is_here:
             self._lock, self._process = threading.Lock(), forked.here
 
@@ -128,10 +128,10 @@ class _Stream:
 
 
 class _File:
-    """A file that lines are appended to, each by one write: a reader sees no halves but the last.
+    """A file to which lines are appended, each by one write: only the last line can be torn.
 
-    Where the last line is torn, because the program died or the disk was full, the next line
-    begins on a new one: what is there may have been read already, and is never taken back.
+    If the last line is torn, because the program died or the disk was full, the next one begins on
+    a new line: the torn part may have been read already, and is never removed.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -174,10 +174,10 @@ def to_cloudevent(event: Event, source: str) -> str:
 
 
 def _id_of(event: Event) -> str:
-    """Return what is the same whenever this event is written, and different for any other.
+    """Return an id that is the same whenever this event is written, and unique among all events.
 
-    A number alone would not do: logs in memory all begin with 1, and a Vect may have the id that
-    the user gave to one of yesterday. No two of those happen in the same microsecond.
+    A number alone would not do: logs in memory all begin with 1, and a Vect may have the id of a
+    Vect of yesterday. No two of those happen in the same microsecond.
     """
     microseconds = (event.time - _EPOCH) // timedelta(microseconds=1)
     return f"{event.seq}-{microseconds}-{_quoted(event.vect)}"
@@ -204,7 +204,7 @@ def _kept(key: str, value: object) -> object:
 
 
 def _lossy(value: object, depth: int = 0) -> Any:
-    """Return a value with each part that JSON cannot keep replaced by its `repr()`."""
+    """Return a value with the `repr()` in place of each part that JSON cannot store."""
     if is_json(value):
         return value
     if depth < _DEPTH_MAX:  # it may hold itself

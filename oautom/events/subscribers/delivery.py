@@ -1,12 +1,12 @@
 """Delivery: the thread that calls a function for events, at least once and in order.
 
-The log is the queue. A subscription reads it on from its position, as it needs events, so that a
-slow one does not hold in memory all that has happened since; commits only wake it.
+The log is the queue. A subscription reads the log from its position, as it needs events, so that a
+slow one does not store all later events in memory; commits only wake it.
 
-Its place is kept until its function has returned. What fails, the function or a look into the log,
-is tried again with growing delays, for as long as it takes, and nothing is skipped; a function that
-is to be given up one day says so itself. Whoever closes does not wait for a delay: one more try,
-and what fails then is left to the next life.
+A subscription stays at its place until its function has returned. If the function, or a read of the
+log, fails, it is tried again with growing delays, for as long as it takes, and no event is skipped,
+unless the subscription has a `give_up_after`. A close does not wait for a delay: there is one more
+try, and if that fails too, the event is left to the next subscription of the name.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from oautom.machine.wording import raised
 from oautom.processes import forked
 
 RETRY_DELAYS: tuple[float, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 300)
-"""Seconds before each further try of what has failed; the last one before all that follow."""
+"""Seconds before each further try after a failure; the last number applies to all that follow."""
 
 _FAILING_ATTEMPTS: Final = 2  # the first try may have met a moment, the second one was a retry
 
@@ -35,7 +35,7 @@ _logger = logging.getLogger("oautom.subscribers")
 
 
 class Subscriber(NamedTuple):
-    """Who is told of events, and of which.
+    """The function of a subscription, and the events that it gets.
 
     Attributes:
         name: The name of the subscription.
@@ -51,14 +51,14 @@ class Subscriber(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """What a subscription cannot get past.
+    """A failure at which a subscription stays.
 
     Attributes:
         seq: Number of the event.
         attempts: How often it was tried.
-        error: What was raised last.
-        what: The same as the beginning of a sentence.
-        is_of_log: The log could not be read; else the function has raised.
+        error: The last exception.
+        what: The same facts as the beginning of a sentence.
+        is_of_log: Whether the log could not be read; else the function has raised.
     """
 
     seq: int
@@ -69,7 +69,7 @@ class Failure(NamedTuple):
 
 
 class Redelivery:
-    """An event that somebody wants delivered once more, out of order, and waits for."""
+    """A request to deliver an event once more, out of order, for which a thread waits."""
 
     def __init__(self, seq: int) -> None:
         self.seq = seq
@@ -82,12 +82,12 @@ class Delivery:
     """The thread behind a subscription.
 
     Args:
-        subscriber: Who is told of what.
-        log: Where the events are read.
+        subscriber: The function, and the events that it gets.
+        log: The log with the events.
         position: Number of the event after which to begin.
-        kept: The position that the log knows.
+        kept: The position that the log has stored.
         flow_of: Returns the flow of a name, or None if it is not declared.
-        delays: Seconds before each further try, the last one for all that follow.
+        delays: Seconds before each further try; the last number applies to all that follow.
     """
 
     def __init__(
@@ -131,12 +131,12 @@ class Delivery:
         self._thread.start()
 
     def finish(self) -> None:
-        """Have it end when it has delivered all that is committed, or at the first failure."""
+        """End the thread when all committed events are delivered, or at the first failure."""
         self._is_finishing = True
         self._wake()
 
     def stop(self) -> None:
-        """Have it end after the event in hand."""
+        """End the thread after the current event."""
         self.is_stopped.set()
         self._wake()
         self._tell_waiting()
@@ -151,7 +151,7 @@ class Delivery:
 
     @property
     def is_here(self) -> bool:
-        """Whether its function is calling."""
+        """Whether the caller is its function."""
         return threading.current_thread() is self._thread
 
     def join(self, timeout: float | None) -> bool:
@@ -163,7 +163,8 @@ class Delivery:
         """Wait until it is past an event; False at the timeout, or if it ends before.
 
         Raises:
-            SubscriptionFailingError: It fails again and again, so that the wait may have no end.
+            SubscriptionFailingError: The delivery fails again and again, so that the wait may have
+                no end.
         """
         with self._moved:
             self._moved.wait_for(
@@ -177,7 +178,7 @@ class Delivery:
         ) from failure.error
 
     def _failing(self) -> Failure | None:
-        """Return what it fails at without end; a function that is given up one day has one."""
+        """Return the failure that is tried without end; None with a `give_up_after`."""
         failure = self._failure
         if failure is None or failure.attempts < _FAILING_ATTEMPTS:
             return None
@@ -185,11 +186,11 @@ class Delivery:
         return None if has_end else failure
 
     def keep(self) -> None:
-        """Keep the position in the log."""
+        """Store the position in the log."""
         self._bookmark.keep(at_once=True)
 
     def redeliver(self, seq: int, timeout: float | None) -> bool:
-        """Have an event that was given up delivered once more, on its thread.
+        """Deliver an event that was given up once more, on its thread.
 
         Returns:
             Whether the function has returned; False at the timeout, too.
@@ -259,7 +260,7 @@ class Delivery:
             self.news.wait(self._bookmark.seconds_left())
 
     def _deliver_all(self) -> bool:
-        """Deliver what there is after the position; False if there is nothing."""
+        """Deliver all events after the position; return False if there is none."""
         before, committed = self.position, self._log.committed_seq
         wanted = self.subscriber.wanted
         for event in self._log.read(after=before):
@@ -295,7 +296,7 @@ class Delivery:
         return False
 
     def _call(self, event: Event) -> BaseException | None:
-        """Call the function, and return what it raises."""
+        """Call the function, and return its exception, or None."""
         flow, process = self._flow_of(event.flow), forked.here
         try:
             self.subscriber.function(flow, event=own_copy(event))
@@ -313,7 +314,7 @@ class Delivery:
         return self._delays[min(failures, len(self._delays)) - 1]
 
     def _meet(self, failure: Failure) -> None:
-        """Tell of a failure, and wait; end where somebody closes, and leave it to the next life."""
+        """Log a failure, and wait for the next try; end at a close."""
         if self._is_finishing:
             self.is_stopped.set()
             self._tell_failure(failure, "closed, the next one of its name begins there")
@@ -331,7 +332,7 @@ class Delivery:
             self._failure = None
 
     def _pause(self, seconds: float) -> None:
-        """Wait; not when it is closed, and meanwhile do what is asked."""
+        """Wait, unless it is closed, and carry out redeliveries meanwhile."""
         end = monotonic() + seconds
         while not (self.is_stopped.is_set() or self._is_finishing):
             self._is_wanted.wait(max(end - monotonic(), 0))
@@ -341,7 +342,7 @@ class Delivery:
                 break
 
     def _tell_failure(self, failure: Failure, what_next: str) -> None:
-        """Log it: in a line, but once in full, when a retry has failed as well."""
+        """Log a failure in a line, but once with the traceback, when a retry has failed, too."""
         is_in_full = failure.attempts == _FAILING_ATTEMPTS
         _logger.log(
             logging.ERROR if is_in_full else logging.WARNING,
@@ -353,7 +354,7 @@ class Delivery:
     # What is given up
 
     def _gives_up(self, event: Event, error: BaseException, attempts: int) -> bool:
-        """Whether that was the last time; what cannot be kept as given up is not."""
+        """Whether the event is given up now; not if the log cannot store that."""
         limit = self.subscriber.give_up_after
         if limit is None or attempts < limit:
             return False

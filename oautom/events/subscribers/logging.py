@@ -27,16 +27,16 @@ LEVELS: Final = MappingProxyType(
         "step.late_result": logging.DEBUG,
     }
 )
-"""The level of each event that is not told as INFO."""
+"""The level of each event whose level is not INFO."""
 
 
 def log_events(flow: object, event: Event, **_: object) -> None:
     """Log an event by the logger `oautom.flow.<name of the flow>`; a receiver and a subscriber.
 
-    The record has these attributes too, for handlers that want more than a line: `seq`, `time`,
+    The record has these attributes, too, for handlers that write more than a line: `seq`, `time`,
     `flow`, `vect`, `step`, `attempt`, `event` (its name), `source`, `dest`, `error`.
 
-    Where logging is not configured, Python prints warnings and errors to stderr, and nothing else.
+    If logging is not configured, Python prints warnings and errors to stderr, and nothing else.
     """
     logger = logging.getLogger(f"oautom.flow.{event.flow}")
     level = LEVELS.get(event.name, logging.INFO)

@@ -1,4 +1,4 @@
-"""Subscriptions: queued delivery, each on a thread of its own, so that a slow one delays nobody."""
+"""Subscriptions: queued delivery, each on a thread of its own, so that none delays another."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from oautom.values.json import at_heart, plain_count, time_limit
 from oautom.values.names import one_of, plain_text
 
 CLOSE_TIMEOUT: Final = 5.0
-"""Seconds that a close waits for functions that do not return."""
+"""Seconds that a close waits for functions to return."""
 
 _SEQS_SHOWN: Final = 20
 
@@ -33,7 +33,7 @@ _logger = logging.getLogger("oautom.subscribers")
 class Subscription:
     """A function that is called for events, on a thread of its own; `OAutom.subscribe` makes it.
 
-    A context manager: leaving the block closes it. May be used on any thread.
+    A context manager: the end of the block closes it. May be used on any thread.
     """
 
     def __init__(self, delivery: Delivery, log: EventLog) -> None:
@@ -46,7 +46,7 @@ class Subscription:
         """The delivery, in the process that delivers.
 
         Raises:
-            EngineError: This is a forked child of that.
+            EngineError: This is a forked child of that process.
         """
         self._process.check(
             f"subscription {self.name!r}", "make a new OAutom in the forked process, and subscribe"
@@ -55,7 +55,7 @@ class Subscription:
 
     @property
     def name(self) -> str:
-        """The name under which its position is kept."""
+        """The name under which the log stores its position."""
         return self._of.name
 
     @property
@@ -65,7 +65,7 @@ class Subscription:
 
     @property
     def is_open(self) -> bool:
-        """Whether it hears of further events."""
+        """Whether it receives further events."""
         return not self._delivery.is_stopped.is_set()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -75,13 +75,13 @@ class Subscription:
             timeout: Seconds to wait at most; None for no limit.
 
         Returns:
-            False if `timeout` was over first, or if it was closed before.
+            False if `timeout` was over first, or if the subscription was closed before.
 
         Raises:
-            SubscriptionFailingError: Its function has raised again in a retry, or the log could not
-                be read again; it goes on trying, but nobody knows for how long. Not where it is
-                given up after some attempts.
-            EngineError: Its own function calls, which would wait for itself.
+            SubscriptionFailingError: Its function has raised again in a retry, or the log could
+                still not be read; the subscription goes on trying, but nobody knows for how long.
+                Not raised with a `give_up_after`.
+            EngineError: The caller is its own function, which would wait for itself.
         """
         self._check_is_elsewhere("wait for")
         return self._delivery.wait_for(self._log.committed_seq, time_limit(timeout))
@@ -96,7 +96,7 @@ class Subscription:
     def given_up(self) -> list[GivenUp]:
         """Return the events that were given up and not delivered since, in the order of the log.
 
-        Also those of earlier programs, if the log outlives them.
+        Events that earlier programs have given up are among them, if the log outlives them.
         """
         self._delivery  # noqa: B018 - refuses where it is not
         return self._log.given_up(self.name)
@@ -104,19 +104,20 @@ class Subscription:
     def redeliver(self, seq: int, timeout: float | None = None) -> bool:
         """Deliver an event that was given up once more, now, and wait for that.
 
-        On the thread of the subscription, between two other calls of its function.
+        The call runs on the thread of the subscription, between two other calls of its function.
 
         Args:
             seq: Number of the event.
-            timeout: Seconds to wait at most; it is delivered after that all the same.
+            timeout: Seconds to wait at most; the event is delivered later in any case.
 
         Returns:
-            Whether its function has returned; then the event is not one that was given up any more.
-            Else it has raised, and `given_up()` tells what; or `timeout` was over first.
+            True if the function has returned; the event does not count as given up any more. False
+            if the function has raised, and `given_up()` has the error; or if `timeout` was over
+            first.
 
         Raises:
-            SettingError: It has not given up this event.
-            EngineError: It is closed, or its own function calls.
+            SettingError: The subscription has not given up this event.
+            EngineError: The subscription is closed, or the caller is its own function.
             LogError: The log cannot be read or written.
         """
         self._check_is_elsewhere("redeliver by")
@@ -131,14 +132,14 @@ class Subscription:
         return self._delivery.redeliver(number, seconds)
 
     def close(self, timeout: float | None = CLOSE_TIMEOUT) -> None:
-        """Hear no more, and keep the position; `wait` first, to hear of all. May be called twice.
+        """Stop, and store the position; to get all events, `wait` first. May be called twice.
 
         An event at which the function raises is not tried again: it is the first one of the next
         subscription of this name. In a forked child it does nothing.
 
         Args:
-            timeout: Seconds to wait for the function to return from the event in hand; None for
-                no limit. Not waited for where the function itself closes its subscription.
+            timeout: Seconds to wait until the function returns from the current event; None for no
+                limit. If the function itself closes its subscription, the call does not wait.
         """
         seconds = time_limit(timeout)
         if not self._process.is_here:
@@ -176,13 +177,13 @@ class Subscriptions:
     """The subscriptions of one app.
 
     Args:
-        log: Where they read events and keep their positions.
+        log: The log, which has the events and stores the positions.
         flow_of: Returns the flow of a name, or None if it is not declared.
-        delays: Seconds before each further try of what has failed, the last one for all that
+        delays: Seconds before each further try after a failure, the last number for all that
             follow; None for 1 s, 2 s, 4 s, ... 5 min.
 
     Attributes:
-        is_over: The app is closed, and its log.
+        is_over: Set when the app and its log are closed.
     """
 
     def __init__(
@@ -201,13 +202,13 @@ class Subscriptions:
 
     @property
     def is_any_open(self) -> bool:
-        """Whether somebody listens."""
+        """Whether a subscription is open."""
         return bool(self._deliveries)
 
     def tell(self, flow: object, event: Event) -> None:
-        """Wake all, then tell the public signals of a committed event. Scheduler's thread only.
+        """Wake all, then send the public signals of a committed event. Scheduler's thread only.
 
-        In this order, so that no receiver of a signal can hold them up.
+        They are woken first, so that no receiver of a signal can delay them.
         """
         for news in self._news:
             if not news.is_set():
@@ -226,7 +227,7 @@ class Subscriptions:
 
         Raises:
             SettingError: An argument cannot be used, or the name is taken.
-            LogError: The log cannot keep a position.
+            LogError: The log cannot store a position.
             EngineError: The system gives no thread.
         """
         check_receiver(function)
@@ -266,7 +267,7 @@ class Subscriptions:
         )
 
     def _first_position(self, name: str, after: int | None) -> tuple[int, int]:
-        """Return where to begin, and what the log knows: news to it is kept before any delivery."""
+        """Return where to begin, and the position in the log, which is stored for a new name."""
         kept, committed = self._log.position(name), self._log.committed_seq
         if kept is not None and kept > committed:
             _logger.warning(
@@ -296,12 +297,13 @@ class Subscriptions:
         atexit.unregister(delivery.join)
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
-        """Deliver all that is committed, keep the positions, and end.
+        """Deliver all committed events, store the positions, and end.
 
-        One whose function calls this is not waited for; it ends when the function has returned.
+        The call does not wait for a subscription whose function makes it; that one ends when its
+        function has returned.
 
         Args:
-            timeout: Seconds after which those that have not come to their end are cut off.
+            timeout: Seconds after which subscriptions that have not ended are cut off.
         """
         with self._lock:
             deliveries = list(self._deliveries.values())
@@ -321,12 +323,12 @@ class Subscriptions:
                 )
 
     def wait_for_close(self, timeout: float = CLOSE_TIMEOUT) -> None:
-        """Wait until the app is closed by another thread, and a function that has done it is over.
+        """Wait until another thread has closed the app, and a function that has done so is over.
 
-        A function of a subscription does not wait: that thread may wait for it.
+        A function of a subscription does not wait, since that thread may wait for it.
 
         Args:
-            timeout: Seconds to wait at most: that thread may wait for the one that is here.
+            timeout: Seconds to wait at most, since that thread may wait for the calling one.
         """
         with self._lock:
             deliveries = list(self._deliveries.values())
@@ -338,7 +340,7 @@ class Subscriptions:
 
 
 def _check_takes_events(function: Callable[..., object]) -> None:
-    """Refuse now what would raise on the first event, and on that for ever."""
+    """Refuse a function that would raise on each event for ever."""
     try:
         taken = signature(function)
     except ValueError:  # some that are written in C do not say what they take

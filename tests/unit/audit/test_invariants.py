@@ -747,6 +747,10 @@ def witnesses() -> list[Witness]:
             "options-are-known", tell(undone(), CREATED, settings={"on_failure": "finish"})[:1]
         ),
         Witness("options-are-known", tell(undone(), CREATED, settings={"run_timeout": 0})[:1]),
+        *(
+            Witness("options-are-known", tell(chain(), CREATED, settings=told)[:1])
+            for told in ({"until": ["z"]}, {"until": []}, {"until": ["a"]}, {"until": "b"})
+        ),
         Witness("data-fit-the-event", tell(too_long(), ("vect.started", None), timeout="long")),
         Witness("data-fit-the-event", tell(undone(), FAILED, reason=1)),
         Witness("moves-are-in-the-table", change(planned(), PLAN_SKIPPED, dest="planned")),

@@ -916,7 +916,7 @@ ONLY_WHERE_IT_IS_DRIVEN: dict[str, Callable[[Scheduler, Run], object]] = {
     "tick": lambda scheduler, _: scheduler.tick([Nudge()]),
     "carry_out": lambda scheduler, _: scheduler.carry_out([]),
     "create": lambda scheduler, run: scheduler.create(run),
-    "obey": lambda scheduler, run: scheduler.obey(run, Cancel(run.id)),
+    "obey": lambda scheduler, run: scheduler.steering.obey(run, Cancel(run.id)),
     "let_go": lambda scheduler, run: scheduler.let_go([run.id], (), NOON),
     "fire": lambda scheduler, run: scheduler._fire(Trigger(run.state, "pause")),
     "take a turn": lambda scheduler, _: scheduler.queue.take(has_slot=True),

@@ -23,10 +23,10 @@ BAD_NAMES = [
     (["etl"], "must be text"),
     ("", "must not be blank"),
     (" \t\n", "must not be blank"),
-    ("a\0b", "must not hold a NUL character"),
+    ("a\0b", "must not contain a NUL character"),
     ("a\ud800", "must be valid Unicode, without lone surrogates"),
     *(
-        (f"a{each}b", "must not hold control characters, as line breaks")
+        (f"a{each}b", "must not contain control characters, such as line breaks")
         for each in "\n\t\x1b\x07\x7f\x85"
     ),
 ]

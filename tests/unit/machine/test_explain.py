@@ -189,7 +189,7 @@ def test_a_trigger_rule_that_is_not_the_usual_one_is_named() -> None:
         ),
         (
             {"held_up": "the flow has changed"},
-            "is due to start, but its vect is held up: the flow has changed",
+            "is due to start, but its vect does not go on: the flow has changed",
         ),
         ({"failure": "disk full"}, "is due to start, but the engine has stopped: disk full"),
         (
@@ -290,7 +290,7 @@ def test_what_a_paused_vect_will_block_or_skip() -> None:
     )
     chosen = (*RUNS, paused(4), step_succeeded(5, "extract", []))
     assert told("load", *chosen, options={"extract": {"kind": "branch"}}) == (
-        "`load` is about to be skipped by branch `extract`, which does not follow it, "
+        "`load` is about to be skipped by branch `extract`, which has not chosen it, "
         "but its vect is paused"
     )
 
@@ -324,7 +324,7 @@ def test_a_vect_that_is_just_being_reset_or_cancelled() -> None:
 
     assert told("load", *RUNS, cancelled) == "`load` is about to be cancelled"
     assert told("extract", *RESET[:-1]) == (
-        "`extract` was reset by a retry of its vect, and is about to be let go on with its vect"
+        "`extract` was reset by a retry of its vect, and is about to go on with its vect"
     )
     graph = {**PAIR, "tell": ("load",)}
     assert told("tell", *RUNS, cancelled, graph=graph) == (
@@ -383,7 +383,7 @@ def test_attempts_that_did_not_fail_do_not_count_against_those_that_may() -> Non
 
 def test_a_step_whose_engine_has_stopped_no_longer_runs() -> None:
     assert told("extract", *RUNS, held_up="app.recover() has it go on") == (
-        "`extract` started attempt 1 at 12:00:03, but its vect is held up: "
+        "`extract` started attempt 1 at 12:00:03, but its vect does not go on: "
         "app.recover() has it go on"
     )
 
@@ -641,7 +641,7 @@ def test_names_and_errors_hold_no_line_break(mess: str) -> None:
 
 def test_a_text_of_which_nothing_can_be_shown_is_told_as_such() -> None:
     assert told("extract", started(2), held_up=" \x00") == (
-        "`extract` is due to start, but its vect is held up: (blank)"
+        "`extract` is due to start, but its vect does not go on: (blank)"
     )
 
 

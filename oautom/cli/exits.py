@@ -1,0 +1,73 @@
+"""Exit codes: what a program that calls `oautom` learns without reading."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from oautom.errors import (
+    EngineError,
+    FlowError,
+    LogError,
+    LogLockedError,
+    OAutomError,
+    UnknownFlowError,
+    UnknownStepError,
+    UnknownVectError,
+    VectAlreadyRunningException,
+    VectStateError,
+)
+
+SUCCESS: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+NOT_FOUND: Final = 3
+CANCELLED: Final = 4
+TIMEOUT: Final = 5
+REFUSED: Final = 6
+NO_ENGINE: Final = 7
+BAD_FILE: Final = 8
+BUG: Final = 70
+LOCKED: Final = 75
+INTERRUPTED: Final = 130
+NO_READER: Final = 141
+"""Whoever reads the output has closed it: what a shell says of a program that SIGPIPE has ended."""
+
+OF_STATES: Final = {"success": SUCCESS, "failed": FAILED, "cancelled": CANCELLED}
+"""The exit code for each state in which a Vect ends."""
+
+_OF_ERRORS: Final[tuple[tuple[type[OAutomError], int], ...]] = (  # the first that fits
+    (LogLockedError, LOCKED),
+    (LogError, BAD_FILE),
+    (UnknownFlowError, NOT_FOUND),
+    (UnknownVectError, NOT_FOUND),
+    (UnknownStepError, NOT_FOUND),
+    (VectStateError, REFUSED),
+    (VectAlreadyRunningException, REFUSED),
+    (FlowError, USAGE),
+    (EngineError, NO_ENGINE),
+    (OAutomError, USAGE),
+)
+
+
+class Refusal(click.ClickException):
+    """A mistake that is told in a sentence, without a traceback.
+
+    Args:
+        message: The sentence.
+        code: The exit code.
+
+    Attributes:
+        code: See above.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def refusal_of(error: OAutomError) -> Refusal:
+    """Return what an error of the engine comes to on a command line."""
+    code = next(code for kind, code in _OF_ERRORS if isinstance(error, kind))
+    return Refusal(str(error), code)

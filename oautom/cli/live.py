@@ -1,0 +1,103 @@
+"""The live view of a run, on a terminal: counts, what has failed, what runs, by rich."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from oautom.cli.output import one_line, seconds_of
+from oautom.cli.progress import Progress, Watch
+
+COLOURS: Final = {
+    "pending": "bright_black",
+    "running": "cyan",
+    "success": "green",
+    "failed": "red",
+    "skipped": "yellow",
+    "upstream_failed": "magenta",
+    "up_for_retry": "yellow",
+    "cancelled": "magenta",
+    "paused": "yellow",
+    "ending": "yellow",
+}
+_ROWS = 12
+"""How many steps are shown at once: those that have failed first, then those that run."""
+
+
+class LiveView:
+    """Shows a run while it goes on. A thread of rich's draws it, a few times a second.
+
+    Args:
+        title: What runs: flow and id.
+        console: Where it is drawn.
+    """
+
+    def __init__(self, title: str, console: Console) -> None:
+        self._title = title
+        self._progress = Progress()
+        self._watch = Watch(self._progress.take)
+        self._live = Live(
+            get_renderable=self._draw, console=console, refresh_per_second=8, transient=True
+        )
+
+    def __enter__(self) -> Watch:
+        """Begin to draw."""
+        self._live.__enter__()
+        return self._watch.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        """Draw no more, and take the picture away: the last lines say what came of it."""
+        self._watch.__exit__(*error)
+        self._live.__exit__(None, None, None)
+
+    def _draw(self) -> RenderableType:
+        return draw(self._title, self._progress, datetime.now(UTC))
+
+
+def draw(title: str, progress: Progress, now: datetime) -> RenderableType:
+    """Return the picture of a run.
+
+    Args:
+        title: What runs.
+        progress: How far it has come; another thread may move it meanwhile.
+        now: What time it is, aware.
+    """
+    head = Text.assemble((title, "bold"), "  ", (progress.state, COLOURS.get(progress.state, "")))
+    if progress.started is not None:
+        head.append(f"  {seconds_of((progress.ended or now) - progress.started)}")
+    total = progress.total
+    bar = Table.grid(padding=(0, 1))
+    bar.add_row(ProgressBar(total or 1, progress.done, width=30), f"{progress.done}/{total} steps")
+    return Group(head, bar, _counts(progress), *_steps(progress, now))
+
+
+def _counts(progress: Progress) -> Text:
+    line = Text()
+    for state, colour in COLOURS.items():
+        if count := progress.states[state]:
+            line.append(f"{count} {state}  ", colour)
+    return line
+
+
+def _steps(progress: Progress, now: datetime) -> list[RenderableType]:
+    rows = Table.grid(padding=(0, 2))
+    rows.add_column(no_wrap=True, overflow="ellipsis", max_width=40)
+    rows.add_column(no_wrap=True)
+    rows.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    failed = list(progress.failed.copy().items())
+    running = list(progress.running.copy().items())
+    shown_failed = failed[-(_ROWS // 2) :] if running else failed[-_ROWS:]
+    for name, error in shown_failed:
+        rows.add_row(name, Text("failed", "red"), Text(one_line(error)))
+    shown_running = running[: _ROWS - len(shown_failed)]
+    for name, began in shown_running:
+        rows.add_row(name, Text("running", "cyan"), Text(seconds_of(now - began)))
+    left = len(failed) + len(running) - len(shown_failed) - len(shown_running)
+    more = [Text(f"and {left} more", "bright_black")] if left else []
+    return [rows, *more] if rows.row_count else []

@@ -1,0 +1,238 @@
+"""The verbs that run flows: `run` and `serve`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import click
+import msgspec
+
+from oautom.app import OAutom
+from oautom.cli.declared import in_order
+from oautom.cli.exits import OF_STATES, TIMEOUT, USAGE, Refusal
+from oautom.cli.loading import load_app
+from oautom.cli.output import (
+    clock_time,
+    is_terminal,
+    note,
+    one_line,
+    only_json,
+    print_json,
+    seconds_between,
+    seconds_of,
+    verb,
+)
+from oautom.cli.progress import Watch
+from oautom.engine.modes import OAutomMode
+from oautom.engine.starting import steps_of
+from oautom.errors import EngineError
+from oautom.events import Event
+from oautom.flows.flow import Flow
+from oautom.vects.vect import Vect
+
+EXECUTORS = ("threads", "inline", "processes")
+
+
+def params_of(flow: Flow, pairs: Sequence[str]) -> dict[str, Any]:
+    """Return the parameters that arguments `name=value` give.
+
+    A value is text, which the engine converts to the type of the parameter. For a list or an object
+    it is written as JSON has it.
+
+    Raises:
+        Refusal: One is not of this form, or stands twice.
+    """
+    params: dict[str, Any] = {}
+    for pair in pairs:
+        name, sign, text = pair.partition("=")
+        if not sign or not name:
+            raise Refusal(f"'{pair}' is no parameter; write name=value", USAGE)
+        if name in params:
+            raise Refusal(f"parameter '{name}' is given twice", USAGE)
+        params[name] = _value(flow, name, text)
+    return params
+
+
+def _value(flow: Flow, name: str, text: str) -> Any:
+    is_text = name in flow.params and flow.params[name].annotation is str
+    if is_text or not text.startswith(("[", "{")):
+        return text
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise Refusal(f"parameter '{name}' is no JSON: {error}", USAGE) from error
+
+
+def configured(app: OAutom, log: str | None, executor: str | None, workers: int | None) -> None:
+    """Have an app use what the command line says."""
+    given = {"log": log, "executor": executor, "max_workers": workers}
+    said = {name: value for name, value in given.items() if value is not None}
+    if not said:
+        return
+    try:
+        app.configure(**said)  # type: ignore[arg-type] # each has its type
+    except EngineError as error:
+        names = ", ".join(f"--{'workers' if name == 'max_workers' else name}" for name in said)
+        raise Refusal(
+            f"{names} cannot be used: this APP has begun to run when it was imported; have it do "
+            "so only under `if __name__ == '__main__':`",
+            USAGE,
+        ) from error
+
+
+@verb(
+    "Run a flow, and show how it goes on.",
+    example="oautom run pipeline.py:app etl day=2026-11-24 --log runs.db",
+)
+@click.argument("app")
+@click.argument("flow")
+@click.argument("params", nargs=-1, metavar="[NAME=VALUE]...")
+@click.option("--id", "vect_id", help="The id of the run. An id that is there already goes on.")
+@click.option("--log", metavar="FILE", help="Keep the run in this file, so that it can be resumed.")
+@click.option("--workers", type=int, metavar="N", help="How many steps run at once.")
+@click.option("--executor", type=click.Choice(EXECUTORS), help="Where steps run.")
+@click.option("--until", multiple=True, metavar="STEP", help="End with this step. Can be repeated.")
+@click.option("--timeout", type=float, metavar="S", help="Wait so many seconds for its end.")
+@click.option("-q", "--quiet", is_flag=True, help="Show nothing; the exit code says it.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, when it is over.")
+@click.option("--dry-run", is_flag=True, help="Say what would run, and run nothing.")
+def run(
+    app: str,
+    flow: str,
+    params: tuple[str, ...],
+    vect_id: str | None,
+    log: str | None,
+    workers: int | None,
+    executor: str | None,
+    until: tuple[str, ...],
+    timeout: float | None,
+    quiet: bool,
+    as_json: bool,
+    dry_run: bool,
+) -> int:
+    """Run FLOW of APP in the foreground, and exit with what came of it."""
+    engine = load_app(app)
+    known = engine.flow(flow)
+    given = params_of(known, params)
+    if dry_run:
+        return _dry_run(known, given, until, as_json=as_json)
+    configured(engine, log, executor, workers)
+    vect_id = vect_id or os.urandom(8).hex()
+    with only_json() if as_json else nullcontext(print_json) as print_it, engine:
+        view = _view(f"{flow} {vect_id}", is_silent=quiet or as_json)
+        state = _run(engine, known, given, vect_id, until, timeout, view)
+        vect = engine.vect(vect_id)
+        if as_json:
+            print_it(vect.status())
+        elif not quiet:
+            for line in last_lines(vect, state):
+                click.echo(line)
+        if state is None:
+            _note_open(engine, vect)
+            return TIMEOUT
+    return OF_STATES[state]
+
+
+def _run(
+    app: OAutom,
+    flow: Flow,
+    params: dict[str, Any],
+    vect_id: str,
+    until: Sequence[str],
+    timeout: float | None,
+    view: AbstractContextManager[Watch],
+) -> str | None:
+    """Run a flow; return the state in which its Vect ends, None where it has not in time."""
+    with view as watch:
+        vect = app.start(flow, params or None, vect_id=vect_id, until=until or None)
+        watch.begin(vect)
+        try:
+            return vect.wait(timeout)
+        except TimeoutError:
+            return None
+
+
+def _note_open(app: OAutom, vect: Vect) -> None:
+    is_kept = app.log.id is not None
+    end = "it goes on when it is run again with this --id" if is_kept else "it is cancelled now"
+    note(f"the time is up, and vect '{vect.id}' is '{vect.state}'; {end}")
+
+
+def _view(title: str, *, is_silent: bool) -> AbstractContextManager[Watch]:
+    """Return what shows a run: a live view on a terminal, plain lines elsewhere."""
+    if is_silent:
+        return Watch(_print_nothing)
+    if not is_terminal():
+        return Watch(_print_event)
+    from rich.console import Console  # noqa: PLC0415 - half of the time that a verb takes
+
+    from oautom.cli.live import LiveView  # noqa: PLC0415 - as above
+
+    return LiveView(title, Console())
+
+
+def _print_nothing(_: Event) -> None:
+    """Show nothing."""
+
+
+def _print_event(event: Event) -> None:
+    if event.step is None or event.source == event.dest:
+        return
+    why = event.data.get("error") or event.data.get("reason") or ""
+    said = f"{event.dest}: {one_line(str(why))}" if why else event.dest
+    click.echo(f"{clock_time(event.time)}  {event.step}  {said}")
+
+
+def last_lines(vect: Vect, state: str | None) -> list[str]:
+    """Return what came of a run, in a line, and of each step that failed, in one more."""
+    status = vect.status()
+    first = f"{vect.flow.name} {vect.id}: {state or vect.state}"
+    if (seconds := seconds_between(status)) is not None:
+        first += f" after {seconds_of(seconds)}"
+    failed = [step for step in status["executions"] if step["state"] == "failed"]
+    return [first, *(f"  {step['name']}: {one_line(step['error'])}" for step in failed)]
+
+
+def _dry_run(flow: Flow, params: dict[str, Any], until: Sequence[str], *, as_json: bool) -> int:
+    """Print which steps would run, each after those that it waits for."""
+    flow.validate()
+    plain = flow.params.plain(params)
+    graph = flow.part(steps_of(flow, until)) if until else flow.graph
+    order = in_order(graph)
+    if as_json:
+        steps = [{"name": name, "after": list(graph.upstreams[name])} for name in order]
+        print_json({"flow": flow.name, "params": dict(plain), "steps": steps})
+        return 0
+    for name in order:
+        after = ", ".join(graph.upstreams[name])
+        click.echo(f"{name}{f'  after {after}' if after else ''}")
+    note(f"{len(order)} steps of flow '{flow.name}' would run; nothing was run")
+    return 0
+
+
+@verb(
+    "Serve the plans of an app until it is stopped.",
+    example="oautom serve pipeline.py:app --log runs.db",
+)
+@click.argument("app")
+@click.option("--log", metavar="FILE", help="Keep the runs in this file.")
+@click.option("--workers", type=int, metavar="N", help="How many steps run at once.")
+@click.option("--executor", type=click.Choice(EXECUTORS), help="Where steps run.")
+def serve(app: str, log: str | None, workers: int | None, executor: str | None) -> int:
+    """Serve the plans of APP, and go on with all that is open, until Ctrl-C or SIGTERM."""
+    engine = load_app(app)
+    if engine.mode is not OAutomMode.foreground:
+        raise Refusal(
+            "serve needs an app in foreground mode, and this one is in background mode; run its "
+            "program instead",
+            USAGE,
+        )
+    configured(engine, log, executor, workers)
+    with engine:
+        engine.recover()
+        note(f"serving {', '.join(engine.flows()) or 'no flow'}; stop it with Ctrl-C")
+        engine.run()
+    return 0
