@@ -29,12 +29,12 @@ class Facts(NamedTuple):
 
     Attributes:
         failure: Why the engine has stopped for good, if it has.
-        halted: Why all work was ended for another life to go on with, if it was.
-        draining: Why nothing starts any more, though what runs may end, if that is so.
-        held_up: Why the Vect does not go on though the log has it open, if it does not.
-        is_inherited: The Vect was left by an earlier program, and is not taken over yet.
-        has_no_engine: No program is at work on the log.
-        is_undriven: Nothing moves until somebody waits for a Vect.
+        halted: Why all work was ended for the next run of the program, if it was.
+        draining: Why no step starts any more while running steps may end, if that is so.
+        held_up: Why the Vect, which is open in the log, does not go on, if it does not.
+        is_inherited: Whether an earlier program has left the Vect, and it is not taken over yet.
+        has_no_engine: Whether no program is at work on the log.
+        is_undriven: Whether nothing moves until a thread waits for a Vect.
         workers: How many workers there are, if all of them are taken; else 0.
         taken: How many slots of each pool are taken, by its name, and how many async steps of a
             flow run.
@@ -111,7 +111,7 @@ class _View(NamedTuple):
             reason = in_line(facts.halted)
             return f"the engine was stopped ({reason}), and its vect goes on in the next program"
         if facts.held_up:
-            return f"its vect is held up: {in_line(facts.held_up)}"
+            return f"its vect does not go on: {in_line(facts.held_up)}"
         if facts.has_no_engine:
             return "no engine is at work on its log, and it goes on when its program runs again"
         if facts.is_inherited:
