@@ -76,11 +76,26 @@ class Children(Workers):
             if is_to_begin and is_wanted:
                 self._begin(child, key)
         if is_wanted:
+            self._check_turn(child, key, reason)
             return
         if is_to_begin:  # its attempt was over in the very tick that began it
             self._answers.pop(child)(Outcome(error=_NOT_BEGUN), None)
         else:
             self._cancel(child, reason)
+
+    def _check_turn(self, child: Run, key: Key, reason: str) -> None:
+        """Have an attempt fail whose child would have its turn only when the attempt is over."""
+        try:
+            self._scheduler.waits.check_turn(key, child)
+        except EngineError as error:
+            with self._lock:
+                if (done := self._answers.pop(child, None)) is None:
+                    return  # it is cancelled just now
+                if not child.is_created:
+                    self._scheduler.registry.drop(child)
+                elif not self._scheduler.stay(child):
+                    self._scheduler.cancel(child, reason)
+            done(Outcome(error=str(error), cause=error), None)
 
     def _found(self, work: Work, key: Key) -> Run | None:
         """Return the child of an attempt, if there is one.
@@ -145,6 +160,8 @@ class Children(Workers):
     def _cancel(self, child: Run, reason: str) -> None:
         """Cancel a child, or have it not go on. Any thread."""
         with self._lock:
+            if child not in self._answers:  # its attempt is answered
+                return
             if self._scheduler.stay(child):
                 self._answers.pop(child)(Outcome(error=_NOT_BEGUN), None)
             else:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 from oautom.flows.flow import Lane
@@ -90,6 +90,12 @@ class Turns:
     def holders(self, run: Run) -> list[str]:
         """Return the ids of those that have the places of the lane of a run."""
         return list(self._places.get(run.lane, ()))
+
+    def in_the_way(self, run: Run) -> list[str]:
+        """Return who has the places of the lane of a run that has none, if they are full."""
+        most = run.flow.max_active_vects
+        holders = self.holders(run)
+        return [] if most is None or run.id in holders or len(holders) < most else holders
 
     def waits(self, run: Run) -> bool:
         """Whether a run stands in line."""
