@@ -174,7 +174,7 @@ class OAutom:
         # What is called there must not keep an app that nobody has any more.
         self._engine.prepare = weakly(self._recover_once)
         self._engine.open = weakly(self._open_once)
-        Children(scheduler, self._starting)
+        Children(scheduler, self._starting, log)
         Files(scheduler.runner)
         self._plans.serve_by(scheduler, log, self._starting, self._recovery)
         # As well when nobody has the app any more.
