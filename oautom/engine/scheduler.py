@@ -397,7 +397,7 @@ class Scheduler(Driver[Message]):
         late = self._refusal(run, command)
         command = _of_today(run, command)
         self.registry.add(run)
-        if run.is_inherited and not self._turns.waits(run):  # it goes on before its turn
+        if run.is_inherited and not self._turns.is_behind(run):  # it goes on before its turn
             self._left.appendleft(run)
             self._take_over()
             run.check_going_on()
@@ -418,7 +418,7 @@ class Scheduler(Driver[Message]):
             run.check_going_on()
         if isinstance(command, Retry):
             self.registry.check_reopening(run)
-        if isinstance(command, Pause) and self._turns.waits(run):
+        if isinstance(command, Pause) and self._turns.is_behind(run):
             raise VectStateError(
                 f"vect '{run.id}' of flow '{run.flow.name}'",
                 run.shown,

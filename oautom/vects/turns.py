@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from oautom.flows.flow import Lane
 from oautom.machine.event import NO_DATA
+from oautom.machine.tables import INITIAL
 from oautom.machine.wording import NAME_MAX, in_line, place_in_line
 from oautom.processes import forked
 from oautom.vects.run import Run
@@ -100,6 +101,13 @@ class Turns:
     def waits(self, run: Run) -> bool:
         """Whether a run stands in line."""
         return run.id in self._lines.get(run.lane, ())
+
+    def is_behind(self, run: Run) -> bool:
+        """Whether others begin before a run: it stands in line, or has, and they are called too."""
+        with self.lock:
+            first = next(iter(self._to_begin.get(run.lane, {run.id: None})))
+            has_waited = bool(run.turn) or run.is_inherited
+            return self.waits(run) or (has_waited and run.shown == INITIAL and first != run.id)
 
     def in_line(self, run: Run) -> InLine | None:
         """Return where a run stands, if it stands in line; this looks at all before it."""
