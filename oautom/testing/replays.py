@@ -333,8 +333,8 @@ class _Replay(MemoryEventLog, Workers):
         turns = self._scheduler.queue
         then = self._then
         next_seq = 0 if then is None else then.seq
-        if then is not None and then.name == "vect.recovered":
-            turns.is_held = True  # until then nobody is there to start anything
+        if then is None or then.name == "vect.recovered":
+            turns.is_held = turns.is_draining = True  # its program may have begun nothing any more
         if then is not None and then.name == "step.started":  # so the one before is over by then
             before = (then.vect, then.step or "", (then.attempt or 1) - 1)
             self._scheduler.runner.forget(before)
