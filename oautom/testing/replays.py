@@ -108,7 +108,9 @@ def assert_replays(
     parameters, which must fit those that the flow declares today, the answers of its steps and the
     wishes of its people as they came. When a step starts depends on free workers too, so a start
     may come as late as it did, unless the log shows that a worker was free: fewer steps were under
-    way than at another time, or than there are workers. Which one starts, and all else, must agree.
+    way than at another time, or than there are workers. Behind the last start of a life of the
+    program it may have been draining, so none is asked for. Which one starts, and all else, must
+    agree.
     Slots of a pool are taken by other Vects as the log has it, so give the whole log where there
     are some. An attempt that was cancelled or abandoned, or has run a flow, keeps its slot until
     the log tells that it has answered, or needs the slot for another start: of the end of some it
@@ -173,6 +175,7 @@ class _Replay(MemoryEventLog, Workers):
         self._vect = vect
         self._history = history
         self._of_options = _of_options(history)
+        self._is_at_rest = _is_at_rest(history)
         self._surely_free = surely_free
         self._others = deque(others)  # what the steps of other Vects do that have a pool
         # Slots that they have, each by the step and what it is of; and whether it outlives them.
@@ -333,8 +336,10 @@ class _Replay(MemoryEventLog, Workers):
         turns = self._scheduler.queue
         then = self._then
         next_seq = 0 if then is None else then.seq
-        if then is None or then.name == "vect.recovered":
-            turns.is_held = turns.is_draining = True  # its program may have begun nothing any more
+        if then is not None and then.name == "vect.recovered":
+            turns.is_held = True  # until then nobody is there to start anything
+        if self._is_at_rest[self._at]:
+            turns.drain()
         if then is not None and then.name == "step.started":  # so the one before is over by then
             before = (then.vect, then.step or "", (then.attempt or 1) - 1)
             self._scheduler.runner.forget(before)
@@ -468,6 +473,18 @@ class _Load(NamedTuple):
 
     most: int
     least: int
+
+
+def _is_at_rest(history: list[Event]) -> list[bool]:
+    """Return for each event of a Vect, and for its end, whether its program begins nothing from it.
+
+    One that drains begins nothing more, and no event tells that it does.
+    """
+    found, begins = [True], False
+    for event in reversed(history):
+        begins = (begins and event.name != "vect.recovered") or event.name in _BEGINS
+        found.append(not begins)
+    return found[::-1]
 
 
 def _loads(events: list[Event], flow: Flow) -> dict[int, _Load]:

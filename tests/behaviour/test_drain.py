@@ -191,6 +191,32 @@ def test_whatever_comes_next_waits_for_the_next_life(
     assert len(undone) == (fails and declare is is_undone)
 
 
+@pytest.mark.parametrize("workers", [2, 3])
+def test_where_several_end_one_after_the_other_nothing_begins_in_between(
+    path: Path, workers: int
+) -> None:
+    gates = [Gate(), Gate()]
+
+    def declare(app: OAutom) -> Flow:
+        flow = Flow("flow", app, deadline=0.01)
+        for number, gate in enumerate(gates):
+            work = PythonExecution(f"work {number}", flow, gate)
+            work >> PythonExecution(f"next {number}", flow, nothing)
+            work >> WaitExecution(f"wait {number}", flow, seconds=0)
+        return flow
+
+    app = OAutom(OAutomMode.background, log=path, max_workers=workers)
+    vect = app.start(declare(app), vect_id="v")
+    assert all(gate.reached.wait(SECONDS) for gate in gates)
+    with draining(app, vect, "next 0"):
+        for number, gate in enumerate(gates):
+            gate.opened.set()
+            until(lambda: vect.steps[f"work {number}"].state == "success")  # noqa: B023 - at once
+    for max_workers in (None, workers):
+        assert_replays(vect, vect.flow, max_workers=max_workers)
+    assert go_on(path, declare).state == "success"
+
+
 def test_what_does_not_end_in_time_is_ended_and_runs_again(path: Path) -> None:
     has_begun, is_slow = threading.Event(), [True]
 
