@@ -378,7 +378,8 @@ class _Replay(MemoryEventLog, Workers):
                 self._lingering.setdefault(other, None)
         elif event.name == "step.late_result":
             is_known = slot in self._lingering and self._lingering[slot] == event.attempt
-            if is_known and not runs_a_flow:  # else its child may be at work still
+            is_over = "abandoned" not in event.data and not runs_a_flow  # else it is, or its child
+            if is_known and is_over:
                 self._free(slot)
         elif event.dest == "running":
             self._lingering.pop(slot, None)
