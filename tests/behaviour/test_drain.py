@@ -213,6 +213,7 @@ def test_where_several_end_one_after_the_other_nothing_begins_in_between(
             gate.opened.set()
             until(lambda: vect.steps[f"work {number}"].state == "success")  # noqa: B023 - at once
     for max_workers in (None, workers):
+        check_history(vect.events(), vect.flow, max_workers=max_workers)
         assert_replays(vect, vect.flow, max_workers=max_workers)
     assert go_on(path, declare).state == "success"
 
