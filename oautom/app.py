@@ -179,7 +179,7 @@ class OAutom:
         # These calls must not keep an app alive that nothing else refers to.
         self._engine.prepare = weakly(self._recover_once)
         self._engine.open = weakly(self._open_once)
-        Children(scheduler, self._starting)
+        Children(scheduler, self._starting, log)
         Files(scheduler.runner)
         self._plans.serve_by(scheduler, log, self._starting, self._recovery)
         showing = self._showing = Showing(log, str(self.mode), workers)

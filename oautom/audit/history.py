@@ -22,7 +22,13 @@ from oautom.machine.kinds import kind_of
 from oautom.machine.maps import instance_name
 from oautom.machine.rules import ALL_SUCCESS, verdict
 from oautom.machine.state import LOST, NO_OPTIONS, Group, Options, child_id
-from oautom.machine.tables import COMPENSATION_EVENTS, INITIAL, TEARDOWN, VECT_CREATED
+from oautom.machine.tables import (
+    COMPENSATION_EVENTS,
+    INITIAL,
+    TEARDOWN,
+    VECT_CREATED,
+    VECT_ENDS,
+)
 from oautom.values.json import json_key
 
 Lane = tuple[str, str | None, str]
@@ -64,6 +70,7 @@ class StepPast(msgspec.Struct, eq=False):
     shunned_by: StepPast | None = None
     state: str = INITIAL
     starts: int = 0
+    started_at: int = 0  # the number of its last start
     failures: int = 0
     max_attempts: int = 1
     error: str = ""
@@ -146,6 +153,7 @@ class VectPast:
         self.parent: tuple[str, str, int] | None = None  # the attempt that has it run
         self.is_of_parent = False  # it runs the Vect, as far as is known
         self.is_reopened = False
+        self.ended_at = 0  # the number of its last end
         self.state: str = INITIAL
         self.steps = {name: StepPast(name in polled) for name in graph}
         self.open_steps = len(self.steps)
@@ -304,6 +312,8 @@ class Past:
 
     def _count_vect(self, event: Event) -> None:
         """Count the open Vects of each flow, and note whose turn it was."""
+        if event.dest in VECT_ENDS and event.source not in VECT_ENDS:
+            self.vect.ended_at = event.seq
         if event.dest in _UNDER_WAY:
             self.under_way[event.flow][self.vect] = None
         else:
@@ -435,6 +445,7 @@ class Past:
 
     def _begin(self, step: StepPast, event: Event) -> None:
         step.child, step.left, step.has_started = str(event.data.get("child", "")), "", True
+        step.started_at = event.seq
         if step.kind == "map":
             self._expand(step, event)
         elif step.kind == "wait":
@@ -582,7 +593,8 @@ class Past:
         parent = self.vects.get(vect, _NO_VECT).steps.get(step, NO_STEP)
         if event.name == "vect.reopened":
             is_running = parent.state == "running" and parent.starts == attempt
-            return is_running and parent.child == event.vect
+            is_over = parent.started_at < self.vects[event.vect].ended_at  # it is for the attempt
+            return is_running and parent.child == event.vect and not is_over
         is_told = parent.runs == event.flow and attempt <= parent.starts
         return is_told and event.vect == child_id(vect, step, attempt)
 

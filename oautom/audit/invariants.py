@@ -101,13 +101,18 @@ class Unless(NamedTuple):
     A stranded Vect has slots according to the log, but has given them back. The log does not record
     that; but then it has nothing more of the Vect, except its cancel or its recovery.
 
+    A program that drains begins nothing more. Nor does the log tell of that: but then it tells of
+    no start before the program is run again.
+
     Attributes:
         had: How many slots each Vect has.
         most: The number of slots up to which the claim holds.
+        may_drain: Whether it also holds if nothing begins before the program has ended.
     """
 
     had: Mapping[VectPast, int]
     most: int
+    may_drain: bool = False
 
 
 class _Doubt:
@@ -124,20 +129,38 @@ class _Doubts:
 
     def __init__(self) -> None:
         self._doubts: defaultdict[VectPast, list[_Doubt]] = defaultdict(list)
+        self._if_begun: list[_Doubt] = []  # doubts if something begins in this life of a program
 
     def add(self, unless: Unless, error: InvariantError) -> None:
         doubt = _Doubt(unless, error)
-        for vect in unless.had:
+        if unless.may_drain:
+            self._if_begun.append(doubt)
+        else:
+            self._add(doubt)
+
+    def _add(self, doubt: _Doubt) -> None:
+        for vect in doubt.had:
             self._doubts[vect].append(doubt)
+
+    def _hear_of_life(self, event: Event) -> list[InvariantError]:
+        """Return what violates an invariant, now that something begins."""
+        if event.name not in _BEGINS and event.name != "vect.recovered":
+            return []
+        doubts, self._if_begun = self._if_begun, []
+        if event.name == "vect.recovered":
+            return []
+        for doubt in doubts:
+            self._add(doubt)
+        return [doubt.error for doubt in doubts if doubt.left < 0]
 
     def hear(self, vect: VectPast, event: Event) -> list[InvariantError]:
         """Return the violations that this event of a Vect proves."""
+        found = self._hear_of_life(event) if self._if_begun else []
         if vect not in self._doubts:
-            return []
+            return found
         doubts = self._doubts.pop(vect)
         if event.name in _OF_THE_STRANDED:
-            return []
-        found = []
+            return found
         for doubt in doubts:
             is_known = doubt.left < 0
             doubt.left -= doubt.had[vect]
@@ -178,6 +201,7 @@ _CONSEQUENCES: Final = (
     *("step.blocked", "step.skipped", "step.cancelled", "step.interrupted", "step.reset"),
     *("vect.reopened", *_VECT_ENDS),
 )
+_BEGINS: Final = ("step.started", "step.compensating")
 _WINDS_UP: Final = ("step.cancelled", "step.skipped", "vect.ending", "vect.failed")
 _MOVES: Final = STEP_MOVES | VECT_MOVES | PLAN_MOVES | {(VECT_CREATED, None, INITIAL)}
 _PLANNED: Final = (VECT_CREATED, *PLAN_EVENTS)
@@ -621,7 +645,9 @@ class _Claims(Past):
         is_full = len(self.busy) >= (self.max_workers or 1)
         able = (step for step in self.due if step.is_on_loop or not is_full)
         wait = {self.due[step]: 1 for step in able if self.must_start(step)}
-        return not wait or (self.vect not in wait and Unless(wait, 0))
+        if self.vect in wait:
+            return Unless({}, -1, may_drain=True)
+        return not wait or Unless(wait, 0, may_drain=True)
 
 
 def _is_part(graph: Mapping[str, Any], options: Mapping[str, Any], settings: Any) -> bool:

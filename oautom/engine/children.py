@@ -6,7 +6,9 @@ this life or in a later one.
 
 Where a retry of its Vect has reset a step whose child failed, or was cancelled, its next attempt
 goes on in that child: the start of the step tells its id, and the child is reopened, which tells
-the attempt. So whoever looks later knows for which attempt a child has ended.
+the attempt. Where a person has retried the child by then, the attempt joins it, and nothing tells
+that but the order of the log: it is for an attempt that a child ends after its start. So whoever
+looks later knows for which attempt a child has ended.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import cast
 from oautom.engine.scheduler import Scheduler
 from oautom.engine.starting import Starting
 from oautom.errors import EngineError, FlowError, OAutomError
+from oautom.events.log import EventLog
 from oautom.flows.flow import Flow
 from oautom.machine.commands import Key
 from oautom.machine.state import StepState, child_id, moved
@@ -38,10 +41,12 @@ class Children(Workers):
     Args:
         scheduler: Who drives the Vects.
         starting: Makes them.
+        log: The log of the app.
     """
 
-    def __init__(self, scheduler: Scheduler, starting: Starting) -> None:
+    def __init__(self, scheduler: Scheduler, starting: Starting, log: EventLog) -> None:
         self._scheduler = scheduler
+        self._log = log
         self._starting = starting
         self._answers: dict[Run, Done] = {}  # by the child, not its id: who waits for its end
         self._lock = threading.RLock()  # a cancel comes on any thread
@@ -63,7 +68,7 @@ class Children(Workers):
         except (OAutomError, StepError) as error:
             done(Outcome(error=str(error), cause=error), None)
             return
-        is_to_begin = found is None or _is_to_go_on(found, key)
+        is_to_begin = found is None or self._is_to_go_on(found, key)
         if child.shown in VECT_ENDS and not is_to_begin:
             done(_outcome_of(child), None)
             return
@@ -76,11 +81,26 @@ class Children(Workers):
             if is_to_begin and is_wanted:
                 self._begin(child, key)
         if is_wanted:
+            self._check_turn(child, key, reason)
             return
         if is_to_begin:  # its attempt was over in the very tick that began it
             self._answers.pop(child)(Outcome(error=_NOT_BEGUN), None)
         else:
             self._cancel(child, reason)
+
+    def _check_turn(self, child: Run, key: Key, reason: str) -> None:
+        """Have an attempt fail whose child would have its turn only when the attempt is over."""
+        try:
+            self._scheduler.waits.check_turn(key, child)
+        except EngineError as error:
+            with self._lock:
+                if (done := self._answers.pop(child, None)) is None:
+                    return  # it is cancelled just now
+                if not child.is_created:
+                    self._scheduler.registry.drop(child)
+                elif not self._scheduler.entering.stay(child):
+                    self._scheduler.cancel(child, reason)
+            done(Outcome(error=str(error), cause=error), None)
 
     def _found(self, work: Work, key: Key) -> Run | None:
         """Return the child of an attempt, if there is one.
@@ -132,6 +152,23 @@ class Children(Workers):
         is_there = is_there and child.held_up is None and child.id not in registry.leaving
         return is_there and is_fit and child.state.params == params
 
+    def _is_to_go_on(self, child: Run, key: Key) -> bool:
+        """Whether a child has ended badly, and not for this attempt: so that goes on in it."""
+        if child.shown not in ("failed", "cancelled"):
+            return False
+        if list(child.state.parent or ()) == list(key):
+            return False
+        # Else it is of an earlier attempt, which was over before this one began.
+        return not child.state.is_reopened or not self._has_ended_since(child, key)
+
+    def _has_ended_since(self, child: Run, key: Key) -> bool:
+        """Whether a child that has ended has done so after an attempt of its step began."""
+        of_vect = (event for event in self._log.read(vect=child.id) if event.step is None)
+        ends = (event.seq for event in of_vect if event.dest in VECT_ENDS)
+        started = (key[1], key[2], "step.started")
+        before = self._log.read(upto=max(ends, default=0), vect=key[0])
+        return any((event.step, event.attempt, event.name) == started for event in before)
+
     def _begin(self, run: Run, key: Key) -> None:
         """Have a child begin, or go on; where its flow has no room, it waits for its turn."""
         if run.is_created:
@@ -145,6 +182,8 @@ class Children(Workers):
     def _cancel(self, child: Run, reason: str) -> None:
         """Cancel a child, or have it not go on. Any thread."""
         with self._lock:
+            if child not in self._answers:  # its attempt is answered
+                return
             if self._scheduler.entering.stay(child):
                 self._answers.pop(child)(Outcome(error=_NOT_BEGUN), None)
             else:
@@ -164,12 +203,6 @@ def _flow_of(execution: Execution) -> Flow:
 def _is_of(child: Run, key: Key) -> bool:
     """Whether a Vect was begun for an attempt of the step that an attempt is of."""
     return list(child.state.parent or ())[:2] == list(key[:2])
-
-
-def _is_to_go_on(child: Run, key: Key) -> bool:
-    """Whether a child has ended badly, and not for this attempt: so that goes on in it."""
-    is_its = list(child.state.parent or ()) == list(key)
-    return child.shown in ("failed", "cancelled") and not is_its
 
 
 def _outcome_of(run: Run) -> Outcome:

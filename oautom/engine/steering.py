@@ -63,7 +63,9 @@ class Steering:
         late = self._refusal(run, command)
         command = of_today(run, command)
         self._registry.add(run)
-        if run.is_inherited and not self._registry.turns.waits(run):  # it goes on before its turn
+        if run.is_inherited and not self._registry.turns.is_behind(
+            run
+        ):  # it goes on before its turn
             self._entering.enter_first(run)
             run.check_going_on()
         if isinstance(command, Retry):
@@ -83,7 +85,7 @@ class Steering:
             run.check_going_on()
         if isinstance(command, Retry):
             self._registry.check_reopening(run)
-        if isinstance(command, Pause) and self._registry.turns.waits(run):
+        if isinstance(command, Pause) and self._registry.turns.is_behind(run):
             raise VectStateError(
                 f"vect '{run.id}' of flow '{run.flow.name}'",
                 run.shown,

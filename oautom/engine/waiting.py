@@ -1,9 +1,10 @@
 """Steps whose code waits for Vects: who waits for whom, and the slots that they lend meanwhile.
 
 A Vect waits for another one where the code of one of its steps does, or where a step of it runs the
-other one. A wait that would close a circle never ends, so it is refused before it begins: it is the
-last edge that closes a circle, so to look whenever one is added is enough. All engines of a program
-share the edges, since a circle may lead through several.
+other one; then it needs the end of each of these. One that stands in line needs the end of some of
+those that have the places. A wait that would close a circle never ends, so it is refused before it
+begins: it is the last edge that closes a circle, so to look whenever one is added is enough. All
+engines of a program share the edges, since a circle may lead through several.
 
 Whose code it is that waits, the context variable `CALLED` tells: `Work` sets it around each call.
 """
@@ -13,9 +14,11 @@ from __future__ import annotations
 import sys
 import threading
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from time import monotonic
+from typing import NamedTuple
 
 from oautom.engine.messages import Lend, Loan, Message, TakeBack
 from oautom.engine.runner import Runner
@@ -31,14 +34,29 @@ IsDone = Callable[[], bool]
 Node = tuple["Waits", str]
 """A Vect: where it runs, and its id."""
 
+
+class _Needs(NamedTuple):
+    """What a Vect needs to come to its end.
+
+    Attributes:
+        ends: The Vects that must all have ended.
+        places: Those that have the places for which it stands in line.
+        most: It never has its turn if so many of these do not end.
+    """
+
+    ends: Sequence[Node] = ()
+    places: Sequence[Node] = ()
+    most: int = 1
+
+
 _lock = threading.Lock()  # of the edges, and of all that an engine notes of its own waits
-_waiters: dict[Node, Counter[Node]] = {}  # by the Vect that is waited for
+_awaited: dict[Node, Counter[Node]] = {}  # by the Vect whose code waits
 
 
 def _begin_anew() -> None:
     global _lock  # noqa: PLW0603 - another thread of the parent may have had it
     _lock = threading.Lock()
-    _waiters.clear()
+    _awaited.clear()
 
 
 forked.in_child(_begin_anew)
@@ -124,22 +142,39 @@ class Waits:
             wait.begin()
         return wait
 
-    def parents_of(self, vect: str) -> list[Node]:
-        """Return the Vect that has another one run, if one has."""
-        run = self._registry.runs.get(vect)
-        parent = None if run is None else run.state.parent
-        return [] if parent is None else [(self, parent[0])]
+    def check_turn(self, key: Key, child: Run) -> None:
+        """Refuse that an attempt runs a child of which the turn comes only when it has ended.
 
-    def in_the_way(self, vect: str) -> list[Node]:
-        """Return the Vects that have the places for which one stands in line."""
+        Raises:
+            EngineError: That is so.
+        """
+        with _lock:
+            why = _why_never((self, key[0]), (self, child.id))
+        if why:
+            raise EngineError(
+                f"step '{key[1]}' of vect '{key[0]}' cannot run flow '{child.flow.name}': {why}; "
+                f"raise max_active_vects of flow '{child.flow.name}', or have nothing wait for "
+                f"vect '{key[0]}' that is open meanwhile",
+                flow=self._registry.runs[key[0]].flow.name,
+                step=key[1],
+            )
+
+    def needs(self, vect: str) -> _Needs:
+        """Return what a Vect needs to come to its end, by what is known of it now."""
         run, turns = self._registry.runs.get(vect), self._registry.turns
-        is_in_line = run is not None and turns.waits(run)
-        return [(self, each) for each in turns.holders(run)] if run and is_in_line else []
+        if run is None or self.has_ended(vect):
+            return _Needs()
+        ends = [*_awaited.get((self, vect), ()), *((self, child) for child in _children(run))]
+        places = [(self, holder) for holder in turns.in_the_way(run)]
+        return _Needs(ends, places, run.flow.max_active_vects or 1)
 
     def has_ended(self, vect: str) -> bool:
         """Whether a Vect is over: whoever waits for it has it soon."""
         run = self._registry.runs.get(vect)
-        return run is None or run.shown in VECT_ENDS
+        if run is None:
+            return True
+        is_to_go_on = self._registry.turns.waits(run)  # a child
+        return run.shown in VECT_ENDS and not is_to_go_on
 
     def note(self, key: Key, vect: str) -> None:
         """Take note that an attempt waits. The first time it lends its slot, if it has one."""
@@ -184,31 +219,25 @@ class _Wait:
     def check(self, context: Context) -> None:
         """Refuse what would never end; errors as of `Waits.waited_for`."""
         if not self._home.has_ended(self._key[0]):
-            path = _path(self._own, self._vect)
-            if len(path) == 1:
+            if self._own == self._vect:
                 raise _error(context, f"vect '{self._key[0]}' is its own, and ends after it", "")
-            if path:
-                told = ", which ".join(f"waits for vect '{vect}'" for _, vect in path[1:])
-                raise _error(context, f"vect '{path[0][1]}' {told}", "", path[0][1])
-            holders = self._vect[0].in_the_way(self._vect[1])
-            if holders and all(each == self._own or _path(self._own, each) for each in holders):
-                why = f"it waits for its turn, which comes when vect '{self._key[0]}' has ended"
-                raise _error(context, why, _NO_TURN, self._vect[1])
+            if why := _why_never(self._own, self._vect):
+                raise _error(context, why, _NO_TURN if _TURN in why else "", self._vect[1])
         if self._home is self._vect[0]:
             self._home.check_workers(self._key, context)
 
     def begin(self) -> None:
-        _waiters.setdefault(self._vect, Counter())[self._own] += 1
+        _awaited.setdefault(self._own, Counter())[self._vect] += 1
         self._home.note(self._key, self._vect[1])
 
     def _forget(self) -> Loan | None:
         with _lock:
-            waiters = _waiters[self._vect]
-            waiters[self._own] -= 1
-            if not waiters[self._own]:
-                del waiters[self._own]
-                if not waiters:
-                    del _waiters[self._vect]
+            awaited = _awaited[self._own]
+            awaited[self._vect] -= 1
+            if not awaited[self._vect]:
+                del awaited[self._vect]
+                if not awaited:
+                    del _awaited[self._own]
             return self._home.forget(self._key, self._vect[1])
 
     def end(self, deadline: float | None) -> None:
@@ -242,6 +271,7 @@ class _Wait:
 
 
 _THREADS = "; use executor='threads', or a FlowExecution, which needs no worker"
+_TURN = "waits for its turn"
 _NO_TURN = "; do not wait for it, or raise max_active_vects of its flow"
 _AWAIT = "; write `await vect`, or have asyncio.to_thread() wait"
 
@@ -255,22 +285,64 @@ def _error(context: Context, why: str, remedy: str, vect: str = "") -> EngineErr
     )
 
 
-def _path(start: Node, goal: Node) -> list[Node]:
-    """Return the Vects by which `goal` waits for `start`, both with them; none if it does not."""
-    after: dict[Node, Node | None] = {start: None}
-    queue = deque([start])
-    while queue and goal not in after:
-        node = queue.popleft()
-        for waiter in (*_waiters.get(node, ()), *node[0].parents_of(node[1])):
-            if waiter not in after:
-                after[waiter] = node
-                queue.append(waiter)
-    path: list[Node] = []
-    step: Node | None = goal if goal in after else None
-    while step is not None:
-        path.append(step)
-        step = after[step]
-    return path
+def _children(run: Run) -> list[str]:
+    """Return the Vects that steps of a run wait for which have them run."""
+    if not (run.is_held and run.state.options):
+        return []
+    steps = list(run.state.steps.values())  # in one C call: a map may be making instances
+    flows = (step for step in steps if step.kind == "flow" and step.state == "running")
+    return [step.child for step in flows if step.child is not None]
+
+
+def _why_never(own: Node, goal: Node) -> str:
+    """Return why `goal` does not end before `own` has; empty if it may.
+
+    First all is found that `goal` needs: of a line, who has the places, not who else stands in it.
+    Then those of them are let go, again and again, who come to their ends though `own` does not.
+    """
+    needs: dict[Node, _Needs] = {}
+    left, is_reached = [goal], False
+    while left:
+        node = left.pop()
+        is_reached = is_reached or node == own
+        if node not in needs and node != own:
+            needs[node] = node[0].needs(node[1])
+            left += [*needs[node].ends, *needs[node].places]
+    if not is_reached:
+        return ""
+    stuck, before = dict.fromkeys(reversed(needs)), 0  # who needs none comes first
+    while before != len(stuck):
+        before = len(stuck)
+        for node in list(stuck):
+            ends, places, most = needs[node]
+            is_held_up = own in ends or any(end in stuck for end in ends)
+            if not is_held_up and sum(p == own or p in stuck for p in places) < most:
+                del stuck[node]
+    return _told(own, goal, {node: needs[node] for node in stuck}) if goal in stuck else ""
+
+
+def _told(own: Node, goal: Node, stuck: dict[Node, _Needs]) -> str:
+    """Return for whom `goal` waits, who waits for whom, until that is `own`; empty if it is not."""
+    before: dict[Node, Node] = {}
+    found = deque([goal])
+    while found and own not in before:
+        node = found.popleft()
+        for each in (*stuck[node].ends, *stuck[node].places) if node in stuck else ():
+            if each not in before and (each == own or each in stuck):
+                before[each] = node
+                found.append(each)
+    told = link = ""
+    path = [own] if own in before else []
+    while path and path[-1] != goal:
+        path.append(before[path[-1]])
+    for node, behind in pairwise(reversed(path)):
+        if behind in stuck[node].ends:
+            told, link = f"{told}{link}waits for vect '{behind[1]}'", ", which "
+        else:
+            told += f"{link}{_TURN}, which comes when vect '{behind[1]}' has ended"
+            link = "; that one "
+    who = "it" if told.startswith(_TURN) else f"vect '{goal[1]}'"
+    return f"{who} {told}" if told else ""
 
 
 def _is_in_loop() -> bool:

@@ -94,6 +94,7 @@ def explore(
         UnknownStepError: `outcomes` name a step that the flow does not have.
         SettingError: An argument cannot be used.
         CycleError: The flow has a cycle.
+        FlowError: A step is named as what undoes another one.
     """
     if not isinstance(flow, Flow):
         raise SettingError(f"explore() needs a Flow, not {shown(flow)}")

@@ -107,7 +107,9 @@ def assert_replays(
     parameters, which must fit the flow of today, and with the answers of its steps and the requests
     of people as they came. The start of a step also depends on free workers, so a start may come as
     late as in the log, unless the log shows that a worker was free: fewer steps were under way than
-    at another time, or than there are workers. Which step starts, and everything else, must agree.
+    at another time, or than there are workers. After the last start of a
+    program's life none is required: it may have been draining. Which step starts, and everything
+    else, must agree.
     Other Vects occupy slots of a pool as in the log, so pass the whole log if there are pools. An
     attempt that was cancelled or abandoned, or has run a flow, occupies its slot until the log has
     its answer, or needs the slot for another start: some of these ends are not in the log.
@@ -170,6 +172,7 @@ class _Replay(MemoryEventLog, Workers):
         self._vect = vect
         self._history = history
         self._of_options = _of_options(history)
+        self._is_at_rest = _is_at_rest(history)
         self._surely_free = surely_free
         self._others = deque(others)  # what the steps of other Vects do that have a pool
         # Slots that they have, each by the step and what it is of; and whether it outlives them.
@@ -333,6 +336,8 @@ class _Replay(MemoryEventLog, Workers):
         next_seq = 0 if then is None else then.seq
         if then is not None and then.name == "vect.recovered":
             turns.is_held = True  # until then nobody is there to start anything
+        if self._is_at_rest[self._at]:
+            turns.drain()
         if then is not None and then.name == "step.started":  # so the one before is over by then
             before = (then.vect, then.step or "", (then.attempt or 1) - 1)
             self._scheduler.runner.forget(before)
@@ -371,7 +376,8 @@ class _Replay(MemoryEventLog, Workers):
                 self._lingering.setdefault(other, None)
         elif event.name == "step.late_result":
             is_known = slot in self._lingering and self._lingering[slot] == event.attempt
-            if is_known and not runs_a_flow:  # else its child may be at work still
+            is_over = "abandoned" not in event.data and not runs_a_flow  # else it is, or its child
+            if is_known and is_over:
                 self._free(slot)
         elif event.dest == "running":
             self._lingering.pop(slot, None)
@@ -466,6 +472,18 @@ class _Load(NamedTuple):
 
     most: int
     least: int
+
+
+def _is_at_rest(history: list[Event]) -> list[bool]:
+    """Return for each event of a Vect, and for its end, whether its program begins nothing from it.
+
+    One that drains begins nothing more, and no event tells that it does.
+    """
+    found, begins = [True], False
+    for event in reversed(history):
+        begins = (begins and event.name != "vect.recovered") or event.name in _BEGINS
+        found.append(not begins)
+    return found[::-1]
 
 
 def _loads(events: list[Event], flow: Flow) -> dict[int, _Load]:

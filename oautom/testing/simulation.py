@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from oautom.engine.modes import ForegroundEngine
-from oautom.errors import SettingError, UnknownStepError, shown
+from oautom.errors import FlowError, SettingError, UnknownStepError, shown
 from oautom.flows.flow import Flow
 from oautom.machine.commands import Finished
 from oautom.machine.event import Event, is_answer
@@ -72,7 +72,7 @@ def simulate(
         UnknownStepError: `durations` or `outcomes` name a step that the flow does not have.
         ParamError: A parameter is unknown, missing or wrong.
         SettingError: An argument cannot be used.
-        FlowError: `flow.validate()` refuses the flow.
+        FlowError: `flow.validate()` refuses the flow; a step is named as what undoes another one.
     """
     if not isinstance(seed, int):
         raise SettingError(f"seed must be an int, not {shown(seed)}")
@@ -111,6 +111,7 @@ class Script:
     """The duration and the outcome of each attempt of each step."""
 
     def __init__(self, flow: Flow, durations: Durations, outcomes: Outcomes) -> None:
+        check_names(flow)
         self._flow = flow
         for name in (*durations, *outcomes):
             if not _is_known(flow, name):
@@ -166,6 +167,22 @@ class Script:
         key = (vect, step, attempt)
         told = Finished(*key, None if error else output, error, more, outcome.is_skip)
         return self.duration(step, attempt), told
+
+
+def check_names(flow: Flow) -> None:
+    """Refuse a flow in which one name would mean two pieces of work.
+
+    Raises:
+        FlowError: That is so.
+    """
+    for name, step in flow.steps.items():
+        if step.compensate is not None and (undo := f"{name}{UNDO}") in flow.steps:
+            raise FlowError(
+                f"flow '{flow.name}' has a step '{undo}', and that is the name under which "
+                f"oautom.testing has what undoes step '{name}'; name the step otherwise",
+                flow=flow.name,
+                step=undo,
+            )
 
 
 def _is_known(flow: Flow, name: str) -> bool:

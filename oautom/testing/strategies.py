@@ -22,7 +22,7 @@ from oautom.steps.wait import WaitExecution
 from oautom.steps.work import Skip
 from oautom.testing.clock import START, SimulatedClock
 from oautom.testing.crashes import Lives, MortalLog, When
-from oautom.testing.simulation import UNDO, Script, ScriptedWorkers
+from oautom.testing.simulation import UNDO, Script, ScriptedWorkers, check_names
 from oautom.values.references import OutputReference
 from oautom.workers.base import Done, Job
 
@@ -86,7 +86,7 @@ def outcomes(
     """
 
     def outcomes_of(step: str) -> st.SearchStrategy[Any]:
-        if step.endswith(UNDO):
+        if step.endswith(UNDO) and step not in flow.steps:
             return st.none() | errors
         if step in flow.steps and flow.steps[step].kind == "branch":
             names = flow.graph.dependants_of(step)
@@ -160,6 +160,7 @@ def _by_step(
 def _check_flow(flow: Flow) -> None:
     if not isinstance(flow, Flow):
         raise SettingError(f"a Flow is needed, not {shown(flow)}; draw the flow first")
+    check_names(flow)
 
 
 def _without_list(attempts: list[Any]) -> Any:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from oautom.flows.flow import Lane
 from oautom.machine.event import NO_DATA
+from oautom.machine.tables import INITIAL
 from oautom.machine.wording import NAME_MAX, in_line, place_in_line
 from oautom.processes import forked
 from oautom.vects.run import Run
@@ -91,9 +92,22 @@ class Turns:
         """Return the ids of those that have the places of the lane of a run."""
         return list(self._places.get(run.lane, ()))
 
+    def in_the_way(self, run: Run) -> list[str]:
+        """Return who has the places of the lane of a run that has none, if they are full."""
+        most = run.flow.max_active_vects
+        holders = self.holders(run)
+        return [] if most is None or run.id in holders or len(holders) < most else holders
+
     def waits(self, run: Run) -> bool:
         """Whether a run stands in line."""
         return run.id in self._lines.get(run.lane, ())
+
+    def is_behind(self, run: Run) -> bool:
+        """Whether others begin before a run: it stands in line, or has, and they are called too."""
+        with self.lock:
+            first = next(iter(self._to_begin.get(run.lane, {run.id: None})))
+            has_waited = bool(run.turn) or run.is_inherited
+            return self.waits(run) or (has_waited and run.shown == INITIAL and first != run.id)
 
     def in_line(self, run: Run) -> InLine | None:
         """Return where a run stands, if it stands in line; this looks at all before it."""

@@ -127,6 +127,97 @@ def test_what_runs_ends_and_its_dependants_wait_for_the_next_life(
     assert told(path, "ship") == ["started 1", "succeeded 1"]
 
 
+def waits(step: PythonExecution) -> None:
+    step >> WaitExecution("next", step.flow, seconds=0)
+
+
+def asks(step: PythonExecution) -> None:
+    step >> ApprovalExecution("next", step.flow, "go on?", timeout=0.1)
+
+
+def maps(step: PythonExecution) -> None:
+    MapExecution("next", step.flow, str, step.output["list"])
+
+
+def runs(step: PythonExecution) -> None:
+    step >> FlowExecution("next", step.flow, "inner")
+
+
+def cleans_up(step: PythonExecution) -> None:
+    step >> PythonExecution("next", step.flow, nothing, teardown=True)
+
+
+def is_undone(step: PythonExecution) -> None:
+    made = PythonExecution("next", step.flow, nothing, compensate=nothing)
+    step.depends(made)
+
+
+@pytest.mark.parametrize("declare", [waits, asks, maps, runs, cleans_up, is_undone])
+@pytest.mark.parametrize("fails", [False, True])
+def test_whatever_comes_next_waits_for_the_next_life(
+    declare: Callable[[PythonExecution], None], path: Path, gate: Gate, *, fails: bool
+) -> None:
+    """Also what needs no worker, and what cleans up; and the log replays, before and after that."""
+
+    def work() -> dict[str, list[int]]:
+        gate()
+        if fails:
+            raise ValueError("no")
+        return {"list": [1, 2]}
+
+    def flow_of(app: OAutom) -> Flow:
+        inner = Flow("inner", app)
+        PythonExecution("work", inner, nothing)
+        flow = Flow("flow", app)
+        declare(PythonExecution("work", flow, work))
+        return flow
+
+    app = OAutom(OAutomMode.background, log=path)
+    vect = app.start(flow_of(app), vect_id="v")
+    assert gate.reached.wait(SECONDS)
+    closes = threading.Thread(target=app.close, args=(SECONDS,))
+    closes.start()
+    until(lambda: bool(app._scheduler.draining))
+    gate.opened.set()
+    closes.join(SECONDS)
+    events = vect.events()
+    assert_replays(events, vect.flow)
+    begun = [e.step for e in events if e.name in ("step.started", "step.compensating")]
+    assert begun.count("next") == (declare is is_undone)
+    check_history(events)
+    vect = go_on(path, flow_of)
+    assert vect.ended
+    undone = [event.name for event in vect.events() if event.name == "step.compensated"]
+    assert len(undone) == (fails and declare is is_undone)
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_where_several_end_one_after_the_other_nothing_begins_in_between(
+    path: Path, workers: int
+) -> None:
+    gates = [Gate(), Gate()]
+
+    def declare(app: OAutom) -> Flow:
+        flow = Flow("flow", app, deadline=0.01)
+        for number, gate in enumerate(gates):
+            work = PythonExecution(f"work {number}", flow, gate)
+            work >> PythonExecution(f"next {number}", flow, nothing)
+            work >> WaitExecution(f"wait {number}", flow, seconds=0)
+        return flow
+
+    app = OAutom(OAutomMode.background, log=path, max_workers=workers)
+    vect = app.start(declare(app), vect_id="v")
+    assert all(gate.reached.wait(SECONDS) for gate in gates)
+    with draining(app, vect, "next 0"):
+        for number, gate in enumerate(gates):
+            gate.opened.set()
+            until(lambda: vect.steps[f"work {number}"].state == "success")  # noqa: B023 - at once
+    for max_workers in (None, workers):
+        check_history(vect.events(), vect.flow, max_workers=max_workers)
+        assert_replays(vect, vect.flow, max_workers=max_workers)
+    assert go_on(path, declare).state == "success"
+
+
 def test_what_does_not_end_in_time_is_ended_and_runs_again(path: Path) -> None:
     has_begun, is_slow = threading.Event(), [True]
 

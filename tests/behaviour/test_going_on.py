@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from oautom import (
@@ -26,7 +27,7 @@ from oautom import (
     WaitExecution,
 )
 from oautom.events import signals
-from oautom.testing import SimulatedClock, assert_replays, check_history
+from oautom.testing import SimulatedClock, assert_replays, check_history, violations
 from oautom.testing.crashes import Crash, MortalLog
 
 from .conftest import SECONDS
@@ -489,3 +490,76 @@ def test_a_crash_at_any_commit_runs_nothing_again_that_has_succeeded(
     reopened = [event.vect for event in events if event.name == "vect.reopened"]
     assert reopened.count(CHILD) == reopened.count("v") == 2  # each retry has it go on once
     check(vect.flow.app)  # type: ignore[arg-type]
+
+
+# A child that was retried by hand, which the next attempt joins
+
+
+def joined(log: MemoryEventLog) -> OAutom:
+    """Run the program: a child fails, goes on by hand, is joined by a retry, and fails again."""
+    app = OAutom(executor="inline", clock=SimulatedClock(), log=log)
+    main, inner = Flow("main", app), Flow("inner", app)
+    ApprovalExecution("gate", inner, "go on?")
+    FlowExecution("run", main, inner)
+    vect = app.start(main, vect_id="v")
+    for _ in range(20):
+        drive(vect)
+        child = app.vect(CHILD)
+        drive(child)
+        events = [(event.vect, event.name) for event in app.log.read()]
+        is_by_hand = (CHILD, "vect.reopened") in events
+        if vect.state == "failed" and ("v", "vect.reopened") in events:
+            return app
+        if vect.state == "failed" and not is_by_hand:
+            child.retry()
+        elif vect.state == "failed" and child.state == "running":
+            vect.retry()
+        elif child.steps["gate"].state == "running":
+            child.reject("gate", by="ada")
+    raise AssertionError([*app.log.read()])
+
+
+JOINED_COMMITS = 12
+
+
+def test_how_many_commits_there_are_of_a_child_that_is_joined() -> None:
+    log = MortalLog()
+    joined(log)
+    assert log._commits < JOINED_COMMITS
+
+
+@pytest.mark.parametrize("moment", ["before", "in", "after"])
+@pytest.mark.parametrize("commit", range(1, JOINED_COMMITS))
+def test_a_child_that_failed_while_an_attempt_had_joined_it_does_not_go_on_for_it(
+    moment: Any, commit: int
+) -> None:
+    """Whenever the program dies: the attempt that has joined the child has failed with it."""
+    log = MortalLog([(moment, commit)])
+    app = None
+    with suppress(Crash):
+        app = joined(log)
+    left = MemoryEventLog()
+    for event in log.read():
+        left.append(None, event)
+    left.commit()
+    if app is None:
+        app = joined(left)
+
+    assert (app.vect("v").steps["run"].state, app.vect("v").steps["run"].attempt) == ("failed", 2)
+    assert told(app, CHILD, "vect.reopened") == [("vect.reopened", None, None)]
+    assert [each.id for each in app.vects()] == ["v", CHILD]
+    check(app)
+
+
+def test_a_child_that_goes_on_twice_for_an_attempt_is_found() -> None:
+    app = joined(MemoryEventLog())
+    events = list(app.log.read())
+    ends = [e for e in events if (e.vect, e.name) == (CHILD, "vect.failed")]
+    again = [e for e in events if e.vect == CHILD and e.name in ("step.reset", "vect.reopened")]
+    forged = [e for e in events if e.seq <= ends[-1].seq]
+    for event in again:
+        data = {"parent": ["v", "run", 2]} if event.step is None else event.data
+        time, seq = forged[-1].time, forged[-1].seq + 1
+        forged.append(msgspec.structs.replace(event, seq=seq, time=time, data=data))
+
+    assert [each.invariant for each in violations(forged)] == ["children-are-of-a-step"]

@@ -273,6 +273,38 @@ def test_a_paused_vect_keeps_its_place(inline: OAutom) -> None:
     assert states([first, second]) == ["paused", "pending"]
 
 
+@pytest.mark.parametrize("is_next_life", [False, True])
+def test_a_pause_has_nobody_start_before_who_is_called_first(*, is_next_life: bool) -> None:
+    """Nobody drives: both are called, and neither has begun."""
+
+    def life(log: MemoryEventLog) -> tuple[OAutom, Flow]:
+        app = OAutom(log=log, executor="inline", clock=SimulatedClock())
+        return app, asking(app, max_active_vects=2)
+
+    app, flow = life(MemoryEventLog())
+    vects = started_in_line(app, flow, "abcd")
+    for vect in vects[:2]:
+        vect.cancel()
+    if is_next_life:
+        left = MemoryEventLog()
+        for event in app.log.read():
+            left.append(None, event)
+        left.commit()
+        app, _ = life(left)
+        app.recover()
+        vects = [app.vect(each) for each in "abcd"]
+    with pytest.raises(VectStateError, match="waits for its turn and runs nothing yet"):
+        vects[3].pause()
+    vects[3].resume()
+    assert states(vects[2:]) == ["pending", "pending"]
+    vects[2].pause()
+    vects[3].pause()
+    assert states(vects[2:]) == ["paused", "paused"]
+    assert started(app)[-2:] == ["c", "d"]
+    check(app)
+    closed(app)
+
+
 def test_a_retry_does_not_wait(inline: OAutom) -> None:
     flow = asking(inline)
     first, second, third = started_in_line(inline, flow, "abc")

@@ -19,7 +19,7 @@ from oautom import Event, OAutomError
 from oautom.audit.invariants import check_history
 from oautom.events import replay
 from oautom.events.sqlite import SqliteEventLog
-from oautom.machine.state import waits_until
+from oautom.machine.state import VectState, waits_until
 
 from .plans import SILENT, Plan, allowed, declared, instances
 from .steps import params_of
@@ -132,7 +132,7 @@ class Evidence:
             for step in self._plan["flows"][flow]
             for name in (step["name"], *instances(step))
         }
-        for line in lines:
+        for line in (line for line in lines if line.what != "undone"):
             if line.what == "wrong":
                 self._say(f"its parameter, or what it was given, is another: {line}")
             if line.what == "overlap" or line.attempt < newest[line.place]:
@@ -153,7 +153,9 @@ class Evidence:
     def _told_before(self, flow: str, step: Mapping[str, Any]) -> Iterator[str]:
         """Yield what must have ended before a step begins, as far as the side file is told so."""
         steps = {each["name"]: each for each in self._plan["flows"][flow]}
-        for name in step["upstreams"]:
+        for name in step["upstreams"] if "cleans_up" not in step else ():
+            if "cleans_up" in steps[name]:
+                continue  # it may have been cancelled, and its own clean-up goes on
             if steps[name]["kind"] == "wait":
                 yield from self._told_before(flow, steps[name])
             elif steps[name]["kind"] == "map":
@@ -174,6 +176,8 @@ class Evidence:
 
     def _check_lines_against_log(self, lines: Sequence[Line], events: Sequence[Event]) -> None:
         started = {(e.vect, e.step, e.attempt) for e in events if e.name == "step.started"}
+        undoing = (e for e in events if e.name == "step.compensating")
+        started |= {(e.vect, e.step, -(e.attempt or 0)) for e in undoing}
         told = {(*line.place, line.attempt, line.what) for line in lines}
         begun = Counter(line.place for line in lines if line.what in _BEGINNINGS)
         for line in lines:
@@ -189,6 +193,9 @@ class Evidence:
                 self._say(f"in the log, but never done: {event}")
             if event.name == "step.failed" and "on_crash" in event.data["error"]:
                 self._lost.add(place)
+            undone = (*place, -(event.attempt or 0), "undone")
+            if event.name == "step.compensated" and undone not in told:
+                self._say(f"in the log, but never undone: {event}")
 
     def _check_attempts(self, events: Sequence[Event]) -> None:
         """Attempts count from 1; a step that may not run twice has one."""
@@ -227,7 +234,7 @@ class Evidence:
         lives = _lives(events)
         for line in lines:
             life = lives.get((*line.place, line.attempt), 0)
-            if line.what not in _OF_PEOPLE:
+            if line.what not in (*_OF_PEOPLE, "undone"):
                 if life < newest[line.vect]:
                     self._say(f"it goes on beside what was begun after its death: {line}")
                 newest[line.vect] = max(life, newest[line.vect])
@@ -281,10 +288,15 @@ class Evidence:
         paused: set[str] = set()
         times: Counter[tuple[str, str]] = Counter()
         for event in events:
+            if event.step is None and event.source == "paused" != event.dest:
+                paused.discard(event.vect)
             if event.name in ("vect.paused", "vect.resumed"):
                 (paused.add if event.dest == "paused" else paused.discard)(event.vect)
                 times[event.vect, event.name] += 1
-            if event.name == "step.started" and event.vect in paused:
+            cleans_up = event.step is not None and "cleans_up" in self._step(
+                (event.vect, event.step)
+            )
+            if event.name == "step.started" and event.vect in paused and not cleans_up:
                 self._say(f"started in a pause: {event}")
         if any(count > 1 for count in times.values()):
             self._say(f"asked for once, and done again: {times}")
@@ -300,14 +312,28 @@ class Evidence:
             lost = {step for name, step in self._lost if name == vect}
             found = {name: step.state for name, step in vects[vect].steps.items()}
             wanted = allowed(steps, found, lost)
+            reason = vects[vect].reason or ""
+            if is_cut := "run_timeout" in reason or "on_failure" in reason:
+                wanted = {name: wanted[name] | {"cancelled"} for name in wanted if name in found}
             if found.keys() != wanted.keys() or any(found[n] not in wanted[n] for n in wanted):
                 self._say(f"{vect} has ended as {found}, not as {wanted}")
-            is_success = {"failed", "upstream_failed"}.isdisjoint(found.values())
+            is_success = {"failed", "upstream_failed"}.isdisjoint(found.values()) and not is_cut
             if vects[vect].state != ("success" if is_success else "failed"):
                 self._say(f"{vect} is {vects[vect].state}")
+            self._check_undone(vect, vects[vect])
             self._check_outputs(vect, steps)
         if self.log_id is not None and (left := marked("OAUTOM_LOG", self.log_id)):
             self._say(f"left running at the end: {[process.cmdline() for process in left]}")
+
+    def _check_undone(self, vect: str, state: VectState) -> None:
+        """What has succeeded in a Vect that failed is undone; what in one that has not, never."""
+        undone = {line.place for line in read_side(self._folder) if line.what == "undone"}
+        for name, step in state.steps.items():
+            is_to_be = state.state == "failed" and step.state == "success" and step.mapped is None
+            if is_to_be and "compensate" in step.options and (vect, name) not in undone:
+                self._say(f"{vect} has failed, and {name} is not undone")
+            if state.state == "success" and (vect, name) in undone:
+                self._say(f"{vect} has succeeded, and {name} is undone")
 
     def _check_outputs(self, vect: str, steps: Sequence[Mapping[str, Any]]) -> None:
         """The output of a map is those of its instances, each once, in the order of the items."""

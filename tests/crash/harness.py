@@ -205,10 +205,19 @@ def finish(folder: Path, evidence: Evidence, *arguments: str) -> None:
         evidence.violations.append(f"the last life ended with code {code}: {_errors(folder)}")
 
 
+_EXPECTED = (
+    "left by a dead program, was ended",
+    "what another process asks for is left undone",  # what it concerns was cancelled meanwhile
+    "does not listen to context.cancelled",
+    "did not end when it was cancelled",
+    "after its start it has not ended",
+)
+
+
 def _errors(folder: Path) -> str:
     """Return what the program has told people, but for what a recovery says that it ended."""
     lines = (folder / "errors").read_text().splitlines()
-    return "\n".join(line for line in lines if "left by a dead program, was ended" not in line)
+    return "\n".join(line for line in lines if not any(told in line for told in _EXPECTED))
 
 
 def campaign(

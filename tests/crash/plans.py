@@ -28,6 +28,7 @@ def drawn(seed: int, **fixed: Any) -> Plan:
         "synchronous": chance.choice(["FULL", "NORMAL"]),
         "flows": {f"flow {i}": _steps(chance) for i in range(chance.randint(1, 2))},
     }
+    plan["settings"] = _draw_ends(random.Random(f"{seed} ends"), plan["flows"])
     plan |= fixed
     if plan["executor"] == "inline":
         plan["max_workers"] = 1
@@ -39,6 +40,31 @@ def drawn(seed: int, **fixed: Any) -> Plan:
         if chance.random() < 0.25
     }
     return plan
+
+
+def _draw_ends(chance: random.Random, flows: Mapping[str, Steps]) -> dict[str, Any]:
+    """Draw what cleans up and what is undone, and return what is drawn of each flow itself."""
+    settings: dict[str, Any] = {}
+    for flow, steps in flows.items():
+        settings[flow] = {
+            "on_failure": chance.choice(["finish", "finish", "cancel"]),
+            "run_timeout": chance.choice([None, None, None, 0.5, 600]),
+            "deadline": chance.choice([None, 0.05]),
+            "version": chance.choice([None, "2"]),
+            "limit_by": chance.choice([None, None, "day"]),
+            "max_active_vects": chance.choice([1, 2, 100]),
+            "when_full": "wait",
+        }
+        is_cleaned_up = chance.random() < 0.5
+        for step in steps:
+            if chance.random() < 0.3:
+                step["deadline"] = 0.02
+            is_certain = step["kind"] != "map"  # else it may need a list that is not there
+            if is_cleaned_up and is_certain and step["upstreams"] and chance.random() < 0.3:
+                step["cleans_up"] = True
+            elif is_cleaned_up and chance.random() < 0.4:
+                step["undo"] = chance.choice(["begun", "begun", "success"])
+    return settings
 
 
 def _steps(chance: random.Random) -> Steps:
@@ -117,7 +143,7 @@ def allowed(steps: Steps, found: Mapping[str, str], lost: set[str]) -> dict[str,
     """Return the final states that each step may have, as those before it have ended.
 
     There is more than one only where a failure and a branch both keep a step from starting: which
-    of them came first decides.
+    of them came first decides. There is none behind a step that was cancelled, but for clean-up.
 
     Args:
         steps: The steps of a flow.
@@ -129,23 +155,32 @@ def allowed(steps: Steps, found: Mapping[str, str], lost: set[str]) -> dict[str,
     for step in steps:
         name, before = step["name"], {found.get(upstream) for upstream in step["upstreams"]}
         states[name] = set()
-        if before & {"failed", "upstream_failed"}:
+        cleans_up = "cleans_up" in step
+        if before & {"failed", "upstream_failed"} and not cleans_up:
             states[name].add("upstream_failed")
-        if name in shunned or "skipped" in before:
+        if _is_skipped(step, before, shunned):
             states[name].add("skipped")
-        if states[name]:
+        is_behind = "cancelled" in before and not cleans_up
+        if (states[name] or is_behind) and not (cleans_up and "cancelled" in before):
             continue
         ends = {name: step["outcome"]}
         ends |= dict(zip(instances(step), step.get("items", ()), strict=True))
         for one, outcome in ends.items():
             is_silent = one == name and step["kind"] in SILENT  # nothing of it can be lost
-            states[one] = {_end(outcome, is_lost=one in lost and not is_silent)}
+            states.setdefault(one, set()).add(_end(outcome, is_lost=one in lost and not is_silent))
         if any(states[one] == {"failed"} for one in instances(step)):
             states[name] = {"failed"}
         if step["kind"] == "branch" and found.get(name) == "success":
             followed = _reached(steps, step["follows"])
             shunned |= set(_dependants(steps, name)) - followed
     return states
+
+
+def _is_skipped(step: Mapping[str, Any], before: set[str | None], shunned: set[str]) -> bool:
+    """Whether a step may be skipped: one that cleans up if nothing has begun that it waits for."""
+    if "cleans_up" in step:
+        return before.isdisjoint({"success", "failed"})
+    return step["name"] in shunned or "skipped" in before
 
 
 def _end(outcome: str, *, is_lost: bool) -> str:

@@ -18,7 +18,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from steps import Item, choose, params_of, say, work, work_on
+from steps import Item, choose, params_of, say, undo, work, work_on
 
 from oautom import (
     ApprovalExecution,
@@ -33,6 +33,7 @@ from oautom import (
     PythonExecution,
     RetryPolicy,
     Vect,
+    VectStateError,
     WaitExecution,
 )
 from oautom.events.sqlite import SqliteEventLog
@@ -49,6 +50,7 @@ flock --nonblock 9 || say overlap
 say begin
 for name in ${!DAY*}; do [[ ${!name} == "$DAY" ]] || say wrong; done
 """
+_BASH_UNDO = f"{_BASH.replace('say begin', '')}\nsay undone"
 _BASH_ENDS = {
     "end": "say end",
     "fail": "say fail; exit 3",
@@ -72,11 +74,13 @@ def declare(app: OAutom, plan: dict[str, Any]) -> None:
     """Declare the flows of a plan."""
     for name, steps in plan["flows"].items():
         params = {"day": date, "items": list[Item]}
-        flow = Flow(name, app, params=params, max_active_vects=100)
+        settings = {"max_active_vects": 100} | plan.get("settings", {}).get(name, {})
+        flow = Flow(name, app, params=params, **settings)
         made: dict[str, Any] = {}
         for step in steps:
             before = {upstream: made[upstream] for upstream in step["upstreams"]}
-            one = _declared(flow, step, before)
+            # What cleans up runs, too, where there is no output of a step before it.
+            one = _declared(flow, step, {} if "cleans_up" in step else before)
             one.depends(*before.values())
             made[step["name"]] = one
 
@@ -84,9 +88,7 @@ def declare(app: OAutom, plan: dict[str, Any]) -> None:
 def _declared(flow: Flow, step: dict[str, Any], before: dict[str, Any]) -> Execution:
     """Declare a step."""
     name, kind = step["name"], step["kind"]
-    options: dict[str, Any] = {"on_crash": step["on_crash"]}
-    if "flaky" in (step["outcome"], *step.get("items", ())):
-        options["retry"] = RetryPolicy(max_attempts=2, delay=DELAY, jitter=0)
+    options = _options(step)
     if kind == "wait":
         return WaitExecution(name, flow, seconds=step["seconds"], **options)
     if kind == "approval":
@@ -97,7 +99,7 @@ def _declared(flow: Flow, step: dict[str, Any], before: dict[str, Any]) -> Execu
         command = f"{_BASH}{_BASH_BODIES[kind]}\n{_BASH_ENDS[step['outcome']]}"
         return BashExecution(name, flow, command, _environment(flow, step, before), **options)
     args = {key: step[key] for key in ("seconds", "outcome")}
-    args |= {"day": flow.param("day"), "given": before}
+    args |= {"day": flow.param("day"), "given": None if "cleans_up" in step else before}
     if kind == "map":
         del args["outcome"]
         args |= {"outcomes": step["items"], "over": step["over"] or "items"}
@@ -111,6 +113,19 @@ def _declared(flow: Flow, step: dict[str, Any], before: dict[str, Any]) -> Execu
         return BranchExecution(name, flow, choose, kwargs=args, **options)
     args |= {"kind": kind, "gives": step.get("gives", 0)}
     return PythonExecution(name, flow, work, kwargs=args, **options)
+
+
+def _options(step: dict[str, Any]) -> dict[str, Any]:
+    """Return what is otherwise than usual with a step."""
+    options: dict[str, Any] = {"on_crash": step["on_crash"], "deadline": step.get("deadline")}
+    if "cleans_up" in step:
+        options["teardown"] = True
+    if "undo" in step:
+        how = _BASH_UNDO if step["kind"] in _BASH_BODIES else undo
+        options |= {"compensate": how, "compensate_on": step["undo"]}
+    if "flaky" in (step["outcome"], *step.get("items", ())):
+        options["retry"] = RetryPolicy(max_attempts=2, delay=DELAY, jitter=0)
+    return options
 
 
 def _environment(flow: Flow, step: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
@@ -159,10 +174,11 @@ def _is_asked(vect: Vect, step: str) -> bool:
 def _decide(vect: Vect, step: dict[str, Any]) -> None:
     name, by = step["name"], str(os.getpid())
     say("decided", vect.id, name, vect.steps[name].attempt)
-    if step["outcome"] == "fail":
-        vect.reject(name, by, "as planned")
-    else:
-        vect.approve(name, by, [vect.id, name])
+    with suppress(VectStateError):  # all that was left of its Vect was cancelled meanwhile
+        if step["outcome"] == "fail":
+            vect.reject(name, by, "as planned")
+        else:
+            vect.approve(name, by, [vect.id, name])
 
 
 def tell(phase: str) -> None:

@@ -70,9 +70,9 @@ def params_of(vect: str) -> dict[str, Any]:
     return {"day": day_of(vect).isoformat(), "items": items}
 
 
-def is_right(context: Context, day: date, given: dict[str, Any]) -> bool:
+def is_right(context: Context, day: date, given: dict[str, Any] | None) -> bool:
     """Whether the parameter and what is forwarded are what they were at first."""
-    return (
+    return given is None or (
         day == context.params["day"] == day_of(context.vect_id)
         and given == context.inputs
         and all(_is_of(step, each, context) for step, each in given.items())
@@ -97,21 +97,38 @@ def _is_of(step: str, output: object, context: Context) -> bool:
 
 
 @contextmanager
-def at_work(context: Context, day: date, given: dict[str, Any]) -> Iterator[Callable[[str], None]]:
+def at_work(
+    context: Context, day: date, given: dict[str, Any] | None
+) -> Iterator[Callable[[str], None]]:
     """Say that a step has begun, and give what says more of it."""
     place = context.vect_id, context.step, context.attempt
-    fd = os.open(f"locks/{context.vect_id}.{context.step}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("overlap", *place)
+    with _locked(*place):
         say("begin", *place)
         if not is_right(context, day, given):
             say("wrong", *place)
         yield lambda what: say(what, *place)
+
+
+@contextmanager
+def _locked(vect: str, step: str, attempt: int) -> Iterator[None]:
+    """Hold the lock of a step, or say that somebody else has it."""
+    fd = os.open(f"locks/{vect}.{step}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("overlap", vect, step, attempt)
+        yield
     finally:
         os.close(fd)
+
+
+def undo(context: Context) -> None:
+    """Say that the work of a step is undone: as a command has it, by a negative number."""
+    place = context.vect_id, context.step, -context.attempt
+    with _locked(*place):
+        time.sleep(0.01)
+        say("undone", *place)
 
 
 def end(context: Context, outcome: str) -> None:
@@ -132,7 +149,7 @@ def work(
     outcome: str,
     gives: int,
     day: date,
-    given: dict[str, Any],
+    given: dict[str, Any] | None,
 ) -> Told | None:
     """What a Python step does."""
     with at_work(context, day, given) as also_say:
@@ -157,7 +174,7 @@ def work_on(
     outcomes: list[str],
     over: str,
     day: date,
-    given: dict[str, Any],
+    given: dict[str, Any] | None,
 ) -> Told:
     """What an instance of a map does."""
     index = int(context.step.rpartition("[")[2][:-1])
@@ -175,7 +192,7 @@ def choose(
     outcome: str,
     follows: list[str],
     day: date,
-    given: dict[str, Any],
+    given: dict[str, Any] | None,
 ) -> list[str]:
     """What a branch does."""
     with at_work(context, day, given):

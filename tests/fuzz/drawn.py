@@ -26,9 +26,10 @@ def drawn(seed: int) -> Scenario:
     flows: dict[str, Any] = {}
     for name in reversed(names):  # a flow runs those that come after it
         flows = {name: _flow(chance, list(flows))} | flows
+    _draw_ends(random.Random(f"{seed} ends"), flows)
     executor = chance.choice(["threads", "threads", "processes", "inline"])
     ends = [chance.choice(ENDS) for _ in range(chance.randint(1, 3))]
-    return {
+    scenario = {
         "seed": seed,
         "executor": executor,
         "mode": chance.choice(["background", "background", "foreground"]),
@@ -36,6 +37,8 @@ def drawn(seed: int) -> Scenario:
         "may_prune": chance.random() < 0.3,
         "lives": [_life(chance, names, how) for how in (*ends, "end")],
     }
+    _draw_starts(random.Random(f"{seed} starts"), scenario["lives"])
+    return scenario
 
 
 def _life(chance: random.Random, flows: list[str], how: str) -> dict[str, Any]:
@@ -107,6 +110,45 @@ def _step(
         attempts, delay = chance.randint(1, 3), chance.choice([0, 0.02, 0.1])
         step["retry"] = {"max_attempts": attempts, "delay": delay, "retry_on": covered}
     return step
+
+
+def _draw_ends(chance: random.Random, flows: dict[str, Any]) -> None:
+    """Draw how Vects end: what cleans up, what is undone, how long a run may take; and turns."""
+    for flow in flows.values():
+        flow["settings"] = {
+            "on_failure": chance.choice(["finish", "finish", "finish", "cancel"]),
+            "run_timeout": chance.choice([None, None, None, 0.3, 1.0, 5.0]),
+            "deadline": chance.choice([None, None, 0.05, 0.5]),
+            "when_full": chance.choice(["raise", "wait"]),
+            "limit_by": chance.choice([None, None, "lane"]),
+            "version": chance.choice([None, None, "1"]),
+        }
+        is_cleaned_up = chance.random() < 0.5
+        for step in flow["steps"]:
+            if chance.random() < 0.2:
+                step["options"]["deadline"] = chance.choice([0.02, 0.2])
+            if not is_cleaned_up:
+                continue
+            if step["upstreams"] and chance.random() < 0.3:
+                del step["options"]["trigger_rule"]
+                given = [name for name in step["upstreams"] if chance.random() < 0.5]
+                step["cleans_up"] = given
+            elif chance.random() < 0.4:
+                how, end = chance.choice(["call", "call", "command"]), chance.choice(UNDONE)
+                step["undo"] = {"how": how, "end": end, "on": chance.choice(["begun", "success"])}
+
+
+UNDONE = ("done", "done", "done", "flaky", "fails", "skips")
+"""How what undoes the work of a step ends; one that is flaky fails the first time."""
+
+
+def _draw_starts(chance: random.Random, lives: list[dict[str, Any]]) -> None:
+    """Draw for which value of the parameter a flow is started, if it waits, and who drains."""
+    for life in lives:
+        life["drain"] = chance.choice([0, 0, 0.2, 20])
+        for act in life["acts"]:
+            act["lane"] = chance.randrange(2)
+            act["when_full"] = chance.choice([None, None, "wait"])
 
 
 _FLAKY = "(( OAUTOM_ATTEMPT > 1 )) || exit 4"

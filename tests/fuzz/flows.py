@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from oautom import (
     FlowExecution,
     MapExecution,
     OAutom,
+    Param,
     Pool,
     PythonExecution,
     RetryPolicy,
@@ -38,16 +40,41 @@ def declare(app: OAutom, scenario: Scenario) -> None:
     pools = {"one": Pool("one", 1), "two": Pool("two", 2)}
     for name in reversed(scenario["flows"]):
         drawn = scenario["flows"][name]
-        flow = Flow(name, app, max_active_vects=drawn["at_once"], max_async=drawn["max_async"])
+        flow = Flow(
+            name,
+            app,
+            params={"lane": Param(int, default=0)},
+            max_active_vects=drawn["at_once"],
+            max_async=drawn["max_async"],
+            **drawn["settings"],
+        )
         made: dict[str, Execution] = {}
         for step in drawn["steps"]:
             options = {**step["options"], "pool": pools.get(step["pool"])}
             if (retry := step["retry"]) is not None:
                 covered = (_CLASSES[retry["retry_on"]],)
                 options["retry"] = RetryPolicy(**{**retry, "retry_on": covered})
+            if "cleans_up" in step:
+                options["teardown"] = True
+                options["teardown_of"] = [made[name] for name in step["cleans_up"]] or None
+            if (undo := step.get("undo")) is not None:
+                call = partial(undone, end=undo["end"])
+                options["compensate"] = call if undo["how"] == "call" else _UNDO[undo["end"]]
+                options["compensate_on"] = undo["on"]
             one = _declared(flow, step, made, options, scenario["seed"])
             one.depends(*(made[upstream] for upstream in step["upstreams"]))
             made[step["name"]] = one
+
+
+_UNDO = {
+    end: f"{BASH_HEAD}\n{command}"
+    for end, command in {
+        "done": "[[ -v OUTPUT ]]",
+        "flaky": "(( ${OAUTOM_ATTEMPT#-} > 1 )) || exit 4",
+        "fails": "exit 5",
+        "skips": "exit 99",
+    }.items()
+}
 
 
 def _declared(
@@ -67,7 +94,8 @@ def _declared(
         case "approval":
             return ApprovalExecution(name, flow, "go on?", **options)
         case "flow":
-            return FlowExecution(name, flow, step["runs"], **options)
+            lane = {"lane": flow.param("lane")}
+            return FlowExecution(name, flow, step["runs"], lane, **options)
         case "map":
             over = made[step["over"]].output["items"]
             return MapExecution(name, flow, each, over, given, step["max_parallel"], **options)
@@ -79,7 +107,7 @@ def _declared(
         case "polled":
             return Polled(name, flow, seed, **options)
     given["listens"] = kind == "listens"
-    if step["upstreams"] and step["options"]["trigger_rule"] == "all_success":
+    if step["upstreams"] and step["options"].get("trigger_rule") == "all_success":
         given["before"] = [made[upstream] for upstream in step["upstreams"]]
     return PythonExecution(name, flow, work, kwargs=given, **options)
 
@@ -134,6 +162,17 @@ def each(item: int, context: Context, seed: int, pool: str) -> int:
         time.sleep(fate.seconds)
         fate.meet()
     return item
+
+
+def undone(context: Context, end: str) -> None:
+    """What undoes the work of a step."""
+    fate = _Fate(context, 0)
+    with at_work(HERE, context):
+        time.sleep(fate.seconds / 4)
+        if end == "fails" or (end == "flaky" and context.attempt == 1):
+            raise OSError("as drawn")
+        if end == "skips":
+            raise Skip("as drawn")
 
 
 def choose(context: Context, seed: int, pool: str, dependants: list[str]) -> list[str]:

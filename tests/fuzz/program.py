@@ -82,7 +82,7 @@ class Program:
         finally:
             self.is_over.set()
             tidying.join()
-        self.app.close()
+        self.app.close(drain=self.life["drain"])
         status = {vect.id: vect.status() for vect in self.app.vects()}
         Path("status.json").write_text(json.dumps(status))
         tell("done")
@@ -124,7 +124,8 @@ class Program:
         vect = vects[act["which"] % len(vects)] if vects else None
         match act["act"]:
             case "start":
-                self.app.start(flows[act["which"] % len(flows)], vect_id=vect_id)
+                flow, params = flows[act["which"] % len(flows)], {"lane": act["lane"]}
+                self.app.start(flow, params, vect_id=vect_id, when_full=act["when_full"])
             case "prune" if self.may_prune:
                 self.app.prune(older_than=timedelta(0))
             case "cancel" if vect is not None:

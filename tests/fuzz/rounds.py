@@ -206,9 +206,9 @@ class _Held:
     def _check_lines(self, lines: list[Any], events: list[Event], pruned: set[str]) -> None:
         for line in overlaps(self._folder):
             self.say(f"two at once: {line}")
-        started = {(e.vect, e.step, e.attempt) for e in events if e.name == "step.started"}
+        started = {(e.vect, e.step, e.attempt) for e in events if e.name in _BEGINNINGS}
         for line in lines:
-            if (line.vect, line.step, line.attempt) not in started and line.vect not in pruned:
+            if (line.vect, line.step, abs(line.attempt)) not in started and line.vect not in pruned:
                 self.say(f"not started in the log: {line}")
 
     def _check_errors(self, number: int) -> None:
@@ -228,6 +228,9 @@ class _Held:
             self.say(f"left running: {left}")
 
 
+_BEGINNINGS = ("step.started", "step.compensating")
+"""What the log tells before work begins; a command is told a negative number of what it undoes."""
+
 _HALF_BORN = re.compile(r"Traceback[^\n]*\n  File \"<string>\"[^\n]*(?:\n .*)*\nEOFError: .*\n?")
 """What a worker process says whose program is killed while it begins it."""
 
@@ -237,6 +240,7 @@ _EXPECTED = (
     "did not end when it was cancelled",
     "what another process asks for is left undone",
     "it was cancelled and goes on all the same",
+    "after its start it has not ended",
 )
 """What a program may say on standard error: each of it is told to people on purpose."""
 

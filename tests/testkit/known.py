@@ -62,6 +62,7 @@ class Known:
     def __init__(self, drawn: Flow, workers: int, children: int, at_once: int) -> None:
         inner = next((s.runs for s in drawn.steps.values() if isinstance(s, FlowExecution)), None)
         self.fails_fast, self.run_timeout = drawn.on_failure == "cancel", drawn.run_timeout
+        self.deadline = drawn.deadline
         self.graph = dict(drawn.graph.upstreams)
         self.inner = {} if inner is None else dict(inner.graph.upstreams)
         self.made: dict[str, Execution] = {**drawn.steps, **(inner.steps if inner else {})}
@@ -98,10 +99,13 @@ class Known:
         self.left: dict[tuple[str, str], str] = {}  # in which the next attempt may go on
         self.has_run: set[tuple[str, str]] = set()  # steps that have started since a reset
         self.parents: dict[str, Attempt] = {}  # for which attempt a child runs
+        self.over_for: dict[str, Attempt] = {}  # for which attempt a child has ended
         self.waiters: dict[str, Attempt] = {}  # which attempt waits for the end of a child
         self.open: set[str] = set()  # children that have begun, and of which no end is known
         self.reopened: set[str] = set()  # children that were retried by themselves
         self.late: set[Attempt] = set()  # attempts whose time is up, as soon as their child ends
+        self.deadlines: dict[tuple[str, str], float] = {}  # that count, of Vects and their steps
+        self.told_late: list[tuple[str, str]] = []  # of which it was told that it is late
         self.timetable: Timetable | None = None
         self.is_look_due = False  # at what the timetable says
         self.failed: set[str] = set()  # too late, or by a failure that ends all, or cleaned up
@@ -314,7 +318,8 @@ class Known:
 
     def is_to_go_on(self, child: str, attempt: Attempt) -> bool:
         """Whether a child has ended badly, and not for this attempt."""
-        return self.state(child) in ("failed", "cancelled") and self.parents[child] != attempt
+        is_its = attempt in (self.parents[child], self.over_for.get(child))
+        return self.state(child) in ("failed", "cancelled") and not is_its
 
     def is_wanted(self, vect: str) -> bool:
         """Whether the attempt runs that has a Vect run; one that was retried is on its own."""

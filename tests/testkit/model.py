@@ -25,6 +25,8 @@ from .known import (
     is_child,
 )
 
+SHIFT = 0.25
+"""By so much deadlines are longer than drawn: so none passes at an instant of something else."""
 LATER = 5
 """A step returns the time that it is so many seconds after its end."""
 
@@ -190,6 +192,7 @@ class Model(Known):
         """Cancel a step, or skip it."""
         before, self.steps[vect][step] = self.steps[vect][step], state
         self.order[vect].append(step)
+        self.deadlines.pop((vect, step), None)
         self.looks += [(vect, name) for name in self.dependants_of(vect, step)]
         if step != declared(step):
             self._look_at_map(vect, declared(step))
@@ -220,7 +223,7 @@ class Model(Known):
 
     def _end_vect(self, vect: str, state: str) -> None:
         (self.cancelled if state == "cancelled" else self.failed).add(vect)
-        self.ended.append(vect)
+        self._note_over(vect)
 
     def _lose_turns(self, vect: str) -> None:
         self.due = [each for each in self.due if each[0] != vect]
@@ -280,7 +283,17 @@ class Model(Known):
             self.undone[vect, step] = "failed"
         self.looks.append((vect, ""))
 
+    def _watch(self, vect: str, step: str) -> None:
+        """Have it told when a step has not ended by its deadline, or a Vect; once."""
+        made = self.made.get(step)
+        seconds = made.deadline if made else None if is_child(vect) else self.deadline
+        place = (vect, step)
+        if seconds is not None and place not in self.deadlines and place not in self.told_late:
+            self.deadlines[place] = self.now + seconds + SHIFT
+            self.alarms.append(Alarm(self.deadlines[place], "deadline", *place, 0))
+
     def _limit_run(self, vect: str) -> None:
+        self._watch(vect, "")
         if self.run_timeout is not None and not is_child(vect):
             self.alarms = [a for a in self.alarms if (a.vect, a.kind) != (vect, "run is late")]
             self.alarms.append(Alarm(self.now + self.run_timeout, "run is late", vect, "", 0))
@@ -398,7 +411,7 @@ class Model(Known):
     def _is_kept(self, alarm: Alarm) -> bool:
         if alarm.kind in ("plan", "undoing is late"):
             return False
-        if alarm.kind == "run is late":
+        if alarm.kind in ("run is late", "deadline"):
             return alarm.vect in self.steps
         if alarm.kind == "undo again":
             return self._is_to_be_undone_again(alarm)
@@ -463,6 +476,10 @@ class Model(Known):
         match alarm.kind:
             case "plan":
                 self.nudge()
+            case "deadline":
+                if self.deadlines.get(alarm[2:4]) == alarm.when:
+                    del self.deadlines[alarm[2:4]]
+                    self.told_late.append(alarm[2:4])
             case "run is late":
                 if self.state(alarm.vect) in ("running", "paused"):
                     self._wind_up(alarm.vect, "failed")
@@ -498,6 +515,7 @@ class Model(Known):
         before, self.steps[vect][step] = self.steps[vect][step], state
         if state not in OPEN:
             self.order[vect].append(step)
+            self.deadlines.pop((vect, step), None)
         ends_all = self.fails_fast and not is_child(vect) and vect not in self.ends_as
         if state == "failed" and ends_all and not self.made[declared(step)].allow_failure:
             self.failing.add(vect)
@@ -556,6 +574,7 @@ class Model(Known):
         self.attempts[vect, step] += 1
         self.was_begun.add((vect, step))
         self.released.discard((vect, step))
+        self._watch(vect, step)
         kind, timeout = self.kind(step), self.made[declared(step)].timeout
         if kind == "map":
             self._expand(vect, step)
@@ -654,7 +673,16 @@ class Model(Known):
             self.paused.discard(vect)
             self.looks.append((vect, ""))
         elif self.state(vect) in ("success", "failed"):
-            self.ended.append(vect)
+            self._note_over(vect)
+
+    def _note_over(self, vect: str) -> None:
+        self.deadlines.pop((vect, ""), None)
+        self.ended.append(vect)
+        if is_child(vect):
+            parent, step, _ = vect.rsplit("/", 2)
+            attempt = (parent, step, self.attempts[parent, step])
+            if self.is_running(*attempt) and self.child_of(*attempt) == vect:
+                self.over_for[vect] = attempt
 
     def _hand_on(self, vect: str) -> None:
         if is_child(vect):

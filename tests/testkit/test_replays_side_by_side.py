@@ -129,6 +129,32 @@ def test_a_step_whose_last_attempt_is_at_work_has_no_place_before_that_has_ended
     app.close()
 
 
+def test_who_is_abandoned_in_the_tick_of_a_cancel_keeps_its_slot_until_the_answer() -> None:
+    """Its time is up when that of the run is, and the log tells of both: it has not ended yet."""
+    clock, hands = SimulatedClock(), Hands()
+    app = OAutom(executor=hands, max_workers=3, clock=clock)
+    pool, first, second = Pool("one", 1), Flow("first", app, run_timeout=5), Flow("second", app)
+    PythonExecution("a", first, nothing, pool=pool, timeout=5)
+    PythonExecution("b", second, nothing, pool=pool)
+    PythonExecution("c", second, nothing).depends(WaitExecution("wait", second, seconds=6))
+
+    def answer() -> None:
+        work, future = hands.jobs.pop(0)
+        future.set_result(work())
+
+    app.start(first)
+    vect = app.start(second)
+    clock.call_later(7, answer)
+    clock.call_later(8, answer)
+    clock.call_later(9, answer)
+    assert vect.wait() == "success"
+    events = list(app.log.read())
+
+    assert [e.data["abandoned"] for e in events if "abandoned" in e.data] == [True]
+    assert [e.step for e in events if e.name == "step.started"] == ["a", "wait", "c", "b"]
+    hold(events, second, 3)
+
+
 def test_a_program_with_fewer_workers_than_the_one_before_replays(tmp_path: Path) -> None:
     for workers in (4, 1):
         with OAutom(log=tmp_path / "runs.db", max_workers=workers) as app:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oautom import ApprovalExecution, Flow, MemoryEventLog, OAutom, PythonExecution
+from oautom import ApprovalExecution, Flow, FlowError, MemoryEventLog, OAutom, PythonExecution
 from oautom.events import replay
 from oautom.testing import (
     SimulatedClock,
     assert_replays,
     check_history,
     durations,
+    explore,
     flows,
     outcomes,
     simulate,
@@ -43,6 +46,34 @@ def test_whenever_the_program_dies_all_is_cleaned_up(
         check_history(vect.events(), flow, max_workers=workers)
         assert_replays(vect, flow, max_workers=workers)
         assert replay(vect.events())[vect.id].facts() == vect._run.state.facts()
+
+
+def nothing() -> None:
+    """Do what the steps of these flows do."""
+
+
+def named_alike(*, is_undone: bool) -> Flow:
+    flow = Flow("order", OAutom())
+    PythonExecution("charge", flow, nothing, compensate=nothing if is_undone else None)
+    PythonExecution("charge.compensate", flow, nothing)
+    return flow
+
+
+@pytest.mark.parametrize("work", [simulate, explore, outcomes, durations])
+def test_a_step_that_is_named_as_what_undoes_another_one_is_refused(work: Any) -> None:
+    with pytest.raises(FlowError) as caught:
+        work(named_alike(is_undone=True))
+    assert str(caught.value) == (
+        "flow 'order' has a step 'charge.compensate', and that is the name under which "
+        "oautom.testing has what undoes step 'charge'; name the step otherwise"
+    )
+    assert named_alike(is_undone=True).app.run("order").state == "success"
+
+
+def test_a_step_may_be_named_so_where_nothing_is_undone() -> None:
+    flow, ends = named_alike(is_undone=False), {"charge.compensate": [ValueError("no")]}
+    assert simulate(flow, outcomes=ends).steps["charge.compensate"].state == "failed"
+    assert [end.state for end in explore(flow, outcomes=ends).ends] == ["failed"]
 
 
 def test_a_run_whose_program_died_before_its_start_may_take_no_longer_either() -> None:

@@ -62,7 +62,7 @@ from oautom.steps.work import Work
 from oautom.testing import SimulatedClock, assert_replays, check_history, flows
 
 from .known import NO_WORKER, OPEN, is_child
-from .model import LATER, Model, Timetable
+from .model import LATER, SHIFT, Model, Timetable
 from .reasons import SAID, reasons_of
 
 CHILDREN = 2
@@ -90,6 +90,11 @@ def place_of(work: Work) -> tuple[str, str, int]:
     return (work.context.vect_id, work.context.step, attempt)
 
 
+def shifted(deadline: float | None) -> float | None:
+    """Return a deadline that was drawn as the model has it."""
+    return None if deadline is None else deadline + SHIFT
+
+
 number = st.integers(0, 9)
 """Which of those that there are, counted from the oldest, and round again."""
 most = st.sampled_from([True, True, False])
@@ -112,7 +117,15 @@ class WholeApp(RuleBasedStateMachine):
             instants=True,
         )
         | flows(min_steps=2, max_steps=4, trigger_rules=True, limits=True, maps=True)
-        | flows(min_steps=2, max_steps=5, retries=True, maps=True, children=True, clean_ups=True),
+        | flows(
+            min_steps=2,
+            max_steps=5,
+            retries=True,
+            maps=True,
+            children=True,
+            clean_ups=True,
+            deadlines=True,
+        ),
         workers=st.integers(1, 3),
         at_once=st.integers(1, 3),
     )
@@ -139,6 +152,7 @@ class WholeApp(RuleBasedStateMachine):
             max_active_vects=self.at_once,
             run_timeout=self.drawn.run_timeout,
             on_failure=self.drawn.on_failure,
+            deadline=shifted(self.drawn.deadline),
         )
         self.inner = Flow("inner", self.app, max_active_vects=CHILDREN)
         PythonExecution("work", self.inner, self.end_as_told)
@@ -151,6 +165,7 @@ class WholeApp(RuleBasedStateMachine):
                 "timeout": like.timeout,
                 "pool": like.pool,
                 "priority": like.priority,
+                "deadline": shifted(like.deadline),
                 **self.clean_up_like(like),
             }
             if like.teardown:
@@ -467,6 +482,11 @@ class WholeApp(RuleBasedStateMachine):
                 said = vect.explain(step).removesuffix(UNDRIVEN)
                 wanted = reasons_of(self.model, vect.id, step)
                 assert [each for each in SAID if each in said] == wanted, said
+
+    @invariant()
+    def who_is_late_is_told_so_once(self) -> None:
+        late = [e for e in self.heard if e.name in ("step.late", "vect.late")]
+        assert [(event.vect, event.step or "") for event in late] == self.model.told_late
 
     @invariant()
     def no_child_outlives_the_attempt_that_has_it_run(self) -> None:
