@@ -63,6 +63,7 @@ from oautom.steps import (
 from oautom.steps.function import StepFunction
 from oautom.steps.options import Pool, RetryPolicy
 from oautom.values.references import Reference
+from oautom.vects.attempts import Attempt
 from oautom.vects.vect import Step, Vect
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PLANNED",
     "ApprovalExecution",
+    "Attempt",
     "BashExecution",
     "BranchExecution",
     "Clock",

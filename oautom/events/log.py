@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from oautom.errors import LogError, SettingError, shown
 from oautom.events.jsonl import write_jsonl
 from oautom.events.requests import Request
+from oautom.events.texts import LogBuffer, Text
+from oautom.machine.commands import Key
 from oautom.machine.event import Event, instant_of, is_of_plan, planned_time
 from oautom.machine.tables import VECT_ENDS
 from oautom.values.json import to_json
@@ -241,11 +243,33 @@ class EventLog:
         """Remove an event that was given up and then delivered. Any thread, as above."""
         raise _missing(self, "forget_given_up")
 
+    def keep_text(self, key: Key, buffer: LogBuffer) -> bool:
+        """Keep what an attempt writes into a buffer, as long as its Vect is there. Any thread.
+
+        Called when it writes something for the first time. Until `buffer.is_over` more may follow;
+        by the commit of the event that ends the attempt, what it has written by then is kept.
+
+        Returns:
+            False where the log keeps none: then somebody has it who has the Vect. Default.
+        """
+        return False
+
+    def save_text(self, key: Key, then: Callable[[], object]) -> None:
+        """Have `then()` called when so much is kept of what an attempt has written that the rest
+        may go with the event that ends it: at once, or on another thread. Any thread.
+        """
+        then()
+
+    def text(self, key: Key) -> Text | None:
+        """Return what an attempt has written, None if the log keeps nothing of it. Any thread."""
+        return None
+
     def prune(self, older_than: datetime, *, keep: Collection[str] = ()) -> list[PrunedVect]:
         """Take out all events of the Vects that ended before an instant, and return these Vects.
 
         Also take out the `plan.skipped` events before that instant, except for the newest event of
-        each plan, and the entries of subscribers that have given up any of these events.
+        each plan, the entries of subscribers that have given up any of these events, and what the
+        steps of these Vects have written.
         """
         raise _missing(self, "prune")
 

@@ -1,0 +1,240 @@
+"""What attempts write, in the file of a log: beside the events, and not among them.
+
+No event tells of it, and no checksum holds it: it is for people, and nothing is decided by it. What
+an attempt has written is in the file at the latest with the event that ends it, in the transaction
+of that (`note`, `of_ending`). While the attempt is at work, a thread writes it each `SAVE_SECONDS`
+(`Saver`), so that other processes see it, and it survives the death of this one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple
+
+from oautom.events.texts import UNSAVED_BYTES_MAX, LogBuffer, Text
+from oautom.machine.commands import Key
+from oautom.machine.event import Event
+from oautom.machine.tables import COMPENSATION_EVENTS
+
+LOG_TEXTS: Final = """CREATE TABLE log_texts (
+    vect TEXT NOT NULL,
+    step TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    chunk BLOB NOT NULL,
+    PRIMARY KEY (vect, step, attempt, start)
+) WITHOUT ROWID"""
+"""Pieces of text, each with the number of bytes that the attempt has written before it."""
+
+NO_LOG_TEXTS: Final = (
+    "SELECT '' AS vect, '' AS step, 0 AS attempt, 0 AS start, x'' AS chunk LIMIT 0"
+)
+
+SAVE_SECONDS: Final = 0.9
+"""After how long what was written is in the file: others see it within a second."""
+
+TRANSACTION_BYTES_MAX: Final = 2**20
+"""How much is written at once; the engine may commit in between."""
+
+_CHUNK_BYTES: Final = 2**16
+_INSERT: Final = "INSERT OR REPLACE INTO log_texts VALUES (?, ?, ?, ?, ?)"
+_DROP: Final = """DELETE FROM log_texts
+WHERE vect = ? AND step = ? AND attempt = ? AND start < ? AND start + length(chunk) <= ?"""
+_CUT: Final = """UPDATE log_texts SET chunk = substr(chunk, ? - start + 1), start = ?
+WHERE vect = ? AND step = ? AND attempt = ? AND start < ?"""
+_READ: Final = """SELECT start, chunk FROM log_texts
+WHERE vect = ? AND step = ? AND attempt = ? ORDER BY start"""
+
+
+class Written:
+    """What one attempt writes.
+
+    Attributes:
+        key: The attempt.
+        buffer: Where it writes to.
+        saved_bytes: How much of it is in the file, or was and is gone.
+    """
+
+    __slots__ = ("buffer", "key", "saved_bytes")
+
+    def __init__(self, key: Key, buffer: LogBuffer) -> None:
+        self.key = key
+        self.buffer = buffer
+        self.saved_bytes = 0
+
+    @property
+    def unsaved_bytes(self) -> int:
+        """How much of it is not in the file yet."""
+        return self.buffer.written_bytes - self.saved_bytes
+
+
+class Piece(NamedTuple):
+    """What is about to be written of one attempt, and where that begins."""
+
+    of: Written
+    start: int
+    content: bytes
+
+
+class Texts:
+    """What attempts write, as long as not all of it is in the file.
+
+    Attributes:
+        live: By the attempt, those that have written something, and may write more.
+        ending: Those of which the next commit has an event.
+    """
+
+    def __init__(self) -> None:
+        self.live: dict[Key, Written] = {}
+        self.ending: list[Written] = []
+        self._pieces: list[Piece] = []
+
+    def keep(self, key: Key, buffer: LogBuffer) -> None:
+        """Have it saved what an attempt writes. Any thread."""
+        self.live[key] = Written(key, buffer)
+
+    def note(self, event: Event) -> None:
+        """Have the text go along with an event of its attempt."""
+        number = event.attempt or 0
+        if event.name in COMPENSATION_EVENTS:
+            number = -number
+        written = self.live.get((event.vect, event.step or "", number))
+        if written is not None:
+            self.ending.append(written)
+
+    def of_ending(self, connection: sqlite3.Connection) -> None:
+        """Write what goes along with the events of a commit, in its transaction."""
+        ending = dict.fromkeys(self.ending)
+        self._pieces = pieces_of(ending, UNSAVED_BYTES_MAX, len(ending) * UNSAVED_BYTES_MAX)
+        write(connection, self._pieces)
+
+    def committed(self) -> None:
+        """Take note that what went along is in the file."""
+        self.saved(self._pieces)
+        self.let_go(self.ending)
+        self._pieces = []
+        self.ending = []
+
+    @staticmethod
+    def saved(pieces: Iterable[Piece]) -> None:
+        """Take note that something is in the file."""
+        for piece in pieces:
+            piece.of.saved_bytes = piece.start + len(piece.content)
+
+    def let_go(self, written: Iterable[Written]) -> None:
+        """Let go of those that are over, and all of which is in the file."""
+        for each in written:
+            if each.buffer.is_over and not each.unsaved_bytes:
+                self.live.pop(each.key, None)
+
+    def forget(self, vects: set[str]) -> None:
+        """Forget what was written in Vects that are gone."""
+        for key in [key for key in self.live.copy() if key[0] in vects]:
+            del self.live[key]
+
+
+def pieces_of(written: Iterable[Written], each_bytes: int, all_bytes: int) -> list[Piece]:
+    """Return what is not in the file yet: of each, and of all together, at most so much."""
+    pieces: list[Piece] = []
+    for each in written:
+        if all_bytes <= 0:
+            break
+        start, content = each.buffer.since(each.saved_bytes, min(each_bytes, all_bytes))
+        all_bytes -= len(content)
+        pieces += [
+            Piece(each, start + at, content[at : at + _CHUNK_BYTES])
+            for at in range(0, len(content), _CHUNK_BYTES)
+        ]
+    return pieces
+
+
+def write(connection: sqlite3.Connection, pieces: Sequence[Piece]) -> None:
+    """Write pieces of text, within the transaction that is open, and drop what is too much."""
+    connection.executemany(_INSERT, [(*of.key, start, content) for of, start, content in pieces])
+    for of, start, content in pieces:
+        if (floor := start + len(content) - of.buffer.limit_bytes) > 0:
+            connection.execute(_DROP, (*of.key, floor, floor))
+            connection.execute(_CUT, (floor, floor, *of.key, floor))
+
+
+def read(connection: sqlite3.Connection, key: Key) -> Text:
+    """Return what is kept of an attempt.
+
+    Raises:
+        TypeError: The rows are not what was written.
+    """
+    rows = connection.execute(_READ, key).fetchall()
+    missing_bytes = rows[0][0] if rows else 0
+    if type(missing_bytes) is not int:
+        raise TypeError(f"its place is {missing_bytes!r}, no number")
+    return Text(missing_bytes, b"".join(chunk for _, chunk in rows))
+
+
+class Saver:
+    """A thread that saves what attempts at work write. There is one while there are such attempts.
+
+    Args:
+        save: Writes what there is, and tells whether there may be more. May not raise.
+    """
+
+    def __init__(self, save: Callable[[], bool]) -> None:
+        self._save = save
+        self._lock = threading.RLock()
+        self._thread: threading.Thread | None = None
+        self._woken = threading.Event()
+        self._waiting: list[Callable[[], object]] = []
+        self._is_closed = False
+
+    def begin(self) -> bool:
+        """See to it that there is a thread; False where there can be none. Any thread."""
+        with self._lock:
+            if self._is_closed:
+                return False
+            if self._thread is None:
+                thread = threading.Thread(target=self._serve, name="oautom-texts", daemon=True)
+                self._thread = thread  # first: what is collected meanwhile may write as well
+                try:
+                    thread.start()
+                except RuntimeError:  # the system gives no more
+                    self._thread = None
+                    return False
+        return True
+
+    def hurry(self, then: Callable[[], object]) -> None:
+        """Save what there is at once, and call `then`, on the thread of this or of the caller."""
+        with self._lock:
+            self._waiting.append(then)
+            if self.begin():
+                self._woken.set()
+                return
+            self._waiting.remove(then)
+        self._save()
+        then()
+
+    def _serve(self) -> None:
+        while True:
+            self._woken.wait(SAVE_SECONDS)
+            with self._lock:
+                self._woken.clear()
+                waiting, self._waiting = self._waiting, []
+            has_more = self._save()
+            for then in waiting:
+                then()
+            with self._lock:
+                if self._is_closed or not (has_more or self._waiting):
+                    self._thread = None
+                    waiting, self._waiting = self._waiting, []
+                    break
+        for then in waiting:
+            then()
+
+    def close(self) -> None:
+        """Save what there is, and end the thread."""
+        with self._lock:
+            self._is_closed = True
+            self._woken.set()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()

@@ -1,0 +1,153 @@
+"""What the code of a step prints, and what it logs, is written to the log of its attempt, too.
+
+While a step runs, something stands before `sys.stdout` and `sys.stderr` that passes all on, and
+takes a copy of what a step has written; which step it is, the context variable `CALLED` tells, so
+steps side by side do not mix. Whoever replaces these streams has what is written to theirs.
+
+Records of `logging` are taken where a logger hands them to its handlers: levels and filters of the
+logger have let them through, and it happens once, whatever handlers there are. What handlers write
+meanwhile is not taken: it is the same once more.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from oautom.processes import forked
+from oautom.steps.context import CALLED, BufferHandler, Context
+
+_FORM: Final = "%(levelname)s %(name)s: %(message)s"
+
+
+class _Tee:
+    """A stream that passes on what is written, and takes what a step writes.
+
+    Args:
+        stream: The stream.
+
+    Attributes:
+        stream: The same.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self._pass_on: Callable[[str], int] = stream.write
+
+    def write(self, text: str) -> int:
+        """Pass text on, and take it; what the stream refuses is not taken."""
+        length = self._pass_on(text)
+        context = CALLED.get()
+        if context is not None and context.is_captured:
+            (context.written or context.buffer).print(text)
+        return length
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write lines; else they would go past."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        """Be like the stream in everything else."""
+        return getattr(self.stream, name)
+
+    def __iter__(self) -> Any:
+        """Be like the stream."""
+        return iter(self.stream)
+
+    def __enter__(self) -> Any:
+        """Be like the stream."""
+        self.stream.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> Any:
+        """Be like the stream."""
+        return self.stream.__exit__(*error)
+
+
+class Capture:
+    """What stands before the streams of the program while steps run. Any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # a handler of Ctrl-C may come in between
+        self._running = 0
+        # The streams, and what stands before each; as a rule they are the same from step to step.
+        self._out = self._out_tee = self._err = self._err_tee = _Tee(io.StringIO())  # of nobody
+        self._is_hearing = False
+
+    def begin(self, context: Context) -> None:
+        """Take from now on what a step writes."""
+        context.is_captured = True
+        with self._lock:
+            self._running += 1
+            if sys.stdout is self._out_tee and sys.stderr is self._err_tee:
+                return
+            if sys.stdout is self._out and sys.stderr is self._err:
+                sys.stdout, sys.stderr = self._out_tee, self._err_tee
+            else:
+                self._stand_before()
+
+    def end(self) -> None:
+        """Take no more; with the last step nothing stands before the streams.
+
+        Where somebody has replaced one, it stays.
+        """
+        with self._lock:
+            self._running -= 1
+            if self._running:
+                return
+            if sys.stdout is self._out_tee:
+                sys.stdout = self._out
+            if sys.stderr is self._err_tee:
+                sys.stderr = self._err
+
+    def _stand_before(self) -> None:
+        """Stand before the streams that there are by now."""
+        self._out, self._out_tee = _before(sys.stdout)
+        self._err, self._err_tee = _before(sys.stderr)
+        sys.stdout, sys.stderr = self._out_tee, self._err_tee
+        if not self._is_hearing:
+            self._is_hearing = True
+            _hear_all_loggers()
+
+    def leave(self) -> None:
+        """Begin anew in a forked child: no step runs there."""
+        self._lock = threading.RLock()
+        self._running = 0
+
+
+def _before(stream: Any) -> tuple[Any, Any]:
+    """Return a stream, and what is to stand before it: itself, where that cannot be."""
+    if type(stream) is _Tee:  # it has stood there before, and somebody has put it there again
+        return stream.stream, stream
+    if getattr(stream, "write", None) is None:
+        return stream, stream
+    return stream, _Tee(stream)
+
+
+def _hear_all_loggers() -> None:
+    """Hear of the records of all loggers, from now on."""
+    call_handlers = logging.Logger.callHandlers
+
+    def call_handlers_and_take(logger: logging.Logger, record: logging.LogRecord) -> None:
+        context = CALLED.get()
+        if context is None:
+            call_handlers(logger, record)
+            return
+        if context.is_captured:
+            BufferHandler(lambda: context.buffer, _FORM).emit(record)
+        token = CALLED.set(None)
+        try:
+            call_handlers(logger, record)
+        finally:
+            CALLED.reset(token)
+
+    logging.Logger.callHandlers = call_handlers_and_take  # type: ignore[assignment] # the same one, wrapped
+
+
+CAPTURE: Final = Capture()
+forked.in_child(CAPTURE.leave)

@@ -1,0 +1,97 @@
+"""`Attempt`: one attempt of a step, as users see it: what its events tell, and what it wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Final, Literal
+
+from oautom.machine.event import Event
+from oautom.machine.tables import STEP_EVENTS
+
+AttemptState = Literal["running", "success", "failed", "skipped", "cancelled", "interrupted"]
+
+_BEGINNINGS: Final = frozenset({"step.started", "step.compensating"})
+_ENDS: Final[dict[str, AttemptState]] = {
+    STEP_EVENTS["succeed"]: "success",
+    STEP_EVENTS["fail"]: "failed",
+    STEP_EVENTS["retry"]: "failed",
+    STEP_EVENTS["skip"]: "skipped",
+    STEP_EVENTS["cancel"]: "cancelled",
+    STEP_EVENTS["interrupt"]: "interrupted",
+    STEP_EVENTS["end_compensation"]: "success",
+    STEP_EVENTS["fail_compensation"]: "failed",
+}
+
+
+class Attempt:
+    """One attempt of a step, as it stood when it was asked for.
+
+    Attributes:
+        number: From 1; of an attempt to undo what the step has done it is negative, from -1.
+        state: `running`, `success`, `failed` (also where the step was tried again), `skipped`,
+            `cancelled`, or `interrupted`: its program has ended.
+        start_date: When it began: aware, UTC.
+        end_date: When it ended, or None.
+        error: What went wrong, in a line, or None.
+    """
+
+    __slots__ = ("_text_of", "end_date", "error", "number", "start_date", "state")
+
+    def __init__(
+        self, number: int, start_date: datetime, text_of: Callable[[Attempt], str]
+    ) -> None:
+        self.number = number
+        self.state: AttemptState = "running"
+        self.start_date = start_date
+        self.end_date: datetime | None = None
+        self.error: str | None = None
+        self._text_of = text_of
+
+    @property
+    def log_text(self) -> str:
+        """What it has written: the newest `log_limit_bytes` of it, as it is when it is asked for.
+
+        Raises:
+            LogError: The log cannot be read.
+        """
+        return self._text_of(self)
+
+    def _end(self, state: AttemptState, event: Event) -> None:
+        self.state = state
+        self.end_date = event.time
+        self.error = event.data.get("error") or event.data.get("reason") or None
+
+    def __repr__(self) -> str:
+        """Return number and state."""
+        return f"<Attempt {self.number}: {self.state}>"
+
+
+def attempts_of(
+    events: Iterable[Event], step: str, text_of: Callable[[Attempt], str]
+) -> list[Attempt]:
+    """Return the attempts of a step, in the order in which they began.
+
+    Args:
+        events: Those of its Vect, in the order of the log.
+        step: Its name.
+        text_of: Returns what an attempt has written.
+    """
+    attempts: list[Attempt] = []
+    open_attempt: Attempt | None = None
+    for event in events:
+        if event.step != step:
+            # What was undone when a program died is undone again: no event of the step tells it.
+            is_interrupted = event.name == "vect.recovered" and open_attempt is not None
+            if is_interrupted and open_attempt is not None and open_attempt.number < 0:
+                open_attempt._end("interrupted", event)  # noqa: SLF001 - it is made here
+                open_attempt = None
+        elif event.name in _BEGINNINGS:
+            number = event.attempt or 0
+            number = number if event.name == "step.started" else -number
+            open_attempt = Attempt(number, event.time, text_of)
+            attempts.append(open_attempt)
+        elif open_attempt is not None and (state := _ENDS.get(event.name)) is not None:
+            open_attempt._end(state, event)  # noqa: SLF001 - as above
+            open_attempt = None
+    return attempts
