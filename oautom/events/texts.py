@@ -39,7 +39,7 @@ class Text(NamedTuple):
         text = decoded(self.content, is_cut=self.missing_bytes > 0, is_whole=is_whole)
         if not self.missing_bytes:
             return text
-        return f"[{self.missing_bytes} bytes before this are gone]\n{text}"
+        return f"[{self.missing_bytes} bytes are missing here]\n{text}"
 
 
 NO_TEXT: Final = Text(0, b"")

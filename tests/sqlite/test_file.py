@@ -305,7 +305,7 @@ def all_of(log: SqliteEventLog) -> list[object]:
     ]
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_an_older_version_is_read_as_it_is(path: Path, version: int) -> None:
     before = old_file(path, version)
     found = all_of(reader(path))
@@ -328,7 +328,7 @@ def test_a_reader_of_an_older_version_goes_on_when_it_is_brought_up_to_date(path
     engine.close()
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_an_older_version_that_is_damaged_is_left_as_it_was(path: Path, version: int) -> None:
     old_file(path, version)
     with closing(sqlite3.connect(path)) as connection:

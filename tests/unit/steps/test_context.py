@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from oautom import Context, SettingError
-from oautom.steps.context import LogBuffer
+from oautom.events.texts import LogBuffer
 
 
 def context(**settings: Any) -> Context:
@@ -142,12 +142,18 @@ def test_a_wrong_call_of_the_log_does_not_fail_the_step(
     assert "many" in capsys.readouterr().err
 
 
-def test_the_buffers_of_all_attempts_of_a_step_are_one() -> None:
-    buffers: dict[str, LogBuffer] = {}
-    for attempt in (1, 2):
-        Context("f", "v", "a", attempt, {}, buffers=buffers).log.info("attempt %d", attempt)
+def test_each_attempt_has_a_buffer_of_its_own_made_when_it_writes() -> None:
+    buffers: dict[tuple[str, int], LogBuffer] = {}
+    contexts = [Context("f", "v", "a", number, {}, buffers=buffers) for number in (1, 2, -1, 3)]
+    assert [each.written for each in contexts] == [None] * 4
+    for each in contexts[:3]:
+        each.log.info("attempt %d", each.attempt)
 
-    assert buffers["a"].text() == "INFO attempt 1\nINFO attempt 2\n"
+    assert {key: buffer.text() for key, buffer in buffers.items()} == {
+        ("a", 1): "INFO attempt 1\n",
+        ("a", 2): "INFO attempt 2\n",
+        ("a", -1): "INFO attempt 1\n",
+    }
 
 
 def test_the_buffer_keeps_to_its_limit() -> None:
