@@ -15,8 +15,10 @@ from oautom.processes import forked
 UNSAVED_BYTES_MAX: Final = 64 * 2**10
 """How much of a text goes with the event that ends its attempt; the rest is written before."""
 
+LOOSE_MAX: Final = 8192
+"""How many characters of a text may not be encoded yet."""
+
 _CONTINUATION_BYTES_MAX: Final = 3  # that follow the first byte of a character of UTF-8
-_LOOSE_MAX: Final = 8192  # characters that are not encoded yet
 
 
 class Text(NamedTuple):
@@ -52,37 +54,36 @@ class LogBuffer:
         limit_bytes: See above.
         is_over: The attempt is over: nothing is written any more.
         dropped_bytes: How many bytes were written before those that are kept.
+        loose: Texts that were written behind those, and are not encoded yet: a program may print
+            much, and often. Who appends one counts it in `loose_length`, and calls `write(b"")`
+            where that is over `LOOSE_MAX`.
+        loose_length: How many characters these are, more or less: two threads may count at once.
     """
 
     __slots__ = (
         "_chunks",
+        "_is_busy",
         "_lock",
-        "_loose",
-        "_loose_length",
         "_process",
         "_size_bytes",
         "dropped_bytes",
         "is_over",
         "limit_bytes",
+        "loose",
+        "loose_length",
     )
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.is_over = False
         self.dropped_bytes = 0
+        self.loose: list[str] = []
+        self.loose_length = 0
         self._chunks: deque[bytes] = deque()
         self._size_bytes = 0
-        self._loose: deque[str] = deque()  # written behind the chunks, and not encoded yet
-        self._loose_length = 0
+        self._is_busy = False
         # Reentrant: what is collected, or a handler of a signal, may write in between.
         self._lock, self._process = threading.RLock(), forked.here
-
-    def print(self, text: str) -> None:
-        """Keep text; to encode it is left for later, since a program may print much, and often."""
-        self._loose.append(text)
-        self._loose_length += len(text)  # of two threads at once one may not count: it is a hint
-        if self._loose_length > _LOOSE_MAX:
-            self.write(b"")
 
     def write(self, chunk: bytes, missing_bytes: int = 0) -> None:
         """Keep `chunk`, and drop the oldest where it is too much.
@@ -94,24 +95,30 @@ class LogBuffer:
         if not self._process.is_here:  # another thread of the parent may have had the lock
             self._lock, self._process = threading.RLock(), forked.here
         with self._lock:
-            self._encode()
-            if missing_bytes:
-                self.dropped_bytes += self._size_bytes + missing_bytes
-                self._chunks.clear()
-                self._size_bytes = 0
-            if chunk:
-                self._add(chunk)
+            if self._is_busy:  # something is collected in between, or a signal comes, that writes
+                self.loose.append(chunk.decode(errors="replace"))
+                return
+            self._is_busy = True
+            try:
+                self._take(chunk, missing_bytes)
+            finally:
+                self._is_busy = False
+
+    def _take(self, chunk: bytes, missing_bytes: int) -> None:
+        self._encode()
+        if missing_bytes:
+            self.dropped_bytes += self._size_bytes + missing_bytes
+            self._chunks.clear()
+            self._size_bytes = 0
+        if chunk:
+            self._add(chunk)
 
     def _encode(self) -> None:
-        if not self._loose:
-            return
-        texts = []
-        try:
-            while True:  # others may append meanwhile
-                texts.append(self._loose.popleft())
-        except IndexError:
-            self._loose_length = 0
-        self._add("".join(texts).encode(errors="replace"))
+        if self.loose:
+            texts = self.loose[:]
+            del self.loose[: len(texts)]  # others may have appended meanwhile
+            self.loose_length = 0
+            self._add("".join(texts).encode(errors="replace"))
 
     def _add(self, chunk: bytes) -> None:
         self._chunks.append(chunk)
@@ -126,10 +133,10 @@ class LogBuffer:
 
     @property
     def written_bytes(self) -> int:
-        """How many bytes were written in all."""
-        self.write(b"")
-        with self._lock:
-            return self._size_bytes + self.dropped_bytes
+        """How many bytes were written in all; a little less where somebody writes meanwhile."""
+        if self.loose or not self._process.is_here:
+            self.write(b"")
+        return self._size_bytes + self.dropped_bytes
 
     def since(self, start: int, size_bytes: int) -> tuple[int, bytes]:
         """Return what was written from a place on, and where that begins.
@@ -138,15 +145,18 @@ class LogBuffer:
             start: How many bytes come before the first one wanted.
             size_bytes: How many are wanted at the most.
         """
-        self.write(b"")
+        if self.loose or not self._process.is_here:
+            self.write(b"")
         with self._lock:
             first = max(start, self.dropped_bytes)
             at = first - self.dropped_bytes
-            return first, self._joined()[at : at + size_bytes]
+            content = self._joined()
+        return first, content[at : at + size_bytes] if at or len(content) > size_bytes else content
 
     def kept(self) -> Text:
         """Return what is kept."""
-        self.write(b"")
+        if self.loose or not self._process.is_here:
+            self.write(b"")
         with self._lock:
             return Text(self.dropped_bytes, self._joined())
 
@@ -157,7 +167,9 @@ class LogBuffer:
 
     def _joined(self) -> bytes:
         if len(self._chunks) > 1:
+            self._is_busy = True
             self._chunks = deque([b"".join(self._chunks)])
+            self._is_busy = False
         return self._chunks[0] if self._chunks else b""
 
 

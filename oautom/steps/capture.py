@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from oautom.events.texts import LOOSE_MAX
 from oautom.processes import forked
 from oautom.steps.context import CALLED, BufferHandler, Context
 
@@ -43,7 +44,11 @@ class _Tee:
         length = self._pass_on(text)
         context = CALLED.get()
         if context is not None and context.is_captured:
-            (context.written or context.buffer).print(text)
+            buffer = context.written or context.buffer
+            buffer.loose.append(text)
+            buffer.loose_length += len(text)
+            if buffer.loose_length > LOOSE_MAX:
+                buffer.write(b"")
         return length
 
     def writelines(self, lines: Iterable[str]) -> None:

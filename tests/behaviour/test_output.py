@@ -1,4 +1,4 @@
-"""What steps write: attempt by attempt, taken from prints and `logging`, in memory and in a file."""
+"""What steps write: by attempts, taken from prints and `logging`, in memory and in a file."""
 
 from __future__ import annotations
 
@@ -402,11 +402,12 @@ def test_a_flow_and_a_step_say_whether_they_are_captured(
     assert "options" not in vect.events()[0].data
 
 
-@pytest.mark.parametrize("where", ["flow", "step"])
-def test_what_is_no_answer_to_capture_is_refused(new_app: NewApp, where: str) -> None:
+def test_what_is_no_answer_to_capture_is_refused(new_app: NewApp) -> None:
     app: Any = new_app()
-    with pytest.raises(FlowError, match="flow 'f'.*capture must be True or False, not 'no'"):
-        flow = Flow("f", app, capture="no" if where == "flow" else True)  # type: ignore[arg-type]
+    with pytest.raises(FlowError, match="flow 'f': capture must be True or False, not 'no'"):
+        Flow("f", app, capture="no")  # type: ignore[arg-type]
+    flow = Flow("g", app)
+    with pytest.raises(FlowError, match=r"'a'.* capture must be True or False, not 'no'"):
         PythonExecution("a", flow, str, capture="no")  # type: ignore[arg-type]
 
 

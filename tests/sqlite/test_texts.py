@@ -204,6 +204,47 @@ def test_what_others_have_seen_survives_a_kill(path: Path) -> None:
         log.verify()
 
 
+DIES = """
+import signal
+from oautom.events.sqlite import texts
+
+texts.SAVE_SECONDS = 0.01
+other = SqliteEventLog(path, read_only=True)
+
+def die(context):
+    name = 'undo' if context.output else 'work'
+    print(name, context.attempt)
+    number = -context.attempt if context.output else context.attempt
+    if context.attempt == 1:
+        while not other.text(('v', 'a', number)):
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 'done'
+
+app = OAutom(log=path)
+flow = Flow('f', app)
+a = PythonExecution('a', flow, die, compensate=die)
+a >> PythonExecution('bad', flow, int, ('no number',))
+vect = app.run(flow, vect_id='v')
+print('attempts')
+for each in vect.steps['a'].attempts:
+    print(each.number, each.state, each.error, each.end_date is not None, repr(each.log_text))
+"""
+
+
+def test_attempts_that_a_dead_program_has_cut_short_are_interrupted(path: Path) -> None:
+    make(path, [])
+    for _ in range(2):
+        with begin(DIES, path) as process:
+            assert process.wait(30) == -9
+    assert run(DIES, path).partition("attempts\n")[2].splitlines() == [
+        r"1 interrupted None True 'work 1\n'",
+        r"2 success None True 'work 2\n'",
+        r"-1 interrupted None True 'undo 1\n'",
+        r"-2 success None True 'undo 2\n'",
+    ]
+
+
 @pytest.mark.parametrize("megabytes", [10, 100] if LONG else [10])
 def test_much_is_kept_within_bounds(path: Path, megabytes: int) -> None:
     with OAutom(log=path, executor="inline") as app:
