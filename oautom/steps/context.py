@@ -82,7 +82,8 @@ class _StepLogger(logging.Logger):
             if record.levelno >= handler.level:
                 handler.handle(record)
         of_flow = logging.getLogger(self.name)
-        if of_flow.isEnabledFor(record.levelno):
+        # Where nobody has set `logging` up, it would go to standard error: it is kept already.
+        if of_flow.isEnabledFor(record.levelno) and of_flow.hasHandlers():
             token = CALLED.set(None)  # it is in the step's log already: none of this is taken again
             try:
                 of_flow.handle(record)
@@ -203,14 +204,14 @@ class Context:
 
     def _begun(self) -> LogBuffer:
         with _lock:
-            if self.written is None:
-                buffer = LogBuffer(self._log_limit_bytes)
-                key = self.vect_id, self.step, self._number
-                is_kept = self.keeper is not None and self.keeper.keep_text(key, buffer)
-                if not is_kept and self._buffers is not None:
-                    self._buffers[self.step, self._number] = buffer
-                self.written = buffer
-            return self.written
+            if self.written is not None:
+                return self.written
+            buffer = self.written = LogBuffer(self._log_limit_bytes)
+        key = self.vect_id, self.step, self._number
+        is_kept = self.keeper is not None and self.keeper.keep_text(key, buffer)
+        if not is_kept and self._buffers is not None:
+            self._buffers[self.step, self._number] = buffer
+        return buffer
 
     @property
     def log(self) -> logging.Logger:

@@ -38,15 +38,13 @@ class Attempt:
 
     __slots__ = ("_text_of", "end_date", "error", "number", "start_date", "state")
 
-    def __init__(
-        self, number: int, start_date: datetime, text_of: Callable[[Attempt], str]
-    ) -> None:
+    def __init__(self, number: int, start_date: datetime) -> None:
         self.number = number
         self.state: AttemptState = "running"
         self.start_date = start_date
         self.end_date: datetime | None = None
         self.error: str | None = None
-        self._text_of = text_of
+        self._text_of: Callable[[Attempt], str] = _nothing
 
     @property
     def log_text(self) -> str:
@@ -65,6 +63,10 @@ class Attempt:
     def __repr__(self) -> str:
         """Return number and state."""
         return f"<Attempt {self.number}: {self.state}>"
+
+
+def _nothing(attempt: Attempt) -> str:
+    return ""
 
 
 def attempts_of(
@@ -89,7 +91,8 @@ def attempts_of(
         elif event.name in _BEGINNINGS:
             number = event.attempt or 0
             number = number if event.name == "step.started" else -number
-            open_attempt = Attempt(number, event.time, text_of)
+            open_attempt = Attempt(number, event.time)
+            open_attempt._text_of = text_of  # noqa: SLF001 - as above
             attempts.append(open_attempt)
         elif open_attempt is not None and (state := _ENDS.get(event.name)) is not None:
             open_attempt._end(state, event)  # noqa: SLF001 - as above
