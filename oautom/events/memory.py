@@ -201,9 +201,8 @@ class MemoryEventLog(EventLog):
             self._given_up.pop((name, seq), None)
 
     def keep_text(self, key: Key, buffer: LogBuffer) -> bool:
-        """Keep what an attempt writes; in a forked child, nothing. Any thread."""
-        if not self._process.is_here:
-            return False
+        """Keep what an attempt writes. Any thread."""
+        self._check_process()
         self._texts.setdefault(key[0], {})[key] = buffer
         return True
 

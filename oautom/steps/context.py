@@ -154,6 +154,7 @@ class Context:
         self._item = item
         self._inputs = inputs
         self._buffers = buffers
+        self._process = forked.here
         self._log_limit_bytes = log_limit_bytes
         self._log: logging.Logger | None = None
         self.has_begun = False
@@ -207,6 +208,8 @@ class Context:
             if self.written is not None:
                 return self.written
             buffer = self.written = LogBuffer(self._log_limit_bytes)
+        if not self._process.is_here:  # nobody reads it there
+            return buffer
         key = self.vect_id, self.step, self._number
         is_kept = self.keeper is not None and self.keeper.keep_text(key, buffer)
         if not is_kept and self._buffers is not None:

@@ -111,6 +111,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 GIVEN: dict[str, Any] = {
     "action": "cancel",
+    "buffer": None,
     "by": "Ann",
     "cron": "0 0 * * *",
     "event": None,
@@ -118,6 +119,7 @@ GIVEN: dict[str, Any] = {
     "function": print,
     "given_up": None,
     "id": "vect",
+    "key": ("vect", "slow", 1),
     "name": "another",
     "number": 1,
     "older_than": datetime.now(UTC),
@@ -126,6 +128,7 @@ GIVEN: dict[str, Any] = {
     "sender": None,
     "seq": 1,
     "step": "slow",
+    "then": print,
     "timeout": 5,
     "vect": "vect",
     "vects": ["vect"],
@@ -143,7 +146,7 @@ HARMLESS: dict[str, set[str]] = {
     # Those that `EventLog` has for logs that cannot be asked, and what never changes.
     "MemoryEventLog": {
         *{"asked", "check_value", "close", "committed_seq", "from_jsonl", "id", "last_seq"},
-        *{"keeps_objects", "leave", "listen", "refuse", "requests"},
+        *{"keeps_objects", "leave", "listen", "refuse", "requests", "save_text"},
     },
     "LateLog": {"check_value", "close", "id", "is_read_only", "keeps_objects", "open", "path"},
     "SqliteEventLog": {"check_value", "close", "id", "is_read_only", "keeps_objects", "path"},

@@ -513,15 +513,15 @@ class SqliteEventLog(LogFile):
         return self._side_writer
 
     def keep_text(self, key: Key, buffer: LogBuffer) -> bool:
-        """Keep what an attempt writes; in a forked child, nothing. Any thread."""
-        if not self._database.process.is_here:
-            return False
+        """Keep what an attempt writes. Any thread."""
+        self._database.check_process()
         self._texts.keep(key, buffer)
         self._saver.begin()  # where there is no thread, its end or that of the log has it saved
         return True
 
     def save_text(self, key: Key, then: Callable[[], object]) -> None:
         """Have `then()` called when little is left of what an attempt has written. Any thread."""
+        self._database.check_process()
         written = self._texts.live.get(key)
         if written is None or written.unsaved_bytes <= UNSAVED_BYTES_MAX:
             then()
