@@ -471,6 +471,8 @@ class Runner:
         else:  # its text goes with the event that this comes to, and much of it goes before
             self._log.save_text(attempt.key, partial(self._put, answered))
         if self._is_closed:
+            if attempt.context.written is not None:
+                attempt.context.written.is_over = True  # no tick comes any more
             self.lingering.tell_left(attempt.key)
 
     def run_next(self) -> None:

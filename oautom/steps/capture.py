@@ -33,17 +33,20 @@ class _Tee:
 
     Attributes:
         stream: The same.
+        takes: It is one of the two that stand there. Else somebody may have wrapped it, as colorama
+            does, and we stand before that: what is written comes by twice, and is taken once.
     """
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
+        self.takes = True
         self._pass_on: Callable[[str], int] = stream.write
 
     def write(self, text: str) -> int:
         """Pass text on, and take it; what the stream refuses is not taken."""
         length = self._pass_on(text)
         context = CALLED.get()
-        if context is not None and context.is_captured:
+        if context is not None and context.is_captured and self.takes:
             buffer = context.written or context.buffer
             buffer.loose.append(text)
             buffer.loose_length += len(text)
@@ -112,9 +115,13 @@ class Capture:
 
     def _stand_before(self) -> None:
         """Stand before the streams that there are by now."""
+        before = self._out_tee, self._err_tee
         self._out, self._out_tee = _before(sys.stdout)
         self._err, self._err_tee = _before(sys.stderr)
         sys.stdout, sys.stderr = self._out_tee, self._err_tee
+        for tee in (*before, self._out_tee, self._err_tee):
+            if type(tee) is _Tee:
+                tee.takes = tee is self._out_tee or tee is self._err_tee
         if not self._is_hearing:
             self._is_hearing = True
             _hear_all_loggers()

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from oautom import (
     WaitExecution,
 )
 from oautom.testing import SimulatedClock
+from tests.held import until
 
 from .conftest import SECONDS, NewApp
 
@@ -150,6 +152,7 @@ def test_attempts_that_were_skipped_or_cancelled_or_never_began(mode_app: OAutom
     waiter = threading.Thread(target=vect.wait)
     waiter.start()
     assert begun.wait(SECONDS)
+    until(lambda: vect.steps["after"].state == "skipped")
     vect.cancel("enough")
     waiter.join(SECONDS)
     vect.wait(SECONDS)
@@ -343,6 +346,42 @@ def test_who_replaces_the_stream_has_what_is_written(app: OAutom, capsys: Any) -
     assert sys.stdout is mine
     sys.stdout = before
     assert capsys.readouterr().out == "of all\n"
+
+
+def test_a_stream_that_a_step_has_wrapped_is_taken_once(new_app: NewApp, capsys: Any) -> None:
+    class Wrapper:
+        def __init__(self, stream: Any) -> None:
+            self._stream = stream
+
+        def write(self, text: str) -> None:
+            self._stream.write(text.upper())
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._stream, name)
+
+    def wrap() -> None:
+        sys.stdout = Wrapper(sys.stdout)  # type: ignore[assignment]
+
+    def both() -> None:
+        sys.stderr = sys.stdout
+
+    def told() -> None:
+        print("out")
+        print("err", file=sys.stderr)
+
+    streams, app = (sys.stdout, sys.stderr), new_app(executor="inline")
+    flow = Flow("f", app)
+    steps: list[Any] = [told, wrap, told, wrap, told, both, told]
+    made = [PythonExecution(f"s{i}", flow, step) for i, step in enumerate(steps)]
+    for upstream, step in pairwise(made):
+        upstream >> step
+    vect = app.run(flow)
+    sys.stdout, sys.stderr = streams
+
+    assert [vect.steps[f"s{i}"].log_text for i in range(7)] == [
+        *("out\nerr\n", "", "out\nerr\n", "", "out\nerr\n", "", "out\nerr\n")
+    ]
+    assert capsys.readouterr() == ("out\nOUT\nOUT\nOUT\nERR\n", "err\nerr\nerr\n")
 
 
 def test_a_program_without_streams_goes_on(app: OAutom, monkeypatch: Any) -> None:

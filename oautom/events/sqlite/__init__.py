@@ -4,8 +4,8 @@
 half that only reads, for any process. `file` knows where the tables are, which version of the form
 a file has, and what the errors of SQLite mean. `rows` makes a row of an event and an event of a
 row. `summary` keeps beside the events what they add up to, `checksums` holds one against the other,
-`prune` takes old Vects out. `texts` keeps what attempts write. `lock` says who may write, `wakeup` wakes the engine for others, `wal`
-keeps the write-ahead log small.
+`prune` takes old Vects out. `texts` keeps what attempts write. `lock` says who may write, `wakeup`
+wakes the engine for others, `wal` keeps the write-ahead log small.
 
 **The files.** `runs.db` is the database. While it is open, `runs.db-wal` holds what was committed
 last, and `runs.db-shm` is memory that the processes share; both are SQLite's, and a process that is
