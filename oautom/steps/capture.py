@@ -40,16 +40,19 @@ class _Tee:
     def __init__(self, stream: Any) -> None:
         self.stream = stream
         self.takes = True
-        self._pass_on: Callable[[str], int] = stream.write
+        self._pass_on: Callable[[str], Any] = stream.write
 
-    def write(self, text: str) -> int:
+    def write(self, text: str) -> Any:
         """Pass text on, and take it; what the stream refuses is not taken."""
         length = self._pass_on(text)
         context = CALLED.get()
         if context is not None and context.is_captured and self.takes:
             buffer = context.written or context.buffer
             buffer.loose.append(text)
-            buffer.loose_length += len(text)
+            try:
+                buffer.loose_length += length  # to ask for it costs as much as to write it down
+            except TypeError:  # a stream of somebody's own may return nothing
+                buffer.loose_length += len(text)
             if buffer.loose_length > LOOSE_MAX:
                 buffer.write(b"")
         return length
