@@ -244,24 +244,25 @@ class EventLog:
         raise _missing(self, "forget_given_up")
 
     def keep_text(self, key: Key, buffer: LogBuffer) -> bool:
-        """Keep what an attempt writes into a buffer, as long as its Vect is there. Any thread.
+        """Store what an attempt writes to a buffer, until its Vect is pruned. Any thread.
 
-        Called when it writes something for the first time. Until `buffer.is_over` more may follow;
-        by the commit of the event that ends the attempt, what it has written by then is kept.
+        Called when the attempt writes for the first time. More may follow until `buffer.is_over`.
+        The commit of the event that ends the attempt stores what it has written by then.
 
         Returns:
-            False where the log keeps none: then somebody has it who has the Vect. Default.
+            Whether the log stores it. Default: False; then the text lives as long as the `Vect`.
         """
         return False
 
     def save_text(self, key: Key, then: Callable[[], object]) -> None:
-        """Have `then()` called when so much is kept of what an attempt has written that the rest
-        may go with the event that ends it: at once, or on another thread. Any thread.
+        """Call `then()` when the rest of an attempt's text fits into the commit of its end.
+
+        At once, or later on another thread. Any thread.
         """
         then()
 
     def text(self, key: Key) -> Text | None:
-        """Return what an attempt has written, None if the log keeps nothing of it. Any thread."""
+        """Return what an attempt has written, or None if the log has nothing of it. Any thread."""
         return None
 
     def prune(self, older_than: datetime, *, keep: Collection[str] = ()) -> list[PrunedVect]:

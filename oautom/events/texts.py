@@ -1,6 +1,6 @@
-"""What attempts of steps write: the buffers that they write into, and the text that is shown of it.
+"""The text of attempts: the buffer that an attempt writes to, and the text that people read.
 
-A log that keeps this text has it beside its events, and not among them: see `EventLog.keep_text`.
+A log stores texts beside its events, and not among them: see `EventLog.keep_text`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from oautom.processes import forked
 
 UNSAVED_BYTES_MAX: Final = 64 * 2**10
-"""How much of a text goes with the event that ends its attempt; the rest is written before."""
+"""How much of a text is written with the event that ends its attempt; the rest before that."""
 
 LOOSE_MAX: Final = 8192
 """How many characters of a text may not be encoded yet."""
@@ -22,21 +22,21 @@ _CONTINUATION_BYTES_MAX: Final = 3  # that follow the first byte of a character 
 
 
 class Text(NamedTuple):
-    """What is kept of all that an attempt has written.
+    """The newest part of what an attempt has written.
 
     Attributes:
-        missing_bytes: How much came before that, and is gone.
-        content: The rest.
+        missing_bytes: The number of bytes before that part.
+        content: The part itself.
     """
 
     missing_bytes: int
     content: bytes
 
     def shown(self, *, is_whole: bool) -> str:
-        """Return the text, as people read it; where something is missing, the first line says so.
+        """Return the text as people read it; if something is missing, the first line says so.
 
         Args:
-            is_whole: Nothing more will follow; else a character may not be complete yet.
+            is_whole: Nothing more will follow; else the last character may be incomplete.
         """
         text = decoded(self.content, is_cut=self.missing_bytes > 0, is_whole=is_whole)
         if not self.missing_bytes:
@@ -52,12 +52,13 @@ class LogBuffer:
 
     Attributes:
         limit_bytes: See above.
-        is_over: The attempt is over: nothing is written any more.
-        dropped_bytes: How many bytes were written before those that are kept.
-        loose: Texts that were written behind those, and are not encoded yet: a program may print
-            much, and often. Who appends one counts it in `loose_length`, and calls `write(b"")`
-            where that is over `LOOSE_MAX`.
-        loose_length: How many characters these are, more or less: two threads may count at once.
+        is_over: The attempt is over: it writes no more.
+        dropped_bytes: The number of bytes before those in the buffer.
+        loose: Texts behind those bytes that are not encoded yet, since a program may print much,
+            and often. Append a text, add its length to `loose_length`, and call `write(b"")` when
+            that exceeds `LOOSE_MAX`.
+        loose_length: The number of characters in `loose`; approximate, as two threads may add to it
+            at once.
     """
 
     __slots__ = (
@@ -86,11 +87,11 @@ class LogBuffer:
         self._lock, self._process = threading.RLock(), forked.here
 
     def write(self, chunk: bytes, missing_bytes: int = 0) -> None:
-        """Keep `chunk`, and drop the oldest where it is too much.
+        """Add a chunk, and drop the oldest bytes beyond the limit.
 
         Args:
-            chunk: What was written.
-            missing_bytes: How much was written before it, and is gone already.
+            chunk: The bytes.
+            missing_bytes: The number of bytes before the chunk that were dropped elsewhere.
         """
         if not self._process.is_here:  # another thread of the parent may have had the lock
             self._lock, self._process = threading.RLock(), forked.here
@@ -133,17 +134,17 @@ class LogBuffer:
 
     @property
     def written_bytes(self) -> int:
-        """How many bytes were written in all; a little less where somebody writes meanwhile."""
+        """How many bytes were written in all; a little less while another thread writes."""
         if self.loose or not self._process.is_here:
             self.write(b"")
         return self._size_bytes + self.dropped_bytes
 
     def since(self, start: int, size_bytes: int) -> tuple[int, bytes]:
-        """Return what was written from a place on, and where that begins.
+        """Return the bytes from a position on, and the position where they begin.
 
         Args:
-            start: How many bytes come before the first one wanted.
-            size_bytes: How many are wanted at the most.
+            start: The position of the first byte wanted.
+            size_bytes: The largest number of bytes wanted.
         """
         if self.loose or not self._process.is_here:
             self.write(b"")
@@ -154,14 +155,14 @@ class LogBuffer:
         return first, content[at : at + size_bytes] if at or len(content) > size_bytes else content
 
     def kept(self) -> Text:
-        """Return what is kept."""
+        """Return what is in the buffer."""
         if self.loose or not self._process.is_here:
             self.write(b"")
         with self._lock:
             return Text(self.dropped_bytes, self._joined())
 
     def text(self) -> str:
-        """Return what is kept, decoded; a character cut in two at the start is left out."""
+        """Return what is in the buffer, decoded, without a character cut in two at its start."""
         missing_bytes, content = self.kept()
         return decoded(content, is_cut=missing_bytes > 0, is_whole=True)
 
@@ -174,12 +175,12 @@ class LogBuffer:
 
 
 def decoded(content: bytes, *, is_cut: bool, is_whole: bool) -> str:
-    """Return bytes as text; a character that is cut in two by us, or not complete yet, is left out.
+    """Return bytes as text, without a character that is cut in two or not complete yet.
 
     Args:
         content: The bytes.
-        is_cut: Others came before them.
-        is_whole: No others follow.
+        is_cut: Whether bytes before them are missing.
+        is_whole: Whether no bytes will follow.
     """
     if is_cut:
         start = content[:_CONTINUATION_BYTES_MAX].lstrip(bytes(range(0x80, 0xC0)))

@@ -1,12 +1,12 @@
-"""What the code of a step prints, and what it logs, is written to the log of its attempt, too.
+"""Copies what the code of a step prints and logs to the text of its attempt.
 
-While a step runs, something stands before `sys.stdout` and `sys.stderr` that passes all on, and
-takes a copy of what a step has written; which step it is, the context variable `CALLED` tells, so
-steps side by side do not mix. Whoever replaces these streams has what is written to theirs.
+While a step runs, a `_Tee` replaces `sys.stdout` and `sys.stderr`: it passes everything on, and
+copies what a step writes. The context variable `CALLED` says which step writes, so that steps side
+by side do not mix. If somebody replaces the streams meanwhile, their object gets what is written.
 
-Records of `logging` are taken where a logger hands them to its handlers: levels and filters of the
-logger have let them through, and it happens once, whatever handlers there are. What handlers write
-meanwhile is not taken: it is the same once more.
+Records of `logging` are copied where a logger hands them to its handlers: the level and the filters
+of the logger have let them through, and it happens once, whatever handlers there are. What handlers
+write during that is not copied, since it is the same text again.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _FORM: Final = "%(levelname)s %(name)s: %(message)s"
 
 
 class _Tee:
-    """A stream that passes on what is written, and takes what a step writes.
+    """A stream that passes on what is written, and copies what a step writes.
 
     Args:
-        stream: The stream.
+        stream: The stream to pass it on to.
 
     Attributes:
-        stream: The same.
-        takes: It is one of the two that stand there. Else somebody may have wrapped it, as colorama
-            does, and we stand before that: what is written comes by twice, and is taken once.
+        stream: See above.
+        takes: Whether it copies. Only the two tees in use do: if somebody has wrapped an older one,
+            as colorama does, a new one wraps that, and both see the same text.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -43,7 +43,7 @@ class _Tee:
         self._pass_on: Callable[[str], Any] = stream.write
 
     def write(self, text: str) -> Any:
-        """Pass text on, and take it; what the stream refuses is not taken."""
+        """Pass text on, and copy it; what the stream refuses is not copied."""
         length = self._pass_on(text)
         context = CALLED.get()
         if context is not None and context.is_captured and self.takes:
@@ -58,40 +58,40 @@ class _Tee:
         return length
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write lines; else they would go past."""
+        """Write lines one by one, so that they are copied."""
         for line in lines:
             self.write(line)
 
     def __getattr__(self, name: str) -> Any:
-        """Be like the stream in everything else."""
+        """Return any other member of the stream."""
         return getattr(self.stream, name)
 
     def __iter__(self) -> Any:
-        """Be like the stream."""
+        """Return the lines of the stream."""
         return iter(self.stream)
 
     def __enter__(self) -> Any:
-        """Be like the stream."""
+        """Enter the stream."""
         self.stream.__enter__()
         return self
 
     def __exit__(self, *error: object) -> Any:
-        """Be like the stream."""
+        """Leave the stream."""
         return self.stream.__exit__(*error)
 
 
 class Capture:
-    """What stands before the streams of the program while steps run. Any thread."""
+    """Puts tees in place of the streams of the program while steps run. Any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # a handler of Ctrl-C may come in between
         self._running = 0
-        # The streams, and what stands before each; as a rule they are the same from step to step.
+        # The streams, and the tee of each; mostly these are the same from step to step.
         self._out = self._out_tee = self._err = self._err_tee = _Tee(io.StringIO())  # of nobody
         self._is_hearing = False
 
     def begin(self, context: Context) -> None:
-        """Take from now on what a step writes."""
+        """Copy from now on what a step writes."""
         context.is_captured = True
         with self._lock:
             self._running += 1
@@ -103,9 +103,9 @@ class Capture:
                 self._stand_before()
 
     def end(self) -> None:
-        """Take no more; with the last step nothing stands before the streams.
+        """End the copying for one step; after the last one, put the streams back.
 
-        Where somebody has replaced one, it stays.
+        A stream that somebody has replaced meanwhile stays.
         """
         with self._lock:
             self._running -= 1
@@ -117,7 +117,7 @@ class Capture:
                 sys.stderr = self._err
 
     def _stand_before(self) -> None:
-        """Stand before the streams that there are by now."""
+        """Put a tee in place of each stream as it is now."""
         before = self._out_tee, self._err_tee
         self._out, self._out_tee = _before(sys.stdout)
         self._err, self._err_tee = _before(sys.stderr)
@@ -130,13 +130,13 @@ class Capture:
             _hear_all_loggers()
 
     def leave(self) -> None:
-        """Begin anew in a forked child: no step runs there."""
+        """Begin anew in a forked child, where no step runs."""
         self._lock = threading.RLock()
         self._running = 0
 
 
 def _before(stream: Any) -> tuple[Any, Any]:
-    """Return a stream, and what is to stand before it: itself, where that cannot be."""
+    """Return a stream and its tee, or twice itself if it cannot have one."""
     if type(stream) is _Tee:  # it has stood there before, and somebody has put it there again
         return stream.stream, stream
     if getattr(stream, "write", None) is None:
@@ -145,7 +145,7 @@ def _before(stream: Any) -> tuple[Any, Any]:
 
 
 def _hear_all_loggers() -> None:
-    """Hear of the records of all loggers, from now on."""
+    """Copy the records of all loggers from now on."""
     call_handlers = logging.Logger.callHandlers
 
     def call_handlers_and_take(logger: logging.Logger, record: logging.LogRecord) -> None:

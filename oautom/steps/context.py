@@ -34,18 +34,18 @@ forked.in_child(_begin_anew)
 
 
 class TextKeeper(Protocol):
-    """Who keeps what an attempt writes: a log."""
+    """Stores the text of attempts, as a log does."""
 
     def keep_text(self, key: Key, buffer: LogBuffer) -> bool:
-        """Keep what an attempt writes into a buffer; False where that cannot be."""
+        """Store what an attempt writes to a buffer; False if that is not possible."""
 
 
 class BufferHandler(logging.Handler):
-    """Writes records into a buffer, a line each.
+    """Writes records to a buffer, a line each.
 
     Args:
-        buffer: Returns the buffer, when there is something to be written.
-        form: Of a line.
+        buffer: Returns the buffer; called when there is something to write.
+        form: The format of a line.
     """
 
     def __init__(self, buffer: Callable[[], LogBuffer], form: str) -> None:
@@ -62,10 +62,10 @@ class BufferHandler(logging.Handler):
 
 
 class _StepLogger(logging.Logger):
-    """The `context.log` of one attempt: it writes all, whatever the levels of other loggers are.
+    """The `context.log` of one attempt: it writes records of any level to the attempt's text.
 
-    And it passes on to the one logger of the flow what that lets through. It is known to nobody
-    else, so it goes with its attempt: loggers that `logging` knows by name are never freed.
+    It also passes records on to the one logger of the flow, if that lets them through. `logging`
+    does not register it, so it is freed with its attempt: registered loggers never are.
     """
 
     def __init__(self, context: Context) -> None:
@@ -82,9 +82,9 @@ class _StepLogger(logging.Logger):
             if record.levelno >= handler.level:
                 handler.handle(record)
         of_flow = logging.getLogger(self.name)
-        # Where nobody has set `logging` up, it would go to standard error: it is kept already.
+        # Without handlers, Python would print warnings to standard error.
         if of_flow.isEnabledFor(record.levelno) and of_flow.hasHandlers():
-            token = CALLED.set(None)  # it is in the step's log already: none of this is taken again
+            token = CALLED.set(None)  # it is in the text already: nothing of this is copied
             try:
                 of_flow.handle(record)
             finally:
@@ -118,10 +118,10 @@ class Context:
         is_strict: Whether a Bash command of the step ends with the first failure in it, as its Vect
             has begun to run its commands; None for what the step itself says.
         home: The `Waits` of the engine that has the step called; None in another process.
-        keeper: Who keeps what the attempt writes; None if nobody does but this object.
-        written: Where the attempt has written to; None as long as it has written nothing.
+        keeper: Stores the text of the attempt; None if only this object has it.
+        written: The buffer with the text of the attempt; None as long as there is no text.
         is_unwanted: The step has been cancelled.
-        is_captured: What it prints is written to its log, and so are the records of `logging`.
+        is_captured: Whether the text includes what the step prints, and its records of `logging`.
         has_begun: The code of the step has been called, in this process.
     """
 
@@ -200,7 +200,7 @@ class Context:
 
     @property
     def buffer(self) -> LogBuffer:
-        """Where what the attempt writes goes: raw bytes, what `log_text` shows."""
+        """The buffer with the text of the attempt: the raw bytes of `log_text`."""
         return self._begun() if self.written is None else self.written
 
     def _begun(self) -> LogBuffer:

@@ -26,7 +26,7 @@ from oautom.workers.kept_loop import run_to_its_end
 
 NO_DETAILS: Mapping[str, Any] = MappingProxyType({})
 POST_SECONDS: Final = 0.1
-"""After how long what a step has written is sent from a worker process."""
+"""Seconds between two letters with the text of a step, from its worker process."""
 
 _NOT_BEGUN: Final = "the step was cancelled before it began"
 
@@ -260,7 +260,7 @@ class Work:
         return self.context.on_cancel_of_call(stopper)
 
     def hear(self, letter: bytes) -> None:
-        """Take in what the step has written in another process."""
+        """Add a piece of text that the step has written in another process."""
         size = _PLACE.size
         (missing_bytes,) = _PLACE.unpack(letter[:size])
         self.context.buffer.write(letter[size:], missing_bytes)
@@ -281,10 +281,10 @@ _PLACE: Final = Struct(">Q")
 
 
 class Post:
-    """Sends what a step writes to another process, while it runs.
+    """Sends the text of a step to another process while the step runs.
 
     Args:
-        send: Sends a letter, as `Work.hear` understands it; None where nobody takes any.
+        send: Sends a letter to `Work.hear`; None if nobody receives letters.
     """
 
     def __init__(self, send: Callable[[bytes], None] | None) -> None:
@@ -295,7 +295,7 @@ class Post:
         self._is_over = threading.Event()
 
     def keep_text(self, key: Key, buffer: LogBuffer) -> bool:
-        """Send from now on what is written into a buffer."""
+        """Send from now on what is written to a buffer."""
         self._buffer = buffer
         if self._send is not None:
             with suppress(RuntimeError):  # the system gives no thread: it comes with the answer
@@ -320,7 +320,7 @@ class Post:
         return Text(missing_bytes, content)
 
     def rest(self) -> Text:
-        """Return what was not sent, and send nothing any more."""
+        """Return the part that was not sent, and send no more."""
         self._is_over.set()
         with self._lock:
             return self._unsent()
@@ -369,8 +369,8 @@ class _Parcel:
         """Do it.
 
         Args:
-            send: Takes along, while the work is done, what `Work.hear` understands; where there is
-                no such way, all that was written comes with the answer.
+            send: Sends a letter to `Work.hear` while the work is done. Default: the whole text comes
+                with the answer.
         """
         try:
             execution, context, method = pickle.loads(self._content)  # noqa: S301 - packed by ourselves

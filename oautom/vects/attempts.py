@@ -1,4 +1,4 @@
-"""`Attempt`: one attempt of a step, as users see it: what its events tell, and what it wrote."""
+"""`Attempt`: one attempt of a step, as users see it, with its text."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _ENDS: Final[dict[str, AttemptState]] = {
 
 
 class Attempt:
-    """One attempt of a step, as it stood when it was asked for.
+    """One attempt of a step, by the events that were committed when it was made.
 
     Attributes:
-        number: From 1; of an attempt to undo what the step has done it is negative, from -1.
-        state: `running`, `success`, `failed` (also where the step was tried again), `skipped`,
-            `cancelled`, or `interrupted`: its program has ended.
+        number: From 1; an attempt to undo the work of the step has a negative number, from -1.
+        state: `running`, `success`, `failed` (also if the step was tried again), `skipped`,
+            `cancelled`, or `interrupted` if its program has ended.
         start_date: When it began: aware, UTC.
         end_date: When it ended, or None.
         error: What went wrong, in a line, or None.
@@ -48,7 +48,7 @@ class Attempt:
 
     @property
     def log_text(self) -> str:
-        """What it has written: the newest `log_limit_bytes` of it, as it is when it is asked for.
+        """The newest `log_limit_bytes` of what it has written; each read asks the log.
 
         Raises:
             LogError: The log cannot be read.
@@ -75,9 +75,9 @@ def attempts_of(
     """Return the attempts of a step, in the order in which they began.
 
     Args:
-        events: Those of its Vect, in the order of the log.
-        step: Its name.
-        text_of: Returns what an attempt has written.
+        events: The events of its Vect, in the order of the log.
+        step: The name of the step.
+        text_of: Returns the text of an attempt.
     """
     attempts: list[Attempt] = []
     open_attempt: Attempt | None = None

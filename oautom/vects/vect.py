@@ -371,9 +371,9 @@ class Step:
 
     @property
     def attempts(self) -> list[Attempt]:
-        """The attempts, in the order in which they began, read from the log.
+        """The attempts in the order in which they began; each read asks the log.
 
-        Those that undo what the step has done are among them, with negative numbers.
+        Attempts to undo the work of the step are among them, with negative numbers.
 
         Raises:
             LogError: The log cannot be read.
@@ -383,9 +383,9 @@ class Step:
 
     @property
     def log_text(self) -> str:
-        """What the newest attempt has written so far, the newest `log_limit_bytes` of it.
+        """The text of the newest attempt so far, its newest `log_limit_bytes`.
 
-        Where something is missing before that, the first line says so.
+        If something before that is missing, the first line says so.
 
         Raises:
             LogError: The log cannot be read.

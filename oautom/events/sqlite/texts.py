@@ -1,9 +1,9 @@
-"""What attempts write, in the file of a log: beside the events, and not among them.
+"""The text of attempts in the file of a log: beside the events, and not among them.
 
-No event tells of it, and no checksum holds it: it is for people, and nothing is decided by it. What
-an attempt has written is in the file at the latest with the event that ends it, in the transaction
-of that (`note`, `of_ending`). While the attempt is at work, a thread writes it each `SAVE_SECONDS`
-(`Saver`), so that other processes see it, and it survives the death of this one.
+No event records it and no checksum covers it: it is for people, and the engine decides nothing by
+it. The last of an attempt's text is written in the transaction of the event that ends the attempt
+(`note`, `of_ending`). While the attempt runs, a thread writes its text every `SAVE_SECONDS`
+(`Saver`): then other processes see it, and it survives the death of this process.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ LOG_TEXTS: Final = """CREATE TABLE log_texts (
     chunk BLOB NOT NULL,
     PRIMARY KEY (vect, step, attempt, start)
 ) WITHOUT ROWID"""
-"""Pieces of text, each with the number of bytes that the attempt has written before it."""
+"""Pieces of text, each with the number of bytes that the attempt wrote before it."""
 
 NO_LOG_TEXTS: Final = (
     "SELECT '' AS vect, '' AS step, 0 AS attempt, 0 AS start, x'' AS chunk LIMIT 0"
 )
 
 SAVE_SECONDS: Final = 0.9
-"""After how long what was written is in the file: others see it within a second."""
+"""Seconds until a new text is in the file, so that other processes see it within a second."""
 
 TRANSACTION_BYTES_MAX: Final = 2**20
-"""How much is written at once; the engine may commit in between."""
+"""The size of one transaction of the saver; the engine may commit between two of them."""
 
 _CHUNK_BYTES: Final = 2**16
 _INSERT: Final = "INSERT OR REPLACE INTO log_texts VALUES (?, ?, ?, ?, ?)"
@@ -49,12 +49,12 @@ WHERE vect = ? AND step = ? AND attempt = ? ORDER BY start"""
 
 
 class Written:
-    """What one attempt writes.
+    """The text of one attempt, and how far it is saved.
 
     Attributes:
         key: The attempt.
-        buffer: Where it writes to.
-        saved_bytes: How much of it is in the file, or was and is gone.
+        buffer: The buffer that the attempt writes to.
+        saved_bytes: How many bytes of the text are in the file, or were dropped from it.
     """
 
     __slots__ = ("buffer", "key", "saved_bytes")
@@ -66,12 +66,12 @@ class Written:
 
     @property
     def unsaved_bytes(self) -> int:
-        """How much of it is not in the file yet."""
+        """How many bytes are not in the file yet."""
         return self.buffer.written_bytes - self.saved_bytes
 
 
 class Piece(NamedTuple):
-    """What is about to be written of one attempt, and where that begins."""
+    """A piece of the text of one attempt, about to be written, and where it begins."""
 
     of: Written
     start: int
@@ -79,11 +79,11 @@ class Piece(NamedTuple):
 
 
 class Texts:
-    """What attempts write, as long as not all of it is in the file.
+    """The texts of attempts that are not in the file as a whole.
 
     Attributes:
-        live: By the attempt, those that have written something, and may write more.
-        ending: Those of which the next commit has an event.
+        live: By attempt, the texts that may grow, or are not saved as a whole.
+        ending: The texts of which the next commit writes the last part.
     """
 
     def __init__(self) -> None:
@@ -92,11 +92,11 @@ class Texts:
         self._pieces: list[Piece] = []
 
     def keep(self, key: Key, buffer: LogBuffer) -> None:
-        """Have it saved what an attempt writes. Any thread."""
+        """Save from now on what an attempt writes. Any thread."""
         self.live[key] = Written(key, buffer)
 
     def note(self, event: Event) -> None:
-        """Have the text go along with an event of its attempt."""
+        """Write the text of an attempt along with an event of the attempt."""
         number = event.attempt or 0
         if event.name in COMPENSATION_EVENTS:
             number = -number
@@ -105,13 +105,13 @@ class Texts:
             self.ending.append(written)
 
     def of_ending(self, connection: sqlite3.Connection) -> None:
-        """Write what goes along with the events of a commit, in its transaction."""
+        """Write the texts that belong to the events of a commit, in its transaction."""
         ending = dict.fromkeys(self.ending)
         self._pieces = pieces_of(ending, UNSAVED_BYTES_MAX, len(ending) * UNSAVED_BYTES_MAX)
         write(connection, self._pieces)
 
     def committed(self) -> None:
-        """Take note that what went along is in the file."""
+        """Note that these texts are in the file."""
         self.saved(self._pieces)
         self.let_go(self.ending)
         self._pieces = []
@@ -119,24 +119,24 @@ class Texts:
 
     @staticmethod
     def saved(pieces: Iterable[Piece]) -> None:
-        """Take note that something is in the file."""
+        """Note that some pieces are in the file."""
         for piece in pieces:
             piece.of.saved_bytes = piece.start + len(piece.content)
 
     def let_go(self, written: Iterable[Written]) -> None:
-        """Let go of those that are over, and all of which is in the file."""
+        """Drop the texts that do not grow any more and are in the file as a whole."""
         for each in written:
             if each.buffer.is_over and not each.unsaved_bytes:
                 self.live.pop(each.key, None)
 
     def forget(self, vects: set[str]) -> None:
-        """Forget what was written in Vects that are gone."""
+        """Drop the texts of Vects that were pruned."""
         for key in [key for key in self.live.copy() if key[0] in vects]:
             del self.live[key]
 
 
 def pieces_of(written: Iterable[Written], each_bytes: int, all_bytes: int) -> list[Piece]:
-    """Return what is not in the file yet: of each, and of all together, at most so much."""
+    """Return what is not in the file yet, up to a size for each text and for all together."""
     pieces: list[Piece] = []
     for each in written:
         if all_bytes <= 0:
@@ -151,7 +151,7 @@ def pieces_of(written: Iterable[Written], each_bytes: int, all_bytes: int) -> li
 
 
 def write(connection: sqlite3.Connection, pieces: Sequence[Piece]) -> None:
-    """Write pieces of text, within the transaction that is open, and drop what is too much."""
+    """Write pieces in the open transaction, and drop what exceeds the limit of their text."""
     connection.executemany(_INSERT, [(*of.key, start, content) for of, start, content in pieces])
     for of, start, content in pieces:
         if (floor := start + len(content) - of.buffer.limit_bytes) > 0:
@@ -160,7 +160,7 @@ def write(connection: sqlite3.Connection, pieces: Sequence[Piece]) -> None:
 
 
 def read(connection: sqlite3.Connection, key: Key) -> Text:
-    """Return what is kept of an attempt.
+    """Return the stored text of an attempt.
 
     Raises:
         TypeError: The rows are not what was written.
@@ -173,10 +173,10 @@ def read(connection: sqlite3.Connection, key: Key) -> Text:
 
 
 class Saver:
-    """A thread that saves what attempts at work write. There is one while there are such attempts.
+    """A thread that saves the text of running attempts; it exists only while there are any.
 
     Args:
-        save: Writes what there is, and tells whether there may be more. May not raise.
+        save: Writes all text, and returns whether there may be more. Must not raise.
     """
 
     def __init__(self, save: Callable[[], bool]) -> None:
@@ -188,7 +188,7 @@ class Saver:
         self._is_closed = False
 
     def begin(self) -> bool:
-        """See to it that there is a thread; False where there can be none. Any thread."""
+        """Start the thread if there is none; False if the system gives none. Any thread."""
         with self._lock:
             if self._is_closed:
                 return False
@@ -203,7 +203,7 @@ class Saver:
         return True
 
     def hurry(self, then: Callable[[], object]) -> None:
-        """Save what there is at once, and call `then`, on the thread of this or of the caller."""
+        """Save all text at once, then call `then`, on the saver's or the calling thread."""
         with self._lock:
             self._waiting.append(then)
             if self.begin():
@@ -231,7 +231,7 @@ class Saver:
             then()
 
     def close(self) -> None:
-        """Save what there is, and end the thread."""
+        """Save all text, and end the thread."""
         with self._lock:
             self._is_closed = True
             self._woken.set()
