@@ -369,7 +369,7 @@ class _Parcel:
         """Do it.
 
         Args:
-            send: Sends a letter to `Work.hear` while the work is done. Default: the whole text comes
+            send: Sends a letter to `Work.hear` while it works. Default: the whole text comes
                 with the answer.
         """
         try:
