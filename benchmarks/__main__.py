@@ -21,6 +21,7 @@ MODULES = {
     "maps": "maps",
     "durable": "durable",
     "size": "size",
+    "written": "written",
 }
 
 

@@ -66,6 +66,7 @@ from oautom.steps import (
 from oautom.steps.function import StepFunction
 from oautom.steps.options import Pool, RetryPolicy
 from oautom.values.references import Reference
+from oautom.vects.attempts import Attempt
 from oautom.vects.vect import Step, Vect
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PLANNED",
     "ApprovalExecution",
+    "Attempt",
     "BashExecution",
     "BranchExecution",
     "Client",

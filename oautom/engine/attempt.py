@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 
 from oautom.engine.clock import Clock
 from oautom.events.log import EventLog
+from oautom.events.texts import NO_TEXT
 from oautom.machine.commands import Finished, Key
 from oautom.steps.context import Context
 from oautom.steps.execution import Execution
@@ -99,9 +100,10 @@ class Attempt:
         Returns:
             None if the step is polled, and not done yet.
         """
-        outcome = unpack(answer, failure)
-        if outcome.log:
-            self.context.buffer.write(outcome.log)
+        outcome = answer if type(answer) is Outcome else unpack(answer, failure)
+        if outcome.log is not NO_TEXT and outcome.log.content:
+            missing_bytes, content = outcome.log
+            self.context.buffer.write(content, missing_bytes)
         if self.key[2] < 0 and outcome.error is None:
             return Outcome()  # what undoes the work of a step has no output
         if self.execution.is_polled and outcome.error is None:

@@ -465,8 +465,14 @@ class Runner:
             outcome = error
         if attempt.state == "working":  # workers that are not ours may answer twice
             attempt.state = "answered"
-        self._put(Answer(attempt.key, outcome))
+        answered = Answer(attempt.key, outcome)
+        if attempt.context.written is None:
+            self._put(answered)
+        else:  # its text goes with the event that this comes to, and much of it goes before
+            self._log.save_text(attempt.key, partial(self._put, answered))
         if self._is_closed:
+            if attempt.context.written is not None:
+                attempt.context.written.is_over = True  # no tick comes any more
             self.lingering.tell_left(attempt.key)
 
     def run_next(self) -> None:
@@ -542,6 +548,8 @@ class Runner:
         elif step.state != "running" or step.attempt != attempt.key[2]:
             self.lingering.on_over(*attempt.key[:2])  # it is not wanted since this very tick
         attempt.is_promised = False
+        if attempt.context.written is not None:
+            attempt.context.written.is_over = True
         del self._attempts[attempt.key]  # last: what raises before is done once more
 
     def _kill(self, attempt: Attempt, fate: Literal["cancelled", "late"] = "cancelled") -> None:
@@ -589,6 +597,8 @@ class Runner:
         attempt = self._attempts.pop(key, None)
         if attempt is None:
             return
+        if attempt.context.written is not None:
+            attempt.context.written.is_over = True
         if attempt.execution.kind != "flow":
             attempt.context.mark_cancelled()
         self.count_busy()
@@ -644,7 +654,7 @@ class Runner:
     ) -> Context:
         """Return what an attempt of a step is told; `read` is as of `Run.output`."""
         state = run.state
-        return Context(
+        context = Context(
             state.flow,
             state.id,
             step.name,
@@ -656,6 +666,8 @@ class Runner:
             self._marks.variables,
             None if step.parent is None else partial(run.item, step),
         )
+        context.keeper = self._log
+        return context
 
 
 def _waiting(state: VectState) -> Iterator[tuple[str, int, datetime]]:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from oautom.errors import LogError, OAutomError, SettingError, shown
 from oautom.events.jsonl import write_jsonl
 from oautom.events.requests import Request
+from oautom.events.texts import LogBuffer, Text
+from oautom.machine.commands import Key
 from oautom.machine.event import Event, instant_of, is_of_plan, planned_time
 from oautom.machine.tables import PLAN_SKIPPED, VECT_ENDS
 from oautom.values.json import to_json
@@ -318,11 +320,34 @@ class EventLog:
         """Remove an event that was given up and then delivered. Any thread, as above."""
         raise _missing(self, "forget_given_up")
 
+    def keep_text(self, key: Key, buffer: LogBuffer) -> bool:
+        """Store what an attempt writes to a buffer, until its Vect is pruned. Any thread.
+
+        Called when the attempt writes for the first time. More may follow until `buffer.is_over`.
+        The commit of the event that ends the attempt stores what it has written by then.
+
+        Returns:
+            Whether the log stores it. Default: False; then the text lives as long as the `Vect`.
+        """
+        return False
+
+    def save_text(self, key: Key, then: Callable[[], object]) -> None:
+        """Call `then()` when the rest of an attempt's text fits into the commit of its end.
+
+        At once, or later on another thread. Any thread.
+        """
+        then()
+
+    def text(self, key: Key) -> Text | None:
+        """Return what an attempt has written, or None if the log has nothing of it. Any thread."""
+        return None
+
     def prune(self, older_than: datetime, *, keep: Collection[str] = ()) -> list[PrunedVect]:
         """Take out all events of the Vects that ended before an instant, and return these Vects.
 
         Also take out the `plan.skipped` events before that instant, except for the newest event of
-        each plan, and the entries of subscribers that have given up any of these events.
+        each plan, the entries of subscribers that have given up any of these events, and what the
+        steps of these Vects have written.
         """
         raise _missing(self, "prune")
 

@@ -24,6 +24,8 @@ from oautom.events.log import (
     old_vects,
     told_by_id,
 )
+from oautom.events.texts import LogBuffer, Text
+from oautom.machine.commands import Key
 from oautom.machine.event import NO_OUTPUT, Event, is_of_plan, own_copy, planned_time
 from oautom.machine.tables import PLAN_SKIPPED, VECT_ENDS
 from oautom.processes import forked
@@ -62,6 +64,7 @@ class MemoryEventLog(EventLog):
         self._given_up: dict[tuple[str, int], GivenUp] = {}
         self._pruned: list[PrunedVect] = []
         self._gaps: list[tuple[int, int]] = []
+        self._texts: dict[str, dict[Key, LogBuffer]] = {}  # by the Vect
         self._index = _Index()
 
     def _check_process(self) -> None:
@@ -197,6 +200,18 @@ class MemoryEventLog(EventLog):
         with self._lock:
             self._given_up.pop((name, seq), None)
 
+    def keep_text(self, key: Key, buffer: LogBuffer) -> bool:
+        """Keep what an attempt writes. Any thread."""
+        self._check_process()
+        self._texts.setdefault(key[0], {})[key] = buffer
+        return True
+
+    def text(self, key: Key) -> Text | None:
+        """Return what an attempt has written, None if it has written nothing. Any thread."""
+        self._check_process()
+        buffer = self._texts.get(key[0], {}).get(key)
+        return None if buffer is None else buffer.kept()
+
     def prune(self, older_than: datetime, *, keep: Collection[str] = ()) -> list[PrunedVect]:
         """Take out all events of the Vects that ended before an instant. Any thread.
 
@@ -230,6 +245,8 @@ class MemoryEventLog(EventLog):
             self._index = _Index()
             self._given_up = {k: v for k, v in self._given_up.items() if k[1] not in pruned}
             self._pruned += gone
+            for pruned_vect in gone:
+                self._texts.pop(pruned_vect.id, None)
             return gone
 
     def pruned(self) -> list[PrunedVect]:

@@ -81,6 +81,8 @@ class Flow:
             `'finish'`.
         strict: Whether its Bash steps end with the first failure in their commands; a step may
             override it, see `BashExecution`. Default: True.
+        capture: Whether the text of its steps includes what their code prints and logs; a step may
+            override it. Default: True.
         description: The purpose of the flow, in a sentence.
         version: A name for the present meaning of the flow: a Vect that began with another version
             does not go on in this program. Change it when the steps stay the same, but their
@@ -91,7 +93,8 @@ class Flow:
         params: Its parameters, by name.
         steps: The steps by name, in the order of declaration; read-only.
         max_active_vects, when_full, limit_by: See above.
-        retry, timeout, deadline, max_async, run_timeout, on_failure, strict, version: See above.
+        retry, timeout, deadline, max_async, run_timeout, on_failure, strict, capture, version: See
+            above.
         has_strict_steps: Whether one of its steps runs a strict Bash command.
 
     Raises:
@@ -115,6 +118,7 @@ class Flow:
         run_timeout: float | None = None,
         on_failure: OnFailure = "finish",
         strict: bool = True,
+        capture: bool = True,
         description: str = "",
         version: str | None = None,
     ) -> None:
@@ -150,6 +154,7 @@ class Flow:
             self.on_failure: OnFailure = word_of("on_failure", on_failure, OnFailure)
             self.when_full: WhenFull = word_of("when_full", when_full, WhenFull)
             self.strict = flag_of("strict", strict)
+            self.capture = flag_of("capture", capture)
         except SettingError as error:
             raise FlowError(f"flow '{name}': {error}", flow=name) from None
         self.params = Params(name, params)

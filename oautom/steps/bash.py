@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Final, Literal, Unpack, get_args
 
 from oautom.errors import NotJsonError, SettingError, shown
+from oautom.events.texts import LogBuffer
 from oautom.processes.child import EndError
 from oautom.processes.group import signal_name
 from oautom.processes.leftovers import environment
 from oautom.processes.process import ProcessGroup
 from oautom.steps.arguments import path_of, resolved, uses_in, wired
-from oautom.steps.context import Context, LogBuffer
+from oautom.steps.context import Context
 from oautom.steps.execution import Execution, Used
 from oautom.steps.options import StepOptions
 from oautom.steps.owner import Owner
@@ -211,7 +212,7 @@ class BashExecution(Execution):
                 no JSON where it should be; or what stands for a variable or its folder is none.
         """
         cwd = self._folder(context)
-        log, said = context.buffer, LogBuffer(_SAID_BYTES_MAX)  # said in this attempt
+        said = LogBuffer(_SAID_BYTES_MAX)
         # One byte more, so that of a last line which is there as a whole the break before it is.
         stdout = LogBuffer(self.log_limit_bytes + 1)
 
@@ -220,7 +221,7 @@ class BashExecution(Execution):
             stdout.write(chunk)
 
         def on_error(chunk: bytes) -> None:
-            log.write(chunk)
+            context.buffer.write(chunk)
             said.write(chunk)
 
         group = ProcessGroup(

@@ -27,6 +27,7 @@ class _Nowhere:
         self.timeout = step.timeout if is_work else flow.timeout
         self.max_async = flow.max_async
         self.strict = flow.strict if step.strict is None else step.strict
+        self.capture = step.capture
         self.steps = flow.steps
         self.params = flow.params
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from oautom.errors import SettingError, UnknownInputError, shown
+from oautom.events.texts import LogBuffer
+from oautom.machine.commands import Key
 from oautom.processes import forked
 from oautom.processes.leftovers import LOG_MARK, outer_marks
 from oautom.values.text import shortened, traceback_of
-
-_CONTINUATION_BYTES_MAX = 3  # that follow the first byte of a character of UTF-8
 
 _NO_MARKS: Mapping[str, str] = MappingProxyType({})
 _logger = logging.getLogger("oautom.steps")
@@ -34,61 +33,62 @@ def _begin_anew() -> None:
 forked.in_child(_begin_anew)
 
 
-class LogBuffer:
-    """The newest bytes that a step has written, at most `limit_bytes`. Any thread."""
+class TextKeeper(Protocol):
+    """Stores the text of attempts, as a log does."""
 
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
-        self._chunks: deque[bytes] = deque()
-        self._size_bytes = 0
-        self._lock, self._process = threading.Lock(), forked.here
-        self.dropped_bytes = 0
-
-    def write(self, chunk: bytes) -> None:
-        """Keep `chunk`, and drop the oldest where it is too much."""
-        if not chunk:
-            return
-        if not self._process.is_here:  # another thread of the parent may have had the lock
-            self._lock, self._process = threading.Lock(), forked.here
-        with self._lock:
-            self._chunks.append(chunk)
-            self._size_bytes += len(chunk)
-            while (excess := self._size_bytes - self._limit_bytes) > 0:
-                oldest = self._chunks.popleft()
-                if len(oldest) > excess:
-                    self._chunks.appendleft(oldest[excess:])
-                dropped = min(len(oldest), excess)
-                self._size_bytes -= dropped
-                self.dropped_bytes += dropped
-
-    @property
-    def written_bytes(self) -> int:
-        """How many bytes were written in all."""
-        with self._lock:
-            return self._size_bytes + self.dropped_bytes
-
-    def text(self) -> str:
-        """Return what is kept, decoded; a character cut in two at the start is left out."""
-        with self._lock:
-            kept = b"".join(self._chunks)
-            self._chunks = deque([kept])
-        if self.dropped_bytes:
-            start = kept[:_CONTINUATION_BYTES_MAX].lstrip(bytes(range(0x80, 0xC0)))
-            kept = start + kept[_CONTINUATION_BYTES_MAX:]
-        return kept.decode(errors="replace")
+    def keep_text(self, key: Key, buffer: LogBuffer) -> bool:
+        """Store what an attempt writes to a buffer; False if that is not possible."""
 
 
-class _BufferHandler(logging.Handler):
-    def __init__(self, buffer: LogBuffer) -> None:
+class BufferHandler(logging.Handler):
+    """Writes records to a buffer, a line each.
+
+    Args:
+        buffer: Returns the buffer; called when there is something to write.
+        form: The format of a line.
+    """
+
+    def __init__(self, buffer: Callable[[], LogBuffer], form: str) -> None:
         super().__init__()
         self._buffer = buffer
-        self.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+        self.setFormatter(logging.Formatter(form))
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
         try:
-            self._buffer.write((self.format(record) + "\n").encode(errors="replace"))
+            self._buffer().write((self.format(record) + "\n").encode(errors="replace"))
         except Exception:  # as all handlers of `logging` do: a wrong format fails no program
             self.handleError(record)
+
+
+class _StepLogger(logging.Logger):
+    """The `context.log` of one attempt: it writes records of any level to the attempt's text.
+
+    It also passes records on to the one logger of the flow, if that lets them through. `logging`
+    does not register it, so it is freed with its attempt: registered loggers never are.
+    """
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(f"oautom.flow.{context.flow}")
+        self._extra = {"vect": context.vect_id, "step": context.step, "attempt": context.attempt}
+        self.addHandler(BufferHandler(lambda: context.buffer, "%(levelname)s %(message)s"))
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - as logging has it
+        return level >= self.level
+
+    def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802 - as above
+        record.__dict__.update(self._extra)
+        for handler in self.handlers:
+            if record.levelno >= handler.level:
+                handler.handle(record)
+        of_flow = logging.getLogger(self.name)
+        # Without handlers, Python would print warnings to standard error.
+        if of_flow.isEnabledFor(record.levelno) and of_flow.hasHandlers():
+            token = CALLED.set(None)  # it is in the text already: nothing of this is copied
+            try:
+                of_flow.handle(record)
+            finally:
+                CALLED.reset(token)
 
 
 class _Inputs(dict[str, Any]):
@@ -118,6 +118,10 @@ class Context:
         is_strict: Whether a Bash command of the step ends with the first failure in it, as its Vect
             has begun to run its commands; None for what the step itself says.
         home: The `Waits` of the engine that has the step called; None in another process.
+        keeper: Stores the text of the attempt; None if only this object has it.
+        written: The buffer with the text of the attempt; None as long as there is no text.
+        is_unwanted: The step has been cancelled.
+        is_captured: Whether the text includes what the step prints, and its records of `logging`.
         has_begun: The code of the step has been called, in this process.
     """
 
@@ -129,13 +133,16 @@ class Context:
         attempt: int,
         params: Mapping[str, Any],
         inputs: Callable[[], dict[str, Any]] = dict,
-        buffers: MutableMapping[str, LogBuffer] | None = None,
+        buffers: MutableMapping[tuple[str, int], LogBuffer] | None = None,
         log_limit_bytes: int = 2**20,
         marks: Mapping[str, str] = _NO_MARKS,
         item: Callable[[], Any] | None = None,
     ) -> None:
         self.marks = marks
         self.home: Any = None
+        self.keeper: TextKeeper | None = None
+        self.written: LogBuffer | None = None
+        self.is_captured = False
         self.is_strict: bool | None = None
         self.flow = flow
         self.vect_id = vect_id
@@ -146,11 +153,12 @@ class Context:
         self.output: Any = None
         self._item = item
         self._inputs = inputs
-        self._buffers = {} if buffers is None else buffers
+        self._buffers = buffers
+        self._process = forked.here
         self._log_limit_bytes = log_limit_bytes
         self._log: logging.Logger | None = None
         self.has_begun = False
-        self._is_cancelled = False
+        self.is_unwanted = False
         self._cancelled: threading.Event | None = None
         self._stoppers: list[Callable[[], None]] = []
         self._call_stopper: Callable[[], None] | None = None
@@ -192,20 +200,31 @@ class Context:
 
     @property
     def buffer(self) -> LogBuffer:
-        """Where the step's output goes: raw bytes, what `log_text` shows."""
+        """The buffer with the text of the attempt: the raw bytes of `log_text`."""
+        return self._begun() if self.written is None else self.written
+
+    def _begun(self) -> LogBuffer:
         with _lock:
-            buffer = self._buffers.get(self.step)
-            if buffer is None:
-                buffer = self._buffers[self.step] = LogBuffer(self._log_limit_bytes)
+            if self.written is not None:
+                return self.written
+            buffer = self.written = LogBuffer(self._log_limit_bytes)
+        if not self._process.is_here:  # nobody reads it there
+            return buffer
+        key = self.vect_id, self.step, self._number
+        is_kept = self.keeper is not None and self.keeper.keep_text(key, buffer)
+        if not is_kept and self._buffers is not None:
+            self._buffers[self.step, self._number] = buffer
         return buffer
 
     @property
     def log(self) -> logging.Logger:
-        """A standard logger; its lines are shown by `vect.steps[name].log_text`."""
+        """A standard logger; its lines, of any level, are shown by the step's `log_text`.
+
+        They are passed on to the logger `oautom.flow.<flow>`, as records with `vect`, `step` and
+        `attempt`.
+        """
         if self._log is None:
-            log = logging.Logger(f"oautom.{self.flow}.{self.step}")  # noqa: LOG001 - for one attempt
-            log.addHandler(_BufferHandler(self.buffer))
-            self._log = log
+            self._log = _StepLogger(self)
         return self._log
 
     @property
@@ -217,14 +236,9 @@ class Context:
         with _lock:
             if self._cancelled is None:
                 self._cancelled = threading.Event()
-                if self._is_cancelled:
+                if self.is_unwanted:
                     self._cancelled.set()
             return self._cancelled
-
-    @property
-    def is_unwanted(self) -> bool:
-        """Whether the step has been cancelled."""
-        return self._is_cancelled
 
     @property
     def is_listening(self) -> bool:
@@ -265,16 +279,16 @@ class Context:
         if not callable(stopper):
             raise SettingError(f"on_cancel() takes what can be called, not {shown(stopper)}")
         with _lock:
-            if not self._is_cancelled:
+            if not self.is_unwanted:
                 self._stoppers.append(stopper)
-            return not self._is_cancelled
+            return not self.is_unwanted
 
     def on_cancel_of_call(self, stopper: Callable[[], None]) -> bool:
         """As `on_cancel`, for whoever makes the call: it holds until the next call of the step."""
         with _lock:
-            if not self._is_cancelled:
+            if not self.is_unwanted:
                 self._call_stopper = stopper
-            return not self._is_cancelled
+            return not self.is_unwanted
 
     def mark_cancelled(self) -> bool:
         """Tell the step that it is not wanted any more. The runner calls this, on any thread.
@@ -285,7 +299,7 @@ class Context:
             Whether somebody promised to end the work, and is to be waited for.
         """
         with _lock:
-            is_first, self._is_cancelled = not self._is_cancelled, True
+            is_first, self.is_unwanted = not self.is_unwanted, True
             stoppers = list(self._stoppers)
             if self._call_stopper is not None:
                 stoppers.append(self._call_stopper)

@@ -70,8 +70,10 @@ class Execution:
     Args:
         name: Name of the step, unique in its flow.
         flow: The flow that it belongs to.
-        log_limit_bytes: The size of its `log_text` in bytes; if the step writes more, the newest
-            bytes remain. Default: 1 MiB.
+        log_limit_bytes: The size of the `log_text` of an attempt in bytes; if the attempt writes
+            more, the newest bytes remain. Default: 1 MiB.
+        capture: Whether that text includes what the code of the step prints, and its records of
+            `logging`. It always includes the output of a command. Default: that of its flow.
         on_crash: When the program has died while the step ran, and its Vect is recovered from a
             durable log, the step runs again (`'rerun'`), or has failed (`'fail'`). Default:
             `'rerun'`.
@@ -105,6 +107,7 @@ class Execution:
     Attributes:
         poll_interval: Seconds between two calls of `check`.
         on_crash, trigger_rule, allow_failure, retry, timeout, deadline, pool, priority: See above.
+        capture: See above.
         teardown, teardown_of, compensate, compensate_on: See above.
         compensation: The `Execution` that undoes the work of the step, or None.
         kind: The kind of a step with which the engine does more than run its work; else empty.
@@ -123,6 +126,7 @@ class Execution:
     """
 
     poll_interval: float = 1.0
+    capture: bool = True
     runs_here: ClassVar[bool] = False
     on_crash: OnCrash = "rerun"
     trigger_rule: TriggerRule = TriggerRule.ALL_SUCCESS
@@ -166,6 +170,7 @@ class Execution:
         flow: Owner,
         *,
         log_limit_bytes: int = LOG_LIMIT_BYTES,
+        capture: bool | None = None,
         on_crash: OnCrash | None = None,
         trigger_rule: TriggerRule | str | None = None,
         allow_failure: bool | None = None,
@@ -191,6 +196,8 @@ class Execution:
             raise self.wrong(
                 flow, name, f"{type(self).__name__} has no run(self, context); define it"
             )
+        if capture is not None or not flow.capture:
+            self.capture = self._captures(capture, flow, name)
         # What has no options costs 3 us of 10 less to declare.
         rules: tuple[object, ...] = on_crash, trigger_rule, allow_failure, retry, timeout, deadline
         given = (*rules, pool, priority, teardown, teardown_of, compensate, compensate_on)
@@ -222,6 +229,12 @@ class Execution:
                 flow, name, f"log_limit_bytes must be a positive int, not {shown(limit_bytes)}"
             )
         return limit
+
+    def _captures(self, capture: object, flow: Owner, name: str) -> bool:
+        try:
+            return self.capture and flow.capture if capture is None else flag_of("capture", capture)
+        except SettingError as error:
+            raise self.wrong(flow, name, str(error)) from None
 
     def _is_plain(self, flow: Owner) -> bool:
         """Whether neither its class nor its flow has an option other than the defaults."""

@@ -193,6 +193,7 @@ class StepOptions(TypedDict, total=False):
     """The keywords that steps of all kinds take; see `Execution`."""
 
     log_limit_bytes: int
+    capture: bool | None
     on_crash: OnCrash
     trigger_rule: TriggerRule | str
     allow_failure: bool

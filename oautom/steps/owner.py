@@ -33,6 +33,7 @@ class Owner(Protocol):
     timeout: float | None
     max_async: int
     strict: bool
+    capture: bool
     steps: Mapping[str, Any]
 
     @property

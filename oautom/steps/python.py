@@ -121,6 +121,8 @@ class PythonExecution(Execution):
         args, kwargs = self.args, self.kwargs
         if self._is_wired:
             args, kwargs = resolved((args, kwargs), context)
+        if self._context_place is None:  # to ask `call` is one call more for each step
+            return self.function(*args, **kwargs)
         return self.call(args, kwargs, context)
 
     def call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], context: Context) -> Any:

@@ -8,17 +8,26 @@ break the executor's own machinery.
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from struct import Struct
 from types import CoroutineType, MappingProxyType
 from typing import Any, Final, Literal, cast
 
+from oautom.events.texts import NO_TEXT, LogBuffer, Text
+from oautom.machine.commands import Key
 from oautom.processes import forked
+from oautom.steps.capture import CAPTURE
 from oautom.steps.context import CALLED, Context
 from oautom.steps.execution import Execution
 from oautom.values.text import details_of, error_of, message_of, name_of, traceback_of
 from oautom.workers.kept_loop import run_to_its_end
 
 NO_DETAILS: Mapping[str, Any] = MappingProxyType({})
+POST_SECONDS: Final = 0.1
+"""Seconds between two letters with the text of a step, from its worker process."""
+
 _NOT_BEGUN: Final = "the step was cancelled before it began"
 
 
@@ -61,7 +70,7 @@ class Outcome:
         details: What the step says of it, in words of its own.
         cause: The exception itself, where it is in this process.
         is_retriable: Whether the retry policy of the step covers it; None if nobody has asked.
-        log: What the step logged, where it could not be seen here.
+        log: What the step wrote, where it could not be seen here.
     """
 
     __slots__ = (
@@ -91,7 +100,7 @@ class Outcome:
         self.facts = facts
         self.details = details
         self.cause = cause
-        self.log = b""
+        self.log = NO_TEXT
         self.is_skip = is_skip
         self.is_retriable = is_retriable
 
@@ -149,12 +158,16 @@ class Work:
 
     def __call__(self) -> Outcome:
         """Make the call, unless it is not wanted any more."""
-        token, process = CALLED.set(self.context), forked.here
+        context, execution, process = self.context, self.execution, forked.here
+        token, is_captured = CALLED.set(context), execution.capture
+        if is_captured:
+            CAPTURE.begin(context)
         try:
-            if self.context.is_unwanted:
+            if context.is_unwanted:
                 return Outcome(error=_NOT_BEGUN)
-            self.context.has_begun = True
-            output = getattr(self.execution, self.method)(self.context)
+            context.has_begun = True
+            call = execution.run if self.method == "run" else getattr(execution, self.method)
+            output = call(context)
             if isinstance(output, CoroutineType):
                 output = self._to_its_end(output)
             if self.method == "check":
@@ -164,6 +177,8 @@ class Work:
                 forked.end(error)
             return self._failure(error)
         finally:
+            if is_captured:
+                CAPTURE.end()
             CALLED.reset(token)
         if not process.is_here:
             forked.end()
@@ -171,8 +186,10 @@ class Work:
 
     async def awaited(self) -> Outcome:
         """Make the call as a task of an event loop, in a context of its own."""
-        process = forked.here
+        process, is_captured = forked.here, self.execution.capture
         CALLED.set(self.context)
+        if is_captured:
+            CAPTURE.begin(self.context)
         try:
             if self.context.is_unwanted:
                 return Outcome(error=_NOT_BEGUN)
@@ -186,6 +203,9 @@ class Work:
             if not process.is_here:
                 forked.end(error)
             return self._failure(self._seen_through(error))
+        finally:
+            if is_captured:
+                CAPTURE.end()
         if not process.is_here:
             forked.end()
         return Outcome(output)
@@ -239,6 +259,12 @@ class Work:
         """Have `stopper` called when this call is not wanted any more; False if that is so now."""
         return self.context.on_cancel_of_call(stopper)
 
+    def hear(self, letter: bytes) -> None:
+        """Add a piece of text that the step has written in another process."""
+        size = _PLACE.size
+        (missing_bytes,) = _PLACE.unpack(letter[:size])
+        self.context.buffer.write(letter[size:], missing_bytes)
+
     def __reduce__(self) -> tuple[object, ...]:
         """Travel as a parcel, so that what cannot be unpacked fails this step only."""
         try:
@@ -249,6 +275,55 @@ class Work:
                 "functions of a module, and values that pickle can send"
             ) from error
         return _Parcel, (content, self.context.environment)
+
+
+_PLACE: Final = Struct(">Q")
+
+
+class Post:
+    """Sends the text of a step to another process while the step runs.
+
+    Args:
+        send: Sends a letter to `Work.hear`; None if nobody receives letters.
+    """
+
+    def __init__(self, send: Callable[[bytes], None] | None) -> None:
+        self._send = send
+        self._sent_bytes = 0
+        self._buffer: LogBuffer | None = None
+        self._lock = threading.Lock()
+        self._is_over = threading.Event()
+
+    def keep_text(self, key: Key, buffer: LogBuffer) -> bool:
+        """Send from now on what is written to a buffer."""
+        self._buffer = buffer
+        if self._send is not None:
+            with suppress(RuntimeError):  # the system gives no thread: it comes with the answer
+                threading.Thread(target=self._serve, name="oautom-post", daemon=True).start()
+        return True
+
+    def _serve(self) -> None:
+        while not self._is_over.wait(POST_SECONDS):
+            with self._lock:
+                missing_bytes, content = self._unsent()
+                if content and self._send is not None:
+                    try:
+                        self._send(_PLACE.pack(missing_bytes) + content)
+                    except OSError:  # nobody is there any more
+                        return
+
+    def _unsent(self) -> Text:
+        if self._buffer is None:
+            return NO_TEXT
+        start, content = self._buffer.since(self._sent_bytes, self._buffer.limit_bytes)
+        missing_bytes, self._sent_bytes = start - self._sent_bytes, start + len(content)
+        return Text(missing_bytes, content)
+
+    def rest(self) -> Text:
+        """Return the part that was not sent, and send no more."""
+        self._is_over.set()
+        with self._lock:
+            return self._unsent()
 
 
 async def _in_its_process(coroutine: Coroutine[Any, Any, object]) -> object:
@@ -290,7 +365,13 @@ class _Parcel:
         self._context.mark_cancelled()
         return True
 
-    def __call__(self) -> bytes:
+    def __call__(self, send: Callable[[bytes], None] | None = None) -> bytes:
+        """Do it.
+
+        Args:
+            send: Sends a letter to `Work.hear` while it works. Default: the whole text comes
+                with the answer.
+        """
         try:
             execution, context, method = pickle.loads(self._content)  # noqa: S301 - packed by ourselves
         except BaseException as error:  # unpacking runs the user's code
@@ -299,25 +380,27 @@ class _Parcel:
                 outcome.error = f"{_UNGUARDED} ({outcome.error})"
             return _pack(outcome)
         self._context = context
+        post = context.keeper = Post(send)
         outcome = Work(execution, context, method)()
-        outcome.log = context.buffer.text().encode()
+        outcome.log = post.rest()
         return _pack(outcome)
 
 
 def _pack(outcome: Outcome) -> bytes:
     cause: object = outcome.cause
+    log = tuple(outcome.log)
     try:
         pickle.loads(pickle.dumps(cause))  # noqa: S301 - our own bytes; some exceptions only fail here
     except BaseException:  # pickling runs the user's code
         cause = None
     try:
         more = dict(outcome.facts), dict(outcome.details), cause, outcome.is_skip
-        told = (outcome.output, outcome.error, *more, outcome.is_retriable, outcome.log)
+        told = (outcome.output, outcome.error, *more, outcome.is_retriable, log)
         return pickle.dumps(told)
     except BaseException as error:  # pickling runs the user's code
         failed = Outcome.failure(error)
         message = f"the output cannot be sent to the main process: {failed.error}"
-        return pickle.dumps((None, message, failed.facts, {}, None, False, False, outcome.log))
+        return pickle.dumps((None, message, failed.facts, {}, None, False, False, log))
 
 
 def _lost(failure: BaseException) -> Outcome:
@@ -342,7 +425,7 @@ def unpack(answer: object, failure: BaseException | None = None) -> Outcome:
     try:
         *told, log = pickle.loads(cast("bytes", answer))  # noqa: S301 - packed by our own worker
         outcome = Outcome(*told)
-        outcome.log = log
+        outcome.log = Text(*log)
     except BaseException as error:  # unpacking runs the user's code
         return Outcome.failure(error)
     return outcome

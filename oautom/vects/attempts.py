@@ -1,4 +1,4 @@
-"""`Attempt`: one attempt of a step, as users see it: what its events tell, and what it wrote."""
+"""`Attempt`: one attempt of a step, as users see it, with its text."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _ENDS: Final[dict[str, AttemptState]] = {
 
 
 class Attempt:
-    """One attempt of a step, as it stood when it was asked for.
+    """One attempt of a step, by the events that were committed when it was made.
 
     Attributes:
-        number: From 1; of an attempt to undo what the step has done it is negative, from -1.
-        state: `running`, `success`, `failed` (also where the step was tried again), `skipped`,
-            `cancelled`, or `interrupted`: its program has ended.
+        number: From 1; an attempt to undo the work of the step has a negative number, from -1.
+        state: `running`, `success`, `failed` (also if the step was tried again), `skipped`,
+            `cancelled`, or `interrupted` if its program has ended.
         start_date: When it began: aware, UTC.
         end_date: When it ended, or None.
         error: What went wrong, in a line, or None.
@@ -38,19 +38,17 @@ class Attempt:
 
     __slots__ = ("_text_of", "end_date", "error", "number", "start_date", "state")
 
-    def __init__(
-        self, number: int, start_date: datetime, text_of: Callable[[Attempt], str]
-    ) -> None:
+    def __init__(self, number: int, start_date: datetime) -> None:
         self.number = number
         self.state: AttemptState = "running"
         self.start_date = start_date
         self.end_date: datetime | None = None
         self.error: str | None = None
-        self._text_of = text_of
+        self._text_of: Callable[[Attempt], str] = _nothing
 
     @property
     def log_text(self) -> str:
-        """What it has written: the newest `log_limit_bytes` of it, as it is when it is asked for.
+        """The newest `log_limit_bytes` of what it has written; each read asks the log.
 
         Raises:
             LogError: The log cannot be read.
@@ -67,15 +65,19 @@ class Attempt:
         return f"<Attempt {self.number}: {self.state}>"
 
 
+def _nothing(attempt: Attempt) -> str:
+    return ""
+
+
 def attempts_of(
     events: Iterable[Event], step: str, text_of: Callable[[Attempt], str]
 ) -> list[Attempt]:
     """Return the attempts of a step, in the order in which they began.
 
     Args:
-        events: Those of its Vect, in the order of the log.
-        step: Its name.
-        text_of: Returns what an attempt has written.
+        events: The events of its Vect, in the order of the log.
+        step: The name of the step.
+        text_of: Returns the text of an attempt.
     """
     attempts: list[Attempt] = []
     open_attempt: Attempt | None = None
@@ -89,7 +91,8 @@ def attempts_of(
         elif event.name in _BEGINNINGS:
             number = event.attempt or 0
             number = number if event.name == "step.started" else -number
-            open_attempt = Attempt(number, event.time, text_of)
+            open_attempt = Attempt(number, event.time)
+            open_attempt._text_of = text_of  # noqa: SLF001 - as above
             attempts.append(open_attempt)
         elif open_attempt is not None and (state := _ENDS.get(event.name)) is not None:
             open_attempt._end(state, event)  # noqa: SLF001 - as above

@@ -18,6 +18,7 @@ from oautom.errors import (
     shown,
 )
 from oautom.events.log import EventLog, keeps_objects
+from oautom.events.texts import LogBuffer
 from oautom.flows.fit import news
 from oautom.flows.flow import Flow, Lane
 from oautom.flows.params import NO_PARAMS
@@ -25,7 +26,6 @@ from oautom.machine.event import NO_DATA
 from oautom.machine.kinds import kind_of
 from oautom.machine.state import Options, StepState, VectState, View, committed
 from oautom.machine.tables import INITIAL, VECT_ENDS
-from oautom.steps.context import LogBuffer
 from oautom.steps.execution import Execution
 from oautom.steps.map import MapExecution
 from oautom.steps.work import NO_DETAILS, Outcome
@@ -62,7 +62,8 @@ class Local:
     The engine has it while the Vect is open, and from then on whoever has the `Vect`.
 
     Attributes:
-        buffers: What the steps have written, by the name of the step.
+        buffers: What attempts have written, by the name of the step and the number of the attempt;
+            only where the log does not keep it.
         failures: What failed steps have raised, by the name of the step.
         live: The very objects that steps have returned, by the name of the step and the attempt;
             only where the log is in memory, and of what the engine has a copy of its own.
@@ -71,7 +72,7 @@ class Local:
     __slots__ = ("__weakref__", "buffers", "failures", "live")
 
     def __init__(self) -> None:
-        self.buffers: dict[str, LogBuffer] = {}
+        self.buffers: dict[tuple[str, int], LogBuffer] = {}
         self.failures: dict[str, Failure] = {}
         self.live: dict[tuple[str, int], Any] = {}
 

@@ -17,6 +17,7 @@ from oautom.processes.forked import Home
 from oautom.steps.execution import Execution
 from oautom.values.json import at_heart, plain_value, time_limit
 from oautom.values.names import plain_text
+from oautom.vects.attempts import Attempt, attempts_of
 from oautom.vects.run import NO_FAILURE, Run, visible
 
 
@@ -101,7 +102,7 @@ class Vect:
     @property
     def steps(self) -> Mapping[str, Step]:
         """A `Step` for each step, by name, in the order of declaration."""
-        return _Steps(self._run, self._engine.home)
+        return _Steps(self._run, self._engine)
 
     def status(self) -> dict[str, Any]:
         """Return the state of the Vect and of each of its steps, in the form of JSON."""
@@ -300,17 +301,17 @@ class Vect:
 class Step:
     """The state of one step in one Vect. A view: each read shows the newest commit."""
 
-    __slots__ = ("_home", "_local", "_name", "_of")
+    __slots__ = ("_engine", "_local", "_name", "_of")
 
-    def __init__(self, run: Run, name: str, home: Home) -> None:
+    def __init__(self, run: Run, name: str, engine: Engine) -> None:
         self._of = run
         self._local = run.local
         self._name = name
-        self._home = home
+        self._engine = engine
 
     @property
     def _run(self) -> Run:
-        self._home.check()
+        self._engine.home.check()
         return self._of
 
     @property
@@ -369,11 +370,42 @@ class Step:
         return self._state.vect.child_of(self._name, attempt)
 
     @property
+    def attempts(self) -> list[Attempt]:
+        """The attempts in the order in which they began; each read asks the log.
+
+        Attempts to undo the work of the step are among them, with negative numbers.
+
+        Raises:
+            LogError: The log cannot be read.
+        """
+        self._engine.home.check()
+        return attempts_of(self._engine.log.read(vect=self._of.id), self._name, self._text_of)
+
+    @property
     def log_text(self) -> str:
-        """The text that the step has written so far, its newest `log_limit_bytes`."""
-        self._home.check()
-        buffer = self._local.buffers.get(self._name)
-        return buffer.text() if buffer else ""
+        """The text of the newest attempt so far, its newest `log_limit_bytes`.
+
+        If something before that is missing, the first line says so.
+
+        Raises:
+            LogError: The log cannot be read.
+        """
+        state = self._state
+        undoing = state.compensation
+        if undoing is None or not undoing.attempt:
+            return self._text(self.attempt, is_whole=self.state != "running")
+        return self.attempts[-1].log_text  # perhaps that of one that undoes it
+
+    def _text_of(self, attempt: Attempt) -> str:
+        return self._text(attempt.number, is_whole=attempt.state != "running")
+
+    def _text(self, number: int, *, is_whole: bool) -> str:
+        self._engine.home.check()
+        text = self._engine.log.text((self._of.id, self._name, number))
+        if text is None:
+            buffer = self._local.buffers.get((self._name, number))
+            text = None if buffer is None else buffer.kept()
+        return "" if text is None else text.shown(is_whole=is_whole)
 
     def __repr__(self) -> str:
         """Return name and state."""
@@ -384,13 +416,13 @@ class _Steps(Mapping[str, Step]):
     def __repr__(self) -> str:
         return repr({step.name: committed(step)[0] for step in visible(self._of.state)})
 
-    def __init__(self, run: Run, home: Home) -> None:
+    def __init__(self, run: Run, engine: Engine) -> None:
         self._of = run
-        self._home = home
+        self._engine = engine
 
     @property
     def _run(self) -> Run:
-        self._home.check()
+        self._engine.home.check()
         return self._of
 
     def __getitem__(self, name: str) -> Step:
@@ -398,7 +430,7 @@ class _Steps(Mapping[str, Step]):
         step = self._run.state.steps.get(heart) if type(heart) is str else None
         if step is None or not step.is_visible:
             raise UnknownStepError(self._run.flow.name, name, [each.name for each in self._known()])
-        return Step(self._run, heart, self._home)
+        return Step(self._run, heart, self._engine)
 
     def _known(self) -> list[StepState]:
         return visible(self._run.state)

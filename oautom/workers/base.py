@@ -26,6 +26,9 @@ class Job(Protocol):
     def marks(self) -> Mapping[str, str]:
         """The variables by which a recovery finds the processes that do the job."""
 
+    def hear(self, letter: bytes) -> None:
+        """Take in what it sends from another process while it is done."""
+
     def on_cancel(self, stopper: Callable[[], None]) -> bool:
         """Call `stopper` when the job is cancelled; return False if it is cancelled already."""
 

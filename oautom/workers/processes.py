@@ -31,6 +31,7 @@ from oautom.workers.spawned import MarkedProcess
 from oautom.workers.threads import ThreadWorkers
 
 _NUMBER_BYTES = 8
+_LETTER, _ANSWER = b"\0", b"\1"  # how what a process sends begins
 
 
 class ProcessWorkers(Workers):
@@ -141,7 +142,7 @@ class _Worker:
             return self._free(b"")
         try:
             self._send(self._number, parcel)
-            return self._free(self._answer())
+            return self._free(self._answer(job))
         except (EOFError, OSError) as error:
             self.end()
             how = _how(self._process.exitcode)
@@ -149,16 +150,20 @@ class _Worker:
                 how += "; does the main module run flows outside of: if __name__ == '__main__'?"
             raise WorkerDiedError(how) from error
 
-    def _answer(self) -> bytes:
+    def _answer(self, job: Job) -> bytes:
         """Wait for an answer, or for the end of the process: a fork of it may have the pipe, too.
 
         Raises:
             EOFError: The process has ended without an answer.
         """
-        wait([self._pipe, *self._handles])
-        if not self._pipe.poll():
-            raise EOFError
-        return self._pipe.recv_bytes()
+        while True:
+            wait([self._pipe, *self._handles])
+            if not self._pipe.poll():
+                raise EOFError
+            message = self._pipe.recv_bytes()
+            if message[:1] == _ANSWER:
+                return message[1:]
+            job.hear(message[1:])
 
     def _send(self, number: int, content: bytes) -> None:
         with self._lock:
@@ -228,7 +233,7 @@ def _serve(pipe: Connection[bytes, bytes]) -> None:
     while True:
         job = jobs.get()
         os.environ.update(job.environment)  # one at a time: what a step starts is known to be its
-        pipe.send_bytes(job())
+        pipe.send_bytes(_ANSWER + job(lambda letter: pipe.send_bytes(_LETTER + letter)))
 
 
 def _listen(pipe: Connection[bytes, bytes], jobs: SimpleQueue[Any]) -> None:

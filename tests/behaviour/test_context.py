@@ -72,7 +72,7 @@ def test_an_output_is_handed_on_as_it_is_in_one_process(any_app: OAutom) -> None
     assert any_app.run(flow).result("b") is thing
 
 
-def test_the_log_of_a_step_is_kept_with_it_and_nowhere_else(
+def test_the_log_of_a_step_is_kept_with_it_and_told_to_the_logger_of_its_flow(
     any_app: OAutom, caplog: pytest.LogCaptureFixture
 ) -> None:
     flow = Flow("f", any_app)
@@ -83,12 +83,17 @@ def test_the_log_of_a_step_is_kept_with_it_and_nowhere_else(
 
     PythonExecution("a", flow, step, ("word",))
     PythonExecution("b", flow, step, kwargs={"word": "sign"})
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.WARNING):
         vect = any_app.run(flow)
 
     assert vect.steps["a"].log_text == "DEBUG a word\nERROR bad word\n"
     assert vect.steps["b"].log_text == "DEBUG a sign\nERROR bad sign\n"
-    assert caplog.records == []
+    told = [(each.name, each.getMessage(), each.step) for each in caplog.records]  # type: ignore[attr-defined]
+    assert sorted(told) == [
+        ("oautom.flow.f", "bad sign", "b"),
+        ("oautom.flow.f", "bad word", "a"),
+    ]
+    assert {(each.vect, each.attempt) for each in caplog.records} == {(vect.id, 1)}  # type: ignore[attr-defined]
 
 
 def test_the_log_of_a_failed_step_is_kept_too(any_app: OAutom) -> None:
@@ -128,7 +133,9 @@ def test_only_the_newest_of_a_long_log_is_kept(inline: OAutom) -> None:
 
     PythonExecution("a", flow, step, log_limit_bytes=27)
 
-    assert inline.run(flow).steps["a"].log_text == "NFO line 998\nINFO line 999\n"
+    assert inline.run(flow).steps["a"].log_text == (
+        "[13863 bytes are missing here]\nNFO line 998\nINFO line 999\n"
+    )
 
 
 def test_each_vect_has_its_own_log(inline: OAutom) -> None:

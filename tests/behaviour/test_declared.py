@@ -583,7 +583,7 @@ def test_an_error_quotes_only_what_its_own_attempt_has_written(app: OAutom) -> N
         "the command exited with code 3: disk full",
         "the command exited with code 4",
     ]
-    assert "disk full" in vect.steps["a"].log_text
+    assert [each.log_text for each in vect.steps["a"].attempts] == ["disk full\n", ""]
 
 
 def test_a_command_that_is_too_long_says_so(app: OAutom) -> None:

@@ -1,6 +1,7 @@
 """Functions that worker processes import by name; pytest's own modules cannot be imported there."""
 
 import asyncio
+import logging
 import os
 import signal
 import subprocess
@@ -122,3 +123,24 @@ def wait_for(path: str) -> str:
     while not Path(path).exists():
         time.sleep(0.005)
     return "done"
+
+
+def write_and_wait(context: Context) -> None:
+    print("printed in", context.step)
+    logging.getLogger("lib").warning("logged")
+    context.log.debug("told")
+    Path(context.inputs["where"]).touch()
+    time.sleep(1000)
+
+
+def write_and_die(context: Context) -> None:
+    print("attempt", context.attempt)
+    time.sleep(0.5)
+    if context.attempt == 1:
+        os._exit(7)
+    print("x" * 300_000, end="")
+
+
+def write_much(count: int) -> None:
+    for number in range(count):
+        print(f"line {number:>6}")

@@ -49,7 +49,7 @@ Seen = dict[Any, Any]
 Read = Callable[[], Any]
 Log = HeldLog | HeldFile
 
-NOT_OF_EVENTS = {"log_text"}
+NOT_OF_EVENTS = {"log_text", "attempts"}
 """What a step shows that is not in its events."""
 STEP_MEMBERS = {
     name

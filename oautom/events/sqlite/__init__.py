@@ -4,8 +4,8 @@
 half that only reads, for any process. `file` knows where the tables are, which version of the form
 a file has, and what the errors of SQLite mean. `rows` makes a row of an event and an event of a
 row. `summary` keeps beside the events what they add up to, `checksums` holds one against the other,
-`prune` takes old Vects out. `lock` says who may write, `wakeup` wakes the engine for others, `wal`
-keeps the write-ahead log small.
+`prune` takes old Vects out. `texts` keeps what attempts write. `lock` says who may write, `wakeup`
+wakes the engine for others, `wal` keeps the write-ahead log small.
 
 **The files.** `runs.db` is the database. While it is open, `runs.db-wal` holds what was committed
 last, and `runs.db-shm` is memory that the processes share; both are SQLite's, and a process that is
@@ -20,6 +20,7 @@ itself, and the socket has an abstract name. Elsewhere the lock has a file of it
       BEGIN IMMEDIATE        no other program writes; waits for one that does
       INSERT events          the rows, each with a checksum that goes on from the one before
       UPDATE vects, plans    what they add up to: how each Vect stands, how many events it has
+      INSERT log_texts       the last that the attempts have written which these events end
       DELETE requests        what others have asked for, and INSERT answers: at once with what
                              came of it, so it is done once, whoever dies when
       SELECT max(requests)   has anybody asked meanwhile?
@@ -36,6 +37,8 @@ that keeps the file locked. That passes, so it is tried again, for as long as it
   engine. Its connection is `_writer`; whoever uses it, or `_side_writer`, holds `_lock`.
 - Subscribers keep their positions through `_side_writer`, on threads of their own: it is NORMAL,
   since an older position costs one delivery more, and nobody shall wait for the disk for it.
+- What attempts at work write is written through `_side_writer` as well, once a second, on a thread
+  that there is only while some do. Where it cannot be written, no event is taken any more.
 - Requests are written by anybody: a row that is no request that makes sense is answered with why.
 - Readers have a connection for each call, and read in transactions of a thousand rows: a long one
   keeps the write-ahead log from being begun anew. They lock nothing that a writer waits for.

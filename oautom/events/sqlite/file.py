@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 
 from oautom.errors import LogCorruptError, LogError, LogVersionError, SettingError, shown
 from oautom.events.sqlite.lock import Connected, connected, disconnected
+from oautom.events.sqlite.texts import LOG_TEXTS, NO_LOG_TEXTS
 from oautom.machine.tables import VECT_ENDS
 from oautom.processes import forked
 
@@ -174,7 +175,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX skips ON events (seq) WHERE step IS NULL AND dest = 'skipped'",
         "CREATE INDEX pruned_by_id ON pruned (vect)",
     ),
-    (*_CLIENTS,),
+    (*_CLIENTS, LOG_TEXTS),
 )
 """Each leads from one version to the next: the first from 0, that of a file without tables."""
 
@@ -191,7 +192,7 @@ _SHOWN_AS: Final[tuple[tuple[tuple[str, str], ...], ...]] = (
     (("given_up", _NO_GIVEN_UP),),
     (("answers", _NO_ANSWERS),),
     (("vects", _TOLD_OF_VECTS), ("plans", _TOLD_OF_PLANS)),
-    (*_BEFORE_CLIENTS,),
+    (*_BEFORE_CLIENTS, ("log_texts", NO_LOG_TEXTS)),
 )
 """For each migration, the tables that a file has not before it, as what it has shows them.
 

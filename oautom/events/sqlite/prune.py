@@ -72,6 +72,7 @@ def take_out(
     connection.execute("DELETE FROM events WHERE seq IN (SELECT seq FROM temp.gone)")
     connection.execute("DELETE FROM given_up WHERE seq IN (SELECT seq FROM temp.gone)")
     connection.execute("DELETE FROM vects WHERE vect IN (SELECT vect FROM temp.old)")
+    connection.execute("DELETE FROM log_texts WHERE vect IN (SELECT vect FROM temp.old)")
     connection.executemany("INSERT INTO pruned VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(_to_row, gone))
     connection.executemany(_TOLD_BY_ID, _told_by_ids(gone))
     connection.execute("DROP TABLE temp.gone")

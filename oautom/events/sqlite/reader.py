@@ -20,7 +20,10 @@ from oautom.events.sqlite.file import Database, id_of, real_path
 from oautom.events.sqlite.lock import holder
 from oautom.events.sqlite.rows import PAGE, Head, Rows
 from oautom.events.sqlite.summary import Known, Size, Summary
+from oautom.events.sqlite.texts import read as read_text
 from oautom.events.sqlite.wakeup import send
+from oautom.events.texts import Text
+from oautom.machine.commands import Key
 from oautom.machine.event import Event
 from oautom.values.json import from_json, plain_count, to_json
 
@@ -351,6 +354,21 @@ class LogFile(EventLog):
         with self._database.reading() as connection:
             sql = "SELECT first_seq, last_seq FROM gaps ORDER BY last_seq"
             return connection.execute(sql).fetchall()
+
+    def text(self, key: Key) -> Text | None:
+        """Return what an attempt has written, as far as it is in the file; None for nothing.
+
+        Raises:
+            LogCorruptError: It is not what was written.
+            LogError: The file cannot be read.
+        """
+        with self._looking() as connection:
+            try:
+                text = read_text(connection, key)
+            except TypeError as error:
+                what = f"what step {shown(key[1])} of vect {shown(key[0])} has written is no text"
+                raise LogCorruptError(str(self._path), f"{what}: {error}") from error
+        return text if text.content else None
 
     def ask(self, vect: str, action: str, /, **data: Any) -> int:
         """Ask the engine that writes the log for something, from any process.

@@ -54,8 +54,12 @@ from oautom.events.sqlite.prune import take_out
 from oautom.events.sqlite.reader import LogFile
 from oautom.events.sqlite.rows import INSERT, Row, to_row
 from oautom.events.sqlite.summary import sum_up
+from oautom.events.sqlite.texts import TRANSACTION_BYTES_MAX, Saver, Texts, Written, pieces_of
+from oautom.events.sqlite.texts import write as write_texts
 from oautom.events.sqlite.wakeup import Wakeup
 from oautom.events.sqlite.wal import WriteAhead
+from oautom.events.texts import UNSAVED_BYTES_MAX, LogBuffer, Text
+from oautom.machine.commands import Key
 from oautom.machine.event import Event
 from oautom.values.json import plain_count, to_json
 from oautom.values.names import one_of
@@ -114,6 +118,7 @@ class SqliteEventLog(LogFile):
         self._is_read_only = bool(read_only)
         self._is_closed = False
         self._refusal: str | None = None  # why no event is taken any more
+        self._has_failed_aside = False  # it is not by a commit that this was found
         self._lock = threading.RLock()  # whoever writes the file holds it
         self._rows: list[Row] = []
         self._appended: list[Event] = []
@@ -128,6 +133,9 @@ class SqliteEventLog(LogFile):
         self._side_writer: sqlite3.Connection | None = None
         self._write_ahead = WriteAhead(self._path)
         self._wakeup: Wakeup | None = None
+        self._texts = Texts()
+        save = weakref.WeakMethod(self._save_texts)  # its thread must not keep the log
+        self._saver = Saver(lambda: bool((method := save()) and method()))
         self._file_lock: FileLock | None = None
         # What is open to write; closed as well when nobody has the log any more.
         self._opened: list[sqlite3.Connection | Wakeup] = []
@@ -248,6 +256,8 @@ class SqliteEventLog(LogFile):
             raise not_next(event, self._last_seq, is_closed=self._is_closed)
         if event.vect in self._gone:
             self._check_not_gone(event)
+        if self._texts.live and event.attempt is not None:
+            self._texts.note(event)
         row = to_row(event, self._crc)
         self._rows.append(row)
         self._appended.append(event)
@@ -275,6 +285,8 @@ class SqliteEventLog(LogFile):
         if not self._database.process.is_here:
             self._database.check_process()
         if not self._rows and not self._taken:
+            if self._has_failed_aside:
+                raise LogError(str(self._refusal))
             return []
         told_at = -inf
         while (committed := self._try_to_write()) is None:
@@ -306,6 +318,8 @@ class SqliteEventLog(LogFile):
             self._committed_seq, self._committed_crc = self._last_seq, self._crc
             self._taken = {}
             self._again.clear()
+            if self._texts.ending:
+                self._texts.committed()
             self._write_ahead.tidy(self._writer or self._connected())
             if self._unheard and self._wakeup is not None:
                 self._wakeup.rouse()
@@ -333,6 +347,7 @@ class SqliteEventLog(LogFile):
             self._check_writes()
             self._rows, self._appended, self._taken = [], [], {}
             self._heard = 0
+            self._texts.ending = []
             self._last_seq, self._crc = self._committed_seq, self._committed_crc
             self._gone |= self._again
             self._again.clear()
@@ -344,6 +359,8 @@ class SqliteEventLog(LogFile):
         writer.execute("BEGIN IMMEDIATE")
         writer.executemany(INSERT, self._rows)
         sum_up(writer, self._rows, self._appended)
+        if self._texts.ending:
+            self._texts.of_ending(writer)
         if self._taken:
             settle(writer, self._taken, self._last_seq, datetime.now(UTC))
         self._unheard = self._wakeup is not None and newest_of(writer) > self._heard
@@ -575,6 +592,77 @@ class SqliteEventLog(LogFile):
         if self._file_lock is not None and self._database.process.is_here:
             self._file_lock.drive(is_driven=is_driven)
 
+    def keep_text(self, key: Key, buffer: LogBuffer) -> bool:
+        """Keep what an attempt writes. Any thread."""
+        self._database.check_process()
+        self._texts.keep(key, buffer)
+        self._saver.begin()  # where there is no thread, its end or that of the log has it saved
+        return True
+
+    def save_text(self, key: Key, then: Callable[[], object]) -> None:
+        """Have `then()` called when little is left of what an attempt has written. Any thread."""
+        self._database.check_process()
+        written = self._texts.live.get(key)
+        if written is None or written.unsaved_bytes <= UNSAVED_BYTES_MAX:
+            then()
+        else:
+            self._saver.hurry(then)
+
+    def text(self, key: Key) -> Text | None:
+        """Return what an attempt has written so far, None if that is nothing. Any thread.
+
+        Raises:
+            LogCorruptError: It is not what was written.
+            LogError: The file cannot be read.
+        """
+        self._database.check_process()
+        written = self._texts.live.get(key)
+        return super().text(key) if written is None else written.buffer.kept()
+
+    def _save_texts(self) -> bool:
+        """Write what attempts at work have written so far; return whether there are any.
+
+        On the thread that saves it, or at the end.
+        """
+        if not self._database.process.is_here:
+            return False
+        live = list(self._texts.live.values())
+        wanted = [(each, each.buffer.written_bytes) for each in live]
+        while left := [each for each, upto in wanted if each.saved_bytes < upto]:
+            with self._lock:  # not for longer: the engine may commit in between
+                if not self._save_some(left):
+                    break
+        with self._lock:
+            self._texts.let_go(live)
+        return bool(self._texts.live) and self._refusal is None
+
+    def _save_some(self, written: Sequence[Written]) -> bool:
+        """Write as much as goes into one transaction; False if that cannot be, now or ever."""
+        if self._is_closed or self._refusal is not None:
+            return False
+        pieces = pieces_of(written, TRANSACTION_BYTES_MAX, TRANSACTION_BYTES_MAX)
+        try:
+            with self._database.told("written"):
+                self._database.check_is_there()
+                connection = self._aside()
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    write_texts(connection, pieces)
+                    connection.execute("COMMIT")
+                except BaseException:
+                    with suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
+                    raise
+        except LogError as error:
+            if error.__cause__ is None or not is_busy(cast("Exception", error.__cause__)):
+                self._refusal, self._has_failed_aside = str(error), True  # as for an event
+                if self._wakeup is not None:
+                    self._wakeup.rouse()
+            return False
+        self._texts.saved(pieces)
+        self._write_ahead.tidy(connection)
+        return True
+
     def prune(self, older_than: datetime, *, keep: Collection[str] = ()) -> list[PrunedVect]:
         """Take out all events of the Vects that ended before an instant, and give back their room.
 
@@ -608,7 +696,9 @@ class SqliteEventLog(LogFile):
                 with suppress(sqlite3.Error):
                     writer.execute("ROLLBACK")
                 raise
-            self._gone.update(vect.id for vect in gone)
+            names = {vect.id for vect in gone}
+            self._texts.forget(names)
+            self._gone |= names
         self._give_room_back()
         return gone
 
@@ -631,6 +721,8 @@ class SqliteEventLog(LogFile):
         """
         if not self._database.process.is_here:
             return
+        self._saver.close()
+        self._save_texts()
         with self._lock:
             if self._is_closed:
                 return

@@ -29,6 +29,7 @@ from oautom.engine.clock import SystemClock
 from oautom.engine.messages import Nudge
 from oautom.engine.scheduler import Scheduler
 from oautom.events import replay, signals
+from oautom.events.texts import Text
 from oautom.machine.commands import Cancel, Command, Recover, Retry, Submit, Trigger
 from oautom.machine.decide import handle
 from oautom.machine.state import VectState
@@ -667,11 +668,11 @@ def test_what_was_logged_elsewhere_is_part_of_the_log_of_the_step(engine: Engine
     run = engine.begin(flow_of({"a": ()}))
     engine.turn()
     outcome = Outcome()
-    outcome.log = b"from far away\n"
+    outcome.log = Text(0, b"from far away\n")
 
     engine.answer("a", outcome=outcome)
 
-    assert run.local.buffers["a"].text() == "from far away\n"
+    assert engine.log.text((run.id, "a", 1)) == (0, b"from far away\n")
 
 
 def test_work_that_stays_here_is_not_given_to_workers_elsewhere() -> None:

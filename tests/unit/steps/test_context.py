@@ -11,89 +11,11 @@ from typing import Any
 import pytest
 
 from oautom import Context, SettingError
-from oautom.steps.context import LogBuffer
+from oautom.events.texts import LogBuffer
 
 
 def context(**settings: Any) -> Context:
     return Context("f", "v", "a", 2, MappingProxyType({"day": 1}), **settings)
-
-
-# LogBuffer
-
-
-def test_what_was_written_is_kept_in_order() -> None:
-    buffer = LogBuffer(100)
-    for part in (b"one ", b"two ", b"three"):
-        buffer.write(part)
-
-    assert buffer.text() == "one two three"
-    assert buffer.dropped_bytes == 0
-
-
-def test_to_read_takes_nothing_away() -> None:
-    buffer = LogBuffer(100)
-    buffer.write(b"one ")
-    assert buffer.text() == "one "
-
-    buffer.write(b"two")
-    assert buffer.text() == buffer.text() == "one two"
-
-
-@pytest.mark.parametrize("part_bytes", [1, 2, 3, 7, 10, 11, 64, 1000])
-@pytest.mark.parametrize("limit", [1, 7, 10, 100])
-def test_the_newest_bytes_are_kept_however_they_come(part_bytes: int, limit: int) -> None:
-    whole = bytes(ord("a") + i % 26 for i in range(1000))
-    buffer = LogBuffer(limit)
-    for start in range(0, len(whole), part_bytes):
-        buffer.write(whole[start : start + part_bytes])
-        assert buffer._size_bytes == sum(map(len, buffer._chunks)) <= limit
-
-    assert buffer.text() == whole[-limit:].decode()
-    assert buffer.dropped_bytes == len(whole) - limit
-
-
-def test_exactly_the_limit_is_kept_whole() -> None:
-    buffer = LogBuffer(3)
-    buffer.write(b"abc")
-
-    assert (buffer.text(), buffer.dropped_bytes) == ("abc", 0)
-
-
-def test_nothing_written_takes_no_memory() -> None:
-    buffer = LogBuffer(10)
-    for _ in range(1000):
-        buffer.write(b"")
-
-    assert len(buffer._chunks) <= 1
-
-
-@pytest.mark.parametrize("dropped", range(1, 9))
-def test_a_character_that_was_cut_in_two_is_left_out(dropped: int) -> None:
-    whole = "€€ä𝄞x"  # of 3, 3, 2, 4 and 1 bytes
-    encoded = whole.encode()
-    buffer = LogBuffer(len(encoded) - dropped)
-    buffer.write(encoded)
-
-    assert "\ufffd" not in buffer.text()
-    assert whole.endswith(buffer.text())
-    assert len(buffer.text().encode()) > len(encoded) - dropped - 4
-
-
-def test_of_bytes_that_are_no_text_no_more_than_a_character_is_left_out() -> None:
-    buffer = LogBuffer(1000)
-    buffer.write(b"\x80" * 5000)
-
-    assert len(buffer.text()) >= 997
-
-
-def test_bytes_that_are_no_text_are_shown_as_such() -> None:
-    buffer = LogBuffer(100)
-    buffer.write(b"a\xffb")
-
-    assert buffer.text() == "a\ufffdb"
-
-
-# Context
 
 
 def test_a_context_says_where_it_stands() -> None:
@@ -142,12 +64,18 @@ def test_a_wrong_call_of_the_log_does_not_fail_the_step(
     assert "many" in capsys.readouterr().err
 
 
-def test_the_buffers_of_all_attempts_of_a_step_are_one() -> None:
-    buffers: dict[str, LogBuffer] = {}
-    for attempt in (1, 2):
-        Context("f", "v", "a", attempt, {}, buffers=buffers).log.info("attempt %d", attempt)
+def test_each_attempt_has_a_buffer_of_its_own_made_when_it_writes() -> None:
+    buffers: dict[tuple[str, int], LogBuffer] = {}
+    contexts = [Context("f", "v", "a", number, {}, buffers=buffers) for number in (1, 2, -1, 3)]
+    assert [each.written for each in contexts] == [None] * 4
+    for each in contexts[:3]:
+        each.log.info("attempt %d", each.attempt)
 
-    assert buffers["a"].text() == "INFO attempt 1\nINFO attempt 2\n"
+    assert {key: buffer.text() for key, buffer in buffers.items()} == {
+        ("a", 1): "INFO attempt 1\n",
+        ("a", 2): "INFO attempt 2\n",
+        ("a", -1): "INFO attempt 1\n",
+    }
 
 
 def test_the_buffer_keeps_to_its_limit() -> None:

@@ -226,14 +226,14 @@ def test_check_is_called_with_the_same_context_as_run() -> None:
 def test_what_is_logged_elsewhere_comes_back_even_of_a_failure() -> None:
     outcome = elsewhere(work(log_and_fail))
 
-    assert outcome.log == b"INFO before it broke\n"
+    assert outcome.log == (0, b"INFO before it broke\n")
     assert outcome.error == "ValueError: mine"
 
 
 def test_what_is_logged_here_is_not_told_twice() -> None:
     here = Context(*CONTEXT)
 
-    assert work(log_and_fail, context=here)().log == b""
+    assert work(log_and_fail, context=here)().log == (0, b"")
     assert here.buffer.text() == "INFO before it broke\n"
 
 

@@ -1,0 +1,168 @@
+"""Copies what the code of a step prints and logs to the text of its attempt.
+
+While a step runs, a `_Tee` replaces `sys.stdout` and `sys.stderr`: it passes everything on, and
+copies what a step writes. The context variable `CALLED` says which step writes, so that steps side
+by side do not mix. If somebody replaces the streams meanwhile, their object gets what is written.
+
+Records of `logging` are copied where a logger hands them to its handlers: the level and the filters
+of the logger have let them through, and it happens once, whatever handlers there are. What handlers
+write during that is not copied, since it is the same text again.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from oautom.events.texts import LOOSE_MAX
+from oautom.processes import forked
+from oautom.steps.context import CALLED, BufferHandler, Context
+
+_FORM: Final = "%(levelname)s %(name)s: %(message)s"
+
+
+class _Tee:
+    """A stream that passes on what is written, and copies what a step writes.
+
+    Args:
+        stream: The stream to pass it on to.
+
+    Attributes:
+        stream: See above.
+        takes: Whether it copies. Only the two tees in use do: if somebody has wrapped an older one,
+            as colorama does, a new one wraps that, and both see the same text.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.takes = True
+        self._pass_on: Callable[[str], Any] = stream.write
+
+    def write(self, text: str) -> Any:
+        """Pass text on, and copy it; what the stream refuses is not copied."""
+        length = self._pass_on(text)
+        context = CALLED.get()
+        if context is not None and context.is_captured and self.takes:
+            buffer = context.written or context.buffer
+            buffer.loose.append(text)
+            try:
+                buffer.loose_length += length  # to ask for it costs as much as to write it down
+            except TypeError:  # a stream of somebody's own may return nothing
+                buffer.loose_length += len(text)
+            if buffer.loose_length > LOOSE_MAX:
+                buffer.write(b"")
+        return length
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write lines one by one, so that they are copied."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return any other member of the stream."""
+        return getattr(self.stream, name)
+
+    def __iter__(self) -> Any:
+        """Return the lines of the stream."""
+        return iter(self.stream)
+
+    def __enter__(self) -> Any:
+        """Enter the stream."""
+        self.stream.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> Any:
+        """Leave the stream."""
+        return self.stream.__exit__(*error)
+
+
+class Capture:
+    """Puts tees in place of the streams of the program while steps run. Any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # a handler of Ctrl-C may come in between
+        self._running = 0
+        # The streams, and the tee of each; mostly these are the same from step to step.
+        self._out = self._out_tee = self._err = self._err_tee = _Tee(io.StringIO())  # of nobody
+        self._is_hearing = False
+
+    def begin(self, context: Context) -> None:
+        """Copy from now on what a step writes."""
+        context.is_captured = True
+        with self._lock:
+            self._running += 1
+            if sys.stdout is self._out_tee and sys.stderr is self._err_tee:
+                return
+            if sys.stdout is self._out and sys.stderr is self._err:
+                sys.stdout, sys.stderr = self._out_tee, self._err_tee
+            else:
+                self._stand_before()
+
+    def end(self) -> None:
+        """End the copying for one step; after the last one, put the streams back.
+
+        A stream that somebody has replaced meanwhile stays.
+        """
+        with self._lock:
+            self._running -= 1
+            if self._running:
+                return
+            if sys.stdout is self._out_tee:
+                sys.stdout = self._out
+            if sys.stderr is self._err_tee:
+                sys.stderr = self._err
+
+    def _stand_before(self) -> None:
+        """Put a tee in place of each stream as it is now."""
+        before = self._out_tee, self._err_tee
+        self._out, self._out_tee = _before(sys.stdout)
+        self._err, self._err_tee = _before(sys.stderr)
+        sys.stdout, sys.stderr = self._out_tee, self._err_tee
+        for tee in (*before, self._out_tee, self._err_tee):
+            if type(tee) is _Tee:
+                tee.takes = tee is self._out_tee or tee is self._err_tee
+        if not self._is_hearing:
+            self._is_hearing = True
+            _hear_all_loggers()
+
+    def leave(self) -> None:
+        """Begin anew in a forked child, where no step runs."""
+        self._lock = threading.RLock()
+        self._running = 0
+
+
+def _before(stream: Any) -> tuple[Any, Any]:
+    """Return a stream and its tee, or twice itself if it cannot have one."""
+    if type(stream) is _Tee:  # it has stood there before, and somebody has put it there again
+        return stream.stream, stream
+    if getattr(stream, "write", None) is None:
+        return stream, stream
+    return stream, _Tee(stream)
+
+
+def _hear_all_loggers() -> None:
+    """Copy the records of all loggers from now on."""
+    call_handlers = logging.Logger.callHandlers
+
+    def call_handlers_and_take(logger: logging.Logger, record: logging.LogRecord) -> None:
+        context = CALLED.get()
+        if context is None:
+            call_handlers(logger, record)
+            return
+        if context.is_captured:
+            BufferHandler(lambda: context.buffer, _FORM).emit(record)
+        token = CALLED.set(None)
+        try:
+            call_handlers(logger, record)
+        finally:
+            CALLED.reset(token)
+
+    logging.Logger.callHandlers = call_handlers_and_take  # type: ignore[assignment] # the same one, wrapped
+
+
+CAPTURE: Final = Capture()
+forked.in_child(CAPTURE.leave)
