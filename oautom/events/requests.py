@@ -87,12 +87,12 @@ class Answer(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """What the next commit says of a request.
+    """The result of a request, which the next commit writes.
 
     Attributes:
-        seq: The number of the event that came of it; None for that of the newest one.
-        refusal: Why it is left undone, if it is.
-        error: The error that says so, as JSON.
+        seq: The number of the event that it has led to; None for that of the newest event.
+        refusal: Why it is not carried out, or None.
+        error: The error of the refusal, as JSON.
     """
 
     seq: int | None = None
@@ -101,7 +101,7 @@ class Settled(NamedTuple):
 
     @classmethod
     def refused(cls, why: str, error: OAutomError | None) -> Settled:
-        """Return that a request is left undone."""
+        """Return the result of a request that is not carried out."""
         told = None
         if error is not None:
             told = to_json({"kind": type(error).__name__, "facts": error_facts(error)}).decode()
@@ -112,7 +112,7 @@ DONE: Final = Settled()
 
 
 def answer_of(seq: int, refusal: str | None, time: float, error: str | None) -> Answer:
-    """Return an answer from its row; the error is as good as the row is."""
+    """Return an answer from its row; a damaged row may have no error."""
     raised: OAutomError | None = None
     if refusal is not None:
         kind, facts = "OAutomError", {}
