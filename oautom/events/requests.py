@@ -112,7 +112,7 @@ DONE: Final = Settled()
 
 
 def answer_of(seq: int, refusal: str | None, time: float, error: str | None) -> Answer:
-    """Return an answer from its row; a damaged row may have no error."""
+    """Return an answer from its row; the error of a damaged row is a plain `OAutomError`."""
     raised: OAutomError | None = None
     if refusal is not None:
         kind, facts = "OAutomError", {}
