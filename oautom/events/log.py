@@ -378,7 +378,7 @@ class EventLog:
 
 
 ESSENTIAL: Final = ("last_seq", "committed_seq", "append", "commit", "read")
-"""What every log must have itself."""
+"""The members that every log must define itself."""
 
 
 def has_own(log: object, name: str) -> bool:

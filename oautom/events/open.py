@@ -1,4 +1,4 @@
-"""Which log an app is given: one in memory, a file, or an object of the user's."""
+"""The `log` argument of an app: a log in memory, a file, or an object of the user's."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ IN_MEMORY: Final = ":memory:"
 
 
 class Given(NamedTuple):
-    """The log that an app is given.
+    """The log of an app.
 
     Attributes:
-        given: The log that the user has by this.
-        log: The same; or, where that inherits from nothing, one that asks it.
-        is_ours: It is the app's to close.
+        given: The log as the user sees it.
+        log: The same log; or, if it does not inherit from `EventLog`, one that calls it.
+        is_ours: Whether the app closes it.
         open: Opens it, before it is written for the first time.
     """
 
@@ -34,13 +34,13 @@ class Given(NamedTuple):
 
 
 def log_of(log: EventLog | str | os.PathLike[str] | None) -> Given:
-    """Return the log that an app is given; a file is not opened by that.
+    """Return the log for an argument `log`; a file is not opened yet.
 
     Args:
         log: None or `':memory:'` for memory, the path of a file, or a log.
 
     Raises:
-        SettingError: It is none of these.
+        SettingError: The argument is none of these.
         LogError: There can be no file of this path.
     """
     if log is None or one_of(log, (IN_MEMORY,)):
@@ -59,7 +59,7 @@ def _check_is_written(log: EventLog) -> None:
     """Refuse a log that takes no events.
 
     Raises:
-        LogError: It is open for reading only.
+        LogError: The log is open for reading only.
     """
     if getattr(log, "is_read_only", False):
         raise LogError(
@@ -69,10 +69,10 @@ def _check_is_written(log: EventLog) -> None:
 
 
 def _own_log(log: Any) -> EventLog:
-    """Return a log that the user has made, as one that has all that the engine may ask for.
+    """Return a log of the user's with all members that the engine needs.
 
     Raises:
-        SettingError: It is none, or lacks what a log must have itself.
+        SettingError: The object is no log, or lacks a member that a log must define itself.
     """
     is_adopted = not isinstance(log, EventLog)
     if isinstance(log, type) or (is_adopted and not has_members(log, "append", "commit")):
@@ -98,7 +98,7 @@ def _own_log(log: Any) -> EventLog:
 
 
 class _Adopted(EventLog):
-    """A log that inherits from nothing: what it has is asked of it, the rest is made of that.
+    """A log around an object that does not inherit from `EventLog`: it adds the missing members.
 
     Args:
         log: The log.
@@ -122,9 +122,9 @@ class _Adopted(EventLog):
 
     @property
     def id(self) -> str | None:
-        """As the log has it; None where it has none."""
+        """The identity of the log; None if it has none."""
         return getattr(self._log, "id", None)
 
     def __repr__(self) -> str:
-        """Return what the log is shown as."""
+        """Return the `repr()` of the log."""
         return repr(self._log)

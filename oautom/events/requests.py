@@ -1,18 +1,18 @@
-"""What other processes ask of the engine that writes a log, and what it answers.
+"""Requests of other processes to the engine that writes a log, and their answers.
 
-What is asked stands in a table that any program may write, of any version, and that has no
-checksums. So no row is trusted: each is read as bytes of any kind, and is either a request that
-could have been asked by `ask`, or says why it is none, and is answered with that.
+Requests stand in a table that any program may write, of any version, and that has no checksums. So
+no row is trusted: each is read as bytes of any kind, and is either a request that `ask` could have
+written, or gets a `problem`, which is its answer.
 
-Who has a row when:
+The life of a row:
 
-- Whoever asks writes it. With a time `until` in it, somebody waits for the answer until then: who
-  gives up takes the row back, and one that was left by somebody who died is dropped. Without, it
-  waits for an engine for as long as it takes.
-- An engine *claims* it, in a transaction of its own, before anything comes of it. Until then who
-  has asked may take it back, and nothing was done; from then on nobody may.
-- What came of it, its answer and its end are one transaction. So an engine that dies in between
-  leaves a claimed row, and the next one does it, once.
+- The asking process writes it. With a time `until` in it, that process waits for the answer until
+  then: if it gives up, it takes the row back, and a row whose process has died is dropped. Without
+  `until`, the row waits for an engine for as long as it takes.
+- An engine *claims* the row, in a transaction of its own, before it carries out the request. Until
+  then the asking process may take the row back, and nothing was done; from then on nobody may.
+- The events of the request, its answer and the end of the row are one transaction. So an engine
+  that dies in between leaves a claimed row, and the next engine carries it out, once.
 """
 
 from __future__ import annotations
@@ -40,24 +40,25 @@ if TYPE_CHECKING:
     import sqlite3
 
 BYTES_MAX: Final = 64 * 2**20
-"""How much the data of a request may take, as JSON."""
+"""The largest size of the data of a request, as JSON."""
 
 _NAMES_MAX: Final = 10  # of those that are told
 
 KEPT_SECONDS: Final = 3600.0
-"""For how long an answer can be read."""
+"""The time for which an answer can be read."""
 
 
 class Request(NamedTuple):
-    """What another process asks of the engine that writes the log.
+    """A request of another process to the engine that writes the log.
 
     Attributes:
         id: Its number.
         vect: Id of the Vect concerned.
-        action: What to do: one of `ACTIONS`.
-        data: How, as JSON.
-        problem: Why it cannot be done, whatever the state is in; None if it makes sense.
-        may_wait: Nobody waits for the answer: it may be done when it can be.
+        action: One of `ACTIONS`.
+        data: The arguments of the action, as JSON.
+        problem: Why it makes no sense in any state of the Vect; None if it makes sense.
+        may_wait: Whether the request may wait until it can be carried out, since no process waits
+            for its answer.
     """
 
     id: int
@@ -69,14 +70,14 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What has become of a request.
+    """The result of a request.
 
     Attributes:
-        seq: The number of the event that came of it: for a cancel of `vect.cancelled`, for a start
-            of `vect.created`; where none did, of the newest one there was.
-        refusal: Why it was left undone; None if it was carried out.
-        time: When that was.
-        error: The refusal, as the error that the method itself raises in the program; or None.
+        seq: The number of the event that the request has led to: for a cancel of `vect.cancelled`,
+            for a start of `vect.created`; without such an event, of the newest one at that time.
+        refusal: Why the request was not carried out; None if it was.
+        time: The time of the answer.
+        error: The refusal as the error that the method itself raises in the program; or None.
     """
 
     seq: int
@@ -86,12 +87,12 @@ class Answer(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """What the next commit says of a request.
+    """The result of a request, which the next commit writes.
 
     Attributes:
-        seq: The number of the event that came of it; None for that of the newest one.
-        refusal: Why it is left undone, if it is.
-        error: The error that says so, as JSON.
+        seq: The number of the event that it has led to; None for that of the newest event.
+        refusal: Why it is not carried out, or None.
+        error: The error of the refusal, as JSON.
     """
 
     seq: int | None = None
@@ -100,7 +101,7 @@ class Settled(NamedTuple):
 
     @classmethod
     def refused(cls, why: str, error: OAutomError | None) -> Settled:
-        """Return that a request is left undone."""
+        """Return the result of a request that is not carried out."""
         told = None
         if error is not None:
             told = to_json({"kind": type(error).__name__, "facts": error_facts(error)}).decode()
@@ -111,7 +112,7 @@ DONE: Final = Settled()
 
 
 def answer_of(seq: int, refusal: str | None, time: float, error: str | None) -> Answer:
-    """Return an answer from its row; the error is as good as the row is."""
+    """Return an answer from its row; the error of a damaged row is a plain `OAutomError`."""
     raised: OAutomError | None = None
     if refusal is not None:
         kind, facts = "OAutomError", {}
@@ -133,17 +134,17 @@ ACTIONS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = MappingPro
         "start": (frozenset({"flow"}), frozenset({"params", "when_full"})),
     }
 )
-"""What can be asked of the engine through a log, and with which data: needed, and possible."""
+"""The actions of requests, each with its data: required, and optional."""
 
 _VALUES: Final = ("data", "params")  # any JSON; all else is text
 
 
 def check_request(action: object, data: Mapping[str, Any]) -> None:
-    """Refuse what cannot be asked of an engine.
+    """Refuse a request that no engine can carry out.
 
     Raises:
         SettingError: There is no such action, or it takes other data.
-        NotJsonError: JSON cannot keep the data as they are.
+        NotJsonError: JSON cannot store the data unchanged.
     """
     if one_of(action, ACTIONS) is None:
         known = ", ".join(map(repr, ACTIONS))
@@ -176,23 +177,23 @@ _NO_DATA: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 def numbers_of(connection: sqlite3.Connection) -> list[int]:
-    """Return the numbers of all that is asked, in order."""
+    """Return the numbers of all requests, in order."""
     return [number for (number,) in connection.execute("SELECT id FROM requests ORDER BY id")]
 
 
 def has_unclaimed(connection: sqlite3.Connection) -> bool:
-    """Whether something is asked that no engine has claimed."""
+    """Whether there is a request that no engine has claimed."""
     sql = "SELECT 1 FROM requests WHERE claimed IS NULL LIMIT 1"
     return bool(connection.execute(sql).fetchall())
 
 
 def claim_all(connection: sqlite3.Connection, me: int, now: datetime) -> None:
-    """Claim all that is asked, and drop what nobody waits for any more; in a transaction.
+    """Claim all requests, and drop those that no process waits for any more; in a transaction.
 
     Args:
-        connection: What to write with.
-        me: Which engine claims it, by a number of its own.
-        now: What time it is.
+        connection: The connection that writes.
+        me: The number of the engine that claims them.
+        now: The present time.
     """
     at = (now.timestamp(),)
     connection.execute("DELETE FROM requests WHERE claimed IS NULL AND until <= ?", at)
@@ -200,7 +201,7 @@ def claim_all(connection: sqlite3.Connection, me: int, now: datetime) -> None:
 
 
 def claim(connection: sqlite3.Connection, number: int, me: int, now: datetime) -> bool:
-    """Claim one request, as `claim_all`; False if that may not be done any more."""
+    """Claim one request, as `claim_all`; return False if it may not be carried out any more."""
     sql = (
         "UPDATE requests SET claimed = coalesce(claimed, ?) "
         "WHERE id = ? AND (claimed IS NOT NULL OR until IS NULL OR until > ?)"
@@ -209,13 +210,13 @@ def claim(connection: sqlite3.Connection, number: int, me: int, now: datetime) -
 
 
 def take_back(connection: sqlite3.Connection, number: int) -> bool:
-    """Take a request back that was asked; False if an engine has claimed it, or answered it."""
+    """Take back a request; return False if an engine has claimed it, or answered it."""
     sql = "DELETE FROM requests WHERE id = ? AND claimed IS NULL"
     return connection.execute(sql, (number,)).rowcount > 0
 
 
 def newest_of(connection: sqlite3.Connection) -> int:
-    """Return the highest number of what is asked; 0 if nothing is."""
+    """Return the highest number of a request; 0 if there is none."""
     ((number,),) = connection.execute("SELECT max(id) FROM requests").fetchall()
     return number or 0
 
@@ -223,12 +224,13 @@ def newest_of(connection: sqlite3.Connection) -> int:
 def read_requests(
     connection: sqlite3.Connection, numbers: Iterable[int], me: int = 0
 ) -> list[Request]:
-    """Return what is asked under these numbers, whatever stands there.
+    """Return the requests with these numbers, whatever their rows contain.
 
     Args:
-        connection: To the file.
-        numbers: Of the requests.
-        me: Which engine asks: for what an earlier one has claimed nobody waits any more.
+        connection: The connection to the file.
+        numbers: The numbers of the requests.
+        me: The number of the calling engine: no process waits any more for requests that an earlier
+            engine has claimed.
     """
     found: list[Request] = []
     for number in numbers:
@@ -238,7 +240,7 @@ def read_requests(
 
 
 def _request(number: int, *cells: Any) -> Request:
-    """Return what a row asks for; it may hold anything."""
+    """Return the request of a row, which may contain anything."""
     vect = action = ""
     may_wait = bool(cells[6])
     try:
@@ -275,15 +277,16 @@ def _data(text: str) -> dict[str, Any]:
 def settle(
     connection: sqlite3.Connection, taken: Mapping[int, Settled], seq: int, now: datetime
 ) -> None:
-    """Do away with requests, and write down what has become of them; in a transaction.
+    """Remove requests, and write their answers, in a transaction.
 
-    Old answers go at the same time, a few more than come, so that they do not add up.
+    Old answers are removed at the same time, a few more than are added, so that they do not pile
+    up.
 
     Args:
-        connection: What to write with.
-        taken: What has become of each, by its number.
+        connection: The connection that writes.
+        taken: The result of each request, by its number.
         seq: The number of the newest event.
-        now: What time it is.
+        now: The present time.
     """
     connection.executemany("DELETE FROM requests WHERE id = ?", ((each,) for each in taken))
     at = now.timestamp()

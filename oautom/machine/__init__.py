@@ -1,1 +1,1 @@
-"""Internal. The pure heart: tables of states, events, what follows from them."""
+"""Internal. The pure heart: tables of states, events, and the decisions about them."""

@@ -1,1 +1,1 @@
-"""Internal. The runs of flows: what a user holds, and what the engine keeps of each."""
+"""Internal. The runs of flows: the `Vect` of the user, and the `Run` of the engine."""

@@ -1,7 +1,7 @@
 """`Run`: one Vect inside the engine.
 
-What has ended is let go of: how it stands is in the log, and is read there by whoever asks. So a
-program that runs for years is as large as what is under way in it.
+The engine drops the state of a Vect that has ended: it is in the log, and is read there on demand.
+So a program that runs for years is as large as its open Vects.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _holding = threading.Lock()  # of any run: there is one state that moves
 
 
 class Failure(NamedTuple):
-    """What a failed step has raised.
+    """The exception of a failed step.
 
     Attributes:
-        cause: The exception; without traceback, whose frames would keep all that the step had in
-            hand.
+        cause: The exception, without its traceback, whose frames would keep all variables of the
+            step alive.
         trace: The traceback, as text.
     """
 
@@ -57,16 +57,16 @@ NO_FAILURE: Final = Failure()
 
 
 class Local:
-    """What only this process has of a Vect: no log keeps it.
+    """The data of a Vect that only this process has: they are in no log.
 
-    The engine has it while the Vect is open, and from then on whoever has the `Vect`.
+    The engine refers to them while the Vect is open, and after that only the `Vect` objects do.
 
     Attributes:
-        buffers: What attempts have written, by the name of the step and the number of the attempt;
-            only where the log does not keep it.
-        failures: What failed steps have raised, by the name of the step.
+        buffers: The texts that attempts have written, by the name of the step and the number of the
+            attempt; only if the log does not keep them.
+        failures: The exceptions of failed steps, by the name of the step.
         live: The very objects that steps have returned, by the name of the step and the attempt;
-            only where the log is in memory, and of what the engine has a copy of its own.
+            only with a log in memory, and only objects of which the engine has a copy of its own.
     """
 
     __slots__ = ("__weakref__", "buffers", "failures", "live")
@@ -78,7 +78,7 @@ class Local:
 
 
 class Run:
-    """One Vect inside the engine: its flow, its state, and what is known in this process only.
+    """One Vect inside the engine: its flow, its state, and the data that only this process has.
 
     Args:
         flow: Its flow.
@@ -87,29 +87,28 @@ class Run:
         origin: See below.
         until: See below.
         is_durable: See below.
-        read: Reads its state, of one that the log has; a new one begins with none.
+        read: Reads the state of a Vect that is in the log; None for a new one.
 
     Attributes:
         id: The id of the Vect.
-        until: The steps with which a new one ends, where it is a part of its flow; else none.
-        is_durable: Its log keeps values as JSON has them, as one that outlives the program does:
-            outputs are read as values of their types.
-        state: What the events add up to, those included that are not committed yet. While the
-            engine does not hold it, who asks has a reading of it, which nothing moves.
-        local: What only this process has of it.
-        is_held: The engine holds the state, and moves it.
-        shown: The name of the state of the Vect, as committed.
-        is_created: Its first event is committed: there is such a Vect.
-        is_told: The Vect has ended, and the receivers of signals have been told so.
-        ended: When that was.
-        held_up: Why the Vect does not go on though the log has it open, or None: its flow has
+        until: The last steps of a new run, if it runs only a part of its flow; else empty.
+        is_durable: Whether its log stores values as JSON, as a log that outlives the program does:
+            outputs are then read as values of their types.
+        state: The sum of its events, including uncommitted ones. While the engine does not have the
+            state in memory, each access reads it from the log, and nothing moves that state.
+        local: The data that only this process has.
+        is_held: Whether the engine has the state in memory, and moves it.
+        shown: The name of the committed state of the Vect.
+        is_created: Whether its first event is committed.
+        is_told: Whether the Vect has ended, and the receivers of signals have got its end.
+        ended: The time of its end.
+        held_up: Why the Vect, which is open in the log, does not go on, or None: its flow has
             changed, its events make no sense, or the engine itself has failed with it.
-        is_inherited: An earlier program has left it open, and it was not taken over yet.
-        origin: What has started it, as `vect.created` tells it: a plan and for which time, or an
-            attempt of a step of another Vect; empty where somebody has.
-        lane: What counts for the limit under which it is open; see `Turns`.
-        turn: Under which limit it has stood in line, as `vect.started` tells it; empty where it has
-            not.
+        is_inherited: Whether an earlier program has left it open, and it was not taken over yet.
+        origin: The origin of its start, as in `vect.created`: a plan and its time, or an attempt of
+            a step of another Vect; empty if a person or program has started it.
+        lane: The lane whose limit it counts for; see `Turns`.
+        turn: The limit under which it has stood in line, as in `vect.started`; empty if it has not.
     """
 
     __slots__ = (
@@ -170,9 +169,9 @@ class Run:
     if not TYPE_CHECKING:  # else nothing that is misspelt would be noticed
 
         def __getattr__(self, name: str) -> object:
-            """Return `state` or `local` where the engine does not hold it: its slot is not set.
+            """Return `state` or `local` if the engine does not have it: its slot is not set.
 
-            A property would be one call more for each look at what moves.
+            A property would cost one more call for each access to a moving state.
             """
             if name == "state":
                 return self._read(self)
@@ -181,7 +180,7 @@ class Run:
             raise AttributeError(name)
 
     def _local_of_others(self) -> Local:
-        """Return what somebody else may still have; else that is gone."""
+        """Return the `Local` that a `Vect` object may still refer to; else an empty one."""
         local = None if self._local is None else self._local()
         if local is None:
             local = Local()
@@ -190,18 +189,18 @@ class Run:
 
     @property
     def keeps_slots(self) -> bool:
-        """Whether a step keeps the slot of a pool while another flow runs, and a program dies."""
+        """Whether a step occupies the slot of a pool while its flow runs, over programs, too."""
         steps = self.flow.steps.values()
         return any(step.kind == "flow" and step.pool is not None for step in steps)
 
     def hold(self, state: VectState | None = None) -> None:
-        """Have the engine hold the state, to move it. Any thread; who is late changes nothing.
+        """Load the state for the engine, which moves it. Any thread; a second call changes nothing.
 
         Args:
-            state: How it stands by its log; None to have that read.
+            state: The state in the log; None to read it.
 
         Raises:
-            LogError: It cannot be read, or makes no sense.
+            LogError: The state cannot be read, or makes no sense.
         """
         if not self.is_held:
             read = self.state if state is None else state
@@ -212,7 +211,7 @@ class Run:
         self.state.is_live = True
 
     def let_go(self, read: Callable[[Run], VectState]) -> None:
-        """Have the log alone keep what has come to its end; who asks next reads it there."""
+        """Drop the state of a Vect that has ended; the next access reads it from the log."""
         self._read = read
         self._local = weakref.ref(self.local)
         self.is_held = False
@@ -222,17 +221,17 @@ class Run:
         del self.state, self.local
 
     def check_going_on(self) -> None:
-        """Refuse what needs it to go on.
+        """Refuse calls that need the Vect to go on.
 
         Raises:
-            OAutomError: It does not, in this program; what the error was raised for before, and
-                whoever called then, is no part of it.
+            OAutomError: The Vect does not go on in this program; the error has no traceback of
+                earlier calls.
         """
         if self.held_up is not None:
             raise self.held_up.with_traceback(None)
 
     def news(self) -> Options:
-        """Return the options of its steps, where its flow has others by now; see `flows.fit`."""
+        """Return the options of its steps that have changed in its flow; see `flows.fit`."""
         now = self.flow.options
         if "until" in self.state.settings:
             now = {step: given for step, given in now.items() if step in self.state.graph}
@@ -249,7 +248,7 @@ class Run:
         return VectState(flow.name, self.id, graph, *told)
 
     def lost_steps(self) -> list[StepState]:
-        """Return the steps at work when their program ended that shall not run again."""
+        """Return the steps that were at work when their program ended, and must not run again."""
         return [
             step
             for step in self.state.steps.values()
@@ -263,7 +262,7 @@ class Run:
         return self.flow.params.typed(self.state.params)
 
     def execution(self, step: StepState) -> Execution:
-        """Return what a step does; an instance does what its map does."""
+        """Return the `Execution` of a step; for an instance, that of its map."""
         return self.flow.steps[step.declared]
 
     def output_type(self, step: StepState) -> Any:
@@ -276,7 +275,7 @@ class Run:
     def item(self, step: StepState) -> Any:
         """Return the item of an instance as a value of its type, made anew; errors as of `output`.
 
-        With a log in memory it is a copy too, since the engine walks the list that it is of.
+        With a log in memory it is a copy, too, since the engine goes through the list.
         """
         assert step.parent is not None
         assert step.parent.mapped is not None
@@ -290,16 +289,15 @@ class Run:
     def output(self, step: StepState, read: Callable[[StepState], View] = committed) -> Any:
         """Return the output of a step, as committed, as a value of its type. Any thread.
 
-        From a durable log it is made anew for each who asks, so nobody changes it for others. With
+        From a durable log it is made anew for each reader, so no reader changes it for others. With
         a log in memory it is the very object that the step has returned.
 
         Args:
             step: The step.
-            read: Tells how it stands: `moved` for what is not committed yet, too, on the thread
-                that drives.
+            read: Reads its state: `moved` includes uncommitted events, on the thread that drives.
 
         Raises:
-            FlowError: It was written when the flow had another type there.
+            FlowError: The output was written when the flow had another type there.
         """
         state, attempt, output, *_ = read(step)
         if state != "success":
@@ -311,7 +309,7 @@ class Run:
         return self._restored(output, self.output_type(step), "output", step)
 
     def hand_on(self, step: str, attempt: int, live: Any) -> None:
-        """Take in what an attempt of a step has returned, where the log is in memory."""
+        """Store the object that an attempt of a step has returned, with a log in memory."""
         if not self.is_durable and is_changeable(live):
             self.local.live[step, attempt] = live
 
@@ -326,7 +324,7 @@ class Run:
         return live[key] if key in live else own_copy(output)
 
     def to_blame(self, step: StepState) -> StepState:
-        """Return the step that failed in the first place, of one that was blocked; else itself."""
+        """Return the step that failed first, for a blocked step; any other step itself."""
         steps = step.vect.steps
         while step.state == "upstream_failed":
             names = step.vect.graph.upstreams.get(step.name, ())
@@ -349,12 +347,12 @@ class Run:
             ) from error
 
     def has_ended_before(self, instant: datetime) -> bool:
-        """Whether it ended before an instant, and everybody has been told so."""
+        """Whether it ended before an instant, and its end was published."""
         return self.is_told and self.ended is not None and self.ended < instant
 
 
 def unread_status(run: Run, error: OAutomError) -> dict[str, Any]:
-    """Return what the index of the log tells of a Vect whose events cannot be read, and why."""
+    """Return the status of a Vect whose events cannot be read, from the index, with the reason."""
     told = {
         "id": run.id,
         "name": run.flow.name,
@@ -376,12 +374,12 @@ def visible(state: VectState) -> list[StepState]:
 
 
 def status_of(state: VectState, shown: str, turn: str = "") -> dict[str, Any]:
-    """Return how a Vect and its steps stand, as committed, as JSON would have it.
+    """Return the committed state of a Vect and its steps, in the form of JSON.
 
     Args:
-        state: What its events add up to.
-        shown: The name of its state, as committed.
-        turn: Where it stands in line, if it does; only then it is told.
+        state: The sum of its events.
+        shown: The name of its committed state.
+        turn: Its place in line, in words; empty if it is in none.
     """
     _, _, _, _, start_date, end_date = committed(state)
     told: dict[str, Any] = {
@@ -412,15 +410,15 @@ def _status_of_step(step: StepState) -> dict[str, Any]:
 
 
 def kept(outcome: Outcome, annotation: Any, log: EventLog) -> Outcome:
-    """Return an outcome as the log can keep it: an output that it cannot fails the step.
+    """Return an outcome in a form that the log can store; an unfit output fails the step.
 
-    In a durable log an output is as JSON has it, from which its type can be had back. With a log in
-    memory `outcome.live` is handed on as it is, and the engine has a copy of its own. Never raises.
+    In a durable log an output is JSON, from which its type can be restored. With a log in memory
+    `outcome.live` is passed on as it is, and the engine has a copy of its own. Never raises.
 
     Args:
-        outcome: It may be anything that a step has returned or raised. Is changed.
+        outcome: The outcome of a step, with any value or exception. It is changed.
         annotation: The type of the output.
-        log: Where it is to be kept.
+        log: The log that stores it.
     """
     try:
         if outcome.error is not None:
@@ -448,7 +446,7 @@ def _bound(outcome: Outcome) -> None:
 
 
 def _unkept(outcome: Outcome, why: str) -> Outcome:
-    """Return the failure that says why an output cannot be kept; it would be so again."""
+    """Return the failure of a step whose output cannot be stored; a retry would not help."""
     error = bounded(f"its output cannot be kept: {why}", ERROR_BYTES_MAX)
     failed = Outcome(error=error, is_retriable=False)
     failed.log = outcome.log

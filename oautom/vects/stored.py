@@ -1,7 +1,7 @@
-"""Runs whose state is in the log: it is read when somebody asks.
+"""Runs whose state is in the log, and is read on demand.
 
-What has ended is let go of, and what an earlier program has left was never held. To read it takes
-the events of that Vect, however many have come after it.
+The engine drops the state of a Vect that has ended, and has never had that of a Vect of an earlier
+program. Reading a state takes only the events of that Vect, however many have come after them.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from oautom.values.text import error_of
 from oautom.vects.run import Local, Run
 
 _RECENT: Final = 16
-"""How many of those that were read, or have just ended, are kept: they are asked about first."""
+"""How many states that were read, or have just ended, are cached: these are read again soonest."""
 
 
 class Reader:
-    """Reads from a log how Vects stand that do not move.
+    """A reader of the states of Vects that do not move, from a log.
 
     Args:
         log: The log.
@@ -49,10 +49,10 @@ class Reader:
         self._lock = threading.Lock()
 
     def read(self, vect: str) -> VectState | None:
-        """Return what the events of a Vect add up to; None if it has none. Any thread.
+        """Return the state of a Vect; None if it has no events. Any thread.
 
         Raises:
-            LogError: They cannot be read, or make no sense.
+            LogError: The events cannot be read, or make no sense.
         """
         if (state := self._recent.get(vect)) is not None:
             return state
@@ -69,7 +69,7 @@ class Reader:
         return state
 
     def state_of(self, run: Run) -> VectState:
-        """Return what the events of the Vect of a run add up to; errors as of `read`."""
+        """Return the state of the Vect of a run; errors as of `read`."""
         try:
             state = self.read(run.id)
         except Exception as error:  # an event that no version of ours has written may do anything
@@ -83,9 +83,9 @@ class Reader:
         return state
 
     def read_each(self, vects: Sequence[str]) -> Iterator[VectState]:
-        """Yield how Vects stand, in their order, read together, and keep none of them.
+        """Yield the states of Vects, in order, read together, and cache none of them.
 
-        Those are left out that cannot be read: whoever reads each by itself is told why.
+        A Vect that cannot be read is left out; reading it by itself raises the error.
         """
         with suppress(LogError):
             events = self._log.read_each(vects)
@@ -94,13 +94,13 @@ class Reader:
                     yield replay(of_vect)[vect]
 
     def hold_all(self, runs: Sequence[Run]) -> None:
-        """Have the engine hold the states of runs; those are left that cannot be read."""
+        """Load the states of runs for the engine, except for those that cannot be read."""
         left = {run.id: run for run in runs if not run.is_held}
         for state in self.read_each(list(left)):
             left[state.id].hold(state)
 
     def let_go(self, run: Run) -> None:
-        """Have the log alone keep a run that has just ended, and have it at hand for a while."""
+        """Drop the state of a run that has just ended, and cache it for a while."""
         if run.is_held:
             self._locals.append(run.local)
             with self._lock:
@@ -115,21 +115,21 @@ class Reader:
             del self._recent[next(iter(self._recent))]
 
     def forget(self, vect: str) -> None:
-        """Have the events of a Vect read again when they are next needed."""
+        """Drop the cached state of a Vect, so that its events are read again."""
         with self._lock:
             self._reading.pop(vect, None)
             self._recent.pop(vect, None)
 
 
 def unfit(run: Run, created: Mapping[str, Any] | None = None) -> FlowChangedError | None:
-    """Return why a run cannot go on with its flow as that is declared by now, or None.
+    """Return why a run cannot go on with its flow as it is declared now, or None.
 
     Args:
         run: The run.
-        created: What its `vect.created` tells; None to have its state read.
+        created: The data of its `vect.created`; None to read its state.
 
     Raises:
-        LogError: That cannot be read, or makes no sense.
+        LogError: The state cannot be read, or makes no sense.
     """
     told = run.state.first_facts() if created is None else created
     try:
@@ -146,7 +146,7 @@ def _senseless(run: Run, error: Exception) -> LogError:
 
 
 class Recalled(Run):
-    """A run of an earlier program; its events are read when its state is first asked for."""
+    """A run of an earlier program; its events are read when its state is first needed."""
 
     __slots__ = ("_left",)
 
@@ -157,11 +157,11 @@ class Recalled(Run):
 
     @property
     def is_left(self) -> bool:
-        """Whether it is open, and no engine has looked at it in this program."""
+        """Whether it is open, and no engine of this program has dealt with it."""
         return self.held_up is not None and self.held_up is self._left
 
     def look(self, entry: VectEntry) -> None:
-        """Stand as the log has it by now; as long as nobody here drives."""
+        """Take the state from the entry of the log, unless an engine of this program drives it."""
         self.shown = entry.state
         self.is_told = entry.state in VECT_ENDS
         self.is_inherited = not self.is_told
@@ -171,6 +171,6 @@ class Recalled(Run):
         else:
             self._left = self.held_up = EngineError(
                 f"vect '{entry.id}' of flow '{entry.flow}' was left open by an earlier program; "
-                "app.recover() has it go on",
+                "app.recover() goes on with it",
                 flow=entry.flow,
             )

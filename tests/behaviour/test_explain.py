@@ -203,7 +203,7 @@ def test_what_a_dead_program_has_left(new_app: Any, tmp_path: Path) -> None:
     when = r"(....-..-.. )?\d\d:\d\d:\d\d"
     assert re.fullmatch(
         rf"`first` started attempt 1 at {when}, but its vect does not go on: vect 'one' of flow "
-        r"'f' was left open by an earlier program; app\.recover\(\) has it go on",
+        r"'f' was left open by an earlier program; app\.recover\(\) goes on with it",
         left.explain("first"),
     )
     new.recover()

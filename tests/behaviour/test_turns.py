@@ -488,7 +488,7 @@ def test_who_waits_before_a_recovery_says_so(tmp_path: Path) -> None:
     app = life()
     asking(app)
     left = app.vect("b")
-    assert "recover() has it go on" in left.explain("ask")
+    assert "recover() goes on with it" in left.explain("ask")
     app.recover()
     assert "number 1 in line: none goes before it" in left.explain("ask")
     assert "its program has ended" not in left.explain("ask")
