@@ -30,6 +30,7 @@ from oautom.machine.deadlines import Deadline
 from oautom.machine.kinds import kind_of
 from oautom.machine.state import Group, StepState, VectState, View, committed
 from oautom.processes.leftovers import Marks
+from oautom.steps.capture import CAPTURE
 from oautom.steps.context import Context
 from oautom.steps.execution import Execution
 from oautom.steps.options import wrong_interval
@@ -465,6 +466,8 @@ class Runner:
             outcome = error
         if attempt.state == "working":  # workers that are not ours may answer twice
             attempt.state = "answered"
+        if attempt.context.is_captured:  # its event loop was closed, and nobody resumes it
+            CAPTURE.end(attempt.context)
         answered = Answer(attempt.key, outcome)
         if attempt.context.written is None:
             self._put(answered)

@@ -92,8 +92,8 @@ class Capture:
 
     def begin(self, context: Context) -> None:
         """Copy from now on what a step writes."""
-        context.is_captured = True
         with self._lock:
+            context.is_captured = True
             self._running += 1
             if sys.stdout is self._out_tee and sys.stderr is self._err_tee:
                 return
@@ -102,12 +102,15 @@ class Capture:
             else:
                 self._stand_before()
 
-    def end(self) -> None:
+    def end(self, context: Context) -> None:
         """End the copying for one step; after the last one, put the streams back.
 
-        A stream that somebody has replaced meanwhile stays.
+        A stream that somebody has replaced meanwhile stays. May be called again.
         """
         with self._lock:
+            if not context.is_captured:
+                return
+            context.is_captured = False
             self._running -= 1
             if self._running:
                 return

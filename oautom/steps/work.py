@@ -178,7 +178,7 @@ class Work:
             return self._failure(error)
         finally:
             if is_captured:
-                CAPTURE.end()
+                CAPTURE.end(context)
             CALLED.reset(token)
         if not process.is_here:
             forked.end()
@@ -205,7 +205,7 @@ class Work:
             return self._failure(self._seen_through(error))
         finally:
             if is_captured:
-                CAPTURE.end()
+                CAPTURE.end(self.context)
         if not process.is_here:
             forked.end()
         return Outcome(output)

@@ -37,7 +37,7 @@ from oautom import (
 from oautom.testing import SimulatedClock
 from tests.held import until
 
-from .conftest import SECONDS, NewApp
+from .conftest import SECONDS, NewApp, Program
 
 AGAIN = RetryPolicy(max_attempts=3, delay=0, jitter=0)
 
@@ -255,7 +255,7 @@ def test_it_is_pruned_with_its_vect(kind: str, tmp_path: Path) -> None:
 def test_what_is_printed_still_goes_where_it_went(
     app: OAutom, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flow, out, err = Flow("f", app), sys.stdout, sys.stderr
+    flow = Flow("f", app)
 
     def step() -> None:
         print("one", "two", sep=", ")
@@ -268,7 +268,23 @@ def test_what_is_printed_still_goes_where_it_went(
 
     assert vect.steps["a"].log_text == "one, two\nthree\nfour\nfive\n"
     assert capsys.readouterr() == ("one, two\nfour\nfive\nmine\n", "three\n")
-    assert (sys.stdout, sys.stderr) == (out, err)
+
+
+def test_the_streams_are_what_they_were_when_no_step_runs(program: Program) -> None:
+    told = program(
+        """
+        out, err, seen = sys.stdout, sys.stderr, []
+        for executor in ("inline", "threads"):
+            with OAutom(executor=executor) as app:
+                flow = Flow("f", app)
+                PythonExecution("a", flow, lambda: seen.append(sys.stdout is not out))
+                PythonExecution("b", flow, lambda: 1 / 0)
+                app.run(flow)
+                print(sys.stdout is out, sys.stderr is err)
+        print(seen)
+        """
+    )
+    assert (told.stdout, told.stderr) == ("True True\nTrue True\n[True, True]\n", "")
 
 
 def test_steps_side_by_side_do_not_mix(new_app: NewApp, capsys: Any) -> None:

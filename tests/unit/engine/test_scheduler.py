@@ -33,6 +33,7 @@ from oautom.events.texts import Text
 from oautom.machine.commands import Cancel, Command, Recover, Retry, Submit, Trigger
 from oautom.machine.decide import handle
 from oautom.machine.state import VectState
+from oautom.steps.capture import CAPTURE
 from oautom.steps.context import Context
 from oautom.steps.work import Outcome
 from oautom.vects.run import Run
@@ -673,6 +674,17 @@ def test_what_was_logged_elsewhere_is_part_of_the_log_of_the_step(engine: Engine
     engine.answer("a", outcome=outcome)
 
     assert engine.log.text((run.id, "a", 1)) == (0, b"from far away\n")
+
+
+def test_an_answer_ends_the_capture_of_a_coroutine_that_nobody_resumes(engine: Engine) -> None:
+    engine.begin(flow_of({"a": ()}))
+    engine.turn()
+    context = engine.workers.context("a")
+    CAPTURE.begin(context)
+
+    engine.answer("a")
+
+    assert not context.is_captured
 
 
 def test_work_that_stays_here_is_not_given_to_workers_elsewhere() -> None:
