@@ -348,7 +348,7 @@ def test_a_file_that_is_kept_locked_is_waited_for(
 ) -> None:
     buffer = begun(log)
     buffer.write(b"heard\n")
-    connection = log._connected_aside()
+    connection = log._aside()
     connection.execute("PRAGMA busy_timeout=1")
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
