@@ -63,9 +63,8 @@ class Steering:
         late = self._refusal(run, command)
         command = of_today(run, command)
         self._registry.add(run)
-        if run.is_inherited and not self._registry.turns.is_behind(
-            run
-        ):  # it goes on before its turn
+        is_behind = self._registry.turns.is_behind
+        if run.is_inherited and not is_behind(run):  # it goes on before its turn
             self._entering.enter_first(run)
             run.check_going_on()
         if isinstance(command, Retry):
