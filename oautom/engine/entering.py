@@ -172,9 +172,10 @@ class Entering:
         if run.state.state in VECT_ENDS:  # it was cancelled just before
             self._registry.shut(run)
             return
-        if not self.is_wanted(run):
+        if run.state.state != "ending" and not self.is_wanted(run):
             self._obey(Cancel(run.id, UNWANTED))
-            return
+            if run.state.state in VECT_ENDS:
+                return  # else it goes on with what cleans up
         if run.state.state == INITIAL:
             news = run.news()
             told: dict[str, Any] = {"options": news} if news else {}

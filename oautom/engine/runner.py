@@ -23,7 +23,7 @@ from oautom.engine.clock import Clock, Timers
 from oautom.engine.inbox import WRONG_THREAD, Wheel
 from oautom.engine.lingering import Lingering
 from oautom.engine.messages import Answer, GraceOver, Loan, Over, Poll, TimeUp
-from oautom.errors import EngineError, OAutomError
+from oautom.errors import EngineError, OAutomError, UnknownStepError
 from oautom.events.log import EventLog, keeps_objects
 from oautom.machine.commands import Effect, Finished, Key, Passed, Place, Release, Submit, Wake
 from oautom.machine.deadlines import Deadline
@@ -220,7 +220,14 @@ class Runner:
         key = (effect.vect, effect.step, effect.attempt)
         if type(effect) is Submit:  # isinstance() is one call more for each step
             step = run.state.steps[effect.step]
-            execution = run.flow.steps[step.name] if step.parent is None else run.execution(step)
+            try:
+                execution = (
+                    run.flow.steps[step.name] if step.parent is None else run.execution(step)
+                )
+            except UnknownStepError:  # its Vect does not fit, was cancelled, and cleans up
+                self.busy -= effect.attempt > 0 and step.needs_worker
+                self._fail(key, "its flow does not have it any more")
+                return
             if effect.attempt < 0:
                 self._compensate(run, step, execution.compensation, key)
                 return
@@ -239,11 +246,13 @@ class Runner:
         elif key in self._attempts:
             self._kill(self._attempts[key])
 
+    def _fail(self, key: Key, why: str) -> None:
+        self._put(Answer(key, Outcome(error=why, is_retriable=False)))
+
     def _compensate(self, run: Run, step: StepState, execution: Execution | None, key: Key) -> None:
         """Have undone what a step has done, when a worker is free: as one that is to be polled."""
         if execution is None:
-            gone = "its flow does not say any more how it is compensated"
-            self._put(Answer(key, Outcome(error=gone, is_retriable=False)))
+            self._fail(key, "its flow does not say any more how it is compensated")
             return
         context = self.context(run, execution, step, key[2])
         attempt = Attempt(key, run, execution, context, is_instance=False)

@@ -430,8 +430,9 @@ class Scheduler(Driver[Message]):
         self._perform(events)
         if self.entering.entered:
             self._see_to_entered()
-        if self.halted or self.draining:
-            self._see_to_end()
+        if self.halted:
+            self.runner.kill_all()
+            self._is_ending_all = False
         if self._asked:
             self._contain(self._answer_calls)
         if self._is_look_due:
@@ -456,12 +457,10 @@ class Scheduler(Driver[Message]):
         self._requests.admit_all()
         self.on_look()
 
-    def _see_to_end(self) -> None:
-        """End all work, or see whether that which may end by itself has."""
-        if self.halted:
-            self.runner.kill_all()
-            self._is_ending_all = False
-        elif not (self.is_drained or self.runner.has_work):
+    def _see_whether_drained(self) -> None:
+        """End all, if all has ended that may end by itself, and nobody has still to hear of it."""
+        is_over = self.halted or self.is_drained
+        if not (is_over or self.runner.has_work) and self._inbox.empty():
             self.is_drained = True
             self.ask_for_end(self.draining)
 
@@ -589,6 +588,8 @@ class Scheduler(Driver[Message]):
             news = [""] if is_over else self._news.copy()
             self._news.clear()
             self.have_all_look(news)
+        if self.draining:
+            self._see_whether_drained()
 
     def _show_all(self, events: Sequence[Event]) -> None:
         """Let readers see what is committed."""

@@ -63,9 +63,8 @@ class Steering:
         late = self._refusal(run, command)
         command = of_today(run, command)
         self._registry.add(run)
-        if run.is_inherited and not self._registry.turns.is_behind(
-            run
-        ):  # it goes on before its turn
+        is_behind = self._registry.turns.is_behind
+        if run.is_inherited and not is_behind(run):  # it goes on before its turn
             self._entering.enter_first(run)
             run.check_going_on()
         if isinstance(command, Retry):
@@ -114,8 +113,13 @@ class Steering:
         if (refusal := uncancellable(run.state)) is not None:
             raise refusal
         self._obey(Cancel(command.vect, command.reason, is_again=True))
-        if run.is_inherited:  # it is over: a retry of it is of this life, and no recovery
-            self._entering.note(run)
+        if not run.is_inherited:
+            return
+        if not (run.state.open_steps or run.state.to_compensate):
+            self._entering.note(run)  # it is over: a retry of it is of this life, and no recovery
+            return
+        self._registry.take(run)  # it may have been left, and goes on with what cleans up
+        self._entering.enter_first(run)
 
     def give_up(self, run: Run, command: Cancel) -> None:
         """Cancel a run that does not fit its flow; a bug that holds one up may show again."""

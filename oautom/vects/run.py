@@ -231,11 +231,16 @@ class Run:
             raise self.held_up.with_traceback(None)
 
     def news(self) -> Options:
-        """Return the options of its steps that have changed in its flow; see `flows.fit`."""
-        now = self.flow.options
-        if "until" in self.state.settings:
-            now = {step: given for step, given in now.items() if step in self.state.graph}
-        return news(self.state.options, now)
+        """Return the options of its steps that have changed in its flow; see `flows.fit`.
+
+        Of those that both have: it may end at a step before others, or not fit and be cleaned up.
+        """
+        told = news(self.state.options, self.flow.options)
+        return {
+            step: given
+            for step, given in told.items()
+            if step in self.state.graph and step in self.flow.steps
+        }
 
     def first_state(self) -> VectState:
         """Return the state before all events."""
@@ -254,6 +259,7 @@ class Run:
             for step in self.state.steps.values()
             if step.state == "running"
             and kind_of(step.kind).needs_worker
+            and step.declared in self.flow.steps  # else it does not fit, and is cleaned up after
             and self.execution(step).on_crash == "fail"
         ]
 

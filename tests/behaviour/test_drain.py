@@ -370,6 +370,27 @@ def test_a_step_of_a_child_ends_and_no_other_begins(path: Path, gate: Gate) -> N
     assert told(path, "run") == ["started 1", "succeeded 1"]
 
 
+@pytest.mark.parametrize("log", ["memory", "file"])
+def test_a_step_whose_child_ends_with_that_ends_too_and_so_does_its_vect(
+    path: Path, gate: Gate, log: str
+) -> None:
+    app = OAutom(OAutomMode.background, log=path if log == "file" else None)
+    inner, middle, outer = (Flow(name, app) for name in ("inner", "middle", "outer"))
+    PythonExecution("work", inner, gate)
+    FlowExecution("run", middle, inner)
+    FlowExecution("run", outer, middle)
+    vect = app.start(outer, vect_id="v")
+    assert gate.reached.wait(SECONDS)
+    closes = threading.Thread(target=app.close, args=(SECONDS,))
+    closes.start()
+    until(lambda: bool(app._scheduler.draining))
+    gate.opened.set()
+    closes.join(SECONDS)
+
+    assert [each.state for each in app.vects()] == ["success"] * 3
+    assert vect.steps["run"].state == "success"
+
+
 @pytest.mark.parametrize("ends", ["success", "failed"])
 def test_a_vect_whose_last_step_ends_has_ended(path: Path, gate: Gate, ends: str) -> None:
     def work() -> None:

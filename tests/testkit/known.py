@@ -76,6 +76,7 @@ class Known:
         self.orphans: list[str] = []  # children that their steps need no more
         self.looks: list[tuple[str, str]] = []  # steps of which something may be due
         self.due: list[tuple[str, str]] = []  # first come, first served
+        self.is_draining = False  # nothing is begun any more
         self.busy = 0
         self.at_work: set[tuple[str, str, int]] = set()  # attempts that have not answered
         # By those of them that were told to stop, which steps above have their slots still.

@@ -77,6 +77,8 @@ class Model(Known):
             self.inbox.append(partial(has_turn, each))
 
     def _begin(self, vect: str) -> None:
+        if self.is_draining:
+            return  # the next life has it begin
         if self.state(vect) != "pending":
             return  # it was cancelled before, or has begun in an earlier life
         self.created.setdefault(vect)
@@ -246,6 +248,8 @@ class Model(Known):
         step = self.next_to_undo(vect)
         if step is None:
             self._end_vect(vect, self.ends_as.pop(vect))
+        elif self.is_draining:
+            return
         elif (vect, step) not in self.undone and not self.lingers(vect, step):
             self._begin_undoing(vect, step)
 
@@ -370,8 +374,18 @@ class Model(Known):
                     found |= {set_up, name}
         return found
 
+    def drain(self) -> None:
+        """Begin nothing any more, behind all that has come in; whoever waits to start does not."""
+        self.inbox.append(self._begin_nothing)
+        self.let_time_pass(self.now)
+
+    def _begin_nothing(self) -> None:
+        self.is_draining = True
+        self.due = [place for place in self.due if place[1].endswith(UNDO)]
+
     def die(self) -> None:
         """The program dies and is run again: what ran is pending, and whoever waited waits anew."""
+        self.is_draining = False
         self.due, self.busy, self.inbox = [], 0, []
         self.waiters, self.going_on = {}, {}
         self.at_work, self.kept, self.untold, self.late_undoings = set(), {}, set(), set()
@@ -454,7 +468,7 @@ class Model(Known):
         for attempt in self.at_work:
             if attempt not in self.kept and (above := self.above(*attempt)):
                 self.kept[attempt] = [] if attempt[0] in self.reopened else above
-        if self.is_look_due and self.timetable is not None:
+        if self.is_look_due and self.timetable is not None and not self.is_draining:
             self.timetable.look()
         self.is_look_due = False
         for vect in ended:
@@ -565,6 +579,8 @@ class Model(Known):
                 self._move(vect, step, "upstream_failed")
             case "skip":
                 self._move(vect, step, "skipped")
+            case "start" if self.is_draining:
+                pass
             case "start" if step == declared(step) and self.is_being_ended(vect, step):
                 pass  # as below
             case "start" if (vect, step) not in self.due and not self.lingers(vect, step):

@@ -272,15 +272,21 @@ class WholeApp(RuleBasedStateMachine):
 
     def end(self, which: int, state: str) -> None:
         """Have one of the jobs end; it may be that of a step that has been cancelled."""
-        work, future = self.hands.jobs.pop(which % len(self.hands.jobs))
+        job = self.hands.jobs.pop(which % len(self.hands.jobs))
+        self.model.inbox.append(self.ended(*job, state, which))
+        self.go()
+
+    def ended(
+        self, work: Work, future: Future[Any], state: str, which: int = 0
+    ) -> Callable[[], object]:
+        """Have a job end in the app; return what the model does then."""
         self.ending = state
         vect, step, attempt = place_of(work)
         self.told = which % 4 if which % 4 < 3 else None  # no list
         if self.model.kind(step) == "branch" and attempt > 0:
             self.told = self.model.dependants_of(vect, step)[which % 4 :]
         future.set_result(work())
-        self.model.inbox.append(partial(self.model.end, vect, step, attempt, state, self.told))
-        self.go()
+        return partial(self.model.end, vect, step, attempt, state, self.told)
 
     # What is done to the app
 
@@ -416,6 +422,33 @@ class WholeApp(RuleBasedStateMachine):
     @rule(deploys=st.booleans())
     def die(self, *, deploys: bool) -> None:
         """Drop everything but the log, and run the program again; perhaps after a rollback."""
+        self.run_again(deploys=deploys)
+
+    @rule(state=st.sampled_from(["success", "failed"]))
+    def drain(self, state: str) -> None:
+        """Have all that is at work end, and begin nothing; then run the program again."""
+        rounds: list[list[Callable[[], object]]] = []
+        hands = self.hands
+
+        def end_all() -> None:
+            jobs, hands.jobs = hands.jobs, []
+            if jobs and hands is self.hands:  # else that life is over
+                rounds.append([self.ended(*job, state) for job in jobs])
+                self.clock.call_later(0, end_all)  # what undoes a step may have begun before
+
+        self.clock.call_later(0, end_all)
+        self.app.log.id = "it outlives the program"  # type: ignore[misc] # else all is cancelled
+        self.app.close(drain=60)
+        self.model.drain()
+        for ends in rounds:
+            self.model.inbox += ends
+            self.model.let_time_pass(self.clock.monotonic())
+        assert self.model.now == self.clock.monotonic()  # there was no need to wait
+        self.the_states_are_those_of_the_model()
+        self.who_is_late_is_told_so_once()
+        self.run_again()
+
+    def run_again(self, *, deploys: bool = False) -> None:
         signals.event.disconnect(self.hear)
         left = MemoryEventLog()
         for event in self.app.log.read():
