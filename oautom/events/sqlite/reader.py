@@ -246,6 +246,8 @@ class LogFile(EventLog):
             "ORDER BY seq DESC LIMIT 1"
         )
         with self._looking() as connection:
+            if self._summary.planned(connection, plan) is None:
+                return None
             return next(iter(self._rows_of.where(connection, condition, {"plan": plan})), None)
 
     def open_vects(self) -> list[VectEntry]:
