@@ -22,6 +22,7 @@ from oautom import (
     Flow,
     FlowError,
     FlowExecution,
+    LogError,
     MemoryEventLog,
     NoEngineError,
     NotFinishedError,
@@ -425,6 +426,85 @@ def test_what_was_begun_and_not_answered_can_be_asked_for_later(
     assert answer is not None
     assert (answer.number, answer.refusal) == (number, None)
     until(lambda: client.vect(vect).state == "paused")
+
+
+def test_what_an_engine_that_died_had_claimed_waits_until_its_flow_is_declared(
+    app: OAutom, path: Path
+) -> None:
+    """Its client was told that it may still be done; the next program declares flow by flow."""
+    client = Client(path)
+    vect = client.start("one", vect_id="v")
+    app.close()
+    number = (
+        left_behind(path, "v", "cancel", {}),
+        left_behind(path, "new", "start", {"flow": "one"}),
+    )
+    with OAutom(OAutomMode.background, log=path) as other:
+        PythonExecution("step", Flow("other", other), int)
+        other.run("other")
+        assert [client.answer(each) for each in number] == [None, None]
+        ApprovalExecution("only", Flow("one", other, max_active_vects=2, version="7"), "?")
+        other.recover()
+        until(lambda: all(client.answer(each) for each in number))
+        assert client.wait(vect, SECONDS) == "cancelled"
+        until(lambda: client.vect("new").state == "running")
+
+
+def left_behind(path: Path, vect: str, action: str, data: dict[str, Any]) -> int:
+    """Have a request that an engine has claimed, and that somebody waits for."""
+    log = SqliteEventLog(path)
+    number = log.ask_until(60, vect, action, data)
+    assert [each.id for each in log.requests()][-1:] == [number]
+    log.close()  # and it dies
+    return number
+
+
+def test_an_engine_in_the_foreground_starts_what_others_ask_for_while_it_serves(
+    path: Path,
+) -> None:
+    with OAutom(log=path) as app:
+        declare(app)
+        serving = Call(app.run)
+        client = Client(path)
+
+        def is_driven() -> bool:
+            with suppress(LogError):  # it is being made
+                return client.engine is not None and client.engine.is_driven
+            return False
+
+        until(is_driven)
+        vect = client.start("asks", PARAMS)
+        client.approve(vect, "gate", by="Ada")
+        client.cancel(vect)
+        assert client.wait(vect, SECONDS) == "cancelled"
+        app.stop()
+        serving.result(SECONDS)
+
+
+def test_an_engine_that_is_being_stopped_starts_nothing(path: Path) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        assert go_on.wait(SECONDS)
+
+    app = OAutom(OAutomMode.background, log=path)
+    declare(app)
+    PythonExecution("step", Flow("works", app), work)
+    app.start("works", vect_id="v")
+    assert begun.wait(SECONDS)
+    closing_app = Call(app.close, drain=SECONDS)
+    client = Client(path)
+    until(lambda: app._scheduler.draining)
+    try:
+        with pytest.raises(EngineError, match=r"is being stopped .* and begins nothing more"):
+            client.start("one")
+        assert client.pause("v").refusal is None
+    finally:
+        go_on.set()
+        closing_app.result(SECONDS)
+    assert client.engine is None
+    assert [view.id for view in client.vects()] == ["v"]
 
 
 def test_in_the_foreground_an_answer_needs_somebody_who_drives(path: Path) -> None:
