@@ -140,6 +140,19 @@ def test_a_start_that_is_refused_is_refused_as_the_app_does(
     assert [vect.id for vect in app.vects()] == ["first"]
 
 
+def test_a_flow_that_is_just_being_declared_is_not_started_half(
+    app: OAutom, client: Client
+) -> None:
+    """A start freezes it: who declares it would be refused the rest of its steps."""
+    late = Flow("late", app)
+    first = ApprovalExecution("first", late, "?")
+    with pytest.raises(UnknownFlowError, match="has no flow 'late'"):
+        client.start("late")
+    first >> ApprovalExecution("second", late, "?")
+    app.recover()
+    assert list(client.vect(client.start("late")).steps) == ["first", "second"]
+
+
 def test_an_id_said_twice_is_one_vect(app: OAutom, client: Client) -> None:
     assert client.start("asks", PARAMS, vect_id="v") == client.start("asks", PARAMS, vect_id="v")
     with pytest.raises(ParamError, match="was started with another 'n'"):
@@ -372,6 +385,19 @@ def test_who_gives_up_before_anybody_has_begun_leaves_nothing(path: Path) -> Non
         client.approve("v", "gate", "Ada")
     assert [each.name for each in busy.app.log.read(vect="v")].count("vect.paused") == 0
     assert [vect.id for vect in busy.app.vects()] == ["v", "busy"]
+
+
+def test_who_breaks_off_leaves_nothing_that_nobody_has_begun(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with closing(Busy(path)) as busy:
+        monkeypatch.setattr("oautom.client.steering.sleep", interrupt)  # Ctrl-C
+        with pytest.raises(KeyboardInterrupt):
+            Client(path).pause("v")
+        assert busy.app.log.asked() == []  # type: ignore[attr-defined]
 
 
 def test_what_a_client_that_died_has_left_is_dropped_when_its_time_is_up(path: Path) -> None:
