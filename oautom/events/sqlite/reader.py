@@ -511,7 +511,8 @@ class LogFile(EventLog):
             LogError: The file cannot be opened.
         """
         self._database.check_process()
-        self._database.check_is_there()
+        if not self._path.exists():
+            return None  # its app has not made it yet, or it is gone, and nobody can hold it
         with self._database.told("read"):
             found = holder(self._path)
         return None if found is None else Holder(*found)
