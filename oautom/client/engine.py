@@ -162,6 +162,7 @@ class Told:
     def plan(self, name: str, log: EventLog, now: datetime) -> PlanInfo:
         """Return a plan, and how far it has come."""
         told = self.plans[name]
+        skip = log.newest_skip(name)  # first: what comes meanwhile is dealt with as well
         last = log.planned(name)
         try:
             schedule = _schedule_of(told, last)
@@ -169,7 +170,6 @@ class Told:
             params, flow = told["params"], told["flow"]
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise self._wrong(f"{_PLAN}{name}") from error
-        skip = log.newest_skip(name)
         when, why = _skipped(skip)
         next_time = None
         if schedule is not None:

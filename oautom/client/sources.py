@@ -177,8 +177,9 @@ class AppSource:
         return Told(self.log.told(), repr(self.log))
 
     def engine(self) -> EngineInfo | None:
-        """Return the engine of the app; None before it begins to work, and when it is closed."""
-        return self.told().engine(Holder(os.getpid(), self._app.is_driven))
+        """Return the engine at work on the log of the app; None if there is none."""
+        is_driven = self._app.is_driven
+        return self.told().engine(self.log.holder() or Holder(os.getpid(), is_driven))
 
     def entry(self, vect: object) -> VectEntry:
         """Return what the log has of a Vect; errors as of `FileSource.entry`."""

@@ -324,9 +324,8 @@ class _Steps(Mapping[str, StepView]):
 
     def _text_of(self, step: str, attempt: Attempt) -> str:
         view = self._view
-        read = getattr(view._source.log, "text", None)  # noqa: SLF001 - as above
-        text = None if read is None else read((view.id, step, attempt.number))
-        return "" if text is None else str(text.shown(is_whole=attempt.state != "running"))
+        text = view._source.log.text((view.id, step, attempt.number))  # noqa: SLF001 - as above
+        return "" if text is None else text.shown(is_whole=attempt.state != "running")
 
     def __iter__(self) -> Iterator[str]:
         return iter([step.name for step in visible(self._view._state)])  # noqa: SLF001 - as above

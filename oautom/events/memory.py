@@ -7,6 +7,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from operator import attrgetter
 from typing import Self
 
@@ -165,6 +166,29 @@ class MemoryEventLog(EventLog):
         found = [index.entries[vect] for vect in list(index.open)]
         return sorted(found, key=attrgetter("first_seq"))
 
+    def newest_vects(
+        self,
+        limit: int | None,
+        flow: str | None = None,
+        states: Collection[str] | None = None,
+        since: datetime | None = None,
+    ) -> list[VectEntry]:
+        """Return the newest Vects, newest first; see `EventLog`. Any thread."""
+        index = self._indexed()
+        with self._lock:  # nobody adds one meanwhile
+            found = (
+                each
+                for each in reversed(index.entries.values())
+                if (flow in (None, each.flow) and (states is None or each.state in states))
+                and (since is None or each.created >= since)
+            )
+            return list(islice(found, limit))
+
+    def newest_skip(self, plan: str) -> Event | None:
+        """Return the event by which a plan has skipped a time last, None if there is none."""
+        skip = self._indexed().skipped.get(plan)
+        return None if skip is None else own_copy(skip)
+
     def planned(self, plan: str) -> datetime | None:
         """Return the newest time that a plan has dealt with. Any thread.
 
@@ -295,6 +319,7 @@ class _Index:
         open: The ids of the Vects that have not ended.
         plans: The newest time that each plan has dealt with, and the event that records it, by the
             name of the plan.
+        skipped: The event by which each plan has skipped a time last, by the name of the plan.
         pruned: The pruned Vects, by their ids.
     """
 
@@ -304,6 +329,7 @@ class _Index:
         self.flows: dict[str, list[str]] = {}
         self.open: set[str] = set()
         self.plans: dict[str, tuple[datetime, int]] = {}
+        self.skipped: dict[str, Event] = {}
         self.pruned: dict[str, PrunedVect] = {}
         self._count = self._pruned_count = 0  # of what was taken in
 
@@ -318,6 +344,8 @@ class _Index:
             event = events[number]
             if event.step is None and (told := planned_time(event)) is not None:
                 self._note_plan(*told, event.seq)
+                if event.name == PLAN_SKIPPED:
+                    self.skipped[told[0]] = event
             if is_of_plan(event):
                 continue
             self.events.setdefault(event.vect, []).append(event)

@@ -22,6 +22,7 @@ from oautom import (
     Flow,
     FlowError,
     FlowExecution,
+    LogError,
     MemoryEventLog,
     NoEngineError,
     NotFinishedError,
@@ -137,6 +138,19 @@ def test_a_start_that_is_refused_is_refused_as_the_app_does(
     assert type(theirs.value) is type(ours.value)
     assert vars(theirs.value) == vars(ours.value)
     assert [vect.id for vect in app.vects()] == ["first"]
+
+
+def test_a_flow_that_is_just_being_declared_is_not_started_half(
+    app: OAutom, client: Client
+) -> None:
+    """A start freezes it: who declares it would be refused the rest of its steps."""
+    late = Flow("late", app)
+    first = ApprovalExecution("first", late, "?")
+    with pytest.raises(UnknownFlowError, match="has no flow 'late'"):
+        client.start("late")
+    first >> ApprovalExecution("second", late, "?")
+    app.recover()
+    assert list(client.vect(client.start("late")).steps) == ["first", "second"]
 
 
 def test_an_id_said_twice_is_one_vect(app: OAutom, client: Client) -> None:
@@ -373,6 +387,19 @@ def test_who_gives_up_before_anybody_has_begun_leaves_nothing(path: Path) -> Non
     assert [vect.id for vect in busy.app.vects()] == ["v", "busy"]
 
 
+def test_who_breaks_off_leaves_nothing_that_nobody_has_begun(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with closing(Busy(path)) as busy:
+        monkeypatch.setattr("oautom.client.steering.sleep", interrupt)  # Ctrl-C
+        with pytest.raises(KeyboardInterrupt):
+            Client(path).pause("v")
+        assert busy.app.log.asked() == []  # type: ignore[attr-defined]
+
+
 def test_what_a_client_that_died_has_left_is_dropped_when_its_time_is_up(path: Path) -> None:
     with closing(Busy(path)) as busy:
         log: Any = SqliteEventLog(path, read_only=True)
@@ -425,6 +452,85 @@ def test_what_was_begun_and_not_answered_can_be_asked_for_later(
     assert answer is not None
     assert (answer.number, answer.refusal) == (number, None)
     until(lambda: client.vect(vect).state == "paused")
+
+
+def test_what_an_engine_that_died_had_claimed_waits_until_its_flow_is_declared(
+    app: OAutom, path: Path
+) -> None:
+    """Its client was told that it may still be done; the next program declares flow by flow."""
+    client = Client(path)
+    vect = client.start("one", vect_id="v")
+    app.close()
+    number = (
+        left_behind(path, "v", "cancel", {}),
+        left_behind(path, "new", "start", {"flow": "one"}),
+    )
+    with OAutom(OAutomMode.background, log=path) as other:
+        PythonExecution("step", Flow("other", other), int)
+        other.run("other")
+        assert [client.answer(each) for each in number] == [None, None]
+        ApprovalExecution("only", Flow("one", other, max_active_vects=2, version="7"), "?")
+        other.recover()
+        until(lambda: all(client.answer(each) for each in number))
+        assert client.wait(vect, SECONDS) == "cancelled"
+        until(lambda: client.vect("new").state == "running")
+
+
+def left_behind(path: Path, vect: str, action: str, data: dict[str, Any]) -> int:
+    """Have a request that an engine has claimed, and that somebody waits for."""
+    log = SqliteEventLog(path)
+    number = log.ask_until(60, vect, action, data)
+    assert [each.id for each in log.requests()][-1:] == [number]
+    log.close()  # and it dies
+    return number
+
+
+def test_an_engine_in_the_foreground_starts_what_others_ask_for_while_it_serves(
+    path: Path,
+) -> None:
+    with OAutom(log=path) as app:
+        declare(app)
+        serving = Call(app.run)
+        client = Client(path)
+
+        def is_driven() -> bool:
+            with suppress(LogError):  # it is being made
+                return client.engine is not None and client.engine.is_driven
+            return False
+
+        until(is_driven)
+        vect = client.start("asks", PARAMS)
+        client.approve(vect, "gate", by="Ada")
+        client.cancel(vect)
+        assert client.wait(vect, SECONDS) == "cancelled"
+        app.stop()
+        serving.result(SECONDS)
+
+
+def test_an_engine_that_is_being_stopped_starts_nothing(path: Path) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        assert go_on.wait(SECONDS)
+
+    app = OAutom(OAutomMode.background, log=path)
+    declare(app)
+    PythonExecution("step", Flow("works", app), work)
+    app.start("works", vect_id="v")
+    assert begun.wait(SECONDS)
+    closing_app = Call(app.close, drain=SECONDS)
+    client = Client(path)
+    until(lambda: app._scheduler.draining)
+    try:
+        with pytest.raises(EngineError, match=r"is being stopped .* and begins nothing more"):
+            client.start("one")
+        assert client.pause("v").refusal is None
+    finally:
+        go_on.set()
+        closing_app.result(SECONDS)
+    assert client.engine is None
+    assert [view.id for view in client.vects()] == ["v"]
 
 
 def test_in_the_foreground_an_answer_needs_somebody_who_drives(path: Path) -> None:
@@ -492,6 +598,18 @@ def test_a_view_shows_each_attempt_and_why_there_is_no_result(app: OAutom, path:
     assert attempts == [(1, "failed"), (2, "failed")]
     with pytest.raises(StepFailedError, match="it ended as 'failed'"):
         view.result("step")
+
+
+def test_a_view_shows_what_each_attempt_has_written(app: OAutom, path: Path) -> None:
+    flow = Flow("says", app)
+    command = "echo attempt $OAUTOM_ATTEMPT; test $OAUTOM_ATTEMPT = 2"
+    BashExecution("step", flow, command, retry=RetryPolicy(max_attempts=2, delay=0))
+    PythonExecution("silent", flow, int)
+    app.start(flow, vect_id="v").wait(SECONDS)
+    steps = Client(path).vect("v").steps
+    texts = [attempt.log_text for attempt in steps["step"].attempts]
+    assert texts == ["attempt 1\n", "attempt 2\n"]
+    assert (steps["step"].log_text, steps["silent"].log_text) == ("attempt 2\n", "")
 
 
 def test_a_view_at_an_event_is_what_the_vect_was_then(app: OAutom, client: Client) -> None:
@@ -754,26 +872,20 @@ def test_an_idle_follower_opens_nothing_and_looks_at_one_file(
 def test_the_processor_time_of_an_idle_follower_is_under_two_thousandths(
     app: OAutom, client: Client
 ) -> None:
-    used: list[float] = []
-
-    def wait(follow: Follow) -> None:
-        events = iter(follow)
-        while follow.position < app.log.committed_seq:
-            next(events)
-        threading.Timer(0.5, lambda: used.append(-time.clock_gettime(clock))).start()
-        clock = time.pthread_getcpuclockid(threading.get_ident())
-        list(events)
-
+    """The least of some times counts: what other programs do makes each wake-up dearer."""
     follow = client.follow()
-    thread = threading.Thread(target=wait, args=(follow,))
+    thread = threading.Thread(target=lambda: list(follow))
     thread.start()
-    until(lambda: bool(used))
+    until(lambda: follow.position == app.log.committed_seq)
     clock = time.pthread_getcpuclockid(thread.ident or 0)
-    time.sleep(1.5)
-    used.append(time.clock_gettime(clock))
+    used: list[float] = []
+    while len(used) < 8 and min(used, default=1.0) >= 0.002:
+        before, began = time.clock_gettime(clock), time.monotonic()
+        time.sleep(0.5)
+        used.append((time.clock_gettime(clock) - before) / (time.monotonic() - began))
     follow.close()
     thread.join()
-    assert sum(used) / 1.5 < 0.002
+    assert min(used) < 0.002
 
 
 def test_a_change_within_the_grain_of_the_clock_of_files_is_heard(
@@ -884,6 +996,25 @@ def test_a_client_of_an_app_has_the_same_face(path: Path, mode: OAutomMode, kept
         with pytest.raises(UnknownVectError):
             client.cancel("w")
     assert client.engine is None
+
+
+def test_a_client_of_an_app_that_has_done_nothing_looks_at_the_file_of_others(path: Path) -> None:
+    idle = OAutom(log=path)
+    client, log = Client(idle), idle.log
+    assert (client.engine, client.vects(), client.waiting(), client.plans()) == (None, [], [], [])
+    assert isinstance(log, SqliteEventLog)
+    assert (log.holder(), log.is_current, log.is_old, log.version[0]) == (None, False, False, 0)
+    assert not path.exists()
+    with OAutom(OAutomMode.background, log=path) as app:
+        declare(app)
+        app.start("one", vect_id="v")
+        assert client.engine == Client(path).engine is not None
+        assert [each.vect for each in client.waiting()] == ["v"]
+        assert client.vect("v").explain("only") == Client(path).vect("v").explain("only")
+        assert client.vect("v").status() == Client(path).vect("v").status()
+        holder = log.holder()
+        assert holder is not None
+        assert (log.is_current, log.is_old) == (True, False)
 
 
 def test_a_client_of_an_app_whose_log_inherits_from_nothing() -> None:

@@ -10,6 +10,7 @@ import oautom
 ROOT = Path(oautom.__file__).parent
 PUBLIC = {
     "oautom",
+    "oautom.client",
     "oautom.events",
     "oautom.events.sqlite",
     "oautom.events.subscribers",

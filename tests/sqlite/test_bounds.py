@@ -19,7 +19,17 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from oautom import EventLog, Flow, GivenUp, MemoryEventLog, OAutom, PythonExecution, SqliteEventLog
+from oautom import (
+    Client,
+    EventLog,
+    Flow,
+    GivenUp,
+    MemoryEventLog,
+    OAutom,
+    OAutomError,
+    PythonExecution,
+    SqliteEventLog,
+)
 from oautom.events.sqlite import file as database
 
 from .logs import NOON, at, event, run_of, write
@@ -160,6 +170,22 @@ ONE: dict[str, Callable[[Any], object]] = {
     "planned": lambda log: (log.planned("daily"), log.planned("nobody")),
     "asked": lambda log: log.asked(),
     "answer": lambda log: log.answer(7),
+    "ask_until": lambda log: log.ask_until(5, "v7", "cancel", {}),
+    "take_back": lambda log: log.take_back(7),
+    "forget_answer": lambda log: log.forget_answer(7),
+    "is_asked_for": lambda log: log.is_asked_for(7),
+    "claim": lambda log: log.claim(7),
+    "done": lambda log: log.done(7, 7),
+    "show": lambda log: log.show({"engine": {"pid": 7}}),
+    "told": lambda log: log.told(),
+    "holder": lambda log: log.holder(),
+    "drive": lambda log: (log.drive(True), log.drive(False)),
+    "is_current": lambda log: log.is_current,
+    "is_old": lambda log: log.is_old,
+    "version": lambda log: log.version,
+    "newest_vects": lambda log: log.newest_vects(5),
+    "newest_vects (of a flow)": lambda log: log.newest_vects(5, "f", ["success"], at(0)),
+    "newest_skip": lambda log: (log.newest_skip("daily"), log.newest_skip("nobody")),
     "requests": lambda log: log.requests(),
     "refuse": lambda log: log.refuse(7, "why"),
     "leave": lambda log: (log.refuse(7, "why"), log.leave(7)),
@@ -180,6 +206,8 @@ ALL: dict[str, Callable[[Any], object]] = {
     "read_each": lambda log: log.read_each(ids(log)),
     "vects": lambda log: log.vects(),
     "vects (of a flow)": lambda log: log.vects("f"),
+    "newest_vects (all)": lambda log: log.newest_vects(None),
+    "newest_vects (in a state that none is in)": lambda log: log.newest_vects(5, states=["failed"]),
     "pruned": lambda log: log.pruned(),
     "gaps": lambda log: log.gaps(),
     "verify": lambda log: log.verify(),
@@ -343,3 +371,50 @@ def test_an_app_reads_no_more_than_it_needs(
         app.close()
         log.close()
     (check_constant if name in APP_ONE else check_linear)(*costs)
+
+
+# A client
+
+
+CLIENT: dict[str, Callable[[Client], object]] = {
+    "engine": lambda client: client.engine,
+    "vects": lambda client: client.vects(limit=5),
+    "vects (of a flow)": lambda client: client.vects("f", "success", at(0), 5),
+    "vect": lambda client: client.vect("v7").status(),
+    "vect (explained)": lambda client: client.vect("open").explain("s0"),
+    "vect (at an event)": lambda client: (view := client.vect("v7")).at(view.seq).steps,
+    "waiting": lambda client: client.waiting(),
+    "plans": lambda client: client.plans(),
+    "follow": lambda client: list(client.follow(vect="v7")),
+    "wait": lambda client: client.wait("v7"),
+    "answer": lambda client: refused(lambda: client.answer(7)),
+    **{
+        name: lambda client, name=name: refused(lambda: getattr(client, name)("v7"))
+        for name in ("cancel", "pause", "resume", "retry", "start")
+    },
+    "approve": lambda client: refused(lambda: client.approve("v7", "s0", "Ada")),
+    "reject": lambda client: refused(lambda: client.reject("v7", "s0", "Ada")),
+}
+
+
+def refused(ask: Callable[[], object]) -> None:
+    with pytest.raises(OAutomError):
+        ask()
+
+
+def test_every_operation_of_a_client_has_its_bound() -> None:
+    assert {name for name in dir(Client) if name[0] != "_"} == named(CLIENT)
+
+
+@pytest.mark.parametrize("name", CLIENT)
+def test_what_a_client_does_costs_the_same_in_a_file_of_any_size(
+    tmp_path: Path, files: dict[int, bytes], meter: Meter, name: str
+) -> None:
+    costs = []
+    for vects, content in files.items():
+        path = tmp_path / f"{vects}.db"
+        path.write_bytes(content)
+        client = Client(path)
+        client.vects(limit=1)  # the file is opened once
+        costs.append(meter.cost(lambda client=client: CLIENT[name](client)))
+    check_constant(*costs)

@@ -4,8 +4,8 @@
 half that only reads, for any process. `file` knows where the tables are, which version of the form
 a file has, and what the errors of SQLite mean. `rows` makes a row of an event and an event of a
 row. `summary` keeps beside the events what they add up to, `checksums` holds one against the other,
-`prune` takes old Vects out. `texts` keeps what attempts write. `lock` says who may write, `wakeup`
-wakes the engine for others, `wal` keeps the write-ahead log small.
+`prune` takes old Vects out. `texts` keeps what attempts write. `lock` says who may write, and who
+does, `wakeup` wakes the engine for others, `wal` keeps the write-ahead log small.
 
 **The files.** `runs.db` is the database. While it is open, `runs.db-wal` holds what was committed
 last, and `runs.db-shm` is memory that the processes share; both are SQLite's, and a process that is
@@ -40,6 +40,11 @@ that keeps the file locked. That passes, so it is tried again, for as long as it
 - What attempts at work write is written through `_side_writer` as well, once a second, on a thread
   that there is only while some do. Where it cannot be written, no event is taken any more.
 - Requests are written by anybody: a row that is no request that makes sense is answered with why.
+  An engine claims them by `_side_writer`, before anything comes of them; whoever has asked may take
+  back what is not claimed. Clients write one statement a transaction.
+- What an engine tells of itself, in the table `engine`, is written by `_side_writer` too: nothing
+  depends on it. Whether somebody drives it is no row but a lock on one byte more, since that
+  changes with each call.
 - Readers have a connection for each call, and read in transactions of a thousand rows: a long one
   keeps the write-ahead log from being begun anew. They lock nothing that a writer waits for.
 - Nothing but `file` and `lock` opens or closes the file: to close any descriptor of it takes away

@@ -407,6 +407,16 @@ class UnopenedDatabase(Database):
         with self.told("opened"):
             return 0 < _version(self.path) < len(MIGRATIONS)
 
+    @property
+    def version(self) -> tuple[int, int]:
+        """The version of the file, 0 if there is none, and the newest one that is known."""
+        with self.told("opened"):
+            return _version(self.path), len(MIGRATIONS)
+
+    def is_there(self) -> bool:
+        """Whether there is a file: it may be any."""
+        return self.path.exists()
+
     @contextmanager
     def reading(self, doing: str = "read") -> Iterator[sqlite3.Connection]:
         """Give a connection to the file; to a log without events if there is none."""

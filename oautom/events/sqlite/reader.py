@@ -246,6 +246,8 @@ class LogFile(EventLog):
             "ORDER BY seq DESC LIMIT 1"
         )
         with self._looking() as connection:
+            if self._summary.planned(connection, plan) is None:
+                return None
             return next(iter(self._rows_of.where(connection, condition, {"plan": plan})), None)
 
     def open_vects(self) -> list[VectEntry]:
@@ -509,7 +511,8 @@ class LogFile(EventLog):
             LogError: The file cannot be opened.
         """
         self._database.check_process()
-        self._database.check_is_there()
+        if not self._path.exists():
+            return None  # its app has not made it yet, or it is gone, and nobody can hold it
         with self._database.told("read"):
             found = holder(self._path)
         return None if found is None else Holder(*found)

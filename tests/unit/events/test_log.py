@@ -540,13 +540,16 @@ def test_an_event_without_a_time_zone_is_refused_by_a_file(tmp_path: Path) -> No
     log.close()
 
 
-def test_sqlite_is_imported_only_where_it_is_used() -> None:
+@pytest.mark.parametrize(
+    ("module", "name"), [("sqlite3", "SqliteEventLog"), ("oautom.client", "Client")]
+)
+def test_what_not_everybody_needs_is_imported_only_where_it_is_used(module: str, name: str) -> None:
     code = (
         "import sys; before = set(sys.modules); import oautom; "
-        "print('sqlite3' in set(sys.modules) - before, oautom.SqliteEventLog.__name__)"
+        f"print({module!r} in set(sys.modules) - before, oautom.{name}.__name__)"
     )
     printed = subprocess.check_output([sys.executable, "-c", code], text=True)
-    assert printed == "False SqliteEventLog\n"
+    assert printed == f"False {name}\n"
 
 
 @pytest.mark.parametrize("module", [oautom, oautom.events])
