@@ -74,6 +74,8 @@ class Trace:
         module = module_of(frame)
         if event != "call" or module is None or frame.f_code.co_name.startswith("<"):
             return
+        if frame.f_code.co_name == "call_handlers_and_take":  # of `logging`, whoever logs
+            return
         by = frame.f_back
         while by is not None and module_of(by) is None:
             by = by.f_back
