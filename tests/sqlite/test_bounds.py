@@ -31,6 +31,7 @@ from oautom import (
     SqliteEventLog,
 )
 from oautom.events.sqlite import file as database
+from oautom.events.texts import LogBuffer
 
 from .logs import NOON, at, event, run_of, write
 
@@ -197,6 +198,9 @@ ONE: dict[str, Callable[[Any], object]] = {
     "given_up": lambda log: log.given_up("mail"),
     "keep_given_up": lambda log: log.keep_given_up("mail", GivenUp(7, "away", 1, NOON)),
     "forget_given_up": lambda log: log.forget_given_up("mail", 7),
+    "text": lambda log: log.text(("v7", "s0", 1)),
+    "keep_text": lambda log: log.keep_text(("v7", "s0", 1), LogBuffer(1000)),
+    "save_text": lambda log: log.save_text(("v7", "s0", 1), bool),
     "close": lambda log: log.close(),
 }
 """What concerns one Vect, event, plan or subscriber."""
