@@ -77,7 +77,7 @@ class Follow:
         self._log_of = log_of
         self._after = self._position = after
         self._vect = vect
-        self._news: News | None = None
+        self._news = News(log_of())
         self._events: deque[Event] = deque()
         self._is_told = False
         self._is_over = False
@@ -112,7 +112,7 @@ class Follow:
         while not self._events:
             if self._is_told or self._is_over:
                 raise StopIteration
-            if self._has_news():
+            if self._news.are_there():
                 self._read()
             else:
                 sleep(LOOK_SECONDS)
@@ -129,16 +129,11 @@ class Follow:
         while not self._events:
             if self._is_told or self._is_over:
                 raise StopAsyncIteration
-            if self._has_news():
+            if self._news.are_there():
                 await asyncio.to_thread(self._read)
             else:
                 await asyncio.sleep(LOOK_SECONDS)
         return self._given()
-
-    def _has_news(self) -> bool:
-        if self._news is None:
-            self._news = News(self._log_of())
-        return self._news.are_there()
 
     def _given(self) -> Event:
         event = self._events.popleft()
@@ -154,7 +149,7 @@ class Follow:
         if found:
             self._after = found[-1].seq
         if len(found) == _PAGE:
-            self._news = None  # there is more
+            self._news = News(log)  # there is more
         elif self._vect is not None:
             # It was over before its events were read: so these are all.
             self._is_over = before is None or before.state in VECT_ENDS

@@ -37,6 +37,7 @@ class App(Protocol):
 
     @property
     def is_driven(self) -> bool: ...
+    def flows(self) -> list[str]: ...
     def start(self, flow: Any, params: Any = None, **how: Any) -> Any: ...
     def vect(self, id: str) -> Any: ...  # noqa: A002 - the public word
 
@@ -168,7 +169,12 @@ class AppSource:
 
     @property
     def log(self) -> EventLog:
-        """The log of the app; one that inherits from nothing as one that has all members."""
+        """The log of the app; one that inherits from nothing as one that has all members.
+
+        Raises:
+            EngineError: This is a forked child of the process of the app.
+        """
+        self._app.flows()
         log = self._app.log
         return log if isinstance(log, EventLog) else log_of(log).log
 

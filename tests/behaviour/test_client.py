@@ -495,7 +495,7 @@ def test_an_engine_in_the_foreground_starts_what_others_ask_for_while_it_serves(
 
         def is_driven() -> bool:
             with suppress(LogError):  # it is being made
-                return client.engine is not None and client.engine.is_driven
+                return (engine := client.engine) is not None and engine.is_driven
             return False
 
         until(is_driven)
@@ -546,11 +546,11 @@ def test_in_the_foreground_an_answer_needs_somebody_who_drives(path: Path) -> No
         with pytest.raises(WithdrawnError, match="in foreground mode, and nobody drives it"):
             client.cancel("v", timeout=0.1)
         call = Call(vect.wait)
-        until(lambda: client.engine is not None and client.engine.is_driven)
+        until(lambda: (engine := client.engine) is not None and engine.is_driven)
         until(lambda: len(client.waiting()) == 1)
         client.approve("v", "gate", by="Ada")
         assert call.result() == "success"
-        until(lambda: client.engine is not None and not client.engine.is_driven)
+        until(lambda: (engine := client.engine) is not None and not engine.is_driven)
     assert client.engine is None
 
 

@@ -97,7 +97,7 @@ def test_another_worker_takes_over_when_the_one_with_the_engine_is_killed(
     assert client.engine is not None
     killed = client.engine.pid
     os.kill(killed, signal.SIGKILL)
-    until(lambda: client.engine is not None and client.engine.pid != killed, SECONDS)
+    until(lambda: (engine := client.engine) is not None and engine.pid != killed, SECONDS)
     until(lambda: [each.vect for each in client.waiting()] == ["1"], SECONDS)
     client.approve("1", "check", by="Ada")
     assert client.wait("1", SECONDS) == "success"

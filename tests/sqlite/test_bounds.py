@@ -199,8 +199,8 @@ ONE: dict[str, Callable[[Any], object]] = {
     "keep_given_up": lambda log: log.keep_given_up("mail", GivenUp(7, "away", 1, NOON)),
     "forget_given_up": lambda log: log.forget_given_up("mail", 7),
     "text": lambda log: log.text(("v7", "s0", 1)),
+    "keep_text": lambda log: log.keep_text(("v7", "s0", 1), LogBuffer(1000)),
     "save_text": lambda log: log.save_text(("v7", "s0", 1), bool),
-    "keep_text": lambda log: log.keep_text(("v7", "s0", 1), LogBuffer(100)),
     "close": lambda log: log.close(),
 }
 """What concerns one Vect, event, plan or subscriber."""
