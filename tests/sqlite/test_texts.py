@@ -372,6 +372,22 @@ def test_a_system_without_threads_has_it_with_the_event(
     assert reader(path).text(KEY) == (0, b"x" * 300_000)
 
 
+def test_a_bug_where_it_is_saved_holds_no_answer_up(
+    log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(written: object) -> bool:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(log, "_save_some", fail)
+    buffer, saved = begun(log), threading.Event()
+    buffer.write(b"x" * 300_000)
+    log.save_text(KEY, saved.set)
+    assert saved.wait(SECONDS)
+    assert "what steps write is not saved" in caplog.text
+    monkeypatch.undo()
+    until(lambda: log._texts.live[KEY].saved_bytes == 300_000)
+
+
 def test_what_is_no_text_in_the_file_is_reported_as_damage(path: Path) -> None:
     make(path, runs("v"))
     with closing(sqlite3.connect(path)) as connection:

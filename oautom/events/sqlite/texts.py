@@ -8,6 +8,7 @@ it. The last of an attempt's text is written in the transaction of the event tha
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -38,6 +39,7 @@ SAVE_SECONDS: Final = 0.9
 TRANSACTION_BYTES_MAX: Final = 2**20
 """The size of one transaction of the saver; the engine may commit between two of them."""
 
+_logger = logging.getLogger("oautom.log")
 _CHUNK_BYTES: Final = 2**16
 _INSERT: Final = "INSERT OR REPLACE INTO log_texts VALUES (?, ?, ?, ?, ?)"
 _DROP: Final = """DELETE FROM log_texts
@@ -219,7 +221,11 @@ class Saver:
             with self._lock:
                 self._woken.clear()
                 waiting, self._waiting = self._waiting, []
-            has_more = self._save()
+            try:
+                has_more = self._save()
+            except Exception:  # it is ours, or the memory is full: the engine must go on
+                _logger.exception("what steps write is not saved; it is tried again")
+                has_more = True
             for then in waiting:
                 then()
             with self._lock:
