@@ -427,6 +427,7 @@ class WholeApp(RuleBasedStateMachine):
     @rule(state=st.sampled_from(["success", "failed"]))
     def drain(self, state: str) -> None:
         """Have all that is at work end, and begin nothing; then run the program again."""
+        self.go()  # who of several children begins in the very tick of the drain is left open
         rounds: list[list[Callable[[], object]]] = []
         hands = self.hands
 
@@ -519,7 +520,8 @@ class WholeApp(RuleBasedStateMachine):
     @invariant()
     def who_is_late_is_told_so_once(self) -> None:
         late = [e for e in self.heard if e.name in ("step.late", "vect.late")]
-        assert [(event.vect, event.step or "") for event in late] == self.model.told_late
+        told = [(event.vect, event.step or "") for event in late]
+        assert sorted(told) == sorted(self.model.told_late)  # some at the same instant
 
     @invariant()
     def no_child_outlives_the_attempt_that_has_it_run(self) -> None:
