@@ -12,11 +12,13 @@ from oautom.errors import (
     LogError,
     LogLockedError,
     OAutomError,
+    UnansweredError,
     UnknownFlowError,
     UnknownStepError,
     UnknownVectError,
     VectAlreadyRunningException,
     VectStateError,
+    WithdrawnError,
 )
 
 SUCCESS: Final = 0
@@ -38,6 +40,8 @@ OF_STATES: Final = {"success": SUCCESS, "failed": FAILED, "cancelled": CANCELLED
 """The exit code for each state in which a Vect ends."""
 
 _OF_ERRORS: Final[tuple[tuple[type[OAutomError], int], ...]] = (  # the first that fits
+    (WithdrawnError, NO_ENGINE),
+    (UnansweredError, NO_ENGINE),
     (LogLockedError, LOCKED),
     (LogError, BAD_FILE),
     (UnknownFlowError, NOT_FOUND),

@@ -10,9 +10,12 @@ from typing import Any, NoReturn
 
 import click
 
+from oautom.cli.asking import approve, cancel, pause, reject, resume, retry, start
 from oautom.cli.declared import check, flows, graph
 from oautom.cli.exits import BUG, INTERRUPTED, NO_READER, Refusal, refusal_of
+from oautom.cli.keeping import export, prune, verify
 from oautom.cli.running import run, serve
+from oautom.cli.seeing import events, inbox, logs, ls, plans, show, watch, why
 from oautom.cli.simulated import simulate
 from oautom.errors import OAutomError
 
@@ -42,7 +45,12 @@ def oautom(debug: bool) -> None:
     """Run flows, and see what they do."""
 
 
-for verb in (flows, check, graph, run, simulate, serve):
+for verb in (
+    *(run, ls, show, why, logs, retry, watch),  # those that one needs first
+    *(flows, check, graph, simulate, serve),
+    *(events, inbox, approve, reject, start, pause, resume, cancel, plans),
+    *(verify, prune, export),
+):
     oautom.add_command(verb)
 
 

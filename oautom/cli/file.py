@@ -1,0 +1,68 @@
+"""What the verbs have in common that need the file of a log only: `--log`, and which run."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from oautom.cli.exits import NOT_FOUND, USAGE, Refusal
+from oautom.client import Client, VectView
+
+VARIABLE: Final = "OAUTOM_FILE"
+_NEWEST: Final = "-"
+_CANDIDATES: Final = 10_000
+"""Among how many of the newest runs a shortened id is looked up."""
+
+
+def of_file(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a verb the option `--log`, and as its first argument the client of that file."""
+
+    @click.option("--log", metavar="FILE", help=f"The file of the log. Default: ${VARIABLE}.")
+    @functools.wraps(function)
+    def wrapped(log: str | None, **given: Any) -> Any:
+        path = log or os.environ.get(VARIABLE)
+        if not path:
+            raise Refusal(f"which log? name its file: --log FILE, or set {VARIABLE}", USAGE)
+        if not Path(path).exists():
+            raise Refusal(f"there is no file '{path}'", NOT_FOUND)
+        click.get_current_context().obj = path
+        return function(Client(path), **given)
+
+    return wrapped
+
+
+def path_of_log() -> str:
+    """Return the path of the file of the verb that is under way."""
+    return str(click.get_current_context().obj)
+
+
+def found(client: Client, named: str) -> VectView:
+    """Return the run that an argument names: by its id, the beginning of it, or `-` for the newest.
+
+    Raises:
+        Refusal: There is none, or there are several.
+    """
+    if named == _NEWEST:
+        if not (newest := client.vects(limit=1)):
+            raise Refusal("the log has no run", NOT_FOUND)
+        return client.vect(newest[0].id)
+    ids = [view.id for view in client.vects(limit=_CANDIDATES)]
+    if named in ids:
+        return client.vect(named)
+    fitting = [each for each in ids if each.startswith(named)]
+    if len(fitting) == 1:
+        return client.vect(fitting[0])
+    if fitting:
+        listed = ", ".join(fitting[:5]) + (", ..." if len(fitting) > 5 else "")
+        raise Refusal(f"'{named}' begins the ids of {len(fitting)} runs: {listed}", USAGE)
+    if len(ids) == _CANDIDATES:  # it may be an older one
+        return client.vect(named)
+    near = get_close_matches(named, ids, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else "; `oautom ls` lists them"
+    raise Refusal(f"the log has no run '{named}'{hint}", NOT_FOUND)
