@@ -206,16 +206,33 @@ _numbers = itertools.count()
 
 
 MADE_BY_THE_ENGINE = {
-    *("Clock", "Context", "Event", "EventLog", "Plan", "Reference", "Step", "StepFunction"),
+    *(
+        "Attempt",
+        "Clock",
+        "Context",
+        "Event",
+        "EventLog",
+        "Plan",
+        "Reference",
+        "Step",
+        "StepFunction",
+    ),
     *("GivenUp", "Subscription", "Vect"),
 }
 """What nobody else makes: `Clock` and `EventLog` are protocols."""
-NOT_OF_THE_ENGINE = {"OAutomMode", "TriggerRule", "MemoryEventLog", "SystemClock", "Execution"}
-"""Enums; what takes no argument; and the base class, whose arguments are those of the others."""
+NOT_OF_THE_ENGINE = {
+    "Client",
+    "OAutomMode",
+    "TriggerRule",
+    "MemoryEventLog",
+    "SystemClock",
+    "Execution",
+}
+"""A client, whose own tests do this; enums; what takes no argument; and the base class, whose arguments are those of the others."""
 INNER = {
     *("Execution.run", "Execution.call", "Execution.follow", "Execution.options"),
     *("Execution.wanted", "Execution.wrong"),
-    *("Flow.freeze", "Flow.lane", "OAutom.aclose", "OAutom.close"),
+    *("Flow.freeze", "Flow.lane", "Flow.part", "OAutom.aclose", "OAutom.close"),
     *("Context.mark_cancelled", "Context.on_cancel_of_call"),
     *("RetryPolicy.covers", "RetryPolicy.decide", "RetryPolicy.delay_after"),
 }

@@ -108,6 +108,7 @@ UNSEEN: dict[str, str] = {
     "output": DOES,
     "grace_period": DOES,
     "log_limit_bytes": WRITES,
+    "capture": WRITES,
     "params": "they are the parameters of the other flow, whose Vect tells of them",
 }
 UNSEEN_OF: dict[tuple[type[Execution], str], str] = {
@@ -120,6 +121,7 @@ UNSEEN_OF_FLOWS = {
     "name": "a flow of another name has another log",
     "app": "nothing that is decided depends on it",
     "description": "it is for people",
+    "capture": WRITES,
     "strict": "its Bash steps tell of it",
     "max_active_vects": "a start that was refused has left no trace",
     "version": "nothing that is decided depends on it",
