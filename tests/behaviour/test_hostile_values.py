@@ -228,7 +228,9 @@ NOT_OF_THE_ENGINE = {
     "SystemClock",
     "Execution",
 }
-"""A client, whose own tests do this; enums; what takes no argument; and the base class, whose arguments are those of the others."""
+"""Enums; what takes no argument; the base class, whose arguments are those of the others; and a
+client, whose own tests give it all of this.
+"""
 INNER = {
     *("Execution.run", "Execution.call", "Execution.follow", "Execution.options"),
     *("Execution.wanted", "Execution.wrong"),
