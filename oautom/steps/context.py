@@ -303,8 +303,9 @@ class Context:
             stoppers = list(self._stoppers)
             if self._call_stopper is not None:
                 stoppers.append(self._call_stopper)
-            if self._cancelled is not None:
-                self._cancelled.set()
+            cancelled = self._cancelled
+        if cancelled is not None:  # without the lock: the step may have that of the event
+            cancelled.set()
         for stopper in stoppers if is_first else ():
             try:
                 stopper()
