@@ -12,6 +12,7 @@ import pytest
 
 from oautom import Context, SettingError
 from oautom.events.texts import LogBuffer
+from tests.held import Call
 
 
 def context(**settings: Any) -> Context:
@@ -221,3 +222,17 @@ def test_a_stopper_may_raise_anything_and_the_others_are_called_all_the_same(
 def test_what_cannot_be_called_is_refused() -> None:
     with pytest.raises(SettingError, match="on_cancel\\(\\) takes what can be called, not 3"):
         context().on_cancel(3)  # type: ignore[arg-type]
+
+
+def test_a_step_that_has_the_lock_of_its_event_writes_while_it_is_cancelled() -> None:
+    """As where a handler of a signal interrupts `cancelled.wait()`, and prints."""
+    here, other = context(), context()
+    event = here.cancelled
+    with event._cond:  # type: ignore[attr-defined]
+        cancel = Call(here.mark_cancelled)
+        assert cancel.waits()
+        for each in (here, other):
+            write = Call(lambda each=each: each.buffer.write(b"still here"))
+            write.result()
+    assert cancel.result() is False
+    assert event.is_set()
