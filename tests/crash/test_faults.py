@@ -331,7 +331,7 @@ SAMPLE = [
     ("openat", 12),
     ("pwrite64", 9),
     ("fsync,fdatasync", 5),
-    ("clone,clone3,vfork,fork", 4),
+    ("clone,clone3,vfork,fork", 3),
     ("pidfd_open", 2),
     ("epoll_ctl", 5),
 ]
