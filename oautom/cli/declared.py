@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphlib import TopologicalSorter
 from typing import Any
 
 import click
@@ -90,23 +91,25 @@ def graph(app: str, flow: str, form: str) -> int:
     known = load_app(app).flow(flow)
     known.validate()
     if form == "text":
-        print_table([(name, _after(known.graph.upstreams[name])) for name in in_order(known.graph)])
+        print_table([(name, after(known.graph.upstreams[name])) for name in in_order(known.graph)])
     else:
         click.echo(known.to_mermaid() if form == "mermaid" else known.to_dot(), nl=False)
     return SUCCESS
 
 
-def _after(upstreams: tuple[str, ...]) -> str:
+def after(upstreams: tuple[str, ...]) -> str:
+    """Return what a step waits for, as people read it; empty if that is nothing."""
     return f"after {', '.join(upstreams)}" if upstreams else ""
 
 
 def in_order(graph: Graph) -> list[str]:
     """Return the names of the steps, each behind those that it waits for."""
-    done: dict[str, None] = {}
-    left = dict.fromkeys(graph.upstreams)
-    while left:
-        ready = [name for name in left if done.keys() >= set(graph.upstreams[name])]
-        done.update(dict.fromkeys(ready))
-        for name in ready:
-            del left[name]
-    return list(done)
+    place = {name: at for at, name in enumerate(graph.upstreams)}
+    sorter = TopologicalSorter(graph.upstreams)
+    sorter.prepare()
+    order: list[str] = []
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready(), key=place.__getitem__)
+        sorter.done(*ready)
+        order += ready
+    return order

@@ -13,6 +13,7 @@ import click
 
 from oautom.cli.exits import NOT_FOUND, USAGE, Refusal
 from oautom.client import Client, VectView
+from oautom.errors import UnknownVectError
 
 VARIABLE: Final = "OAUTOM_FILE"
 _NEWEST: Final = "-"
@@ -52,17 +53,19 @@ def found(client: Client, named: str) -> VectView:
         if not (newest := client.vects(limit=1)):
             raise Refusal("the log has no run", NOT_FOUND)
         return client.vect(newest[0].id)
-    ids = [view.id for view in client.vects(limit=_CANDIDATES)]
-    if named in ids:
+    try:
         return client.vect(named)
+    except UnknownVectError as error:  # it may be the beginning of one
+        unknown = error
+    ids = [view.id for view in client.vects(limit=_CANDIDATES)]
     fitting = [each for each in ids if each.startswith(named)]
     if len(fitting) == 1:
         return client.vect(fitting[0])
     if fitting:
         listed = ", ".join(fitting[:5]) + (", ..." if len(fitting) > 5 else "")
         raise Refusal(f"'{named}' begins the ids of {len(fitting)} runs: {listed}", USAGE)
-    if len(ids) == _CANDIDATES:  # it may be an older one
-        return client.vect(named)
+    if len(ids) == _CANDIDATES:  # an older one may begin so
+        raise unknown
     near = get_close_matches(named, ids, n=1)
     hint = f"; did you mean '{near[0]}'?" if near else "; `oautom ls` lists them"
     raise Refusal(f"the log has no run '{named}'{hint}", NOT_FOUND)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
@@ -30,34 +32,28 @@ _ROWS = 12
 """How many steps are shown at once: those that have failed first, then those that run."""
 
 
-class LiveView:
-    """Shows a run while it goes on. A thread of rich's draws it, a few times a second.
+def live(title: str, progress: Progress) -> Live:
+    """Return what draws a run while it goes on, on a thread of rich's, a few times a second.
+
+    At its end the picture is taken away: the last lines say what came of the run.
 
     Args:
         title: What runs: flow and id.
-        console: Where it is drawn.
+        progress: How far it has come.
     """
 
-    def __init__(self, title: str, console: Console) -> None:
-        self._title = title
-        self._progress = Progress()
-        self._watch = Watch(self._progress.take)
-        self._live = Live(
-            get_renderable=self._draw, console=console, refresh_per_second=8, transient=True
-        )
+    def picture() -> RenderableType:
+        return draw(title, progress, datetime.now(UTC))
 
-    def __enter__(self) -> Watch:
-        """Begin to draw."""
-        self._live.__enter__()
-        return self._watch.__enter__()
+    return Live(get_renderable=picture, console=Console(), refresh_per_second=8, transient=True)
 
-    def __exit__(self, *error: object) -> None:
-        """Draw no more, and take the picture away: the last lines say what came of it."""
-        self._watch.__exit__(*error)
-        self._live.__exit__(None, None, None)
 
-    def _draw(self) -> RenderableType:
-        return draw(self._title, self._progress, datetime.now(UTC))
+@contextmanager
+def live_view(title: str) -> Iterator[Watch]:
+    """Draw a run of this process, which `begin` of the watch names, while it goes on."""
+    progress = Progress()
+    with live(title, progress), Watch(progress.take) as watch:
+        yield watch
 
 
 def draw(title: str, progress: Progress, now: datetime) -> RenderableType:

@@ -8,10 +8,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import click
-import msgspec
 
 from oautom.app import OAutom
-from oautom.cli.declared import in_order
+from oautom.cli.declared import after, in_order
 from oautom.cli.exits import OF_STATES, TIMEOUT, USAGE, Refusal
 from oautom.cli.loading import load_app
 from oautom.cli.output import (
@@ -25,6 +24,7 @@ from oautom.cli.output import (
     seconds_of,
     verb,
 )
+from oautom.cli.params import params_of
 from oautom.cli.progress import Watch
 from oautom.engine.modes import OAutomMode
 from oautom.engine.starting import steps_of
@@ -36,34 +36,9 @@ from oautom.vects.vect import Vect
 EXECUTORS = ("threads", "inline", "processes")
 
 
-def params_of(flow: Flow, pairs: Sequence[str]) -> dict[str, Any]:
-    """Return the parameters that arguments `name=value` give.
-
-    A value is text, which the engine converts to the type of the parameter. For a list or an object
-    it is written as JSON has it.
-
-    Raises:
-        Refusal: One is not of this form, or stands twice.
-    """
-    params: dict[str, Any] = {}
-    for pair in pairs:
-        name, sign, text = pair.partition("=")
-        if not sign or not name:
-            raise Refusal(f"'{pair}' is no parameter; write name=value", USAGE)
-        if name in params:
-            raise Refusal(f"parameter '{name}' is given twice", USAGE)
-        params[name] = _value(flow, name, text)
-    return params
-
-
-def _value(flow: Flow, name: str, text: str) -> Any:
-    is_text = name in flow.params and flow.params[name].annotation is str
-    if is_text or not text.startswith(("[", "{")):
-        return text
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        raise Refusal(f"parameter '{name}' is no JSON: {error}", USAGE) from error
+def texts_of(flow: Flow) -> set[str]:
+    """Return the names of the parameters of a flow whose type is text."""
+    return {name for name, param in flow.params.items() if param.annotation is str}
 
 
 def configured(app: OAutom, log: str | None, executor: str | None, workers: int | None) -> None:
@@ -116,7 +91,7 @@ def run(
     """Run FLOW of APP in the foreground, and exit with what came of it."""
     engine = load_app(app)
     known = engine.flow(flow)
-    given = params_of(known, params)
+    given = params_of(params, texts_of(known))
     if dry_run:
         return _dry_run(known, given, until, as_json=as_json)
     configured(engine, log, executor, workers)
@@ -167,11 +142,9 @@ def _view(title: str, *, is_silent: bool) -> AbstractContextManager[Watch]:
         return Watch(_print_nothing)
     if not is_terminal():
         return Watch(_print_event)
-    from rich.console import Console  # noqa: PLC0415 - half of the time that a verb takes
+    from oautom.cli.live import live_view  # noqa: PLC0415 - rich: half of the time of a verb
 
-    from oautom.cli.live import LiveView  # noqa: PLC0415 - as above
-
-    return LiveView(title, Console())
+    return live_view(title)
 
 
 def _print_nothing(_: Event) -> None:
@@ -207,8 +180,7 @@ def _dry_run(flow: Flow, params: dict[str, Any], until: Sequence[str], *, as_jso
         print_json({"flow": flow.name, "params": dict(plain), "steps": steps})
         return 0
     for name in order:
-        after = ", ".join(graph.upstreams[name])
-        click.echo(f"{name}{f'  after {after}' if after else ''}")
+        click.echo(f"{name}  {after(graph.upstreams[name])}".rstrip())
     note(f"{len(order)} steps of flow '{flow.name}' would run; nothing was run")
     return 0
 

@@ -301,10 +301,14 @@ def _print_event(event: Event, *, as_json: bool) -> None:
 def watch(client: Client, vect: str) -> int:
     """Show VECT, or the newest run, as `run` does, until it has ended; exit as `run` would."""
     view = found(client, vect)
-    progress = Progress()
     with client.follow(vect=view.id) as coming:
         if is_terminal():
-            _watch_live(f"{view.flow} {view.id}", progress, coming)
+            from oautom.cli.live import live  # noqa: PLC0415 - rich: half of the time of a verb
+
+            progress = Progress()
+            with live(f"{view.flow} {view.id}", progress):
+                for event in coming:
+                    progress.take(event)
         else:
             for event in coming:
                 _print_event(event, as_json=False)
@@ -312,20 +316,6 @@ def watch(client: Client, vect: str) -> int:
     for line in shown(view):
         click.echo(line)
     return OF_STATES.get(view.state, SUCCESS)
-
-
-def _watch_live(title: str, progress: Progress, coming: Any) -> None:
-    from rich.console import Console  # noqa: PLC0415 - half of the time that a verb takes
-    from rich.live import Live  # noqa: PLC0415 - as above
-
-    from oautom.cli.live import draw  # noqa: PLC0415 - as above
-
-    def picture() -> Any:
-        return draw(title, progress, datetime.now(UTC))
-
-    with Live(get_renderable=picture, console=Console(), refresh_per_second=8, transient=True):
-        for event in coming:
-            progress.take(event)
 
 
 @verb("List what waits for a person.", example="oautom inbox --log runs.db")

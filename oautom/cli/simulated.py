@@ -11,7 +11,8 @@ import click
 from oautom.cli.exits import OF_STATES, USAGE, Refusal
 from oautom.cli.loading import load_app
 from oautom.cli.output import print_json, print_table, seconds_between, seconds_of, verb
-from oautom.cli.running import params_of
+from oautom.cli.params import params_of
+from oautom.cli.running import texts_of
 from oautom.testing import simulate as simulated
 
 
@@ -49,7 +50,7 @@ def simulate(
         engine.configure(log=log)
     vect = simulated(
         known,
-        params_of(known, params),
+        params_of(params, texts_of(known)),
         like=None if like is None else engine.vect(like),
         outcomes={name: RuntimeError("it fails in this simulation") for name in fail},
         durations=_durations(take),
