@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 from oautom.errors import LogCorruptError, OAutomError
 from oautom.events.log import EventLog, Holder
+from oautom.events.shown import ENGINE, FLOW, PLAN, POOL, STRANDED
 from oautom.machine.event import Event, planned_time
 from oautom.plans.schedule import Cron, Interval, Schedule
 
 T = TypeVar("T")
-
-ENGINE: Final = "engine"
-_FLOW, _POOL, _PLAN, _STRANDED = "flow ", "pool ", "plan ", "stranded "
 
 
 class FlowInfo(NamedTuple):
@@ -113,15 +111,15 @@ class Told:
     def _take(self, name: str, told: object) -> None:
         if name == ENGINE:
             self._engine = self._of(dict, name, told)
-        elif name.startswith(_FLOW):
-            flow = name.removeprefix(_FLOW)
+        elif name.startswith(FLOW):
+            flow = name.removeprefix(FLOW)
             self.flows[flow] = self._flow(flow, self._of(dict, name, told))
-        elif name.startswith(_POOL):
-            self.pools[name.removeprefix(_POOL)] = self._of(int, name, told)
-        elif name.startswith(_PLAN):
-            self.plans[name.removeprefix(_PLAN)] = self._of(dict, name, told)
-        elif name.startswith(_STRANDED):
-            self.stranded[name.removeprefix(_STRANDED)] = self._of(str, name, told)
+        elif name.startswith(POOL):
+            self.pools[name.removeprefix(POOL)] = self._of(int, name, told)
+        elif name.startswith(PLAN):
+            self.plans[name.removeprefix(PLAN)] = self._of(dict, name, told)
+        elif name.startswith(STRANDED):
+            self.stranded[name.removeprefix(STRANDED)] = self._of(str, name, told)
 
     def _of(self, kind: type[T], name: str, told: object) -> T:
         if type(told) is not kind:
@@ -135,7 +133,7 @@ class Told:
         try:
             return FlowInfo(name, *(told[field] for field in FlowInfo._fields[1:]))
         except KeyError as error:
-            raise self._wrong(f"{_FLOW}{name}") from error
+            raise self._wrong(f"{FLOW}{name}") from error
 
     @property
     def pid(self) -> int | None:
@@ -169,7 +167,7 @@ class Told:
             catch_up = bool(told["catch_up"])
             params, flow = told["params"], told["flow"]
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise self._wrong(f"{_PLAN}{name}") from error
+            raise self._wrong(f"{PLAN}{name}") from error
         when, why = _skipped(skip)
         next_time = None
         if schedule is not None:

@@ -16,12 +16,10 @@ from typing import Any
 
 from oautom.errors import OAutomError
 from oautom.events.log import EventLog
+from oautom.events.shown import ENGINE, FLOW, PLAN, POOL, STRANDED
 from oautom.flows.flow import Flow
 from oautom.steps.options import Pool
 from oautom.workers.base import Workers
-
-ENGINE = "engine"
-"""The name under which stands that there is one; before the others stands what they are."""
 
 _logger = logging.getLogger("oautom.app")
 
@@ -54,27 +52,27 @@ class Showing:
             "workers": None if slots == sys.maxsize else slots,
         }
         told: dict[str, Any] = {ENGINE: engine}
-        told |= {f"flow {flow.name}": _flow(flow) for flow in flows}
-        told |= {f"pool {name}": pool.slots for name, (pool, _) in pools.items()}
-        told |= {f"plan {name}": plan for name, plan in plans.items()}
+        told |= {f"{FLOW}{flow.name}": _flow(flow) for flow in flows}
+        told |= {f"{POOL}{name}": pool.slots for name, (pool, _) in pools.items()}
+        told |= {f"{PLAN}{name}": plan for name, plan in plans.items()}
         self._is_open = True
         self._show(told, anew=True)
 
     def flow(self, flow: Flow, pools: Mapping[str, tuple[Pool, str]]) -> None:
         """Show a flow that was declared, or that has its steps by now, and the pools of these."""
         if self._is_open:
-            told: dict[str, Any] = {f"flow {flow.name}": _flow(flow)}
-            told |= {f"pool {name}": pool.slots for name, (pool, _) in pools.items()}
+            told: dict[str, Any] = {f"{FLOW}{flow.name}": _flow(flow)}
+            told |= {f"{POOL}{name}": pool.slots for name, (pool, _) in pools.items()}
             self._show({name: each for name, each in told.items() if self._shown.get(name) != each})
 
     def plan(self, name: str, plan: Mapping[str, Any] | None) -> None:
         """Show a plan; None for one that is no more."""
         if self._is_open:
-            self._show({f"plan {name}": plan})
+            self._show({f"{PLAN}{name}": plan})
 
     def stranded(self, vects: Mapping[str, str | None]) -> None:
         """Show which Vects do not go on, and why; None of one that does again."""
-        told = {f"stranded {vect}": why for vect, why in vects.items()}
+        told = {f"{STRANDED}{vect}": why for vect, why in vects.items()}
         self._show({name: why for name, why in told.items() if self._shown.get(name) != why})
 
     def close(self) -> None:

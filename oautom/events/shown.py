@@ -1,0 +1,16 @@
+"""The names under which an engine shows itself in the table of its log.
+
+The engine writes it, and clients read it: neither imports the other.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+ENGINE: Final = "engine"
+"""That there is one; the other rows say what it has, by a prefix and a name."""
+
+FLOW: Final = "flow "
+POOL: Final = "pool "
+PLAN: Final = "plan "
+STRANDED: Final = "stranded "
