@@ -49,12 +49,8 @@ class Declared(Protocol):
     params: Params
     steps: Mapping[str, Any]
 
-    @property
-    def graph(self) -> Graph:
-        """Which step waits for which."""
-
-    def part(self, until: Iterable[str]) -> Graph:
-        """Return the graph of a Vect that ends with some steps."""
+    def part(self, until: Iterable[str] | None) -> Graph:
+        """Return the graph of a Vect that ends with some steps; None for all of it."""
 
 
 class StepPast(msgspec.Struct, eq=False):

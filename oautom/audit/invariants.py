@@ -273,9 +273,8 @@ class _Claims(Past):
         """The graph of a Vect is that of the flow given, or of the part that it says."""
         if (flow := self.flow_of(event)) is None:
             return True
-        until = event.data.get("settings", {}).get("until")
-        graph = flow.graph if until is None else flow.part(until)
-        graphs = event.data["graph"], graph.upstreams
+        part = flow.part(event.data.get("settings", {}).get("until"))
+        graphs = event.data["graph"], part.upstreams
         then, now = ({name: set(ups) for name, ups in graph.items()} for graph in graphs)
         return then == now
 

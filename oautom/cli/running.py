@@ -173,7 +173,7 @@ def _dry_run(flow: Flow, params: dict[str, Any], until: Sequence[str], *, as_jso
     """Print which steps would run, each after those that it waits for."""
     flow.validate()
     plain = flow.params.plain(params)
-    graph = flow.part(steps_of(flow, until)) if until else flow.graph
+    graph = flow.part(steps_of(flow, until) if until else None)
     order = in_order(graph)
     if as_json:
         steps = [{"name": name, "after": list(graph.upstreams[name])} for name in order]

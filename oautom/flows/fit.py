@@ -49,8 +49,7 @@ def misfit(
     version = created.get("version")
     told = [] if version == flow.version else [_versions(version, flow.version)]
     graph = Graph(created["graph"])
-    until = created.get("settings", NO_DATA).get("until")
-    told += graph.differences(flow.graph if until is None else flow.part(until))
+    told += graph.differences(flow.part(created.get("settings", NO_DATA).get("until")))
     then, now = created.get("options", NO_OPTIONS), flow.options
     if then != now:  # seldom, of ten thousand that are recovered
         told += [

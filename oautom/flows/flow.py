@@ -251,14 +251,17 @@ class Flow:
             told["on_failure"] = self.on_failure
         return told
 
-    def part(self, until: Iterable[str]) -> Graph:
+    def part(self, until: Iterable[str] | None) -> Graph:
         """Return the graph of a Vect that ends with some steps: what these wait for, and no more.
 
         A teardown belongs to it if all that it waits for does.
 
         Args:
-            until: The names of the steps. Those that the flow does not have are left out.
+            until: The names of the steps. Those that the flow does not have are left out. None for
+                the whole graph.
         """
+        if until is None:
+            return self.graph
         names = self.graph.before(name for name in until if name in self._steps)
         for step in self._steps.values():
             if step.teardown and names.issuperset(self.graph.upstreams[step.name]):
