@@ -1,7 +1,7 @@
 """The runner: the edge, where effects become work and work becomes answers.
 
-It hands the work of steps to the workers, and their answers to the inbox. Its methods are called on
-the scheduler's thread; only `_answered` runs wherever a worker ends.
+It gives the work of steps to the workers, and their answers to the inbox. Its methods are called on
+the scheduler's thread, except `_answered`, which runs on the thread of a worker.
 
 An attempt that was told to stop lingers until it has answered: meanwhile the step does not start
 again, and keeps its slot of a pool.
@@ -51,7 +51,7 @@ _logger = logging.getLogger("oautom.runner")
 
 
 def _in_none(place: Place) -> Iterable[Group]:
-    """Return that a step has no slot."""
+    """Return no group: the step has no slot."""
     return ()
 
 
@@ -59,26 +59,26 @@ class Runner:
     """Performs effects on workers.
 
     Args:
-        workers: Who does the work.
-        clock: Tells when a step is to be asked again.
+        workers: They do the work.
+        clock: Says when a step is polled again.
         timers: Where `Poll` messages wait for their time.
         put: Puts a message in the inbox; any thread.
-        log: Where what steps answer is kept; commands carry its identity in their environment.
-        wheel: Who drives.
+        log: Where answers are kept; the environment of commands names its identity.
+        wheel: Knows the driving thread.
 
     Attributes:
-        busy: How many of the workers' slots are taken.
-        elsewhere: Who does the work of steps of some kinds, by the kind, as `Children` and `Files`;
-            nobody where the workers play that they do.
-        home: What steps are told of where they are called: the `Waits` of the engine.
-        returning: Those that have lent their slots, and want them back; soonest first.
+        busy: How many slots of the workers are taken.
+        elsewhere: By the kind of step, the object that does the work in place of the workers:
+            `Children`, `Files`. Empty if the workers only simulate.
+        home: What the functions of steps can ask the engine for: its `Waits`.
+        returning: The loans of slots whose owners want them back; the first one first.
         has_loop: Whether async steps take no slot.
-        may_lend: Whether a step that waits can lend its slot: there are more threads to be had.
+        may_lend: Whether a step that waits can lend its slot: more threads can be had.
         is_inline: Whether steps run on the scheduler's own thread.
         slots: How many workers there are.
         lingering: The attempts that were told to stop and have not answered yet.
-        above: Tells which steps have a Vect run: the nearest first, none for most.
-        is_draining: Nothing is begun any more, though what runs may end.
+        above: Returns the steps that run a Vect as their child, the nearest first; for most, none.
+        is_draining: Nothing begins any more, but work that runs may end.
     """
 
     def __init__(
@@ -132,24 +132,24 @@ class Runner:
 
     @property
     def workers_if_taken(self) -> int:
-        """How many slots there are, if none is free; else 0."""
+        """The number of slots if none is free; else 0."""
         return 0 if self.has_room else self._workers.slots
 
     def vects(self) -> set[str]:
-        """Return the ids of the Vects of which work is under way."""
+        """Return the ids of the Vects with work under way."""
         return {key[0] for key in self._attempts}
 
     def is_at_work(self, step: StepState) -> bool:
-        """Whether an earlier attempt still is; `Lingering` tells of its end."""
+        """Whether an earlier attempt of the step is still at work; `Lingering` reports its end."""
         place = (step.vect.id, step.name)
         if step.attempt and self.holds((*place, step.attempt)):
             return True
         return self.lingering.is_waited_for(place)
 
     def is_about_to_end(self, step: StepState) -> bool:
-        """Whether somebody is at work on a step that is over, and is sure to end, or just told to.
+        """Whether the work of a step that is over goes on, and is sure to end or was just told to.
 
-        When it is told, and nobody promises anything, a `GraceOver` says so.
+        If it was told and promises nothing, a `GraceOver` message ends the wait.
         """
         if step.state == "running":
             return False
@@ -159,19 +159,19 @@ class Runner:
         return self.lingering.is_promised((step.vect.id, step.name))
 
     def lingers(self, step: StepState) -> bool:
-        """Whether an earlier attempt of a step that waits is at work still."""
+        """Whether an earlier attempt of a waiting step is still at work."""
         if step.state == "running":
             return False
         return self.lingering.is_at((step.vect.id, step.name))
 
     def holds(self, key: Key) -> bool:
-        """Whether somebody is at work on an attempt, or on what it has had run."""
+        """Whether an attempt is at work, or the child Vect that it runs."""
         attempt = self._attempts.get(key)
         is_at_it = attempt is not None and attempt.state != "waiting"
         return is_at_it or self.lingering.is_at(key[:2])
 
     def at_work(self, vect: str) -> set[Place]:
-        """Return the steps of a Vect on which somebody is at work."""
+        """Return the steps of a Vect that are at work."""
         attempts = self._attempts.items()
         submitted = {
             key[:2] for key, attempt in attempts if key[0] == vect and attempt.state != "waiting"
@@ -179,15 +179,16 @@ class Runner:
         return submitted | self.lingering.steps_of(vect)
 
     def count_busy(self) -> None:
-        """Count the slots that are taken anew: starts were taken back."""
+        """Count the taken slots anew, after starts were taken back."""
         holders = (attempt for attempt in self._attempts.values() if attempt.state != "waiting")
         self.busy = sum(attempt.takes_slot for attempt in holders)
 
     @property
     def has_work(self) -> bool:
-        """Whether anything is at work that may end by itself, or may be by a poll.
+        """Whether anything is at work that may end by itself, or by a poll.
 
-        What only waits is not: for a time, a person, a file, or another Vect, whose work counts.
+        A wait for a time, a person, a file or another Vect does not count; the work of that other
+        Vect does.
         """
         return any(
             attempt.fate in ("wanted", "late") and kind_of(attempt.execution.kind).needs_worker
@@ -201,7 +202,7 @@ class Runner:
 
     @property
     def is_in_deaf_step(self) -> bool:
-        """Whether that step does not listen to its cancellation."""
+        """Whether that step ignores its cancellation."""
         return self.is_in_step and not any(
             attempt.context.is_listening
             for attempt in self._attempts.values()
@@ -209,12 +210,12 @@ class Runner:
         )
 
     def perform(self, run: Run, effect: Effect, passed: float = 0.0) -> None:
-        """Do what a committed event asks for.
+        """Perform the effect of a committed event.
 
         Args:
-            run: The run that it is of.
+            run: The run to which it belongs.
             effect: What to do.
-            passed: For how many seconds a step has been running already.
+            passed: Seconds for which the step has been running already.
         """
         assert self._wheel.thread in (None, get_ident()), WRONG_THREAD
         key = (effect.vect, effect.step, effect.attempt)
@@ -250,7 +251,7 @@ class Runner:
         self._put(Answer(key, Outcome(error=why, is_retriable=False)))
 
     def _compensate(self, run: Run, step: StepState, execution: Execution | None, key: Key) -> None:
-        """Have undone what a step has done, when a worker is free: as one that is to be polled."""
+        """Undo what a step has done, as soon as a worker is free: queued as a poll is."""
         if execution is None:
             self._fail(key, "its flow does not say any more how it is compensated")
             return
@@ -268,7 +269,7 @@ class Runner:
     def _set_timer(
         self, vect: str, what: str | Deadline, seconds: float, command: Release | Passed
     ) -> None:
-        """Have a command given after a while, in place of the one that was to be given of it."""
+        """Give a command after a delay, in place of the one set for the same step."""
         timers = self._wakes.setdefault(vect, {})
         if (before := timers.get(what)) is not None:
             self._timers.cancel(before[1])
@@ -276,9 +277,9 @@ class Runner:
         timers[what] = when, self._timers.add(when, command)
 
     def watch(self, run: Run, step: str | None, now: datetime) -> None:
-        """Have it seen to when the deadlines pass of a step, or of the Vect itself if it is None.
+        """Set the timers for the deadlines of a step, or of the Vect itself if it is None.
 
-        None passes later than it would have: a clock that is set back makes none longer.
+        No deadline passes later than planned: setting the clock back does not extend one.
         """
         assert self._wheel.thread in (None, get_ident()), WRONG_THREAD
         deadlines = run.state.deadlines
@@ -289,7 +290,7 @@ class Runner:
                 self._set_timer(run.id, deadline, seconds, Passed(run.id, deadline))
 
     def rearm(self, run: Run, now: datetime) -> None:
-        """Have the steps go on that did not need a worker when they were left."""
+        """Set the timers of the steps that needed no worker when the earlier life ended."""
         for step in run.state.steps.values():
             key = (run.id, step.name, step.attempt)
             kind = kind_of(step.kind)
@@ -301,9 +302,9 @@ class Runner:
         self.wake_again(run, now)
 
     def wake_again(self, run: Run, now: datetime) -> None:
-        """Have the steps go on, when it is time by the wall clock, that wait for one.
+        """Wake the steps whose wait is over by the wall clock.
 
-        None goes on later than it would have: a clock that is set back makes no delay longer.
+        No wait ends later than planned: setting the clock back does not extend one.
         """
         wakes = self._wakes.get(run.id, _NO_TIMERS)
         for name, attempt, until in _waiting(run.state):
@@ -320,10 +321,10 @@ class Runner:
         attempt.alarm = self._timers.add(attempt.due, TimeUp(attempt.key))
 
     def time_up(self, key: Key) -> Finished | None:
-        """End the work of an attempt that has taken too long, and return that it has failed.
+        """End the work of an attempt that has taken too long, and return the failure.
 
-        Where somebody sees to it that it ends, it has failed when it has ended: then its answer
-        says so, and None is returned.
+        If the work is sure to end, the attempt fails when it has ended: the answer carries the
+        failure, and None is returned.
         """
         attempt = self._attempts.get(key)
         if attempt is None:
@@ -340,7 +341,7 @@ class Runner:
         return self._give_up(attempt, is_abandoned=was_submitted)
 
     def grace_over(self, key: Key) -> Finished | None:
-        """Wait no longer for a function that has had its time; return what that means, if much."""
+        """Stop waiting for a function whose grace is over; return the command that follows, if any."""
         attempt = self._attempts.get(key)
         if attempt is None or not attempt.is_promised or key[2] < 0:
             self.lingering.look(key)
@@ -355,7 +356,7 @@ class Runner:
         return None
 
     def _give_up(self, attempt: Attempt, *, is_abandoned: bool) -> Finished:
-        """Return that an attempt has failed by its timeout, before it has answered."""
+        """Return the failure of an attempt by its timeout, before it has answered."""
         attempt.fate = "given up"
         if is_abandoned and attempt.takes_slot and self._replace(attempt):
             attempt.takes_slot = False
@@ -370,7 +371,7 @@ class Runner:
         return self._workers_for(attempt.execution).place
 
     def has_slot(self, key: Key) -> bool:
-        """Whether an attempt has a worker, or needs one to be asked whether it is done."""
+        """Whether an attempt has a worker, or needs one for its next poll."""
         attempt = self._attempts.get(key)
         return attempt is not None and attempt.takes_slot
 
@@ -384,7 +385,7 @@ class Runner:
         return attempt is not None and attempt.execution.is_async and self.may_lend
 
     def lend(self, loan: Loan) -> None:
-        """Let others have the slot of a step that waits for a Vect."""
+        """Lend the slot of a step that waits for a Vect to other steps."""
         if loan.is_lent or loan.is_back:
             return
         attempt = self._attempts.get(loan.key)
@@ -396,7 +397,7 @@ class Runner:
         self.busy -= 1
 
     def take_back(self, loan: Loan, *, at_once: bool) -> None:
-        """Have a step wait for its slot, before all others; or go on without waiting for one."""
+        """Queue a step for its own slot, before all others; or let it go on without one."""
         if loan.is_back:
             return
         if at_once:
@@ -407,7 +408,7 @@ class Runner:
             self.returning.append(loan)
 
     def give_back(self) -> None:
-        """Give a free slot back to the first of those who have lent theirs."""
+        """Give a free slot to the first step that wants its lent slot back."""
         self._give_back(self.returning[0])
         self.returning.popleft()
 
@@ -423,7 +424,7 @@ class Runner:
         return any(loan.key == key for loan in self.returning)
 
     def poll(self, key: Key) -> None:
-        """Ask a step whether it is done, unless it has been killed meanwhile. Takes a slot."""
+        """Ask a step whether it is done, unless it has been killed. Takes a slot."""
         attempt = self._attempts.get(key)
         # If it is not waiting, a tick that has asked it was taken back.
         if attempt is not None and attempt.state == "waiting":
@@ -467,7 +468,7 @@ class Runner:
         return self._loop
 
     def _answered(self, attempt: Attempt, answer: object, failure: BaseException | None) -> None:
-        """Pass on what the work has come to, as the log can keep it. On the worker's thread."""
+        """Put the outcome of the work in the inbox, as the log keeps it. On the worker's thread."""
         outcome: Outcome | Exception | None
         try:
             outcome = attempt.outcome(answer, failure, self._log, is_plain=self._is_plain)
@@ -488,11 +489,11 @@ class Runner:
             self.lingering.tell_left(attempt.key)
 
     def run_next(self) -> None:
-        """Do work that is kept for the scheduler's own thread."""
+        """Do a piece of the work that only the scheduler's thread may do."""
         self._workers.run_next()
 
     def settle(self, message: Answer) -> Finished | None:
-        """Free the slot of an answer, and return it as a command if the attempt is over."""
+        """Free the slot of an answer; return it as a command if the attempt is over."""
         outcome = message.outcome
         attempt = self._attempts.get(message.key)
         if outcome is None:
@@ -519,7 +520,7 @@ class Runner:
         return told
 
     def _poll_later(self, attempt: Attempt) -> Outcome | None:
-        """Have a step polled again that is not done yet; or return why that cannot be."""
+        """Poll a step again later that is not done yet; or return the failure that prevents it."""
         if attempt.fate != "wanted":
             return Outcome(error="it was cancelled before it was done")
         if problem := wrong_interval(attempt.execution.poll_interval):  # it has changed since
@@ -532,18 +533,18 @@ class Runner:
         return None
 
     def let_go(self, vect: str) -> None:
-        """Let go of the timers of a Vect that has ended: some may be due in a year."""
+        """Cancel the timers of a Vect that has ended: some may be due in a year."""
         assert self._wheel.thread in (None, get_ident()), WRONG_THREAD
         for _, number in self._wakes.pop(vect, _NO_TIMERS).values():
             self._timers.cancel(number)
 
     def abandon(self, key: Key) -> None:
-        """Tell an attempt to stop whose end was told in another way, though it is at work still."""
+        """Tell an attempt to stop whose end is in the log already, though it is still at work."""
         if (attempt := self._attempts.get(key)) is not None:
             self._kill(attempt)
 
     def forget(self, key: Key) -> None:
-        """Let go of an attempt whose end was told in another way than by an answer."""
+        """Let go of an attempt whose end came otherwise than by its answer."""
         if (attempt := self._attempts.get(key)) is not None:
             self._forget(attempt)
 
@@ -589,7 +590,7 @@ class Runner:
     def strand(self, vect: str) -> None:
         """Tell all work of a Vect to stop with which the engine cannot go on.
 
-        What a step has had run as another Vect goes on.
+        Child Vects go on.
         """
         for loan in [loan for loan in self.returning if loan.key[0] == vect]:
             self.returning.remove(loan)
@@ -617,12 +618,12 @@ class Runner:
         self.lingering.lose(key)
 
     def interrupt(self, vect: str | None = None) -> None:
-        """Tell the step that has, or is about to have, the scheduler's own thread to stop.
+        """Interrupt the step that runs, or is about to run, on the scheduler's own thread.
 
-        Any thread. The scheduler itself could say so only when the step is over.
+        Any thread. The scheduler itself could do so only when the step is over.
 
         Args:
-            vect: Id of the Vect that it shall be of; None for any.
+            vect: Only if it is a step of the Vect with this id; None for any.
         """
         if self._workers.place == "inline":
             for key, attempt in self._attempts.copy().items():  # in one instruction
@@ -632,7 +633,7 @@ class Runner:
     def kill_all(self) -> None:
         """Tell all work to stop: the engine can take no answer any more.
 
-        What a step has had run as another Vect goes on in the next life, and so does the step.
+        Child Vects go on in the next life, and so do the steps that run them.
         """
         for attempt in list(self._attempts.values()):
             if attempt.execution.kind == "flow":
@@ -641,10 +642,10 @@ class Runner:
                 self._kill(attempt)
 
     def close(self, groups_of: Callable[[Place], Iterable[Group]] = _in_none) -> None:
-        """End the workers that are ours; functions that do not listen may go on for a while.
+        """End the workers that are ours; functions that ignore cancellation may go on for a while.
 
         Args:
-            groups_of: Where a step has a slot, which it keeps meanwhile.
+            groups_of: Returns the groups in which a step has a slot; it keeps them meanwhile.
         """
         self._is_closed = True  # first: who answers from now on is looked for among those left
         at_work = (
@@ -664,7 +665,7 @@ class Runner:
         attempt: int,
         read: Callable[[StepState], View] = committed,
     ) -> Context:
-        """Return what an attempt of a step is told; `read` is as of `Run.output`."""
+        """Return the context that an attempt of a step gets; `read` is as of `Run.output`."""
         state = run.state
         context = Context(
             state.flow,
@@ -683,7 +684,7 @@ class Runner:
 
 
 def _waiting(state: VectState) -> Iterator[tuple[str, int, datetime]]:
-    """Yield what waits for a time: the name of a step, its attempt, and until when."""
+    """Yield each wait for a time: the name of the step, its attempt, and until when."""
     for step in state.steps.values():
         if step.until is not None and step.state in ("up_for_retry", "running"):
             yield step.name, step.attempt, step.until
@@ -707,5 +708,5 @@ def _inputs(run: Run, step: StepState, read: Callable[[StepState], View]) -> dic
 
 
 def _none_above(run: Run) -> Sequence[Place]:
-    """Return that no step has a Vect run."""
+    """Return no step: no step runs the Vect as its child."""
     return ()

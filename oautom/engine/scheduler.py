@@ -8,36 +8,36 @@ The walk of an event, the numbers as in docs/design.md:
        |                    +----- due (8) <--- affects <--+                                    |
        +------------------------------ inbox (1, 2, 3) <----------- workers, timers, people ----+
 
-A tick takes what the inbox holds, fires the triggers that this asks for and all that become due,
-commits the log once, has the effects done, and tells the public signals.
+A tick takes the messages of the inbox, fires the triggers that they ask for and all that become
+due, commits the log once, performs the effects, and sends the public signals.
 
 Who may touch what:
 
-- Any thread puts a message in the inbox (`put`, `call`), and does nothing else. Whatever changes
-  state runs on the one thread that drives, and asserts it.
+- Any thread may put a message in the inbox (`put`, `call`), and does nothing else. State changes
+  only on the one thread that drives, which asserts it.
 - Readers on other threads see what is committed: before a tick moves a model it keeps the view of
-  it in `model.before`. What belongs together they read under `showing`, which is held only while
-  what is committed is shown; what only a tick knows, under `lock`.
-- Whoever calls back into the app (receivers, plans, those who wait) is called without a lock, for
-  it may wait for the lock of the app, whose holder may wait for this thread.
-- What follows a commit is contained one by one. What contains a bug (`_strand` and what it calls)
-  calls nothing of what it may have to contain.
+  it in `model.before`. A reader of several parts takes `showing`, which the tick takes only while
+  it shows what it has committed; what only a tick knows is read under `lock`.
+- Code that calls back into the app (receivers, plans, waiting calls) is called without a lock: it
+  may wait for the lock of the app, whose owner may wait for this thread.
+- What follows a commit is contained, one part at a time. Code that contains a bug (`_strand` and
+  what it calls) calls nothing that may need containing itself.
 
-A tick that raises is taken back: the log drops what it was told, each Vect that was touched is made
-anew from its committed events, and each message is taken again in a tick of its own. One that
-raises again is dropped, and the Vect that it concerns is stranded: it stays as it is until the
-program is run again, and all others go on. Only a log that cannot be written stops the engine.
+A tick that raises is taken back: the log discards its events, each Vect that was touched is made
+anew from its committed events, and each message is taken again in a tick of its own. A message that
+raises again is dropped, and its Vect is stranded: it stays as it is until the program is run again,
+and all others go on. Only a log that cannot be written stops the engine.
 
-What was tried, and did not hold:
+What was tried, and failed:
 
-- To queue triggers: a step with two failed upstreams is blocked twice. So steps are noted that are
-  worth a look (`_release`), and what is due is asked late (`_settle`).
+- To queue triggers: a step with two failed upstreams is blocked twice. So the queue has steps that
+  may be due (`_release`), and what is due is asked late (`_settle`).
 - To fire from the receiver of an event: it recurses, and the log has not committed yet.
-- Locks in place of an inbox: a receiver then waits for a lock that its own thread holds.
+- Locks in place of an inbox: a receiver then waits for a lock that its own thread has.
 - To repair a tick that has raised: nobody knows which half of a decision was done. The log does.
 - A code path of its own for recovery: it is a command (`Recover`), and asks `due` for every step.
-- Hooks after the tick for children and plans alike: children must be told one by one, so that a bug
-  at one harms no other, and a plan looks at most when it waits. It was longer, not shorter.
+- Hooks after the tick for children and plans alike: each child must be called by itself, so that a
+  bug at one harms no other, and plans are checked only when one waits. It was longer, not shorter.
 """
 
 from __future__ import annotations
@@ -134,30 +134,30 @@ class _LogFailedError(Exception):
 
 
 class Scheduler(Driver[Message]):
-    """Drives Vects through their states, on whatever thread calls `drive`; one at a time.
+    """Moves Vects through their states, on the thread that calls `drive`; one thread at a time.
 
     Args:
-        log: Where every event goes before anything comes of it.
-        clock: What time it is.
-        workers: Who does the work of the steps.
-        tell: Called with the flow and each committed event; it tells the public signals.
+        log: The event log: each event is committed before its effects are performed.
+        clock: The current time.
+        workers: They do the work of the steps.
+        tell: Called with the flow and each committed event; sends the public signals.
 
     Attributes:
-        on_look: Called to look which plans are due, on the thread that drives, without the lock:
-            whoever has that of the app may wait for this one.
+        on_look: Called to check which plans are due, on the driving thread, without the lock: a
+            thread that has the lock of the app may wait for this one.
         on_end: Called for each Vect that has ended, as `on_look` is.
-        admit: Takes in the run that another process wants to start, as `on_look` is called.
-        may_go_on: Tells whether a step that was reset goes on in the child that it has left.
+        admit: Creates the run that another process asks for; called as `on_look` is.
+        may_go_on: Whether a step that was reset goes on in its earlier child Vect.
         is_awaited: A plan waits for the end of a Vect.
-        is_asked: A message is on its way that another process has asked for something.
-        runner: Who has the work done. Its `interrupt` is for any thread, as what it tells is.
-        queue: Whose turn it is, of the steps that are due.
-        lock: Held in a tick, until it is committed.
-        showing: Held while what is committed is shown: whoever reads many parts takes it.
+        is_asked: A message about a request of another process is on its way.
+        runner: Performs the effects. Any thread may call its `interrupt`.
+        queue: The due steps that wait for a slot, in the order of their turns.
+        lock: Taken for a tick, until its commit.
+        showing: Taken while committed state is shown: for readers of several parts.
         waits: Which steps wait for Vects.
-        containment: What becomes of a Vect with which the engine cannot go on.
-        entering: Has runs go on that were left, or have stood in line.
-        steering: Does what people ask.
+        containment: Takes a Vect with which the engine cannot go on out of the engine's hands.
+        entering: Brings runs in: those of an earlier program, and those whose turn it is.
+        steering: Carries out what people ask for.
     """
 
     def __init__(
@@ -240,20 +240,20 @@ class Scheduler(Driver[Message]):
     # Any thread: messages
 
     def begin(self, run: Run) -> None:
-        """Take in a new run, which starts with the next tick; however many are open.
+        """Add a new run, which starts with the next tick; however many are open.
 
-        Where its flow has starts wait, it starts when it is its turn.
+        If the starts of its flow wait for each other, it starts when it is its turn.
         """
         self.registry.take(run, has_place=run.flow.when_full != "wait")
         self.put(Begin(run.id))
 
     def ask(self, run: Run, command: Command) -> None:
-        """Have a command obeyed that concerns a run, with the next tick."""
+        """Give a command that concerns a run; it is carried out in the next tick."""
         self.registry.add(run)
         self.put(of_today(run, command))
 
     def leave(self, unfit: Iterable[Run]) -> None:
-        """Leave runs open that cannot go on: they can only be cancelled."""
+        """Register runs that stay open and cannot go on: they can only be cancelled."""
         for run in unfit:
             self.registry.add(run)
             self.registry.shut(run)
@@ -261,14 +261,14 @@ class Scheduler(Driver[Message]):
                 self.put(Misfit(run.id))
 
     def cancel(self, run: Run, reason: str) -> None:
-        """Ask for the end of a run, with the next tick; what cleans up goes on."""
+        """Ask for the end of a run, in the next tick; steps that clean up go on."""
         self.ask(run, Cancel(run.id, reason))
         # One that waits for its turn has no step that could have the thread.
         if run.shown != "ending" and not self._turns.waits(run):
             self.runner.interrupt(run.id)
 
     def stop_all(self, reason: str) -> None:
-        """Have all work end: Vects of a durable log go on in another life.
+        """End all work: the Vects of a durable log go on in the program's next life.
 
         Those of any other log are cancelled, since they have no other life.
         """
@@ -281,18 +281,18 @@ class Scheduler(Driver[Message]):
                 self.runner.interrupt(run.id)
 
     def drain(self, reason: str) -> None:
-        """Begin nothing more; when all that is at work has ended, end the rest as `stop_all` does.
+        """Begin nothing more; when all work has ended, end the rest as `stop_all` does.
 
-        Steps that wait for a time, a person, a file or another Vect are not waited for. It takes no
-        lock, as handlers of signals must not.
+        Steps that wait for a time, a person, a file or another Vect are not waited for. Takes no
+        lock, since handlers of signals must not.
         """
         self.is_on_duty = False
         self.put(Drain(reason))
 
     def ask_for_end(self, reason: str) -> None:
-        """Only put the messages of `stop_all`: it takes no lock, as handlers of signals must not.
+        """Put only the messages of `stop_all`: takes no lock, since handlers of signals must not.
 
-        A step that has the scheduler's own thread is not told.
+        A step that runs on the scheduler's own thread is not interrupted.
         """
         self.is_on_duty = False  # no plan starts what nobody would end
         if self._log.id is not None:
@@ -307,11 +307,11 @@ class Scheduler(Driver[Message]):
         return bool(self.halted) or self._is_closed or self.failure is not None
 
     def is_over(self, run: Run) -> bool:
-        """Whether a run has ended and nothing of it is still being ended."""
+        """Whether a run has ended and no work of it is still being ended."""
         return run.is_told and not self.runner.lingering.is_ending(run.id)
 
     def is_idle(self) -> bool:
-        """Whether all runs are over, or left to another life, and no message waits."""
+        """Whether all runs are over, or left to the next life, and the inbox is empty."""
         with self.lock:  # not while a tick deals with a late answer
             is_open = self.registry.open and (not self.halted or self._is_ending_all)
             return self._inbox.empty() and not is_open and not self.runner.lingering.is_ending_any
@@ -319,10 +319,10 @@ class Scheduler(Driver[Message]):
     # In a tick: what a call does
 
     def create(self, run: Run) -> None:
-        """Have a new run begin; where nobody drives it is created, and starts when somebody does.
+        """Create a run and start it; if nobody drives, it starts with the next tick.
 
         Raises:
-            EngineError: It has been withdrawn meanwhile.
+            EngineError: The start has been withdrawn.
         """
         self._assert_here()
         self.check_starting(run.flow)
@@ -339,7 +339,7 @@ class Scheduler(Driver[Message]):
             self.put(Begin(run.id))
 
     def create_alone(self, run: Run) -> None:
-        """Have a new run be created, and not begin yet."""
+        """Commit the creation of a run without its start."""
         if run.state.created_date is None:
             self._notes.in_hand = run.state
             self._create(run)
@@ -359,7 +359,7 @@ class Scheduler(Driver[Message]):
 
         Args:
             vects: The ids of Vects that have ended.
-            parents: The ids of Vects that the log has open: their children are still needed.
+            parents: The ids of the open Vects in the log: their children are still needed.
             older_than: The instant before which they must have ended.
         """
         self._assert_here()
@@ -375,11 +375,11 @@ class Scheduler(Driver[Message]):
     # The thread that drives
 
     def run_next(self) -> None:
-        """Do work that is kept for the thread that drives."""
+        """Do a piece of the work that only the driving thread may do."""
         self.runner.run_next()
 
     def carry_out(self, calls: list[Call]) -> None:
-        """Do what calls ask for, in a tick that takes nothing else."""
+        """Carry out calls, in a tick that takes no other message."""
         self._is_lent = True
         try:
             if self.failure is None and not self._is_closed:
@@ -388,7 +388,7 @@ class Scheduler(Driver[Message]):
             self._is_lent = False
 
     def tick(self, messages: list[Message]) -> None:
-        """Let all that `messages` ask for, and all that follows from it, happen."""
+        """Process `messages` and all that follows from them, up to one commit and its effects."""
         assert self.wheel.thread in (None, get_ident()), WRONG_THREAD
         try:
             if not self._attempt(messages):
@@ -405,7 +405,7 @@ class Scheduler(Driver[Message]):
         assert self.wheel.thread in (None, get_ident()), WRONG_THREAD
 
     def _attempt(self, messages: list[Message]) -> bool:
-        """Do a tick; False if it has raised, and was taken back.
+        """Do a tick; return False if it has raised and was taken back.
 
         Raises:
             _LogFailedError: The log cannot be written.
@@ -453,12 +453,12 @@ class Scheduler(Driver[Message]):
         return True
 
     def _look_around(self) -> None:
-        """Look what is due, and take in what others want to start: no lock is held."""
+        """Check which plans are due, and admit starts of other processes: without a lock."""
         self._requests.admit_all()
         self.on_look()
 
     def _see_whether_drained(self) -> None:
-        """End all, if all has ended that may end by itself, and nobody has still to hear of it."""
+        """End the rest once the work that could end by itself has ended and no message is left."""
         is_over = self.halted or self.is_drained
         if not (is_over or self.runner.has_work) and self._inbox.empty():
             self.is_drained = True
@@ -487,7 +487,7 @@ class Scheduler(Driver[Message]):
         """Go back to the last commit: nothing of this tick has happened.
 
         Raises:
-            _LogFailedError: It is the log that failed, or it cannot go back.
+            _LogFailedError: The log itself has failed, or cannot go back.
         """
         cause = error.__cause__ if isinstance(error, NotAppendedError) else error
         if cause is not error and not isinstance(cause, EventRefusedError):
@@ -513,7 +513,7 @@ class Scheduler(Driver[Message]):
         self._asked.clear()
 
     def _go_back(self) -> None:
-        """Make each Vect that was touched anew from what is committed of it."""
+        """Make each Vect that was touched anew from its committed events."""
         in_hand = () if self._notes.vect is None else (self._notes.vect,)
         looked_at = [model.vect.id for model in (*self._moved, *self._ready)]
         self._moved.clear()
@@ -521,7 +521,7 @@ class Scheduler(Driver[Message]):
         self.containment.bring_back(dict.fromkeys((*looked_at, *in_hand)))
 
     def _attempt_alone(self, message: Message) -> None:
-        """Take one message again; if it raises again, do without it, and strand its Vect."""
+        """Take one message again; if it raises again, drop it and strand its Vect."""
         alone = [message]
         while not self._attempt(alone):
             message = alone[0]  # it may have been heard by now
@@ -553,7 +553,7 @@ class Scheduler(Driver[Message]):
                     self._look_again_later(message)
 
     def _contain(self, hook: Callable[..., object], *args: object) -> None:
-        """Call what follows a commit; what it raises must not harm what follows."""
+        """Call code that follows a commit; an exception must not harm what comes after it."""
         try:
             hook(*args)
         except Exception:
@@ -565,7 +565,7 @@ class Scheduler(Driver[Message]):
         self.answer(calls)
 
     def _close_ended(self) -> None:
-        """Let go of the Vects that have ended, and have those who wait look again."""
+        """Let go of the Vects that have ended, and wake the calls that wait for their end."""
         while self._ended:
             run = self._ended.popleft()
             self.registry.close(run)
@@ -592,7 +592,7 @@ class Scheduler(Driver[Message]):
             self._see_whether_drained()
 
     def _show_all(self, events: Sequence[Event]) -> None:
-        """Let readers see what is committed."""
+        """Show readers what is committed."""
         of_vects = []
         with self.showing:
             for model in self._moved:
@@ -624,7 +624,7 @@ class Scheduler(Driver[Message]):
             self.registry.reader.let_go(run)  # the log keeps it until it is its turn
 
     def _perform(self, events: Sequence[Event]) -> None:
-        """Have done what committed events ask for, one by one."""
+        """Perform the effects of committed events, one by one."""
         for event in events:
             if event.step is None and event.name not in BEGINNINGS:
                 continue
@@ -658,7 +658,7 @@ class Scheduler(Driver[Message]):
         self._answer_calls()
 
     def _hear(self, message: Message) -> Finished | None:
-        """Take note of what has become of an attempt; return what is to be done about it."""
+        """Note what has become of an attempt; return the command that follows from it."""
         match message:
             case Answer():
                 return self.runner.settle(message)
@@ -707,7 +707,7 @@ class Scheduler(Driver[Message]):
                 self._obey(message)  # type: ignore[arg-type] # all others are commands
 
     def _begin_to_end(self, message: Drain | Halt | Tidy) -> None:
-        """Begin nothing any more; what is at work goes on for now, or is ended as well."""
+        """Begin nothing any more; work that runs goes on (drain), or is ended too (halt)."""
         if isinstance(message, Tidy):
             self.queue.is_draining = self.runner.is_draining = False
             for run in self.registry.open_runs():
@@ -724,7 +724,7 @@ class Scheduler(Driver[Message]):
         self.queue.is_held = self._is_ending_all = True
 
     def _see_to_entered(self) -> None:
-        """Have the waits of those that have entered go on; and the next ones come."""
+        """Arm the timers of the runs that have entered; ask for the next ones."""
         self.entering.see_to(self._now)
         if self.entering.left:
             self.put_at(self._clock.monotonic(), TakeOver())
@@ -733,7 +733,7 @@ class Scheduler(Driver[Message]):
         self.put_at(self._clock.monotonic() + LOOK_AGAIN, message)
 
     def _take_slot(self, message: Poll | Lend | TakeBack) -> None:
-        """Have a slot taken, lent or taken back, as a step under way needs it."""
+        """Take, lend or take back a slot for a step that is under way."""
         match message:
             case Lend():
                 self.runner.lend(message.loan)
@@ -755,7 +755,7 @@ class Scheduler(Driver[Message]):
             call.error = error
 
     def check_running(self) -> None:
-        """Refuse to begin anything when all work was ended for another life to go on with.
+        """Refuse to begin anything once all work was ended for the next life to go on with.
 
         Raises:
             EngineError: That is so.
@@ -767,7 +767,7 @@ class Scheduler(Driver[Message]):
             )
 
     def check_starting(self, flow: Flow) -> None:
-        """Refuse to begin a Vect when nothing is begun any more.
+        """Refuse to begin a Vect while the engine drains.
 
         Raises:
             EngineError: That is so.
@@ -780,7 +780,7 @@ class Scheduler(Driver[Message]):
             )
 
     def _hear_of_left(self, over: Over) -> None:
-        """Take note that nothing is at work any more that an app before this one has left."""
+        """Note that work left by an app before this one has ended."""
         run = self.registry.runs.get(over.vect)
         steps = {} if run is None or not run.is_held else run.state.steps
         if over.step not in steps or steps[over.step].state != "running":
@@ -789,7 +789,7 @@ class Scheduler(Driver[Message]):
         self._look_again(over.vect, over.step)
 
     def _look_again(self, vect: str, step: str) -> None:
-        """Look at a step whose earlier attempt is over: it may have its slot, and start again."""
+        """Check a step whose earlier attempt is over: it may take its slot, and start again."""
         run = self.registry.runs.get(vect)
         if run is not None and not run.is_inherited and step in run.state.steps:
             state = run.state.steps[step]
@@ -799,13 +799,13 @@ class Scheduler(Driver[Message]):
             self._look_behind(run, state)
 
     def _look_after(self, vect: str, step: str) -> None:
-        """Look at what cleans up after a step, of which less is at work."""
+        """Check the steps that clean up after a step of which less is at work now."""
         run = self.registry.runs.get(vect)
         if run is not None and run.is_held and step in run.state.steps:
             self._look_behind(run, run.state.steps[step])
 
     def _look_behind(self, run: Run, step: StepState) -> None:
-        """Look at what cleans up after a step: it may have waited for the end of its attempt."""
+        """Check the steps that clean up after a step: its attempt may have ended."""
         if run.held_up is None and run.state.options:
             names = run.state.graph.dependants_of(step.declared)
             self._ready.extend(run.state.steps[name] for name in names)
@@ -829,7 +829,7 @@ class Scheduler(Driver[Message]):
             self._fire(trigger)
 
     def _may_begin(self, run: Run, command: Command) -> bool:
-        """Have a run created that is not yet; False where it must wait for its turn to begin."""
+        """Create a run that is not created yet; return False if it waits for its turn to begin."""
         is_new = run.state.created_date is None
         if is_new:
             self._create(run)
@@ -841,7 +841,7 @@ class Scheduler(Driver[Message]):
         return True
 
     def time_has_jumped(self) -> None:
-        """Have all steps look again that wait for a time, or for a person until then."""
+        """Check all steps again that wait for a time, or for a person until a time."""
         if self.halted:
             return
         now = self._clock.now()
@@ -850,7 +850,7 @@ class Scheduler(Driver[Message]):
                 self.runner.wake_again(run, now)
 
     def _settle(self) -> None:
-        """Fire all that is due; starts wait for their turn, and for a free slot."""
+        """Fire all triggers that are due; starts wait for their turn, and for a free slot."""
         queue = self.queue
         while self.runner.returning and self.runner.has_room:  # they go before all others
             self._news.append("")  # before: the tick may be taken back, and the slots are given
@@ -875,7 +875,7 @@ class Scheduler(Driver[Message]):
                     self._look()
 
     def _look(self) -> None:
-        """Fire all that is due, but for starts that have to wait."""
+        """Fire all triggers that are due, except starts that must wait."""
         queue = self.queue
         while self._ready or self._orphans:
             if not self._ready:
@@ -909,7 +909,7 @@ class Scheduler(Driver[Message]):
         return self.queue.is_draining or self.runner.is_at_work(step)
 
     def _is_being_ended(self, teardown: StepState) -> bool:
-        """Whether what a step waits for is over, and yet at work until it has tidied up."""
+        """Whether an upstream of a teardown is over, but its work has not ended yet."""
         vect, is_about_to_end = teardown.vect, self.runner.is_about_to_end
         before = [vect.steps[name] for name in vect.graph.upstreams[teardown.name]]
         if any(map(is_about_to_end, before)):
@@ -965,7 +965,7 @@ class Scheduler(Driver[Message]):
         )
 
     def _release(self, sender: StepState | VectState, *, event: Event) -> None:
-        """React to an event in the log: note which models are worth a look. Fires nothing."""
+        """React to an appended event: note which models may be due. Fires nothing."""
         vect = sender.vect
         vect.apply(event)
         if sender is not vect:
@@ -978,7 +978,7 @@ class Scheduler(Driver[Message]):
         self._ready.extend(affects(vect, event))
 
     def _release_more(self, step: StepState, event: Event) -> None:
-        """React to an event of a step of a flow with limits, or with other flows as steps."""
+        """React to an event of a step in a flow with limits, or with flows as steps."""
         vect = step.vect
         if vect.has_limits:
             key = (vect.id, step.name, step.attempt)
@@ -995,7 +995,7 @@ class Scheduler(Driver[Message]):
         return run is not None and run.is_held and run.state.is_reopened
 
     def close(self) -> None:
-        """Wait for what has been killed, and end the workers. When nobody drives any more."""
+        """Wait for killed work to end, and end the workers. Called when nobody drives any more."""
         while self.runner.lingering.is_ending_any:
             for message in self._collect(None):
                 self._hear(message)
