@@ -341,7 +341,7 @@ class Runner:
         return self._give_up(attempt, is_abandoned=was_submitted)
 
     def grace_over(self, key: Key) -> Finished | None:
-        """Stop waiting for a function whose grace is over; return the command that follows, if any."""
+        """Stop waiting for a function whose grace is over; return what follows, if anything."""
         attempt = self._attempts.get(key)
         if attempt is None or not attempt.is_promised or key[2] < 0:
             self.lingering.look(key)
