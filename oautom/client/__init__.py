@@ -7,6 +7,7 @@ from oautom.client.client import Client
 from oautom.client.engine import EngineInfo, FlowInfo, PlanInfo
 from oautom.client.follow import Follow
 from oautom.client.steering import Answer
+from oautom.client.timeline import Span
 from oautom.client.views import StepView, VectView, Waiting
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "FlowInfo",
     "Follow",
     "PlanInfo",
+    "Span",
     "StepView",
     "VectView",
     "Waiting",

@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from oautom.client.timeline import Span, timeline_of
 from oautom.errors import (
     NotFinishedError,
     SettingError,
@@ -20,7 +21,7 @@ from oautom.errors import (
     shown,
 )
 from oautom.events.log import EventLog, VectEntry
-from oautom.machine.event import Event
+from oautom.machine.event import Event, planned_time
 from oautom.machine.state import StepState, VectState, replay
 from oautom.machine.tables import STEP_ENDS, VECT_ENDS
 from oautom.values.json import at_heart, plain_count
@@ -169,6 +170,24 @@ class VectView:
         """The steps by name, in the order of declaration."""
         return _Steps(self)
 
+    @property
+    def parent(self) -> tuple[str, str, int] | None:
+        """The Vect, step and attempt that run it; None if it was started by itself."""
+        told = self._state.parent
+        return None if told is None else (str(told[0]), str(told[1]), int(told[2]))
+
+    @property
+    def planned(self) -> tuple[str, datetime] | None:
+        """The plan that has started it, and for which time; None if no plan has."""
+        return planned_time(self._events[0])
+
+    def timeline(self) -> list[Span]:
+        """Return who waited for a slot, worked, or waited for something else, and when.
+
+        The intervals are in the order in which they began; those that go on have no end.
+        """
+        return timeline_of(self._events)
+
     def result(self, step: str) -> Any:
         """Return the output of a step, as JSON has it.
 
@@ -292,6 +311,57 @@ class StepView:
         if step.parent is not None:
             return [step.parent.name]
         return list(step.vect.graph.upstreams[step.name])
+
+    @property
+    def kind(self) -> str:
+        """`work`, `branch`, `map`, `flow`, `wait`, `approval` or `file`."""
+        return self._step.kind or "work"
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The options other than the default, as the log has them: `timeout`, `max_attempts`."""
+        return dict(self._step.options)
+
+    @property
+    def pool(self) -> str | None:
+        """The name of its pool, if it has one."""
+        given = self._step.options.get("pool")
+        return None if given is None else str(given[0])
+
+    @property
+    def prompt(self) -> str | None:
+        """What a person is asked, of an `ApprovalExecution`; else None."""
+        given = self._step.options.get("prompt")
+        return None if given is None else str(given)
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The outputs of its upstreams that have succeeded, by their names, as JSON has them."""
+        steps = self._step.vect.steps
+        names = self._step.vect.graph.upstreams[self._step.declared]
+        return {name: steps[name].output for name in names if steps[name].state == "success"}
+
+    @property
+    def parent(self) -> str | None:
+        """The name of its map, of an instance of a `MapExecution`; else None."""
+        return None if self._step.parent is None else self._step.parent.name
+
+    @property
+    def item(self) -> Any:
+        """The item of an instance of a map, as JSON has it; else None."""
+        mapped = None if self._step.parent is None else self._step.parent.mapped
+        if mapped is None or self._step.index >= len(mapped.items):
+            return None
+        return mapped.items[self._step.index]
+
+    @property
+    def items(self) -> dict[str, Any]:
+        """The items of a map, by the names of its instances; empty for any other step."""
+        mapped = self._step.mapped
+        if mapped is None:
+            return {}
+        names = [each.name for each in mapped.instances if each.is_visible]
+        return dict(zip(names, mapped.items, strict=False))
 
     @property
     def child(self) -> str | None:

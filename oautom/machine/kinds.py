@@ -23,6 +23,8 @@ class Kind(NamedTuple):
         is_tried_again: Whether its retry policy applies, and it takes a slot of its pool. Not so
             for a map, but for its instances.
         is_hurried: Whether the timeout of its flow applies to it, too.
+        stands_by: Whether it does nothing itself while it runs, and waits for a time, a person or
+            a file.
         ignored: The options that have no meaning for it.
         starts_with: The data that its start always has.
         may_start_with: The data that its start may have besides.
@@ -32,6 +34,7 @@ class Kind(NamedTuple):
     needs_worker: bool = True
     is_tried_again: bool = True
     is_hurried: bool = True
+    stands_by: bool = False
     ignored: frozenset[str] = frozenset()
     starts_with: tuple[str, ...] = ()
     may_start_with: tuple[str, ...] = ()
@@ -60,6 +63,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
             ended_by="time",
             needs_worker=False,
             is_tried_again=False,
+            stands_by=True,
             ignored=_UNTRIED | {"timeout"},
             may_start_with=("delay", "until", "problem"),
         ),
@@ -68,11 +72,18 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
             needs_worker=False,
             is_tried_again=False,
             is_hurried=False,
+            stands_by=True,
             ignored=_UNTRIED,
             starts_with=("prompt",),
             may_start_with=("timeout",),
         ),
-        "file": Kind(needs_worker=False, is_tried_again=False, is_hurried=False, ignored=_UNTRIED),
+        "file": Kind(
+            needs_worker=False,
+            is_tried_again=False,
+            is_hurried=False,
+            stands_by=True,
+            ignored=_UNTRIED,
+        ),
     }
 )
 

@@ -23,6 +23,7 @@ from oautom import (
     FlowError,
     FlowExecution,
     LogError,
+    MapExecution,
     MemoryEventLog,
     NoEngineError,
     NotFinishedError,
@@ -50,7 +51,7 @@ from oautom import (
 from oautom.client import Answer, Follow
 from oautom.client import follow as following
 from oautom.events.sqlite import wakeup
-from oautom.testing import check_history
+from oautom.testing import SimulatedClock, check_history
 from tests.held import Call, in_time, until
 
 SECONDS = 20.0
@@ -1041,3 +1042,52 @@ def test_looking_does_not_wait_for_the_look_of_the_engine(
     monkeypatch.setattr(wakeup, "LOOK_SECONDS", 1000.0)
     vect = in_time(client.start, "one")
     in_time(client.cancel, vect)
+
+
+# All that a page shows
+
+
+def test_a_view_has_all_that_a_page_shows_of_a_step(path: Path) -> None:
+    with OAutom(OAutomMode.background, log=path) as app:
+        flow = Flow("flow", app)
+        numbers = PythonExecution("numbers", flow, lambda: [4, 5])
+        MapExecution("each", flow, str, numbers, pool=Pool("few", 2))
+        FlowExecution("child", flow, Flow("inner", app))
+        gate = ApprovalExecution("gate", flow, "ship it?")
+        gate.depends(numbers)
+        app.start("flow", vect_id="v")
+        client = Client(path)
+        until(lambda: client.waiting() and client.vect("v").steps["each"].state == "success")
+        until(lambda: client.vect("v").steps["child"].state == "success")
+        steps = client.vect("v").steps
+        assert {name: step.kind for name, step in steps.items()} == {
+            "numbers": "work",
+            "each": "map",
+            "each[0]": "work",
+            "each[1]": "work",
+            "child": "flow",
+            "gate": "approval",
+        }
+        assert steps["each"].items == {"each[0]": 4, "each[1]": 5}
+        assert (steps["each[1]"].parent, steps["each[1]"].item) == ("each", 5)
+        assert (steps["each"].parent, steps["each"].item, steps["gate"].items) == (None, None, {})
+        assert steps["each[1]"].pool == "few"
+        assert steps["each[1]"].options["pool"] == ["few", 2]
+        assert (steps["gate"].prompt, steps["each"].prompt) == ("ship it?", None)
+        assert steps["gate"].inputs == steps["each[0]"].inputs == {"numbers": [4, 5]}
+        child = client.vect(str(steps["child"].child))
+        assert child.parent == ("v", "child", 1)
+        assert (client.vect("v").parent, client.vect("v").planned) == (None, None)
+        spans = client.vect("v").timeline()
+        assert {span.step for span in spans if span.kind == "wait"} == {"gate"}
+
+
+def test_a_view_tells_which_plan_has_started_it(path: Path) -> None:
+    clock = SimulatedClock()
+    with OAutom(log=path, executor="inline", clock=clock) as app:
+        PythonExecution("step", Flow("flow", app), int)
+        app.plan("flow", hours=1, name="hourly")
+        clock.call_later(3601, app.stop)
+        app.run()
+        (view,) = Client(path).vects()
+        assert view.planned == ("hourly", datetime(2000, 1, 1, 1, tzinfo=UTC))
