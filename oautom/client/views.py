@@ -6,7 +6,7 @@ since only the program that declares a flow knows their types.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,6 +30,8 @@ from oautom.vects.run import status_of, visible
 
 if TYPE_CHECKING:
     from typing import Protocol
+
+    from oautom.pictures.nodes import Node
 
     class Source(Protocol):
         """Where a view is from."""
@@ -240,6 +242,40 @@ class VectView:
             UnknownStepError: The flow has no such step.
         """
         return self._source.explain(self, self._step(step))
+
+    def to_svg(
+        self,
+        *,
+        href: Callable[[str], str | None] | None = None,
+        limit: int | None = 80,
+        style: bool = True,
+    ) -> str:
+        """Return a picture of the steps and their states, as SVG. Arguments as of `Flow.to_svg`."""
+        from oautom.pictures.graph import graph_svg  # noqa: PLC0415 - most programs draw nothing
+
+        return graph_svg(self._nodes(), self._title(), limit=limit, href=href, style=style)
+
+    def to_mermaid(self) -> str:
+        """Return the steps and their states as a Mermaid flowchart."""
+        from oautom.pictures.text import mermaid  # noqa: PLC0415 - as above
+
+        return mermaid(self._nodes())
+
+    def _nodes(self) -> list[Node]:
+        from oautom.vects.drawn import nodes_of  # noqa: PLC0415 - as above
+
+        return nodes_of(self._state)
+
+    def _title(self) -> str:
+        return f"{self.id} of flow '{self.flow}': {self.state}"
+
+    def _repr_mimebundle_(
+        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, str]:
+        """Return what a notebook shows: the picture of the run, as it stood at its moment."""
+        from oautom.pictures.bundle import bundle  # noqa: PLC0415 - as above
+
+        return bundle(repr(self), self.to_svg, self.to_mermaid, include, exclude)
 
     def _step(self, name: object) -> StepState:
         heart = at_heart(name)

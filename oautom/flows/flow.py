@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, Protocol, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Unpack, cast, overload
 
 from oautom.errors import (
     CrossFlowDependencyError,
@@ -36,6 +36,9 @@ from oautom.steps.options import (
 from oautom.values.json import at_heart, json_key, plain_count
 from oautom.values.names import check_name, plain_text
 from oautom.values.references import ParamReference
+
+if TYPE_CHECKING:
+    from oautom.pictures.nodes import Node
 
 WhenFull = Literal["raise", "wait"]
 Lane = str | tuple[str, str]
@@ -462,28 +465,57 @@ class Flow:
             self._is_frozen = True
             self._edges.clear()  # the graph has them
 
+    def to_svg(
+        self,
+        *,
+        href: Callable[[str], str | None] | None = None,
+        limit: int | None = 80,
+        style: bool = True,
+    ) -> str:
+        """Return a picture of the graph, as SVG.
+
+        Args:
+            href: Returns the link of the box of a step, by its name; None for no link.
+            limit: How many boxes it may have: steps of a larger flow share boxes. None for a box
+                for each step.
+            style: Whether the style sheet is in it.
+
+        Raises:
+            SettingError: `limit` is neither None nor a positive int.
+        """
+        from oautom.pictures.graph import graph_svg  # noqa: PLC0415 - most programs draw nothing
+
+        return graph_svg(self._nodes(), f"flow '{self.name}'", limit=limit, href=href, style=style)
+
     def to_mermaid(self) -> str:
         """Return the graph as a Mermaid flowchart, which many Markdown viewers draw."""
-        lines = [f"    n{i}[{_quoted(name, '#quot;')}]" for i, name in enumerate(self._steps)]
-        return "\n".join(["flowchart LR", *lines, *self._edge_lines("    n{} --> n{}")]) + "\n"
+        from oautom.pictures.text import mermaid  # noqa: PLC0415 - as above
+
+        return mermaid(self._nodes())
 
     def to_dot(self) -> str:
         """Return the graph in the DOT language of Graphviz."""
-        label = _quoted(self.name, '\\"')
-        nodes = [
-            f"    n{i} [label={_quoted(name, chr(92) + chr(34))}];"
-            for i, name in enumerate(self._steps)
-        ]
-        lines = [f"digraph {label} {{", "    rankdir=LR;", "    node [shape=box];", *nodes]
-        return "\n".join([*lines, *self._edge_lines("    n{} -> n{};"), "}"]) + "\n"
+        from oautom.pictures.text import dot  # noqa: PLC0415 - as above
 
-    def _edge_lines(self, form: str) -> list[str]:
-        place = {name: i for i, name in enumerate(self._steps)}
+        return dot(self.name, self._nodes())
+
+    def _nodes(self) -> list[Node]:
+        from oautom.pictures.nodes import Node  # noqa: PLC0415 - as above
+
+        upstreams, options = self.graph.upstreams, self.options
+        given = ((name, options.get(name, NO_DATA)) for name in upstreams)
         return [
-            form.format(place[upstream], place[name])
-            for name, upstreams in self.graph.upstreams.items()
-            for upstream in upstreams
+            Node(name, upstreams[name], kind=each.get("kind", ""), runs=each.get("runs"))
+            for name, each in given
         ]
+
+    def _repr_mimebundle_(
+        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, str]:
+        """Return what a notebook shows: the picture of the graph."""
+        from oautom.pictures.bundle import bundle  # noqa: PLC0415 - as above
+
+        return bundle(repr(self), self.to_svg, self.to_mermaid, include, exclude)
 
     def __repr__(self) -> str:
         """Return the name of the flow and the number of its steps."""
@@ -508,9 +540,3 @@ class _Steps(dict[str, Execution]):
 
     def __missing__(self, name: object) -> Execution:
         raise UnknownStepError(self._flow, cast("str", name), self)
-
-
-def _quoted(text: str, quote: str) -> str:
-    """Return a label in double quotes, on one line."""
-    escaped = text.replace("\\", "\\\\") if quote.startswith("\\") else text
-    return '"' + " ".join(escaped.replace('"', quote).splitlines()) + '"'

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from datetime import datetime
-from typing import Any, NoReturn, Protocol, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
 from oautom.errors import EngineError, NotFinishedError, StepFailedError, UnknownStepError
 from oautom.events.log import EventLog
@@ -19,6 +19,9 @@ from oautom.values.json import at_heart, plain_value, time_limit
 from oautom.values.names import plain_text
 from oautom.vects.attempts import Attempt, attempts_of
 from oautom.vects.run import NO_FAILURE, Run, visible
+
+if TYPE_CHECKING:
+    from oautom.pictures.nodes import Node
 
 
 class Engine(Protocol):
@@ -281,6 +284,38 @@ class Vect:
         who = plain_text(by, f"step '{name}': by")
         why = plain_text(reason, f"step '{name}': reason")
         self._engine.obey(self._run, Decide(self.id, name, who, objection=why))
+
+    def to_svg(
+        self,
+        *,
+        href: Callable[[str], str | None] | None = None,
+        limit: int | None = 80,
+        style: bool = True,
+    ) -> str:
+        """Return a picture of the steps and their states, as SVG. Arguments as of `Flow.to_svg`."""
+        from oautom.pictures.graph import graph_svg  # noqa: PLC0415 - most programs draw nothing
+
+        title = f"{self.id} of flow '{self.flow.name}': {self.state}"
+        return graph_svg(self._nodes(), title, limit=limit, href=href, style=style)
+
+    def to_mermaid(self) -> str:
+        """Return the steps and their states as a Mermaid flowchart."""
+        from oautom.pictures.text import mermaid  # noqa: PLC0415 - as above
+
+        return mermaid(self._nodes())
+
+    def _nodes(self) -> list[Node]:
+        from oautom.vects.drawn import nodes_of  # noqa: PLC0415 - as above
+
+        return nodes_of(self._run.state)
+
+    def _repr_mimebundle_(
+        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, str]:
+        """Return what a notebook shows: the picture of the run, as it stands now."""
+        from oautom.pictures.bundle import bundle  # noqa: PLC0415 - as above
+
+        return bundle(repr(self), self.to_svg, self.to_mermaid, include, exclude)
 
     def __getstate__(self) -> NoReturn:
         """Refuse to travel to another process.

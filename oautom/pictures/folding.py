@@ -1,0 +1,149 @@
+"""Which steps share a box, so that a picture of ten thousand steps has less than a hundred. Pure.
+
+The items of a map share the box of the map. If the rest is still too much, steps share a box that
+wait for the same boxes, and run the same flow if they run one: large groups first, smaller ones
+only where it is needed. Then steps of the same depth share one, then those of neighbouring depths.
+Steps that have failed, or that run, have a box of their own, as long as these are not too many.
+
+Every step is in exactly one box, and no two boxes wait for each other: a fold has steps of one
+depth, or all steps of some depths that follow each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from functools import partial
+from typing import Final, NamedTuple
+
+from oautom.pictures.layout import depths
+from oautom.pictures.nodes import Node
+
+BOXES: Final = 80
+"""How many boxes a picture has at most, if no other limit is given."""
+_HOT: Final = {"failed": 0, "up_for_retry": 1, "running": 2}
+_LEAST: Final = (8, 4, 2)
+_LINES_OF_A_BOX: Final = 8
+
+
+class Fold(NamedTuple):
+    """A box: one step, or several.
+
+    Attributes:
+        name: The name of the step or the map; of other steps that share a box, that of the first.
+        members: The steps in it, in the order of declaration.
+        upstreams: The names of the boxes that it waits for.
+        node: The step, or the map; None for other steps that share a box.
+    """
+
+    name: str
+    members: tuple[Node, ...]
+    upstreams: tuple[str, ...]
+    node: Node | None
+
+
+def folded(nodes: Sequence[Node], limit: int | None = BOXES) -> list[Fold]:
+    """Return the boxes of a picture, in the order of the first step in each.
+
+    Args:
+        nodes: The steps, in the order of declaration.
+        limit: How many boxes there may be; None for a box for each step.
+    """
+    if limit is None:
+        return _boxes(nodes, {node.name: node.name for node in nodes})
+    folding = _Folding(nodes, limit)
+    ways = [folding.by_map, *(partial(folding.by_likeness, least) for least in _LEAST)]
+    ways += [partial(folding.by_depth, 1 << i) for i in range(folding.deepest.bit_length() + 1)]
+    found: list[Fold] = []
+    for way in ways:
+        found = _boxes(nodes, way())
+        lines = sum(len(fold.upstreams) for fold in found)
+        if len(found) <= limit and lines <= _LINES_OF_A_BOX * limit:
+            break
+    return found
+
+
+class _Folding:
+    """The ways to fold a graph; each returns the name of the box of each step."""
+
+    def __init__(self, nodes: Sequence[Node], limit: int) -> None:
+        names = {node.name for node in nodes}
+        self._items = {n.name: n.part_of for n in nodes if n.part_of in names and n.part_of}
+        self._steps = {node.name: node for node in nodes if node.name not in self._items}
+        place = {name: i for i, name in enumerate(self._steps)}
+        edges = [
+            (place[up], i)
+            for i, node in enumerate(self._steps.values())
+            for up in node.upstreams
+            if up in place and up != node.name
+        ]
+        found, _ = depths(len(place), edges)
+        self._depth = dict(zip(self._steps, found, strict=True))
+        self.deepest = max(found, default=0)
+        hot = sorted((n for n in nodes if n.state in _HOT), key=lambda n: _HOT[str(n.state)])
+        self._hot = {n.name for n in [n for n in hot if n.name in place][: limit // 4]}
+        self._hot_items = {n.name for n in [n for n in hot if n.name not in place][: limit // 8]}
+
+    def by_map(self) -> dict[str, str]:
+        """Fold the items of each map only."""
+        return self._with_items({name: name for name in self._steps})
+
+    def by_likeness(self, least: int) -> dict[str, str]:
+        """Fold at least so many steps that wait for the same boxes, and run the same flow."""
+        box = {name: name for name in self._steps}
+        for level in self._levels():
+            groups: dict[Hashable, list[str]] = {}
+            for name in level:
+                node = self._steps[name]
+                ups = frozenset(box[up] for up in node.upstreams if up in box)
+                groups.setdefault((node.runs, ups), []).append(name)
+            for group in groups.values():
+                if len(group) >= least:
+                    box.update(dict.fromkeys(group, group[0]))
+        return self._with_items(box)
+
+    def by_depth(self, wide: int) -> dict[str, str]:
+        """Fold steps of so many depths that follow each other; one with a hot step is for itself."""
+        box = {name: name for name in self._steps}
+        hot = {self._depth[name] for name in self._hot}
+        run: list[str] = []
+        length = 0
+        for depth, level in enumerate(self._levels()):
+            if length == wide or depth in hot or depth - 1 in hot:
+                run, length = [], 0
+            run += level
+            length += 1
+            box.update(dict.fromkeys(level, run[0]) if run else {})
+        return self._with_items(box)
+
+    def _levels(self) -> list[list[str]]:
+        """Return the steps of each depth that may share a box."""
+        levels: list[list[str]] = [[] for _ in range(self.deepest + 1)]
+        for name in self._steps:
+            if name not in self._hot:
+                levels[self._depth[name]].append(name)
+        return levels
+
+    def _with_items(self, box: dict[str, str]) -> dict[str, str]:
+        for name, part_of in self._items.items():
+            box[name] = name if name in self._hot_items else box[part_of]
+        return box
+
+
+def _boxes(nodes: Sequence[Node], box: dict[str, str]) -> list[Fold]:
+    members: dict[str, list[Node]] = {}
+    upstreams: dict[str, dict[str, None]] = {}
+    for node in nodes:
+        name = box[node.name]
+        members.setdefault(name, []).append(node)
+        ups = upstreams.setdefault(name, {})
+        ups.update(dict.fromkeys(box[up] for up in node.upstreams if box.get(up, name) != name))
+    return [
+        Fold(name, tuple(inside), tuple(upstreams[name]), _owner(inside))
+        for name, inside in members.items()
+    ]
+
+
+def _owner(inside: list[Node]) -> Node | None:
+    """Return the step that a box is of: its only one, or the map of all others in it."""
+    first = inside[0]
+    return first if all(node.part_of == first.name for node in inside[1:]) else None

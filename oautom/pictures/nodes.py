@@ -1,0 +1,59 @@
+"""`Node`: what a picture is told of a step. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+
+class Node(NamedTuple):
+    """A step, as a picture shows it.
+
+    Attributes:
+        name: The name of the step.
+        upstreams: The names of the steps that it waits for; of an instance of a map that of the map.
+        state: The name of its state; None in a picture of a flow.
+        kind: The name of its kind, empty for plain work; see `oautom.machine.kinds`.
+        attempt: The number of its newest attempt; 0 before the first.
+        part_of: The name of its map, of an instance of one.
+        runs: The name of the flow that it runs, if it runs one.
+    """
+
+    name: str
+    upstreams: tuple[str, ...] = ()
+    state: str | None = None
+    kind: str = ""
+    attempt: int = 0
+    part_of: str | None = None
+    runs: str | None = None
+
+
+URGENCY: Final = (
+    "failed",
+    "up_for_retry",
+    "running",
+    "upstream_failed",
+    "cancelled",
+    "pending",
+    "skipped",
+    "success",
+)
+"""The states of a step, those first that people look for first."""
+
+_RANK: Final = {state: i for i, state in enumerate(URGENCY)}
+
+
+def counted(states: Iterable[str]) -> dict[str, int]:
+    """Return how many there are of each state, the most urgent first."""
+    found = Counter(states)
+    return {state: found[state] for state in sorted(found, key=_urgency)}
+
+
+def most_urgent(states: Iterable[str]) -> str | None:
+    """Return the state of several steps together; None if they have none."""
+    return min(states, key=_urgency, default=None)
+
+
+def _urgency(state: str) -> tuple[int, str]:
+    return _RANK.get(state, len(_RANK)), state

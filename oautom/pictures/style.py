@@ -1,0 +1,126 @@
+"""How the states look: colours for light and dark, signs and borders that need no colour. Pure.
+
+The colours are those of Okabe and Ito, darkened or lightened until text on them is legible (WCAG
+AA), so that they differ for nearly everybody; each state has a sign, a border and its word, too.
+
+Source: M. Okabe, K. Ito, "Color universal design", 2008.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Look(NamedTuple):
+    """How a state looks: line and fill in light and dark, the dashes of the border, and its sign.
+
+    Attributes:
+        light: The colour of border and sign on a light ground.
+        light_fill: The ground of its box there.
+        dark: As `light`, on a dark ground.
+        dark_fill: As `light_fill`.
+        dashes: The pattern of its border; empty for an unbroken one.
+        sign: The path of its sign, in a square of 16 by 16.
+    """
+
+    light: str
+    light_fill: str
+    dark: str
+    dark_fill: str
+    dashes: str
+    sign: str
+
+
+LOOKS: Final = {
+    "success": Look("#00694c", "#e6f6ef", "#4fd1a5", "#10302a", "", "M4 8.5l3 3 5.5-6.5"),
+    "failed": Look("#b3261e", "#fdeceb", "#ff8a80", "#3d1a1c", "", "M4.5 4.5l7 7M11.5 4.5l-7 7"),
+    "running": Look("#0a5fa8", "#e5f1fc", "#6cb6ff", "#12294a", "", "M6 4l6 4-6 4z"),
+    "up_for_retry": Look(
+        "#8a5a00", "#fdf3dc", "#f2b84b", "#362a10", "6 3", "M12.5 6.5A5 5 0 1 0 13 9M13 3v4h-4"
+    ),
+    "upstream_failed": Look(
+        "#9a3f6f", "#fbeaf3", "#f0a0cb", "#381c2e", "2 3", "M3.5 8h5M8.5 4.5l3 3.5-3 3.5M13 4v8"
+    ),
+    "cancelled": Look("#5b4a8a", "#efecf8", "#b9a8ec", "#282242", "8 3 2 3", "M5 5h6v6h-6z"),
+    "skipped": Look(
+        "#57606a", "#f3f5f7", "#a3adb8", "#1d232b", "3 3", "M4 4.5l4 3.5-4 3.5M8.5 4.5l4 3.5-4 3.5"
+    ),
+    "pending": Look("#656d76", "#ffffff", "#98a2ad", "#161b22", "", "M8 4v4l2.5 2"),
+}
+
+
+def word(state: str) -> str:
+    """Return a state as people read it."""
+    return state.replace("_", " ")
+
+
+def sign(state: str | None, x: float, y: float) -> str:
+    """Return the sign of a state as SVG; nothing for a state that has none."""
+    look = LOOKS.get(state or "")
+    if look is None:
+        return ""
+    return f'<path class="oa-sign" transform="translate({x:g} {y:g})" d="{look.sign}"/>'
+
+
+def _both(what: str, name: str) -> str:
+    """Return a declaration for viewers that know no custom properties, and one for all others."""
+    return f"{what}:{_LIGHT[name]};{what}:var(--oa-{name})"
+
+
+def _properties(colours: dict[str, str]) -> str:
+    return ";".join(f"--oa-{name}:{colour}" for name, colour in colours.items())
+
+
+_LIGHT: Final = {
+    "ground": "#ffffff",
+    "ink": "#1f2328",
+    "soft": "#59636e",
+    "line": "#848d97",
+    "edge": "#afb8c1",
+    "fill": "#f6f8fa",
+    **{state: look.light for state, look in LOOKS.items()},
+    **{f"{state}-fill": look.light_fill for state, look in LOOKS.items()},
+}
+_DARK: Final = {
+    "ground": "#0d1117",
+    "ink": "#e6edf3",
+    "soft": "#9da7b3",
+    "line": "#6e7681",
+    "edge": "#4b535d",
+    "fill": "#161b22",
+    **{state: look.dark for state, look in LOOKS.items()},
+    **{f"{state}-fill": look.dark_fill for state, look in LOOKS.items()},
+}
+
+
+def _style() -> str:
+    rules = [
+        f".oa{{{_properties(_LIGHT)};font:13px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}}",
+        f"@media (prefers-color-scheme:dark){{.oa{{{_properties(_DARK)}}}}}",
+        f".oa-ground{{{_both('fill', 'ground')}}}",
+        f".oa-line{{fill:none;{_both('stroke', 'line')};stroke-width:1.4}}",
+        f".oa-arrow{{{_both('fill', 'line')}}}",
+        f".oa text{{{_both('fill', 'ink')};unicode-bidi:plaintext}}",
+        ".oa .oa-name{font-weight:600}",
+        f".oa .oa-more{{font-size:11px;{_both('fill', 'soft')}}}",
+        f".oa-box,.oa-under{{{_both('fill', 'fill')};{_both('stroke', 'edge')};stroke-width:1.5}}",
+        f".oa-sign{{fill:none;{_both('stroke', 'soft')};stroke-width:2;stroke-linecap:round;stroke-linejoin:round}}",
+        ".oa a{cursor:pointer}",
+        f".oa a:hover .oa-box,.oa a:focus .oa-box{{{_both('stroke', 'ink')};stroke-width:2.5}}",
+        ".oa a:focus{outline:none}",
+    ]
+    for state, look in LOOKS.items():
+        here = f'.oa [data-state="{state}"]'
+        dashes = f";stroke-dasharray:{look.dashes}" if look.dashes else ""
+        wide = ";stroke-width:2.5" if state == "failed" else ""
+        rules += [
+            f"{here} .oa-box,{here} .oa-under"
+            f"{{{_both('fill', state + '-fill')};{_both('stroke', state)}{dashes}{wide}}}",
+            f"{here} .oa-sign{{{_both('stroke', state)}}}",
+            f'.oa-share[data-state="{state}"]{{{_both("fill", state)}}}',
+        ]
+    return "\n".join(rules)
+
+
+STYLE: Final = _style()
+"""The style sheet of all pictures: each name in it begins with `oa`."""
