@@ -10,6 +10,14 @@ from oautom.client.steering import Answer
 from oautom.client.timeline import Span
 from oautom.client.views import StepView, VectView, Waiting
 
+
+def picture_style() -> str:
+    """Return the style sheet of all pictures, for a page that has pictures with `style=False`."""
+    from oautom.pictures.style import STYLE  # noqa: PLC0415 - most programs draw nothing
+
+    return STYLE
+
+
 __all__ = [
     "Answer",
     "Client",
@@ -21,4 +29,5 @@ __all__ = [
     "StepView",
     "VectView",
     "Waiting",
+    "picture_style",
 ]

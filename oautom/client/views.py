@@ -7,7 +7,7 @@ since only the program that declares a flow knows their types.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,7 +25,7 @@ from oautom.machine.event import Event, planned_time
 from oautom.machine.state import StepState, VectState, replay
 from oautom.machine.tables import STEP_ENDS, VECT_ENDS
 from oautom.values.json import at_heart, plain_count
-from oautom.vects.attempts import Attempt, attempts_of
+from oautom.vects.attempts import Attempt, attempts_of, ends_of
 from oautom.vects.run import status_of, visible
 
 if TYPE_CHECKING:
@@ -260,6 +260,41 @@ class VectView:
         from oautom.pictures.text import mermaid  # noqa: PLC0415 - as above
 
         return mermaid(self._nodes())
+
+    def timeline_svg(
+        self,
+        *,
+        href: Callable[[str], str | None] | None = None,
+        limit: int | None = 200,
+        width: int = 960,
+        style: bool = True,
+    ) -> str:
+        """Return a picture of when each step waited and worked, as SVG.
+
+        Args:
+            href: Returns the link of the row of a step, by its name; None for no link.
+            limit: How many rows it may have: steps of a larger run share rows. None for a row for
+                each step.
+            width: How wide it is.
+            style: Whether the style sheet is in it.
+
+        Raises:
+            SettingError: `limit` or `width` is not positive.
+        """
+        from oautom.pictures.timeline import timeline_svg  # noqa: PLC0415 - as above
+
+        is_over = self.is_past or self.ended
+        return timeline_svg(
+            self.timeline(),
+            self._nodes(),
+            self._title(),
+            now=self._events[-1].time if is_over else datetime.now(UTC),
+            ends=ends_of(self._events),
+            limit=limit,
+            width=width,
+            href=href,
+            style=style,
+        )
 
     def _nodes(self) -> list[Node]:
         from oautom.vects.drawn import nodes_of  # noqa: PLC0415 - as above

@@ -11,12 +11,14 @@ depth, or all steps of some depths that follow each other.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
+from oautom.errors import SettingError, shown
 from oautom.pictures.layout import depths
 from oautom.pictures.nodes import Node
+from oautom.values.json import plain_count
 
 BOXES: Final = 80
 """How many boxes a picture has at most, if no other limit is given."""
@@ -47,11 +49,20 @@ def folded(nodes: Sequence[Node], limit: int | None = BOXES) -> list[Fold]:
     Args:
         nodes: The steps, in the order of declaration.
         limit: How many boxes there may be; None for a box for each step.
+
+    Raises:
+        SettingError: `limit` is neither None nor a positive int.
     """
+    if limit is not None and plain_count(limit) is None:
+        raise SettingError(
+            "limit, of the boxes or rows of a picture, must be a positive int, or None for one "
+            f"for each step, not {shown(limit)}"
+        )
     if limit is None:
         return _boxes(nodes, {node.name: node.name for node in nodes})
     folding = _Folding(nodes, limit)
-    ways = [folding.by_map, *(partial(folding.by_likeness, least) for least in _LEAST)]
+    ways: list[Callable[[], dict[str, str]]] = [folding.by_map]
+    ways += [partial(folding.by_likeness, least) for least in _LEAST]
     ways += [partial(folding.by_depth, 1 << i) for i in range(folding.deepest.bit_length() + 1)]
     found: list[Fold] = []
     for way in ways:
@@ -102,7 +113,7 @@ class _Folding:
         return self._with_items(box)
 
     def by_depth(self, wide: int) -> dict[str, str]:
-        """Fold steps of so many depths that follow each other; one with a hot step is for itself."""
+        """Fold so many depths that follow each other; one with a hot step stands for itself."""
         box = {name: name for name in self._steps}
         hot = {self._depth[name] for name in self._hot}
         run: list[str] = []

@@ -164,7 +164,7 @@ def _shared(names: Sequence[str]) -> str:
     count = next(
         (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first)
     )
-    return first[:count] if count > 2 else ""  # noqa: PLR2004 - two letters tell nothing
+    return first[:count] if count > 2 else ""
 
 
 def _some(members: Sequence[Node]) -> str:
@@ -179,7 +179,8 @@ def _lines(found: Layout) -> str:
     arrows = "".join(f"M{_at((x - _ARROW, y - 4))}l7 4l-7 4z" for x, y in ends)
     if not curves:
         return ""
-    return f'<g aria-hidden="true"><path class="oa-line" d="{curves}"/><path class="oa-arrow" d="{arrows}"/></g>'
+    paths = f'<path class="oa-line" d="{curves}"/><path class="oa-arrow" d="{arrows}"/>'
+    return f'<g aria-hidden="true">{paths}</g>'
 
 
 def _curve(points: Sequence[Point], head: str | int) -> str:

@@ -121,7 +121,7 @@ def joined(count: int, edges: list[Edge]) -> tuple[int, list[Edge]]:
         heads.setdefault(tuple(sorted(tails)), []).append(head)
     kept: list[Edge] = []
     for ways, ends in heads.items():
-        if len(ways) > 2 < len(ends):  # noqa: PLR2004 - then the lines are fewer
+        if len(ways) > 2 < len(ends):
             kept += [(tail, count) for tail in ways]
             kept += [(count, end) for end in ends]
             count += 1
@@ -248,11 +248,13 @@ def _by_engine(vertices: list[int], edges: list[Edge]) -> _Ranked | None:
         return vertices[found] if found < len(vertices) else len(vertices) - 1 - found
 
     columns: dict[float, list[int]] = {}
-    want = {own(found): across for found, (across, _) in positions}
-    for found, (across, along) in sorted(positions, key=lambda each: each[1]):
-        columns.setdefault(-along, []).append(own(found))
+    want = {own(int(found)): across for found, (across, _) in positions}
+    for found, (_, along) in sorted(positions, key=lambda each: each[1]):
+        columns.setdefault(-along, []).append(own(int(found)))
     order = [columns[along] for along in sorted(columns)]
-    return _Ranked(order, want, sorted((own(tail), own(head)) for tail, head in pieces))
+    return _Ranked(
+        order, want, sorted((own(int(tail)), own(int(head))) for tail, head in pieces or ())
+    )
 
 
 def _by_depth(vertices: list[int], edges: list[Edge]) -> _Ranked:

@@ -12,7 +12,7 @@ class Node(NamedTuple):
 
     Attributes:
         name: The name of the step.
-        upstreams: The names of the steps that it waits for; of an instance of a map that of the map.
+        upstreams: The names of the steps that it waits for; of an item of a map that of the map.
         state: The name of its state; None in a picture of a flow.
         kind: The name of its kind, empty for plain work; see `oautom.machine.kinds`.
         attempt: The number of its newest attempt; 0 before the first.

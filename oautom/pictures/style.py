@@ -105,6 +105,11 @@ def _style() -> str:
         f".oa .oa-more{{font-size:11px;{_both('fill', 'soft')}}}",
         f".oa-box,.oa-under{{{_both('fill', 'fill')};{_both('stroke', 'edge')};stroke-width:1.5}}",
         f".oa-sign{{fill:none;{_both('stroke', 'soft')};stroke-width:2;stroke-linecap:round;stroke-linejoin:round}}",
+        f".oa-bar{{{_both('fill', 'line')};{_both('stroke', 'line')};stroke-width:1}}",
+        f".oa-tick{{fill:none;{_both('stroke', 'edge')};stroke-width:.6}}",
+        f".oa-waiting{{fill:none;{_both('stroke', 'line')};stroke-width:2.5}}",
+        f".oa-delay{{fill:none;{_both('stroke', 'up_for_retry')};stroke-width:4;stroke-dasharray:.1 6;stroke-linecap:round}}",
+        f".oa-wait{{fill:none;{_both('stroke', 'running')};stroke-width:12;stroke-dasharray:2 3}}",
         ".oa a{cursor:pointer}",
         f".oa a:hover .oa-box,.oa a:focus .oa-box{{{_both('stroke', 'ink')};stroke-width:2.5}}",
         ".oa a:focus{outline:none}",
@@ -113,11 +118,12 @@ def _style() -> str:
         here = f'.oa [data-state="{state}"]'
         dashes = f";stroke-dasharray:{look.dashes}" if look.dashes else ""
         wide = ";stroke-width:2.5" if state == "failed" else ""
+        fill, stroke = _both("fill", f"{state}-fill"), _both("stroke", state)
         rules += [
-            f"{here} .oa-box,{here} .oa-under"
-            f"{{{_both('fill', state + '-fill')};{_both('stroke', state)}{dashes}{wide}}}",
-            f"{here} .oa-sign{{{_both('stroke', state)}}}",
+            f"{here} .oa-box,{here} .oa-under{{{fill};{stroke}{dashes}{wide}}}",
+            f"{here} .oa-sign{{{stroke}}}",
             f'.oa-share[data-state="{state}"]{{{_both("fill", state)}}}',
+            f'.oa .oa-bar[data-state="{state}"]{{{_both("fill", state)};{_both("stroke", state)}}}',
         ]
     return "\n".join(rules)
 

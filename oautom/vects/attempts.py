@@ -98,3 +98,21 @@ def attempts_of(
             open_attempt._end(state, event)  # noqa: SLF001 - as above
             open_attempt = None
     return attempts
+
+
+def ends_of(events: Iterable[Event]) -> dict[tuple[str, int], AttemptState]:
+    """Return how each attempt of a Vect has ended, by step and number; as `attempts_of` has it."""
+    ends: dict[tuple[str, int], AttemptState] = {}
+    running: dict[str, int] = {}
+    for event in events:
+        step, state = event.step, _ENDS.get(event.name)
+        if step is None:
+            if event.name == "vect.recovered":
+                undone = [name for name, number in running.items() if number < 0]
+                ends.update({(name, running.pop(name)): "interrupted" for name in undone})
+        elif event.name in _BEGINNINGS:
+            number = event.attempt or 0
+            running[step] = number if event.name == "step.started" else -number
+        elif state is not None and step in running:
+            ends[step, running.pop(step)] = state
+    return ends
