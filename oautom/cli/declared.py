@@ -14,7 +14,7 @@ from oautom.errors import FlowError
 from oautom.flows.flow import Flow
 from oautom.machine.graph import Graph
 
-FORMATS = ("text", "mermaid", "dot")
+FORMATS = ("text", "mermaid", "dot", "svg")
 
 
 @verb("List the flows of an app.", example="oautom flows pipeline.py:app")
@@ -93,7 +93,8 @@ def graph(app: str, flow: str, form: str) -> int:
     if form == "text":
         print_table([(name, after(known.graph.upstreams[name])) for name in in_order(known.graph)])
     else:
-        click.echo(known.to_mermaid() if form == "mermaid" else known.to_dot(), nl=False)
+        drawn = {"mermaid": known.to_mermaid, "dot": known.to_dot, "svg": known.to_svg}
+        click.echo(drawn[form](), nl=False)
     return SUCCESS
 
 
