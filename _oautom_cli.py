@@ -1,5 +1,6 @@
 """The program `oautom`. Beside the package, so that `oautom --version` imports none of it."""
 
+import os
 import sys
 from importlib import metadata
 from importlib.util import find_spec
@@ -7,6 +8,7 @@ from importlib.util import find_spec
 
 def main() -> None:
     """Do what the command line says, and exit."""
+    _open_streams()
     if sys.argv[1:] == ["--version"]:
         sys.stdout.write(f"oautom {metadata.version('oautom')}\n")
         return
@@ -16,3 +18,17 @@ def main() -> None:
     from oautom.cli.main import main as run  # noqa: PLC0415 - the very thing this is for
 
     run()
+
+
+def _open_streams() -> None:
+    """Have three streams that take any text, also where one is closed, or its encoding narrow.
+
+    A number that is free would be given to the next file that is opened: to the log.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+    sys.stdout.reconfigure(errors="backslashreplace")  # stderr is so anyway

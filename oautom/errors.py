@@ -91,6 +91,7 @@ class NoEngineError(EngineError):
 
     Attributes:
         path: The file of the log.
+        why: What is so there.
     """
 
     def __init__(self, path: str, why: str) -> None:
@@ -99,6 +100,7 @@ class NoEngineError(EngineError):
             "queue=True, and the next engine does it"
         )
         self.path = path
+        self.why = why
 
 
 class WithdrawnError(EngineError, TimeoutError):
@@ -110,6 +112,7 @@ class UnansweredError(EngineError, TimeoutError):
 
     Attributes:
         number: The number of the request: `Client.answer` tells what has become of it.
+        what: What was asked for.
     """
 
     def __init__(self, number: int, what: str) -> None:
@@ -119,6 +122,7 @@ class UnansweredError(EngineError, TimeoutError):
             "tells what has become of it"
         )
         self.number = number
+        self.what = what
 
 
 class FlowError(OAutomError, ValueError):

@@ -11,7 +11,7 @@ import click
 
 from oautom.cli.exits import OF_STATES, SUCCESS, TIMEOUT, USAGE, Refusal
 from oautom.cli.file import found, of_file
-from oautom.cli.output import note, print_json, verb
+from oautom.cli.output import json_option, note, print_json, verb
 from oautom.cli.params import from_json, params_of
 from oautom.client import Answer, Client
 
@@ -19,7 +19,7 @@ from oautom.client import Answer, Client
 def _asks(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a verb the options of those that ask an engine."""
     for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
+        json_option,
         click.option(
             "--queue", is_flag=True, help="With no engine at work, leave it for the next."
         ),
@@ -46,7 +46,10 @@ def _steers(done: str) -> Callable[[Callable[..., Answer]], Callable[..., Any]]:
     def decorate(function: Callable[..., Answer]) -> Callable[..., Any]:
         @functools.wraps(function)
         def wrapped(client: Client, vect: str, as_json: bool, **given: Any) -> int:
-            run = found(client, vect).id
+            view = found(client, vect)
+            run = view.id
+            if "step" in given:
+                view.explain(given["step"])  # one that is not there is refused without an engine
             answer = function(client, run, **given)
             if as_json:
                 print_json({"request": answer.number, "event": answer.seq})

@@ -9,7 +9,7 @@ import click
 
 from oautom.cli.exits import SUCCESS, USAGE
 from oautom.cli.loading import load_app
-from oautom.cli.output import note, print_json, print_table, verb
+from oautom.cli.output import json_option, note, print_json, print_table, verb
 from oautom.errors import FlowError
 from oautom.flows.flow import Flow
 from oautom.machine.graph import Graph
@@ -19,7 +19,7 @@ FORMATS = ("text", "mermaid", "dot", "svg")
 
 @verb("List the flows of an app.", example="oautom flows pipeline.py:app")
 @click.argument("app")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+@json_option
 def flows(app: str, as_json: bool) -> int:
     """List the flows of APP, with their parameters."""
     engine = load_app(app)
@@ -61,7 +61,7 @@ def _facts(flow: Flow) -> dict[str, Any]:
 @verb("Check the flows of an app.", example="oautom check pipeline.py:app")
 @click.argument("app")
 @click.argument("names", nargs=-1, metavar="[FLOW]...")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+@json_option
 def check(app: str, names: tuple[str, ...], as_json: bool) -> int:
     """Check the flows of APP, or some of them, without running anything."""
     engine = load_app(app)
@@ -86,16 +86,24 @@ def _error_of(flow: Flow) -> str | None:
 @click.argument("app")
 @click.argument("flow")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
-def graph(app: str, flow: str, form: str) -> int:
+@json_option
+def graph(app: str, flow: str, form: str, as_json: bool) -> int:
     """Print which step of FLOW waits for which."""
     known = load_app(app).flow(flow)
     known.validate()
-    if form == "text":
+    if as_json:
+        print_json({"flow": known.name, "steps": steps_of(known.graph)})
+    elif form == "text":
         print_table([(name, after(known.graph.upstreams[name])) for name in in_order(known.graph)])
     else:
         drawn = {"mermaid": known.to_mermaid, "dot": known.to_dot, "svg": known.to_svg}
         click.echo(drawn[form](), nl=False)
     return SUCCESS
+
+
+def steps_of(graph: Graph) -> list[dict[str, Any]]:
+    """Return the steps of a graph for JSON, each behind those that it waits for."""
+    return [{"name": name, "after": list(graph.upstreams[name])} for name in in_order(graph)]
 
 
 def after(upstreams: tuple[str, ...]) -> str:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from oautom.cli.exits import NOT_FOUND, USAGE, Refusal
+from oautom.cli.exits import NOT_FOUND, USAGE, Refusal, near_miss
+from oautom.cli.output import VARIABLE
 from oautom.client import Client, VectView
 from oautom.errors import UnknownVectError
 
-VARIABLE: Final = "OAUTOM_FILE"
 _NEWEST: Final = "-"
 _CANDIDATES: Final = 10_000
 """Among how many of the newest runs a shortened id is looked up."""
@@ -27,15 +26,35 @@ def of_file(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--log", metavar="FILE", help=f"The file of the log. Default: ${VARIABLE}.")
     @functools.wraps(function)
     def wrapped(log: str | None, **given: Any) -> Any:
-        path = log or os.environ.get(VARIABLE)
-        if not path:
-            raise Refusal(f"which log? name its file: --log FILE, or set {VARIABLE}", USAGE)
-        if not Path(path).exists():
-            raise Refusal(f"there is no file '{path}'", NOT_FOUND)
+        path = path_of(log)
         click.get_current_context().obj = path
-        return function(Client(path), **given)
+        return function(client_of(path), **given)
 
     return wrapped
+
+
+def path_of(log: str | None) -> str:
+    """Return the path of the log that is meant.
+
+    Raises:
+        Refusal: None is named.
+    """
+    if path := log or os.environ.get(VARIABLE):
+        return path
+    raise Refusal(f"which log? name its file: --log FILE, or set {VARIABLE}", USAGE)
+
+
+def client_of(path: str) -> Client:
+    """Return a client of a file that is there.
+
+    Raises:
+        Refusal: It is not.
+    """
+    if not os.path.lexists(path):
+        folder = Path(path).parent
+        there = [each.name for each in folder.iterdir()] if folder.is_dir() else []
+        raise Refusal(f"there is no file '{path}'{near_miss(Path(path).name, there)}", NOT_FOUND)
+    return Client(path)
 
 
 def path_of_log() -> str:
@@ -66,6 +85,5 @@ def found(client: Client, named: str) -> VectView:
         raise Refusal(f"'{named}' begins the ids of {len(fitting)} runs: {listed}", USAGE)
     if len(ids) == _CANDIDATES:  # an older one may begin so
         raise unknown
-    near = get_close_matches(named, ids, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else "; `oautom ls` lists them"
+    hint = near_miss(named, ids, "; `oautom ls` lists them")
     raise Refusal(f"the log has no run '{named}'{hint}", NOT_FOUND)

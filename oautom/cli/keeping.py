@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from contextlib import closing
 from datetime import UTC, datetime
 
 import click
 
-from oautom.cli.exits import BAD_FILE, SUCCESS, USAGE, Refusal
+from oautom.cli.exits import SUCCESS, USAGE, Refusal
 from oautom.cli.file import of_file, path_of_log
-from oautom.cli.output import note, verb
+from oautom.cli.output import json_option, note, print_json, verb
 from oautom.cli.seeing import since
 from oautom.client import Client
 from oautom.errors import LogError
@@ -17,16 +18,22 @@ from oautom.events.sqlite import SqliteEventLog
 
 
 @verb("Check the file of a log.", example="oautom verify --log runs.db")
+@json_option
 @of_file
-def verify(client: Client) -> int:
+def verify(client: Client, as_json: bool) -> int:
     """Check each row of the log: whether it is as it was written."""
-    with closing(SqliteEventLog(path_of_log(), read_only=True)) as log:
-        try:
+    try:
+        with closing(SqliteEventLog(path_of_log(), read_only=True)) as log:
             log.verify()
-        except LogError as error:
-            click.echo(str(error))
-            return BAD_FILE
-        click.echo(f"{log.last_seq} events, all as they were written")
+            count = log.last_seq
+    except LogError as error:  # which is an answer, too
+        if as_json:
+            print_json({"events": None, "error": str(error)})
+        raise
+    if as_json:
+        print_json({"events": count, "error": None})
+    else:
+        click.echo(f"{count} events, all as they were written")
     return SUCCESS
 
 
@@ -37,8 +44,9 @@ def verify(client: Client) -> int:
     "--older-than", required=True, metavar="TIME", help="Runs that ended so long ago: 90d."
 )
 @click.option("--dry-run", is_flag=True, help="Say how many, and remove none.")
+@json_option
 @of_file
-def prune(client: Client, older_than: str, dry_run: bool) -> int:
+def prune(client: Client, older_than: str, dry_run: bool, as_json: bool) -> int:
     """Remove the events of runs that ended long ago. No engine may be at work."""
     before = since(older_than)
     if before is None:
@@ -46,21 +54,38 @@ def prune(client: Client, older_than: str, dry_run: bool) -> int:
     instant = datetime.now(UTC) - before
     if dry_run:
         ended = client.vects(state=["success", "failed", "cancelled"], limit=None)
-        count = sum(1 for each in ended if each.end_date is not None and each.end_date < instant)
-        note(f"{count} runs would be removed; none was")
+        old = [each.id for each in ended if each.end_date is not None and each.end_date < instant]
+        if as_json:
+            print_json({"would_remove": old})
+        note(f"{_runs(old)} would be removed; none was")
         return SUCCESS
     with closing(SqliteEventLog(path_of_log())) as log:
         gone = log.prune(instant)
-    click.echo(f"{len(gone)} runs were removed")
+    if as_json:
+        print_json({"removed": [each.id for each in gone]})
+    else:
+        click.echo(f"{_runs(gone)} removed")
     return SUCCESS
+
+
+def _runs(ids: Sized) -> str:
+    return f"{len(ids)} run{'' if len(ids) == 1 else 's'}"
 
 
 @verb("Write the events of a log to a file.", example="oautom export runs.jsonl --log runs.db")
 @click.argument("to", metavar="FILE")
+@json_option
 @of_file
-def export(client: Client, to: str) -> int:
+def export(client: Client, to: str, as_json: bool) -> int:
     """Write all events to FILE, a JSON document a line."""
     with closing(SqliteEventLog(path_of_log(), read_only=True)) as log:
-        log.to_jsonl(to)
-        click.echo(f"{log.last_seq} events are in {to}")
+        try:
+            log.to_jsonl(to)
+        except OSError as error:
+            raise Refusal(f"cannot write '{to}': {error.strerror}", USAGE) from error
+        count = log.last_seq
+    if as_json:
+        print_json({"events": count, "file": to})
+    else:
+        click.echo(f"{count} events are in {to}")
     return SUCCESS

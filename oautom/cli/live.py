@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Final
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -13,21 +12,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from oautom.cli.output import one_line, seconds_of
-from oautom.cli.progress import Progress, Watch
+from oautom.cli.output import COLOURS, one_line, seconds_of
+from oautom.cli.progress import Progress
+from oautom.events import Event
 
-COLOURS: Final = {
-    "pending": "bright_black",
-    "running": "cyan",
-    "success": "green",
-    "failed": "red",
-    "skipped": "yellow",
-    "upstream_failed": "magenta",
-    "up_for_retry": "yellow",
-    "cancelled": "magenta",
-    "paused": "yellow",
-    "ending": "yellow",
-}
 _ROWS = 12
 """How many steps are shown at once: those that have failed first, then those that run."""
 
@@ -49,11 +37,11 @@ def live(title: str, progress: Progress) -> Live:
 
 
 @contextmanager
-def live_view(title: str) -> Iterator[Watch]:
-    """Draw a run of this process, which `begin` of the watch names, while it goes on."""
+def live_view(title: str) -> Iterator[Callable[[Event], None]]:
+    """Draw a run while it goes on; what is yielded takes its events, on any thread."""
     progress = Progress()
-    with live(title, progress), Watch(progress.take) as watch:
-        yield watch
+    with live(title, progress):
+        yield progress.take
 
 
 def draw(title: str, progress: Progress, now: datetime) -> RenderableType:

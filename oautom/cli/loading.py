@@ -7,13 +7,12 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
 from oautom.app import OAutom
-from oautom.cli.exits import NOT_FOUND, USAGE, Refusal
+from oautom.cli.exits import NOT_FOUND, USAGE, Refusal, near_miss
 
 T = TypeVar("T")
 
@@ -51,7 +50,7 @@ def _module(place: str) -> ModuleType:
     path = Path(place).resolve()
     if not path.is_file():
         there = [each.name for each in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        raise Refusal(f"there is no file '{place}'{_near(path.name, there)}", NOT_FOUND)
+        raise Refusal(f"there is no file '{place}'{near_miss(path.name, there)}", NOT_FOUND)
     sys.path.insert(0, str(path.parent))  # as for a program: what lies beside it is imported
     name = path.stem if path.stem not in sys.modules else f"_oautom_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -92,7 +91,7 @@ def _attribute(module: ModuleType, place: str, attribute: str) -> object:
     for name in attribute.split("."):
         if not hasattr(found, name):
             known = [each for each in dir(found) if not each.startswith("_")]
-            raise Refusal(f"'{place}' has no '{name}'{_near(name, known)}", NOT_FOUND)
+            raise Refusal(f"'{place}' has no '{name}'{near_miss(name, known)}", NOT_FOUND)
         found = getattr(found, name)
     return found
 
@@ -107,8 +106,3 @@ def _only_app(module: ModuleType, place: str) -> OAutom:
         )
     names = ", ".join(f"{place}:{name}" for name in apps)
     raise Refusal(f"'{place}' has several; name one of them: {names}", USAGE)
-
-
-def _near(name: str, known: list[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import traceback
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
 from oautom.cli.asking import approve, cancel, pause, reject, resume, retry, start
 from oautom.cli.declared import check, flows, graph
-from oautom.cli.exits import BUG, INTERRUPTED, NO_READER, Refusal, refusal_of
+from oautom.cli.exits import BUG, INTERRUPTED, NO_READER, USAGE, Refusal, refusal_of
 from oautom.cli.keeping import export, prune, verify
 from oautom.cli.running import run, serve
-from oautom.cli.seeing import events, inbox, logs, ls, plans, show, watch, why
+from oautom.cli.seeing import events, inbox, ls, plans, show, watch, why
 from oautom.cli.simulated import simulate
+from oautom.cli.texts import logs
 from oautom.errors import OAutomError
+
+_UNWRITABLE: Final = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
+"""What writing to standard output may come to."""
 
 
 class _Verbs(click.Group):
@@ -81,10 +87,20 @@ def _exit_code(given: list[str]) -> int:
             return NO_READER
         raise
     except Exception as error:
-        said = f"this is a bug in oautom: {type(error).__name__}: {error}"
-        hint = "" if is_debug else "; `oautom --debug ...` shows the traceback"
-        return _tell(Refusal(f"{said}{hint}", BUG), error, is_debug=is_debug)
+        return _tell_unforeseen(error, is_debug=is_debug)
     return code if isinstance(code, int) else 0
+
+
+def _tell_unforeseen(error: Exception, *, is_debug: bool) -> int:
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter tries again at its end
+        if error.errno == errno.EPIPE:
+            return NO_READER
+        told = Refusal(f"the output cannot be written: {error.strerror}", USAGE)
+        return _tell(told, error, is_debug=is_debug)
+    said = f"this is a bug in oautom: {type(error).__name__}: {error}"
+    hint = "" if is_debug else "; `oautom --debug ...` shows the traceback"
+    return _tell(Refusal(f"{said}{hint}", BUG), error, is_debug=is_debug)
 
 
 def _tell(told: click.ClickException, error: BaseException, *, is_debug: bool) -> int:

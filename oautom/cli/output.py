@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +14,24 @@ from typing import Any, Final
 
 import click
 
+COLOURS: Final = {
+    "pending": "bright_black",
+    "running": "cyan",
+    "success": "green",
+    "failed": "red",
+    "skipped": "yellow",
+    "upstream_failed": "magenta",
+    "up_for_retry": "yellow",
+    "cancelled": "magenta",
+    "paused": "yellow",
+    "ending": "yellow",
+}
+"""The colour of each state of a run or step, by the names of click and rich."""
+
+VARIABLE: Final = "OAUTOM_FILE"
+"""The environment variable that names the file of a log."""
+
+_MANY: Final = 10_000
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 
@@ -25,9 +45,54 @@ def verb(summary: str, *, example: str) -> Callable[[Callable[..., Any]], click.
     return click.command(short_help=summary, epilog=f"Example: {example}")
 
 
+def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a verb the option `--json`; the form of what it prints then is in docs/cli-json.md."""
+    option = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else.")
+    return option(function)
+
+
 def print_json(document: object) -> None:
     """Print one JSON document."""
-    click.echo(json.dumps(document, ensure_ascii=False, indent=2, default=str))
+    click.echo(_text_of(document, indent=2))
+
+
+def print_json_line(document: object) -> None:
+    """Print one JSON document in a line, as one of many."""
+    click.echo(_text_of(document))
+
+
+@contextmanager
+def json_list() -> Iterator[Callable[[object], None]]:
+    """Print a JSON list, item by item, so that a large one takes no memory.
+
+    Where an error ends it, it is closed nevertheless: what stands on stdout is a document.
+
+    Yields:
+        What prints the next item.
+    """
+    count = 0
+
+    def put(item: object) -> None:
+        nonlocal count
+        click.echo(f"{',' if count else '['}\n{_text_of(item)}", nl=False)
+        count += 1
+
+    try:
+        yield put
+    except BaseException:
+        if count:
+            click.echo("\n]")
+        raise
+    click.echo("\n]" if count else "[]")
+
+
+def _text_of(document: object, indent: int | None = None) -> str:
+    is_utf8 = sys.stdout.encoding.lower() in ("utf-8", "utf8")  # elsewhere it is written as \\u
+    return json.dumps(document, ensure_ascii=not is_utf8, indent=indent, default=_plain)
+
+
+def _plain(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 @contextmanager
@@ -35,36 +100,72 @@ def only_json() -> Iterator[Callable[[object], None]]:
     """Keep stdout for one JSON document: what else is written there meanwhile goes to stderr.
 
     Yields:
-        What prints the document.
+        What prints the document, at once.
     """
     sys.stdout.flush()
     kept = os.dup(1)
+
+    def put(document: object) -> None:
+        with open(kept, "w", encoding="utf-8", closefd=False) as stdout:
+            stdout.write(f"{_text_of(document, indent=2)}\n")
+
     os.dup2(2, 1)
-    documents: list[object] = []
     try:
-        yield documents.append
+        yield put
     finally:
         sys.stdout.flush()
         os.dup2(kept, 1)
         os.close(kept)
-    for document in documents:
-        print_json(document)
 
 
-def print_table(rows: Iterable[Sequence[str]]) -> None:
-    """Print rows in columns, each as wide as its widest text."""
-    lines = list(rows)
-    if not lines:
-        return
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
-        click.echo("  ".join(cells).rstrip())
+def print_table(rows: Iterable[Sequence[str]], state_at: int | None = None) -> None:
+    """Print rows in columns, each as wide as its widest text.
+
+    Args:
+        rows: The rows.
+        state_at: The column that has the states of runs or steps, which have colours.
+    """
+    for line in table_lines(rows, state_at):
+        click.echo(line)
+
+
+def table_lines(rows: Iterable[Sequence[str]], state_at: int | None = None) -> list[str]:
+    """Return rows in columns as lines; see `print_table`."""
+    table = list(rows)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = []
+    for row in table:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        cells[-1] = row[-1]
+        if state_at is not None:
+            cells[state_at] = coloured(cells[state_at], COLOURS.get(row[state_at]))
+        lines.append("  ".join(cells).rstrip())
+    return lines
 
 
 def note(message: str) -> None:
     """Print a message for people."""
     click.echo(message, err=True)
+
+
+def lead_on(*commands: str) -> None:
+    """Say which commands lead on; each as it can be typed."""
+    path = click.get_current_context().obj
+    known = os.environ.get(VARIABLE) == path
+    log = "" if known else f" --log {shlex.quote(path)}"
+    note(f"next: {' or '.join(f'oautom {command}{log}' for command in commands)}")
+
+
+def lead_on_after_failure(vect: str, steps: Sequence[str]) -> None:
+    """Say how to see more of what has failed, and how to go on."""
+    which = shlex.quote(vect)
+    logs = [f"logs {which} {shlex.quote(step)}" for step in steps[:1]]
+    lead_on(*logs, f"retry {which}")
+
+
+def columns() -> int:
+    """Return how many columns the terminal has; elsewhere there is room for everything."""
+    return shutil.get_terminal_size().columns if is_terminal() else _MANY
 
 
 def seconds_of(duration: timedelta | float) -> str:
@@ -99,6 +200,13 @@ def one_line(text: str | None, width: int = 200) -> str:
 def is_terminal() -> bool:
     """Whether a person looks at stdout, on a terminal that can move its cursor."""
     return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb")
+
+
+def coloured(text: str, colour: str | None) -> str:
+    """Return a text in a colour, where a terminal shows colours and its user wants them."""
+    if colour is None or not is_terminal() or os.environ.get("NO_COLOR"):
+        return text
+    return click.style(text, fg=colour)
 
 
 def seconds_between(status: Mapping[str, Any]) -> float | None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 
+import click
+
+from oautom.cli.output import clock_time, is_terminal, one_line
 from oautom.events import Event
 from oautom.events.signals import event as every_event
 from oautom.vects.vect import Vect
@@ -78,10 +82,11 @@ class Watch:
     """Tells of each event of one Vect, once and in order: those before it begins, and those after.
 
     Args:
-        tell: Called with each event, on the thread that drives, or where `begin` is called.
+        tell: Called with each event, on the thread that drives, or where `begin` is called; None
+            for nobody: then it costs nothing.
     """
 
-    def __init__(self, tell: Callable[[Event], None]) -> None:
+    def __init__(self, tell: Callable[[Event], None] | None) -> None:
         self._tell = tell
         self._vect: str | None = None
         self._seq = 0
@@ -89,7 +94,8 @@ class Watch:
 
     def __enter__(self) -> Watch:
         """Hear of events."""
-        every_event.connect(self._hear, weak=False)
+        if self._tell is not None:
+            every_event.connect(self._hear, weak=False)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -98,6 +104,8 @@ class Watch:
 
     def begin(self, vect: Vect) -> None:
         """Tell of what has happened in a Vect so far, and from now on of what happens."""
+        if self._tell is None:
+            return
         with self._lock:
             self._vect = vect.id
             for event in vect.events():
@@ -111,4 +119,27 @@ class Watch:
     def _take(self, event: Event) -> None:
         if event.seq > self._seq:
             self._seq = event.seq
+            assert self._tell is not None, "nobody else hears"
             self._tell(event)
+
+
+def run_view(
+    title: str, *, is_silent: bool
+) -> AbstractContextManager[Callable[[Event], None] | None]:
+    """Return what shows a run by its events: a live view on a terminal, plain lines elsewhere."""
+    if is_silent:
+        return nullcontext()
+    if not is_terminal():
+        return nullcontext(print_event)
+    from oautom.cli.live import live_view  # noqa: PLC0415 - rich: half of the time of a verb
+
+    return live_view(title)
+
+
+def print_event(event: Event) -> None:
+    """Print the line of an event that moves a step."""
+    if event.step is None or event.source == event.dest:
+        return
+    why = event.data.get("error") or event.data.get("reason") or ""
+    said = f"{event.dest}: {one_line(str(why))}" if why else event.dest
+    click.echo(f"{clock_time(event.time)}  {event.step}  {said}")

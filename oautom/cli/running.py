@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -11,11 +11,12 @@ import click
 
 from oautom.app import OAutom
 from oautom.cli.declared import after, in_order
+from oautom.cli.declared import steps_of as listed
 from oautom.cli.exits import OF_STATES, TIMEOUT, USAGE, Refusal
 from oautom.cli.loading import load_app
 from oautom.cli.output import (
-    clock_time,
-    is_terminal,
+    json_option,
+    lead_on_after_failure,
     note,
     one_line,
     only_json,
@@ -25,7 +26,7 @@ from oautom.cli.output import (
     verb,
 )
 from oautom.cli.params import params_of
-from oautom.cli.progress import Watch
+from oautom.cli.progress import Watch, run_view
 from oautom.engine.modes import OAutomMode
 from oautom.engine.starting import steps_of
 from oautom.errors import EngineError
@@ -72,7 +73,7 @@ def configured(app: OAutom, log: str | None, executor: str | None, workers: int 
 @click.option("--until", multiple=True, metavar="STEP", help="End with this step. Can be repeated.")
 @click.option("--timeout", type=float, metavar="S", help="Wait so many seconds for its end.")
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing; the exit code says it.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, when it is over.")
+@json_option
 @click.option("--dry-run", is_flag=True, help="Say what would run, and run nothing.")
 def run(
     app: str,
@@ -97,7 +98,7 @@ def run(
     configured(engine, log, executor, workers)
     vect_id = vect_id or os.urandom(8).hex()
     with only_json() if as_json else nullcontext(print_json) as print_it, engine:
-        view = _view(f"{flow} {vect_id}", is_silent=quiet or as_json)
+        view = run_view(f"{flow} {vect_id}", is_silent=quiet or as_json)
         state = _run(engine, known, given, vect_id, until, timeout, view)
         vect = engine.vect(vect_id)
         if as_json:
@@ -105,6 +106,8 @@ def run(
         elif not quiet:
             for line in last_lines(vect, state):
                 click.echo(line)
+            if state == "failed":
+                _lead_on(engine, vect)
         if state is None:
             _note_open(engine, vect)
             return TIMEOUT
@@ -118,10 +121,10 @@ def _run(
     vect_id: str,
     until: Sequence[str],
     timeout: float | None,
-    view: AbstractContextManager[Watch],
+    view: AbstractContextManager[Callable[[Event], None] | None],
 ) -> str | None:
     """Run a flow; return the state in which its Vect ends, None where it has not in time."""
-    with view as watch:
+    with view as take, Watch(take) as watch:
         vect = app.start(flow, params or None, vect_id=vect_id, until=until or None)
         watch.begin(vect)
         try:
@@ -130,33 +133,22 @@ def _run(
             return None
 
 
+def _lead_on(app: OAutom, vect: Vect) -> None:
+    """Say how to see more of what has failed, where it is kept."""
+    path = getattr(app.log, "path", None)
+    if path is None:
+        note("next: run it with --log FILE, and `oautom logs` and `oautom retry` lead on")
+        return
+    context = click.get_current_context()
+    context.obj = context.params["log"] or str(path)
+    steps = vect.status()["executions"]
+    lead_on_after_failure(vect.id, [each["name"] for each in steps if each["state"] == "failed"])
+
+
 def _note_open(app: OAutom, vect: Vect) -> None:
     is_kept = app.log.id is not None
     end = "it goes on when it is run again with this --id" if is_kept else "it is cancelled now"
     note(f"the time is up, and vect '{vect.id}' is '{vect.state}'; {end}")
-
-
-def _view(title: str, *, is_silent: bool) -> AbstractContextManager[Watch]:
-    """Return what shows a run: a live view on a terminal, plain lines elsewhere."""
-    if is_silent:
-        return Watch(_print_nothing)
-    if not is_terminal():
-        return Watch(_print_event)
-    from oautom.cli.live import live_view  # noqa: PLC0415 - rich: half of the time of a verb
-
-    return live_view(title)
-
-
-def _print_nothing(_: Event) -> None:
-    """Show nothing."""
-
-
-def _print_event(event: Event) -> None:
-    if event.step is None or event.source == event.dest:
-        return
-    why = event.data.get("error") or event.data.get("reason") or ""
-    said = f"{event.dest}: {one_line(str(why))}" if why else event.dest
-    click.echo(f"{clock_time(event.time)}  {event.step}  {said}")
 
 
 def last_lines(vect: Vect, state: str | None) -> list[str]:
@@ -176,8 +168,7 @@ def _dry_run(flow: Flow, params: dict[str, Any], until: Sequence[str], *, as_jso
     graph = flow.part(steps_of(flow, until) if until else None)
     order = in_order(graph)
     if as_json:
-        steps = [{"name": name, "after": list(graph.upstreams[name])} for name in order]
-        print_json({"flow": flow.name, "params": dict(plain), "steps": steps})
+        print_json({"flow": flow.name, "params": dict(plain), "steps": listed(graph)})
         return 0
     for name in order:
         click.echo(f"{name}  {after(graph.upstreams[name])}".rstrip())
@@ -193,7 +184,10 @@ def _dry_run(flow: Flow, params: dict[str, Any], until: Sequence[str], *, as_jso
 @click.option("--log", metavar="FILE", help="Keep the runs in this file.")
 @click.option("--workers", type=int, metavar="N", help="How many steps run at once.")
 @click.option("--executor", type=click.Choice(EXECUTORS), help="Where steps run.")
-def serve(app: str, log: str | None, workers: int | None, executor: str | None) -> int:
+@json_option
+def serve(
+    app: str, log: str | None, workers: int | None, executor: str | None, as_json: bool
+) -> int:
     """Serve the plans of APP, and go on with all that is open, until Ctrl-C or SIGTERM."""
     engine = load_app(app)
     if engine.mode is not OAutomMode.foreground:
@@ -203,8 +197,14 @@ def serve(app: str, log: str | None, workers: int | None, executor: str | None) 
             USAGE,
         )
     configured(engine, log, executor, workers)
-    with engine:
+    with only_json() if as_json else nullcontext(_tell_nothing) as tell, engine:
         engine.recover()
+        path = getattr(engine.log, "path", None)
+        tell({"flows": engine.flows(), "log": path and str(path), "pid": os.getpid()})
         note(f"serving {', '.join(engine.flows()) or 'no flow'}; stop it with Ctrl-C")
         engine.run()
     return 0
+
+
+def _tell_nothing(_: object) -> None:
+    """Print no document."""

@@ -6,28 +6,36 @@ They read the file only, beside a live engine or after it.
 from __future__ import annotations
 
 import re
-import time
+import shlex
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import click
 import msgspec
 
-from oautom.cli.exits import OF_STATES, SUCCESS, USAGE, Refusal
+from oautom.cli.exits import NOT_FOUND, OF_STATES, SUCCESS, USAGE, Refusal, near_miss
 from oautom.cli.file import found, of_file, path_of_log
 from oautom.cli.output import (
+    COLOURS,
     clock_time,
-    is_terminal,
+    coloured,
+    columns,
+    json_list,
+    json_option,
+    lead_on,
+    lead_on_after_failure,
     note,
     one_line,
     print_json,
+    print_json_line,
     print_table,
     seconds_of,
+    table_lines,
     verb,
 )
-from oautom.cli.progress import Progress
+from oautom.cli.progress import run_view
 from oautom.client import Client, StepView, VectView
 from oautom.events import Event
 from oautom.events.jsonl import to_line
@@ -36,8 +44,8 @@ from oautom.machine.tables import STEP_ENDS, VECT_ENDS
 
 _UNITS: Final[Mapping[str, str]] = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _BAR: Final = 30
-"""How many characters the bar of the longest run has."""
-_LOOK_SECONDS: Final = 0.2
+"""How many characters a bar has, where there is room for it."""
+_BAR_LEAST: Final = 8
 
 
 def since(text: str | None) -> timedelta | None:
@@ -76,7 +84,7 @@ def _took(view: VectView | StepView) -> str:
 @click.option("--state", metavar="A,B", help="Only runs in these states.")
 @click.option("--last", metavar="TIME", help="Only runs created since: 30m, 12h, 7d.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+@json_option
 @of_file
 def ls(
     client: Client,
@@ -88,14 +96,31 @@ def ls(
 ) -> int:
     """List the runs of a log, of all flows or of FLOW."""
     states = None if state is None else state.split(",")
+    if flow is not None:
+        _check_flow(client, flow)
     views = client.vects(flow, states, since(last), limit)
     if as_json:
         print_json([_summary(view) for view in views])
     elif views:
-        print_table([_row(view) for view in views])
+        print_table([_row(view) for view in views], 2)
     else:
         note("no run fits")
     return SUCCESS
+
+
+def _check_flow(client: Client, flow: str) -> None:
+    """Refuse a flow of which the log knows nothing.
+
+    Raises:
+        UnknownFlowError: There is no run of it, and no engine has told of it.
+    """
+    if not client.vects(flow, limit=1):
+        engine = client.engine
+        known = {view.flow for view in client.vects(limit=None)} | set(
+            engine.flows if engine else ()
+        )
+        if flow not in known:
+            raise Refusal(f"the log has no run of flow '{flow}'{near_miss(flow, known)}", NOT_FOUND)
 
 
 def _row(view: VectView) -> tuple[str, ...]:
@@ -119,7 +144,7 @@ def _summary(view: VectView) -> dict[str, Any]:
 @verb("Show a run: its steps, their attempts and errors.", example="oautom show - --log runs.db")
 @click.argument("vect")
 @click.option("--at", "seq", type=int, metavar="SEQ", help="As it was after this event.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @of_file
 def show(client: Client, vect: str, seq: int | None, as_json: bool) -> int:
     """Show the run VECT: its id, the beginning of it, or - for the newest."""
@@ -136,53 +161,56 @@ def show(client: Client, vect: str, seq: int | None, as_json: bool) -> int:
 
 def shown(view: VectView) -> list[str]:
     """Return a run in lines: itself, then a step each, with a bar of its time."""
-    head = f"{view.flow} {view.id}: {view.state}"
+    head = f"{view.flow} {view.id}: {coloured(view.state, COLOURS.get(view.state))}"
     head += f" after {took}" if (took := _took(view)) else ""
     why = [f"  {view.reason}"] if view.reason else []
-    begin, end = view.start_date, view.end_date or datetime.now(UTC)
+    steps = list(view.steps.values())
     rows = []
-    for step in view.steps.values():
-        bar = "" if begin is None else _bar(step, begin, end)
+    for step in steps:
         attempt = f"attempt {step.attempt}" if abs(step.attempt) > 1 else ""
-        rows.append((f"  {step.name}", step.state, _took(step), attempt, bar))
-    widths = [max((len(row[at]) for row in rows), default=0) for at in range(5)]
-    lines = [
-        "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    ]
-    errors = [
-        f"  {step.name}: {one_line(step.error)}"
-        for step in view.steps.values()
-        if step.state == "failed"
-    ]
-    return [head, *why, *(line.rstrip() for line in lines), *errors]
+        rows.append((f"  {step.name}", step.state, _took(step), attempt))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    size = min(_BAR, columns() - sum(widths) - 2 * len(widths))
+    bars = [_bar(step, view, size) for step in steps]
+    lines = table_lines([(*row, bar) for row, bar in zip(rows, bars, strict=True)], 1)
+    return [head, *why, *lines, *errors_of(view)]
 
 
-def _bar(step: StepView, begin: datetime, end: datetime) -> str:
-    """Return when a step ran, between the beginning and the end of its run."""
-    whole = (end - begin).total_seconds()
-    if step.start_date is None or whole <= 0:
+def errors_of(view: VectView) -> list[str]:
+    """Return a line for each step that has failed."""
+    failed = [step for step in view.steps.values() if step.state == "failed"]
+    return [f"  {step.name}: {one_line(step.error)}" for step in failed]
+
+
+def _bar(step: StepView, view: VectView, size: int) -> str:
+    """Return when a step ran, between the beginning and the end of its run; in so many characters.
+
+    Nothing is shown where that says nothing, or has no room.
+    """
+    begin, end = view.start_date, view.end_date or datetime.now(UTC)
+    if size < _BAR_LEAST or begin is None or step.start_date is None or end <= begin:
         return ""
+    whole = (end - begin).total_seconds()
     first = (step.start_date - begin).total_seconds() / whole
     last = ((step.end_date or end) - begin).total_seconds() / whole
-    left = max(0, min(_BAR - 1, round(first * _BAR)))
-    size = max(1, min(_BAR - left, round((last - first) * _BAR)))
-    return "." * left + "#" * size + "." * (_BAR - left - size)
+    left = max(0, min(size - 1, round(first * size)))
+    long = max(1, min(size - left, round((last - first) * size)))
+    return "." * left + "#" * long + "." * (size - left - long)
 
 
 def _lead_on(view: VectView) -> None:
     """Say which command leads on."""
-    failed = next((step for step in view.steps.values() if step.state == "failed"), None)
-    if failed is not None:
-        note(f"next: oautom logs {view.id} {failed.name}, then oautom retry {view.id}")
+    failed = [step.name for step in view.steps.values() if step.state == "failed"]
+    if view.state == "failed":
+        lead_on_after_failure(view.id, failed[:1])
     elif view.state not in VECT_ENDS:
-        note(f"next: oautom why {view.id}, or oautom watch {view.id}")
+        lead_on(f"why {shlex.quote(view.id)}", f"watch {shlex.quote(view.id)}")
 
 
 @verb("Say why steps are not running.", example="oautom why - load --log runs.db")
 @click.argument("vect")
 @click.argument("step", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document: by step.")
+@json_option
 @of_file
 def why(client: Client, vect: str, step: str | None, as_json: bool) -> int:
     """Say in a sentence why STEP of VECT is, or is not, running; without STEP of each not done."""
@@ -205,121 +233,81 @@ def _is_bad(step: StepView) -> bool:
     return step.state in ("failed", "upstream_failed", "cancelled")
 
 
-@verb("Print what steps have written.", example="oautom logs - load -f --log runs.db")
-@click.argument("vect")
-@click.argument("step", required=False)
-@click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
-@click.option("--attempt", type=int, metavar="N", help="Of this attempt. Default: the newest.")
-@click.option("-n", "--lines", type=click.IntRange(1), metavar="LINES", help="Only the last lines.")
-@of_file
-def logs(
-    client: Client,
-    vect: str,
-    step: str | None,
-    follow: bool,
-    attempt: int | None,
-    lines: int | None,
-) -> int:
-    """Print what STEP of VECT has written; without STEP what all have, step by step."""
-    view = found(client, vect)
-    names = [step] if step is not None else list(view.steps)
-    texts = {name: _text_of(view.steps[name], attempt) for name in names}
-    for name, text in texts.items():
-        if text and step is None:
-            click.echo(f"==> {name} <==")
-        last = text.splitlines(keepends=True)[-lines:] if lines else [text]
-        click.echo("".join(last), nl=False)
-        if text and not text.endswith("\n"):
-            click.echo()
-    if not any(texts.values()) and not follow:
-        note("nothing was written")
-    while follow and view.state not in VECT_ENDS:
-        time.sleep(_LOOK_SECONDS)
-        view = client.vect(view.id)
-        for name in [step] if step is not None else list(view.steps):
-            text = _text_of(view.steps[name], attempt)
-            before = texts.get(name, "")
-            click.echo(text.removeprefix(before) if text.startswith(before) else text, nl=False)
-            texts[name] = text
-    return SUCCESS
-
-
-def _text_of(step: StepView, attempt: int | None) -> str:
-    if attempt is None:
-        return step.log_text
-    for each in step.attempts:
-        if each.number == attempt:
-            return each.log_text
-    numbers = ", ".join(str(each.number) for each in step.attempts) or "none"
-    raise Refusal(f"step '{step.name}' has no attempt {attempt}; there are: {numbers}", USAGE)
-
-
-@verb("Print events.", example="oautom events - -f --log runs.db")
+@verb("Print events.", example="oautom events - --log runs.db")
 @click.argument("vect", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on as they come.")
 @click.option(
     "--after", type=click.IntRange(0), default=0, metavar="SEQ", help="Behind this event."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document a line.")
+@json_option
 @of_file
 def events(client: Client, vect: str | None, follow: bool, after: int, as_json: bool) -> int:
     """Print the events of VECT, or of all runs, in the order of the log."""
     view = None if vect is None else found(client, vect)
+    name = None if view is None else view.id
     if follow:
-        with client.follow(after, None if view is None else view.id) as coming:
+        put = _print_json_event if as_json else _print_event
+        with client.follow(after, name) as coming:
             for event in coming:
-                _print_event(event, as_json=as_json)
+                put(event)
         return SUCCESS
-    if view is not None:
-        for event in view.events():
-            if event.seq > after:
-                _print_event(event, as_json=as_json)
-        return SUCCESS
-    with closing(SqliteEventLog(path_of_log(), read_only=True)) as log:
-        for event in log.read(after):
-            _print_event(event, as_json=as_json)
+    with (
+        closing(SqliteEventLog(path_of_log(), read_only=True)) as log,
+        json_list() if as_json else nullcontext(click.echo) as put_item,
+    ):
+        for event in log.read(after=after, vect=name):
+            put_item(_document(event) if as_json else _line(event))
     return SUCCESS
 
 
-def _print_event(event: Event, *, as_json: bool) -> None:
-    line = to_line(event)
-    if as_json:
-        click.echo(line)
-        return
+def _document(event: Event) -> Any:
+    return msgspec.json.decode(to_line(event))
+
+
+def _print_json_event(event: Event) -> None:
+    print_json_line(_document(event))
+
+
+def _print_event(event: Event) -> None:
+    click.echo(_line(event))
+
+
+def _line(event: Event) -> str:
     where = [event.vect] if event.step is None else [event.vect, event.step]
     if event.attempt:
         where.append(f"attempt {event.attempt}")
-    told = msgspec.json.decode(line).get("data")
+    told = _document(event).get("data")
     data = one_line(msgspec.json.encode(told).decode(), 100) if told else ""
     parts = (str(event.seq), clock_time(event.time), event.name, " ".join(where), data)
-    click.echo("  ".join(parts).rstrip())
+    return "  ".join(parts).rstrip()
 
 
 @verb("Watch a run, live.", example="oautom watch - --log runs.db")
 @click.argument("vect", default="-")
+@json_option
 @of_file
-def watch(client: Client, vect: str) -> int:
+def watch(client: Client, vect: str, as_json: bool) -> int:
     """Show VECT, or the newest run, as `run` does, until it has ended; exit as `run` would."""
     view = found(client, vect)
-    with client.follow(vect=view.id) as coming:
-        if is_terminal():
-            from oautom.cli.live import live  # noqa: PLC0415 - rich: half of the time of a verb
-
-            progress = Progress()
-            with live(f"{view.flow} {view.id}", progress):
-                for event in coming:
-                    progress.take(event)
-        else:
-            for event in coming:
-                _print_event(event, as_json=False)
+    with (
+        client.follow(vect=view.id) as coming,
+        run_view(f"{view.flow} {view.id}", is_silent=as_json) as take,
+    ):
+        for event in coming:
+            if take is not None:
+                take(event)
     view = client.vect(view.id)
-    for line in shown(view):
-        click.echo(line)
+    if as_json:
+        print_json(view.status())
+    else:
+        for line in shown(view):
+            click.echo(line)
+        _lead_on(view)
     return OF_STATES.get(view.state, SUCCESS)
 
 
 @verb("List what waits for a person.", example="oautom inbox --log runs.db")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+@json_option
 @of_file
 def inbox(client: Client, as_json: bool) -> int:
     """List the steps that wait for the decision of a person, oldest run first."""
@@ -336,12 +324,13 @@ def inbox(client: Client, as_json: bool) -> int:
     if not waiting:
         note("nothing waits for a person")
     else:
-        note(f"next: oautom approve {waiting[0].vect} '{waiting[0].step}', or oautom reject")
+        which = f"{shlex.quote(waiting[0].vect)} {shlex.quote(waiting[0].step)}"
+        lead_on(f"approve {which}", f"reject {which}")
     return SUCCESS
 
 
 @verb("List the plans of the engine.", example="oautom plans --log runs.db")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+@json_option
 @of_file
 def plans(client: Client, as_json: bool) -> int:
     """List the plans of the engine at work, or of the last one."""

@@ -9,8 +9,16 @@ from typing import Any
 import click
 
 from oautom.cli.exits import OF_STATES, USAGE, Refusal
+from oautom.cli.file import client_of, found, path_of
 from oautom.cli.loading import load_app
-from oautom.cli.output import print_json, print_table, seconds_between, seconds_of, verb
+from oautom.cli.output import (
+    json_option,
+    print_json,
+    print_table,
+    seconds_between,
+    seconds_of,
+    verb,
+)
 from oautom.cli.params import params_of
 from oautom.cli.running import texts_of
 from oautom.testing import simulate as simulated
@@ -24,11 +32,11 @@ from oautom.testing import simulate as simulated
 @click.argument("flow")
 @click.argument("params", nargs=-1, metavar="[NAME=VALUE]...")
 @click.option("--like", metavar="VECT", help="Durations and outcomes of this run.")
-@click.option("--log", metavar="FILE", help="The file that has the run of --like.")
+@click.option("--log", metavar="FILE", help="The file with that run. Default: $OAUTOM_FILE.")
 @click.option("--fail", multiple=True, metavar="STEP", help="This step fails. Can be repeated.")
 @click.option("--take", multiple=True, metavar="STEP=S", help="This step takes S seconds.")
 @click.option("--workers", type=int, metavar="N", help="How many steps run at once.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def simulate(
     app: str,
     flow: str,
@@ -46,12 +54,10 @@ def simulate(
     """
     engine = load_app(app)
     known = engine.flow(flow)
-    if log is not None:
-        engine.configure(log=log)
     vect = simulated(
         known,
         params_of(params, texts_of(known)),
-        like=None if like is None else engine.vect(like),
+        like=None if like is None else found(client_of(path_of(log)), like),
         outcomes={name: RuntimeError("it fails in this simulation") for name in fail},
         durations=_durations(take),
         max_workers=workers,

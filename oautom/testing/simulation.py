@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from oautom.client.views import VectView
 from oautom.engine.modes import ForegroundEngine
 from oautom.errors import FlowError, SettingError, UnknownStepError, shown
 from oautom.flows.flow import Flow
@@ -37,7 +38,7 @@ def simulate(
     *,
     durations: Durations | None = None,
     outcomes: Outcomes | None = None,
-    like: Vect | None = None,
+    like: Vect | VectView | None = None,
     start: datetime = START,
     seed: int = 0,
     max_workers: int | None = None,
@@ -59,8 +60,9 @@ def simulate(
         outcomes: Name of a step -> its output, or an exception instance with which it fails; or a
             list of these, one for each attempt, whose last item applies to all further attempts.
             Default: a success with the output None. Put an output that is a list into a list.
-        like: A Vect that has run: its parameters, durations and outcomes are the defaults. The
-            outputs of a durable Vect are plain JSON, even if they are annotated with a type.
+        like: A Vect that has run, or the view of one by a `Client`: its parameters, durations and
+            outcomes are the defaults. The outputs of a durable Vect are plain JSON, even if they
+            are annotated with a type.
         start: The time at which it begins, aware.
         seed: The seed of chance, which decides which of the steps that end at the same instant is
             first.
@@ -82,8 +84,8 @@ def simulate(
     flow.validate()
     script = Script(flow, durations or {}, outcomes or {})
     if like is not None:
-        if not isinstance(like, Vect):
-            raise SettingError(f"like must be a Vect or None, not {shown(like)}")
+        if not isinstance(like, Vect | VectView):
+            raise SettingError(f"like must be a Vect, a VectView or None, not {shown(like)}")
         script.follow(like)
         params = _params_like(like, flow) | dict(params or {})
     plain = flow.params.plain(params)
@@ -97,7 +99,7 @@ def simulate(
     return Vect(lives.runs[vect], ForegroundEngine(lives.scheduler, log))
 
 
-def _params_like(vect: Vect, flow: Flow) -> dict[str, Any]:
+def _params_like(vect: Vect | VectView, flow: Flow) -> dict[str, Any]:
     """Return those parameters of a Vect that a flow takes, too."""
     plain = vect.status()["params"]
     return {name: value for name, value in plain.items() if name in flow.params}
@@ -131,7 +133,7 @@ class Script:
                     step=name,
                 )
 
-    def follow(self, vect: Vect) -> None:
+    def follow(self, vect: Vect | VectView) -> None:
         """Take missing durations and outcomes from the log of a Vect."""
         begun: dict[str, datetime] = {}
         durations: dict[str, list[float]] = {}

@@ -31,7 +31,7 @@ def normal(text: str) -> str:
     """Take what is different each time out of an output."""
     text = re.sub(r"\b\d\d:\d\d:\d\d\b", "00:00:00", text)
     text = re.sub(r"[#.]{30}", "#" * 30, text)  # a bar
-    text = re.sub(r"log '\S*/", "log '", text)
+    text = re.sub(r"log ('?)/\S*/", r"log \1", text)
     return re.sub(
         r"\b[\d.]+ s\b(?!$)|(?<=after )[\d.]+ s$", "0.0 s", text, flags=re.MULTILINE
     ).rstrip()

@@ -11,7 +11,7 @@ import pytest
 from oautom import ApprovalExecution, BashExecution, Flow, OAutom, PythonExecution
 from oautom.cli.main import oautom
 
-from .conftest import Cli
+from .conftest import Inside
 
 OF_FILE = [
     name
@@ -75,38 +75,38 @@ def test_each_of_these_verbs_is_tried() -> None:
 
 @pytest.mark.parametrize("verb", OF_FILE)
 def test_a_file_that_cannot_be_used_is_told_and_none_is_made(
-    cli: Cli, tmp_path: Path, verb: str
+    inside: Inside, tmp_path: Path, verb: str
 ) -> None:
     arguments = [verb, *ARGUMENTS.get(verb, [])]
     before = sorted(tmp_path.iterdir())
-    absent = cli(*arguments, "--log", "absent.db")
-    assert (absent.returncode, absent.stderr) == (3, "Error: there is no file 'absent.db'\n")
-    unnamed = cli(*arguments)
-    assert unnamed.returncode == 2
+    absent = inside(*arguments, "--log", "absent.db")
+    assert (absent.code, absent.stderr) == (3, "Error: there is no file 'absent.db'\n")
+    unnamed = inside(*arguments)
+    assert unnamed.code == 2
     assert "OAUTOM_FILE" in unnamed.stderr
     assert sorted(tmp_path.iterdir()) == before
     (tmp_path / "text.db").write_text("this is no log " * 1000)
-    bad = cli(*arguments, "--log", "text.db")
-    assert (bad.returncode, "Traceback" in bad.stderr) == (8, False), bad.stderr
+    bad = inside(*arguments, "--log", "text.db")
+    assert (bad.code, "Traceback" in bad.stderr) == (8, False), bad.stderr
     assert "text.db" in bad.stderr + bad.stdout
 
 
-def test_runs_are_listed_newest_first(cli: Cli, runs: str) -> None:
-    done = cli("ls", "--log", runs)
+def test_runs_are_listed_newest_first(inside: Inside, runs: str) -> None:
+    done = inside("ls", "--log", runs)
     assert [line.split()[:3] for line in done.stdout.splitlines()] == [
         ["release", "release", "running"],
         ["bad", "etl", "failed"],
         ["good", "etl", "success"],
     ]
     env = {"OAUTOM_FILE": runs}
-    assert len(cli("ls", "etl", "--limit", "1", **env).stdout.splitlines()) == 1
+    assert len(inside("ls", "etl", "--limit", "1", **env).stdout.splitlines()) == 1
     listed = json.loads(
-        cli("ls", "--state", "failed,success", "--last", "7d", "--json", **env).stdout
+        inside("ls", "--state", "failed,success", "--last", "7d", "--json", **env).stdout
     )
     assert [each["id"] for each in listed] == ["bad", "good"]
-    assert cli("ls", "--last", "yesterday", **env).returncode == 2
-    wrong = cli("ls", "--state", "broken", **env)
-    assert (wrong.returncode, "'failed'" in wrong.stderr) == (2, True)
+    assert inside("ls", "--last", "yesterday", **env).code == 2
+    wrong = inside("ls", "--state", "broken", **env)
+    assert (wrong.code, "'failed'" in wrong.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -121,29 +121,33 @@ def test_runs_are_listed_newest_first(cli: Cli, runs: str) -> None:
     ],
 )
 def test_a_run_is_named_by_the_beginning_of_its_id(
-    cli: Cli, runs: str, named: str, code: int, said: str
+    inside: Inside, runs: str, named: str, code: int, said: str
 ) -> None:
-    done = cli("show", named, "--log", runs)
-    assert done.returncode == code
+    done = inside("show", named, "--log", runs)
+    assert done.code == code
     assert said in done.stdout + done.stderr
 
 
-def test_a_run_is_shown_as_it_is_and_as_it_was(cli: Cli, runs: str) -> None:
-    done = cli("show", "bad", "--log", runs)
+def test_a_run_is_shown_as_it_is_and_as_it_was(inside: Inside, runs: str) -> None:
+    done = inside("show", "bad", "--log", runs)
     assert "load: the command exited with code 1" in done.stdout
-    assert "next: oautom logs bad load, then oautom retry bad" in done.stderr
-    first = json.loads(cli("show", "good", "--at", "2", "--json", "--log", runs).stdout)
+    assert (
+        "next: oautom logs bad load --log runs.db or oautom retry bad --log runs.db" in done.stderr
+    )
+    first = json.loads(inside("show", "good", "--at", "2", "--json", "--log", runs).stdout)
     assert first["state"] == "running"
-    assert cli("show", "bad", "--at", "1", "--log", runs).returncode == 2
+    assert inside("show", "bad", "--at", "1", "--log", runs).code == 2
 
 
-def test_why_and_inbox_tell_what_is_waited_for(cli: Cli, runs: str) -> None:
-    told = cli("why", "release", "--log", runs)
+def test_why_and_inbox_tell_what_is_waited_for(inside: Inside, runs: str) -> None:
+    told = inside("why", "release", "--log", runs)
     assert "`ship` waits for `gate`" in told.stdout
-    assert json.loads(cli("why", "bad", "load", "--json", "--log", runs).stdout).keys() == {"load"}
-    assert "all its steps are done" in cli("why", "good", "--log", runs).stderr
-    assert cli("why", "good", "lod", "--log", runs).returncode == 3
-    (waiting,) = json.loads(cli("inbox", "--json", "--log", runs).stdout)
+    assert json.loads(inside("why", "bad", "load", "--json", "--log", runs).stdout).keys() == {
+        "load"
+    }
+    assert "all its steps are done" in inside("why", "good", "--log", runs).stderr
+    assert inside("why", "good", "lod", "--log", runs).code == 3
+    (waiting,) = json.loads(inside("inbox", "--json", "--log", runs).stdout)
     assert (waiting["vect"], waiting["step"], waiting["prompt"]) == (
         "release",
         "gate",
@@ -151,45 +155,47 @@ def test_why_and_inbox_tell_what_is_waited_for(cli: Cli, runs: str) -> None:
     )
 
 
-def test_what_steps_have_written_is_printed(cli: Cli, runs: str) -> None:
-    assert cli("logs", "bad", "load", "--log", runs).stdout == "loading 2\n"
-    both = cli("logs", "good", "-n", "1", "--log", runs).stdout
+def test_what_steps_have_written_is_printed(inside: Inside, runs: str) -> None:
+    assert inside("logs", "bad", "load", "--log", runs).stdout == "loading 2\n"
+    both = inside("logs", "good", "-n", "1", "--log", runs).stdout
     assert both == "==> load <==\nloading 1\n==> say <==\ntwo\n"
-    assert cli("logs", "good", "-f", "--attempt", "1", "--log", runs).returncode == 0
-    none = cli("logs", "good", "load", "--attempt", "7", "--log", runs)
-    assert (none.returncode, "there are: 1" in none.stderr) == (2, True)
+    assert inside("logs", "good", "-f", "--attempt", "1", "--log", runs).code == 0
+    none = inside("logs", "good", "load", "--attempt", "7", "--log", runs)
+    assert (none.code, "there are: 1" in none.stderr) == (2, True)
 
 
-def test_events_are_printed_and_followed_to_the_end_of_a_run(cli: Cli, runs: str) -> None:
-    lines = cli("events", "--json", "--log", runs).stdout.splitlines()
-    assert [json.loads(line)["seq"] for line in lines] == list(range(1, len(lines) + 1))
-    of_one = cli("events", "good", "-f", "--log", runs).stdout.splitlines()
+def test_events_are_printed_and_followed_to_the_end_of_a_run(inside: Inside, runs: str) -> None:
+    lines = json.loads(inside("events", "--json", "--log", runs).stdout)
+    assert [each["seq"] for each in lines] == list(range(1, len(lines) + 1))
+    of_one = inside("events", "good", "-f", "--log", runs).stdout.splitlines()
     assert "vect.created" in of_one[0]
     assert "vect.succeeded" in of_one[-1]
-    assert len(cli("events", "--after", "3", "--log", runs).stdout.splitlines()) == len(lines) - 3
+    assert (
+        len(inside("events", "--after", "3", "--log", runs).stdout.splitlines()) == len(lines) - 3
+    )
 
 
-def test_watch_exits_as_the_run_has_ended(cli: Cli, runs: str) -> None:
-    assert [cli("watch", vect, "--log", runs).returncode for vect in ("good", "bad")] == [0, 1]
+def test_watch_exits_as_the_run_has_ended(inside: Inside, runs: str) -> None:
+    assert [inside("watch", vect, "--log", runs).code for vect in ("good", "bad")] == [0, 1]
 
 
-def test_with_no_engine_nothing_is_done_unless_it_is_queued(cli: Cli, runs: str) -> None:
+def test_with_no_engine_nothing_is_done_unless_it_is_queued(inside: Inside, runs: str) -> None:
     for arguments in (["approve", "release", "gate"], ["retry", "bad"], ["start", "etl", "day=3"]):
-        done = cli(*arguments, "--log", runs)
-        assert (done.returncode, "no engine is at work" in done.stderr) == (7, True)
-    queued = cli("cancel", "release", "--queue", "--json", "--log", runs)
+        done = inside(*arguments, "--log", runs)
+        assert (done.code, "no engine is at work" in done.stderr) == (7, True)
+    queued = inside("cancel", "release", "--queue", "--json", "--log", runs)
     assert json.loads(queued.stdout)["request"] == 1
-    assert cli("approve", "release", "gate", "--data", "{", "--log", runs).returncode == 2
-    assert cli("start", "etl", "day", "--log", runs).returncode == 2
+    assert inside("approve", "release", "gate", "--data", "{", "--log", runs).code == 2
+    assert inside("start", "etl", "day", "--log", runs).code == 2
 
 
-def test_the_file_is_checked_pruned_and_exported(cli: Cli, runs: str, tmp_path: Path) -> None:
-    assert "all as they were written" in cli("verify", "--log", runs).stdout
+def test_the_file_is_checked_pruned_and_exported(inside: Inside, runs: str, tmp_path: Path) -> None:
+    assert "all as they were written" in inside("verify", "--log", runs).stdout
     assert (
         "2 runs would be removed"
-        in cli("prune", "--older-than", "0s", "--dry-run", "--log", runs).stderr
+        in inside("prune", "--older-than", "0s", "--dry-run", "--log", runs).stderr
     )
-    assert cli("export", "out.jsonl", "--log", runs).returncode == 0
+    assert inside("export", "out.jsonl", "--log", runs).code == 0
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) > 10
-    assert cli("prune", "--older-than", "0s", "--log", runs).stdout == "2 runs were removed\n"
-    assert len(cli("ls", "--log", runs).stdout.splitlines()) == 1
+    assert inside("prune", "--older-than", "0s", "--log", runs).stdout == "2 runs removed\n"
+    assert len(inside("ls", "--log", runs).stdout.splitlines()) == 1

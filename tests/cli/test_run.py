@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import SECONDS, Cli, environment
+from .conftest import SECONDS, Cli, Inside, environment
 
 
 @pytest.mark.parametrize(
@@ -43,19 +43,19 @@ from .conftest import SECONDS, Cli, environment
         (["serve", "pipeline.py:make"], 2, "foreground mode"),
         (["simulate", "pipeline.py", "etl", "day=1", "--fail", "lod"], 3, "did you mean 'load'?"),
         (["simulate", "pipeline.py", "etl", "day=1", "--take", "load"], 2, "STEP=SECONDS"),
-        (["simulate", "pipeline.py", "etl", "day=1", "--like", "x"], 3, "x"),
+        (["simulate", "pipeline.py", "etl", "day=1", "--like", "x", "--log", "x.db"], 3, "x.db"),
         (["graph", "pipeline.py", "etl", "--format", "png"], 2, "png"),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, list) else "",
 )
 def test_a_mistake_is_told_in_a_sentence_and_an_exit_code(
-    cli: Cli, tmp_path: Path, arguments: list[str], code: int, said: str
+    inside: Inside, tmp_path: Path, arguments: list[str], code: int, said: str
 ) -> None:
     (tmp_path / "broken.py").write_text("1 / 0")
     (tmp_path / "empty.py").write_text("")
     (tmp_path / "text.db").write_text("this is no log " * 100)
-    done = cli(*arguments)
-    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+    done = inside(*arguments)
+    assert (done.code, "Traceback" in done.stderr) == (code, False), done.stderr
     assert said in done.stderr
 
 
