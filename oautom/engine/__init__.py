@@ -1,1 +1,1 @@
-"""Internal. The one thread that reacts to events and releases what depends on them."""
+"""Internal. The one thread that reacts to events and releases the dependent steps."""

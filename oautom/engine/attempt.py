@@ -1,4 +1,4 @@
-"""`Attempt`: one attempt of a step that is under way, and what its answer comes to."""
+"""`Attempt`: one attempt of a step that is under way, and the meaning of its answer."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ _logger = logging.getLogger("oautom.runner")
 
 
 class Attempt:
-    """An attempt that is under way. Used on the scheduler's thread, but for `outcome`.
+    """An attempt that is under way. Used on the scheduler's thread, except `outcome`.
 
     Attributes:
-        is_instance: It is one of a map.
+        is_instance: Whether the step is an instance of a map.
         state: `waiting`, no worker has it: it is about to be submitted, or waits for its next poll;
-            `working`, a worker has it; `answered`, a worker has had it, and the scheduler has not
-            taken its answer yet.
-        method: What the workers are asked to call, or were asked last.
-        fate: `wanted`; `cancelled`, it was told to stop, whatever it answers; `late`, it was told
-            to stop since its time was up, and fails when it answers; `given up`, it has failed by
-            its timeout, whatever it answers.
-        is_promised: It was told to stop, and somebody sees to it that it ends.
-        takes_slot: It takes a slot while a worker has it. An async step takes none, nor one whose
-            worker was replaced, or has its slot lent.
-        due: When its time is up, if it has a timeout.
-        alarm: The timer of that.
+            `working`, a worker has it; `answered`, a worker has finished with it, and the scheduler
+            has not taken the answer yet.
+        method: The method that the workers call, or called last.
+        fate: `wanted`; `cancelled`, it was asked to stop, and its answer does not matter; `late`,
+            it was asked to stop after its timeout, and fails when it answers; `given up`, it has
+            failed by its timeout, and its answer does not matter.
+        is_promised: It was asked to stop, and is sure to end.
+        takes_slot: It takes a slot while a worker has it. An async step takes none, nor does one
+            whose worker was replaced, or that has lent its slot.
+        due: The time of its timeout, by the monotonic clock, if it has one.
+        alarm: The timer of its timeout.
         next_look: The timer of its next poll.
     """
 
@@ -80,7 +80,7 @@ class Attempt:
 
     @property
     def ends_with_vect(self) -> bool:
-        """Whether a cancel of the Vect, as this stands, ends it. Any thread."""
+        """Whether a cancel of the Vect in its present state ends the attempt. Any thread."""
         if self.key[2] < 0:
             return False
         state = self.run.state
@@ -89,13 +89,13 @@ class Attempt:
     def outcome(
         self, answer: object, failure: BaseException | None, log: EventLog, *, is_plain: bool
     ) -> Outcome | None:
-        """Return what a worker has answered, as the log can keep it. On the worker's thread.
+        """Return the outcome of a worker's answer, as the log keeps it. On the worker's thread.
 
         Args:
-            answer: What the work has returned.
+            answer: The return value of the work.
             failure: Why the executor could not do it, or None.
             log: The log.
-            is_plain: The log keeps values as JSON has them.
+            is_plain: Whether the log stores values as JSON.
 
         Returns:
             None if the step is polled, and not done yet.
@@ -105,7 +105,7 @@ class Attempt:
             missing_bytes, content = outcome.log
             self.context.buffer.write(content, missing_bytes)
         if self.key[2] < 0 and outcome.error is None:
-            return Outcome()  # what undoes the work of a step has no output
+            return Outcome()  # a compensation has no output
         if self.execution.is_polled and outcome.error is None:
             if self.method == "run":
                 self.context.output = outcome.output
@@ -125,7 +125,7 @@ class Attempt:
         return outcome
 
     def failed(self, outcome: Outcome, clock: Clock) -> Finished:
-        """Return a failure as a command: whether the step is tried again is decided here."""
+        """Return a failure as a command, after deciding whether the step is tried again."""
         if self.fate == "cancelled":
             return finished(self.key, outcome)
         if outcome.cause is not None and self.key[2] > 0:
@@ -135,7 +135,7 @@ class Attempt:
         return finished(self.key, outcome, self._retry_after(outcome, clock))
 
     def _retry_after(self, outcome: Outcome, clock: Clock) -> float | None:
-        """Return the seconds until the step is to be tried again, or None if it is not."""
+        """Return the seconds until the step is tried again, or None if it is not."""
         policy = self.execution.retry
         if policy is None or outcome.is_skip:
             return None
@@ -160,9 +160,10 @@ class Attempt:
         return Outcome(error=error, facts=facts, cause=TimeoutError(error))
 
     def watched(self, work: Work, clock: Clock) -> Callable[[], object]:
-        """Return inline work that is told when its time is up: it has the thread that would notice.
+        """Return inline work that another thread cancels at its timeout.
 
-        So another thread looks, from the beginning of the call to its end.
+        The work occupies the thread that would notice the timeout. So a timer thread watches it,
+        from the beginning of the call to its end.
         """
 
         def call() -> object:
@@ -178,7 +179,7 @@ class Attempt:
                 return work()
             finally:
                 watch.cancel()
-                watch.join(_JOIN_SECONDS)  # it may be calling what the step has for its end
+                watch.join(_JOIN_SECONDS)  # it may be calling the handlers of the step
 
         return call
 
@@ -188,6 +189,6 @@ class Attempt:
 
 
 def finished(key: Key, outcome: Outcome, retry_after: float | None = None) -> Finished:
-    """Return what an attempt has come to as a command."""
+    """Return the outcome of an attempt as a command."""
     error, told = outcome.error, outcome.told
     return Finished(*key, outcome.output, error, told, outcome.is_skip, retry_after)

@@ -1,6 +1,6 @@
-"""`await vect`: one thread waits for all who await, so that no event loop has to.
+"""`await vect`: one thread waits on behalf of all awaiting tasks, so that no event loop is blocked.
 
-It lives while somebody awaits. In the foreground it drives, as whoever waits does.
+It lives while there are such tasks. In the foreground it drives, as any waiting thread does.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ IsDone = Callable[[], bool]
 
 
 class Awaiting:
-    """Those who await Vects, on whatever event loops.
+    """The tasks that await Vects, on any event loops.
 
     Args:
-        scheduler: Whose Vects they are.
+        scheduler: The scheduler of the Vects.
         drive: Waits until a condition holds; in the foreground it drives meanwhile.
     """
 
@@ -33,34 +33,34 @@ class Awaiting:
         self._scheduler = scheduler
         self._drive = drive
         self._waiting: dict[Future[None], tuple[str, IsDone]] = {}
-        self._by_vect: dict[str, dict[Future[None], None]] = {}  # the same; "" for no Vect
-        self._heard: deque[str] = deque()  # of which there is news, "" for all
+        self._by_vect: dict[str, dict[Future[None], None]] = {}  # the same by Vect; "" for any
+        self._heard: deque[str] = deque()  # ids of Vects with news, "" for all
         scheduler.on_news = self._hear
         self._thread: threading.Thread | None = None
-        self._lock = threading.RLock()  # what was left unfinished may be closed at any point
+        self._lock = threading.RLock()  # a coroutine may be closed at any point, on this thread too
 
     def _hear(self, vects: Sequence[str]) -> None:
         if self._waiting:
             self._heard.extend(vects)
 
     async def look_again(self, is_done: IsDone, vect: str = "") -> None:
-        """Return when `is_done()`, or when the engine has stopped; seldom before.
+        """Return when `is_done()`, or when the engine has stopped; rarely earlier.
 
         Args:
-            is_done: It is asked when there is news.
-            vect: The id of the Vect that the news must be of; empty for any.
+            is_done: Asked whenever there is news.
+            vect: The id of the Vect whose news count; empty for any.
         """
         import asyncio  # noqa: PLC0415 - takes a third of the time of `import oautom`
 
         future: Future[None] = asyncio.get_running_loop().create_future()
         try:
             self._add(future, is_done, vect)
-            if not is_done():  # nobody has told us, if it has happened just before
+            if not is_done():  # its news may have come just before
                 await future
         finally:
             if self._remove(future) and not self._waiting:
-                self._scheduler.put(Nudge())  # the thread may drive, and wait for its inbox,
-                self._scheduler.have_all_look(())  # or leave that to another one
+                self._scheduler.put(Nudge())  # wakes the thread if it drives,
+                self._scheduler.have_all_look(())  # or waits while another one drives
 
     def _add(self, future: Future[None], is_done: IsDone, vect: str) -> None:
         with self._lock:
@@ -70,12 +70,12 @@ class Awaiting:
                 thread = threading.Thread(target=self._serve, name="oautom-awaiting", daemon=True)
                 try:
                     thread.start()
-                except RuntimeError as error:  # the next one who awaits tries again
+                except RuntimeError as error:  # the next `await` tries again
                     raise exhausted("a vect cannot be awaited now", error) from error
                 self._thread = thread
 
     def _remove(self, future: Future[None]) -> bool:
-        """Take out one who awaits; False if somebody else has."""
+        """Remove a task that awaits; return False if it was removed already."""
         with self._lock:
             vect, is_done = self._waiting.pop(future, ("", None))
             others = self._by_vect.get(vect, {})
@@ -86,7 +86,7 @@ class Awaiting:
 
     def _serve(self) -> None:
         try:
-            with suppress(EngineError, LogError):  # each of those who await meets it by itself
+            with suppress(EngineError, LogError):  # each task gets the error by itself
                 self._drive(self._have_all_gone)
         finally:
             with self._lock:  # also waits until `_add` has noted this thread
@@ -94,13 +94,17 @@ class Awaiting:
                 self._tell(list(self._waiting))
 
     def _have_all_gone(self) -> bool:
-        """Tell those whose Vects are over; asked after each tick, it looks where there is news."""
+        """Wake the tasks whose Vects are over; called after each tick, checks Vects with news.
+
+        Returns:
+            Whether no task is left.
+        """
         if self._heard:
             vects = {self._heard.popleft() for _ in range(len(self._heard))}
             with self._lock:
                 of_these = (each for vect in {"", *vects} for each in self._by_vect.get(vect, ()))
-                told = list(self._waiting if "" in vects else of_these)
-            self._tell([future for future in told if self._is_done(future)])
+                waiting = list(self._waiting if "" in vects else of_these)
+            self._tell([future for future in waiting if self._is_done(future)])
         return not self._waiting
 
     def _is_done(self, future: Future[None]) -> bool:
@@ -110,7 +114,7 @@ class Awaiting:
     def _tell(self, futures: list[Future[None]]) -> None:
         for future in futures:
             self._remove(future)
-            with suppress(RuntimeError):  # its loop is closed: nobody awaits it any more
+            with suppress(RuntimeError):  # its loop is closed: no task awaits it any more
                 future.get_loop().call_soon_threadsafe(_wake, future)
 
 

@@ -1,14 +1,14 @@
-"""Children: the Vects that steps run. To the runner they are workers: here work is another Vect.
+"""Children: the Vects that steps run. To the runner they are workers, whose work is another Vect.
 
-A child has its own place in the log, and its own life: a recovery has it go on as any other. All
-that ties it to its step is its id. So the step can be told how it has ended by whoever looks, in
-this life or in a later one.
+A child has its own place in the log, and a life of its own: a recovery goes on with it as with any
+other Vect. Only its id ties it to its step. So its outcome can be found out in this life or a later
+one.
 
-Where a retry of its Vect has reset a step whose child failed, or was cancelled, its next attempt
-goes on in that child: the start of the step tells its id, and the child is reopened, which tells
-the attempt. Where a person has retried the child by then, the attempt joins it, and nothing tells
-that but the order of the log: it is for an attempt that a child ends after its start. So whoever
-looks later knows for which attempt a child has ended.
+When a retry of the parent resets a step whose child has failed, or was cancelled, the next attempt
+goes on in that child: the start of the step records the id of the child, and the reopening of the
+child records the attempt. If a person has retried the child before, the attempt joins it, and only
+the order of the log shows that: a child that ends after the start of an attempt ends for this
+attempt. So the attempt for which a child has ended can always be found in the log.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _NOT_BEGUN = "it was cancelled before it began"
 
 
 class Children(Workers):
-    """Workers that run a flow for each piece of work.
+    """Workers that run a flow for each job.
 
     Args:
-        scheduler: Who drives the Vects.
-        starting: Makes them.
+        scheduler: Drives the Vects.
+        starting: Makes their runs.
         log: The log of the app.
     """
 
@@ -48,14 +48,14 @@ class Children(Workers):
         self._scheduler = scheduler
         self._log = log
         self._starting = starting
-        self._answers: dict[Run, Done] = {}  # by the child, not its id: who waits for its end
+        self._answers: dict[Run, Done] = {}  # what to call at the end of each child
         self._lock = threading.RLock()  # a cancel comes on any thread
         scheduler.on_end = self._ended
         scheduler.may_go_on = self._may_go_on
         scheduler.runner.elsewhere[FlowExecution.kind] = self
 
     def submit(self, job: Job, done: Done) -> None:
-        """Have the flow run that a step runs, or wait for the end of the Vect that does so already.
+        """Run the flow of a step as a child, or join the Vect that is its child already.
 
         `done` is called when that Vect has ended. On the scheduler's thread.
         """
@@ -72,11 +72,11 @@ class Children(Workers):
         if child.shown in VECT_ENDS and not is_to_begin:
             done(_outcome_of(child), None)
             return
-        if isinstance(child.held_up, EngineError):  # then who waits for it does not go on either
+        if isinstance(child.held_up, EngineError):  # stranded: the parent is stranded with it
             raise child.held_up
         self._answers[child] = done
         reason = f"step '{context.step}' of vect '{context.vect_id}' needs it no more"
-        with self._lock:  # no cancel comes before it has begun
+        with self._lock:  # a cancel must not come before it has begun
             is_wanted = job.on_cancel(partial(self._cancel, child, reason))
             if is_to_begin and is_wanted:
                 self._begin(child, key)
@@ -89,13 +89,13 @@ class Children(Workers):
             self._cancel(child, reason)
 
     def _check_turn(self, child: Run, key: Key, reason: str) -> None:
-        """Have an attempt fail whose child would have its turn only when the attempt is over."""
+        """Fail an attempt whose child would have its turn only after the end of the attempt."""
         try:
             self._scheduler.waits.check_turn(key, child)
         except EngineError as error:
             with self._lock:
                 if (done := self._answers.pop(child, None)) is None:
-                    return  # it is cancelled just now
+                    return  # a cancel was faster
                 if not child.is_created:
                     self._scheduler.registry.drop(child)
                 elif not self._scheduler.entering.stay(child):
@@ -106,8 +106,8 @@ class Children(Workers):
         """Return the child of an attempt, if there is one.
 
         Raises:
-            FlowError: There is a Vect of its id, and it is another one.
-            Whatever `Registry.find` raises.
+            FlowError: A Vect has the id of the child, but is another one.
+            All errors of `Registry.find`.
         """
         registry = self._scheduler.registry
         vect = registry.runs[key[0]].state.steps[key[1]].child or child_id(*key)
@@ -118,7 +118,7 @@ class Children(Workers):
         if run.flow is not flow or not _is_of(run, key):
             raise FlowError(
                 f"step '{key[1]}' of vect '{key[0]}' is to run flow '{flow.name}' as vect "
-                f"'{vect}', but there is another one of this id; give vects of your own other ids",
+                f"'{vect}', but another vect has this id; choose other ids for your own vects",
                 flow=flow.name,
                 step=key[1],
             )
@@ -130,9 +130,9 @@ class Children(Workers):
         return self._starting.new(flow, child_id(*key), params, {"parent": list(key)})
 
     def _may_go_on(self, step: StepState) -> bool:
-        """Whether a step goes on in the child that it has left. On the scheduler's thread.
+        """Whether a reset step goes on in its earlier child. On the scheduler's thread.
 
-        Not if that is gone, or would not be the same: it has other parameters, or its flow changed.
+        It does not if the child is gone, has other parameters, or does not fit its flow any more.
         """
         registry, runner = self._scheduler.registry, self._scheduler.runner
         parent, key = registry.runs[step.vect.id], (step.vect.id, step.name, step.attempt + 1)
@@ -142,18 +142,18 @@ class Children(Workers):
             flow = _flow_of(execution)
             if child is None or child.flow is not flow or not _is_of(child, key):
                 return False
-            # Its upstreams may have ended in this very tick.
+            # `moved`: its upstreams may have ended in this very tick.
             context = runner.context(parent, execution, step, key[2], moved)
             params = flow.params.plain(execution.run(context))
             is_fit = unfit(child) is None
-        except (OAutomError, StepError):  # a new one is told so
+        except (OAutomError, StepError):  # a new child raises it again, as the answer
             return False
         is_there = child.shown in VECT_ENDS or child.state.is_reopened
         is_there = is_there and child.held_up is None and child.id not in registry.leaving
         return is_there and is_fit and child.state.params == params
 
     def _is_to_go_on(self, child: Run, key: Key) -> bool:
-        """Whether a child has ended badly, and not for this attempt: so that goes on in it."""
+        """Whether an attempt goes on in a child: it has ended badly before the attempt began."""
         if child.shown not in ("failed", "cancelled"):
             return False
         if list(child.state.parent or ()) == list(key):
@@ -162,7 +162,7 @@ class Children(Workers):
         return not child.state.is_reopened or not self._has_ended_since(child, key)
 
     def _has_ended_since(self, child: Run, key: Key) -> bool:
-        """Whether a child that has ended has done so after an attempt of its step began."""
+        """Whether the last end of a child came after an attempt of its step had begun."""
         of_vect = (event for event in self._log.read(vect=child.id) if event.step is None)
         ends = (event.seq for event in of_vect if event.dest in VECT_ENDS)
         started = (key[1], key[2], "step.started")
@@ -170,7 +170,7 @@ class Children(Workers):
         return any((event.step, event.attempt, event.name) == started for event in before)
 
     def _begin(self, run: Run, key: Key) -> None:
-        """Have a child begin, or go on; where its flow has no room, it waits for its turn."""
+        """Start a child, or go on in it; if its flow has no room, it waits for its turn."""
         if run.is_created:
             self._scheduler.entering.go_on(run, key)
             return
@@ -180,9 +180,9 @@ class Children(Workers):
             self._answers.pop(run)(Outcome(error=str(error), cause=error), None)
 
     def _cancel(self, child: Run, reason: str) -> None:
-        """Cancel a child, or have it not go on. Any thread."""
+        """Cancel a child, or its wait to go on. Any thread."""
         with self._lock:
-            if child not in self._answers:  # its attempt is answered
+            if child not in self._answers:  # its attempt has its answer
                 return
             if self._scheduler.entering.stay(child):
                 self._answers.pop(child)(Outcome(error=_NOT_BEGUN), None)
@@ -190,7 +190,7 @@ class Children(Workers):
                 self._scheduler.cancel(child, reason)
 
     def _ended(self, run: Run) -> None:
-        """Tell the step of a Vect that has ended."""
+        """Answer the step that runs a Vect which has ended."""
         if (done := self._answers.pop(run, None)) is not None:
             done(_outcome_of(run), None)
 
@@ -201,12 +201,12 @@ def _flow_of(execution: Execution) -> Flow:
 
 
 def _is_of(child: Run, key: Key) -> bool:
-    """Whether a Vect was begun for an attempt of the step that an attempt is of."""
+    """Whether a Vect is the child of an attempt of the same step."""
     return list(child.state.parent or ())[:2] == list(key[:2])
 
 
 def _outcome_of(run: Run) -> Outcome:
-    """Return what the end of a child means to its step."""
+    """Return the outcome of a step whose child has ended."""
     steps = run.state.steps.values()
     if run.shown == "success":
         good = [step for step in steps if step.state == "success" and step.parent is None]
@@ -214,12 +214,12 @@ def _outcome_of(run: Run) -> Outcome:
             return Outcome({step.name: run.output(step) for step in good})
         except OAutomError as error:
             return Outcome(error=str(error), cause=error)
-    told = f"vect '{run.id}' of flow '{run.flow.name}'"
+    vect = f"vect '{run.id}' of flow '{run.flow.name}'"
     if run.shown == "failed":
         failed = (s for s in steps if s.state == "failed" and not s.options.get("allow_failure"))
         if (bad := next(failed, None)) is None:
-            return Outcome(error=f"{told} failed: {run.state.reason}")
+            return Outcome(error=f"{vect} failed: {run.state.reason}")
         cause = run.local.failures.get(bad.name, NO_FAILURE).cause
-        return Outcome(error=f"{told} failed: step '{bad.name}': {bad.error}", cause=cause)
+        return Outcome(error=f"{vect} failed: step '{bad.name}': {bad.error}", cause=cause)
     reason = run.state.reason
-    return Outcome(error=f"{told} was cancelled" + (f": {reason}" if reason else ""))
+    return Outcome(error=f"{vect} was cancelled" + (f": {reason}" if reason else ""))

@@ -1,7 +1,7 @@
-"""Time for the scheduler: what time it is, and a heap of what is to come.
+"""Time for the scheduler: clocks, and a heap of timers.
 
-The scheduler reads time, waits, and asks for chance through a `Clock` only, so that another clock
-makes another time, and the same one each time.
+The scheduler reads the time, waits, and draws random numbers only through a `Clock`, so that
+another clock gives another time, and makes a run repeatable.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from typing import Generic, Protocol, TypeVar
 T = TypeVar("T")
 
 A_DAY = 86_400.0
-"""Seconds: the longest wait at a time, since the system refuses some longer ones."""
+"""The longest wait of one call, in seconds; the system refuses some longer ones."""
 
 
 class Clock(Protocol):
-    """What the scheduler asks of time. Called on the scheduler's thread."""
+    """The time as the scheduler needs it. Called on the scheduler's thread."""
 
     def now(self) -> datetime:
-        """Return the wall clock's time, aware, in UTC: for people to read, never to measure."""
+        """Return the time of the wall clock, aware, in UTC: to show to people, never to measure."""
 
     def monotonic(self) -> float:
         """Return seconds that never go back: for durations and timers."""
 
     def take(self, inbox: SimpleQueue[T], until: float | None) -> T | None:
-        """Wait for the next item of `inbox`, at the longest until `monotonic()` reaches `until`.
+        """Wait for the next item of `inbox`, until `monotonic()` reaches `until` at the latest.
 
         Returns:
-            The item, or None when the time was up first; None may also come before.
+            The item, or None at the timeout; None may also come earlier.
         """
 
     def chance(self) -> float:
@@ -44,7 +44,7 @@ class SystemClock:
     """The clock of the machine."""
 
     def now(self) -> datetime:
-        """Return the wall clock's time, aware, in UTC."""
+        """Return the time of the wall clock, aware, in UTC."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
@@ -52,7 +52,7 @@ class SystemClock:
         return time.monotonic()
 
     def take(self, inbox: SimpleQueue[T], until: float | None) -> T | None:
-        """Wait for the next item of `inbox`; a signal of the system is handled while it waits."""
+        """Wait for the next item of `inbox`; signals of the system are handled during the wait."""
         try:
             if until is None:
                 return inbox.get()
@@ -61,15 +61,15 @@ class SystemClock:
             return None
 
     def chance(self) -> float:
-        """Return a number of the system's; `import random` would take 1.5 ms of ours."""
+        """Return a random number of the system; `import random` would take 1.5 ms."""
         return int.from_bytes(os.urandom(4)) / 2**32
 
 
 class Timers(Generic[T]):
-    """What is to come, soonest first; what is due at the same instant keeps its order.
+    """Timers, soonest first; those of the same instant keep their order.
 
     Attributes:
-        heap: When, in which order, and what; cancelled ones may be among them for a while.
+        heap: For each timer its time, its number and its item; may include cancelled timers.
     """
 
     def __init__(self) -> None:
@@ -78,31 +78,31 @@ class Timers(Generic[T]):
         self._cancelled: set[int] = set()
 
     def add(self, when: float, item: T) -> int:
-        """Have `item` come due when the clock's `monotonic()` reaches `when`.
+        """Set a timer: `item` becomes due when the clock's `monotonic()` reaches `when`.
 
         Returns:
-            A number to cancel it by.
+            The number of the timer, for `cancel`.
         """
         number = next(self._order)
         heapq.heappush(self.heap, (when, number, item))
         return number
 
     def cancel(self, number: int) -> None:
-        """Have one of those to come not come due; of one that was due, nothing changes."""
+        """Cancel a timer that has not fired; no effect after that. Call at most once per timer."""
         self._cancelled.add(number)
-        if 2 * len(self._cancelled) > len(self.heap):  # the heap is no longer than it must be
+        if 2 * len(self._cancelled) > len(self.heap):  # at most half of the heap is cancelled
             self.heap = [entry for entry in self.heap if entry[1] not in self._cancelled]
             heapq.heapify(self.heap)
             self._cancelled.clear()
 
     def next_time(self) -> float | None:
-        """Return when the next one is due, or None if there is none."""
+        """Return the time of the next timer, or None if there is none."""
         if self._cancelled:
             self._forget_cancelled()
         return self.heap[0][0] if self.heap else None
 
     def due(self, now: float) -> list[T]:
-        """Take out all that are due at `now`, soonest first."""
+        """Remove the timers that are due at `now`, and return their items, soonest first."""
         items = []
         self._forget_cancelled()
         while self.heap and self.heap[0][0] <= now:

@@ -1,7 +1,8 @@
-"""What contains a bug: Vects are brought back to the last commit, or left as they are.
+"""Containment of bugs: Vects are brought back to the last commit, or left as they are.
 
-The scheduler says when: a tick that has raised is taken back, and a Vect with which it raises again
-is *stranded*. Nothing here may call more than it must: a bug that always shows is met here, too.
+The scheduler decides when: a tick that has raised is taken back, and a Vect that makes it raise
+again is *stranded*. The code here calls as little as it can: a bug that always shows is met here,
+too.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ _logger = logging.getLogger("oautom.scheduler")
 
 
 Item = StepState | VectState | Poll | Loan | Run
-"""What a tick deals with."""
+"""What a tick can have in hand."""
 
 
 class Notes:
-    """What a tick notes for those that have a part in it. None of its collections is rebound.
+    """The notes of a tick, shared by the parts of the engine. No collection is rebound.
 
     Attributes:
-        in_hand: What it deals with: where it raises, this is to blame.
-        ready: The models that are worth a look.
-        news: The ids of Vects for which somebody may wait no longer.
-        ended: The runs whose end is about to be told.
+        in_hand: The object that is being processed: if the tick raises, it is to blame.
+        ready: The models that may be due.
+        news: The ids of Vects whose waiting calls must check again.
+        ended: The runs whose end is about to be announced.
     """
 
     __slots__ = ("ended", "in_hand", "news", "ready")
@@ -47,7 +48,7 @@ class Notes:
 
     @property
     def vect(self) -> str | None:
-        """The id of the Vect that is dealt with."""
+        """The id of the Vect that is being processed."""
         match self.in_hand:
             case None:
                 return None
@@ -60,18 +61,18 @@ class Notes:
 
 
 class Containment:
-    """Keeps what is wrong with one Vect from all others. Used on the thread that drives.
+    """Confines a bug to the Vect that shows it. Used on the driving thread.
 
     Args:
-        log: Where the last commit is.
-        runner: Who has the work done.
-        queue: Who waits for a slot, or has one.
+        log: The log, which has the last commit.
+        runner: Performs the effects.
+        queue: The steps that wait for a slot, and the slots that are taken.
         registry: The runs.
-        notes: What the tick has noted.
+        notes: The notes of the tick.
 
     Attributes:
         has_stranded: A Vect was stranded since the scheduler has counted its slots.
-        on_strand: Called with the run of a Vect that does not go on, as `held_up` says.
+        on_strand: Called with the run of a Vect that does not go on; its `held_up` says why.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class Containment:
         self._ready, self._news = notes.ready, notes.news
 
     def bring_back(self, vects: Iterable[str]) -> None:
-        """Make each of some Vects anew from what is committed of it."""
+        """Make each of these Vects anew from its committed events."""
         for vect in vects:
             run = self._registry.runs.get(vect)
             if run is None or run.held_up is not None or not run.is_held:
@@ -127,28 +128,28 @@ class Containment:
         for give_back in (self._end_work, self.strand_parent, self.on_strand):
             try:
                 give_back(run)
-            except Exception:  # it is stranded all the same
-                _logger.exception("what vect '%s' has taken is not given back", run.id)
+            except Exception:  # it is stranded in any case
+                _logger.exception("the slots of vect '%s' could not be given back", run.id)
 
     def _end_work(self, run: Run) -> None:
-        """End the work of a stranded run, and give back what it has taken from others."""
+        """End the work of a stranded run, and free its slots."""
         self._runner.strand(run.id)
         self._runner.let_go(run.id)
         self._queue.give_up(run.id, self._runner.at_work(run.id))
 
     def strand_parent(self, run: Run) -> None:
-        """Strand the Vect, too, of which a step waits for the end of a run."""
+        """Strand the parent of a run: the Vect with a step that waits for its end."""
         for key in self._registry.parents(run):
             self.strand_waiting(key)
 
     def strand_waiting(self, key: Key) -> None:
-        """Strand the Vect of an attempt that waits for the end of another one."""
+        """Strand the Vect of an attempt that waits for the end of its child."""
         parent = self._registry.runs.get(key[0])
         if parent is not None and self._runner.is_under_way(key):
             self.strand(parent)
 
 
 def bug(what: str, flow: str | None = None) -> EngineError:
-    """Return the error that says that the engine has failed, and where it has said more."""
-    told = "the traceback is in the log 'oautom.scheduler' of the program"
-    return EngineError(f"this is a bug in oautom: {what}; {told}", flow=flow)
+    """Return the error for a bug of the engine; it names the logger that has the traceback."""
+    where = "the traceback is in the log 'oautom.scheduler' of the program"
+    return EngineError(f"this is a bug in oautom: {what}; {where}", flow=flow)

@@ -1,7 +1,8 @@
-"""How runs enter that nobody has just started: left by an earlier program, or called to their turn.
+"""How runs enter the engine that no call has just started: those of an earlier program, and those
+whose turn has come.
 
-They come some at a time, a portion in each tick, so that the first ones go on while the others are
-still to be read. Who has been called to its turn goes on behind those that came before it.
+They enter in portions, one a tick, so that the first ones go on before the others are read. A run
+whose turn has come goes on behind the runs that came before it.
 """
 
 from __future__ import annotations
@@ -29,30 +30,31 @@ from oautom.vects.run import Run
 _logger = logging.getLogger("oautom.scheduler")
 
 STEPS_AT_ONCE = 2_000
-"""Of how many steps the Vects are taken over in one tick; but for those that keep slots."""
+"""A portion ends at so many steps, except for Vects that keep slots."""
 
 UNWANTED: Final = "the step that had it run needs it no more"
 
 
 class Entering:
-    """Has runs begin or go on that were left, or that have stood in line.
+    """Brings in runs of earlier programs, and runs that have waited for their turn.
 
-    Used on the thread that drives, in a tick, but where a method says otherwise.
+    Used on the driving thread, in a tick, except where a method says otherwise.
 
     Args:
         log: The log.
         registry: The runs.
-        runner: Who has the work done.
-        queue: Who waits for a slot, or has one.
-        containment: What becomes of a Vect with which the engine cannot go on.
-        notes: What the tick has noted.
+        runner: Performs the effects.
+        queue: The steps that wait for a slot, and the slots that are taken.
+        containment: Takes a Vect with which the engine cannot go on out of the engine's hands.
+        notes: The notes of the tick.
         put: Puts a message in the inbox; any thread.
-        obey: Has a command make happen what it asks for.
-        settle: Has happen what follows from it.
+        obey: Carries out a command.
+        settle: Processes all that follows from it.
 
     Attributes:
-        left: Those that are to enter.
-        entered: Those that have entered in this tick, until its commit is seen to.
+        left: The runs that are to enter.
+        entered: The runs that have entered in this tick, until their timers are armed after the
+            commit.
     """
 
     def __init__(
@@ -81,15 +83,15 @@ class Entering:
         self._settle = settle
         self.left: deque[Run] = deque()
         self.entered: deque[Run] = deque()
-        self._going_on: dict[str, Key] = {}  # children that go on in their turn: for which attempt
+        self._going_on: dict[str, Key] = {}  # by the child, the attempt that reopens it
 
-    # Any thread: who enters
+    # Any thread: which runs enter
 
     def take_over(self, runs: Sequence[Run]) -> None:
-        """Have runs go on that the log has open; what ran when their program ended runs again.
+        """Go on with open runs of the log; steps that ran when their program ended run again.
 
-        Those whose steps keep slots of a pool while another flow runs must come first: what they
-        have is counted before anything starts. Any thread.
+        Runs whose steps keep slots of a pool while another flow runs must come first: their slots
+        are counted before anything starts. Any thread.
         """
         for run in runs:
             run.is_inherited = True
@@ -97,12 +99,12 @@ class Entering:
         for run in runs:
             if run.shown != INITIAL:
                 self.left.append(run)
-            else:  # it stands in line, and the log keeps it
+            else:  # it waits for its turn; the log has its events
                 self._registry.reader.let_go(run)
         self._put(TakeOver())
 
     def go_on(self, run: Run, parent: Key) -> None:
-        """Have a child that has ended go on for an attempt, when it is its turn."""
+        """Reopen a child that has ended for an attempt, when its turn comes."""
         self._registry.add(run)
         run.lane = run.flow.lane(run.state.params)
         self._going_on[run.id] = parent
@@ -110,18 +112,18 @@ class Entering:
             self._call_up(run)
 
     def stay(self, run: Run) -> bool:
-        """Have a child not go on that stands in line for it; False if it does not. Any thread."""
+        """Withdraw a child that waits to go on; False if it does not wait. Any thread."""
         if not self._turns.waits(run) or self._going_on.pop(run.id, None) is None:
             return False
         self._turns.free(run)
         return True
 
     def _call_up(self, run: Run) -> None:
-        """Have a run begin whose turn it is: it has stood in line till now. Any thread."""
+        """Let a run begin whose turn has come. Any thread."""
         parent = self._going_on.get(run.id)
         if parent is not None:
             self._put(Retry(run.id, parent=parent))
-        elif run.is_inherited or self.left:  # else it would go before one that is to enter
+        elif run.is_inherited or self.left:  # behind those that are to enter
             self.left.append(run)
             self._put(TakeOver())
         else:
@@ -130,17 +132,17 @@ class Entering:
     # In a tick
 
     def enter(self) -> None:
-        """Have a portion of them enter; one portion a tick, however often this is asked."""
+        """Let a portion of the runs enter; one portion a tick, however often this is called."""
         if not self.entered:
             self._enter()
 
     def enter_first(self, run: Run) -> None:
-        """Have a run of an earlier program enter before its turn: a person asks something of it."""
+        """Let a run of an earlier program enter before its turn: a person asks something of it."""
         self.left.appendleft(run)
         self._enter()
 
     def _enter(self) -> None:
-        """Close what ran in the old life, of some Vects, before anything of them starts."""
+        """Close the steps of some Vects that ran in the earlier life, before others start."""
         for group, place in self._runner.lingering.adopt():
             self._queue.take_slot(group, place)
         self._queue.is_held = True
@@ -150,9 +152,9 @@ class Entering:
             if run.is_inherited and run.id in self._registry.open:
                 portion.append(run)
                 steps += 1 + len(run.flow.steps)
-            elif run.shown == INITIAL:  # of this life, and called after those
+            elif run.shown == INITIAL:  # of this life; its turn came after those
                 self._put(Begin(run.id, run.turn))
-        with suppress(Exception):  # what raises does so again where each is held by itself
+        with suppress(Exception):  # an error comes again when each is read by itself
             self._registry.reader.hold_all(portion)
         for run in portion:
             if run.is_inherited:
@@ -162,25 +164,25 @@ class Entering:
         self._queue.is_held = False
 
     def _enter_one(self, run: Run) -> None:
-        if run.held_up is not None:  # who has failed with it may have left its state anyhow
+        if run.held_up is not None:  # a failure may have left its state half changed
             self._registry.go_back(self._log, run)
         if not self.hold(run):
             return
         self._notes.in_hand = run.state
         run.held_up = None
         run.is_inherited = False
-        if run.state.state in VECT_ENDS:  # it was cancelled just before
+        if run.state.state in VECT_ENDS:  # it was cancelled just before this
             self._registry.shut(run)
             return
         if run.state.state != "ending" and not self.is_wanted(run):
             self._obey(Cancel(run.id, UNWANTED))
             if run.state.state in VECT_ENDS:
-                return  # else it goes on with what cleans up
+                return  # else its cleanup steps go on
         if run.state.state == INITIAL:
             news = run.news()
-            told: dict[str, Any] = {"options": news} if news else {}
-            told |= {**run.turn, "recovered": True} if run.turn else {}
-            self._obey(Begin(run.id, MappingProxyType(told)))
+            data: dict[str, Any] = {"options": news} if news else {}
+            data |= {**run.turn, "recovered": True} if run.turn else {}
+            self._obey(Begin(run.id, MappingProxyType(data)))
             return
         lost = run.lost_steps()
         self._obey(Recover(run.id, frozenset(step.name for step in lost), run.news()))
@@ -191,7 +193,7 @@ class Entering:
         self._queue.take_over(run.state)
 
     def hold(self, run: Run) -> bool:
-        """Hold a run that has stood in line, or was left; False where its events make no sense."""
+        """Read the state of a run that has waited, or was left; False if it makes no sense."""
         try:
             run.hold()
         except LogError as error:
@@ -200,18 +202,18 @@ class Entering:
         return True
 
     def _leave(self, run: Run, error: LogError) -> None:
-        """Leave a run of which the events make no sense; all others go on."""
+        """Leave a run whose events make no sense; all others go on."""
         run.held_up = error
         self._registry.shut(run)
         self._notes.news.append(run.id)
         _logger.error("%s", error)
 
     def go_on_in(self, child: str, parent: Key) -> None:
-        """Have a child go on whose turn it is; not if the attempt is over by now that it is for."""
+        """Reopen a child whose turn has come, unless the attempt that runs it is over."""
         self._going_on.pop(child, None)
         run = self._registry.runs.get(child)
         if run is None or run.held_up is not None or run.shown not in VECT_ENDS:
-            return  # somebody else has retried it, and it runs
+            return  # a person has retried it, and it runs
         try:
             if run.shown != "success" and self._is_running(*parent):
                 self._registry.reopen(run, has_place=True)
@@ -223,7 +225,7 @@ class Entering:
         self._notes.ended.append(run)
 
     def is_wanted(self, run: Run) -> bool:
-        """Whether the attempt goes on that has a Vect run, if one has.
+        """Whether a Vect is still needed: it is no child, or the attempt that runs it goes on.
 
         A child that was retried by itself has a life of its own.
         """
@@ -232,7 +234,7 @@ class Entering:
         return self._is_running(*run.state.parent)
 
     def _is_running(self, vect: str, step: str, attempt: int) -> bool:
-        known = self._registry.runs.get(vect)  # its flow may not be declared: its events are there
+        known = self._registry.runs.get(vect)  # None if its flow is undeclared
         parent = self._registry.reader.read(vect) if known is None else known.state
         if parent is None or parent.state in VECT_ENDS or step not in parent.steps:
             return False
@@ -242,24 +244,24 @@ class Entering:
     # Around the commit
 
     def note(self, run: Run) -> None:
-        """Take note that a run is of this life by now: its waits go on after the commit."""
+        """Note that a run belongs to this life now: its timers are armed after the commit."""
         run.is_inherited = False
         self.entered.append(run)
 
     def take_back(self) -> None:
-        """Have those enter again that have done so in a tick that was taken back."""
+        """Let runs enter again that have entered in a tick that was taken back."""
         for run in self.entered:
             run.is_inherited = True
         self.left.extendleft(reversed(self.entered))
         self.entered.clear()
 
     def see_to(self, now: datetime) -> None:
-        """Have the waits go on of those that have entered, which are committed."""
+        """Arm the timers of the runs that have entered, after the commit."""
         while self.entered:
-            run = self.entered.popleft()  # as they came: of waits of one instant, too
+            run = self.entered.popleft()  # in order: timers of one instant keep it
             try:
                 if run.held_up is None:
                     self._runner.rearm(run, now)
             except Exception:
-                _logger.exception("vect '%s' cannot wait on", run.id)
+                _logger.exception("the timers of vect '%s' could not be set", run.id)
                 self._containment.strand(run)

@@ -1,7 +1,7 @@
-"""Files: what steps wait for. To the runner they are workers: here work is that a file appears.
+"""Files that steps wait for. To the runner they are workers, whose work ends when a file appears.
 
-Nothing of it outlives the program but the log: a recovery gives the work here again, and a file
-that has come meanwhile is there at once.
+Only the log outlives the program: a recovery submits the work again, and a file that has appeared
+meanwhile is found at once.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from oautom.workers.watcher import Watcher
 
 
 class Files(Workers):
-    """Workers that answer when a file is there: any number of them, on one thread.
+    """Workers that answer when a file is there: any number of jobs, on one thread.
 
     Args:
-        runner: Who has steps wait for files.
+        runner: Submits the steps that wait for files.
     """
 
     def __init__(self, runner: Runner) -> None:
@@ -34,13 +34,13 @@ class Files(Workers):
         runner.elsewhere[FileExecution.kind] = self
 
     def submit(self, job: Job, done: Done) -> None:
-        """Call `done` when the file is there that a step waits for. On the scheduler's thread."""
+        """Call `done` when the file of a step is there. On the scheduler's thread."""
         assert isinstance(job, Work)
         try:
             path = cast("str", job.execution.run(job.context))
-            where = os.path.join(os.getcwd(), path)  # as it is now
+            where = os.path.join(os.getcwd(), path)  # as the directory is now
             watcher = self._running()
-        except Exception as error:  # a path may come from anywhere; and the system may give no more
+        except Exception as error:  # a bad path, or no resources
             done(Outcome.failure(error), None)
             return
         number = next(self._numbers)
@@ -53,26 +53,26 @@ class Files(Workers):
         if self._is_closed:
             raise RuntimeError("the app was closed")
         if self._watcher is None:
-            # A thread that waits must not keep an app that nobody has any more.
+            # A waiting thread must not keep an app alive that nothing else refers to.
             found = weakref.WeakMethod(self._found)
             self._watcher = Watcher(lambda number: (method := found()) and method(number))
             weakref.finalize(self, self._watcher.close).atexit = False
         return self._watcher
 
     def _found(self, number: int) -> None:
-        """Tell that a file is there. On the thread of the watcher."""
+        """Answer that a file is there. On the thread of the watcher."""
         if (waiting := self._answers.pop(number, None)) is not None:
             path, done = waiting
             done(Outcome(path), None)
 
     def _give_up(self, number: int) -> None:
-        """Wait for a file no longer. Any thread."""
+        """Stop waiting for a file, and answer so. Any thread."""
         if (waiting := self._answers.pop(number, None)) is not None:
             cast("Watcher", self._watcher).forget(number)
             waiting[1](Outcome(error="it was cancelled"), None)
 
     def close(self) -> None:
-        """Wait for nothing any more."""
+        """Stop waiting for all files."""
         self._is_closed = True
         if self._watcher is not None:
             self._watcher.close()

@@ -1,7 +1,7 @@
-"""Who drives: one inbox, and one thread at a time that takes messages out of it.
+"""`Driver`: one inbox, and one thread at a time that takes messages out of it, the driving thread.
 
-Any thread may put a message in, or wait. In the foreground whoever waits drives, if nobody else
-does; in the background those who wait leave it to the engine's thread.
+Any thread may put a message in, or wait. In the foreground a waiting thread drives, unless another
+one does already; in the background waiting threads leave it to the engine's own thread.
 """
 
 from __future__ import annotations
@@ -24,26 +24,28 @@ from oautom.errors import EngineError, LogError, exhausted
 T = TypeVar("T")
 
 LOOK_SECONDS = 60.0
-"""After how long it is looked at the wall clock, while anything waits for a time."""
+"""How often the wall clock is checked, while anything waits for a time."""
 
-_JUMP_SECONDS = 1.0  # less is the clock being set right slowly, as it always is
+_JUMP_SECONDS = 1.0  # less is a slow correction of the clock, which is normal
 
 CALL_SECONDS = 30.0
-"""How long a call waits for whoever drives, if it is not told otherwise."""
+"""The default for how long a call waits for the driving thread."""
 
 
 WRONG_THREAD: Final = "this is a bug in oautom: another thread drives"
-"""What is wrong where one of the engine's parts is used on a thread that does not drive."""
+"""The message of the assertions that a part of the engine is used on the driving thread."""
 
 
 class Wheel:
-    """Who drives.
+    """The right to drive: one thread at a time has it.
 
-    Whatever only that thread may do asserts it, so that a call from another one is refused before
-    it has changed anything: `assert wheel.thread in (None, get_ident()), WRONG_THREAD`.
+    Code that only the driving thread may run asserts it, so that a call from another thread is
+    refused before it has changed anything: `assert wheel.thread in (None, get_ident()),
+    WRONG_THREAD`.
 
     Attributes:
-        thread: The number of the thread; None while nobody drives, as where a test does by hand.
+        thread: The identifier of the driving thread; None while no thread drives, as where a test
+            calls the parts by hand.
     """
 
     __slots__ = ("thread",)
@@ -53,20 +55,20 @@ class Wheel:
 
 
 class Driver(ABC, Generic[T]):
-    """An inbox of messages of type `T`, and the turns of those who drive.
+    """An inbox of messages of type `T`, and the loop of the driving thread.
 
     Args:
-        clock: What time it is.
+        clock: The current time.
 
     Attributes:
-        failure: Why nothing moves any more, or None.
+        failure: Why the engine has stopped, or None.
         on_message: Called after a message has been put in.
-        refusal: Returns why no thread can be had that takes it, or None.
-        is_on_duty: There are plans, and they are served: a thread of the engine's own goes on.
-        wheel: Who drives.
-        on_wheel: Called with whether somebody drives, when that changes.
-        on_news: Called with the ids of Vects when those who wait for them are told to look again;
-            an empty one stands for all.
+        refusal: Returns why the system gives no thread to drive, or None.
+        is_on_duty: There are plans, and they are served: a thread of the engine's own does not end.
+        wheel: Knows the driving thread.
+        on_wheel: Called when a thread begins to drive (True) or ceases to (False).
+        on_news: Called with the ids of Vects when the calls that wait for them must check again; an
+            empty id stands for all.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -82,54 +84,54 @@ class Driver(ABC, Generic[T]):
         self._changed = threading.Condition()
         self.wheel = Wheel()
         self._is_closed = False
-        self._calls: deque[Call] = deque()  # those that are not claimed yet, and some that are
+        self._calls: deque[Call] = deque()  # all that are not claimed, and some that are
         self._looked = (clock.now(), clock.monotonic())
         self._look_at = inf if getattr(clock, "is_steady", False) else 0.0
 
     @abstractmethod
     def tick(self, messages: list[T]) -> None:
-        """Let all that `messages` ask for, and all that follows from it, happen."""
+        """Process `messages` and all that follows from them."""
 
     @abstractmethod
     def carry_out(self, calls: list[Call]) -> None:
-        """Do what calls ask for, in a tick that takes nothing else."""
+        """Carry out calls, in a tick that takes no other message."""
 
     @abstractmethod
     def time_has_jumped(self) -> None:
-        """Have all that waits for an instant look again when that is."""
+        """Check all waits for an instant again: the wall clock was set."""
 
     @abstractmethod
     def is_idle(self) -> bool:
-        """Whether all is over and no message waits."""
+        """Whether all runs are over and the inbox is empty."""
 
     @abstractmethod
     def run_next(self) -> None:
-        """Do work that is kept for the thread that drives; asked when no message waits."""
+        """Do a piece of the driving thread's own work; called when the inbox is empty."""
 
     def put(self, message: T) -> None:
-        """Have the driver take `message`; it may come from a handler of a system signal."""
+        """Put a message in the inbox; also safe in a handler of a system signal."""
         if self._is_closed:
-            return  # the late answer of a step that did not listen to its cancellation
+            return  # the late answer of a step that ignored its cancellation
         self._inbox.put(message)
         if self.on_message is not None:
             self.on_message()
 
     def now(self) -> datetime:
-        """Return what time it is, for people to read."""
+        """Return the current time of the wall clock, for people to read."""
         return self._clock.now()
 
     @property
     def is_driven(self) -> bool:
-        """Whether some thread drives."""
+        """Whether a thread drives."""
         return self.wheel.thread is not None
 
     @property
     def has_messages(self) -> bool:
-        """Whether a message waits to be taken."""
+        """Whether the inbox has a message."""
         return not self._inbox.empty()
 
     def put_at(self, when: float, message: T) -> None:
-        """Take `message` when the clock's `monotonic()` reaches `when`. The thread that drives."""
+        """Take `message` when the clock's `monotonic()` reaches `when`. The driving thread."""
         self._timers.add(when, message)
 
     def drive(
@@ -160,26 +162,27 @@ class Driver(ABC, Generic[T]):
         return True
 
     def call(self, call: Call, timeout: float = CALL_SECONDS, *, may_drive: bool = True) -> Any:
-        """Have a call done, and return its result when the log has what came of it.
+        """Carry out a call, and return its result when the log has the events.
 
-        While another thread drives, that one does it. If nobody drives, this thread does: with all
-        other calls that wait, in one commit, and nothing else. On the thread that drives itself, in
-        a step or receiver, the call is part of the next commit, and None is returned at once.
+        If another thread drives, that one carries it out. If no thread drives, this one does:
+        together with all other waiting calls, in one commit, and nothing else. On the driving
+        thread itself, in a step or receiver, the call is part of the next commit, and None is
+        returned at once.
 
         Args:
             call: The call.
-            timeout: Seconds to wait for the thread that drives, while a step or receiver has it.
-            may_drive: Whether this thread may do it.
+            timeout: Seconds to wait for the driving thread, while a step or receiver occupies it.
+            may_drive: Whether this thread may carry it out.
 
         Raises:
-            EngineError: The time was up, the app is closed, or the system gives no thread; nothing
-                was done.
+            EngineError: The timeout is over, the app is closed, or the system gives no thread;
+                nothing was done.
             LogError: The engine has stopped.
-            OAutomError: What is asked was refused.
+            OAutomError: The call was refused.
         """
         self._raise_failure()
         if self.is_here:
-            self.put(call)  # type: ignore[arg-type] # a call is a message of all
+            self.put(call)  # type: ignore[arg-type] # every T includes Call
             return None
         self._calls.append(call)
         self.put(call)  # type: ignore[arg-type] # as above
@@ -188,14 +191,14 @@ class Driver(ABC, Generic[T]):
                 raise exhausted("nothing was done", refusal)
             self._wait_for_answer(call, timeout, may_drive=may_drive)
         finally:
-            with suppress(ValueError):  # whoever has done it may have taken it out
+            with suppress(ValueError):  # the thread that carried it out may have removed it
                 self._calls.remove(call)
         if call.error is not None:
             raise call.error
         return call.result
 
     def _wait_for_answer(self, call: Call, timeout: float, *, may_drive: bool) -> None:
-        deadline = monotonic() + timeout  # of the world: the clock of a simulation may stand still
+        deadline = monotonic() + timeout  # real time: the clock of a simulation may stand still
         while not call.is_answered:
             if may_drive and not self._is_closed and self._take_wheel():
                 try:
@@ -207,7 +210,7 @@ class Driver(ABC, Generic[T]):
             if not call.is_answered and (self.failure or self._is_closed or not is_in_time):
                 if call.claim():
                     self._refuse_call(timeout)
-                deadline = monotonic() + A_DAY  # it is being committed
+                deadline = monotonic() + A_DAY  # it was claimed: its commit is coming
 
     def _do_calls(self) -> None:
         calls = []
@@ -232,12 +235,12 @@ class Driver(ABC, Generic[T]):
         if self._is_closed:
             raise EngineError("the app is closed; make a new OAutom")
         raise EngineError(
-            f"a step or receiver has had the thread of the engine for {timeout:g} seconds; nothing "
-            "was done: try again, or use executor='threads'"
+            f"a step or receiver has occupied the engine's thread for {timeout:g} seconds, so "
+            "nothing was done; try again, or use executor='threads'"
         )
 
     def answer(self, calls: Iterable[Call]) -> None:
-        """Tell those who wait that their calls have been done, and what came of them."""
+        """Wake the threads that wait for these calls: the calls are carried out and committed."""
         with self._changed:
             for call in calls:
                 call.is_answered = True
@@ -245,31 +248,31 @@ class Driver(ABC, Generic[T]):
 
     @property
     def is_here(self) -> bool:
-        """Whether this thread drives, in a step or a receiver."""
+        """Whether this thread drives, and is in a step or a receiver."""
         return self.wheel.thread == threading.get_ident()
 
     def check_thread(self, what: str = "wait for a Vect") -> None:
-        """Refuse a call that would wait for the very thread that it is on.
+        """Refuse a call that would wait for its own thread.
 
         Raises:
             EngineError: This thread drives, in a step or a receiver.
         """
         if self.is_here:
             raise EngineError(
-                f"a step or receiver on the scheduler's own thread cannot {what}, it would wait "
-                "for itself; use another thread or executor='threads'"
+                f"a step or receiver on the scheduler's own thread cannot {what}, since it would "
+                "wait for itself; use another thread or executor='threads'"
             )
 
     def catch_up(self) -> None:
-        """Drive until no message waits; for those who answer by hand."""
+        """Drive until the inbox is empty; for tests that answer for the workers."""
         self.drive(self._inbox.empty)
 
     def has_nothing_to_do(self) -> bool:
-        """Whether all is over, and nothing is going to start by itself."""
+        """Whether all runs are over, and no plan is served."""
         return not self.is_on_duty and self.is_idle()
 
     def serve_until_idle(self) -> None:
-        """Drive until all is over, or until the engine has stopped: those who wait are told why."""
+        """Drive until all runs are over, or the engine has stopped; waiting calls get the error."""
         if self._take_wheel():
             try:
                 self._loop(self.has_nothing_to_do, None)
@@ -281,7 +284,7 @@ class Driver(ABC, Generic[T]):
             raise self.failure_error()
 
     def failure_error(self) -> LogError:
-        """Return the error that says why nothing moves any more."""
+        """Return the error of an engine that has stopped."""
         error = LogError(
             f"the engine has stopped, its log cannot be written: {self.failure}; nothing has been "
             "started that is not in the log"
@@ -306,7 +309,7 @@ class Driver(ABC, Generic[T]):
             self._changed.notify_all()
 
     def have_all_look(self, vects: Sequence[str] = ("",)) -> None:
-        """Have those who wait look again whether they are done; of some Vects, or all."""
+        """Wake the calls that wait, to check whether they are done; for some Vects, or all."""
         self.on_news(vects)
         with self._changed:
             self._changed.notify_all()
@@ -329,9 +332,9 @@ class Driver(ABC, Generic[T]):
             self.tick(self._collect(deadline))
 
     def _look_at_clock(self, seconds: float) -> None:
-        """Look whether the wall clock was set, or the machine has slept, since the last look.
+        """Check whether the wall clock was set, or the machine has slept, since the last check.
 
-        Timers go by the monotonic clock, which knows of neither.
+        Timers go by the monotonic clock, which ignores both.
         """
         now, (before, then) = self._clock.now(), self._looked
         self._looked, self._look_at = (now, seconds), seconds + LOOK_SECONDS
@@ -339,7 +342,7 @@ class Driver(ABC, Generic[T]):
             self.time_has_jumped()
 
     def _collect(self, deadline: float | None) -> list[T]:
-        """Return what has come in, waiting for it if need be, with the timers that are due."""
+        """Return the messages of the inbox and the due timers; if there is none, wait for one."""
         if not (came := self._inbox.qsize()):
             self.run_next()
             came = self._inbox.qsize()
@@ -357,7 +360,7 @@ class Driver(ABC, Generic[T]):
             if first is not None:
                 messages.append(first)
             came = self._inbox.qsize()
-        for _ in range(came):  # nobody else takes any out; what comes meanwhile has the next tick
+        for _ in range(came):  # only this thread takes any out; later ones wait for the next tick
             messages.append(self._inbox.get())
         return messages
 

@@ -1,12 +1,12 @@
-"""SIGINT (Ctrl-C) and SIGTERM, while the scheduler has the main thread: they end all work.
+"""SIGINT (Ctrl-C) and SIGTERM while the scheduler drives on the main thread: they end all work.
 
-Where the app drains, the first one, if it is a SIGTERM, lets what runs end before, for a while.
+If the app drains, running steps have some time to end after a SIGTERM that comes first.
 
-Python runs their handlers on the main thread, between two of its instructions. There a handler may
-do little: the main thread may hold any lock. And the system may deliver a signal to another thread:
-then nothing wakes a main thread that waits. So the handler only puts messages in the inbox, and
-what is left to do is done by a thread that reads the pipe into which the interpreter writes at
-every signal.
+Python runs signal handlers on the main thread, between two of its instructions. A handler may do
+little there: the main thread may have taken any lock. And the system may deliver a signal to
+another thread; then nothing wakes a waiting main thread. So the handler only puts messages in the
+inbox. The rest is done by a thread that reads the pipe into which the interpreter writes at every
+signal.
 """
 
 from __future__ import annotations
@@ -26,54 +26,54 @@ from oautom.errors import exhausted
 from oautom.processes import forked
 
 _ENDING = frozenset({signal.SIGINT, signal.SIGTERM})
-_ROUSING = signal.SIGURG  # unless somebody handles it, the system ignores it
+_ROUSING = signal.SIGURG  # the system ignores it if it has no handler
 _MARK = b"\0"  # no signal has this number
 _OURS = frozenset({0, _ROUSING, *_ENDING})
 
 _listening: list[Received] = []
-_others: list[int] = []  # to whom the interpreter has written before, as an event loop of asyncio
-_taken: list[Callable[[], None]] = []  # give back what the program had, the newest last
-_masks: list[set[int]] = []  # of the thread that forks
-_marks: deque[threading.Event] = deque()  # each is set when all signals before it have been heard
+_others: list[int] = []  # earlier wake-up descriptors, as that of asyncio
+_taken: list[Callable[[], None]] = []  # restore what the program had, the newest last
+_masks: list[set[int]] = []  # the masks of the thread that forks
+_marks: deque[threading.Event] = deque()  # each is set when all signals before it are done
 
 
 class Received(list[int]):
-    """The signals that one who drives has received, in their order.
+    """The signals received during one drive of the scheduler, in their order.
 
     Args:
-        scheduler: What is driven.
-        drain: Seconds for what runs to end in, after a SIGTERM; 0 to end it at once.
+        scheduler: The scheduler that is driven.
+        drain: Seconds that running steps have to end in after a SIGTERM; 0 to end them at once.
     """
 
     def __init__(self, scheduler: Scheduler, drain: float) -> None:
         super().__init__()
         self._scheduler = scheduler
         self._drain = drain
-        self._heard = 0  # of those that end work, on the thread that hears of all
+        self._heard = 0  # how many signals `hear` has had
         self._timer: threading.Timer | None = None
         self._is_time_up = False
 
     @property
     def is_urgent(self) -> bool:
-        """Whether one came after that which has ended all: nothing is waited for any more."""
+        """Whether a signal came after the one that has ended all: then nothing is waited for."""
         return len(self) > (2 if self and self._is_patient(self[0], 1) else 1)
 
     def _is_patient(self, number: int, count: int) -> bool:
-        """Whether what runs may end after a signal, which is so of the first only."""
+        """Whether running steps may end after a signal; true at most for the first signal."""
         return self._drain > 0 and number == signal.SIGTERM and count == 1
 
     def handle(self, number: int, frame: object) -> None:
-        """Do what the handler of a signal may; on the main thread, between two instructions."""
+        """Handle a signal as far as a handler may; on the main thread, between two instructions."""
         self.append(number)
         scheduler, name = self._scheduler, signal.Signals(number).name
         is_patient = self._is_patient(number, len(self))
         (scheduler.drain if is_patient else scheduler.ask_for_end)(name)
-        scheduler.put(Nudge())  # who waits looks at what was received
+        scheduler.put(Nudge())  # wakes the driving thread, which checks this list
         if not is_patient:
             self._interrupt_deaf()
 
     def rouse(self, number: int, frame: object) -> None:
-        """Have the main thread come out of whatever it waits in, to run the handlers due."""
+        """Wake the main thread from any wait, so that it runs the handlers that are due."""
         if self._is_time_up:
             self._interrupt_deaf()
 
@@ -82,7 +82,7 @@ class Received(list[int]):
             raise KeyboardInterrupt  # in the code of a step: never in the middle of a tick
 
     def hear(self, number: int) -> None:
-        """Do what the handler may not do, or cannot; on the thread that hears of all signals."""
+        """Do the part of a signal that its handler cannot do; on the thread that reads the pipe."""
         self._heard += 1
         if not self._is_patient(number, self._heard):
             self._end(signal.Signals(number).name)
@@ -92,7 +92,7 @@ class Received(list[int]):
         self._timer.name, self._timer.daemon = "oautom-drain", True
         try:
             self._timer.start()
-        except RuntimeError:  # the system gives no thread: nobody would end it
+        except RuntimeError:  # the system gives no thread for the timer
             self._end_drain()
 
     def _end_drain(self) -> None:
@@ -103,26 +103,26 @@ class Received(list[int]):
     def _end(self, name: str) -> None:
         if self._drain:  # the handler may have been called once for two signals
             self._scheduler.ask_for_end(name)
-        self._scheduler.runner.interrupt()  # it sets events: the main thread may wait for one
+        self._scheduler.runner.interrupt()  # it sets events that the main thread may wait for
         self._scheduler.put(Nudge())
 
     def stop(self) -> None:
-        """Do nothing more."""
+        """Stop the timer of the drain."""
         if self._timer is not None:
             self._timer.cancel()
 
 
 @contextmanager
 def system_signals(scheduler: Scheduler, drain: float = 0.0) -> Iterator[Received]:
-    """Have SIGINT and SIGTERM end all work, as `stop_all` does; yield those that are received.
+    """Let SIGINT and SIGTERM end all work, as `stop_all` does; yield the signals that come.
 
-    Whoever drives looks at them, and does not wait any more after a second signal. Only a step that
-    has the main thread and does not listen to its cancellation is interrupted.
+    The driving code checks them, and stops waiting after a second signal. Only a step that runs on
+    the main thread and ignores its cancellation is interrupted.
 
     Args:
-        scheduler: What is driven.
-        drain: Where this is more than 0, a SIGTERM that comes first lets what runs end for so many
-            seconds before; the next signal ends that time.
+        scheduler: The scheduler that is driven.
+        drain: If more than 0, running steps have this many seconds to end after a SIGTERM that
+            comes first; the next signal ends that time.
     """
     received = Received(scheduler, drain)
     if threading.current_thread() is not threading.main_thread():
@@ -134,7 +134,7 @@ def system_signals(scheduler: Scheduler, drain: float = 0.0) -> Iterator[Receive
         for number in _ENDING
         if (handler := signal.getsignal(number)) not in (None, signal.SIG_IGN)
     }
-    if signal.getsignal(_ROUSING) == signal.SIG_DFL:  # else it is the program's own
+    if signal.getsignal(_ROUSING) == signal.SIG_DFL:  # else the program uses it
         before[_ROUSING] = signal.SIG_DFL
     wakeup_before = signal.set_wakeup_fd(_wakeup_pipe(), warn_on_full_buffer=False)
     if wakeup_before not in (-1, _wakeup_pipe()):
@@ -189,7 +189,7 @@ def _wakeup_pipe() -> int:
 
 
 def _hear(read: int) -> None:
-    """Do after each signal what its handler may not do, or cannot."""
+    """Do the part of each signal that its handler must not or cannot do."""
     while heard := os.read(read, 64):
         ending = [number for number in heard if number in _ENDING]
         for number in ending:
@@ -203,21 +203,21 @@ def _hear(read: int) -> None:
 
 
 def _rouse() -> None:
-    """Have the main thread come out of whatever it waits in."""
+    """Wake the main thread from any wait."""
     main = threading.main_thread().ident
     if main is not None:
         signal.pthread_kill(main, _ROUSING)
 
 
 def _pass_on(heard: bytes) -> None:
-    """Have those hear of a signal, of which nothing is done here, who would hear of it else."""
+    """Pass signals that are not handled here on to those that had the wake-up pipe before."""
     for other in tuple(_others) if heard else ():
-        with suppress(OSError):  # it is full, or closed by now
+        with suppress(OSError):  # the pipe is full, or closed
             os.write(other, heard)
 
 
 def _wait_until_heard() -> None:
-    """Wait until the signals so far have been heard: they are not meant for what begins next."""
+    """Wait until earlier signals have been handled: they are not meant for what begins next."""
     mark = threading.Event()
     _marks.append(mark)
     os.write(_wakeup_pipe(), _MARK)
@@ -225,9 +225,10 @@ def _wait_until_heard() -> None:
 
 
 def _begin_anew() -> None:
-    """Have a forked process handle signals as the program would.
+    """Let a forked process handle signals as the program would.
 
-    Else SIGTERM would not end the child, but all work of the parent, by the pipe that both have.
+    Otherwise SIGTERM would not end the child, but all work of the parent, through the pipe that
+    they share.
     """
     while _taken:
         _taken.pop()()
@@ -238,7 +239,7 @@ def _begin_anew() -> None:
 
 
 def _hold_back() -> None:
-    """Have no signal come to a child before it handles them as the program would."""
+    """Block signals in a forked child until it handles them as the program would."""
     if _taken:
         _masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, (*_ENDING, _ROUSING)))
 
@@ -253,7 +254,7 @@ forked.around(_hold_back, _let_come)
 
 
 def follow(number: int) -> None:
-    """Do what a signal does when nobody is in its way: the Vects have ended in good order."""
+    """Do what the signal would have done without oautom; the Vects have ended in good order."""
     if signal.getsignal(number) == signal.SIG_DFL:
         raise SystemExit(128 + number)  # not at once, as SIG_DFL would: `finally` blocks still run
     signal.raise_signal(number)

@@ -1,4 +1,4 @@
-"""Which apps are open: each is closed at the end of the program, and no two write one log."""
+"""The open apps: each is closed at the end of the program, and no two of them write one log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from oautom.steps.context import CALLED
 
 
 class OpenApp(App, Protocol):
-    """What is asked of an app here."""
+    """The part of an app that is used here."""
 
     log: EventLog
     mode: OAutomMode
@@ -31,28 +31,28 @@ class OpenApp(App, Protocol):
 
 
 class Parts(Protocol):
-    """What an app consists of, without the app."""
+    """The parts of an app, without the app itself."""
 
     flows: Mapping[str, Flow]
     home: forked.Home
 
     def is_idle(self) -> bool:
-        """Whether there is nothing to do, nobody waits for anything, and nobody listens."""
+        """Whether nothing is to be done, no thread waits, and no subscription is open."""
 
     def end(self) -> None:
-        """End all that is open."""
+        """End everything."""
 
 
 _logger = logging.getLogger("oautom.app")
-# Nothing here keeps an app: by its parts, too, its flows lead to it.
+# Nothing here may keep an app alive: parts would too, as their flows refer to the app.
 _open_apps: weakref.WeakKeyDictionary[OpenApp, weakref.ref[Parts]] = weakref.WeakKeyDictionary()
 
 _NO_THREADS_AT_END: Final = (3, 12) <= sys.version_info[:3] < (3, 12, 2)
-"""These versions start no thread and no process once the last line of a program has run."""
+"""These versions start no thread or process after the last line of the program."""
 
 
 def check_free(log: object, app: OpenApp) -> None:
-    """Refuse a log that another open app writes than this one.
+    """Refuse a log that another open app writes.
 
     Raises:
         SettingError: There is such an app.
@@ -62,7 +62,7 @@ def check_free(log: object, app: OpenApp) -> None:
 
 
 def opened(app: OpenApp, parts: Parts) -> None:
-    """Have an app closed at the end of the program, or when nobody has it and its log is wanted."""
+    """Register an app: it is closed at the end of the program, or by `let_go_of_forgotten`."""
     _open_apps[app] = weakref.ref(parts)
     # The last handler registered is called first: before that of multiprocessing, which waits
     # for the worker processes that ours ends.
@@ -73,12 +73,12 @@ def opened(app: OpenApp, parts: Parts) -> None:
 
 
 def closed(app: OpenApp) -> None:
-    """Take note that an app is closed."""
+    """Note that an app is closed."""
     _open_apps.pop(app, None)
 
 
 def _leave_to_parent() -> None:
-    """Have a forked child close none of its parent's apps; those that did nothing may work here."""
+    """Let a forked child close none of its parent's apps; apps that did nothing may work here."""
     for app, parts in [(app, parts()) for app, parts in _open_apps.items()]:
         if parts is None or parts.home.process is not forked.NOBODY:
             closed(app)
@@ -88,7 +88,7 @@ forked.in_child(_leave_to_parent)
 
 
 def weakly(method: Callable[[], object]) -> Callable[[], object]:
-    """Return a call of a method that does not keep its object; it does nothing without it."""
+    """Return a call of a method that does not keep its object alive, and is empty without it."""
     reference = weakref.WeakMethod(method)
 
     def call() -> object:
@@ -99,11 +99,11 @@ def weakly(method: Callable[[], object]) -> Callable[[], object]:
 
 
 def let_go_of_forgotten() -> None:
-    """Close the apps that nobody has any more, so that another one can have their log.
+    """Close the apps that nothing refers to any more, so that another app can use their log.
 
-    As when a cell of a notebook is run again, which makes its app anew: what is left of the old one
-    is a Vect, and by that its flow, which knows its app. So the flows of one that has nothing to do
-    let go of it for a moment: if it is gone then, nobody else has had it.
+    An example is a cell of a notebook that is run again, and makes its app anew: what is left of
+    the old app is a Vect, whose flow refers to the app. So the flows of an idle app drop their
+    reference for a moment: if the app is gone then, nothing else referred to it.
     """
     gc.collect()
     for reference in _open_apps.keyrefs():
@@ -130,12 +130,12 @@ def _let_go_if_forgotten(reference: weakref.ref[OpenApp]) -> None:
 
 @cache
 def _close_busy_at_end() -> None:
-    """Have busy apps closed before the threads are waited for, of which one may be the engine's."""
+    """Close busy apps before the interpreter waits for threads: one may be an engine's."""
     threading._register_atexit(_close_busy)  # type: ignore[attr-defined] # noqa: SLF001
 
 
 def _close_busy() -> None:
-    """Close the apps that go on by themselves: step after step would fail."""
+    """Close the busy apps of background mode: their steps would fail one after another."""
     for app, reference in list(_open_apps.items()):
         parts = reference()
         if app.mode is OAutomMode.background and parts is not None and not parts.is_idle():
@@ -149,7 +149,7 @@ def _close_busy() -> None:
 
 
 def _close_all() -> None:
-    """Leave no process behind when the program ends."""
+    """Close all apps, so that no process is left when the program ends."""
     for app in list(_open_apps):
         _close(app)
 
@@ -162,13 +162,13 @@ def _close(app: OpenApp) -> None:
 
 
 def check_process(*, is_made_by_step: bool) -> None:
-    """Refuse to begin anything in a worker process: the app is not there, but a copy may be.
+    """Refuse to begin anything in a worker process, where the app is missing or only a copy.
 
     Args:
-        is_made_by_step: The app is one that a step has made for itself, which is fine.
+        is_made_by_step: Whether a step has made the app for itself, which is allowed.
 
     Raises:
-        EngineError: It imports the main module, or does the work of a step of another app.
+        EngineError: The process imports the main module, or does the work of a step of another app.
     """
     called = CALLED.get()
     if called is not None and called.home is None and not is_made_by_step:
@@ -184,6 +184,6 @@ def check_process(*, is_made_by_step: bool) -> None:
     process = sys.modules.get("multiprocessing.process")
     if process is not None and getattr(process.current_process(), "_inheriting", False):
         raise EngineError(
-            "a worker process imports this module and must not run flows meanwhile; put what "
-            "the program does under: if __name__ == '__main__'"
+            "a worker process imports this module, and must not run flows meanwhile; put the code "
+            "that runs flows under: if __name__ == '__main__'"
         )

@@ -1,8 +1,9 @@
-"""What was told to stop and is at work still: of this app, and of those before it in the program.
+"""Attempts that were asked to stop and are still at work: of this app, and of earlier ones.
 
-An attempt lingers until it has answered: for its step, which does not start again meanwhile, and
-for each step that had its Vect run. Who waits for a Vect waits only for those whose end is
-promised. What is noted here can be noted twice: a tick that raises in between is done again.
+The earlier apps are those of the same program. An attempt lingers until it has answered; meanwhile
+neither its step starts again nor a step that runs its Vect as a child. A call that waits for a Vect
+waits only for attempts that are sure to end. Each note here can be repeated: a tick that raises in
+between is done again.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ _logger = logging.getLogger("oautom.runner")
 
 
 class _Left:
-    """What is at work of a step though its app was closed, and whom to tell of its end."""
+    """The work of a step that goes on though its app was closed, and callbacks for its end."""
 
     def __init__(self) -> None:
         self.keys: set[Key] = set()
-        self.groups: set[Group] = set()  # in which it has a slot
+        self.groups: set[Group] = set()  # where the step has a slot
         self.wakes: list[Callable[[], None]] = []
 
 
@@ -45,15 +46,17 @@ forked.in_child(_begin_anew)
 
 
 class Lingering:
-    """The attempts of one app that were told to stop and have not answered yet.
+    """The attempts of one app that were asked to stop and have not answered yet.
 
     Args:
-        log: Its log: only what has one that outlives the program is waited for by a later app.
-        put: Puts a message in its inbox; any thread.
+        log: The log of the app: a later app waits only for work of a log that outlives the program.
+        put: Puts a message in the inbox; any thread.
 
     Attributes:
-        on_over: Called with the id of the Vect and the name of a step when its last one is about
-            to be over.
+        on_over: Called with the id of the Vect and the name of a step when its last lingering
+            attempt is about to be removed.
+        on_less: Called with the same when fewer attempts linger, but not none, or an attempt is no
+            longer waited for.
     """
 
     def __init__(self, log: EventLog, put: Callable[[Any], None]) -> None:
@@ -71,23 +74,23 @@ class Lingering:
         return self._log.id  # known when the log is open
 
     def add(self, key: Key, above: Iterable[Place]) -> None:
-        """Take note that an attempt was told to stop.
+        """Note that an attempt was asked to stop.
 
         Args:
             key: The attempt.
-            above: The steps that had its Vect run.
+            above: The steps that run its Vect as their child, directly or further up.
         """
         self._places[key] = (key[:2], *above)
         for place in self._places[key]:
             self._keys.setdefault(place, set()).add(key)
 
     def promise(self, key: Key) -> None:
-        """Take note that somebody sees to it that an attempt ends: it is waited for."""
+        """Note that an attempt is sure to end: calls wait for it."""
         for vect, _ in self._places[key]:
             self._promised.setdefault(vect, set()).add(key)
 
     def end_promise(self, key: Key) -> None:
-        """Take note that an attempt is waited for no more."""
+        """Note that an attempt is waited for no more."""
         for vect, _ in self._places.get(key, ()):
             keys = self._promised.get(vect, set())
             keys.discard(key)
@@ -95,7 +98,7 @@ class Lingering:
                 self._promised.pop(vect, None)
 
     def remove(self, key: Key) -> None:
-        """Take note that an attempt has answered."""
+        """Note that an attempt has answered."""
         self.end_promise(key)
         for place in self._places.get(key, ()):
             keys = self._keys.get(place, set())
@@ -106,23 +109,23 @@ class Lingering:
         self._places.pop(key, None)
 
     def look(self, key: Key) -> None:
-        """Have those looked at that may wait for an attempt, as it is waited for no more."""
+        """Check the steps that may wait for an attempt, as it is waited for no more."""
         for place in self._places.get(key, ()):
             self.on_less(*place)
 
     def is_promised(self, place: Place) -> bool:
-        """Whether somebody sees to it that an attempt of a step ends, or what it has had run."""
+        """Whether an attempt of a step, or of its child Vects, lingers and is sure to end."""
         if place[0] not in self._promised:
             return False
         return not self._promised[place[0]].isdisjoint(self._keys.get(place, ()))
 
     def steps_of(self, vect: str) -> set[Place]:
-        """Return the steps of a Vect of which one lingers; of an app before this one, too."""
+        """Return the steps of a Vect with a lingering attempt; also those of earlier apps."""
         left = [place for log_id, place in _left.copy() if log_id == self._log_id]
         return {place for place in (*self._keys, *left) if place[0] == vect}
 
     def lose(self, key: Key) -> None:
-        """Take note that an attempt is over, whoever raises that is told so."""
+        """Note that an attempt is over; exceptions of the callbacks are logged."""
         self.end_promise(key)
         for place in self._places.pop(key, ()):
             keys = self._keys.get(place, set())
@@ -133,15 +136,17 @@ class Lingering:
                 (self.on_less if keys else self.on_over)(*place)
             except Exception:
                 _logger.exception(
-                    "vect '%s', step '%s' is at work no more: a bug in oautom", *place
+                    "this is a bug in oautom: the work of vect '%s', step '%s' is over, and a "
+                    "callback for that has raised",
+                    *place,
                 )
 
     def is_at(self, place: Place) -> bool:
-        """Whether an attempt of a step lingers; of an app before this one, too. Any thread."""
+        """Whether an attempt of a step lingers, of this app or an earlier one. Any thread."""
         return place in self._keys or (bool(_left) and (self._log_id or "", place) in _left)
 
     def is_waited_for(self, place: Place) -> bool:
-        """Whether an attempt of a step lingers; `on_over` or an `Over` tells of its end."""
+        """Whether an attempt of a step lingers; if so, `on_over` or an `Over` reports its end."""
         if place in self._keys:
             return True
         if not _left:
@@ -153,23 +158,23 @@ class Lingering:
             return left is not None
 
     def is_ending(self, vect: str) -> bool:
-        """Whether something of a Vect, or of its children, is waited for."""
+        """Whether an attempt of a Vect, or of its children, is waited for."""
         return vect in self._promised
 
     @property
     def is_ending_any(self) -> bool:
-        """Whether anything is waited for."""
+        """Whether any attempt is waited for."""
         return bool(self._promised)
 
     @property
     def has_left(self) -> bool:
-        """Whether apps before this one have left anything at work. Any thread."""
+        """Whether earlier apps have left anything at work. Any thread."""
         return any(log_id == self._log_id for log_id, _ in _left.copy())
 
     def adopt(self) -> list[tuple[Group, Place]]:
-        """Return the slots that are taken by what apps before this one have left at work.
+        """Return the slots taken by work that earlier apps have left.
 
-        An `Over` tells of the end of each that is returned, once.
+        An `Over` reports the end of each returned step, once.
         """
         if not _left:
             return []
@@ -187,13 +192,13 @@ class Lingering:
         attempts: Iterable[tuple[Key, Iterable[Place]]],
         groups_of: Callable[[Place], Iterable[Group]],
     ) -> None:
-        """Take note of what goes on though the app is closed.
+        """Note the attempts that go on though the app is closed.
+
+        They are iterated under the lock that `tell_left` takes: none can answer in between.
 
         Args:
-            attempts: Each with the steps above it.
-            groups_of: Where a step has a slot.
-
-        They are looked for under the lock that `tell_left` takes: none can answer in between.
+            attempts: Each attempt with the steps above it.
+            groups_of: Returns the groups in which a step has a slot.
         """
         with _left_lock:
             for key, above in attempts:
@@ -205,7 +210,7 @@ class Lingering:
                     left.groups.update(groups_of(place))
 
     def tell_left(self, key: Key) -> None:
-        """Tell the apps of this program that an attempt has ended that outlived this one."""
+        """Report the end of an attempt that has outlived this app to the later apps."""
         wakes: list[Callable[[], None]] = []
         with _left_lock:
             for each in [each for each, left in _left.items() if key in left.keys]:
@@ -218,4 +223,4 @@ class Lingering:
 
 
 def _tell_nobody(vect: str, step: str) -> None:
-    """Tell nobody that an attempt is over."""
+    """Do nothing at the end of an attempt."""

@@ -1,4 +1,4 @@
-"""The messages that the scheduler takes out of its inbox: commands, and those below."""
+"""The messages in the inbox of the scheduler: commands, and the classes below."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from oautom.errors import SettingError, shown
-from oautom.events.requests import Request
+from oautom.events.requests import ACTIONS, Request
 from oautom.machine.commands import Cancel, Command, Decide, Key, Pause, Resume, Retry
 from oautom.machine.event import Event
 from oautom.machine.tables import PLAN_EVENTS
@@ -16,12 +16,12 @@ from oautom.steps.work import Outcome
 
 
 class Answer(NamedTuple):
-    """Message: the workers have done a piece of work.
+    """Message: the workers have finished a piece of work.
 
     Attributes:
         key: The attempt.
-        outcome: What came of it, plain already; None if the step is to be polled (again); or what
-            the engine has raised that looked at it.
+        outcome: The outcome, already plain; None if the step is to be polled (again); or the
+            exception that the engine raised while it processed the answer.
     """
 
     key: Key
@@ -35,19 +35,19 @@ class Poll(NamedTuple):
 
 
 class TimeUp(NamedTuple):
-    """Message: an attempt has taken as long as it may."""
+    """Message: the timeout of an attempt is over."""
 
     key: Key
 
 
 class Loan:
-    """The slot of a step that waits for a Vect: others have it meanwhile.
+    """The slot of a step that waits for a Vect, lent to other steps meanwhile.
 
     Args:
         key: The attempt.
 
     Attributes:
-        is_lent: The slot was lent. A message may be taken twice, where a tick was taken back.
+        is_lent: The slot was lent. A message may be taken twice, if a tick was taken back.
         is_back: The step has its slot again, or had none to lend: it may go on.
     """
 
@@ -66,11 +66,11 @@ class Lend(NamedTuple):
 
 
 class TakeBack(NamedTuple):
-    """Message: a step waits no more, and needs its slot again.
+    """Message: a step has stopped waiting, and needs its slot again.
 
     Attributes:
-        loan: What it has lent.
-        at_once: It goes on whether one is free or not.
+        loan: The slot that it has lent.
+        at_once: The step goes on even if no slot is free.
     """
 
     loan: Loan
@@ -78,31 +78,31 @@ class TakeBack(NamedTuple):
 
 
 class GraceOver(NamedTuple):
-    """Message: a function that was told to stop has had its time to tidy up."""
+    """Message: the time that a cancelled function has to tidy up is over."""
 
     key: Key
 
 
 class Over(NamedTuple):
-    """Message: an attempt that was at work under another app of this program has ended."""
+    """Message: an attempt that an earlier app of this program left at work has ended."""
 
     vect: str
     step: str
 
 
 class Call:
-    """Message: somebody waits for what comes of it.
+    """Message: a call whose caller waits for the result.
 
-    What it does is done once, by whatever thread drives; that thread answers when the log has it.
+    It is carried out once, by the driving thread, which answers when the log has the result.
 
     Args:
         vect: Id of the Vect concerned; empty for none.
-        do: What to do, in a tick; an `OAutomError` that it raises is the answer.
+        do: The function to call, in a tick; an `OAutomError` that it raises is the answer.
 
     Attributes:
-        result: What `do` has returned.
-        error: Why it was refused, or could not be done, or None.
-        is_answered: Result and error are there, and the log has what came of it.
+        result: The return value of `do`.
+        error: The error of a call that was refused or has failed, or None.
+        is_answered: Result and error are set, and the log has the events.
     """
 
     __slots__ = ("_claim", "do", "error", "is_answered", "result", "vect")
@@ -116,7 +116,7 @@ class Call:
         self._claim = [None]
 
     def claim(self) -> bool:
-        """Take it for good, to do it or to withdraw it; False for all but the first. Any thread."""
+        """Claim the call, to carry it out or withdraw it; True only for the first. Any thread."""
         try:
             self._claim.pop()
         except IndexError:
@@ -124,26 +124,26 @@ class Call:
         return True
 
     def give_back(self) -> None:
-        """Have it claimed again: what has come of it was taken back."""
+        """Allow another claim, since the results of the call were taken back."""
         self._claim.append(None)
 
 
 class Nudge:
-    """Message: nothing has happened, but look again: whether you are done, which plans are due."""
+    """Message: nothing has happened, but check again whether the wait is over, and the plans."""
 
 
 class Asked(NamedTuple):
-    """Message: another process has asked for something, by the log.
+    """Message: another process has put a request in the log.
 
     Attributes:
-        again: What nobody could do then may be done now: a flow was declared.
+        again: Check the waiting requests too: a flow was declared.
     """
 
     again: bool = False
 
 
 class TakeOver:
-    """Message: the next ones shall go on of the Vects that a dead program has left open."""
+    """Message: take over the next Vects that a dead program has left open."""
 
 
 class Misfit(NamedTuple):
@@ -153,29 +153,29 @@ class Misfit(NamedTuple):
 
 
 class Drain(NamedTuple):
-    """Message: begin nothing more; when all that is at work has ended, end the rest, too."""
+    """Message: begin nothing more; when all work has ended, end the rest, too."""
 
     reason: str
 
 
 class Tidy(NamedTuple):
-    """Message: all Vects were cancelled, for want of another life: what cleans up may start."""
+    """Message: all Vects were cancelled, as there is no next life; cleanup steps may start."""
 
 
 class Halt(NamedTuple):
-    """Message: end all work, and leave the Vects as they are: they go on in another life."""
+    """Message: end all work, and leave the Vects as they are: they go on in the next life."""
 
     reason: str
 
 
 class Note(NamedTuple):
-    """Message: a plan has something to tell; it is of no Vect, and moves nothing.
+    """Message: an event of a plan; it belongs to no Vect, and changes no state.
 
     Attributes:
         flow: The name of the flow of the plan.
         name: Name of the event: one of `PLAN_EVENTS`.
         vect: The id that the Vect would have had.
-        data: What the event tells.
+        data: The data of the event.
     """
 
     flow: str
@@ -184,17 +184,17 @@ class Note(NamedTuple):
     data: Mapping[str, str]
 
     def event(self, seq: int, time: datetime) -> Event:
-        """Return it as an event."""
+        """Return the note as an event."""
         data = MappingProxyType(self.data)
         dest = PLAN_EVENTS[self.name]
         return Event(seq, time, self.flow, self.vect, None, None, self.name, None, dest, data)
 
 
 def command_of(request: Request) -> Command:
-    """Return what another process asks for as a command.
+    """Return the request of another process as a command.
 
     Raises:
-        SettingError: It is nothing that can be asked.
+        SettingError: The request has a problem, or its action is unknown.
     """
     if request.problem is not None:
         raise SettingError(request.problem)
@@ -212,9 +212,8 @@ def command_of(request: Request) -> Command:
             return Decide(vect, data["step"], data["by"], objection=data.get("reason", ""))
         case "cancel":
             return Cancel(vect, data.get("reason", ""))
-    raise SettingError(
-        f"action must be one of those that can be asked, not {shown(request.action)}"
-    )
+    known = ", ".join(map(repr, ACTIONS))
+    raise SettingError(f"action must be one of {known}, not {shown(request.action)}")
 
 
 Message = (

@@ -1,4 +1,4 @@
-"""The engine: the scheduler on a thread. In the foreground that of the caller, else its own."""
+"""The engine: the scheduler on the caller's thread (foreground), or on its own (background)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from oautom.vects.turns import turn_of
 
 
 class OAutomMode(StrEnum):
-    """On which thread Vects are driven."""
+    """The thread on which Vects are driven."""
 
     foreground = "foreground"
     """On the thread that calls `run` or `wait`; nothing moves in between."""
@@ -43,7 +43,7 @@ class OAutomMode(StrEnum):
         """Return the mode that an argument names.
 
         Raises:
-            SettingError: It names none.
+            SettingError: The argument names no mode.
         """
         if (name := one_of(mode, {each.value for each in cls})) is None:
             known = ", ".join(f"OAutomMode.{each.value}" for each in cls)
@@ -60,23 +60,23 @@ LOCK_SECONDS = 0.05
 
 
 class ForegroundEngine:
-    """Nothing moves until somebody waits, and it moves on the thread that waits.
+    """Drives on the thread that waits; nothing moves until a call waits.
 
-    On the main thread, SIGINT (Ctrl-C) and SIGTERM meanwhile end all work; when that is done, the
-    signal takes its usual course.
+    On the main thread, SIGINT (Ctrl-C) and SIGTERM meanwhile end all work; after that, the signal
+    takes its usual course.
     """
 
     _may_drive = True
 
     def __init__(self, scheduler: Scheduler, log: EventLog) -> None:
         self.home = Home()
-        self.drain = 0.0  # seconds for what runs to end in, after a SIGTERM
+        self.drain = 0.0  # seconds that running steps have after a SIGTERM
         self.log = log
         self._scheduler = scheduler
         self._pruning = threading.Lock()
-        self.open: Callable[[], object] = bool  # opens the log, if that was not done yet
-        self._heard = 0  # number of the newest request that was looked at while a step ran
-        self.check_process: Callable[[], object] = bool  # refuses what needs an engine, elsewhere
+        self.open: Callable[[], object] = bool  # opens the log, if it is not open yet
+        self._heard = 0  # newest request that was checked while a step ran
+        self.check_process: Callable[[], object] = bool  # refuses a process without the engine
         self.prepare: Callable[[], object] = bool  # ends what a dead program has left at work
         self._awaiting = Awaiting(scheduler, self._drive)
         self._waits = scheduler.waits
@@ -86,14 +86,14 @@ class ForegroundEngine:
         scheduler.registry.engine = self
 
     def create(self, run: Run, timeout: float) -> None:
-        """Return when the log has that a run was begun.
+        """Return when the log has the creation of a run.
 
         Args:
-            run: One that was taken in, by `Registry.admit`, here or by another thread.
-            timeout: Seconds to wait while a step or receiver has the thread of the engine.
+            run: A run that was admitted by `Registry.admit`, on this or another thread.
+            timeout: Seconds to wait while a step or receiver occupies the thread of the engine.
 
         Raises:
-            EngineError: The time was up, or the app is closed: the start was withdrawn.
+            EngineError: The timeout is over, or the app is closed: the start was withdrawn.
             LogError: The engine has stopped.
         """
         if run.is_created:
@@ -107,43 +107,43 @@ class ForegroundEngine:
 
     @property
     def is_here(self) -> bool:
-        """Whether this thread is the one that drives."""
+        """Whether this thread drives."""
         return self._scheduler.is_here
 
     def _call(self, run: Run, do: Callable[[], Any], timeout: float = CALL_SECONDS) -> None:
-        """Have something done in a tick, and return when the log has what came of it."""
+        """Call a function in a tick, and return when the log has the events."""
         self._scheduler.call(Call(run.id, do), timeout, may_drive=self._may_drive)
 
     def listen(self) -> None:
-        """Do at once, from now on, what other processes ask for by the log."""
-        hear = WeakMethod(self._hear)  # a log that waits must not keep an engine that nobody has
+        """From now on, carry out requests of other processes as soon as they come."""
+        hear = WeakMethod(self._hear)  # a waiting log must not keep a forgotten engine alive
         self.log.listen(lambda: (method := hear()) and method())
-        if self._may_drive:  # else a thread of its own comes when it is needed
+        if self._may_drive:  # else the engine's own thread starts when needed
             self._scheduler.on_wheel = self.log.drive
             self.log.drive(self._scheduler.is_driven)
-        self._scheduler.put(Asked())  # something may have been asked while nobody listened
+        self._scheduler.put(Asked())  # for requests of the time before
 
     def _hear(self) -> None:
-        """Pass on that something was asked; whom it concerns, if a step has the scheduler's thread.
+        """Put an `Asked` in the inbox; interrupt the running inline step that a cancel concerns.
 
-        On a thread of the log's own, which must live on.
+        On a thread of the log, which must not end by an error.
         """
-        if not self._scheduler.is_asked:  # else nobody drives, or has come to it yet
+        if not self._scheduler.is_asked:  # else one is in the inbox already
             self._scheduler.is_asked = True
             self._scheduler.put(Asked())
         if self._scheduler.runner.is_in_step:
-            with suppress(LogError):  # the scheduler is about to meet it as well
+            with suppress(LogError):  # the scheduler will get this error itself
                 for request in self.log.asked(self._heard):
                     self._heard = request.id
                     is_cancel = request.action == "cancel" and request.problem is None
-                    if is_cancel and self.log.claim(request.id):  # else it was taken back
+                    if is_cancel and self.log.claim(request.id):  # else it was withdrawn
                         self._scheduler.runner.interrupt(request.vect)
 
     def prune(self, older_than: datetime) -> list[PrunedVect]:
-        """Take the Vects that ended before an instant out of the log and of memory.
+        """Remove the Vects that ended before an instant from the log and from memory.
 
-        First the thread that drives lets go of them, so that nothing begins with them any more;
-        where the log cannot be pruned then, it has them back.
+        First the driving thread lets go of them, so that nothing begins with them any more; if the
+        log cannot be pruned then, it takes them back.
         """
         scheduler = self._scheduler
         with self._pruning:
@@ -163,11 +163,11 @@ class ForegroundEngine:
             return gone
 
     def obey(self, run: Run, command: Command) -> None:
-        """Do what a person asks of a run, and return when the log has what came of it.
+        """Carry out what a person asks of a run, and return when the log has the events.
 
         Raises:
-            OAutomError: It makes no sense now.
-            EngineError: The engine did not come to it in time, or the app is closed.
+            OAutomError: The present state does not allow it.
+            EngineError: The engine did not carry it out in time, or the app is closed.
             LogError: The engine has stopped.
         """
         self.check_process()
@@ -180,16 +180,16 @@ class ForegroundEngine:
         if not scheduler.is_here:
             self._call(run, partial(scheduler.steering.obey, run, command))
             return
-        scheduler.steering.check(run, command)  # what is wrong by now is told now
+        scheduler.steering.check(run, command)  # refuse at once what is refused already
         if isinstance(command, Retry):
-            scheduler.registry.reopen(run)  # so that nobody takes it for ended in between
+            scheduler.registry.reopen(run)  # so that it does not count as ended in between
         scheduler.ask(run, command)
 
     def status(self, run: Run) -> dict[str, Any]:
         """Return the state of a run as of its last commit."""
         try:
-            state = run.state  # one that is read on demand is read before the lock is taken
-        except LogError as error:  # they make no sense: others are listed beside it all the same
+            state = run.state  # may read the log: before the lock is taken
+        except LogError as error:  # its events make no sense; `vects` lists it still
             return unread_status(run, error)
         with self._scheduler.showing:
             registry = self._scheduler.registry
@@ -199,7 +199,7 @@ class ForegroundEngine:
         """Return why a step of a run is, or is not, running, as of its last commit."""
         scheduler = self._scheduler
         if not scheduler.lock.acquire(timeout=LOCK_SECONDS):
-            # A tick is being committed, which may take a while: the log tells how it was before.
+            # A tick is being committed, which may take a while: the log has the state before it.
             state = replay(self.log.read(vect=run.id)).get(run.id) or run.first_state()
             return explain(state.steps[step], scheduler.now(), self._facts(NO_FACTS))
         try:
@@ -238,8 +238,8 @@ class ForegroundEngine:
         return self._has_ended(run)
 
     async def ended(self, run: Run) -> None:
-        """Wait until a run is over, while the event loop goes on; errors as of `wait`."""
-        if not self._drive(lambda: self._is_done(run), 0):  # 0: it only looks
+        """Wait until a run is over, without blocking the event loop; errors as of `wait`."""
+        if not self._drive(lambda: self._is_done(run), 0):  # 0: only checks
             await self._waits.awaited(run, self._end_of)
         self._has_ended(run)
 
@@ -252,10 +252,11 @@ class ForegroundEngine:
         return self._scheduler.is_over(run) or is_held_up or bool(self._scheduler.halted)
 
     def _has_ended(self, run: Run) -> bool:
-        """Whether a run is over; nobody can wait for it in an engine that was halted.
+        """Whether a run is over; refuse to wait for it in an engine that was halted.
 
         Raises:
-            EngineError: It goes on in another life only.
+            EngineError: It goes on in the next life only.
+            OAutomError: It does not go on; the error says why.
         """
         run.check_going_on()
         if self._scheduler.halted and not self._scheduler.is_over(run):
@@ -267,19 +268,19 @@ class ForegroundEngine:
         return self._scheduler.is_over(run)
 
     def serve(self, is_stopped: Callable[[], bool]) -> None:
-        """Drive until `is_stopped`, or until a signal of the system has ended all."""
+        """Drive until `is_stopped`, or until a signal of the system has ended all work."""
         with system_signals(self._scheduler, self.drain) as received:
             self._drive(lambda: is_stopped() or self._has_settled(received))
 
     def _has_settled(self, received: Received) -> bool:
-        """Whether all has ended after a signal; or one came after that which has ended all."""
+        """Whether all work has ended after a signal, or another signal came after that."""
         return received.is_urgent or (bool(received) and self._scheduler.is_idle())
 
     def _drive(self, until: Callable[[], bool], timeout: float | None = None) -> bool:
         return self._scheduler.drive(until, timeout)
 
     def is_at_rest(self) -> bool:
-        """Whether nobody drives, and there is nothing to do."""
+        """Whether no thread drives, and there is nothing to do."""
         scheduler = self._scheduler
         return not scheduler.is_driven and scheduler.has_nothing_to_do()
 
@@ -287,18 +288,19 @@ class ForegroundEngine:
         """End all work, wait until no process of it is left, and end the workers.
 
         Args:
-            drain: For so many seconds what runs may end by itself before, and nothing begins.
+            drain: Seconds that running steps have to end by themselves before that; nothing begins
+                meanwhile.
         """
         scheduler = self._scheduler
         try:
             if drain:
                 scheduler.drain(_CLOSED)
                 self._finish(lambda: scheduler.is_drained or bool(scheduler.halted), drain)
-        finally:  # also when Ctrl-C comes meanwhile
+        finally:  # also if Ctrl-C comes meanwhile
             self._end()
 
     def hurry(self) -> None:
-        """End all at once that is being drained. Any thread."""
+        """End a drain at once, and all work with it. Any thread."""
         if self._scheduler.draining:
             self._scheduler.stop_all(_CLOSED)
 
@@ -309,7 +311,7 @@ class ForegroundEngine:
         self._scheduler.close()
 
     def _finish(self, until: Callable[[], bool], timeout: float | None = None) -> None:
-        """Drive until all has ended, or the engine has failed."""
+        """Drive until `until`, or until the engine has failed."""
         try:
             self._drive(until, timeout)
         except (LogError, EngineError):
@@ -318,27 +320,27 @@ class ForegroundEngine:
 
 
 class BackgroundEngine(ForegroundEngine):
-    """A thread of its own drives while there is something to do; the program waits for its end."""
+    """Drives on its own thread while there is something to do; the program waits for its end."""
 
     _may_drive = False
 
     def __init__(self, scheduler: Scheduler, log: EventLog) -> None:
         super().__init__(scheduler, log)
         self._thread: threading.Thread | None = None
-        self._lock = threading.RLock()  # a handler of the program's may cancel in between
+        self._lock = threading.RLock()  # a signal handler may cancel in between
         scheduler.on_message = scheduler.refusal = self._wake
 
     def _wake(self) -> RuntimeError | None:
-        """Have the thread where it is needed; return why the system gives none, if it does not."""
+        """Start the thread if it is needed; return the error if the system gives none."""
         with self._lock:
-            # Where the message was taken already, by a thread that has ended, all is done.
+            # If a thread that has ended took the message already, all is done.
             is_needed = self._scheduler.has_messages and self._scheduler.failure is None
             if self._thread is None and is_needed:
                 thread = threading.Thread(target=self._serve, name="oautom-scheduler", daemon=False)
                 try:
                     thread.start()
-                except RuntimeError as error:  # who waits, or puts the next message, tries again
-                    _logger.warning("%s", exhausted("nothing goes on for now", error))
+                except RuntimeError as error:  # the next wait or message tries again
+                    _logger.warning("%s", exhausted("the engine cannot go on for now", error))
                     return error
                 self._thread = thread
             return None
@@ -352,7 +354,7 @@ class BackgroundEngine(ForegroundEngine):
                     return
 
     def _is_undriven(self) -> bool:
-        return False  # its thread comes when there is something to do
+        return False  # its thread starts when there is something to do
 
     def _wait(self, run: Run, timeout: float | None) -> bool:
         self._drive(lambda: self._is_done(run), timeout)
@@ -363,14 +365,14 @@ class BackgroundEngine(ForegroundEngine):
 
     def _drive(self, until: Callable[[], bool], timeout: float | None = None) -> bool:
         if not until() and (refusal := self._wake()) is not None:
-            raise exhausted("nothing goes on for now", refusal)
+            raise exhausted("the engine cannot go on for now", refusal)
         return self._scheduler.drive(until, timeout, may_drive=False)
 
     def _finish(self, until: Callable[[], bool], timeout: float | None = None) -> None:
         with self._lock:
             is_alone = self._wake() is not None
             if is_alone:
-                self._thread = threading.current_thread()  # which drives instead
+                self._thread = threading.current_thread()  # this thread drives instead
         if not is_alone:
             super()._finish(until, timeout)
             return
@@ -389,7 +391,7 @@ def make_engine(mode: OAutomMode, scheduler: Scheduler, log: EventLog) -> Foregr
 
 
 def _facts_of(scheduler: Scheduler, run: Run, step: str) -> Facts:
-    """Return what only the scheduler knows of a step of a run, for `explain`. Under its lock."""
+    """Return the facts of a step that only the scheduler knows, for `explain`. Under its lock."""
     state, runner = run.state.steps[step], scheduler.runner
     key = (run.id, step, state.attempt)
     ahead, higher = scheduler.queue.ahead_of(state)
@@ -433,7 +435,7 @@ def _state_of_child(scheduler: Scheduler, step: StepState, child: Run | None) ->
     goes_on = (step.name, step.attempt) in step.vect.children
     if not goes_on or child.shown not in ("failed", "cancelled"):
         return child.shown
-    if list(child.state.parent or ())[2:] == [step.attempt]:  # it has gone on, and ended again
+    if list(child.state.parent or ())[2:] == [step.attempt]:  # it went on, and ended again
         return child.shown
     return "" if scheduler.registry.turns.waits(child) else INITIAL
 
@@ -445,7 +447,7 @@ def _near(step: StepState) -> list[StepState]:
 
 
 def _poll_interval(run: Run, step: str) -> float:
-    execution = run.flow.steps.get(step)  # there is none where the flow has changed
+    execution = run.flow.steps.get(step)  # None if the flow has changed
     if execution is None or not execution.is_polled or wrong_interval(execution.poll_interval):
         return 0.0
     return execution.poll_interval

@@ -1,9 +1,9 @@
-"""Whose turn it is: starts that are due, and polls, wait here for a free slot.
+"""The queue of due starts and polls that wait for a free slot.
 
-First come, first served, but for steps of a higher priority, which are served first, and for those
-whose pool or map is full, or of whose flow as many async steps run as may: they let others by, and
-have their place again when there is room. Nobody loses a place but by a pause or a cancel: so who
-is before whom follows from the log, and not from when workers were free.
+It is first in, first out, with two exceptions: steps of a higher priority are served first; and
+steps wait aside while their pool or map is full, or as many async steps of their flow run as may.
+They let others pass, and have their place again when there is room. Only a pause or a cancel takes
+a place away: so the order follows from the log, and not from when workers were free.
 Used on the scheduler's thread only.
 """
 
@@ -28,7 +28,7 @@ Place = tuple[str, str, int]
 
 
 class _Turn(NamedTuple):
-    """Who waits, in the order in which they are served: no two have one ticket."""
+    """A place in the queue, in the order of serving: no two have one ticket."""
 
     needs_slot: bool
     rank: int
@@ -37,16 +37,16 @@ class _Turn(NamedTuple):
 
 
 class ReadyQueue:
-    """What waits for a slot.
+    """The due steps that wait for a slot, in the order of their turns.
 
     Args:
-        wheel: Who drives; None where a test does by hand.
+        wheel: Knows the driving thread; None where a test calls it by hand.
 
     Attributes:
-        size: How many wait, without those whose pool is full.
-        is_held: Nobody gets a turn: what an old life has left is closed first, or all is ended.
-        is_draining: Nobody who waits to start has a place any more; polls do.
-        looking: For whom `take` looks whether there is room everywhere; None if it has found one.
+        size: How many items wait, without those whose pool is full.
+        is_held: No item gets a turn: work of an earlier life is closed first, or all work is ended.
+        is_draining: Starts have no place any more; polls have.
+        looking: The item for which `take` checks whether there is room; None if it has found one.
     """
 
     def __init__(self, wheel: Wheel | None = None) -> None:
@@ -55,18 +55,18 @@ class ReadyQueue:
         self.is_held = False
         self.is_draining = False
         self.looking: Item | None = None
-        self._plain: deque[tuple[int, Item]] = deque()  # with tickets: of no priority, and no pool
+        self._plain: deque[tuple[int, Item]] = deque()  # by ticket: no priority, no pool
         self._turns: list[_Turn] = []  # all others: a heap
         self._tickets = count()
-        self._known: dict[Item, int] = {}  # who waits, but for some: each only once
-        self._gone: dict[str, int] = {}  # Vects whose turns before a ticket are none any more
+        self._known: dict[Item, int] = {}  # the ticket of an item, in flows with options
+        self._gone: dict[str, int] = {}  # by Vect: its turns before this ticket are void
         self._parked: dict[
             Group, dict[int, list[_Turn]]
-        ] = {}  # heaps, by what is full and its size
-        self._taken: dict[Group, set[tuple[Any, ...]]] = {}  # by the pool, who has its slots
+        ] = {}  # heaps, by the full group and its size
+        self._taken: dict[Group, set[tuple[Any, ...]]] = {}  # by the pool, the holders of its slots
 
     def drain(self) -> None:
-        """Let go of all who wait to start, for good; those to be polled keep their turns."""
+        """Remove all waiting starts, for good; polls keep their turns."""
         assert self._wheel.thread in (None, get_ident()), WRONG_THREAD
         self.is_draining = True
         for waiting in (self._turns, self._parked, self._known, self._gone):
@@ -75,12 +75,12 @@ class ReadyQueue:
         self.size = len(self._plain)
 
     def add_poll(self, poll: Poll) -> None:
-        """Have a poll wait for its turn."""
+        """Add a poll."""
         self.size += 1
         self._plain.append((next(self._tickets), poll))
 
     def add(self, step: StepState) -> None:
-        """Have a step wait for its turn."""
+        """Add a step that is due to start."""
         if self.is_draining:
             return
         if step.vect.options:
@@ -91,7 +91,7 @@ class ReadyQueue:
 
     def _add(self, step: StepState, options: Mapping[str, Any]) -> None:
         if (known := self._known.get(step)) is not None and not self._is_gone(known, step):
-            return  # more of its upstreams have ended since
+            return  # it waits already: another upstream has ended
         self.size += 1
         needs_slot, ticket = step.needs_worker, next(self._tickets)
         self._known[step] = ticket
@@ -102,12 +102,12 @@ class ReadyQueue:
         heappush(self._turns, _Turn(needs_slot, rank, ticket, step))
 
     def take(self, *, has_slot: bool) -> Item | None:
-        """Take out whose turn it is, or None if nobody can have one now.
+        """Remove and return the next item, or None if none can have a turn now.
 
-        Somebody waits, whether or not anybody can have a turn.
+        The queue must not be empty; but perhaps none of its items can have a turn.
 
         Args:
-            has_slot: Whether a worker is free, which nearly all need.
+            has_slot: Whether a worker is free; nearly all items need one.
         """
         assert self._wheel.thread in (None, get_ident()), WRONG_THREAD
         while True:
@@ -126,7 +126,7 @@ class ReadyQueue:
             limits = _limits_of(item) if is_ranked else ()
             if self._gone and self._is_gone(ticket, item):
                 for group, _ in limits:
-                    self._unpark(group)  # it may have been the one that was to look for itself
+                    self._unpark(group)  # it may be the one that was to check for all
             elif not limits or not self._park(turn, limits):
                 self.looking = None
                 if self._known:
@@ -134,7 +134,7 @@ class ReadyQueue:
                 return item
 
     def _park(self, turn: _Turn, limits: Sequence[Limit]) -> bool:
-        """Have a turn wait where there is no room for it; False if there is room everywhere."""
+        """Set a turn aside if a group has no room for it; return False if all have room."""
         full: Group | None = None
         for group, slots in limits:
             if not self._may_start(turn.item, group, slots):
@@ -143,7 +143,7 @@ class ReadyQueue:
                 break
         for group, _ in limits:
             if group != full:
-                self._unpark(group)  # the next may use what this one does not, or not after all
+                self._unpark(group)  # the next one may use the room that this one leaves
         return full is not None
 
     def _may_start(self, item: Item, group: Group, slots: int) -> bool:
@@ -156,7 +156,7 @@ class ReadyQueue:
         return len(self._taken.get(pool, ())) < slots
 
     def _unpark(self, pool: Group) -> None:
-        """Have the next one that waits for a pool look for itself: the others come after it."""
+        """Let the next turn that waits for a pool check its room; the others come after it."""
         if pool not in self._parked:
             return
         of_size = self._parked.pop(pool)
@@ -167,7 +167,7 @@ class ReadyQueue:
             self._parked[pool] = left
 
     def ahead_of(self, step: StepState) -> tuple[int, int]:
-        """Return how many are served before a step that waits, and how many are of higher rank."""
+        """Return how many are served before a waiting step, and how many of these rank higher."""
         turns = [*self._turns, *(_Turn(True, 0, *each) for each in self._plain)]
         turns = [turn for turn in turns if not self._is_gone(turn.ticket, turn.item)]
         own = next((turn for turn in turns if turn.item is step), None)
@@ -181,9 +181,10 @@ class ReadyQueue:
         return {pool: len(steps) for pool, steps in self._taken.items()}
 
     def facts(self) -> tuple[object, ...]:
-        """Return who waits, in the order in which they are served, and where; and who has a slot.
+        """Return all that decides the order of turns: the waiting items, and the taken slots.
 
-        Plain values, for comparing: all that decides who has a turn, and when.
+        Plain values, for comparisons. The items are in the order of serving, each with the group
+        that it waits for.
         """
         waiting: list[tuple[_Turn, object]] = [(turn, None) for turn in self._turns]
         waiting += [(_Turn(True, 0, *each), None) for each in self._plain]
@@ -196,23 +197,24 @@ class ReadyQueue:
         return (*((_holder(turn.item), where) for turn, where in line), taken)
 
     def forget(self, vect: VectState) -> None:
-        """Let go of the steps of a Vect that nothing shall start of, for now or for good.
+        """Remove the steps of a Vect that must not start, for now or for good.
 
-        To look for them among all that wait would cost thousands of cancels the square of their
-        number. So they are passed over when they come up, and swept out when they may be many.
+        A search among all waiting steps would make thousands of cancels cost the square of their
+        number. So the steps are skipped when their turn comes, and swept out when they may be many.
         """
         self._gone[vect.id] = next(self._tickets)
         if 2 * len(self._gone) > len(self._known) + len(self._plain):
             self._sweep()
 
     def give_up(self, vect: str, at_work: Collection[tuple[str, str]]) -> None:
-        """Let go of the steps of a Vect with which the engine cannot go on, and of their slots.
+        """Remove the steps of a Vect with which the engine cannot go on, and free their slots.
 
-        It calls as little as it can: who has found a bug in the rest of this is helped here.
+        It calls as little as it can: a bug in the rest of this class may be the reason for the
+        call.
 
         Args:
             vect: The id of the Vect.
-            at_work: The steps of it that are at work still, and keep their slots.
+            at_work: Its steps that are still at work, and keep their slots.
         """
         self._gone[vect] = next(self._tickets)
         self._sweep()
@@ -239,16 +241,16 @@ class ReadyQueue:
         self.looking = None
         self.size = len(self._turns) + len(self._plain)
         self._parked = {pool: left for pool, of in self._parked.items() if (left := _not_empty(of))}
-        for pool in list(self._parked):  # it may have been the one that was to look for itself
+        for pool in list(self._parked):  # one that was to check for all may be gone
             self._unpark(pool)
 
     def hear(self, step: StepState, event: Event, *, is_at_work: bool) -> None:
-        """Count the slots of a pool: a step of a flow with limits has made this event.
+        """Take or free the slots of a step in a flow with limits, by an event of the step.
 
         Args:
             step: The step.
-            event: What has happened to it.
-            is_at_work: Its attempt is at work still, though it may be over: it keeps its slot.
+            event: The event of the step.
+            is_at_work: Its attempt is still at work, though it may be over: it keeps its slot.
         """
         if event.source == event.dest:
             return
@@ -261,20 +263,20 @@ class ReadyQueue:
                 self._unpark(_group_of(limited))
 
     def set_free(self, step: StepState, *, is_stranded: bool = False) -> None:
-        """Take the slots of a step whose attempt is not at work any more.
+        """Free the slots of a step whose attempt is not at work any more.
 
         Args:
-            step: The step; while it runs it keeps them.
-            is_stranded: Its Vect does not go on: it does not run, whatever its state is.
+            step: The step; it keeps them while it runs.
+            is_stranded: Its Vect does not go on: the step does not run, whatever its state is.
         """
         if step.state != "running" or is_stranded:
             self._free_slots(step)
 
     def recount(self, vect: VectState, holds: Callable[[Place], bool]) -> None:
-        """Count the slots that the steps of a Vect have anew: some events were taken back.
+        """Count the slots of the steps of a Vect anew: some events were taken back.
 
         Args:
-            vect: The Vect, as it stands now.
+            vect: The Vect in its present state.
             holds: Whether an attempt is at work: Vect, step and number.
         """
         for step in vect.steps.values() if vect.has_limits else ():
@@ -292,27 +294,27 @@ class ReadyQueue:
             self.free_slot(group, _place_of(step))
 
     def groups_of(self, holder: tuple[Any, ...]) -> list[Group]:
-        """Return where somebody has a slot."""
+        """Return the groups in which a holder has a slot."""
         return [group for group, holders in self._taken.items() if holder in holders]
 
     def take_over(self, vect: VectState) -> None:
-        """Count the slots that the steps of a Vect have had since a life before."""
+        """Count the slots that steps of a Vect have had since an earlier life."""
         for step in vect.steps.values():
             if step.state == "running" and step.kind == "flow":
                 self._take_slots(step)
 
     def take_slot(self, pool: Group, holder: tuple[Any, ...]) -> None:
-        """Take note that somebody has a slot of a pool."""
+        """Note that a holder has a slot of a pool."""
         self._taken.setdefault(pool, set()).add(holder)
 
     def free_slot(self, pool: Group, holder: tuple[Any, ...]) -> None:
-        """Take note that somebody has a slot no more, and let one have a turn who waits for it."""
-        self._taken.get(pool, set()).discard(holder)  # it has none if a dead program ran it
+        """Note that a holder has left its slot of a pool, and let the next item check its room."""
+        self._taken.get(pool, set()).discard(holder)  # no slot if an earlier program ran it
         self._unpark(pool)
 
 
 def _limits_of(item: Item) -> Sequence[Limit]:
-    """Return where there must be room for somebody, and for how many there is."""
+    """Return the groups in which an item needs room, each with its size."""
     if not isinstance(item, StepState):
         return ()
     limited = _map_of(item)
@@ -322,19 +324,19 @@ def _limits_of(item: Item) -> Sequence[Limit]:
 
 
 def _pools_of(step: StepState) -> Sequence[Limit]:
-    """Return where a step needs a slot, and how many there are; a map needs none."""
+    """Return the pools in which a step needs a slot, each with its size; a map needs none."""
     return () if step.kind == "map" else limits_of(step.vect.flow, step.options)
 
 
 def _map_of(item: Item) -> StepState | None:
-    """Return the map that somebody is an instance of, if that has a limit."""
+    """Return the map of an instance, if the map has a limit."""
     if not isinstance(item, StepState) or "max_parallel" not in item.options:
         return None
     return item.parent
 
 
 def _group_of(step: StepState) -> Group:
-    """Return the instances of a map, of which so many run at once."""
+    """Return the group of the instances of a map, which has a limit."""
     return ("map", *_place_of(step))
 
 

@@ -1,8 +1,8 @@
-"""What other processes ask for, by the log: it is done as if it was asked here, and answered.
+"""Requests of other processes, read from the log: carried out like calls here, and answered.
 
-A start takes two ticks. Who takes in a new run holds the lock of the app, whose holder may wait for
-the thread that drives: so that is done between two ticks, as plans do it, and in the next one the
-Vect is created and the request answered, by one commit.
+A start takes two ticks. A new run is admitted under the lock of the app, whose owner may wait for
+the driving thread: so this happens between two ticks, as for plans. The next tick creates the Vect
+and answers the request, in one commit.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _logger = logging.getLogger("oautom.scheduler")
 
 
 class Requests:
-    """Takes the requests that the log has. Used on the thread that drives, in a tick.
+    """Processes the requests in the log. Used on the driving thread, in a tick.
 
     Args:
         log: The log.
         registry: The runs.
-        obey: Does what a person asks of a run; as `Scheduler.obey`.
-        settle: Has happen what follows from it.
-        look_again: Has a message taken after a while.
-        admit: Takes in the run that a start asks for; without the lock of a tick.
-        create: Has a run created that was taken in; as `Scheduler.create`.
-        put: Has a message taken.
+        obey: Carries out what a person asks of a run; as `Scheduler.obey`.
+        settle: Processes all that follows from it.
+        look_again: Puts a message in the inbox after a while.
+        admit: Admits the run that a start asks for; without the lock of a tick.
+        create: Creates a run that was admitted; as `Scheduler.create`.
+        put: Puts a message in the inbox.
     """
 
     def __init__(
@@ -57,34 +57,34 @@ class Requests:
         self._create = create
         self._put = put
         self._refused: set[int] = set()  # numbers of requests that have raised
-        self._starts: deque[Request] = deque()  # those whose runs are to be taken in
-        self._admitted: dict[int, Run | OAutomError] = {}  # and what has come of that
+        self._starts: deque[Request] = deque()  # starts whose runs are to be admitted
+        self._admitted: dict[int, Run | OAutomError] = {}  # the run of a start, or why not
 
     def take(self, asked: Asked) -> bool:
-        """Do what was asked, one request after the other; each is refused, done, or left.
+        """Process the requests one by one; each is refused, carried out, or left to wait.
 
         Returns:
-            Whether there are runs to be taken in, by `admit_all`.
+            Whether there are runs for `admit_all`.
         """
         try:
             requests = self._log.requests(asked.again)
-        except LogError as error:  # it is there when it can be read again
-            _logger.warning("what other processes ask for cannot be read now: %s", error)
+        except LogError as error:  # the requests stay until they can be read again
+            _logger.warning("the requests of other processes cannot be read now: %s", error)
             self._look_again(asked)
             return False
         for request in requests:
             if request.id in self._refused:
-                self._refuse(request, bug("what was asked was not done"))
+                self._refuse(request, bug("the request was not carried out"))
                 self._let_go(request)
                 continue
-            self._refused.add(request.id)  # where it raises, it is not taken again
+            self._refused.add(request.id)  # if it raises, it is refused next time
             self._take_request(request)
             self._settle()
             self._refused.discard(request.id)
         return bool(self._starts)
 
     def _take_request(self, request: Request) -> None:
-        """Do what was asked; what cannot be done is left undone, and answered with the reason."""
+        """Carry out a request; one that cannot be carried out is answered with the reason."""
         try:
             if request.action == "start" and request.problem is None:
                 self._start(request)
@@ -98,10 +98,12 @@ class Requests:
             self._refuse(request, error)
 
     def _start(self, request: Request) -> None:
-        """Have a Vect begin, once its run was taken in.
+        """Create the Vect of a start if its run was admitted; else leave it for `admit_all`.
+
+        A request whose flow is not declared waits, or is refused.
 
         Raises:
-            OAutomError: It cannot begin, and why.
+            OAutomError: The Vect cannot begin; the error says why.
         """
         outcome = self._admitted.pop(request.id, None)
         if outcome is None:
@@ -127,13 +129,13 @@ class Requests:
         self._log.done(request.id, before + 1 if has_begun else before)
 
     def _let_go(self, request: Request) -> None:
-        """Let go of the run of a start that has raised."""
+        """Drop the run of a start that has raised."""
         run = self._registry.runs.get(request.vect)
         if request.action == "start" and run is not None and not run.is_created:
             self._registry.drop(run)
 
     def admit_all(self) -> None:
-        """Take in the runs that are to start. On the thread that drives, between two ticks."""
+        """Admit the runs that are to start. On the driving thread, between two ticks."""
         if not self._starts:
             return
         while self._starts:
@@ -144,20 +146,20 @@ class Requests:
                 self._admitted[request.id] = error
             except Exception:
                 _logger.exception("request %d has raised", request.id)
-                self._admitted[request.id] = bug("what was asked was not done")
+                self._admitted[request.id] = bug("the request was not carried out")
         self._put(Asked(again=True))
 
     def _found(self, request: Request) -> Run | None:
-        """Return the run that is concerned, or None: then what was asked waits.
+        """Return the run that a request concerns, or None if the request must wait.
 
         Raises:
             UnknownVectError: There is no such Vect, or it has been pruned.
-            UnknownFlowError: Its flow is not declared, and somebody waits for the answer.
+            UnknownFlowError: Its flow is not declared, and a caller waits for the answer.
         """
         try:
             run = self._registry.find(request.vect, is_used=True)
         except (UnknownFlowError, LogError) as error:
-            if isinstance(error, LogError):  # else it is looked at when the flow is declared
+            if isinstance(error, LogError):  # else the declaration of its flow wakes it
                 self._look_again(Asked(again=True))
             elif not request.may_wait:
                 raise
@@ -168,14 +170,14 @@ class Requests:
         return run
 
     def _wait(self, request: Request, error: OAutomError) -> None:
-        """Have a request wait until it can be done."""
+        """Leave a request in the log until it can be carried out."""
         _logger.info("request %d waits: %s", request.id, error)
         self._log.leave(request.id)
 
     def _refuse(self, request: Request, error: OAutomError) -> None:
         _logger.log(
-            logging.WARNING if request.may_wait else logging.INFO,  # else somebody is told
-            "what another process asks for is left undone, request %d of vect %s: %s",
+            logging.WARNING if request.may_wait else logging.INFO,  # else the caller gets the error
+            "a request of another process was refused, request %d of vect %s: %s",
             *(request.id, shown(request.vect), error),
         )
         self._log.refuse(request.id, str(error), error)

@@ -3,7 +3,7 @@
 It gives the work of steps to the workers, and their answers to the inbox. Its methods are called on
 the scheduler's thread, except `_answered`, which runs on the thread of a worker.
 
-An attempt that was told to stop lingers until it has answered: meanwhile the step does not start
+An attempt that was asked to stop lingers until it has answered: meanwhile the step does not start
 again, and keeps its slot of a pool.
 """
 
@@ -76,7 +76,7 @@ class Runner:
         may_lend: Whether a step that waits can lend its slot: more threads can be had.
         is_inline: Whether steps run on the scheduler's own thread.
         slots: How many workers there are.
-        lingering: The attempts that were told to stop and have not answered yet.
+        lingering: The attempts that were asked to stop and have not answered yet.
         above: Returns the steps that run a Vect as their child, the nearest first; for most, none.
         is_draining: Nothing begins any more, but work that runs may end.
     """
@@ -104,8 +104,8 @@ class Runner:
         self.lingering = Lingering(log, put)
         self.above: Callable[[Run], Sequence[Place]] = _none_above
         self._workers = workers
-        self._ours: list[Workers] = []  # besides these
-        # They end as well when nobody has the app any more.
+        self._ours: list[Workers] = []  # `elsewhere` and `_inline`: closed with the engine
+        # They also end when nothing refers to the app any more.
         weakref.finalize(self, _close_all, self._ours).atexit = False
         self._workers_here: Workers | None = None
         self._clock = clock
@@ -115,7 +115,7 @@ class Runner:
         self._is_plain = not keeps_objects(log)
         self._is_closed = False
         self._attempts: dict[Key, Attempt] = {}
-        self._wakes: dict[str, _Timers] = {}  # by the Vect, and by what has one there
+        self._wakes: dict[str, _Timers] = {}  # by the Vect, then by the owner of the timer
 
     @cached_property
     def _log_id(self) -> str | None:
@@ -147,9 +147,9 @@ class Runner:
         return self.lingering.is_waited_for(place)
 
     def is_about_to_end(self, step: StepState) -> bool:
-        """Whether the work of a step that is over goes on, and is sure to end or was just told to.
+        """Whether the work of a step that is over goes on, and is sure to end or was just asked to.
 
-        If it was told and promises nothing, a `GraceOver` message ends the wait.
+        If it was asked and promises nothing, a `GraceOver` message ends the wait.
         """
         if step.state == "running":
             return False
@@ -351,8 +351,9 @@ class Runner:
         self.lingering.look(key)
         if attempt.fate == "late":
             return self._give_up(attempt, is_abandoned=True)
-        told = "vect '%s', step '%s', attempt %d: it was cancelled and goes on all the same"
-        _logger.warning(told, *key)
+        _logger.warning(
+            "vect '%s', step '%s', attempt %d: it was cancelled, but is still at work", *key
+        )
         return None
 
     def _give_up(self, attempt: Attempt, *, is_abandoned: bool) -> Finished:
@@ -506,18 +507,18 @@ class Runner:
             return finished(message.key, outcome)
         if attempt.fate == "late":
             outcome = attempt.timed_out()
-        told: Finished | None
+        command: Finished | None
         if outcome.error is None:
-            told = Finished(*attempt.key, outcome.output)
+            command = Finished(*attempt.key, outcome.output)
         elif self.is_draining and isinstance(outcome.cause, EngineError):
-            told = None  # it was refused something, since all is about to end: it runs again
+            command = None  # it was refused something, since all is about to end: it runs again
         else:
-            told = attempt.failed(outcome, self._clock)
+            command = attempt.failed(outcome, self._clock)
         if attempt.state != "waiting" and attempt.takes_slot:
             self.busy -= 1  # only now: what raises before is done once more
         attempt.state = "waiting"
         self._forget(attempt)
-        return told
+        return command
 
     def _poll_later(self, attempt: Attempt) -> Outcome | None:
         """Poll a step again later that is not done yet; or return the failure that prevents it."""

@@ -123,10 +123,10 @@ from oautom.workers.base import Workers
 _logger = logging.getLogger("oautom.scheduler")
 
 _HEARD: frozenset[type] = frozenset({Answer, TimeUp, GraceOver})
-"""Messages that say what has become of an attempt: heard once, whatever becomes of the tick."""
+"""Messages about the fate of an attempt: processed once, even if the tick is taken back."""
 
 LOOK_AGAIN = 5.0
-"""Seconds until what could not be read is looked at again."""
+"""Seconds until a failed read is tried again."""
 
 
 class _LogFailedError(Exception):
@@ -173,10 +173,10 @@ class Scheduler(Driver[Message]):
         self.showing = threading.Lock()
         self._log = log
         self._now: datetime = clock.now()
-        self.halted: str = ""  # why all work was ended and none is begun any more
-        self._is_ending_all = False  # halted, and the work that there was has not been told yet
-        self.draining: str = ""  # why nothing is begun any more, though what runs may end
-        self.is_drained = False  # all that was at work then has ended
+        self.halted: str = ""  # why all work was ended and none begins any more
+        self._is_ending_all = False  # halted, and running work is not asked to stop yet
+        self.draining: str = ""  # why nothing begins any more, though work may end
+        self.is_drained = False  # all work of that time has ended
         self.runner = Runner(workers, clock, self._timers, self.put, log, self.wheel)
         self.runner.lingering.on_over = self._look_again
         self.runner.lingering.on_less = self._look_after
@@ -186,7 +186,7 @@ class Scheduler(Driver[Message]):
         self._notes = Notes()
         self._ready, self._news = self._notes.ready, self._notes.news
         self._ended = self._notes.ended
-        self._orphans: deque[Cancel] = deque()  # children whose step needs them no more
+        self._orphans: deque[Cancel] = deque()  # children that no step needs any more
         self.queue = ReadyQueue(self.wheel)
         self.waits = Waits(self.put, self.registry, self.runner)
         self._ends_first = False
@@ -229,7 +229,7 @@ class Scheduler(Driver[Message]):
         self._is_look_due = False
         # Of the tick in progress:
         self._is_telling = False  # it is committed, and receivers are called
-        self._is_lent = False  # nobody drives: whoever calls has the thread for this tick only
+        self._is_lent = False  # nobody drives: the caller does, for this tick only
         self._asked: list[Call] = []  # answered when the tick is committed
         self._moved: list[StepState | VectState] = []
         self._emitted, self._appended = Wire(), Wire()
@@ -345,7 +345,7 @@ class Scheduler(Driver[Message]):
             self._create(run)
 
     def _end_unread(self, run: Run, reason: str) -> None:
-        """Cancel a run of which nothing but its state can be read."""
+        """Cancel a run whose events cannot be read; only its state is known."""
         if run.shown in VECT_ENDS:
             return
         what = ("vect.cancelled", run.shown, "cancelled", MappingProxyType({"reason": reason}))
@@ -445,8 +445,8 @@ class Scheduler(Driver[Message]):
                 is_of_plan = event.name in PLAN_EVENTS
                 try:
                     self._tell(flows[event.flow] if is_of_plan else runs[event.vect].flow, event)
-                except Exception:  # receivers cannot raise: it is ours
-                    _logger.exception("event %d could not be told", event.seq)
+                except Exception:  # receivers cannot raise: it is a bug of ours
+                    _logger.exception("event %d could not be passed to the receivers", event.seq)
         finally:  # also when Ctrl-C comes while a receiver is called
             self._close_ended()
         self._is_telling = False
@@ -470,7 +470,7 @@ class Scheduler(Driver[Message]):
             if kind is Answer:
                 if message.key[0] not in self.registry.open:  # type: ignore[union-attr] # just asked
                     self._news.append(message.key[0])  # type: ignore[union-attr] # as above
-                messages[index] = message = self.runner.settle(message)  # type: ignore[arg-type] # noqa: PLW2901 - heard once, whatever becomes of the tick
+                messages[index] = message = self.runner.settle(message)  # type: ignore[arg-type] # noqa: PLW2901 - processed once, even if the tick is taken back
             elif kind in _HEARD:
                 messages[index] = message = self._hear(message)  # noqa: PLW2901 - as above
             self._take(message)
@@ -572,14 +572,14 @@ class Scheduler(Driver[Message]):
             try:
                 self.on_end(run)
             except Exception:
-                _logger.exception("the end of vect '%s' is not told to who has had it run", run.id)
+                _logger.exception("the step that runs vect '%s' did not get its end", run.id)
                 self.containment.strand_parent(run)
             try:
                 if run.is_told:  # else it shall go on again by now
                     self.runner.let_go(run.id)
                     self.registry.reader.let_go(run)
-            except Exception:  # it has ended all the same
-                _logger.exception("vect '%s' takes memory, though it has ended", run.id)
+            except Exception:  # it has ended in any case
+                _logger.exception("vect '%s' has ended, but could not be let go of", run.id)
             self._news.append(run.id)
             if self.is_awaited:
                 self.put(Nudge())
@@ -609,7 +609,7 @@ class Scheduler(Driver[Message]):
             try:
                 self._hear_of_end(run, event)
             except Exception:
-                _logger.exception("event %d is not seen to", event.seq)
+                _logger.exception("event %d could not be followed up", event.seq)
                 self.containment.strand(run)
 
     def _hear_of_end(self, run: Run, event: Event) -> None:
@@ -926,18 +926,18 @@ class Scheduler(Driver[Message]):
         if step.needs_worker:
             self.runner.busy += 1  # the work itself is submitted after the commit
         elif step.kind == "flow" and step.child_left is not None and self.may_go_on(step):
-            told = MappingProxyType({"child": step.child_left})
-            trigger = Trigger(step, trigger.name, trigger.attempt, told)
+            data = MappingProxyType({"child": step.child_left})
+            trigger = Trigger(step, trigger.name, trigger.attempt, data)
         self._fire(trigger)
 
     def _create(self, run: Run) -> None:
         state = run.state
-        told = {**state.first_facts(), **run.origin} if run.origin else state.first_facts()
+        data = {**state.first_facts(), **run.origin} if run.origin else state.first_facts()
         if self.runner.has_loop and any("async" in given for given in state.options.values()):
-            told = {**told, "loop": True}
+            data = {**data, "loop": True}
         if run.flow.has_strict_steps:
-            told = {**told, "bash": "strict"}
-        event = self._record(state, VECT_CREATED, None, state.state, None, told)
+            data = {**data, "bash": "strict"}
+        event = self._record(state, VECT_CREATED, None, state.state, None, data)
         self._append(state, event)
         self._appended.send(state, event=event)
 

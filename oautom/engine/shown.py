@@ -1,7 +1,7 @@
-"""What an engine shows of itself to other processes: flows, plans, workers, pools. See `Client`.
+"""The facts that an engine shows to other processes: flows, plans, workers, pools. See `Client`.
 
-It stands in a table of its own, beside the events: nothing that happens depends on it. So where it
-cannot be written a warning is logged, and all goes on.
+They are in a table of their own, beside the events: no behaviour depends on them. So a failure to
+write them logs a warning, and nothing else.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _logger = logging.getLogger("oautom.app")
 
 
 class Showing:
-    """Shows what there is, from when the log is open; any thread, under the lock of the app.
+    """Shows the facts of an engine while its log is open; any thread, under the lock of the app.
 
     Args:
         log: The log.
-        mode: Who drives: the name of the mode.
-        workers: Who does the work.
+        mode: The name of the mode of the engine.
+        workers: The workers of the engine.
     """
 
     def __init__(self, log: EventLog, mode: str, workers: Workers) -> None:
@@ -43,7 +43,7 @@ class Showing:
     def open(
         self, flows: Iterable[Flow], pools: Mapping[str, tuple[Pool, str]], plans: Mapping[str, Any]
     ) -> None:
-        """Show all that there is, in place of what the engine before has shown."""
+        """Show all facts, in place of those that the engine before has shown."""
         slots = self._workers.slots
         engine = {
             "pid": os.getpid(),
@@ -51,45 +51,45 @@ class Showing:
             "mode": self._mode,
             "workers": None if slots == sys.maxsize else slots,
         }
-        told: dict[str, Any] = {ENGINE: engine}
-        told |= {f"{FLOW}{flow.name}": _flow(flow) for flow in flows}
-        told |= {f"{POOL}{name}": pool.slots for name, (pool, _) in pools.items()}
-        told |= {f"{PLAN}{name}": plan for name, plan in plans.items()}
+        rows: dict[str, Any] = {ENGINE: engine}
+        rows |= {f"{FLOW}{flow.name}": _flow(flow) for flow in flows}
+        rows |= {f"{POOL}{name}": pool.slots for name, (pool, _) in pools.items()}
+        rows |= {f"{PLAN}{name}": plan for name, plan in plans.items()}
         self._is_open = True
-        self._show(told, anew=True)
+        self._show(rows, anew=True)
 
     def flow(self, flow: Flow, pools: Mapping[str, tuple[Pool, str]]) -> None:
-        """Show a flow that was declared, or that has its steps by now, and the pools of these."""
+        """Show a flow that was declared, or has got its steps, and its pools."""
         if self._is_open:
-            told: dict[str, Any] = {f"{FLOW}{flow.name}": _flow(flow)}
-            told |= {f"{POOL}{name}": pool.slots for name, (pool, _) in pools.items()}
-            self._show({name: each for name, each in told.items() if self._shown.get(name) != each})
+            rows: dict[str, Any] = {f"{FLOW}{flow.name}": _flow(flow)}
+            rows |= {f"{POOL}{name}": pool.slots for name, (pool, _) in pools.items()}
+            self._show({name: each for name, each in rows.items() if self._shown.get(name) != each})
 
     def plan(self, name: str, plan: Mapping[str, Any] | None) -> None:
-        """Show a plan; None for one that is no more."""
+        """Show a plan; None removes it."""
         if self._is_open:
             self._show({f"{PLAN}{name}": plan})
 
     def stranded(self, vects: Mapping[str, str | None]) -> None:
-        """Show which Vects do not go on, and why; None of one that does again."""
-        told = {f"{STRANDED}{vect}": why for vect, why in vects.items()}
-        self._show({name: why for name, why in told.items() if self._shown.get(name) != why})
+        """Show which Vects do not go on, and why; None for one that goes on again."""
+        rows = {f"{STRANDED}{vect}": why for vect, why in vects.items()}
+        self._show({name: why for name, why in rows.items() if self._shown.get(name) != why})
 
     def close(self) -> None:
-        """Show that there is no engine any more; what it has told of flows and plans stays."""
+        """Show that the engine has ended; the rows of its flows and plans stay."""
         if self._is_open:
             self._is_open = False
-            with suppress(OAutomError):  # as where the log has failed: then its lock tells it
+            with suppress(OAutomError):  # the log may have failed; then its lock shows the end
                 self._log.show({ENGINE: None})
 
-    def _show(self, told: Mapping[str, Any], *, anew: bool = False) -> None:
-        if not told:
+    def _show(self, rows: Mapping[str, Any], *, anew: bool = False) -> None:
+        if not rows:
             return
         try:
-            self._log.show(told, anew=anew)
-            self._shown.update(told)
+            self._log.show(rows, anew=anew)
+            self._shown.update(rows)
         except OAutomError as error:
-            _logger.warning("other processes do not see what this one runs: %s", error)
+            _logger.warning("other processes cannot see the state of this engine: %s", error)
 
 
 def _flow(flow: Flow) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How a run begins: what is asked of whoever starts it, and the run that comes of it."""
+"""How a run begins: the checks of a start, and the run that it makes."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Starting:
 
     Args:
         log: The log of the app.
-        scheduler: Who drives them.
-        recovery: Has those go on first that are left of earlier programs.
+        scheduler: Drives the runs.
+        recovery: Goes on with the open runs of earlier programs, before any new one.
         home: The process of the app, and its lock.
     """
 
@@ -47,13 +47,13 @@ class Starting:
         scheduler.admit = self.admit_asked
 
     def admit_asked(self, request: Request) -> Run:
-        """Return the run that another process wants to start; as `admit`, without the lock."""
-        told = request.data
+        """Return the run that another process asks for; as `admit`, but takes the app's lock."""
+        data = request.data
         with self._home.lock:
-            flow = flow_of(None, self._scheduler.registry.flows, told["flow"])
+            flow = flow_of(None, self._scheduler.registry.flows, data["flow"])
             vect_id = check_name("vect", request.vect)
-            when_full = word_of("when_full", told.get("when_full", flow.when_full), WhenFull)
-            return self.admit(flow, told.get("params"), vect_id, when_full)
+            when_full = word_of("when_full", data.get("when_full", flow.when_full), WhenFull)
+            return self.admit(flow, data.get("params"), vect_id, when_full)
 
     def admit(
         self,
@@ -63,17 +63,17 @@ class Starting:
         when_full: WhenFull,
         until: Sequence[str] = (),
     ) -> Run:
-        """Return the run of this id, or take in a new one, which is still to be created.
+        """Return the run of this id, or admit a new one, which is still to be created.
 
-        Under the lock of the app; recovers before, if that was not done.
+        Under the lock of the app; recovers first, if that was not done.
 
         Raises:
-            VectAlreadyRunningException: `max_active_vects` of the flow are open, and it shall not
-                wait.
-            ParamError: A parameter is unknown, missing, wrong, or another one than in this Vect.
+            VectAlreadyRunningException: `max_active_vects` Vects of the flow are open, and
+                `when_full` is `'raise'`.
+            ParamError: A parameter is unknown, missing, wrong, or differs from that of this Vect.
             FlowError: The Vect of this id ends with other steps.
             EngineError: The engine is being stopped.
-            Whatever `Registry.find_of` and `Flow.freeze` raise.
+            All errors of `Registry.find_of` and `Flow.freeze`.
         """
         registry = self._scheduler.registry
         self._recovery.recover_for(flow)
@@ -103,12 +103,12 @@ class Starting:
             flow: The flow.
             vect_id: An id that no Vect has.
             params: The parameters, as of `OAutom.start`.
-            origin: What starts it, if nobody does; see `Run`.
-            until: The steps with which it ends; none for all.
+            origin: The plan or the step that starts it, if any; see `Run`.
+            until: The steps with which it ends; empty for all steps.
 
         Raises:
             ParamError: A parameter is unknown, missing or wrong.
-            Whatever `Flow.freeze` raises.
+            All errors of `Flow.freeze`.
         """
         plain = flow.params.plain(params)
         flow.freeze()
@@ -121,7 +121,7 @@ class Starting:
         return Run(flow, vect_id, plain, origin, until=until, is_durable=is_durable)
 
     def begin(self, run: Run, *, may_wait: bool) -> None:
-        """Have a new run created with the next tick, and begin then or when it is its turn.
+        """Create a new run with the next tick, and start it then, or when its turn comes.
 
         Any thread; arguments and errors are those of `Registry.admit`.
         """
@@ -130,7 +130,7 @@ class Starting:
 
 
 def _check_same_part(run: Run, until: Sequence[str]) -> None:
-    """Refuse to take a Vect that is there for one that ends with other steps.
+    """Refuse the Vect of an id if it ends with other steps than a start asks for.
 
     Raises:
         FlowError: It does.
@@ -146,20 +146,20 @@ def _check_same_part(run: Run, until: Sequence[str]) -> None:
 
 
 def in_quotes(names: Iterable[str]) -> str:
-    """Return names as a sentence has them."""
+    """Return names in quotes, separated by commas."""
     return ", ".join(f"'{name}'" for name in names)
 
 
 def steps_of(flow: Flow, until: object) -> list[str]:
-    """Return the names of the steps of a flow that an argument names, or is.
+    """Return the names of the steps that an argument gives.
 
     Args:
         flow: The flow.
-        until: A step or its name, or several.
+        until: A step or its name, or several of either.
 
     Raises:
         UnknownStepError: The flow has no such step.
-        SettingError: It is something else.
+        SettingError: The argument is something else, or empty.
     """
     given = [until] if isinstance(until, str | Execution) else until
     if not isinstance(given, Iterable):
@@ -172,7 +172,7 @@ def steps_of(flow: Flow, until: object) -> list[str]:
             raise UnknownStepError(flow.name, name, flow.steps)
         names.append(name)
     if not names:
-        raise SettingError("until must name a step at least; leave it out for all of them")
+        raise SettingError("until must name at least one step; leave it out to run all steps")
     return names
 
 
@@ -185,8 +185,8 @@ def flow_of(app: object, flows: Mapping[str, Flow], flow: object) -> Flow:
         flow: The argument.
 
     Raises:
-        UnknownFlowError: There is none of this name.
-        FlowError: It is one of another app, or neither a flow nor a name.
+        UnknownFlowError: There is no flow of this name.
+        FlowError: The argument is a flow of another app, or neither a flow nor a name.
     """
     if issubclass(type(flow), Flow):
         declared = cast("Flow", flow)

@@ -1,6 +1,6 @@
-"""What people ask of a run: whether it makes sense, and what a cancel does where little else goes.
+"""What people ask of a run: checked against its state, then carried out.
 
-Another process asks in the same way, by the log (`Requests`).
+The requests of other processes come the same way, through the log (`Requests`).
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from oautom.vects.run import Run
 
 
 class Steering:
-    """Does what people ask. Used on the thread that drives, in a tick; `check` on any.
+    """Carries out what people ask for. Used on the driving thread, in a tick; `check` on any.
 
     Args:
         log: The log.
         registry: The runs.
-        entering: Has those go on that are left of an earlier program.
-        wheel: Who drives.
-        obey: Has a command make happen what it asks for.
-        end_unread: Writes that a run was cancelled of which nothing but the state can be read.
+        entering: Brings in the runs of an earlier program.
+        wheel: Knows the driving thread.
+        obey: Carries out a command.
+        end_unread: Writes the cancel of a run whose events cannot be read.
     """
 
     def __init__(
@@ -49,12 +49,12 @@ class Steering:
         self._end_unread = end_unread
 
     def obey(self, run: Run, command: Command) -> None:
-        """Do what a person asks of a run.
+        """Carry out what a person asks of a run.
 
         Raises:
-            VectStateError: It makes no sense in the state that the Vect, or its step, is in.
+            VectStateError: The state of the Vect, or of its step, does not allow it.
             UnknownStepError: The flow has no such step.
-            OAutomError: The Vect does not go on, and why.
+            OAutomError: The Vect does not go on; the error says why.
         """
         assert self._wheel.thread in (None, get_ident()), WRONG_THREAD
         if isinstance(command, Cancel):
@@ -74,12 +74,12 @@ class Steering:
             raise late
 
     def check(self, run: Run, command: Command) -> None:
-        """Refuse what makes no sense by now; errors as of `obey`."""
+        """Refuse a command that the present state does not allow; errors as of `obey`."""
         if (late := self._refusal(run, command)) is not None:
             raise late
 
     def _refusal(self, run: Run, command: Command) -> VectStateError | None:
-        """Return why a decision comes too late: that is written down, and then told."""
+        """Return the error of a decision that comes too late; it is raised after it is recorded."""
         if not isinstance(command, Cancel):
             run.check_going_on()
         if isinstance(command, Retry):
@@ -95,19 +95,19 @@ class Steering:
         return too_late(run.state, command) if isinstance(command, Decide) else None
 
     def cancel(self, run: Run, command: Cancel) -> None:
-        """Cancel a run: one way out for those, too, that do not go on otherwise.
+        """Cancel a run; this ends also a run that cannot go on.
 
         Raises:
-            VectStateError: What it has done must be undone whole.
+            VectStateError: The run is undoing its work, which must not stop halfway.
         """
         run = self._registry.add(run)
         was_held_up, run.held_up = run.held_up is not None, None
         try:
-            if was_held_up:  # who has failed with it may have left its state anyhow
+            if was_held_up:  # a failure may have left its state half changed
                 self._registry.go_back(self._log, run)
             if run.shown not in VECT_ENDS:
                 run.hold()
-        except LogError:  # its events make no sense: no more is known of it than its state
+        except LogError:  # its events make no sense: only its state is known
             self._end_unread(run, command.reason)
             return
         if (refusal := uncancellable(run.state)) is not None:
@@ -116,18 +116,18 @@ class Steering:
         if not run.is_inherited:
             return
         if not (run.state.open_steps or run.state.to_compensate):
-            self._entering.note(run)  # it is over: a retry of it is of this life, and no recovery
+            self._entering.note(run)  # it is over: a retry belongs to this life
             return
-        self._registry.take(run)  # it may have been left, and goes on with what cleans up
+        self._registry.take(run)  # it may have been left; its cleanup steps go on
         self._entering.enter_first(run)
 
     def give_up(self, run: Run, command: Cancel) -> None:
-        """Cancel a run that does not fit its flow; a bug that holds one up may show again."""
+        """Cancel a run that does not fit its flow; one stranded by a bug is left as it is."""
         if isinstance(run.held_up, FlowError):
             self.cancel(run, command)
 
     def look_at_misfit(self, vect: str) -> None:
-        """Cancel a run that does not fit its flow if it is a child that nobody needs any more."""
+        """Cancel a run that does not fit its flow if it is a child that is no longer needed."""
         run = self._registry.runs.get(vect)
         if run is None or not isinstance(run.held_up, FlowError):
             return
@@ -136,5 +136,5 @@ class Steering:
 
 
 def of_today(run: Run, command: Command) -> Command:
-    """Return a command with what it asks for as the program has it by now."""
+    """Return the command; for a retry, with the options that have changed in the program."""
     return Retry(run.id, run.news()) if isinstance(command, Retry) else command

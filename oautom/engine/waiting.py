@@ -1,12 +1,12 @@
-"""Steps whose code waits for Vects: who waits for whom, and the slots that they lend meanwhile.
+"""Waits of the code of steps for Vects: which Vect waits for which, and the slots lent meanwhile.
 
-A Vect waits for another one where the code of one of its steps does, or where a step of it runs the
-other one; then it needs the end of each of these. One that stands in line needs the end of some of
-those that have the places. A wait that would close a circle never ends, so it is refused before it
-begins: it is the last edge that closes a circle, so to look whenever one is added is enough. All
-engines of a program share the edges, since a circle may lead through several.
+A Vect waits for another one if the code of one of its steps does, or if one of its steps runs it as
+a child; then it needs the end of each of these. A Vect that waits for its turn needs the end of
+some of those that have the places. A wait that would close a circle never ends, so it is refused
+before it begins: the last edge closes a circle, so it is enough to check each edge that is added.
+All engines of a program share the edges, since a circle may lead through several.
 
-Whose code it is that waits, the context variable `CALLED` tells: `Work` sets it around each call.
+The context variable `CALLED` says which step's code waits: `Work` sets it around each call.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from oautom.vects.run import Run
 
 IsDone = Callable[[], bool]
 Node = tuple["Waits", str]
-"""A Vect: where it runs, and its id."""
+"""A Vect: the waits of its engine, and its id."""
 
 
 class _Needs(NamedTuple):
-    """What a Vect needs to come to its end.
+    """The needs of a Vect for coming to its end.
 
     Attributes:
         ends: The Vects that must all have ended.
-        places: Those that have the places for which it stands in line.
-        most: It never has its turn if so many of these do not end.
+        places: The Vects that have the places for which it waits in line.
+        most: It never has its turn if this many of them do not end.
     """
 
     ends: Sequence[Node] = ()
@@ -49,8 +49,8 @@ class _Needs(NamedTuple):
     most: int = 1
 
 
-_lock = threading.Lock()  # of the edges, and of all that an engine notes of its own waits
-_awaited: dict[Node, Counter[Node]] = {}  # by the Vect whose code waits
+_lock = threading.Lock()  # guards the edges, and the notes of each `Waits`
+_awaited: dict[Node, Counter[Node]] = {}  # edges, by the Vect whose code waits
 
 
 def _begin_anew() -> None:
@@ -68,12 +68,12 @@ class Waits:
     Args:
         put: Puts a message in the inbox of its scheduler; any thread.
         registry: Its runs.
-        runner: Who has the work of its steps done.
+        runner: Submits the work of its steps.
 
     Attributes:
-        drive: Waits until a condition holds, at the longest so many seconds, as the engine does.
+        drive: Waits until a condition holds, with a timeout in seconds or None, as the engine does.
         look_again: As that of `Awaiting`.
-        is_over: Whether nobody gives slots back any more.
+        is_over: Whether the engine has stopped, and no slot is given back any more.
     """
 
     def __init__(self, put: Callable[[Message], None], registry: Registry, runner: Runner) -> None:
@@ -83,25 +83,27 @@ class Waits:
         self.put = put
         self.runner = runner
         self._registry = registry
-        self._vects: dict[Key, list[str]] = {}  # for which Vects an attempt waits
+        self._vects: dict[Key, list[str]] = {}  # the Vects that an attempt waits for
         self._loans: dict[Key, Loan] = {}
         runner.home = self
 
     def vects_of(self, key: Key) -> list[str]:
-        """Return the ids of the Vects for which the code of an attempt waits."""
+        """Return the ids of the Vects that the code of an attempt waits for."""
         with _lock:
             return list(self._vects.get(key, ()))
 
     @contextmanager
     def waited_for(self, run: Run, timeout: float | None) -> Iterator[None]:
-        """Have the caller wait for a run of this engine; it lends its slot, if it has one.
+        """Make the block a wait of the caller for a run of this engine; the caller lends its slot.
+
+        A caller that is not the code of a step has no slot, and nothing is done.
 
         Args:
             run: The run.
-            timeout: After how many seconds the caller goes on, whether its slot is free or not.
+            timeout: Seconds until the caller goes on, even if no slot is free.
 
         Raises:
-            EngineError: The wait would never end, or would hold up what it waits for.
+            EngineError: The wait would never end, or would block the run that it waits for.
         """
         wait = self._wait_of_caller(run, is_awaited=False)
         deadline = None if timeout is None else monotonic() + timeout
@@ -112,30 +114,30 @@ class Waits:
                 wait.end(deadline)
 
     async def awaited(self, run: Run, end: Callable[[Run], Awaitable[None]]) -> None:
-        """Await the `end` of a run of this engine, as `waited_for` has it done."""
+        """Await the `end` of a run of this engine, with the checks and the loan of `waited_for`."""
         wait = self._wait_of_caller(run, is_awaited=True)
         if wait is None:
             await end(run)
             return
         try:
             await end(run)
-        except BaseException:  # a cancel too: there is no time to wait for a slot
+        except BaseException:  # also a cancel: no time to wait for a slot
             wait.end(0.0)
             raise
         await wait.end_awaited()
 
     def _wait_of_caller(self, run: Run, *, is_awaited: bool) -> _Wait | None:
-        """Return a wait that has begun; None where the caller is not the code of a step."""
+        """Return a wait that has begun; None if the caller is not the code of a step."""
         context = CALLED.get()
         if context is None or not isinstance(context.home, Waits):
             return None
         home, key = context.home, (context.vect_id, context.step, context.attempt)
         if not home.runner.is_under_way(key):
-            return None  # the step is over; what it has left behind waits on its own account
+            return None  # the step is over; code that it left running has no slot
         if home is self and self.runner.is_inline:
             raise _error(context, "the engine goes on only when the step has ended", _THREADS)
         if not is_awaited and home.runner.is_on_loop(key) and _is_in_loop():
-            raise _error(context, "it would hold up the event loop of all async steps", _AWAIT)
+            raise _error(context, "it would block the event loop of all async steps", _AWAIT)
         wait = _Wait(home, key, (self, run.id))
         with _lock:
             wait.check(context)
@@ -143,24 +145,24 @@ class Waits:
         return wait
 
     def check_turn(self, key: Key, child: Run) -> None:
-        """Refuse that an attempt runs a child of which the turn comes only when it has ended.
+        """Refuse to run a child whose turn would come only after the end of the attempt.
 
         Raises:
-            EngineError: That is so.
+            EngineError: It would.
         """
         with _lock:
             why = _why_never((self, key[0]), (self, child.id))
         if why:
             raise EngineError(
                 f"step '{key[1]}' of vect '{key[0]}' cannot run flow '{child.flow.name}': {why}; "
-                f"raise max_active_vects of flow '{child.flow.name}', or have nothing wait for "
-                f"vect '{key[0]}' that is open meanwhile",
+                f"raise max_active_vects of flow '{child.flow.name}', or let none of its open "
+                f"vects wait for vect '{key[0]}'",
                 flow=self._registry.runs[key[0]].flow.name,
                 step=key[1],
             )
 
     def needs(self, vect: str) -> _Needs:
-        """Return what a Vect needs to come to its end, by what is known of it now."""
+        """Return the needs of a Vect for coming to its end, as known now."""
         run, turns = self._registry.runs.get(vect), self._registry.turns
         if run is None or self.has_ended(vect):
             return _Needs()
@@ -169,15 +171,15 @@ class Waits:
         return _Needs(ends, places, run.flow.max_active_vects or 1)
 
     def has_ended(self, vect: str) -> bool:
-        """Whether a Vect is over: whoever waits for it has it soon."""
+        """Whether a Vect is over, so that no wait for it is long."""
         run = self._registry.runs.get(vect)
         if run is None:
             return True
-        is_to_go_on = self._registry.turns.waits(run)  # a child
+        is_to_go_on = self._registry.turns.waits(run)  # a child that goes on
         return run.shown in VECT_ENDS and not is_to_go_on
 
     def note(self, key: Key, vect: str) -> None:
-        """Take note that an attempt waits. The first time it lends its slot, if it has one."""
+        """Note that an attempt waits. With its first wait it lends its slot, if it has one."""
         vects = self._vects.setdefault(key, [])
         vects.append(vect)
         if len(vects) == 1 and self.runner.may_lend and self.runner.has_slot(key):
@@ -185,7 +187,7 @@ class Waits:
             self.put(Lend(loan))
 
     def forget(self, key: Key, vect: str) -> Loan | None:
-        """Take note that an attempt waits no more; return what it has lent if that was the last."""
+        """Note that an attempt has stopped a wait; return its loan if that was the last wait."""
         self._vects[key].remove(vect)
         if self._vects[key]:
             return None
@@ -193,10 +195,10 @@ class Waits:
         return self._loans.pop(key, None)
 
     def check_workers(self, key: Key, context: Context) -> None:
-        """Refuse a wait where no worker would be left, and none can be lent.
+        """Refuse a wait that would leave no free worker, if slots cannot be lent.
 
         Raises:
-            EngineError: That is so.
+            EngineError: It would.
         """
         runner = self.runner
         if runner.may_lend or not runner.has_slot(key) or key in self._vects:
@@ -204,11 +206,13 @@ class Waits:
         held = sum(runner.has_slot(each) for each in self._vects)
         if held + 1 >= runner.slots:
             what = f"all {runner.slots} workers of the executor would wait"
-            raise _error(context, what if runner.slots > 1 else "its only worker would", _THREADS)
+            if runner.slots == 1:
+                what = "the only worker of the executor would wait"
+            raise _error(context, what, _THREADS)
 
 
 class _Wait:
-    """An attempt that waits for a Vect."""
+    """A wait of an attempt for a Vect."""
 
     def __init__(self, home: Waits, key: Key, vect: Node) -> None:
         self._home = home
@@ -217,10 +221,11 @@ class _Wait:
         self._own = (home, key[0])
 
     def check(self, context: Context) -> None:
-        """Refuse what would never end; errors as of `Waits.waited_for`."""
+        """Refuse a wait that would never end; errors as of `Waits.waited_for`."""
         if not self._home.has_ended(self._key[0]):
             if self._own == self._vect:
-                raise _error(context, f"vect '{self._key[0]}' is its own, and ends after it", "")
+                why = f"vect '{self._key[0]}' is its own, and ends only after this step"
+                raise _error(context, why, "")
             if why := _why_never(self._own, self._vect):
                 raise _error(context, why, _NO_TURN if _TURN in why else "", self._vect[1])
         if self._home is self._vect[0]:
@@ -241,7 +246,7 @@ class _Wait:
             return self._home.forget(self._key, self._vect[1])
 
     def end(self, deadline: float | None) -> None:
-        """Wait no more for the Vect, but for the slot, at the longest until the deadline."""
+        """End the wait for the Vect, then wait for the slot, until the deadline at the latest."""
         home, loan = self._home, self._forget()
         if loan is None:
             return
@@ -265,7 +270,7 @@ class _Wait:
             self._go_on(loan)
 
     def _go_on(self, loan: Loan) -> None:
-        """Have a step that can wait no longer count as one more that runs."""
+        """Let a step go on without a free slot: it counts as one more that runs."""
         if not loan.is_back:
             self._home.put(TakeBack(loan, at_once=True))
 
@@ -273,7 +278,7 @@ class _Wait:
 _THREADS = "; use executor='threads', or a FlowExecution, which needs no worker"
 _TURN = "waits for its turn"
 _NO_TURN = "; do not wait for it, or raise max_active_vects of its flow"
-_AWAIT = "; write `await vect`, or have asyncio.to_thread() wait"
+_AWAIT = "; write `await vect`, or wait in asyncio.to_thread()"
 
 
 def _error(context: Context, why: str, remedy: str, vect: str = "") -> EngineError:
@@ -286,7 +291,7 @@ def _error(context: Context, why: str, remedy: str, vect: str = "") -> EngineErr
 
 
 def _children(run: Run) -> list[str]:
-    """Return the Vects that steps of a run wait for which have them run."""
+    """Return the children that running steps of a run wait for."""
     if not (run.is_held and run.state.options):
         return []
     steps = list(run.state.steps.values())  # in one C call: a map may be making instances
@@ -295,10 +300,11 @@ def _children(run: Run) -> list[str]:
 
 
 def _why_never(own: Node, goal: Node) -> str:
-    """Return why `goal` does not end before `own` has; empty if it may.
+    """Return the reason why `goal` does not end before `own` has; empty if it may.
 
-    First all is found that `goal` needs: of a line, who has the places, not who else stands in it.
-    Then those of them are let go, again and again, who come to their ends though `own` does not.
+    First, all that `goal` needs is found; for a line, the Vects that have the places, not the
+    others that wait in it. Then the Vects that can end although `own` does not are removed, again
+    and again.
     """
     needs: dict[Node, _Needs] = {}
     left, is_reached = [goal], False
@@ -310,7 +316,7 @@ def _why_never(own: Node, goal: Node) -> str:
             left += [*needs[node].ends, *needs[node].places]
     if not is_reached:
         return ""
-    stuck, before = dict.fromkeys(reversed(needs)), 0  # who needs none comes first
+    stuck, before = dict.fromkeys(reversed(needs)), 0  # those without needs first
     while before != len(stuck):
         before = len(stuck)
         for node in list(stuck):
@@ -318,11 +324,11 @@ def _why_never(own: Node, goal: Node) -> str:
             is_held_up = own in ends or any(end in stuck for end in ends)
             if not is_held_up and sum(p == own or p in stuck for p in places) < most:
                 del stuck[node]
-    return _told(own, goal, {node: needs[node] for node in stuck}) if goal in stuck else ""
+    return _chain(own, goal, {node: needs[node] for node in stuck}) if goal in stuck else ""
 
 
-def _told(own: Node, goal: Node, stuck: dict[Node, _Needs]) -> str:
-    """Return for whom `goal` waits, who waits for whom, until that is `own`; empty if it is not."""
+def _chain(own: Node, goal: Node, stuck: dict[Node, _Needs]) -> str:
+    """Return the chain of waits from `goal` to `own`, in words; empty if there is none."""
     before: dict[Node, Node] = {}
     found = deque([goal])
     while found and own not in before:
@@ -331,18 +337,18 @@ def _told(own: Node, goal: Node, stuck: dict[Node, _Needs]) -> str:
             if each not in before and (each == own or each in stuck):
                 before[each] = node
                 found.append(each)
-    told = link = ""
+    chain = link = ""
     path = [own] if own in before else []
     while path and path[-1] != goal:
         path.append(before[path[-1]])
     for node, behind in pairwise(reversed(path)):
         if behind in stuck[node].ends:
-            told, link = f"{told}{link}waits for vect '{behind[1]}'", ", which "
+            chain, link = f"{chain}{link}waits for vect '{behind[1]}'", ", which "
         else:
-            told += f"{link}{_TURN}, which comes when vect '{behind[1]}' has ended"
+            chain += f"{link}{_TURN}, which comes when vect '{behind[1]}' has ended"
             link = "; that one "
-    who = "it" if told.startswith(_TURN) else f"vect '{goal[1]}'"
-    return f"{who} {told}" if told else ""
+    who = "it" if chain.startswith(_TURN) else f"vect '{goal[1]}'"
+    return f"{who} {chain}" if chain else ""
 
 
 def _is_in_loop() -> bool:

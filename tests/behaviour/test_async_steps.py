@@ -517,7 +517,7 @@ def test_one_that_goes_on_is_abandoned_by_a_cancel(
     threading.Thread(target=lambda: deaf.begun.wait(SECONDS) and vect.cancel()).start()
 
     assert vect.wait(SECONDS) == "cancelled"
-    warning = f"vect '{vect.id}', step 'a', attempt 1: it was cancelled and goes on all the same"
+    warning = f"vect '{vect.id}', step 'a', attempt 1: it was cancelled, but is still at work"
     wait_until(lambda: warning in caplog.messages)
     deaf.opened.set()
     assert runs_well(mode_app)

@@ -445,7 +445,7 @@ def test_a_vect_of_the_id_of_a_child_fails_the_step(inline: OAutom) -> None:
 
     vect = inline.run(main, vect_id="v")
 
-    assert "there is another one of this id" in str(vect.steps["run"].error)
+    assert "another vect has this id" in str(vect.steps["run"].error)
 
 
 # Limits

@@ -98,7 +98,7 @@ def test_steps_themselves_name_it_too(app: OAutom) -> None:
     [
         ("pakage", UnknownStepError, "did you mean 'package'"),
         (["fetch", 3], UnknownStepError, "3"),
-        ([], SettingError, "until must name a step at least"),
+        ([], SettingError, "until must name at least one step"),
         (3, SettingError, "until must be a step, the name of one, or several, not 3"),
     ],
 )

@@ -182,8 +182,8 @@ def test_a_child_does_not_stand_in_line_behind_who_waits_for_its_parent(program:
     assert outer.wait(SECONDS) == "failed"
     assert outer.steps["run"].error == (
         "step 'run' of vect 'o' cannot run flow 'a': it waits for its turn, which comes when vect "
-        "'a0' has ended; that one waits for vect 'o'; raise max_active_vects of flow 'a', or have "
-        "nothing wait for vect 'o' that is open meanwhile"
+        "'a0' has ended; that one waits for vect 'o'; raise max_active_vects of flow 'a', or let "
+        "none of its open vects wait for vect 'o'"
     )
     assert program.wait_for("a0") == "success"
     assert [vect.id for vect in program.app.vects()] == ["o", "a0"]

@@ -72,7 +72,7 @@ def test_a_step_cannot_wait_for_its_own_vect(app: OAutom, way: Any) -> None:
 
     assert vect.steps["a"].error == (
         "EngineError: step 'a' of vect 'v' cannot wait for a Vect: vect 'v' is its own, and ends "
-        "after it"
+        "only after this step"
     )
     assert runs_well(app)
 
@@ -260,8 +260,8 @@ def test_an_async_step_awaits(new_app: NewApp, mode: OAutomMode, function: str) 
     gate.opened.set()
 
     assert error == (
-        "EngineError: step 'a' of vect 'v' cannot wait for a Vect: it would hold up the event loop "
-        "of all async steps; write `await vect`, or have asyncio.to_thread() wait"
+        "EngineError: step 'a' of vect 'v' cannot wait for a Vect: it would block the event loop "
+        "of all async steps; write `await vect`, or wait in asyncio.to_thread()"
     )
     assert runs_well(app)
 
@@ -313,7 +313,7 @@ def test_inline_a_thread_of_a_step_cannot_wait_either(inline: OAutom) -> None:
     assert "the engine goes on only when the step has ended; use executor='threads'" in error
 
 
-@pytest.mark.parametrize(("workers", "told"), [(1, "its only worker would"), (2, "all 2 workers")])
+@pytest.mark.parametrize(("workers", "told"), [(1, "the only worker"), (2, "all 2 workers")])
 def test_where_all_workers_would_wait_the_last_is_refused(
     new_app: NewApp, mode: OAutomMode, workers: int, told: str
 ) -> None:

@@ -207,7 +207,7 @@ def finish(folder: Path, evidence: Evidence, *arguments: str) -> None:
 
 _EXPECTED = (
     "left by a dead program, was ended",
-    "what another process asks for is left undone",  # what it concerns was cancelled meanwhile
+    "a request of another process was refused",  # what it concerns was cancelled meanwhile
     "does not listen to context.cancelled",
     "did not end when it was cancelled",
     "after its start it has not ended",

@@ -238,8 +238,8 @@ _EXPECTED = (
     "left by a dead program, was ended",
     "does not listen to context.cancelled",
     "did not end when it was cancelled",
-    "what another process asks for is left undone",
-    "it was cancelled and goes on all the same",
+    "a request of another process was refused",
+    "it was cancelled, but is still at work",
     "after its start it has not ended",
 )
 """What a program may say on standard error: each of it is told to people on purpose."""

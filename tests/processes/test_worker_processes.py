@@ -138,7 +138,7 @@ def test_a_program_that_leaves_its_vect_behind_ends(
 def test_a_program_without_main_guard_is_told_so(program: Callable[[str], Program]) -> None:
     source = PROGRAM.replace('if __name__ == "__main__":\n    main()', "main()")
     done = program(source % "None").end(60)
-    assert "put what the program does under: if __name__ == '__main__'" in done.stderr
+    assert "put the code that runs flows under: if __name__ == '__main__'" in done.stderr
     assert done.returncode == 0
 
 

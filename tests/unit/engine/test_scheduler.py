@@ -1008,8 +1008,8 @@ def test_the_thread_that_drives_cannot_wait_for_itself(engine: Engine, on_event:
 
     assert len(errors) == 3
     assert errors[0] == (
-        "a step or receiver on the scheduler's own thread cannot wait for a Vect, it would wait "
-        "for itself; use another thread or executor='threads'"
+        "a step or receiver on the scheduler's own thread cannot wait for a Vect, since it would "
+        "wait for itself; use another thread or executor='threads'"
     )
 
 
