@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -12,7 +14,7 @@ import click
 from oautom.app import OAutom
 from oautom.cli.declared import after, in_order
 from oautom.cli.declared import steps_of as listed
-from oautom.cli.exits import OF_STATES, TIMEOUT, USAGE, Refusal
+from oautom.cli.exits import OF_STATES, SUCCESS, TIMEOUT, USAGE, Refusal
 from oautom.cli.loading import load_app
 from oautom.cli.output import (
     json_option,
@@ -197,6 +199,7 @@ def serve(
             USAGE,
         )
     configured(engine, log, executor, workers)
+    signal.signal(signal.SIGTERM, _end)  # until the engine drives, which then drains by itself
     with only_json() if as_json else nullcontext(_tell_nothing) as tell, engine:
         engine.recover()
         path = getattr(engine.log, "path", None)
@@ -204,6 +207,11 @@ def serve(
         note(f"serving {', '.join(engine.flows()) or 'no flow'}; stop it with Ctrl-C")
         engine.run()
     return 0
+
+
+def _end(*_: object) -> None:
+    """End a program that has nothing at work."""
+    sys.exit(SUCCESS)
 
 
 def _tell_nothing(_: object) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 import subprocess
 from pathlib import Path
 
 import click
 import pytest
 
+from oautom import ApprovalExecution, BashExecution, Flow, OAutom, OAutomMode
 from oautom.cli.main import oautom
 
-from .conftest import ROOT, SECONDS, environment
+from .conftest import ROOT, SECONDS, Inside, environment
 
 PAGE = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
 
@@ -73,3 +75,53 @@ def test_each_verb_has_an_example_and_a_place_on_the_page(name: str) -> None:
     assert f"`{name}" in PAGE or f"oautom {name}" in PAGE
     for option in (each for each in command.params if isinstance(each, click.Option)):
         assert option.help or option.show_default, option.name
+
+
+# The examples of `--help`
+
+ENGINE_AT_WORK = {"approve", "reject", "pause", "resume", "cancel", "retry", "start"}
+NEWEST = {"retry": "failed", "resume": "paused"}  # else it waits for a person
+CODES = {"watch": 1}  # of the failed run that is the newest one
+UNTIL_STOPPED = {"serve"}
+
+
+def prepared(app: OAutom, verb: str) -> None:
+    """Have the log that the examples name, and its newest run as the example needs it."""
+    etl = Flow("etl", app, params={"day": str})
+    load = BashExecution("load", etl, 'echo loading; test "$D" != bad', env={"D": etl.param("day")})
+    BashExecution("extract", etl, "true") >> load
+    release = Flow("release", app)
+    ApprovalExecution("gate", release, "is it good?") >> BashExecution("ship", release, "true")
+    app.start(etl, {"day": "bad"}, vect_id="failed").wait(SECONDS)
+    if verb in ENGINE_AT_WORK and NEWEST.get(verb) != "failed":
+        vect = app.start(release, vect_id="release")
+        if verb == "resume":
+            vect.pause()
+
+
+@pytest.mark.parametrize("name", [name for name in oautom.commands if name not in UNTIL_STOPPED])
+def test_the_example_of_a_verb_does_what_it_says(inside: Inside, tmp_path: Path, name: str) -> None:
+    with OAutom(OAutomMode.background, log=tmp_path / "runs.db") as app:
+        prepared(app, name)
+        if name not in ENGINE_AT_WORK:
+            app.close()
+        example = str(oautom.commands[name].epilog).removeprefix("Example: oautom ")
+        done = inside(*shlex.split(example))
+    assert done.code == CODES.get(name, 0), done
+    assert done.stdout + done.stderr
+
+
+def test_the_example_of_serve_serves_until_it_is_stopped(tmp_path: Path, inside: Inside) -> None:
+    example = str(oautom.commands["serve"].epilog).removeprefix("Example: ")
+    with subprocess.Popen(
+        shlex.split(example),
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stderr is not None
+        assert program.stderr.readline() == "serving etl, slow; stop it with Ctrl-C\n"
+        program.send_signal(signal.SIGTERM)
+        assert program.wait(SECONDS) == 0
+    assert (tmp_path / "runs.db").exists()

@@ -196,7 +196,6 @@ def test_no_color_has_none(cli: Any, tmp_path: Path) -> None:
 def test_serve_ends_with_sigterm(cli: Any, tmp_path: Path) -> None:
     terminal = Terminal(tmp_path, "serve", "pipeline.py:app")
     terminal.read_until("serving etl, slow")
-    time.sleep(0.2)
     terminal.process.send_signal(signal.SIGTERM)
     assert terminal.end() == 0
 
