@@ -1,87 +1,156 @@
-"""The live view of a run, on a terminal: counts, what has failed, what runs, by rich."""
+"""The live view of a run, on a terminal: counts, what has failed, what runs, by rich.
+
+A picture has never more rows than the screen, and no line is longer than a row: so what is drawn
+can always be taken away again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Final
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
+from rich.control import Control
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from oautom.cli.output import COLOURS, one_line, seconds_of
 from oautom.cli.progress import Progress
 from oautom.events import Event
 
-_ROWS = 12
+_ROWS: Final = 12
 """How many steps are shown at once: those that have failed first, then those that run."""
 
+_BAR: Final = 30
+_TITLE: Final = 8
+_SECOND: Final = 4
+"""How often the picture is drawn anew."""
 
-def live(title: str, progress: Progress) -> Live:
-    """Return what draws a run while it goes on, on a thread of rich's, a few times a second.
+_ASCII: Final = str.maketrans({"━": "#", "─": "-", "…": "~"})
+
+
+class _Picture(Live):
+    """Draws a run on a thread of rich's, a few times a second.
 
     At its end the picture is taken away: the last lines say what came of the run.
-
-    Args:
-        title: What runs: flow and id.
-        progress: How far it has come.
     """
 
-    def picture() -> RenderableType:
-        return draw(title, progress, datetime.now(UTC))
+    def __init__(self, title: str, progress: Progress) -> None:
+        self._title = title
+        self._progress = progress
+        super().__init__(console=Console(), refresh_per_second=_SECOND, transient=True)
+        self._size = self.console.size
 
-    return Live(get_renderable=picture, console=Console(), refresh_per_second=8, transient=True)
+    def get_renderable(self) -> RenderableType:
+        """Return the picture as it is now, for the screen as it is now."""
+        size = self.console.size
+        now = datetime.now(UTC)
+        lines = draw(self._title, self._progress, now, size.width, size.height)
+        if self.console.options.ascii_only:
+            for line in lines:
+                line.plain = line.plain.translate(_ASCII)
+        return Text("\n").join(lines)
+
+    def refresh(self) -> None:
+        """Draw it; on a screen that has another size from nothing.
+
+        A terminal may break the lines that are there anew, so nobody knows how many they are.
+        """
+        if self.console.size != self._size:
+            self._size = self.console.size
+            self.console.control(Control.home(), Control.clear())
+        super().refresh()
 
 
 @contextmanager
 def live_view(title: str) -> Iterator[Callable[[Event], None]]:
-    """Draw a run while it goes on; what is yielded takes its events, on any thread."""
+    """Draw a run while it goes on; what is yielded takes its events, on any thread.
+
+    Args:
+        title: What runs: flow and id.
+    """
     progress = Progress()
-    with live(title, progress):
+    with _Picture(title, progress):
         yield progress.take
 
 
-def draw(title: str, progress: Progress, now: datetime) -> RenderableType:
-    """Return the picture of a run.
+def draw(title: str, progress: Progress, now: datetime, width: int, height: int) -> list[Text]:
+    """Return the lines of the picture of a run.
 
     Args:
         title: What runs.
         progress: How far it has come; another thread may move it meanwhile.
         now: What time it is, aware.
+        width: How many columns there are.
+        height: How many rows there are; the last one is left for the cursor.
     """
-    head = Text.assemble((title, "bold"), "  ", (progress.state, COLOURS.get(progress.state, "")))
-    if progress.started is not None:
-        head.append(f"  {seconds_of((progress.ended or now) - progress.started)}")
-    total = progress.total
-    bar = Table.grid(padding=(0, 1))
-    bar.add_row(ProgressBar(total or 1, progress.done, width=30), f"{progress.done}/{total} steps")
-    return Group(head, bar, _counts(progress), *_steps(progress, now))
+    took = (
+        "" if progress.started is None else seconds_of((progress.ended or now) - progress.started)
+    )
+    room = width - len(progress.state) - len(took) - 4
+    head = Text.assemble(
+        (shortened(title, max(_TITLE, room)), "bold"),
+        "  ",
+        (progress.state, COLOURS.get(progress.state, "")),
+        f"  {took}",
+    )
+    above = [head, _bar(progress, width), *_counts(progress, width)]
+    lines = [*above, *_steps(progress, now, width, min(_ROWS, height - 1 - len(above)))]
+    for line in lines:
+        line.truncate(width, overflow="ellipsis")
+    return lines[: max(1, height - 1)]
 
 
-def _counts(progress: Progress) -> Text:
-    line = Text()
+def _bar(progress: Progress, width: int) -> Text:
+    told = f"  {progress.done}/{progress.total} steps"
+    size = max(1, min(_BAR, width - len(told)))
+    done = size * progress.done // max(1, progress.total)
+    return Text.assemble(("━" * done, "green"), ("─" * (size - done), "bright_black"), told)
+
+
+def _counts(progress: Progress, width: int) -> list[Text]:
+    """Return how many steps are in which state; in as many lines as these take."""
+    lines = [Text()]
     for state, colour in COLOURS.items():
         if count := progress.states[state]:
-            line.append(f"{count} {state}  ", colour)
-    return line
+            told = f"{count} {state}"
+            if len(lines[-1]) + len(told) > width:
+                lines.append(Text())
+            lines[-1].append(f"{told}  ", colour)
+    for line in lines:
+        line.rstrip()
+    return lines
 
 
-def _steps(progress: Progress, now: datetime) -> list[RenderableType]:
-    rows = Table.grid(padding=(0, 2))
-    rows.add_column(no_wrap=True, overflow="ellipsis", max_width=40)
-    rows.add_column(no_wrap=True)
-    rows.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+def _steps(progress: Progress, now: datetime, width: int, most: int) -> list[Text]:
+    """Return the lines of the steps that matter now, `most` at most."""
     failed = list(progress.failed.copy().items())
     running = list(progress.running.copy().items())
-    shown_failed = failed[-(_ROWS // 2) :] if running else failed[-_ROWS:]
-    for name, error in shown_failed:
-        rows.add_row(name, Text("failed", "red"), Text(one_line(error)))
-    shown_running = running[: _ROWS - len(shown_failed)]
-    for name, began in shown_running:
-        rows.add_row(name, Text("running", "cyan"), Text(seconds_of(now - began)))
-    left = len(failed) + len(running) - len(shown_failed) - len(shown_running)
-    more = [Text(f"and {left} more", "bright_black")] if left else []
-    return [rows, *more] if rows.row_count else []
+    if len(failed) + len(running) > most:
+        most -= 1  # for the line that says how many more there are
+    if most < 1:
+        return []
+    shown_failed = failed[-(most - min(len(running), most // 2)) :]
+    shown_running = running[: most - len(shown_failed)]
+    rows = [(name, "failed", one_line(error)) for name, error in shown_failed]
+    rows += [(name, "running", seconds_of(now - began)) for name, began in shown_running]
+    widest = max((len(name) for name, _, _ in rows), default=0)
+    room = min(widest, max(8, (width - 11) // 2))
+    lines = [
+        Text.assemble((f"{state:7}", COLOURS[state]), f"  {shortened(name, room):{room}}  ", detail)
+        for name, state, detail in rows
+    ]
+    left = len(failed) + len(running) - len(rows)
+    return [*lines, Text(f"and {left} more", "bright_black")] if left else lines
+
+
+def shortened(name: str, width: int) -> str:
+    """Return a name that fits; what is left out is in its middle, as its end may be a number."""
+    if len(name) <= width:
+        return name
+    if width < 2:
+        return name[:width]
+    end = (width - 1) // 2
+    return f"{name[: width - 1 - end]}…{name[len(name) - end :]}"

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
+from typing import Any
 
 import click
 
-from oautom.cli.output import clock_time, is_terminal, one_line
+from oautom.cli.output import (
+    COLOURS,
+    clock_time,
+    coloured,
+    is_terminal,
+    one_line,
+    seconds_between,
+    seconds_of,
+)
 from oautom.events import Event
 from oautom.events.signals import event as every_event
 from oautom.vects.vect import Vect
 
+_ERRORS = 10
 _OPEN_STATES = ("pending", "running", "up_for_retry")
 
 
@@ -81,6 +91,8 @@ class Progress:
 class Watch:
     """Tells of each event of one Vect, once and in order: those before it begins, and those after.
 
+    Where telling fails, as standard output has no reader any more, it tells nothing more.
+
     Args:
         tell: Called with each event, on the thread that drives, or where `begin` is called; None
             for nobody: then it costs nothing.
@@ -119,8 +131,12 @@ class Watch:
     def _take(self, event: Event) -> None:
         if event.seq > self._seq:
             self._seq = event.seq
-            assert self._tell is not None, "nobody else hears"
-            self._tell(event)
+            if self._tell is None:
+                return
+            try:
+                self._tell(event)
+            except OSError:  # nobody reads any more, as after `| head`: that ends no run
+                self._tell = None
 
 
 def run_view(
@@ -134,6 +150,22 @@ def run_view(
     from oautom.cli.live import live_view  # noqa: PLC0415 - rich: half of the time of a verb
 
     return live_view(title)
+
+
+def last_lines(status: Mapping[str, Any]) -> list[str]:
+    """Return what has come of a run, in a line, and what the first of its failed steps say.
+
+    Args:
+        status: The `status()` of the run.
+    """
+    state = status["state"]
+    first = f"{status['name']} {status['id']}: {coloured(state, COLOURS.get(state))}"
+    if (seconds := seconds_between(status)) is not None:
+        first += f" after {seconds_of(seconds)}"
+    failed = [step for step in status["executions"] if step["state"] == "failed"]
+    lines = [f"  {step['name']}: {one_line(step['error'])}" for step in failed[:_ERRORS]]
+    more = [f"  and {len(failed) - _ERRORS} more"] if len(failed) > _ERRORS else []
+    return [first, *lines, *more]
 
 
 def print_event(event: Event) -> None:

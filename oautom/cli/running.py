@@ -20,15 +20,12 @@ from oautom.cli.output import (
     json_option,
     lead_on_after_failure,
     note,
-    one_line,
     only_json,
     print_json,
-    seconds_between,
-    seconds_of,
     verb,
 )
 from oautom.cli.params import params_of
-from oautom.cli.progress import Watch, run_view
+from oautom.cli.progress import Watch, last_lines, run_view
 from oautom.engine.modes import OAutomMode
 from oautom.engine.starting import steps_of
 from oautom.errors import EngineError
@@ -101,12 +98,16 @@ def run(
     vect_id = vect_id or os.urandom(8).hex()
     with only_json() if as_json else nullcontext(print_json) as print_it, engine:
         view = run_view(f"{flow} {vect_id}", is_silent=quiet or as_json)
-        state = _run(engine, known, given, vect_id, until, timeout, view)
+        try:
+            state = _run(engine, known, given, vect_id, until, timeout, view)
+        except KeyboardInterrupt:
+            _note_stopped(engine, vect_id)
+            raise
         vect = engine.vect(vect_id)
         if as_json:
             print_it(vect.status())
         elif not quiet:
-            for line in last_lines(vect, state):
+            for line in last_lines(vect.status()):
                 click.echo(line)
             if state == "failed":
                 _lead_on(engine, vect)
@@ -147,20 +148,17 @@ def _lead_on(app: OAutom, vect: Vect) -> None:
     lead_on_after_failure(vect.id, [each["name"] for each in steps if each["state"] == "failed"])
 
 
+def _note_stopped(app: OAutom, vect_id: str) -> None:
+    if app.log.id is None:
+        return
+    more = "" if click.get_current_context().params["vect_id"] else f" and --id {vect_id}"
+    note(f"vect '{vect_id}' is '{app.vect(vect_id).state}'; the same command{more} goes on with it")
+
+
 def _note_open(app: OAutom, vect: Vect) -> None:
     is_kept = app.log.id is not None
     end = "it goes on when it is run again with this --id" if is_kept else "it is cancelled now"
     note(f"the time is up, and vect '{vect.id}' is '{vect.state}'; {end}")
-
-
-def last_lines(vect: Vect, state: str | None) -> list[str]:
-    """Return what came of a run, in a line, and of each step that failed, in one more."""
-    status = vect.status()
-    first = f"{vect.flow.name} {vect.id}: {state or vect.state}"
-    if (seconds := seconds_between(status)) is not None:
-        first += f" after {seconds_of(seconds)}"
-    failed = [step for step in status["executions"] if step["state"] == "failed"]
-    return [first, *(f"  {step['name']}: {one_line(step['error'])}" for step in failed)]
 
 
 def _dry_run(flow: Flow, params: dict[str, Any], until: Sequence[str], *, as_json: bool) -> int:

@@ -35,7 +35,7 @@ from oautom.cli.output import (
     table_lines,
     verb,
 )
-from oautom.cli.progress import run_view
+from oautom.cli.progress import last_lines, run_view
 from oautom.client import Client, StepView, VectView
 from oautom.events import Event
 from oautom.events.jsonl import to_line
@@ -300,7 +300,7 @@ def watch(client: Client, vect: str, as_json: bool) -> int:
     if as_json:
         print_json(view.status())
     else:
-        for line in shown(view):
+        for line in last_lines(view.status()):
             click.echo(line)
         _lead_on(view)
     return OF_STATES.get(view.state, SUCCESS)
