@@ -47,6 +47,7 @@ class _Picture(Live):
         """Return the picture as it is now, for the screen as it is now."""
         size = self.console.size
         now = datetime.now(UTC)
+        self._progress.count()
         lines = draw(self._title, self._progress, now, size.width, size.height)
         if self.console.options.ascii_only:
             for line in lines:
@@ -81,7 +82,7 @@ def draw(title: str, progress: Progress, now: datetime, width: int, height: int)
 
     Args:
         title: What runs.
-        progress: How far it has come; another thread may move it meanwhile.
+        progress: How far it has come.
         now: What time it is, aware.
         width: How many columns there are.
         height: How many rows there are; the last one is left for the cursor.
@@ -126,8 +127,8 @@ def _counts(progress: Progress, width: int) -> list[Text]:
 
 def _steps(progress: Progress, now: datetime, width: int, most: int) -> list[Text]:
     """Return the lines of the steps that matter now, `most` at most."""
-    failed = list(progress.failed.copy().items())
-    running = list(progress.running.copy().items())
+    failed = list(progress.failed.items())
+    running = list(progress.running.items())
     if len(failed) + len(running) > most:
         most -= 1  # for the line that says how many more there are
     if most < 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
@@ -22,6 +22,7 @@ from oautom.cli.output import (
 )
 from oautom.events import Event
 from oautom.events.signals import event as every_event
+from oautom.machine.tables import VECT_ENDS
 from oautom.vects.vect import Vect
 
 _ERRORS = 10
@@ -29,9 +30,13 @@ _OPEN_STATES = ("pending", "running", "up_for_retry")
 
 
 class Progress:
-    """Counts the steps of one Vect by state. Each event costs the same, however many steps it has.
+    """Counts the steps of one Vect by state, of the events that it is given.
+
+    To take an event is next to nothing, so that a run pays little for being watched: it is counted
+    when somebody looks, many at once.
 
     Attributes:
+        take: Takes an event. On any thread.
         states: How many steps are in each state.
         running: The steps at work, with the instant at which each began; oldest first.
         failed: The steps that have failed, with the error of each; oldest first.
@@ -41,6 +46,8 @@ class Progress:
     """
 
     def __init__(self) -> None:
+        self._taken: deque[Event] = deque()
+        self.take = self._taken.append
         self._of: dict[str, str] = {}
         self.states: Counter[str] = Counter()
         self.running: dict[str, datetime] = {}
@@ -59,32 +66,36 @@ class Progress:
         """How many of them have ended."""
         return self.total - sum(self.states[state] for state in _OPEN_STATES)
 
-    def take(self, event: Event) -> None:
-        """Count what an event tells."""
-        if event.step is not None:
-            self._move(event.step, event)
-            return
+    def count(self) -> None:
+        """Count what was taken meanwhile. By one thread at a time."""
+        for _ in range(len(self._taken)):
+            event = self._taken.popleft()
+            if event.step is None:
+                self._move_vect(event)
+            elif event.dest != (before := self._of.get(event.step)):
+                self._move(event.step, before, event)
+
+    def _move_vect(self, event: Event) -> None:
         self.state = event.dest
         if event.name == "vect.created":
             self._of = dict.fromkeys(event.data["graph"], "pending")
             self.states["pending"] = len(self._of)
         elif event.name == "vect.started":
             self.started = event.time
-        self.ended = event.time if event.dest in ("success", "failed", "cancelled") else None
+        self.ended = event.time if event.dest in VECT_ENDS else None
 
-    def _move(self, step: str, event: Event) -> None:
-        before = self._of.get(step)
-        if event.dest == before:
-            return  # it tells of the step and moves it nowhere
+    def _move(self, step: str, before: str | None, event: Event) -> None:
+        after = self._of[step] = event.dest
+        self.states[after] += 1
         if before is not None:
             self.states[before] -= 1
-        self._of[step] = event.dest
-        self.states[event.dest] += 1
-        self.running.pop(step, None)
-        self.failed.pop(step, None)
-        if event.dest == "running":
+            if before == "running":
+                del self.running[step]
+            elif before == "failed":
+                del self.failed[step]
+        if after == "running":
             self.running[step] = event.time
-        elif event.dest == "failed":
+        elif after == "failed":
             self.failed[step] = str(event.data.get("error", ""))
 
 
@@ -124,15 +135,13 @@ class Watch:
                 self._take(event)
 
     def _hear(self, _: object, *, event: Event, **__: object) -> None:
-        with self._lock:  # what is heard before it begins is in the log already
-            if event.vect == self._vect:
+        if event.vect == self._vect:
+            with self._lock:  # what is heard before it begins is in the log already
                 self._take(event)
 
     def _take(self, event: Event) -> None:
-        if event.seq > self._seq:
+        if event.seq > self._seq and self._tell is not None:
             self._seq = event.seq
-            if self._tell is None:
-                return
             try:
                 self._tell(event)
             except OSError:  # nobody reads any more, as after `| head`: that ends no run
