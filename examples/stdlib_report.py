@@ -1,7 +1,7 @@
 """Reports on Python's own standard library: counts, archives, verifies, and prints a table.
 
 Run it:  python examples/stdlib_report.py [FOLDER]
-or, on a terminal, in the live view:  oautom run examples/stdlib_report.py:sample 'stdlib report'
+or, in the live view:  oautom run examples/stdlib_report.py:sample 'stdlib report'
 
 A realistic job on real input: the sources of the Python that runs this. For each of some packages,
 one branch of the flow counts lines and functions (in Python) while another archives the package (in

@@ -30,6 +30,7 @@ from oautom.engine.modes import OAutomMode
 from oautom.engine.starting import steps_of
 from oautom.errors import EngineError
 from oautom.events import Event
+from oautom.events.sqlite import SqliteEventLog
 from oautom.flows.flow import Flow
 from oautom.vects.vect import Vect
 
@@ -129,6 +130,8 @@ def _run(
     """Run a flow; return the state in which its Vect ends, None where it has not in time."""
     with view as take, Watch(take) as watch:
         vect = app.start(flow, params or None, vect_id=vect_id, until=until or None)
+        if vect.ended:
+            _retry_as_asked(app, vect)
         watch.begin(vect)
         try:
             return vect.wait(timeout)
@@ -146,6 +149,18 @@ def _lead_on(app: OAutom, vect: Vect) -> None:
     context.obj = context.params["log"] or str(path)
     steps = vect.status()["executions"]
     lead_on_after_failure(vect.id, [each["name"] for each in steps if each["state"] == "failed"])
+
+
+def _retry_as_asked(app: OAutom, vect: Vect) -> None:
+    """Retry a run that has ended, where that waits in the file: nobody would wait for it else."""
+    log = app.log
+    if not isinstance(log, SqliteEventLog):
+        return
+    numbers = [each.id for each in log.asked() if (each.vect, each.action) == (vect.id, "retry")]
+    if numbers:
+        vect.retry()
+    for number in numbers:
+        log.take_back(number)
 
 
 def _note_stopped(app: OAutom, vect_id: str) -> None:
