@@ -7,7 +7,7 @@ can always be taken away again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -18,14 +18,17 @@ from rich.text import Text
 
 from oautom.cli.output import COLOURS, one_line, seconds_of
 from oautom.cli.progress import Progress
+from oautom.errors import OAutomError
 from oautom.events import Event
+from oautom.events.log import EventLog
+from oautom.vects.vect import Vect
 
 _ROWS: Final = 12
 """How many steps are shown at once: those that have failed first, then those that run."""
 
 _BAR: Final = 30
 _TITLE: Final = 8
-_SECOND: Final = 4
+_A_SECOND: Final = 2
 """How often the picture is drawn anew."""
 
 _ASCII: Final = str.maketrans({"━": "#", "─": "-", "…": "~"})
@@ -37,16 +40,18 @@ class _Picture(Live):
     At its end the picture is taken away: the last lines say what came of the run.
     """
 
-    def __init__(self, title: str, progress: Progress) -> None:
+    def __init__(self, title: str, progress: Progress, news: Callable[[], None]) -> None:
         self._title = title
         self._progress = progress
-        super().__init__(console=Console(), refresh_per_second=_SECOND, transient=True)
+        self._news = news
+        super().__init__(console=Console(), refresh_per_second=_A_SECOND, transient=True)
         self._size = self.console.size
 
     def get_renderable(self) -> RenderableType:
         """Return the picture as it is now, for the screen as it is now."""
         size = self.console.size
         now = datetime.now(UTC)
+        self._news()
         self._progress.count()
         lines = draw(self._title, self._progress, now, size.width, size.height)
         if self.console.options.ascii_only:
@@ -73,8 +78,49 @@ def live_view(title: str) -> Iterator[Callable[[Event], None]]:
         title: What runs: flow and id.
     """
     progress = Progress()
-    with _Picture(title, progress):
+    with _Picture(title, progress, _nothing):
         yield progress.take
+
+
+def _nothing() -> None:
+    """Read nothing: the events are brought."""
+
+
+class _Reader:
+    """Reads the events of a run of this process, when it is drawn: to hear of each costs more."""
+
+    def __init__(self, log: Callable[[], EventLog], progress: Progress) -> None:
+        self._log = log
+        self._progress = progress
+        self._vect: str | None = None
+        self._seq = 0
+
+    def begin(self, vect: Vect) -> None:
+        """Read the events of this run from now on."""
+        self._vect = vect.id
+
+    def read(self) -> None:
+        """Take what has happened since."""
+        if self._vect is None:
+            return
+        with suppress(OAutomError):  # who drives gets the same error, and tells it
+            for event in self._log().read(after=self._seq, vect=self._vect):
+                self._progress.take(event)
+                self._seq = event.seq
+
+
+@contextmanager
+def live_run(title: str, log: Callable[[], EventLog]) -> Iterator[_Reader]:
+    """Draw a run of this process, which `begin` of what is yielded names, while it goes on.
+
+    Args:
+        title: What runs: flow and id.
+        log: Returns its log, once it has begun.
+    """
+    progress = Progress()
+    reader = _Reader(log, progress)
+    with _Picture(title, progress, reader.read):
+        yield reader
 
 
 def draw(title: str, progress: Progress, now: datetime, width: int, height: int) -> list[Text]:

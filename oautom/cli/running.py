@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
@@ -17,6 +17,7 @@ from oautom.cli.declared import steps_of as listed
 from oautom.cli.exits import OF_STATES, SUCCESS, TIMEOUT, USAGE, Refusal
 from oautom.cli.loading import load_app
 from oautom.cli.output import (
+    is_terminal,
     json_option,
     lead_on_after_failure,
     note,
@@ -25,11 +26,10 @@ from oautom.cli.output import (
     verb,
 )
 from oautom.cli.params import params_of
-from oautom.cli.progress import Watch, last_lines, run_view
+from oautom.cli.progress import Watch, last_lines, print_event
 from oautom.engine.modes import OAutomMode
 from oautom.engine.starting import steps_of
 from oautom.errors import EngineError
-from oautom.events import Event
 from oautom.events.sqlite import SqliteEventLog
 from oautom.flows.flow import Flow
 from oautom.vects.vect import Vect
@@ -98,7 +98,7 @@ def run(
     configured(engine, log, executor, workers)
     vect_id = vect_id or os.urandom(8).hex()
     with only_json() if as_json else nullcontext(print_json) as print_it, engine:
-        view = run_view(f"{flow} {vect_id}", is_silent=quiet or as_json)
+        view = _view(engine, f"{flow} {vect_id}", is_silent=quiet or as_json)
         try:
             state = _run(engine, known, given, vect_id, until, timeout, view)
         except KeyboardInterrupt:
@@ -125,10 +125,10 @@ def _run(
     vect_id: str,
     until: Sequence[str],
     timeout: float | None,
-    view: AbstractContextManager[Callable[[Event], None] | None],
+    view: AbstractContextManager[_View],
 ) -> str | None:
     """Run a flow; return the state in which its Vect ends, None where it has not in time."""
-    with view as take, Watch(take) as watch:
+    with view as watch:
         vect = app.start(flow, params or None, vect_id=vect_id, until=until or None)
         if vect.ended:
             _retry_as_asked(app, vect)
@@ -149,6 +149,19 @@ def _lead_on(app: OAutom, vect: Vect) -> None:
     context.obj = context.params["log"] or str(path)
     steps = vect.status()["executions"]
     lead_on_after_failure(vect.id, [each["name"] for each in steps if each["state"] == "failed"])
+
+
+class _View(Protocol):
+    def begin(self, vect: Vect) -> None: ...
+
+
+def _view(app: OAutom, title: str, *, is_silent: bool) -> AbstractContextManager[_View]:
+    """Return what shows a run of this process: a live view on a terminal, plain lines elsewhere."""
+    if is_silent or not is_terminal():
+        return Watch(None if is_silent else print_event)
+    from oautom.cli.live import live_run  # noqa: PLC0415 - rich: half of the time of a verb
+
+    return live_run(title, lambda: app.log)
 
 
 def _retry_as_asked(app: OAutom, vect: Vect) -> None:
