@@ -36,7 +36,7 @@ stop() { echo "$$1" >&2; exit 1; }; \
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help start tests tests_all lint format check quick coverage heart mutants bench bench-peers crash fuzz install_requirements_dev freeze_requirements activate dist clean
+.PHONY: help start tests tests_all lint format check quick coverage heart mutants bench bench-peers crash fuzz install_requirements_dev freeze_requirements activate dist clean picture
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "make %-24s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -180,6 +180,9 @@ activate: $(TOOLS) ## Open a shell in which venv3 is active; leave it with exit
 		bash --rcfile $(VENV)/bashrc -i;; \
 	*) "$${SHELL:-/bin/sh}" -i;; \
 	esac || true
+
+picture: $(TOOLS) ## Draw docs/cli.svg anew, from a real run
+	@$(BIN)/python -m tools.picture
 
 dist: $(TOOLS) ## Build the sdist and the wheel into dist/
 	@rm -rf dist

@@ -77,6 +77,15 @@ def test_each_verb_has_an_example_and_a_place_on_the_page(name: str) -> None:
         assert option.help or option.show_default, option.name
 
 
+def test_the_picture_of_the_readme_is_small_and_needs_no_network() -> None:
+    picture = (ROOT / "docs" / "cli.svg").read_text(encoding="utf-8")
+    assert set(re.findall(r"https?://[^\s\"']+", picture)) == {"http://www.w3.org/2000/svg"}
+    assert not re.search(r"@import|@font-face|url\((?!#)|<image|<script", picture)
+    assert len(picture) < 60_000
+    for verb in ("run", "show", "why"):
+        assert f"oautom&#160;{verb}" in picture
+
+
 # The examples of `--help`
 
 ENGINE_AT_WORK = {"approve", "reject", "pause", "resume", "cancel", "retry", "start"}
