@@ -7,7 +7,8 @@ A realistic job on real input: the sources of the Python that runs this. For eac
 one branch of the flow counts lines and functions (in Python) while another archives the package (in
 Bash). The archives are then unpacked again and compared with checksums (in Bash), which are cleaned
 up whether they match or not, and a last step merges all results into a report. The program shows
-every event as it happens. Archives, checksums and report stay in FOLDER; without one, nothing is left.
+every event as it happens. Archives, checksums and report stay in FOLDER; without one, nothing is
+left.
 """
 
 from __future__ import annotations

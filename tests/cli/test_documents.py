@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -134,3 +135,55 @@ def test_the_example_of_serve_serves_until_it_is_stopped(tmp_path: Path, inside:
         program.send_signal(signal.SIGTERM)
         assert program.wait(SECONDS) == 0
     assert (tmp_path / "runs.db").exists()
+
+
+# Completion, by the lines that the page has for each shell
+
+SHELLS = dict(re.findall(r"^\| (bash|zsh|fish) \| .*? \| `(.*)` \|$", PAGE, re.MULTILINE))
+ASK = {
+    "bash": """
+        {line}
+        COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+        _oautom_completion oautom; printf '%s\\n' "${{COMPREPLY[@]}}"
+    """,
+    "zsh": """
+        autoload -Uz compinit; compinit -D -u
+        {line}
+        words=({words}); CURRENT=${{#words}}
+        compadd() {{ while [ $# -gt 0 ] && [ "$1" != -a ]; do shift; done; print -l ${{(P)2}}; }}
+        _describe() {{ print -l ${{(P)3}}; }}
+        _oautom_completion
+    """,
+    "fish": "{line}; complete -C '{words}'",
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_shell_completes_verbs_and_options(tmp_path: Path, shell: str) -> None:
+    environment(tmp_path)
+    line = SHELLS[shell].replace("\\|", "|")
+    if shutil.which(shell) is None:  # then at least what it would read is there
+        program = line.partition("(")[2].partition(")")[0] or line.partition(" |")[0]
+        done = typed(tmp_path, "bash", program)
+        assert "complet" in done
+        return
+    verbs = typed(tmp_path, shell, ASK[shell].format(line=line, words="oautom re"))
+    assert {"retry", "reject", "resume"} <= set(re.findall(r"\w+", verbs))
+    options = typed(tmp_path, shell, ASK[shell].format(line=line, words="oautom ls --st"))
+    assert "--state" in options
+
+
+def typed(folder: Path, shell: str, script: str) -> str:
+    return subprocess.run(
+        [shell, "-c", script],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=True,
+    ).stdout
+
+
+def test_completion_is_there_for_three_shells() -> None:
+    assert SHELLS.keys() == {"bash", "zsh", "fish"}

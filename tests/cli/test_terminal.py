@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import pytest
 
 from oautom import Client, Flow, OAutom, OAutomMode, PythonExecution
 
-from .conftest import PIPELINE, SECONDS, environment
+from .conftest import PIPELINE, ROOT, SECONDS, environment
 from .terminal import Terminal
 
 SLOW = """
@@ -153,6 +155,21 @@ def test_watch_shows_a_run_of_another_process(tmp_path: Path, terminals: list[Te
         assert terminal.end() == 0
     assert terminal.shown[0].startswith("etl one: success after ")
     assert len(terminal.shown) == 1
+
+
+def test_the_example_of_make_start_is_shown_live(tmp_path: Path, terminals: list[Terminal]) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^\t@\$\(BIN\)/python -m oautom (run .*)$", makefile, re.MULTILINE)
+    verb, app, flow = shlex.split(line)
+    terminal = Terminal(tmp_path, verb, str(ROOT / app), flow, lines=40)
+    terminals.append(terminal)
+    terminal.read_until(lambda lines: any(line.endswith("/21 steps") for line in lines))
+    assert terminal.end() == 0
+    shown = "\n".join(terminal.shown)
+    assert "files came out of their archives as they went in" in shown
+    assert "stdlib report" in terminal.shown[-1]
+    assert "steps" not in shown
+    assert list(tmp_path.glob("*.tar.gz")) == []
 
 
 @pytest.mark.parametrize("env", [{"TERM": "dumb"}, {"TERM": ""}])
