@@ -224,7 +224,9 @@ def why(client: Client, vect: str, step: str | None, as_json: bool) -> int:
         return SUCCESS
     for sentence in told.values():
         click.echo(sentence)
-    if not told:
+    if view.state == "failed":
+        _lead_on(view)
+    elif not told:
         note(f"vect '{view.id}' is '{view.state}', and all its steps are done")
     return SUCCESS
 
