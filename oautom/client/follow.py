@@ -42,6 +42,7 @@ class News:
         self._files = () if path is None else (f"{path}-wal", str(path))
         self._seen: object = None
         self._until = 0.0
+        self._is_settled = False
 
     def are_there(self) -> bool:
         """Whether to read it: always the first time."""
@@ -49,8 +50,12 @@ class News:
         if found != self._seen:
             self._seen = found
             self._until = monotonic() + _GRAIN
+            self._is_settled = False
             return True
-        return monotonic() < self._until
+        if self._is_settled:
+            return False
+        self._is_settled = monotonic() >= self._until  # once more, when all that fits is there
+        return True
 
     def _look(self) -> object:
         if not self._files:

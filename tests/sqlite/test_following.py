@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from oautom import Flow, OAutom, PythonExecution
+from oautom.client import follow as following
 
 # It sleeps until it is told to wake up, so that the test knows what it has seen by then.
 FOLLOWER = """
@@ -74,3 +77,20 @@ def test_a_follower_has_each_event_when_it_wakes_up_the_next_time(tmp_path: Path
                 app.run(flow)
                 follower.stdin.write("\n")
                 follower.stdin.flush()
+
+
+def test_a_change_that_leaves_the_time_of_the_file_is_seen_though_nobody_looked_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two commits may leave the same time and size, and who looks may not get the processor."""
+    path = tmp_path / "runs.db"
+    now = 1000.0
+    monkeypatch.setattr(following, "monotonic", lambda: now)
+    with OAutom(log=path, executor="inline") as app:
+        PythonExecution("step", Flow("flow", app), int)
+        app.run("flow")
+        news = following.News(app.log)
+        assert news.are_there()
+        now += 5.0  # another commit may have come right after that look
+        assert news.are_there()
+        assert not news.are_there()
