@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.text import Text
 
 from oautom.cli.output import COLOURS, one_line, seconds_of
-from oautom.cli.progress import Progress
+from oautom.cli.progress import Progress, Watch
 from oautom.errors import OAutomError
 from oautom.events import Event
 from oautom.events.log import EventLog
@@ -87,9 +87,9 @@ def _nothing() -> None:
 
 
 class _Reader:
-    """Reads the events of a run of this process, when it is drawn: to hear of each costs more."""
+    """Reads the events of a run from a log in memory, whenever it is drawn."""
 
-    def __init__(self, log: Callable[[], EventLog], progress: Progress) -> None:
+    def __init__(self, log: EventLog, progress: Progress) -> None:
         self._log = log
         self._progress = progress
         self._vect: str | None = None
@@ -104,19 +104,26 @@ class _Reader:
         if self._vect is None:
             return
         with suppress(OAutomError):  # who drives gets the same error, and tells it
-            for event in self._log().read(after=self._seq, vect=self._vect):
+            for event in self._log.read(after=self._seq, vect=self._vect):
                 self._progress.take(event)
                 self._seq = event.seq
 
 
 @contextmanager
-def live_run(title: str, log: Callable[[], EventLog]) -> Iterator[_Reader]:
+def live_run(title: str, log: EventLog) -> Iterator[_Reader | Watch]:
     """Draw a run of this process, which `begin` of what is yielded names, while it goes on.
+
+    In memory it is cheaper to read the events when they are drawn than to hear of each; of a file
+    it is the other way round, as an event that is read has to be decoded.
 
     Args:
         title: What runs: flow and id.
-        log: Returns its log, once it has begun.
+        log: Its log.
     """
+    if log.id is not None:
+        with live_view(title) as take, Watch(take) as watch:
+            yield watch
+        return
     progress = Progress()
     reader = _Reader(log, progress)
     with _Picture(title, progress, reader.read):

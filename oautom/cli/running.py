@@ -161,7 +161,7 @@ def _view(app: OAutom, title: str, *, is_silent: bool) -> AbstractContextManager
         return Watch(None if is_silent else print_event)
     from oautom.cli.live import live_run  # noqa: PLC0415 - rich: half of the time of a verb
 
-    return live_run(title, lambda: app.log)
+    return live_run(title, app.log)
 
 
 def _retry_as_asked(app: OAutom, vect: Vect) -> None:

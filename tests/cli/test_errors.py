@@ -95,7 +95,7 @@ def test_each_verb_is_tried() -> None:
     assert LINES.keys() == oautom.commands.keys()
 
 
-@pytest.mark.parametrize(("verb", "word"), MISTAKES, ids=" ".join)
+@pytest.mark.parametrize(("verb", "word"), MISTAKES)
 @pytest.mark.parametrize("more", [[], ["--json"]], ids=["plain", "json"])
 def test_a_name_that_is_wrong_is_told_with_the_one_that_is_nearly_so(
     inside: Inside, runs: Path, verb: str, word: str, more: list[str]
