@@ -1,8 +1,10 @@
 """The event loop of a worker: for a coroutine of a step that has the whole worker.
 
 The loop stays from one coroutine to the next, so that shared objects, such as a session or a pool
-of connections, stay usable; it ends with its thread. asyncio is imported when it is first needed:
-that takes a third of the time of `import oautom`.
+of connections, stay usable. It ends with its thread, or with the last workers that have used it: an
+app may be closed on the thread of another one, also by the garbage collector, between any two
+instructions. asyncio is imported when it is first needed: that takes a third of the time of `import
+oautom`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from weakref import WeakSet
 
 from oautom.processes import forked
 from oautom.workers.base import GRACE_PERIOD
@@ -142,6 +145,7 @@ class _Holder:
         import asyncio  # noqa: PLC0415 - see above
 
         self.loop = asyncio.new_event_loop()
+        self.users: WeakSet[object] = WeakSet()
         self._pid = os.getpid()
 
     def __del__(self) -> None:
@@ -174,17 +178,45 @@ forked.in_child(_begin_anew)
 
 def _loop_of_this_thread() -> AbstractEventLoop:
     holder: _Holder | None = getattr(_kept, "holder", None)
+    if holder is not None:
+        _note_use(holder)  # before the question: whoever else has used it may end it just now
     if holder is None or holder.loop.is_closed():  # a step may do anything
         holder = _kept.holder = _Holder()
+        _note_use(holder)
     return holder.loop
 
 
-def close_kept_loop() -> None:
-    """End the loop of this thread, if it has one that is not running."""
+def _note_use(holder: _Holder) -> None:
+    user = getattr(_kept, "user", None)
+    if user is not None:
+        holder.users.add(user)
+
+
+def set_user(workers: object) -> object:
+    """Set the workers that have this thread for now; return those that had it."""
+    before = getattr(_kept, "user", None)
+    _kept.user = workers
+    return before
+
+
+def close_kept_loop(user: object = None) -> None:
+    """End the loop of this thread, if it has one that is not running.
+
+    Args:
+        user: The workers that end; the loop goes on for others that have used it. Default: the
+            thread ends.
+    """
     holder: _Holder | None = getattr(_kept, "holder", None)
-    if holder is not None and not holder.loop.is_running():
-        _kept.holder = None
-        end_loop(holder.loop)
+    if holder is None or holder.loop.is_running():
+        return
+    if user is not None:
+        if user not in holder.users:
+            return
+        holder.users.discard(user)
+        if holder.users:
+            return
+    _kept.holder = None
+    end_loop(holder.loop)
 
 
 def end_loop(loop: AbstractEventLoop) -> None:
