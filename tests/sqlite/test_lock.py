@@ -132,7 +132,7 @@ def test_a_reader_has_no_lock_and_writes_nothing(path: Path) -> None:
         lambda: log.listen(print),
         log.requests,
     ):
-        with pytest.raises(LogError, match="is open for reading only; open it without that"):
+        with pytest.raises(LogError, match="is open for reading only; open it without read_only"):
             write_it()
     SqliteEventLog(path).close()
     log.close()
