@@ -108,7 +108,7 @@ class Run:
         origin: The origin of its start, as in `vect.created`: a plan and its time, or an attempt of
             a step of another Vect; empty if a person or program has started it.
         lane: The lane whose limit it counts for; see `Turns`.
-        turn: The limit under which it has waited in line, as in `vect.started`; empty if it has not.
+        turn: The limit under which it has waited in line, as in `vect.started`; else empty.
     """
 
     __slots__ = (

@@ -543,8 +543,8 @@ def test_an_output_that_is_cut_fails_the_step(app: OAutom, output: str) -> None:
     told = error_of(app, "printf 12345", output=output, log_limit_bytes=4)
 
     assert told == (
-        "the command's output is longer than log_limit_bytes, which is 4, and it has written 5; "
-        "raise that, or have it write to a file and print its path"
+        "the command's output is longer than log_limit_bytes, which is 4: it has written 5 bytes; "
+        "raise that limit, or write to a file and print its path"
     )
     assert str(output_of(app, "printf 1234", output=output, log_limit_bytes=4)) == "1234"
 
@@ -590,7 +590,7 @@ def test_a_command_that_is_too_long_says_so(app: OAutom) -> None:
     told = error_of(app, f"true {'x' * 200_000}")
 
     assert told == (
-        "its command has 200005 bytes, and the system takes fewer than 131072 for one; write it to "
+        "its command has 200005 bytes, but the system allows fewer than 131072; write it to "
         "a script file, and run that: bash script.sh"
     )
     env = {f"A{i}": "x" * 100_000 for i in range(40)}

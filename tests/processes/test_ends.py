@@ -202,7 +202,9 @@ def test_workers_do_not_need_their_exit_status(
         vect = app.run(flow)
         assert vect.steps["dies"].state == "failed"
         error = vect.steps["dies"].error or ""
-        was_taken = "the worker process ended before it answered: how is not known" in error
+        was_taken = (
+            "the worker process ended before it answered: its exit status is unknown" in error
+        )
         assert was_taken or (handler is reap_all and "it exited with code 0" in error)
         assert vect.result("status") == 3  # in a worker SIGCHLD is as ever
 
@@ -258,7 +260,7 @@ def test_no_status_is_lost_to_a_thread_that_reaps_all() -> None:
     assert said.stderr == ""
     for line in said.stdout.splitlines():
         flow, code, state, error = line.split("|")
-        if state == "failed" and "is not known: something in this program has taken" in error:
+        if state == "failed" and "is unknown: other code in this program has taken" in error:
             assert flow == "first", "from then on the commands have a parent"
         elif code == "0":
             assert state == "success", error
