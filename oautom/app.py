@@ -186,7 +186,7 @@ class OAutom:
         self._plans.on_change = showing.plan
         self._recovery.on_stranded = showing.stranded
         scheduler.containment.on_strand = lambda run: showing.stranded({run.id: str(run.held_up)})
-        # As well when nobody has the app any more.
+        # Also when nothing refers to the app any more.
         weakref.finalize(scheduler, workers.close).atexit = False
         self._parts = _Parts(
             self._home, self._flows, self._engine, self._subscriptions, self._given, showing

@@ -265,9 +265,9 @@ class Plans:
         mode: In the background, plans are served from the beginning.
 
     Attributes:
-        is_served: Whether what is due starts.
-        on_change: Called with the name of a plan, and what other processes are shown of it; None
-            of one that is no more.
+        is_served: Whether due plans start Vects.
+        on_change: Called with the name of a plan, and the facts that other processes see; None if
+            the plan was removed.
     """
 
     def __init__(self, clock: Clock, home: Home, mode: OAutomMode) -> None:
@@ -383,7 +383,7 @@ class Plans:
         except LogError:
             if self._is_log_open:
                 raise
-            return None  # what is wrong with the log is told when it is opened
+            return None  # opening the log will report the error
 
     def remove(self, standing: Standing) -> None:
         """Remove a plan. Any thread."""

@@ -448,5 +448,5 @@ def _first(*given: T | None) -> T | None:
 
 
 YIELDS: Final = (
-    "is a generator, of which a call runs nothing; return a list instead of yielding its items"
+    "is a generator, and a call of it runs nothing; return a list instead of yielding its items"
 )

@@ -98,7 +98,7 @@ def _instant(given: Any) -> datetime | Reference:
     except Exception as error:  # user code: a time zone may raise anything
         why = f": {error}" if isinstance(error, OverflowError) else ""
         raise SettingError(f"{_UNTIL}, not {shown(given)}{why}") from error
-    raise SettingError(f"{_UNTIL}, not {shown(text)}, which is naive: it has none")
+    raise SettingError(f"{_UNTIL}, not {shown(text)}, which is naive: it has no time zone")
 
 
 _UNTIL: Final = "until must be a datetime with a time zone"

@@ -374,7 +374,7 @@ def visible(state: VectState) -> list[StepState]:
     steps = state.steps
     declared = [steps[name] for name in state.graph.upstreams]
     shown = {step.name: step.mapped.shown for step in declared if step.mapped is not None}
-    # Only now, in one C call: a map may be making instances, and what is shown is there.
+    # Only now, in one C call: a map may be making instances, but those shown exist by now.
     found = list(steps.values())
     return [step for step in found if step.parent is None or step.index < shown[step.parent.name]]
 

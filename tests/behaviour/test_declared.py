@@ -270,7 +270,7 @@ def test_a_text_is_made_exact_or_refused_by_what_it_is() -> None:
     for given in (None, 3, b"x", "\ud800"):
         with pytest.raises(SettingError, match="reason must be text, not"):
             plain_text(given, "reason")
-    with pytest.raises(SettingError, match="reason has 11 characters, and may have 10"):
+    with pytest.raises(SettingError, match="reason has 11 characters, but at most 10"):
         plain_text("x" * 11, "reason", 10)
 
 
@@ -310,7 +310,7 @@ class Counter:
 )
 def test_a_generator_is_refused(app: OAutom, make: Any, function: Any) -> None:
     flow = Flow("f", app, params={"n": list[int]})
-    with pytest.raises(FlowError, match="is a generator, of which a call runs nothing; return a"):
+    with pytest.raises(FlowError, match="is a generator, and a call of it runs nothing; return a"):
         make(flow, function)
     assert not flow.steps
 

@@ -825,7 +825,7 @@ def test_what_was_given_up_and_is_lost_cannot_be_delivered_again(inline: OAutom)
 
 @pytest.mark.parametrize("give_up_after", [0, -1, True, 2.0, "3", float("inf")])
 def test_a_number_of_attempts_that_cannot_be_is_refused(inline: OAutom, give_up_after: Any) -> None:
-    with pytest.raises(SettingError, match="give_up_after must be None or how often to call"):
+    with pytest.raises(SettingError, match="give_up_after must be None or a number of calls"):
         inline.subscribe(Recorder(), name="a", give_up_after=give_up_after)
 
 

@@ -79,7 +79,7 @@ class Subscription:
 
         Raises:
             SubscriptionFailingError: Its function has raised again in a retry, or the log could
-                still not be read; the subscription goes on trying, but nobody knows for how long.
+                still not be read; the subscription goes on trying, for an unknown time.
                 Not raised with a `give_up_after`.
             EngineError: The caller is its own function, which would wait for itself.
         """
@@ -312,7 +312,7 @@ class Subscriptions:
         deadline = monotonic() + timeout
         for delivery in deliveries:
             if delivery.is_here:
-                atexit.register(delivery.join, timeout)  # what it has heard is to be kept
+                atexit.register(delivery.join, timeout)  # its position is to be stored
             elif not delivery.join(deadline - monotonic()):
                 delivery.stop()
                 delivery.keep()
@@ -370,13 +370,13 @@ def _check_gives_up(give_up_after: object, log: EventLog) -> None:
         return
     if type(give_up_after) is not int or give_up_after < 1:
         raise SettingError(
-            "give_up_after must be None or how often to call the function with one event, from 1, "
-            f"not {shown(give_up_after)}"
+            "give_up_after must be None or a number of calls with one event, from 1, not "
+            f"{shown(give_up_after)}"
         )
     methods = ("given_up", "keep_given_up", "forget_given_up")
     if missing := [each for each in methods if not has_own(log, each)]:
         raise SettingError(
-            f"give_up_after needs a log that keeps what is given up; {type(log).__name__} has no "
+            f"give_up_after needs a log that stores given-up events; {type(log).__name__} has no "
             f"{', '.join(missing)}"
         )
 
