@@ -241,8 +241,8 @@ class OAutom:
         self._home.check()
         if not issubclass(type(flow), Flow) or getattr(flow, "app", None) is not self:
             raise FlowError(
-                f"an app takes its own flows only, not {shown(flow)}; a flow is added where it is "
-                "made: Flow(name, app)"
+                f"an app takes its own flows only, not {shown(flow)}; Flow(name, app) adds a flow "
+                "to its app"
             )
         with self._lock:
             self._check_open()

@@ -86,8 +86,7 @@ def _schedule(
         raise SettingError("it takes an interval or a cron, not both; make two plans")
     if timezone is not None:
         raise SettingError(
-            "an interval is time that passes, the same in each timezone; leave that out, or use a "
-            "cron"
+            "an interval is the same in each timezone; leave timezone out, or use a cron"
         )
     return interval
 
@@ -101,9 +100,8 @@ def _zone(timezone: object) -> tzinfo:
         return ZoneInfo("UTC" if timezone is None else timezone)  # type: ignore[arg-type] # see below
     except (KeyError, OSError, TypeError, ValueError):
         raise SettingError(
-            f"there is no timezone {shown(timezone)}; write it as 'Europe/Paris' (a "
-            f"system without any "
-            "takes them from the package tzdata)"
+            f"there is no timezone {shown(timezone)}; write it as 'Europe/Paris' (if the system "
+            "has no time zones, install the package tzdata)"
         ) from None
 
 

@@ -353,8 +353,8 @@ class Database:
         beside, beside_other = _wal_of(self.path), _wal_of(Path(name))
         if beside_other.exists() and not (beside.exists() and beside.samefile(beside_other)):
             raise LogError(
-                f"log '{self.path}' cannot be opened: it is called '{name}' as well, under which "
-                "it is open or was left by a program that died, so that its newest events stand in "
+                f"log '{self.path}' cannot be opened: its other name is '{name}', under which it "
+                "is open, or was when its program died, so that its newest events are in "
                 f"'{beside_other}'; open it under that name"
             )
 

@@ -286,7 +286,7 @@ def _open_to_lock(path: Path) -> int:
     with suppress(FileNotFoundError):
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise OSError("it is no file")
+            raise OSError("it is not a regular file")
         file = _files.get(_id_of(found))
         if file is not None and file.is_locked:
             raise LogLockedError(str(path), os.getpid(), is_here=True)
@@ -354,8 +354,8 @@ class _LockBeside:
     def __init__(self, path: Path) -> None:
         if path.exists() and path.stat().st_nlink > 1:
             raise LogError(
-                f"log '{path}' has several names (hard links), by each of which it could be "
-                "written; keep one of them"
+                f"log '{path}' has several names (hard links), and could be written under each of "
+                "them; keep one of them"
             )
         if not path.exists():  # else this process may be connected to it
             os.close(os.open(path, _OPEN_FLAGS, MODE_OF_NEW))

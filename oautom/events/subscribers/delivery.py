@@ -213,7 +213,7 @@ class Delivery:
 
     def _closed_error(self) -> EngineError:
         return EngineError(
-            f"subscription {self.name!r} is closed; subscribe again, and redeliver by that"
+            f"subscription {self.name!r} is closed; subscribe again, and call its redeliver()"
         )
 
     # Its own thread

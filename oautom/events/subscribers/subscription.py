@@ -350,8 +350,7 @@ def _check_takes_events(function: Callable[..., object]) -> None:
     except TypeError as error:
         raise SettingError(
             f"{shown(function)} cannot be called as function(flow, event=event): {error}; "
-            f"begin it as "
-            "def function(flow, event, **_)"
+            "define it as def function(flow, event, **_)"
         ) from None
 
 
@@ -408,7 +407,7 @@ def _known_event(given: object) -> str:
 def _checked_after(after: object, newest: int) -> int:
     if (number := plain_count(after, 0)) is None or number > newest:
         raise SettingError(
-            f"after must be None or the number of an event, from 0 (hear all) to {newest} (hear "
-            f"what comes), not {shown(after)}"
+            f"after must be None or the number of an event, from 0 (all events) to {newest} (only "
+            f"new events), not {shown(after)}"
         )
     return number
