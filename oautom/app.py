@@ -186,7 +186,7 @@ class OAutom:
         self._plans.on_change = showing.plan
         self._recovery.on_stranded = showing.stranded
         scheduler.containment.on_strand = lambda run: showing.stranded({run.id: str(run.held_up)})
-        # As well when nobody has the app any more.
+        # Also when nothing refers to the app any more.
         weakref.finalize(scheduler, workers.close).atexit = False
         self._parts = _Parts(
             self._home, self._flows, self._engine, self._subscriptions, self._given, showing
@@ -241,8 +241,8 @@ class OAutom:
         self._home.check()
         if not issubclass(type(flow), Flow) or getattr(flow, "app", None) is not self:
             raise FlowError(
-                f"an app takes its own flows only, not {shown(flow)}; a flow is added where it is "
-                "made: Flow(name, app)"
+                f"an app takes its own flows only, not {shown(flow)}; Flow(name, app) adds a flow "
+                "to its app"
             )
         with self._lock:
             self._check_open()

@@ -111,8 +111,8 @@ class UnansweredError(EngineError, TimeoutError):
     """An engine has taken a request, and has not answered in time: it may be done or not.
 
     Attributes:
-        number: The number of the request: `Client.answer` tells what has become of it.
-        what: What was asked for.
+        number: The number of the request: `Client.answer` has its result.
+        what: A description of the request.
     """
 
     def __init__(self, number: int, what: str) -> None:
@@ -242,8 +242,8 @@ class UnknownInputError(FlowError, KeyError):
 
     def __init__(self, flow: str, step: str, name: str, known: Iterable[str] = ()) -> None:
         super().__init__(
-            f"step '{step}' of flow '{flow}' has no input '{name}', only direct upstreams are; "
-            f"add depends(), or {_suggest(name, known)}",
+            f"step '{step}' of flow '{flow}' has no input '{name}'; only its direct upstreams are "
+            f"inputs: add depends(), or {_suggest(name, known)}",
             flow=flow,
             step=step,
         )

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 BYTES_MAX: Final = 64 * 2**20
 """The largest size of the data of a request, as JSON."""
 
-_NAMES_MAX: Final = 10  # of those that are told
+_NAMES_MAX: Final = 10  # how many names an error lists
 
 KEPT_SECONDS: Final = 3600.0
 """The time for which an answer can be read."""

@@ -344,8 +344,8 @@ class Flow:
             )
         if getattr(step, "flow", None) is not self:
             raise FlowError(
-                f"flow '{self.name}' takes its own steps only, not {shown(step)}; a step is added "
-                "where it is made: PythonExecution(name, flow, function)",
+                f"flow '{self.name}' takes its own steps only, not {shown(step)}; "
+                "PythonExecution(name, flow, function) adds a step to its flow",
                 flow=self.name,
             )
         _declared.count += 1

@@ -118,7 +118,7 @@ def _wrong_choice(step: StepState, output: object) -> str | None:
     """Return the error of a wrong choice of a branch, or None."""
     dependants = step.vect.graph.dependants_of(step.name)
     wrong = [name for name in chosen(output) if name not in dependants]
-    if "until" in step.vect.settings:  # what it has chosen may be no part of this Vect
+    if "until" in step.vect.settings:  # a chosen step may be no part of this Vect
         wrong = [name for name in wrong if name in step.vect.graph]
     if not wrong:
         return None

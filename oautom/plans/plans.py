@@ -86,8 +86,7 @@ def _schedule(
         raise SettingError("it takes an interval or a cron, not both; make two plans")
     if timezone is not None:
         raise SettingError(
-            "an interval is time that passes, the same in each timezone; leave that out, or use a "
-            "cron"
+            "an interval is the same in each timezone; leave timezone out, or use a cron"
         )
     return interval
 
@@ -101,9 +100,8 @@ def _zone(timezone: object) -> tzinfo:
         return ZoneInfo("UTC" if timezone is None else timezone)  # type: ignore[arg-type] # see below
     except (KeyError, OSError, TypeError, ValueError):
         raise SettingError(
-            f"there is no timezone {shown(timezone)}; write it as 'Europe/Paris' (a "
-            f"system without any "
-            "takes them from the package tzdata)"
+            f"there is no timezone {shown(timezone)}; write it as 'Europe/Paris' (if the system "
+            "has no time zones, install the package tzdata)"
         ) from None
 
 
@@ -265,9 +263,9 @@ class Plans:
         mode: In the background, plans are served from the beginning.
 
     Attributes:
-        is_served: Whether what is due starts.
-        on_change: Called with the name of a plan, and what other processes are shown of it; None
-            of one that is no more.
+        is_served: Whether due plans start Vects.
+        on_change: Called with the name of a plan, and the facts that other processes see; None if
+            the plan was removed.
     """
 
     def __init__(self, clock: Clock, home: Home, mode: OAutomMode) -> None:
@@ -383,7 +381,7 @@ class Plans:
         except LogError:
             if self._is_log_open:
                 raise
-            return None  # what is wrong with the log is told when it is opened
+            return None  # opening the log will report the error
 
     def remove(self, standing: Standing) -> None:
         """Remove a plan. Any thread."""

@@ -61,7 +61,7 @@ class Reader:
         try:
             state = replay(self._log.read(vect=vect)).get(vect)
         finally:
-            with self._lock:  # what has changed meanwhile is not kept
+            with self._lock:  # a state that has changed meanwhile is not cached
                 if self._reading.get(vect) is reading:
                     del self._reading[vect]
                     if state is not None:
@@ -72,7 +72,7 @@ class Reader:
         """Return the state of the Vect of a run; errors as of `read`."""
         try:
             state = self.read(run.id)
-        except Exception as error:  # an event that no version of ours has written may do anything
+        except Exception as error:  # foreign events may raise anything
             if isinstance(error, LogError) and not isinstance(error, InvalidHistoryError):
                 raise
             raise _senseless(run, error) from error
@@ -131,9 +131,9 @@ def unfit(run: Run, created: Mapping[str, Any] | None = None) -> FlowChangedErro
     Raises:
         LogError: The state cannot be read, or makes no sense.
     """
-    told = run.state.first_facts() if created is None else created
+    facts = run.state.first_facts() if created is None else created
     try:
-        return misfit(run.flow, run.id, told, has_ended=run.shown in VECT_ENDS)
+        return misfit(run.flow, run.id, facts, has_ended=run.shown in VECT_ENDS)
     except Exception as error:  # as in `state_of`
         raise _senseless(run, error) from error
 

@@ -80,11 +80,11 @@ def _run_here(coroutine: Coroutine[Any, Any, T], on_cancel: OnCancel) -> T:
     while not call.is_over:
         try:
             loop.run_forever()
-        except BaseException as error:  # of a task that it has begun, or Ctrl-C in the loop itself
+        except BaseException as error:  # SystemExit of another task, or Ctrl-C in the loop
             escaped = error
             call.task.cancel()
     if call.is_given_up:
-        _kept.holder = None  # with all that is left in it: whoever comes next has a loop of its own
+        _kept.holder = None  # abandoned with its tasks: the next coroutine gets a new loop
     if escaped is not None:
         call.task.add_done_callback(_look_at_error)
         raise escaped
@@ -102,7 +102,7 @@ class _Call:
 
     def cancel(self) -> None:
         """Cancel the coroutine, and abandon it if it has not ended after a while. Any thread."""
-        with suppress(RuntimeError):  # it has ended, and so has its loop
+        with suppress(RuntimeError):  # it has ended, with its loop
             self._loop.call_soon_threadsafe(self._cancel)
 
     def _cancel(self) -> None:
@@ -149,9 +149,9 @@ class _Holder:
         self._pid = os.getpid()
 
     def __del__(self) -> None:
-        with suppress(Exception):  # as the program ends, anything may be gone already
-            # In a fork the system lets go of what the threads of the parent have, before it calls
-            # anybody: so it is the number of the process that tells.
+        with suppress(Exception):  # at the end of the program, modules may be gone
+            # In a fork Python drops thread-local data of the parent before any handler is called:
+            # so only the number of the process shows that this is a fork.
             if os.getpid() != self._pid and not self.loop.is_running():
                 _part(self.loop)
             self.loop.close()
@@ -236,9 +236,9 @@ def end_loop(loop: AbstractEventLoop) -> None:
         if not loop.is_closed():
             task = loop.create_task(end_all())
             task.add_done_callback(lambda _: loop.stop())
-            while not task.done():  # a `stop` from before may come in between
+            while not task.done():  # an earlier `stop` may come in between
                 loop.run_forever()
-    except BaseException:  # it is the user's, and may raise anything
+    except BaseException:  # user code may raise anything
         _logger.exception("tasks that steps had left on their event loop raised at its end")
     finally:
         loop.close()
