@@ -17,6 +17,7 @@ class InlineWorkers(Workers):
     def __init__(self) -> None:
         self._jobs: deque[tuple[Job, Done]] = deque()
         self.is_running = False  # the step's own code, or the little around it, has the thread
+        self.is_closed = False
 
     def submit(self, job: Job, done: Done) -> None:
         """Store a job for `run_next`."""
@@ -42,4 +43,5 @@ class InlineWorkers(Workers):
     def close(self) -> None:
         """Drop all waiting jobs."""
         self._jobs.clear()
+        self.is_closed = True
         close_kept_loop(self)

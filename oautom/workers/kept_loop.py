@@ -25,6 +25,12 @@ from oautom.workers.base import GRACE_PERIOD
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
+    from typing import Protocol
+
+    class User(Protocol):
+        """Workers that use the loops of threads that are not their own."""
+
+        is_closed: bool
 
 T = TypeVar("T")
 OnCancel = Callable[[Callable[[], None]], bool]
@@ -145,7 +151,7 @@ class _Holder:
         import asyncio  # noqa: PLC0415 - see above
 
         self.loop = asyncio.new_event_loop()
-        self.users: WeakSet[object] = WeakSet()
+        self.users: WeakSet[User] = WeakSet()
         self._pid = os.getpid()
 
     def __del__(self) -> None:
@@ -192,31 +198,27 @@ def _note_use(holder: _Holder) -> None:
         holder.users.add(user)
 
 
-def set_user(workers: object) -> object:
+def set_user(workers: User | None) -> User | None:
     """Set the workers that have this thread for now; return those that had it."""
-    before = getattr(_kept, "user", None)
+    before: User | None = getattr(_kept, "user", None)
     _kept.user = workers
     return before
 
 
-def close_kept_loop(user: object = None) -> None:
+def close_kept_loop(user: User | None = None) -> None:
     """End the loop of this thread, if it has one that is not running.
 
     Args:
-        user: The workers that end; the loop goes on for others that have used it. Default: the
-            thread ends.
+        user: The workers that have ended; the loop goes on for others that have used it and have
+            not. Default: the thread ends.
     """
     holder: _Holder | None = getattr(_kept, "holder", None)
     if holder is None or holder.loop.is_running():
         return
-    if user is not None:
-        if user not in holder.users:
-            return
-        holder.users.discard(user)
-        if holder.users:
-            return
-    _kept.holder = None
-    end_loop(holder.loop)
+    users = holder.users
+    if user is None or (user in users and all(each.is_closed for each in users)):
+        _kept.holder = None
+        end_loop(holder.loop)
 
 
 def end_loop(loop: AbstractEventLoop) -> None:
