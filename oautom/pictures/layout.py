@@ -237,6 +237,7 @@ def _by_engine(vertices: list[int], edges: list[Edge]) -> _Ranked | None:
         vertex_spacing=1,
         minimum_length=1,
         dummy_vertices=True,
+        dummy_size=0.2,
         ranking_type="minimize" if is_small else "up",
         crossing_minimization="median",
         transpose=is_small,

@@ -45,29 +45,42 @@ def bounded(text: str, limit: int = TITLE_MAX) -> str:
 
 def width_of(text: str) -> float:
     """Return about how many letters wide a text is: a Chinese one, or a picture, counts twice."""
-    return sum(_wide(letter) for letter in text)
+    return sum(map(_wide, text))
 
 
 def _wide(letter: str) -> float:
     if letter.isascii():
-        return 0.6 if letter in "iljtf.,:;'|!()[] I" else 1.4 if letter in "mwMW@" else 1.05
-    if combining(letter) or letter == "\u200d":
+        if letter in "iljtfrI.,:;'|!()[] -_":
+            return 0.7
+        return 1.5 if letter in "mwMW@%" else 1.05 if letter.islower() else 1.2
+    if combining(letter) or letter in "\u200b\u200c\u200d\ufe0f":
         return 0.0
-    return 1.9 if east_asian_width(letter) in "WF" else 1.1
+    return 2.0 if east_asian_width(letter) in "WF" else 1.2
 
 
 def label(text: str, most: float) -> str:
-    """Return a text that is at most so many letters wide, cut with `…` if it is longer."""
-    text = bounded(text, 4 * int(most) + 2)  # of a megabyte only the beginning is looked at
-    if width_of(text) <= most:
+    """Return a text that is at most so many letters wide, with `…` in the middle if it is longer.
+
+    Names that begin alike often end otherwise, so most of what is left is the end.
+    """
+    edge = 4 * int(most) + 2  # of a megabyte no more is looked at
+    if len(text) <= 2 * edge and width_of(text) <= most:
         return text
-    room, kept = most - 1, []
-    for letter in text:
+    room = most - _wide("…")
+    head = _fitting(text[:edge], 0.4 * room)
+    tail = _fitting(text[: -edge - 1 : -1], room - width_of(head))[::-1]
+    while tail and combining(tail[0]):
+        tail = tail[1:]
+    return f"{head.rstrip()}…{tail.lstrip()}"
+
+
+def _fitting(text: str, room: float) -> str:
+    """Return the beginning of a text that fits."""
+    for i, letter in enumerate(text):
         room -= _wide(letter)
         if room < 0:
-            break
-        kept.append(letter)
-    return "".join(kept).rstrip() + "…"
+            return text[:i]
+    return text
 
 
 def number(value: float) -> str:

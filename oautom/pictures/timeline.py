@@ -37,6 +37,8 @@ _STEPS: Final = tuple(
     )
     for each in many
 )
+_CROSS: Final = 14.0
+"""How wide the bar of a failed attempt is at least to have a cross at its end."""
 _WORDS: Final = {
     "waiting": "waited for a slot",
     "work": "work",
@@ -171,10 +173,10 @@ class _Row:
             head = f"<a href={attribute(target)} aria-label={attribute(told)}>{head}</a>"
         is_whole = len(members) > 1 or len(self.spans) > _APART_MAX
         bars = self._merged(scale, state) if is_whole else self._apart(scale, ends)
-        step = f" data-step={attribute(fold.name)}" if fold is not None and node is not None else ""
+        step = f" data-step={attribute(bounded(node.name))}" if node is not None else ""
         role = ' role="listitem"' if href is not None else ""
         return (
-            f'<g class="oa-step" {step} data-state="{content(state or "")}" '
+            f'<g class="oa-step"{step} data-state={attribute(state or "")} '
             f'data-count="{len(members)}"{role} transform="translate(0 {number(y)})">'
             f"<g>{head}</g>{bars}</g>"
         )
@@ -213,9 +215,12 @@ class _Row:
 
 def _bar(kind: str, begins: float, over: float, state: str) -> str:
     if kind == "work":
+        wide = over - begins
+        cross = f'<path class="oa-cross" d="M{number(over - 11)} 9l6 6m0-6l-6 6"/>'
         return (
-            f'<rect class="oa-bar" data-state="{content(state)}" x="{number(begins)}" y="4" '
-            f'width="{number(over - begins)}" height="16" rx="3"/>'
+            f'<rect class="oa-bar" data-state={attribute(state)} x="{number(begins)}" y="4" '
+            f'width="{number(wide)}" height="16" rx="{3 if wide > 6 else 1}"/>'
+            f"{cross if state == 'failed' and wide >= _CROSS else ''}"
         )
     return f'<path class="oa-{content(kind)}" d="M{number(begins)} 12H{number(over)}"/>'
 
