@@ -107,7 +107,7 @@ class _Drawn:
                 told = f"{word(node.state or '')}, {self.more}"
             self.title = f"{bounded(node.name)}: {told}" if told else bounded(node.name)
         self.label = label(self.name, _NAME_MAX)
-        self.more = label(self.more, _MORE_MAX)
+        self.more = label(self.more, _MORE_MAX, keep=1.0)
         text = max(width_of(self.label) * _LETTER, width_of(self.more) * _SMALL)
         self.width = max(64.0, 2 * _INSIDE + text + (_FOR_SIGN if self.state else 0.0))
 

@@ -58,16 +58,20 @@ def _wide(letter: str) -> float:
     return 2.0 if east_asian_width(letter) in "WF" else 1.2
 
 
-def label(text: str, most: float) -> str:
-    """Return a text that is at most so many letters wide, with `…` in the middle if it is longer.
+def label(text: str, most: float, *, keep: float = 0.4) -> str:
+    """Return a text that is at most so many letters wide, with `…` for what is left out.
 
-    Names that begin alike often end otherwise, so most of what is left is the end.
+    Args:
+        text: The text.
+        most: How wide it may be.
+        keep: How much of that is for its beginning, and not for its end. Names that begin alike
+            often end otherwise.
     """
     edge = 4 * int(most) + 2  # of a megabyte no more is looked at
     if len(text) <= 2 * edge and width_of(text) <= most:
         return text
     room = most - _wide("…")
-    head = _fitting(text[:edge], 0.4 * room)
+    head = _fitting(text[:edge], keep * room)
     tail = _fitting(text[: -edge - 1 : -1], room - width_of(head))[::-1]
     while tail and combining(tail[0]):
         tail = tail[1:]

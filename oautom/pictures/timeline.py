@@ -37,6 +37,8 @@ _STEPS: Final = tuple(
     )
     for each in many
 )
+_MERGED: Final = 3.0
+"""Intervals that are as near as this are shown as one, in a row with many."""
 _CROSS: Final = 14.0
 """How wide the bar of a failed attempt is at least to have a cross at its end."""
 _WORDS: Final = {
@@ -205,11 +207,16 @@ class _Row:
         for kind in ("waiting", "delay", "wait", "work"):
             at: list[list[float]] = []
             for begins, over in sorted(scale.ends(s) for s in self.spans if s.kind == kind):
-                if at and begins <= at[-1][1] + 1.5:
+                if at and begins <= at[-1][1] + _MERGED:
                     at[-1][1] = max(at[-1][1], over)
                 else:
                     at.append([begins, over])
-            parts += [_bar(kind, begins, over, state or "") for begins, over in at]
+            if at and kind == "work":
+                d = "".join(f"M{number(a)} 4H{number(b)}V20H{number(a)}z" for a, b in at)
+                parts.append(f'<path class="oa-bar" data-state={attribute(state or "")} d="{d}"/>')
+            elif at:
+                d = "".join(f"M{number(begins)} 12H{number(over)}" for begins, over in at)
+                parts.append(f'<path class="oa-{kind}" d="{d}"/>')
         return "".join(parts)
 
 
