@@ -6,16 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
+from oautom.errors import SettingError, shown
 from oautom.pictures.folding import Fold, folded
 from oautom.pictures.graph import Href, counts, summary
 from oautom.pictures.nodes import Node, most_urgent
 from oautom.pictures.style import sign, word
 from oautom.pictures.svg import attribute, bounded, content, framed, label, number
+from oautom.values.json import plain_count
 
 ROWS: Final = 200
 """How many rows a timeline has at most, if no other limit is given."""
 WIDTH: Final = 960
-"""How wide a timeline is, if nothing else is said."""
+"""How wide a timeline is by default."""
+WIDTH_MIN: Final = 320
 
 _TALL: Final = 24.0
 _HEAD: Final = 40.0
@@ -101,7 +104,15 @@ def timeline_svg(
         width: How wide it is.
         href: Returns the link of the row of a step, by its name; None for no link.
         style: Whether the colours are in it; else the page has `STYLE`.
+
+    Raises:
+        SettingError: `limit` is neither None nor a positive int, or `width` is no int from
+            `WIDTH_MIN` on.
     """
+    if (plain_count(width) or 0) < WIDTH_MIN:
+        raise SettingError(
+            f"width of a timeline must be an int of at least {WIDTH_MIN}, not {shown(width)}"
+        )
     by_step: dict[str | None, list[Span]] = {}
     for span in spans:
         by_step.setdefault(span.step, []).append(span)
