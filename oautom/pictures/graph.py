@@ -131,10 +131,10 @@ class _Drawn:
         inside = "".join(parts)
         target = href(fold.node.name) if href is not None and fold.node is not None else None
         if target is not None:
-            named = attribute(bounded(self.title))
-            inside = f"<a href={attribute(target)} aria-label={named}>{inside}</a>"
+            named = attribute(self.title)
+            inside = f"<a href={attribute(target, None)} aria-label={named}>{inside}</a>"
         kind = "oa-step" if fold.node is not None else "oa-step oa-fold"
-        name = f" data-step={attribute(bounded(fold.name))}" if fold.node is not None else ""
+        name = f" data-step={attribute(fold.name)}" if fold.node is not None else ""
         role = ' role="listitem"' if href is not None else ""
         return (
             f'<g class="{kind}"{name} data-state={attribute(self.state or "")} '

@@ -12,8 +12,9 @@ from unicodedata import combining, east_asian_width
 
 from oautom.pictures.style import STYLE
 
-TITLE_MAX: Final = 1000
-"""How many characters of a name a tooltip shows."""
+TEXT_MAX: Final = 1000
+"""How many characters of a text are in a picture at most."""
+_NAME_MAX: Final = 800
 
 _UNFIT: Final = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff"  # not allowed in XML
@@ -28,17 +29,22 @@ def clean(text: str) -> str:
 
 
 def content(text: str) -> str:
-    """Return a text as the content of an element."""
+    """Return a text, or its beginning, as the content of an element."""
+    return _escaped(bounded(text, TEXT_MAX))
+
+
+def attribute(text: str, limit: int | None = TEXT_MAX) -> str:
+    """Return a text, or its beginning, as the value of an attribute, in double quotes."""
+    escaped = _escaped(text if limit is None else bounded(text, limit))
+    return f'"{escaped.replace(chr(34), "&quot;").replace("`", "&#96;")}"'
+
+
+def _escaped(text: str) -> str:
     escaped = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _BLANKS.sub(" ", escaped)
 
 
-def attribute(text: str) -> str:
-    """Return a text as the value of an attribute, in double quotes."""
-    return f'"{content(text).replace(chr(34), "&quot;").replace("`", "&#96;")}"'
-
-
-def bounded(text: str, limit: int = TITLE_MAX) -> str:
+def bounded(text: str, limit: int = _NAME_MAX) -> str:
     """Return a text, or its beginning and `…` if it is longer than `limit` characters."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
@@ -112,7 +118,7 @@ def framed(
     role = "group" if has_links else "img"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="oa" role="{role}" '
-        f"aria-label={attribute(bounded(told))} "
+        f"aria-label={attribute(told)} "
         f'width="{wide}" height="{high}" viewBox="0 0 {wide} {high}">'
         f"{f'<style>{STYLE}</style>' if style else ''}"
         f'<rect class="oa-ground" width="{wide}" height="{high}" rx="12"/>'

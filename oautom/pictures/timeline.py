@@ -183,10 +183,10 @@ class _Row:
         )
         target = href(node.name) if href is not None and node is not None else None
         if target is not None:
-            head = f"<a href={attribute(target)} aria-label={attribute(told)}>{head}</a>"
+            head = f"<a href={attribute(target, None)} aria-label={attribute(told)}>{head}</a>"
         is_whole = len(members) > 1 or len(self.spans) > _APART_MAX
         bars = self._merged(scale, state) if is_whole else self._apart(scale, ends)
-        step = f" data-step={attribute(bounded(node.name))}" if node is not None else ""
+        step = f" data-step={attribute(node.name)}" if node is not None else ""
         role = ' role="listitem"' if href is not None else ""
         return (
             f'<g class="oa-step"{step} data-state={attribute(state or "")} '
