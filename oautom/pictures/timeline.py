@@ -173,10 +173,11 @@ class _Row:
         told = bounded(name)
         if fold is None:
             name = told = "the run"
-        elif len(members) > 1:
+        elif node is None:
             told += f": {counts(states)}"
         elif state is not None:
             told += f": {word(state)}"
+            told += f", and of its items {counts(states[1:])}" if states[1:] else ""
         head = (
             f"<title>{content(told)}</title>{sign(state, 0, 4)}"
             f'<text class="oa-row" x="22" y="16">{content(label(name, 22))}</text>'
