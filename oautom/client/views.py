@@ -279,7 +279,7 @@ class VectView:
             style: Whether the style sheet is in it.
 
         Raises:
-            SettingError: `limit` or `width` is not positive.
+            SettingError: `limit` is no positive int, nor None; or `width` is below 320.
         """
         from oautom.pictures.timeline import timeline_svg  # noqa: PLC0415 - as above
 
