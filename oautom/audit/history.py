@@ -52,6 +52,9 @@ class Declared(Protocol):
     def part(self, until: Iterable[str] | None) -> Graph:
         """Return the graph of a Vect that ends with some steps; None for all of it."""
 
+    def alone(self, step: str, given: Iterable[str]) -> Graph:
+        """Return the graph of a Vect in which only one step runs."""
+
 
 class StepPast(msgspec.Struct, eq=False):
     """The past of one step of one Vect."""
@@ -70,6 +73,7 @@ class StepPast(msgspec.Struct, eq=False):
     failures: int = 0
     max_attempts: int = 1
     error: str = ""
+    given: Any = None  # the output of a step that does not run
     problem: str = ""  # why a wait cannot wait, as its start tells it
     rule: str = ALL_SUCCESS
     allow_failure: bool = False
@@ -159,6 +163,7 @@ class VectPast:
             self.steps[name].max_attempts = given.get("max_attempts", 1)
             self.steps[name].kind = given.get("kind", "")
             self.steps[name].runs = given.get("runs", "")
+            self.steps[name].given = given.get("output")
             self.steps[name].limit = given.get("max_parallel")
             self.steps[name].compensate = given.get("compensate", "")
             self.steps[name].takes_back = "teardown_of" in given

@@ -89,6 +89,8 @@ _OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "count": lambda count: type(count) is int and count >= 0,
     "problem": lambda problem: isinstance(problem, str),
     "runs": lambda flow: isinstance(flow, str),
+    "output": lambda _: True,
+    "source": lambda vect: isinstance(vect, str),
     "child": lambda vect: isinstance(vect, str),
 }
 
@@ -97,6 +99,7 @@ _SETTINGS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "run_timeout": _is_seconds,
     "on_failure": lambda what: what == "cancel",
     "until": lambda names: _are_texts(names) and bool(names),
+    "only": lambda name: isinstance(name, str),
 }
 _NOT_UNDONE: Final = "step.compensation_failed"
 _DIGITS: Final = 20

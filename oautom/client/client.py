@@ -8,7 +8,7 @@ row has one owner at a time; `events.requests` says who.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, cast
 
@@ -174,6 +174,9 @@ class Client:
         *,
         vect_id: Id = None,
         when_full: Literal["raise", "wait"] | None = None,
+        until: str | Iterable[str] | None = None,
+        only: str | None = None,
+        given: Mapping[str, Any] | str | None = None,
         timeout: float = ANSWER_SECONDS,
         queue: bool = False,
     ) -> str:
@@ -184,6 +187,9 @@ class Client:
             params: The parameters by name, as JSON; texts that can be made values of their types.
             vect_id: An id of your own: saying it twice is the same as saying it once.
             when_full: As of `OAutom.start`.
+            until: As of `OAutom.start`: a step or several, by name.
+            only: As of `OAutom.start`: a step, by name.
+            given: As of `OAutom.start`: outputs by step, or the id of a Vect.
             timeout: Seconds to wait for the answer of the engine.
             queue: Where no engine is at work, leave the request in the file for the next one.
 
@@ -201,6 +207,12 @@ class Client:
             told["params"] = params
         if when_full is not None:
             told["when_full"] = when_full
+        if until is not None:
+            told["until"] = _names_of(until)
+        if only is not None:
+            told["only"] = plain_text(only, "only")
+        if given is not None:
+            told["given"] = given
         self._source.start(new, told, _seconds_of(timeout), is_queued=bool(queue))
         return new
 
@@ -338,6 +350,13 @@ def _states_of(state: object) -> frozenset[str] | None:
         listed = ", ".join(map(repr, known))
         raise SettingError(f"state must be some of {listed}, not {shown(state)}")
     return frozenset(str(at_heart(each)) for each in given)
+
+
+def _names_of(until: object) -> list[str]:
+    given = [until] if isinstance(until, str) else until
+    if not isinstance(given, Iterable):
+        raise SettingError(f"until must be the name of a step, or several, not {shown(until)}")
+    return [plain_text(each, "until") for each in given]
 
 
 def _instant_of(since: object) -> datetime | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic, sleep
@@ -37,8 +37,9 @@ class App(Protocol):
 
     @property
     def is_driven(self) -> bool: ...
+    @property
+    def start(self) -> Callable[..., Any]: ...
     def flows(self) -> list[str]: ...
-    def start(self, flow: Any, params: Any = None, **how: Any) -> Any: ...
     def vect(self, id: str) -> Any: ...  # noqa: A002 - the public word
 
 
@@ -144,8 +145,8 @@ class FileSource:
         self, vect: str, told: Mapping[str, Any], seconds: float, *, is_queued: bool
     ) -> Answer:
         """Have the engine start a flow; parameters travel as JSON."""
-        if "params" in told:
-            told = {**told, "params": plain_of(told["params"])}
+        plain = {name: plain_of(told[name]) for name in ("given", "params") if name in told}
+        told = {**told, **plain}
         return self.ask(vect, "start", told, seconds, is_queued=is_queued)
 
     def answer(self, number: object) -> Answer | None:

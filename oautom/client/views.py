@@ -385,7 +385,7 @@ class StepView:
 
     @property
     def kind(self) -> str:
-        """`work`, `branch`, `map`, `flow`, `wait`, `approval` or `file`."""
+        """`work`, `branch`, `map`, `flow`, `wait`, `approval`, `file` or `given`."""
         return self._step.kind or "work"
 
     @property

@@ -244,6 +244,15 @@ def going_on() -> Events:
         return list(app.log.read())
 
 
+def alone() -> Events:
+    """Step `b` of Vect `v` runs alone, and `a` is given."""
+    with OAutom(executor="inline", clock=SimulatedClock()) as app:
+        flow = Flow("f", app)
+        PythonExecution("a", flow, nothing) >> PythonExecution("b", flow, nothing)
+        app.run(flow, vect_id="v", only="b", given={"a": None})
+        return list(app.log.read())
+
+
 RECOVERED = (crashed, crashed_for_good, crashed_twice)
 
 
@@ -698,6 +707,7 @@ def witnesses() -> list[Witness]:
         Witness("vect-is-created-first", add(chain(), CREATED)),
         Witness("graph-is-of-the-flow", chain(), PAIR),
         Witness("graph-is-of-the-flow", pair(), CHAIN),
+        Witness("graph-is-of-the-flow", alone()[:1], PAIR),
         Witness("params-are-of-the-flow", chain(), WITH_PARAMS),
         Witness("params-are-of-the-flow", told_day(day="no day"), WITH_PARAMS),
         Witness("params-are-of-the-flow", told_day(day="2026-11-24", more=1), WITH_PARAMS),
@@ -751,6 +761,20 @@ def witnesses() -> list[Witness]:
             Witness("options-are-known", tell(chain(), CREATED, settings=told)[:1])
             for told in ({"until": ["z"]}, {"until": []}, {"until": ["a"]}, {"until": "b"})
         ),
+        *(
+            Witness("options-are-known", tell(alone(), CREATED, **told)[:1])
+            for told in (
+                {"settings": {"only": 1}},
+                {"settings": {"only": "a"}},
+                {"settings": {"only": "z"}},
+                {"settings": {}},
+                {"options": {}},
+                {"graph": {"a": (), "b": ()}},
+                {"options": {"a": {"kind": "given", "output": None, "source": 1}}},
+            )
+        ),
+        Witness("data-fit-the-event", tell(alone()[:3], A_STARTED, source=1)),
+        Witness("data-fit-the-event", untell(alone()[:3], A_STARTED, "source")),
         Witness("data-fit-the-event", tell(too_long(), ("vect.started", None), timeout="long")),
         Witness("data-fit-the-event", tell(undone(), FAILED, reason=1)),
         Witness("moves-are-in-the-table", change(planned(), PLAN_SKIPPED, dest="planned")),
@@ -848,6 +872,11 @@ def witnesses() -> list[Witness]:
             change(
                 mapped()[:-1], ("step.failed", "b"), name="step.succeeded", dest="success", data={}
             ),
+        ),
+        Witness("given-steps-have-their-output", tell(alone(), A_SUCCEEDED, output=1)),
+        Witness(
+            "given-steps-have-their-output",
+            change(alone()[:4], A_SUCCEEDED, name="step.failed", dest="failed", data={"error": ""}),
         ),
         Witness("waits-fail-at-once", tell(unwaitable(), ("step.failed", "a"), error="no")),
         Witness("waits-fail-at-once", tell(unwaitable(), A_STARTED, problem="no")),

@@ -1,0 +1,95 @@
+"""Verbs that run one step, compare runs, fill gaps of plans, and tell how long a run will take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from oautom import Client
+from oautom.cli.main import _exit_code
+
+from .conftest import PIPELINE
+
+
+class Done(NamedTuple):
+    """What came of a command line."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Call = Callable[..., Done]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: Any, capfd: Any) -> Call:
+    """Does what a command line says in this process, in a folder with a `pipeline.py`."""
+    (tmp_path / "pipeline.py").write_text(PIPELINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def call(*arguments: str) -> Done:
+        capfd.readouterr()
+        code = _exit_code([str(each) for each in arguments])
+        return Done(code, *capfd.readouterr())
+
+    return call
+
+
+# One step alone
+
+
+def test_one_step_runs_with_the_inputs_of_a_past_run(call: Call) -> None:
+    log = ("--log", "runs.db")
+    assert call("run", "pipeline.py", "etl", "day=bad", "--id", "night", *log).code == 1
+    mended = ("run", "pipeline.py", "etl", "day=good", "--only", "load", *log)
+    done = call(*mended, "--from", "night", "--json")
+    assert (done.code, done.json["state"]) == (0, "success")
+    assert done.json["params"] == {"day": "good", "numbers": None}
+    again = call(*mended[:3], "--only", "load", "--from", "ni", *log, "-q")  # as it was: it fails
+    assert (again.code, again.out) == (1, "")
+    newest = call(*mended, "--from", "-", "--id", "third")
+    assert newest.out.splitlines()[-1].startswith("etl third: success after ")
+    assert "extract  success" in newest.out
+    assert Client("runs.db").vect("third").steps["extract"].kind == "given"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--from", "night"], 2, "--from needs --only"),
+        (["--only", "loda", "--from", "night"], 3, "did you mean 'load'?"),
+        (["--only", "load[1]", "--from", "night"], 3, "no step 'load[1]'"),
+        (["--only", "load", "--from", "nigth"], 3, "did you mean 'night'?"),
+        (["--only", "load", "--until", "load"], 2, "exclude each other"),
+        (["--only", "load", "--from", "other"], 3, "has no run 'other'"),
+    ],
+)
+def test_what_cannot_run_alone_is_told(
+    call: Call, arguments: list[str], code: int, says: str
+) -> None:
+    log = ("--log", "runs.db")
+    call("run", "pipeline.py", "etl", "day=good", "--id", "night", *log, "-q")
+    call("run", "pipeline.py", "made", "--id", "other", *log, "-q")
+    done = call("run", "pipeline.py:app", "etl", *arguments, *log)
+    assert (done.code, done.out) == (code, "")
+    assert says in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_a_dry_run_of_one_step_names_that(call: Call) -> None:
+    log = ("--log", "runs.db")
+    call("run", "pipeline.py", "etl", "day=good", "--id", "night", *log, "-q")
+    before = Path("runs.db").read_bytes()
+    done = call("run", "pipeline.py", "etl", "--only", "load", "--from", "-", *log, "--dry-run")
+    assert (done.code, done.out) == (0, "load\n")
+    assert Path("runs.db").read_bytes() == before
