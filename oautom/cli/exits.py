@@ -27,6 +27,7 @@ from oautom.errors import (
 
 SUCCESS: Final = 0
 FAILED: Final = 1
+DIFFERENT: Final = 1
 USAGE: Final = 2
 NOT_FOUND: Final = 3
 CANCELLED: Final = 4

@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from oautom.cli.asking import approve, cancel, pause, reject, resume, retry, start
+from oautom.cli.comparing import diff
 from oautom.cli.declared import check, flows, graph
 from oautom.cli.exits import BUG, INTERRUPTED, NO_READER, USAGE, Refusal, refusal_of
 from oautom.cli.keeping import export, prune, verify
@@ -55,7 +56,7 @@ for verb in (
     *(run, ls, show, why, logs, retry, watch),  # those that one needs first
     *(flows, check, graph, simulate, serve),
     *(events, inbox, approve, reject, start, pause, resume, cancel, plans),
-    *(verify, prune, export),
+    *(diff, verify, prune, export),
 ):
     oautom.add_command(verb)
 

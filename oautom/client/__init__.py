@@ -4,6 +4,7 @@ Nothing here runs a flow or imports the code of one: the engine may be in any pr
 """
 
 from oautom.client.client import Client
+from oautom.client.compare import ABSENT, Difference
 from oautom.client.engine import EngineInfo, FlowInfo, PlanInfo
 from oautom.client.follow import Follow
 from oautom.client.steering import Answer
@@ -19,8 +20,10 @@ def picture_style() -> str:
 
 
 __all__ = [
+    "ABSENT",
     "Answer",
     "Client",
+    "Difference",
     "EngineInfo",
     "FlowInfo",
     "Follow",

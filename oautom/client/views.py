@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from oautom.client.compare import Difference, differences
 from oautom.client.timeline import Span, timeline_of
 from oautom.errors import (
     NotFinishedError,
@@ -189,6 +190,13 @@ class VectView:
         The intervals are in the order in which they began; those that go on have no end.
         """
         return timeline_of(self._events)
+
+    def differences(self, other: VectView) -> list[Difference]:
+        """Return what another Vect has otherwise: parameters, states, attempts, errors, outputs.
+
+        The other one may be of another flow, or this one at another event. Times are not compared.
+        """
+        return differences(self, other)
 
     def result(self, step: str) -> Any:
         """Return the output of a step, as JSON has it.

@@ -33,6 +33,7 @@ ARGUMENTS = {
     "cancel": ["-"],
     "prune": ["--older-than", "1d"],
     "export": ["out.jsonl"],
+    "diff": ["-", "-"],
 }
 
 

@@ -93,3 +93,53 @@ def test_a_dry_run_of_one_step_names_that(call: Call) -> None:
     done = call("run", "pipeline.py", "etl", "--only", "load", "--from", "-", *log, "--dry-run")
     assert (done.code, done.out) == (0, "load\n")
     assert Path("runs.db").read_bytes() == before
+
+
+# Two runs compared
+
+
+def test_diff_tells_what_two_runs_have_otherwise(call: Call) -> None:
+    log = ("--log", "runs.db")
+    call("run", "pipeline.py", "etl", "day=bad", "--id", "one", *log, "-q")
+    call("run", "pipeline.py", "etl", "day=good", "numbers=[1, 2, 5]", "--id", "two", *log, "-q")
+    done = call("diff", "one", "two", *log)
+    assert (done.code, done.err) == (0, "")
+    lines = [line.split() for line in done.out.splitlines() if "took" not in line]
+    assert lines == [
+        ["one", "two"],
+        ["state", "failed", "success"],
+        ["params['day']", "bad", "good"],
+        ["params['numbers']", "null", "[1,", "2,", "5]"],
+        ["extract", "output", "[1,", "2]", "[1,", "2,", "5]"],
+        ["load", "state", "failed", "success"],
+        ["load", "error", "the", "command", "exited", "with", "code", "1", "null"],
+    ]
+    assert call("diff", "one", "two", *log, "--exit-code").code == 1
+    told = call("diff", "one", "two", *log, "--json").json
+    assert told["vects"] == ["one", "two"]
+    assert {"step": None, "what": "params['day']", "one": "bad", "other": "good"} in told[
+        "differences"
+    ]
+    assert {"step": "extract", "what": "output", "one": [1, 2], "other": [1, 2, 5]} in told[
+        "differences"
+    ]
+    assert all(seconds is not None for pair in told["steps"].values() for seconds in pair)
+    same = call("diff", "one", "-", *log, "--exit-code")
+    assert same.code == 1
+    none = call("diff", "one", "one", *log, "--exit-code")
+    assert (none.code, none.out) == (0, "")
+    assert none.err == "vects 'one' and 'one' do not differ, except in time\n"
+
+
+def test_diff_compares_runs_of_other_steps(call: Call) -> None:
+    log = ("--log", "runs.db")
+    call("run", "pipeline.py", "etl", "day=good", "--id", "whole", *log, "-q")
+    call("run", "pipeline.py", "etl", "day=good", "--until", "extract", "--id", "part", *log, "-q")
+    call("run", "pipeline.py:app", "slow", "--until", "sleep", "--timeout", "0", *log, "-q")
+    told = call("diff", "whole", "part", *log, "--json").json["differences"]
+    assert told == [{"step": "load", "what": "state", "one": "success"}]
+    line = call("diff", "part", "whole", *log).out.splitlines()[1]
+    assert line.split() == ["load", "state", "-", "success"]
+    assert call("diff", "whole", "nothing", *log).code == 3
+    flows = call("diff", "whole", "-", *log, "--json").json["differences"][0]
+    assert (flows["what"], flows["one"], flows["other"]) == ("flow", "etl", "slow")
