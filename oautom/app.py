@@ -45,6 +45,7 @@ from oautom.events.subscribers.subscription import Subscription, Subscriptions
 from oautom.flows.flow import Flow, WhenFull
 from oautom.machine.commands import Begin
 from oautom.machine.tables import VECT_STATES
+from oautom.plans.backfill import Moment
 from oautom.plans.plans import Plan, Plans, schedule_of
 from oautom.processes import forked
 from oautom.processes.forked import Home
@@ -397,7 +398,7 @@ class OAutom:
         """
         seconds = _seconds_of("timeout", timeout)
         run = self._admit(flow, params, vect_id, when_full, until, only, given)
-        self._engine.create(run, seconds)
+        self._engine.create([run], seconds)
         return self._registry.vect(run)
 
     async def astart(
@@ -508,6 +509,50 @@ class OAutom:
             if self._plans.is_served:
                 self._open()
             return self._plans.add(declared, schedule, params, name, catch_up=catch_up)
+
+    def backfill(
+        self,
+        flow: str | Flow,
+        first: Moment,
+        last: Moment,
+        *,
+        plan: str | None = None,
+        parallel: int | None = None,
+        timeout: float = CALL_SECONDS,
+    ) -> list[Vect]:
+        """Start a flow for each past time of a plan that has no Vect, and return these Vects.
+
+        They have the ids and the parameters that the plan itself would give, and wait for their
+        turn. All are in the log when the call returns, by one commit: none is lost. A time that has
+        a Vect keeps that, so the call may be repeated.
+
+        Args:
+            flow: A flow or its name.
+            first: The beginning of the range: an aware time, or by the clock of the plan a naive
+                one, or a day; or ISO text of one.
+            last: Its end, included; of a day its last moment.
+            plan: The name of the plan, if the flow has several.
+            parallel: How many of them are open at once, at most. Default: `max_active_vects` of the
+                flow alone decides.
+            timeout: As of `start`.
+
+        Raises:
+            UnknownFlowError: The app has no such flow.
+            UnknownPlanError: The flow has no such plan, or several.
+            SettingError: An argument cannot be used, or the range has more than a thousand times.
+            ParamError: The flow refuses the parameters of a time; nothing is started.
+            FlowError: `flow.validate()` refuses the flow.
+            EngineError: The app is closed, or the timeout is over.
+            LogError: The engine has stopped, since its log could not be written.
+        """
+        check_process(is_made_by_step=self._is_made_by_step)
+        declared, seconds = self.flow(flow), _seconds_of("timeout", timeout)
+        with self._lock:
+            self._open()
+            name = os.urandom(8).hex()
+            runs = self._plans.admit(declared, (first, last), plan, parallel, name)
+        self._engine.create(runs, seconds)
+        return [self._registry.vect(run) for run in runs]
 
     def flow(self, flow: str | Flow) -> Flow:
         """Return the flow of a name; or a flow of this app, as it is.

@@ -608,10 +608,19 @@ class _Claims(Past):
         return len(others) < most or Unless(dict.fromkeys(others, 1), most - 1)
 
     @_invariant("vect.started")
+    def backfills_keep_their_order(self, event: Event) -> bool | Unless:
+        """A Vect that comes after another one, as its `after` says, starts when that has ended."""
+        before = self.vect_before(self.vect)
+        return before is None or before.ended_at > 0 or Unless({before: 1}, 0)
+
+    @_invariant("vect.started")
     def turns_come_in_order(self, event: Event) -> bool:
-        """Of the Vects that wait for their turn in one run of a program, the oldest is first."""
+        """Of the Vects that wait for their turn in one run of a program, the oldest is first.
+
+        One that has had to come after another joins the line later.
+        """
         is_asked = "limit" in event.data and "recovered" not in event.data
-        if not is_asked or not self.data_fit_the_event(event):
+        if self.vect.after is not None or not is_asked or not self.data_fit_the_event(event):
             return True
         lane = self.lane(self.vect, event.data.get("by"))
         return self.vect.created >= self.called.get(lane, 0)

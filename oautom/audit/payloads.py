@@ -134,6 +134,8 @@ _MAY_BE: Final[Mapping[str, Mapping[str, Callable[[Any], bool]]]] = {
         "bash": lambda bash: bash == "strict",
         "plan": lambda plan: isinstance(plan, str),
         "planned": lambda time: isinstance(time, str),
+        "backfill": lambda name: isinstance(name, str),
+        "after": lambda vect: isinstance(vect, str),
         "version": lambda version: isinstance(version, str),
         "settings": are_settings,
     },

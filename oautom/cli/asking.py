@@ -16,7 +16,7 @@ from oautom.cli.params import from_json, params_of
 from oautom.client import Answer, Client
 
 
-def _asks(function: Callable[..., Any]) -> Callable[..., Any]:
+def asks(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a verb the options of those that ask an engine."""
     for option in (
         json_option,
@@ -59,7 +59,7 @@ def _steers(done: str) -> Callable[[Callable[..., Answer]], Callable[..., Any]]:
                 click.echo(done.format(vect=run, **given))
             return SUCCESS
 
-        return _asks(click.argument("vect")(wrapped))
+        return asks(click.argument("vect")(wrapped))
 
     return decorate
 
@@ -138,7 +138,7 @@ def retry(client: Client, vect: str, **how: Any) -> Answer:
 @click.option("--only", metavar="STEP", help="Run this step alone, with the outputs of --from.")
 @click.option("--from", "source", metavar="VECT", help="The run that has the inputs of --only.")
 @click.option("--wait", is_flag=True, help="Wait for its end, and exit as `run` would.")
-@_asks
+@asks
 def start(
     client: Client,
     flow: str,

@@ -7,7 +7,7 @@ from oautom.client.client import Client
 from oautom.client.compare import ABSENT, Difference
 from oautom.client.engine import EngineInfo, FlowInfo, PlanInfo
 from oautom.client.follow import Follow
-from oautom.client.steering import Answer
+from oautom.client.steering import Answer, Backfill
 from oautom.client.timeline import Span
 from oautom.client.views import StepView, VectView, Waiting
 
@@ -22,6 +22,7 @@ def picture_style() -> str:
 __all__ = [
     "ABSENT",
     "Answer",
+    "Backfill",
     "Client",
     "Difference",
     "EngineInfo",

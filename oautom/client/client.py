@@ -16,12 +16,13 @@ from oautom.client.engine import EngineInfo, PlanInfo
 from oautom.client.facts import states_of
 from oautom.client.follow import Follow
 from oautom.client.sources import App, AppSource, FileSource
-from oautom.client.steering import Answer
+from oautom.client.steering import Answer, Backfill
 from oautom.client.views import VectView, Waiting
 from oautom.errors import SettingError, shown
 from oautom.machine.kinds import kind_of
 from oautom.machine.state import VectState
 from oautom.machine.tables import VECT_STATES
+from oautom.plans.backfill import Moment, text_of
 from oautom.values.json import SECONDS_MAX, at_heart, plain_count, time_limit
 from oautom.values.names import check_name, has_members, one_of, plain_text
 
@@ -216,6 +217,56 @@ class Client:
         self._source.start(new, told, _seconds_of(timeout), is_queued=bool(queue))
         return new
 
+    def backfill(
+        self,
+        flow: str,
+        first: Moment,
+        last: Moment,
+        *,
+        plan: str | None = None,
+        parallel: int | None = None,
+        timeout: float = ANSWER_SECONDS,
+        queue: bool = False,
+    ) -> Backfill:
+        """Start a flow for each past time of a plan that has no Vect; see `OAutom.backfill`.
+
+        Args:
+            flow: The name of the flow.
+            first: As of `OAutom.backfill`.
+            last: As of `OAutom.backfill`.
+            plan: The name of the plan, if the flow has several.
+            parallel: How many of them are open at once, at most.
+            timeout: Seconds to wait for the answer of the engine.
+            queue: Where no engine is at work, leave the request in the file for the next one.
+
+        Raises:
+            NoEngineError: No engine is at work; nothing was done.
+            WithdrawnError: None has come to it in time; nothing was done.
+            UnansweredError: The engine has begun, and not answered in time.
+            LogError: The log cannot be read, or this process may not write it.
+            Whatever `OAutom.backfill` raises.
+        """
+        told = {"flow": plain_text(flow, "flow"), **_range(first, last)}
+        if plan is not None:
+            told["plan"] = plain_text(plan, "plan")
+        more = {} if parallel is None else {"parallel": parallel}
+        seconds = _seconds_of(timeout)
+        return self._source.backfill({**told, **more}, seconds, is_queued=bool(queue))
+
+    def missing(
+        self, flow: str, first: Moment, last: Moment, *, plan: str | None = None
+    ) -> list[str]:
+        """Return the ids of the Vects that `backfill` would start, by what the engine tells.
+
+        Raises:
+            UnknownPlanError: The flow has no such plan, or several.
+            SettingError: An argument cannot be used, or the times cannot be told here.
+            LogError: The log cannot be read.
+        """
+        ends, log = _range(first, last), self._source.log
+        both = (ends["from"], ends["to"])
+        return self._source.told().missing(flow, plan, both, log, datetime.now(UTC))
+
     def cancel(
         self,
         id: str,  # noqa: A002 - the public word
@@ -357,6 +408,10 @@ def _names_of(until: object) -> list[str]:
     if not isinstance(given, Iterable):
         raise SettingError(f"until must be the name of a step, or several, not {shown(until)}")
     return [plain_text(each, "until") for each in given]
+
+
+def _range(first: object, last: object) -> dict[str, str]:
+    return {"from": text_of(first, "from"), "to": text_of(last, "to")}
 
 
 def _instant_of(since: object) -> datetime | None:

@@ -6,17 +6,17 @@ is looked at only for a step that is about to start.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from oautom.client.engine import EngineInfo, FlowInfo
-from oautom.events.log import EventLog
+from oautom.events.log import EventLog, VectEntry, told_by_id
 from oautom.machine.explain import Facts
 from oautom.machine.state import Group, StepState, VectState, limits_of
 from oautom.machine.tables import INITIAL, VECT_ENDS
-from oautom.machine.wording import NAME_MAX, in_line, place_in_line
+from oautom.machine.wording import NAME_MAX, in_line, place_behind, place_in_line
 from oautom.values.json import json_key
-from oautom.vects.stored import Reader
+from oautom.vects.stored import Reader, open_before
 
 
 def facts_of(
@@ -64,10 +64,16 @@ def _is_inherited(vect: VectState, log: EventLog, engine: EngineInfo) -> bool:
 
 def turn_of(vect: VectState, log: EventLog, flow: FlowInfo | None) -> str:
     """Return where a Vect stands in line, as people read it; empty where it does not."""
-    if vect.state != INITIAL or flow is None or flow.max_active_vects is None:
+    if vect.state != INITIAL or flow is None:
+        return ""
+    open_ones = [each for each in log.open_vects() if each.flow == vect.flow]
+    behind = _behind(open_ones, log)
+    if (after := behind.get(vect.id)) is not None:
+        return place_behind(after)
+    if flow.max_active_vects is None:
         return ""
     key = _lane(vect.params, flow)
-    open_ones = [each for each in log.open_vects() if each.flow == vect.flow]
+    open_ones = [each for each in open_ones if each.id not in behind]
     if flow.limit_by is not None:
         firsts = log.read_each([each.id for each in open_ones], 1)
         lanes = {each.vect: _lane(each.data.get("params", {}), flow) for each in firsts}
@@ -77,6 +83,14 @@ def turn_of(vect: VectState, log: EventLog, flow: FlowInfo | None) -> str:
         return ""
     lane = "" if key is None else f"{in_line(flow.limit_by or '', NAME_MAX)} {in_line(key)}"
     return place_in_line(waiting.index(vect.id), flow.max_active_vects, vect.flow, lane)
+
+
+def _behind(open_ones: Sequence[VectEntry], log: EventLog) -> dict[str, str]:
+    """Return which open Vects of backfills come after another open one, and after which."""
+    waiting = [each.id for each in open_ones if each.state == INITIAL and told_by_id(each.id)]
+    told = {each.vect: each.data.get("after") for each in log.read_each(waiting, 1)}
+    behind = {vect: open_before(log, after) for vect, after in told.items()}
+    return {vect: after for vect, after in behind.items() if after is not None}
 
 
 def _lane(params: Mapping[str, Any], flow: FlowInfo) -> str | None:

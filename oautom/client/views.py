@@ -21,7 +21,7 @@ from oautom.errors import (
     UnknownVectError,
     shown,
 )
-from oautom.events.log import EventLog, VectEntry
+from oautom.events.log import EventLog, VectEntry, told_by_id
 from oautom.machine.event import Event, planned_time
 from oautom.machine.state import StepState, VectState, replay
 from oautom.machine.tables import STEP_ENDS, VECT_ENDS
@@ -181,8 +181,9 @@ class VectView:
 
     @property
     def planned(self) -> tuple[str, datetime] | None:
-        """The plan that has started it, and for which time; None if no plan has."""
-        return planned_time(self._events[0])
+        """The plan, or its backfill, that has started it, and for which time; None if none has."""
+        first = self._events[0]
+        return told_by_id(first.vect) if "backfill" in first.data else planned_time(first)
 
     def timeline(self) -> list[Span]:
         """Return who waited for a slot, worked, or waited for something else, and when.

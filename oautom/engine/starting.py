@@ -44,9 +44,9 @@ class Starting:
         self._recovery = recovery
         self._home = home
         self._parts = Parts(log, scheduler.registry.find)
-        scheduler.admit = self.admit_asked
+        scheduler.admit["start"] = self.admit_asked
 
-    def admit_asked(self, request: Request) -> Run:
+    def admit_asked(self, request: Request) -> list[Run]:
         """Return the run that another process asks for; as `admit`, but takes the app's lock."""
         data = request.data
         with self._home.lock:
@@ -54,7 +54,7 @@ class Starting:
             vect_id = check_name("vect", request.vect)
             when_full = word_of("when_full", data.get("when_full", flow.when_full), WhenFull)
             asked = asked_of(flow, *(data.get(name) for name in ("until", "only", "given")))
-            return self.admit(flow, data.get("params"), vect_id, when_full, asked)
+            return [self.admit(flow, data.get("params"), vect_id, when_full, asked)]
 
     def admit(
         self,

@@ -109,6 +109,7 @@ class Run:
         origin: The origin of its start, as in `vect.created`: a plan and its time, or an attempt of
             a step of another Vect; empty if a person or program has started it.
         lane: The lane whose limit it counts for; see `Turns`.
+        after: The id of the Vect that must end before it begins, as in `vect.created`; or None.
         turn: The limit under which it has waited in line, as in `vect.started`; else empty.
     """
 
@@ -116,6 +117,7 @@ class Run:
         "__weakref__",
         "_local",
         "_read",
+        "after",
         "ended",
         "first_params",
         "flow",
@@ -165,6 +167,7 @@ class Run:
         self.held_up: OAutomError | None = None
         self.origin = origin
         self.lane: Lane = flow.name if flow.limit_by is None else flow.lane(params)
+        self.after: str | None = None
         self.turn: Mapping[str, Any] = NO_DATA
 
     if not TYPE_CHECKING:  # else mypy would accept misspelt names

@@ -34,6 +34,7 @@ ARGUMENTS = {
     "prune": ["--older-than", "1d"],
     "export": ["out.jsonl"],
     "diff": ["-", "-"],
+    "backfill": ["etl", "--from", "2026-11-01", "--to", "2026-11-02"],
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -143,3 +143,77 @@ def test_diff_compares_runs_of_other_steps(call: Call) -> None:
     assert call("diff", "whole", "nothing", *log).code == 3
     flows = call("diff", "whole", "-", *log, "--json").json["differences"][0]
     assert (flows["what"], flows["one"], flows["other"]) == ("flow", "etl", "slow")
+
+
+# Times of plans that have no run
+
+PLANNED = """
+from datetime import date
+from oautom import PLANNED, Flow, OAutom, OAutomMode, PythonExecution
+
+app = OAutom(OAutomMode.background, log="plans.db")
+daily = Flow("daily", app, params={"day": date})
+PythonExecution("load", daily, lambda context: None)
+app.plan(daily, cron="0 3 * * *", params={"day": PLANNED})
+Flow("other", app)
+"""
+
+
+@pytest.fixture
+def planned(tmp_path: Path) -> Iterator[Any]:
+    space: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        exec(PLANNED, space)
+        with space["app"] as app:
+            app.run()
+            yield app
+
+
+DAYS = ("--from", "2026-11-10", "--to", "2026-11-12", "--log", "plans.db")
+IDS = [f"daily@2026-11-{day}T03:00:00Z" for day in (10, 11, 12)]
+
+
+def test_backfill_runs_the_times_of_a_plan_that_have_no_run(planned: Any, call: Call) -> None:
+    dry = call("backfill", "daily", *DAYS, "--dry-run")
+    assert (dry.code, dry.out.split()) == (0, IDS)
+    assert dry.err == "3 would be started; nothing was started\n"
+    assert planned.vects() == []
+    done = call("backfill", "daily", *DAYS, "--parallel", "1")
+    assert (done.code, done.out.split()) == (0, IDS)
+    assert done.err == "3 are started, or wait for their turn\n"
+    assert {planned.vect(each).wait(20) for each in IDS} == {"success"}
+    again = call("backfill", "daily", *DAYS, "--json")
+    assert (again.code, again.json) == (0, {"vects": [], "request": None})
+    assert call("backfill", "daily", *DAYS).err == "each past time there has its run\n"
+    for wrong, code, says in (
+        (("dayly", *DAYS), 3, "did you mean 'daily'?"),
+        (("other", *DAYS), 3, "flow 'other' has no plan"),
+        (("daily", *DAYS, "--plan", "dayly"), 3, "did you mean 'daily'?"),
+        (("daily", *DAYS, "--parallel", "0"), 2, "parallel must be a positive int"),
+        (("daily", "--from", "x", *DAYS[2:]), 2, "from must be a time or a day"),
+        (("daily", *DAYS[:1], "2026-11-13", *DAYS[2:]), 2, "to is before from"),
+        (("daily", *DAYS[:1], "1990-11-13", *DAYS[2:]), 2, "more than 1000 times"),
+    ):
+        refused = call("backfill", *wrong)
+        assert (refused.code, refused.out) == (code, "")
+        assert says in refused.err
+    planned.close()
+    alone = call("backfill", "daily", *DAYS)
+    assert (alone.code, alone.out) == (7, "")
+    assert "no engine is at work" in alone.err
+    queued = call("backfill", "daily", *DAYS, "--queue")
+    assert queued.out.startswith("request ")
+    assert queued.out.endswith(" waits for an engine\n")
+
+
+def test_start_begins_a_part_of_a_flow(planned: Any, call: Call) -> None:
+    log = ("--log", "plans.db", "--wait")
+    part = call("start", "daily", "day=2026-01-01", "--until", "load", "--id", "part", *log)
+    assert (part.code, part.out) == (0, "daily part: success\n")
+    only = call("start", "daily", "--only", "load", "--from", "pa", "--id", "only", *log)
+    assert (only.code, only.out) == (0, "daily only: success\n")
+    assert Client("plans.db").vect("only").params == {"day": "2026-01-01"}
+    wrong = call("start", "daily", "--until", "laod", *log)
+    assert (wrong.code, wrong.out) == (3, "")
+    assert "did you mean 'load'?" in wrong.err

@@ -217,6 +217,26 @@ def started_before_its_turn(limit_by: str | None = None) -> Events:
     return move(events, starts[1], starts[0] + 2)
 
 
+def filled() -> Events:
+    """Three times of plan `p` of flow `f` are filled, one at a time; the second is cancelled."""
+    clock = SimulatedClock()
+    with OAutom(executor="inline", clock=clock) as app:
+        flow = Flow("f", app, max_active_vects=None)
+        PythonExecution("a", flow, nothing)
+        app.plan(flow, hours=24, name="p")
+        vects = app.backfill("f", "1999-12-29", "1999-12-31", parallel=1)
+        vects[1].cancel()
+        vects[2].wait()
+        return [event for event in app.log.read() if event.name != "plan.created"]
+
+
+def filled_too_early() -> Events:
+    """The third one starts before the first one has ended."""
+    events = filled()
+    starts = [i for i, e in enumerate(events) if e.name == "vect.started"]
+    return move(events, starts[1], starts[0] + 1)
+
+
 def out_of_order(limit_by: str | None = None) -> Events:
     """Vect `w` has the turn of `v`, which was created before it."""
     others = {"v": "w", "w": "v"}
@@ -761,6 +781,8 @@ def witnesses() -> list[Witness]:
             Witness("options-are-known", tell(chain(), CREATED, settings=told)[:1])
             for told in ({"until": ["z"]}, {"until": []}, {"until": ["a"]}, {"until": "b"})
         ),
+        Witness("data-fit-the-event", tell(chain(), CREATED, backfill=1)[:1]),
+        Witness("data-fit-the-event", tell(chain(), CREATED, after=1)[:1]),
         *(
             Witness("options-are-known", tell(alone(), CREATED, **told)[:1])
             for told in (
@@ -918,6 +940,7 @@ def witnesses() -> list[Witness]:
         Witness("failures-name-the-steps", tell(fork(), FAILED, steps=["a", "b", "c", 1])),
         Witness("limits-are-kept", started_before_its_turn()),
         Witness("limits-are-kept", started_before_its_turn("of")),
+        Witness("backfills-keep-their-order", filled_too_early()),
         Witness("turns-come-in-order", out_of_order()),
         Witness("turns-come-in-order", out_of_order("of")),
         Witness("steps-fit-the-workers", pair(), PAIR, 1),
