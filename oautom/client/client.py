@@ -13,8 +13,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, cast
 
 from oautom.client.engine import EngineInfo, PlanInfo
-from oautom.client.facts import states_of
+from oautom.client.facts import Working, past_of_flow, states_of, working_in
 from oautom.client.follow import Follow
+from oautom.client.forecast import Forecast, Past
 from oautom.client.sources import App, AppSource, FileSource
 from oautom.client.steering import Answer, Backfill
 from oautom.client.views import VectView, Waiting
@@ -131,6 +132,42 @@ class Client:
         """
         told, log, now = self._source.told(), self._source.log, datetime.now(UTC)
         return [told.plan(name, log, now) for name in told.plans]
+
+    def working(self) -> list[Working]:
+        """Return which steps have a worker, or a slot of a pool, oldest Vect first.
+
+        It is what the log tells: empty where no engine is at work. A function that goes on after
+        its step was cancelled, or had its timeout, still has its worker, and is not among them.
+
+        Raises:
+            LogError: The log cannot be read.
+        """
+        return [] if self.engine is None else working_in(self._source.log)
+
+    def past(self, flow: str) -> Past:
+        """Return how long the steps of a flow took, in the newest runs that have ended.
+
+        Raises:
+            LogError: The log cannot be read.
+        """
+        return past_of_flow(self._source.log, check_name("flow", flow))
+
+    def time_left(self, id: str, past: Past | None = None) -> Forecast | None:  # noqa: A002 - the public word
+        """Return how long a Vect will still take, by how long others of its flow took.
+
+        Args:
+            id: Its id.
+            past: What `past` has returned, so that it is not read again.
+
+        Returns:
+            None if there are no others, or it has ended or is paused.
+
+        Raises:
+            UnknownVectError: There is no such Vect, or it has been pruned.
+            LogError: The log cannot be read.
+        """
+        view = self.vect(id)
+        return view.time_left(self.past(view.flow) if past is None else past)
 
     def follow(self, after: int = 0, vect: str | None = None) -> Follow:
         """Return the events that there are, and then those that come, for `for` or `async for`.

@@ -7,10 +7,16 @@ is looked at only for a step that is about to start.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from oautom.client.engine import EngineInfo, FlowInfo
+from oautom.client.forecast import EVENTS_MAX, NO_PAST, RUNS, Past, past_of
+from oautom.errors import InvalidHistoryError
 from oautom.events.log import EventLog, VectEntry, told_by_id
+from oautom.machine.event import Event
 from oautom.machine.explain import Facts
 from oautom.machine.state import Group, StepState, VectState, limits_of
 from oautom.machine.tables import INITIAL, VECT_ENDS
@@ -108,6 +114,62 @@ def _load(log: EventLog) -> tuple[int, dict[Group, int]]:
             for group, _ in limits_of(vect.flow, {} if step.mapped else step.options):
                 taken[group] = taken.get(group, 0) + 1
     return busy, taken
+
+
+class Working(NamedTuple):
+    """A step that has a worker, or a slot of a pool.
+
+    Attributes:
+        vect: The id of its Vect.
+        flow: The name of the flow.
+        step: The name of the step.
+        attempt: The number of the attempt; negative for one that undoes the work of the step.
+        since: When it began; None for one that undoes.
+        has_worker: Whether it has a worker. Else it has a slot of a pool only: it runs a flow, or
+            on the event loop of the async steps.
+        pool: The name of its pool, or None.
+    """
+
+    vect: str
+    flow: str
+    step: str
+    attempt: int
+    since: datetime | None
+    has_worker: bool
+    pool: str | None
+
+
+def working_in(log: EventLog) -> list[Working]:
+    """Return which steps have a worker, or a slot of a pool, by what a log tells."""
+    found = []
+    for vect in states_of(log):
+        for step in vect.steps.values():
+            undoing = step.compensation
+            if undoing is not None and undoing.state == "running":
+                key = (vect.id, vect.flow, step.name, -undoing.attempt)
+                found.append(Working(*key, None, has_worker=True, pool=None))
+            if step.state != "running" or step.mapped is not None:
+                continue
+            given = step.options.get("pool")
+            pool = None if given is None else str(given[0])
+            if step.needs_worker or pool is not None:
+                key = (vect.id, vect.flow, step.name, step.attempt)
+                found.append(Working(*key, step.start_date, step.needs_worker, pool))
+    return found
+
+
+def past_of_flow(log: EventLog, flow: str) -> Past:
+    """Return how long the steps of a flow took, in its newest runs that have ended."""
+    ids = [each.id for each in log.newest_vects(RUNS, flow, VECT_ENDS)]
+    events: list[Event] = []
+    for _, of_vect in groupby(log.read_each(ids), key=attrgetter("vect")):
+        events += of_vect
+        if len(events) > EVENTS_MAX:
+            break
+    try:
+        return past_of(events)
+    except InvalidHistoryError:  # one makes no sense, which tells nothing of the time
+        return NO_PAST
 
 
 def states_of(log: EventLog) -> Iterator[VectState]:

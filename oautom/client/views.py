@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oautom.client.compare import Difference, differences
+from oautom.client.forecast import Forecast, Now, Past, forecast
 from oautom.client.timeline import Span, timeline_of
 from oautom.errors import (
     NotFinishedError,
@@ -184,6 +185,16 @@ class VectView:
         """The plan, or its backfill, that has started it, and for which time; None if none has."""
         first = self._events[0]
         return told_by_id(first.vect) if "backfill" in first.data else planned_time(first)
+
+    def time_left(self, past: Past) -> Forecast | None:
+        """Return how long it will still take, by how long others took; see `Client.time_left`."""
+        if self.state in VECT_ENDS or self.state in ("paused", "ending"):
+            return None
+        steps = self._state.steps.values()
+        states = {step.name: step.state for step in steps}
+        since = {s.name: s.start_date for s in steps if s.state == "running" and s.start_date}
+        upstreams = self._state.graph.upstreams
+        return forecast(Now(upstreams, states, since, datetime.now(UTC)), past)
 
     def timeline(self) -> list[Span]:
         """Return who waited for a slot, worked, or waited for something else, and when.

@@ -131,7 +131,7 @@ class Recovery:
         return [run for run in runs if run in going_on]
 
     def _find_lanes(self, runs: Sequence[Recalled]) -> None:
-        """Set the lane of runs whose flow limits a parameter, and what runs of a backfill follow."""
+        """Set the lanes of flows that limit a parameter, and what runs of a backfill come after."""
         counted = {run.id: run for run in runs if run.flow.limit_by is not None or _is_late(run)}
         ids = list(counted)
         for at in range(0, len(ids), _AT_ONCE):
