@@ -9,7 +9,7 @@ import click
 
 from oautom.cli.exits import DIFFERENT, SUCCESS
 from oautom.cli.file import found, of_file
-from oautom.cli.output import note, one_line, print_json, print_table, seconds_of, verb
+from oautom.cli.output import json_option, note, one_line, print_json, print_table, seconds_of, verb
 from oautom.client import ABSENT, Client, Difference, StepView, VectView
 
 _WIDTH = 60
@@ -20,7 +20,7 @@ _WIDTH = 60
 @click.argument("vect")
 @click.argument("other")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if they differ, as `git diff` does.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @of_file
 def diff(client: Client, vect: str, other: str, exit_code: bool, as_json: bool) -> int:
     """Show what the runs VECT and OTHER have otherwise; how long steps took counts as nothing."""

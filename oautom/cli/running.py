@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import click
@@ -108,7 +109,8 @@ def run(
         return _dry_run(known, given, until or None, only, inputs, as_json=as_json)
     vect_id = vect_id or os.urandom(8).hex()
     with only_json() if as_json else nullcontext(print_json) as print_it, engine:
-        view = run_view(f"{flow} {vect_id}", is_silent=quiet or as_json)
+        past = partial(Client(engine).past, flow)
+        view = run_view(f"{flow} {vect_id}", is_silent=quiet or as_json, past=past)
         part = {"until": until or None, "only": only, "given": inputs and inputs.id}
         state = _run(engine, known, given or None, timeout, view, vect_id=vect_id, **part)
         vect = engine.vect(vect_id)

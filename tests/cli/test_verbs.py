@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from rich.console import Console
 
-from oautom import Client
+from oautom import (
+    ApprovalExecution,
+    Client,
+    Flow,
+    FlowExecution,
+    OAutom,
+    OAutomMode,
+    Pool,
+    PythonExecution,
+)
 from oautom.cli.main import _exit_code
+from oautom.client import Past
+from tests.held import until
 
 from .conftest import PIPELINE
 
@@ -217,3 +233,85 @@ def test_start_begins_a_part_of_a_flow(planned: Any, call: Call) -> None:
     wrong = call("start", "daily", "--until", "laod", *log)
     assert (wrong.code, wrong.out) == (3, "")
     assert "did you mean 'load'?" in wrong.err
+
+
+# Who is at work, and how long it takes
+
+
+def test_top_shows_who_has_workers_and_pools(tmp_path: Path, call: Call) -> None:
+    with OAutom(OAutomMode.background, log=tmp_path / "runs.db", max_workers=3) as app:
+        flow, goes_on = Flow("flow", app), threading.Event()
+        few = Pool("few", 2)
+        PythonExecution("works", flow, lambda: goes_on.wait(60), pool=few)
+        PythonExecution("too", flow, lambda: goes_on.wait(60))
+        inner = Flow("inner", app)
+        ApprovalExecution("ask", inner, "?")
+        FlowExecution("child", flow, "inner", pool=few)
+        vect = app.start("flow", vect_id="v")
+        client = Client(tmp_path / "runs.db")
+        until(lambda: len(client.working()) == 3)
+        assert [each[:4] + each[5:] for each in client.working()] == [
+            ("v", "flow", "works", 1, True, "few"),
+            ("v", "flow", "too", 1, True, None),
+            ("v", "flow", "child", 1, False, "few"),
+        ]
+        done = call("top", "--log", "runs.db")
+        first, pool, *rows = done.out.splitlines()
+        assert (first, pool) == (
+            f"process {os.getpid()}: 2 of 3 workers",
+            "pool few: 2 of 2 slots",
+        )
+        assert [row.split()[:2] for row in rows] == [["v", "works"], ["v", "too"], ["v", "child"]]
+        assert call("top", "--log", "runs.db", "--json").json["workers"] == {"taken": 2, "there": 3}
+        goes_on.set()
+        vect.cancel()
+    assert client.working() == []
+    alone = call("top", "--log", "runs.db")
+    assert (alone.code, alone.out, alone.err) == (0, "", "no engine is at work\n")
+
+
+def test_watch_tells_how_long_a_run_will_take(tmp_path: Path, call: Call) -> None:
+    with OAutom(OAutomMode.background, log=tmp_path / "runs.db") as app:
+        flow = Flow("flow", app)
+        ask = ApprovalExecution("ask", flow, "?")
+        ask >> PythonExecution("then", flow, int)
+        client = Client(tmp_path / "runs.db")
+        first = app.start(flow)
+        assert client.time_left(first.id) is None
+        for vect in (first, *(app.start(flow, when_full="wait") for _ in range(3))):
+            until(lambda vect=vect: vect.steps["ask"].state == "running")  # type: ignore[misc]
+            if vect is not first:
+                left = client.time_left(vect.id)
+                assert left is not None
+                assert left.is_rough or left.low <= left.likely <= left.high
+            threading.Timer(0.2, vect.approve, ("ask", "Ada")).start()
+            done = call("watch", vect.id, "--log", "runs.db")
+            assert done.code == 0
+            assert (" left\n" in done.err) == (vect is not first)
+        assert client.past("flow").runs == 4
+        assert client.time_left(first.id) is None
+
+
+def test_a_live_view_shows_the_time_left() -> None:
+    from oautom.cli.live import draw
+    from oautom.cli.progress import Progress
+
+    with OAutom(executor="inline") as app:
+        flow = Flow("flow", app)
+        PythonExecution("a", flow, int) >> PythonExecution("b", flow, int)
+        events = app.run(flow).events()
+    progress = Progress()
+    for event in events[:3]:
+        progress.take(event)
+    now = events[0].time + timedelta(seconds=60)
+    past = Past(3, {"a": [120.0] * 3, "b": [240.0] * 3})
+    assert progress.left(past, now) == "~5 min"
+    assert progress.left(Past(0, {}), now) == ""
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(draw("flow", progress, now, "~5 min"))
+    assert "~5 min left" in console.export_text()
+    for event in events[3:]:
+        progress.take(event)
+    assert progress.left(past, now) == ""
+    console.print(draw("flow", progress, now, "~5 min"))
+    assert "left" not in console.export_text()
