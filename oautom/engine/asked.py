@@ -126,7 +126,7 @@ def steps_of(flow: Flow, until: object) -> list[str]:
         raise SettingError(f"until must be a step, the name of one, or several, not {shown(until)}")
     names = [_step_of(flow, each) for each in given]
     if not names:
-        raise SettingError("until must name a step at least; leave it out for all of them")
+        raise SettingError("until must name at least one step; leave it out to run all steps")
     return names
 
 
