@@ -177,6 +177,20 @@ class UnknownFlowError(FlowError, KeyError):
         super().__init__(f"the app has no flow '{name}'; {_suggest(name, known)}", flow=name)
 
 
+class UnknownPlanError(FlowError, KeyError):
+    """The flow has no plan, or none of this name, or several."""
+
+    def __init__(self, flow: str, plan: str | None, known: Sequence[str] = ()) -> None:
+        listed = ", ".join(f"'{name}'" for name in known)
+        if plan is not None:
+            what = f"has no plan '{_named(plan)}'; {_suggest(_named(plan), known)}"
+        elif known:
+            what = f"has several plans; name one of them: {listed}"
+        else:
+            what = "has no plan; make one: app.plan(...)"
+        super().__init__(f"flow '{flow}' {what}", flow=flow)
+
+
 class UnknownStepError(FlowError, KeyError):
     """The flow has no step of this name."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from time import monotonic
+from typing import Final
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -14,13 +16,16 @@ from rich.text import Text
 
 from oautom.cli.output import COLOURS, one_line, seconds_of
 from oautom.cli.progress import Progress
+from oautom.client.forecast import NO_PAST, Past
 from oautom.events import Event
 
+_LEFT_SECONDS: Final = 1.0
+"""How often it is counted how long a run will still take."""
 _ROWS = 12
 """How many steps are shown at once: those that have failed first, then those that run."""
 
 
-def live(title: str, progress: Progress) -> Live:
+def live(title: str, progress: Progress, past: Past = NO_PAST) -> Live:
     """Return what draws a run while it goes on, on a thread of rich's, a few times a second.
 
     At its end the picture is taken away: the last lines say what came of the run.
@@ -28,29 +33,36 @@ def live(title: str, progress: Progress) -> Live:
     Args:
         title: What runs: flow and id.
         progress: How far it has come.
+        past: How long the steps took in past runs.
     """
+    left, looked = "", -_LEFT_SECONDS
 
     def picture() -> RenderableType:
-        return draw(title, progress, datetime.now(UTC))
+        nonlocal left, looked
+        now = datetime.now(UTC)
+        if monotonic() - looked >= _LEFT_SECONDS:
+            left, looked = progress.left(past, now), monotonic()
+        return draw(title, progress, now, left)
 
     return Live(get_renderable=picture, console=Console(), refresh_per_second=8, transient=True)
 
 
 @contextmanager
-def live_view(title: str) -> Iterator[Callable[[Event], None]]:
+def live_view(title: str, past: Past = NO_PAST) -> Iterator[Callable[[Event], None]]:
     """Draw a run while it goes on; what is yielded takes its events, on any thread."""
     progress = Progress()
-    with live(title, progress):
+    with live(title, progress, past):
         yield progress.take
 
 
-def draw(title: str, progress: Progress, now: datetime) -> RenderableType:
+def draw(title: str, progress: Progress, now: datetime, left: str = "") -> RenderableType:
     """Return the picture of a run.
 
     Args:
         title: What runs.
         progress: How far it has come; another thread may move it meanwhile.
         now: What time it is, aware.
+        left: How long it will still take, for people; empty where that is not known.
     """
     head = Text.assemble((title, "bold"), "  ", (progress.state, COLOURS.get(progress.state, "")))
     if progress.started is not None:
@@ -58,6 +70,8 @@ def draw(title: str, progress: Progress, now: datetime) -> RenderableType:
     total = progress.total
     bar = Table.grid(padding=(0, 1))
     bar.add_row(ProgressBar(total or 1, progress.done, width=30), f"{progress.done}/{total} steps")
+    if left and progress.ended is None:
+        bar.add_row(Text(f"{left} left", "bright_black"))
     return Group(head, bar, _counts(progress), *_steps(progress, now))
 
 

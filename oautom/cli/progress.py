@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 
 import click
 
 from oautom.cli.output import clock_time, is_terminal, one_line
+from oautom.client.forecast import NO_PAST, Now, Past, forecast, told
+from oautom.errors import OAutomError
 from oautom.events import Event
 from oautom.events.signals import event as every_event
 from oautom.vects.vect import Vect
@@ -32,6 +34,7 @@ class Progress:
 
     def __init__(self) -> None:
         self._of: dict[str, str] = {}
+        self._upstreams: Mapping[str, Sequence[str]] = {}
         self.states: Counter[str] = Counter()
         self.running: dict[str, datetime] = {}
         self.failed: dict[str, str] = {}
@@ -49,6 +52,13 @@ class Progress:
         """How many of them have ended."""
         return self.total - sum(self.states[state] for state in _OPEN_STATES)
 
+    def left(self, past: Past, now: datetime) -> str:
+        """Return how long it will still take, by how long others took, for people; or nothing."""
+        if self.state not in ("pending", "running"):
+            return ""
+        found = forecast(Now(self._upstreams, self._of.copy(), self.running.copy(), now), past)
+        return "" if found is None else told(found)
+
     def take(self, event: Event) -> None:
         """Count what an event tells."""
         if event.step is not None:
@@ -56,7 +66,8 @@ class Progress:
             return
         self.state = event.dest
         if event.name == "vect.created":
-            self._of = dict.fromkeys(event.data["graph"], "pending")
+            self._upstreams = event.data["graph"]
+            self._of = dict.fromkeys(self._upstreams, "pending")
             self.states["pending"] = len(self._of)
         elif event.name == "vect.started":
             self.started = event.time
@@ -124,16 +135,26 @@ class Watch:
 
 
 def run_view(
-    title: str, *, is_silent: bool
+    title: str, *, is_silent: bool, past: Callable[[], Past]
 ) -> AbstractContextManager[Callable[[Event], None] | None]:
-    """Return what shows a run by its events: a live view on a terminal, plain lines elsewhere."""
+    """Return what shows a run by its events: a live view on a terminal, plain lines elsewhere.
+
+    Args:
+        title: What runs.
+        is_silent: Nothing is shown.
+        past: Reads how long the steps took in past runs, for a live view.
+    """
     if is_silent:
         return nullcontext()
     if not is_terminal():
         return nullcontext(print_event)
     from oautom.cli.live import live_view  # noqa: PLC0415 - rich: half of the time of a verb
 
-    return live_view(title)
+    try:
+        known = past()
+    except OAutomError:  # there is no file yet, or none that can be read: no past
+        known = NO_PAST
+    return live_view(title, known)
 
 
 def print_event(event: Event) -> None:

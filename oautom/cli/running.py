@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from oautom.app import OAutom
 from oautom.cli.declared import after, in_order
 from oautom.cli.declared import steps_of as listed
 from oautom.cli.exits import OF_STATES, TIMEOUT, USAGE, Refusal
+from oautom.cli.file import found
 from oautom.cli.loading import load_app
 from oautom.cli.output import (
     json_option,
@@ -27,11 +29,13 @@ from oautom.cli.output import (
 )
 from oautom.cli.params import params_of
 from oautom.cli.progress import Watch, run_view
+from oautom.client import Client, VectView
+from oautom.engine.asked import asked_of
 from oautom.engine.modes import OAutomMode
-from oautom.engine.starting import steps_of
 from oautom.errors import EngineError
 from oautom.events import Event
 from oautom.flows.flow import Flow
+from oautom.machine.graph import Graph
 from oautom.vects.vect import Vect
 
 EXECUTORS = ("threads", "inline", "processes")
@@ -71,6 +75,8 @@ def configured(app: OAutom, log: str | None, executor: str | None, workers: int 
 @click.option("--workers", type=int, metavar="N", help="How many steps run at once.")
 @click.option("--executor", type=click.Choice(EXECUTORS), help="Where steps run.")
 @click.option("--until", multiple=True, metavar="STEP", help="End with this step. Can be repeated.")
+@click.option("--only", metavar="STEP", help="Run this step alone, with the outputs of --from.")
+@click.option("--from", "source", metavar="VECT", help="The run that has the inputs of --only.")
 @click.option("--timeout", type=float, metavar="S", help="Wait so many seconds for its end.")
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing; the exit code says it.")
 @json_option
@@ -84,6 +90,8 @@ def run(
     workers: int | None,
     executor: str | None,
     until: tuple[str, ...],
+    only: str | None,
+    source: str | None,
     timeout: float | None,
     quiet: bool,
     as_json: bool,
@@ -93,13 +101,18 @@ def run(
     engine = load_app(app)
     known = engine.flow(flow)
     given = params_of(params, texts_of(known))
-    if dry_run:
-        return _dry_run(known, given, until, as_json=as_json)
+    if source is not None and only is None:
+        raise Refusal("--from needs --only: the step that gets the outputs of that run", USAGE)
     configured(engine, log, executor, workers)
+    inputs = None if source is None else found(Client(engine), source, flow)
+    if dry_run:
+        return _dry_run(known, given, until or None, only, inputs, as_json=as_json)
     vect_id = vect_id or os.urandom(8).hex()
     with only_json() if as_json else nullcontext(print_json) as print_it, engine:
-        view = run_view(f"{flow} {vect_id}", is_silent=quiet or as_json)
-        state = _run(engine, known, given, vect_id, until, timeout, view)
+        past = partial(Client(engine).past, flow)
+        view = run_view(f"{flow} {vect_id}", is_silent=quiet or as_json, past=past)
+        part = {"until": until or None, "only": only, "given": inputs and inputs.id}
+        state = _run(engine, known, given or None, timeout, view, vect_id=vect_id, **part)
         vect = engine.vect(vect_id)
         if as_json:
             print_it(vect.status())
@@ -117,15 +130,14 @@ def run(
 def _run(
     app: OAutom,
     flow: Flow,
-    params: dict[str, Any],
-    vect_id: str,
-    until: Sequence[str],
+    params: dict[str, Any] | None,
     timeout: float | None,
     view: AbstractContextManager[Callable[[Event], None] | None],
+    **how: Any,
 ) -> str | None:
     """Run a flow; return the state in which its Vect ends, None where it has not in time."""
     with view as take, Watch(take) as watch:
-        vect = app.start(flow, params or None, vect_id=vect_id, until=until or None)
+        vect = app.start(flow, params, **how)
         watch.begin(vect)
         try:
             return vect.wait(timeout)
@@ -161,11 +173,23 @@ def last_lines(vect: Vect, state: str | None) -> list[str]:
     return [first, *(f"  {step['name']}: {one_line(step['error'])}" for step in failed)]
 
 
-def _dry_run(flow: Flow, params: dict[str, Any], until: Sequence[str], *, as_json: bool) -> int:
+def _dry_run(
+    flow: Flow,
+    params: dict[str, Any],
+    until: Sequence[str] | None,
+    only: str | None,
+    inputs: VectView | None,
+    *,
+    as_json: bool,
+) -> int:
     """Print which steps would run, each after those that it waits for."""
     flow.validate()
-    plain = flow.params.plain(params)
-    graph = flow.part(steps_of(flow, until) if until else None)
+    asked = asked_of(flow, until, only, inputs and inputs.id)
+    own = {} if inputs is None else {k: v for k, v in inputs.params.items() if k in flow.params}
+    plain = flow.params.plain({**own, **params})
+    graph = flow.part(asked.until or None)
+    if asked.only is not None:  # those before it do not run
+        graph = Graph({asked.only: ()})
     order = in_order(graph)
     if as_json:
         print_json({"flow": flow.name, "params": dict(plain), "steps": listed(graph)})

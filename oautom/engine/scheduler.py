@@ -146,7 +146,8 @@ class Scheduler(Driver[Message]):
         on_look: Called to check which plans are due, on the driving thread, without the lock: a
             thread that has the lock of the app may wait for this one.
         on_end: Called for each Vect that has ended, as `on_look` is.
-        admit: Creates the run that another process asks for; called as `on_look` is.
+        admit: By the action of a request, admits the runs that another process asks for; called as
+            `on_look` is.
         may_go_on: Whether a step that was reset goes on in its earlier child Vect.
         is_awaited: A plan waits for the end of a Vect.
         is_asked: A message about a request of another process is on its way.
@@ -210,14 +211,14 @@ class Scheduler(Driver[Message]):
             obey=self._obey,
             end_unread=self._end_unread,
         )
-        self.admit: Callable[[Request], Run] = _admits_nothing
+        self.admit: dict[str, Callable[[Request], Sequence[Run]]] = {}
         self._requests = Requests(
             log,
             self.registry,
             self.steering.obey,
             self._settle,
             self._look_again_later,
-            lambda request: self.admit(request),  # noqa: PLW0108 - as it is then
+            self.admit,
             self.create,
             self.put,
         )
@@ -1008,10 +1009,6 @@ class Scheduler(Driver[Message]):
 
 def _never(step: StepState) -> bool:
     return False
-
-
-def _admits_nothing(request: Request) -> Run:
-    raise EngineError("nothing can be started by other processes here")
 
 
 def _vect_of(message: Message) -> str | None:

@@ -131,12 +131,16 @@ ACTIONS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = MappingPro
         "retry": (frozenset(), frozenset()),
         "approve": (frozenset({"step", "by"}), frozenset({"data"})),
         "reject": (frozenset({"step", "by"}), frozenset({"reason"})),
-        "start": (frozenset({"flow"}), frozenset({"params", "when_full"})),
+        "backfill": (frozenset({"flow", "from", "to"}), frozenset({"parallel", "plan"})),
+        "start": (
+            frozenset({"flow"}),
+            frozenset({"given", "only", "params", "until", "when_full"}),
+        ),
     }
 )
 """The actions of requests, each with its data: required, and optional."""
 
-_VALUES: Final = ("data", "params")  # any JSON; all else is text
+_VALUES: Final = ("data", "given", "parallel", "params", "until")  # any JSON; all else is text
 
 
 def check_request(action: object, data: Mapping[str, Any]) -> None:

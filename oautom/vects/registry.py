@@ -67,6 +67,7 @@ class Registry:
         self.open: dict[str, None] = {}  # a set that keeps its order: cancels come in it
         self.leaving: dict[str, Run | None] = {}
         self.turns = Turns()
+        self.turns.is_open = self.open.__contains__
         self._log = log
         self._last_seq: int | None = None  # last event of earlier programs, once the log is open
         self._has_pruned = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -22,6 +22,7 @@ from oautom.events.texts import LogBuffer
 from oautom.flows.fit import news
 from oautom.flows.flow import Flow, Lane
 from oautom.flows.params import NO_PARAMS
+from oautom.flows.part import WHOLE, Part
 from oautom.machine.event import NO_DATA
 from oautom.machine.kinds import kind_of
 from oautom.machine.state import Options, StepState, VectState, View, committed
@@ -85,13 +86,13 @@ class Run:
         id: Its id.
         params: Its parameters, plain, as in the log.
         origin: See below.
-        until: See below.
+        part: See below.
         is_durable: See below.
         read: Reads the state of a Vect that is in the log; None for a new one.
 
     Attributes:
         id: The id of the Vect.
-        until: The last steps of a new run, if it runs only a part of its flow; else empty.
+        part: What a new run runs of its flow.
         is_durable: Whether its log stores values as JSON, as a log that outlives the program does:
             outputs are then read as values of their types.
         state: The sum of its events, including uncommitted ones. While the engine does not have the
@@ -108,6 +109,7 @@ class Run:
         origin: The origin of its start, as in `vect.created`: a plan and its time, or an attempt of
             a step of another Vect; empty if a person or program has started it.
         lane: The lane whose limit it counts for; see `Turns`.
+        after: The id of the Vect that must end before it begins, as in `vect.created`; or None.
         turn: The limit under which it has waited in line, as in `vect.started`; else empty.
     """
 
@@ -115,6 +117,7 @@ class Run:
         "__weakref__",
         "_local",
         "_read",
+        "after",
         "ended",
         "first_params",
         "flow",
@@ -128,10 +131,10 @@ class Run:
         "lane",
         "local",
         "origin",
+        "part",
         "shown",
         "state",
         "turn",
-        "until",
     )
 
     def __init__(
@@ -141,14 +144,14 @@ class Run:
         params: Mapping[str, Any] = NO_PARAMS,
         origin: Mapping[str, Any] = NO_DATA,
         *,
-        until: Sequence[str] = (),
+        part: Part = WHOLE,
         is_durable: bool = False,
         read: Callable[[Run], VectState] | None = None,
     ) -> None:
         self.flow = flow
         self.id = id
         self.first_params = params
-        self.until = until
+        self.part = part
         self.is_durable = is_durable
         self.is_held = read is None
         self._read = read
@@ -164,6 +167,7 @@ class Run:
         self.held_up: OAutomError | None = None
         self.origin = origin
         self.lane: Lane = flow.name if flow.limit_by is None else flow.lane(params)
+        self.after: str | None = None
         self.turn: Mapping[str, Any] = NO_DATA
 
     if not TYPE_CHECKING:  # else mypy would accept misspelt names
@@ -244,11 +248,10 @@ class Run:
 
     def first_state(self) -> VectState:
         """Return the state before all events."""
-        flow = self.flow
+        flow, part = self.flow, self.part
         graph, options, settings = flow.graph, flow.options, flow.settings
-        if self.until:
-            graph, settings = flow.part(self.until), {**settings, "until": list(self.until)}
-            options = {step: given for step, given in options.items() if step in graph}
+        if part is not WHOLE:
+            graph, options, settings = part.graph(flow), part.options(flow), part.settings(flow)
         facts = self.first_params, options, flow.version, settings
         return VectState(flow.name, self.id, graph, *facts)
 

@@ -121,6 +121,25 @@ class Reader:
             self._recent.pop(vect, None)
 
 
+def open_before(log: EventLog, after: str | None) -> str | None:
+    """Return the open Vect that one of a backfill comes after, if there is one.
+
+    Where the one before was cancelled before it began, that is the one before that.
+
+    Args:
+        log: The log.
+        after: The Vect that it comes after, as its `vect.created` has it.
+    """
+    while after is not None:
+        entry = log.find(after)
+        if entry is not None and entry.state not in VECT_ENDS:
+            return after
+        events = [] if entry is None else list(log.read(entry.first_seq - 1, vect=after))
+        has_begun = any(event.name == "vect.started" for event in events)
+        after = None if has_begun or not events else events[0].data.get("after")
+    return None
+
+
 def unfit(run: Run, created: Mapping[str, Any] | None = None) -> FlowChangedError | None:
     """Return why a run cannot go on with its flow as it is declared now, or None.
 

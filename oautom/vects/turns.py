@@ -8,6 +8,9 @@ order, so the line is the same in the next life of the program.
 A Vect joins the line before it checks for room, and leaves its place before it checks for a line:
 so no Vect waits while there is room.
 
+A Vect of a backfill may have to come after another one: then it is *held*, and joins the line when
+that one is not open any more.
+
 A Vect that gets a place from the line is *called*, in the order of the line, even if several
 threads free places at once. Until the called ones have begun, no Vect of their lane begins without
 being called.
@@ -23,7 +26,7 @@ from typing import NamedTuple
 from oautom.flows.flow import Lane
 from oautom.machine.event import NO_DATA
 from oautom.machine.tables import INITIAL
-from oautom.machine.wording import NAME_MAX, in_line, place_in_line
+from oautom.machine.wording import NAME_MAX, in_line, place_behind, place_in_line
 from oautom.processes import forked
 from oautom.vects.run import Run
 
@@ -36,17 +39,21 @@ class InLine(NamedTuple):
         most: How many Vects of its lane may be open at once.
         flow: The name of its flow.
         lane: The value of `limit_by` of its lane, for people; empty if the flow is one lane.
+        after: The Vect that must end before it joins the line; empty if it is in the line.
     """
 
     before: int
     most: int
     flow: str
     lane: str
+    after: str = ""
 
 
 def turn_of(place: InLine | None) -> str:
     """Return a place in a line, in words; empty for None."""
-    return "" if place is None else place_in_line(*place)
+    if place is None:
+        return ""
+    return place_behind(place.after) if place.after else place_in_line(*place[:4])
 
 
 class Turns:
@@ -55,6 +62,7 @@ class Turns:
     Attributes:
         lock: Taken while places are given.
         is_still: No line moves, while it is being found out which Vects have places.
+        is_open: Returns whether a Vect of this id is open.
         on_turn: Called with a run that has got a place after a wait in line; for one run at a time,
             in their order.
     """
@@ -62,9 +70,11 @@ class Turns:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.is_still = False
+        self.is_open: Callable[[str], bool] = bool
         self.on_turn: Callable[[Run], object] = bool
         self._places: dict[Lane, dict[str, None]] = {}
         self._lines: dict[Lane, OrderedDict[str, Run]] = {}  # no empty ones
+        self._held: dict[str, dict[str, Run]] = {}  # by the Vect that must end first
         self._to_begin: dict[Lane, dict[str, None]] = {}  # placed runs that have not begun
         self._to_call: OrderedDict[str, Run] = OrderedDict()  # those not called yet
         self._calling = threading.RLock()  # taken for calls of `on_turn`, and before `lock`
@@ -94,14 +104,22 @@ class Turns:
         return list(self._places.get(run.lane, ()))
 
     def in_the_way(self, run: Run) -> list[str]:
-        """Return the ids with all the places of the lane of a run; empty if it has room."""
+        """Return the ids with all the places of the lane of a run; empty if it has room.
+
+        If the run is held, return the id of the Vect that must end first.
+        """
+        if self._is_held(run):
+            return [run.after or ""]
         most = run.flow.max_active_vects
         holders = self.holders(run)
         return [] if most is None or run.id in holders or len(holders) < most else holders
 
     def waits(self, run: Run) -> bool:
-        """Whether a run waits in line."""
-        return run.id in self._lines.get(run.lane, ())
+        """Whether a run waits in line, or is held."""
+        return run.id in self._lines.get(run.lane, ()) or self._is_held(run)
+
+    def _is_held(self, run: Run) -> bool:
+        return run.after is not None and run.id in self._held.get(run.after, ())
 
     def is_behind(self, run: Run) -> bool:
         """Whether others begin before a run: it waits in line, or was called after others."""
@@ -113,6 +131,8 @@ class Turns:
     def in_line(self, run: Run) -> InLine | None:
         """Return the place of a run in its line, or None; walks over all before it."""
         with self.lock:
+            if self._is_held(run):
+                return self._place(run, 0)
             for before, vect in enumerate(self._lines.get(run.lane, ())):
                 if vect == run.id:
                     return self._place(run, before)
@@ -121,7 +141,8 @@ class Turns:
     def all_in_line(self) -> dict[str, InLine]:
         """Return the places of all runs that wait in line, by id."""
         with self.lock:
-            return {
+            held = [run for runs in self._held.values() for run in runs.values()]
+            return {run.id: self._place(run, 0) for run in held} | {
                 vect: self._place(run, before)
                 for line in self._lines.values()
                 for before, (vect, run) in enumerate(line.items())
@@ -135,7 +156,9 @@ class Turns:
         return f"{in_line(run.flow.limit_by or '', NAME_MAX)} {in_line(run.lane[1])}"
 
     def _place(self, run: Run, before: int) -> InLine:
-        return InLine(before, run.flow.max_active_vects or 0, run.flow.name, self.shown_lane(run))
+        after = (run.after or "") if self._is_held(run) else ""
+        lane = self.shown_lane(run)
+        return InLine(before, run.flow.max_active_vects or 0, run.flow.name, lane, after)
 
     # Changes
 
@@ -147,9 +170,16 @@ class Turns:
             self.begun(run)
 
     def stand(self, run: Run) -> None:
-        """Put a run at the end of its line, unless it has a place or waits there already."""
+        """Put a run at the end of its line, unless it has a place or waits there already.
+
+        A run that comes after another Vect is held while that Vect is open.
+        """
         with self.lock:
-            if run.id not in self._places.get(run.lane, ()):
+            if run.id in self._places.get(run.lane, ()):
+                return
+            if run.after is not None and self.is_open(run.after):
+                self._held.setdefault(run.after, {})[run.id] = run
+            else:
                 self._lines.setdefault(run.lane, OrderedDict()).setdefault(run.id, run)
 
     def enter(self, run: Run) -> bool:
@@ -192,6 +222,10 @@ class Turns:
             self._leave_line(run)
             self.begun(run)
             self._move(run.lane)
+            for behind in self._held.pop(run.id, {}).values():
+                behind.after = run.after  # which may be open, if this one was held itself
+                self.stand(behind)
+                self._move(behind.lane)
         self._call()
 
     def move(self) -> None:
@@ -205,6 +239,10 @@ class Turns:
         self._call()
 
     def _leave_line(self, run: Run) -> None:
+        if run.after is not None and (held := self._held.get(run.after)) is not None:
+            held.pop(run.id, None)
+            if not held:
+                del self._held[run.after]
         if (line := self._lines.get(run.lane)) is not None:
             line.pop(run.id, None)
             if not line:
