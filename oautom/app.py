@@ -11,6 +11,7 @@ from datetime import datetime, timedelta, tzinfo
 from functools import partial
 from typing import Any, Final, NoReturn, Self, TypedDict, Unpack, cast, overload
 
+from oautom.engine.asked import asked_of
 from oautom.engine.children import Children
 from oautom.engine.clock import Clock, SystemClock
 from oautom.engine.files import Files
@@ -28,7 +29,7 @@ from oautom.engine.modes import ForegroundEngine, OAutomMode, make_engine
 from oautom.engine.recovery import Recovery
 from oautom.engine.scheduler import Scheduler
 from oautom.engine.shown import Showing
-from oautom.engine.starting import Starting, flow_of, steps_of
+from oautom.engine.starting import Starting, flow_of
 from oautom.errors import (
     DuplicateFlowError,
     EngineError,
@@ -44,6 +45,7 @@ from oautom.events.subscribers.subscription import Subscription, Subscriptions
 from oautom.flows.flow import Flow, WhenFull
 from oautom.machine.commands import Begin
 from oautom.machine.tables import VECT_STATES
+from oautom.plans.backfill import Moment
 from oautom.plans.plans import Plan, Plans, schedule_of
 from oautom.processes import forked
 from oautom.processes.forked import Home
@@ -59,6 +61,8 @@ from oautom.workers import ExecutorName, make_workers
 Params = Mapping[str, Any] | None
 Id = str | None
 Until = str | Execution | Iterable[str | Execution] | None
+Only = str | Execution | None
+Outputs = Mapping[str, Any] | Mapping[Execution, Any] | str | Vect | None
 _STRANDED: Final = "stranded"
 
 
@@ -186,7 +190,7 @@ class OAutom:
         self._plans.on_change = showing.plan
         self._recovery.on_stranded = showing.stranded
         scheduler.containment.on_strand = lambda run: showing.stranded({run.id: str(run.held_up)})
-        # As well when nobody has the app any more.
+        # Also when nothing refers to the app any more.
         weakref.finalize(scheduler, workers.close).atexit = False
         self._parts = _Parts(
             self._home, self._flows, self._engine, self._subscriptions, self._given, showing
@@ -241,8 +245,8 @@ class OAutom:
         self._home.check()
         if not issubclass(type(flow), Flow) or getattr(flow, "app", None) is not self:
             raise FlowError(
-                f"an app takes its own flows only, not {shown(flow)}; a flow is added where it is "
-                "made: Flow(name, app)"
+                f"an app takes its own flows only, not {shown(flow)}; Flow(name, app) adds a flow "
+                "to its app"
             )
         with self._lock:
             self._check_open()
@@ -271,6 +275,8 @@ class OAutom:
         vect_id: Id = None,
         when_full: WhenFull | None = None,
         until: Until = None,
+        only: Only = None,
+        given: Outputs = None,
     ) -> Vect: ...
 
     @overload
@@ -284,6 +290,8 @@ class OAutom:
         vect_id: Id = None,
         when_full: WhenFull | None = None,
         until: Until = None,
+        only: Only = None,
+        given: Outputs = None,
     ) -> Vect | None:
         """Start a flow, wait for its end, and return its Vect; without a flow, serve.
 
@@ -297,14 +305,17 @@ class OAutom:
             vect_id: See `start`.
             when_full: See `start`.
             until: See `start`.
+            only: See `start`.
+            given: See `start`.
 
         Raises:
             All errors of `start` and `Vect.wait`. A Vect that fails raises nothing: see its state.
         """
         if flow is None:
-            if (params, vect_id, when_full, until) != (None, None, None, None):
+            if any(each is not None for each in (params, vect_id, when_full, until, only, given)):
                 raise SettingError(
-                    "run() with params, a vect_id, when_full or until needs a flow to run"
+                    "run() with params, a vect_id, when_full, until, only or given needs a flow to "
+                    "run"
                 )
             with self._lock:
                 self._open()
@@ -317,7 +328,7 @@ class OAutom:
                 self._stops_heeded = self._stops
             return None
         self._scheduler.check_thread()
-        run = self._admit(flow, params, vect_id, when_full, until)
+        run = self._admit(flow, params, vect_id, when_full, until, only, given)
         if not run.is_created:  # with the first commit of those that `wait` makes
             self._scheduler.put(Begin(run.id))
         vect = self._registry.vect(run)
@@ -343,6 +354,8 @@ class OAutom:
         vect_id: Id = None,
         when_full: WhenFull | None = None,
         until: Until = None,
+        only: Only = None,
+        given: Outputs = None,
         timeout: float = CALL_SECONDS,
     ) -> Vect:
         """Start a flow, and return its Vect when the log has it: from then on it is never lost.
@@ -363,6 +376,10 @@ class OAutom:
                 create a Vect that waits for its turn (`'wait'`). Default: that of the flow.
             until: A step, or several, or their names: the Vect has only these steps, and what they
                 wait for. Default: all steps of the flow.
+            only: A step or its name: the Vect runs this step and no other, whatever its trigger
+                rule says. The steps before it have given outputs.
+            given: These outputs, by step; or a Vect of the flow, or its id: then the step gets the
+                outputs that it got there, and the parameters of that Vect are the defaults.
             timeout: Seconds to wait while a step or receiver occupies the scheduler's thread; then
                 nothing is started.
 
@@ -370,16 +387,18 @@ class OAutom:
             UnknownFlowError: The app has no such flow.
             ParamError: A parameter is unknown, missing, wrong, or differs from that of this Vect.
             UnknownStepError: The flow has no such step.
-            FlowError: `flow.validate()` refuses the flow, or the Vect of this id has other steps.
+            FlowError: `flow.validate()` refuses the flow; or the Vect of this id has other steps;
+                or an output that `only` takes is not given, or not of its type.
             VectAlreadyRunningException: `max_active_vects` Vects of the flow are open already, and
                 `when_full` is `'raise'`.
-            UnknownVectError: The Vect of this id has been pruned.
+            UnknownVectError: The Vect of this id, or the one that is given, has been pruned, or
+                there is none that is given.
             EngineError: The app is closed, or the timeout is over.
             LogError: The engine has stopped, since its log could not be written.
         """
         seconds = _seconds_of("timeout", timeout)
-        run = self._admit(flow, params, vect_id, when_full, until)
-        self._engine.create(run, seconds)
+        run = self._admit(flow, params, vect_id, when_full, until, only, given)
+        self._engine.create([run], seconds)
         return self._registry.vect(run)
 
     async def astart(
@@ -390,6 +409,8 @@ class OAutom:
         vect_id: Id = None,
         when_full: WhenFull | None = None,
         until: Until = None,
+        only: Only = None,
+        given: Outputs = None,
         timeout: float = CALL_SECONDS,
     ) -> Vect:
         """Start a flow as `start` does, while the event loop goes on."""
@@ -402,6 +423,8 @@ class OAutom:
             vect_id=vect_id,
             when_full=when_full,
             until=until,
+            only=only,
+            given=given,
             timeout=timeout,
         )
         if self._scheduler.is_here:  # another thread would wait for this one
@@ -415,19 +438,21 @@ class OAutom:
         vect_id: Id,
         when_full: WhenFull | None,
         until: Until,
+        only: Only,
+        given: Outputs,
     ) -> Run:
         """Return the run of this id, or a new one, which is still to begin."""
         check_process(is_made_by_step=self._is_made_by_step)
         declared = self.flow(flow)
-        given = declared.when_full if when_full is None else when_full
-        when_full = word_of("when_full", given, WhenFull)
-        names = () if until is None else steps_of(declared, until)
+        what = declared.when_full if when_full is None else when_full
+        when_full = word_of("when_full", what, WhenFull)
+        asked = asked_of(declared, until, only, given)
         if vect_id is not None:
             vect_id = check_name("vect", vect_id)
         with self._lock:
             self._open()
             is_new = not declared.is_frozen
-            run = self._starting.admit(declared, params, vect_id, when_full, names)
+            run = self._starting.admit(declared, params, vect_id, when_full, asked)
             if is_new:  # its steps may have named pools
                 self._showing.flow(declared, self.pools)
             return run
@@ -484,6 +509,50 @@ class OAutom:
             if self._plans.is_served:
                 self._open()
             return self._plans.add(declared, schedule, params, name, catch_up=catch_up)
+
+    def backfill(
+        self,
+        flow: str | Flow,
+        first: Moment,
+        last: Moment,
+        *,
+        plan: str | None = None,
+        parallel: int | None = None,
+        timeout: float = CALL_SECONDS,
+    ) -> list[Vect]:
+        """Start a flow for each past time of a plan that has no Vect, and return these Vects.
+
+        They have the ids and the parameters that the plan itself would give, and wait for their
+        turn. All are in the log when the call returns, by one commit: none is lost. A time that has
+        a Vect keeps that, so the call may be repeated.
+
+        Args:
+            flow: A flow or its name.
+            first: The beginning of the range: an aware time, or by the clock of the plan a naive
+                one, or a day; or ISO text of one.
+            last: Its end, included; of a day its last moment.
+            plan: The name of the plan, if the flow has several.
+            parallel: How many of them are open at once, at most. Default: `max_active_vects` of the
+                flow alone decides.
+            timeout: As of `start`.
+
+        Raises:
+            UnknownFlowError: The app has no such flow.
+            UnknownPlanError: The flow has no such plan, or several.
+            SettingError: An argument cannot be used, or the range has more than a thousand times.
+            ParamError: The flow refuses the parameters of a time; nothing is started.
+            FlowError: `flow.validate()` refuses the flow.
+            EngineError: The app is closed, or the timeout is over.
+            LogError: The engine has stopped, since its log could not be written.
+        """
+        check_process(is_made_by_step=self._is_made_by_step)
+        declared, seconds = self.flow(flow), _seconds_of("timeout", timeout)
+        with self._lock:
+            self._open()
+            name = os.urandom(8).hex()
+            runs = self._plans.admit(declared, (first, last), plan, parallel, name)
+        self._engine.create(runs, seconds)
+        return [self._registry.vect(run) for run in runs]
 
     def flow(self, flow: str | Flow) -> Flow:
         """Return the flow of a name; or a flow of this app, as it is.

@@ -111,8 +111,8 @@ class UnansweredError(EngineError, TimeoutError):
     """An engine has taken a request, and has not answered in time: it may be done or not.
 
     Attributes:
-        number: The number of the request: `Client.answer` tells what has become of it.
-        what: What was asked for.
+        number: The number of the request: `Client.answer` has its result.
+        what: A description of the request.
     """
 
     def __init__(self, number: int, what: str) -> None:
@@ -175,6 +175,20 @@ class UnknownFlowError(FlowError, KeyError):
     def __init__(self, flow: str, known: Iterable[str] = ()) -> None:
         name = _named(flow)
         super().__init__(f"the app has no flow '{name}'; {_suggest(name, known)}", flow=name)
+
+
+class UnknownPlanError(FlowError, KeyError):
+    """The flow has no plan, or none of this name, or several."""
+
+    def __init__(self, flow: str, plan: str | None, known: Sequence[str] = ()) -> None:
+        listed = ", ".join(f"'{name}'" for name in known)
+        if plan is not None:
+            what = f"has no plan '{_named(plan)}'; {_suggest(_named(plan), known)}"
+        elif known:
+            what = f"has several plans; name one of them: {listed}"
+        else:
+            what = "has no plan; make one: app.plan(...)"
+        super().__init__(f"flow '{flow}' {what}", flow=flow)
 
 
 class UnknownStepError(FlowError, KeyError):
@@ -242,8 +256,8 @@ class UnknownInputError(FlowError, KeyError):
 
     def __init__(self, flow: str, step: str, name: str, known: Iterable[str] = ()) -> None:
         super().__init__(
-            f"step '{step}' of flow '{flow}' has no input '{name}', only direct upstreams are; "
-            f"add depends(), or {_suggest(name, known)}",
+            f"step '{step}' of flow '{flow}' has no input '{name}'; only its direct upstreams are "
+            f"inputs: add depends(), or {_suggest(name, known)}",
             flow=flow,
             step=step,
         )

@@ -52,6 +52,9 @@ class Declared(Protocol):
     def part(self, until: Iterable[str] | None) -> Graph:
         """Return the graph of a Vect that ends with some steps; None for all of it."""
 
+    def alone(self, step: str, given: Iterable[str]) -> Graph:
+        """Return the graph of a Vect in which only one step runs."""
+
 
 class StepPast(msgspec.Struct, eq=False):
     """The past of one step of one Vect."""
@@ -70,6 +73,7 @@ class StepPast(msgspec.Struct, eq=False):
     failures: int = 0
     max_attempts: int = 1
     error: str = ""
+    given: Any = None  # the output of a step that does not run
     problem: str = ""  # why a wait cannot wait, as its start tells it
     rule: str = ALL_SUCCESS
     allow_failure: bool = False
@@ -149,6 +153,8 @@ class VectPast:
         self.parent: tuple[str, str, int] | None = None  # the attempt that has it run
         self.is_of_parent = False  # it runs the Vect, as far as is known
         self.is_reopened = False
+        self.has_started = False
+        self.after: str | None = None  # the Vect that must have ended before it starts
         self.ended_at = 0  # the number of its last end
         self.state: str = INITIAL
         self.steps = {name: StepPast(name in polled) for name in graph}
@@ -159,6 +165,7 @@ class VectPast:
             self.steps[name].max_attempts = given.get("max_attempts", 1)
             self.steps[name].kind = given.get("kind", "")
             self.steps[name].runs = given.get("runs", "")
+            self.steps[name].given = given.get("output")
             self.steps[name].limit = given.get("max_parallel")
             self.steps[name].compensate = given.get("compensate", "")
             self.steps[name].takes_back = "teardown_of" in given
@@ -271,6 +278,7 @@ class Past:
                 settings=event.data.get("settings", NO_DATA),
             )
             self.vect.created, self.vect.params = event.seq, event.data.get("params", NO_DATA)
+            self.vect.after = event.data.get("after")
             match event.data.get("parent"):
                 case [str(vect), str(step), int(attempt)]:
                     self.vect.parent = (vect, step, attempt)
@@ -284,6 +292,7 @@ class Past:
 
     def _take_vect(self, event: Event) -> None:
         self.vect.state = event.dest
+        self.vect.has_started |= event.name == "vect.started"
         self._count_vect(event)
         steps = self.vect.steps.values()
         self.vect.winds_up &= event.name in ("vect.paused", "vect.resumed", "vect.recovered")
@@ -328,6 +337,18 @@ class Past:
         running = (step for step in steps if step.state == "running")
         self.to_close = {step for step in running if kind_of(step.kind).needs_worker}
         self.recovered_at = event.time
+
+    def vect_before(self, vect: VectPast) -> VectPast | None:
+        """Return the Vect of its backfill after which a Vect comes; of those that have started.
+
+        One that was cancelled before it started hands on what it came after itself.
+        """
+        before: VectPast | None = vect
+        while before is not None:
+            before = None if before.after is None else self.vects.get(before.after)
+            if before is None or before.has_started or not before.ended_at:
+                return before
+        return None
 
     @staticmethod
     def lane(vect: VectPast, by: str | None) -> Lane:

@@ -20,7 +20,7 @@ from oautom.audit.payloads import CHANGES_OPTIONS, are_settings, data_fit, optio
 from oautom.errors import InvariantError, SettingError, shown
 from oautom.machine.event import Event, is_of_plan, planned_time, stamp
 from oautom.machine.graph import Graph
-from oautom.machine.kinds import kind_of
+from oautom.machine.kinds import GIVEN, kind_of
 from oautom.machine.state import child_id
 from oautom.machine.tables import (
     COMPENSATION_EVENTS,
@@ -256,6 +256,7 @@ class _Claims(Past):
         """The options of a Vect name steps that it has, and have known names and values.
 
         So do the settings of the Vect itself; of a part of its flow, `until` names its last steps.
+        If one step runs alone, as `only` says, all others are given, and only it waits for them.
         """
         data, is_first = event.data, event.name == VECT_CREATED
         options, settings = data.get("options", {}), data.get("settings", {})
@@ -273,7 +274,10 @@ class _Claims(Past):
         """The graph of a Vect is that of the flow given, or of the part that it says."""
         if (flow := self.flow_of(event)) is None:
             return True
-        part = flow.part(event.data.get("settings", {}).get("until"))
+        settings, graph = event.data.get("settings", {}), event.data["graph"]
+        until, only = settings.get("until"), settings.get("only")
+        others = [name for name in graph if name != only]
+        part = flow.part(until) if only is None else flow.alone(only, others)
         graphs = event.data["graph"], part.upstreams
         then, now = ({name: set(ups) for name, ups in graph.items()} for graph in graphs)
         return then == now
@@ -540,6 +544,13 @@ class _Claims(Past):
         return self.map_is_over(step) and not (is_good and has_failed)
 
     @_invariant("step.succeeded", "step.failed")
+    def given_steps_have_their_output(self, event: Event) -> bool:
+        """A step that is given succeeds, with the output that `vect.created` has for it."""
+        if self.step.kind != GIVEN:
+            return True
+        return event.name == "step.succeeded" and bool(event.data.get("output") == self.step.given)
+
+    @_invariant("step.succeeded", "step.failed")
     def waits_fail_at_once(self, event: Event) -> bool:
         """A wait fails if its start has a `problem`, with that error, else it succeeds."""
         step = self.step
@@ -597,10 +608,19 @@ class _Claims(Past):
         return len(others) < most or Unless(dict.fromkeys(others, 1), most - 1)
 
     @_invariant("vect.started")
+    def backfills_keep_their_order(self, event: Event) -> bool | Unless:
+        """A Vect that comes after another one, as its `after` says, starts when that has ended."""
+        before = self.vect_before(self.vect)
+        return before is None or before.ended_at > 0 or Unless({before: 1}, 0)
+
+    @_invariant("vect.started")
     def turns_come_in_order(self, event: Event) -> bool:
-        """Of the Vects that wait for their turn in one run of a program, the oldest is first."""
+        """Of the Vects that wait for their turn in one run of a program, the oldest is first.
+
+        One that has had to come after another joins the line later.
+        """
         is_asked = "limit" in event.data and "recovered" not in event.data
-        if not is_asked or not self.data_fit_the_event(event):
+        if self.vect.after is not None or not is_asked or not self.data_fit_the_event(event):
             return True
         lane = self.lane(self.vect, event.data.get("by"))
         return self.vect.created >= self.called.get(lane, 0)
@@ -638,7 +658,7 @@ class _Claims(Past):
         # What is asked of a Vect that an old life has left comes between its recovery and starts.
         is_cancel = self.last.name == "step.cancelled"
         is_first = self.step in self.to_close or self.recovered_at == event.time
-        is_answer = self.step.kind != "map" and not self.step.problem
+        is_answer = self.step.kind not in ("map", GIVEN) and not self.step.problem
         if is_first or self.gaps or not is_answer or is_cancel:
             return True
         is_full = len(self.busy) >= (self.max_workers or 1)
@@ -651,6 +671,12 @@ class _Claims(Past):
 
 def _is_part(graph: Mapping[str, Any], options: Mapping[str, Any], settings: Any) -> bool:
     """Whether a Vect that is a part of its flow has what that part says, and no other step."""
+    given = [name for name in graph if options.get(name, {}).get("kind") == GIVEN]
+    if (only := settings.get("only")) is not None:
+        others = [name for name in graph if name != only]
+        return given == others and set(graph.get(only, [only])) == {*others}
+    if given:
+        return False
     if (until := settings.get("until")) is None:
         return True
     if not set(until) <= graph.keys():

@@ -89,6 +89,8 @@ _OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "count": lambda count: type(count) is int and count >= 0,
     "problem": lambda problem: isinstance(problem, str),
     "runs": lambda flow: isinstance(flow, str),
+    "output": lambda _: True,
+    "source": lambda vect: isinstance(vect, str),
     "child": lambda vect: isinstance(vect, str),
 }
 
@@ -97,6 +99,7 @@ _SETTINGS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "run_timeout": _is_seconds,
     "on_failure": lambda what: what == "cancel",
     "until": lambda names: _are_texts(names) and bool(names),
+    "only": lambda name: isinstance(name, str),
 }
 _NOT_UNDONE: Final = "step.compensation_failed"
 _DIGITS: Final = 20
@@ -131,6 +134,8 @@ _MAY_BE: Final[Mapping[str, Mapping[str, Callable[[Any], bool]]]] = {
         "bash": lambda bash: bash == "strict",
         "plan": lambda plan: isinstance(plan, str),
         "planned": lambda time: isinstance(time, str),
+        "backfill": lambda name: isinstance(name, str),
+        "after": lambda vect: isinstance(vect, str),
         "version": lambda version: isinstance(version, str),
         "settings": are_settings,
     },

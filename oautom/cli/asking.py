@@ -16,7 +16,7 @@ from oautom.cli.params import from_json, params_of
 from oautom.client import Answer, Client
 
 
-def _asks(function: Callable[..., Any]) -> Callable[..., Any]:
+def asks(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a verb the options of those that ask an engine."""
     for option in (
         json_option,
@@ -59,7 +59,7 @@ def _steers(done: str) -> Callable[[Callable[..., Answer]], Callable[..., Any]]:
                 click.echo(done.format(vect=run, **given))
             return SUCCESS
 
-        return _asks(click.argument("vect")(wrapped))
+        return asks(click.argument("vect")(wrapped))
 
     return decorate
 
@@ -134,13 +134,25 @@ def retry(client: Client, vect: str, **how: Any) -> Answer:
 @click.option(
     "--id", "vect_id", metavar="ID", help="The id of the run: a second start is the same."
 )
+@click.option("--until", multiple=True, metavar="STEP", help="End with this step. Can be repeated.")
+@click.option("--only", metavar="STEP", help="Run this step alone, with the outputs of --from.")
+@click.option("--from", "source", metavar="VECT", help="The run that has the inputs of --only.")
 @click.option("--wait", is_flag=True, help="Wait for its end, and exit as `run` would.")
-@_asks
+@asks
 def start(
-    client: Client, flow: str, params: tuple[str, ...], vect_id: str | None, wait: bool, **how: Any
+    client: Client,
+    flow: str,
+    params: tuple[str, ...],
+    vect_id: str | None,
+    until: tuple[str, ...],
+    source: str | None,
+    wait: bool,
+    **how: Any,
 ) -> int:
     """Start FLOW in the engine at work, and print the id of the run."""
     as_json = how.pop("as_json")
+    how["given"] = None if source is None else found(client, source, flow).id
+    how["until"] = until or None
     vect = client.start(flow, params_of(params) or None, vect_id=vect_id, **how)
     if not wait:
         print_json({"id": vect}) if as_json else click.echo(vect)

@@ -18,6 +18,7 @@ from oautom.errors import (
     OAutomError,
     UnansweredError,
     UnknownFlowError,
+    UnknownPlanError,
     UnknownStepError,
     UnknownVectError,
     VectAlreadyRunningException,
@@ -27,6 +28,7 @@ from oautom.errors import (
 
 SUCCESS: Final = 0
 FAILED: Final = 1
+DIFFERENT: Final = 1
 USAGE: Final = 2
 NOT_FOUND: Final = 3
 CANCELLED: Final = 4
@@ -52,6 +54,7 @@ _OF_ERRORS: Final[tuple[tuple[type[OAutomError], int], ...]] = (  # the first th
     (UnknownFlowError, NOT_FOUND),
     (UnknownVectError, NOT_FOUND),
     (UnknownStepError, NOT_FOUND),
+    (UnknownPlanError, NOT_FOUND),
     (VectStateError, REFUSED),
     (VectAlreadyRunningException, REFUSED),
     (FlowError, USAGE),

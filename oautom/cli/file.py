@@ -62,21 +62,26 @@ def path_of_log() -> str:
     return str(click.get_current_context().obj)
 
 
-def found(client: Client, named: str) -> VectView:
+def found(client: Client, named: str, flow: str | None = None) -> VectView:
     """Return the run that an argument names: by its id, the beginning of it, or `-` for the newest.
+
+    Args:
+        client: Who looks.
+        named: The argument.
+        flow: The name of its flow; None for any.
 
     Raises:
         Refusal: There is none, or there are several.
     """
     if named == _NEWEST:
-        if not (newest := client.vects(limit=1)):
+        if not (newest := client.vects(flow, limit=1)):
             raise Refusal("the log has no run", NOT_FOUND)
         return client.vect(newest[0].id)
     try:
         return client.vect(named)
     except UnknownVectError as error:  # it may be the beginning of one
         unknown = error
-    ids = [view.id for view in client.vects(limit=_CANDIDATES)]
+    ids = [view.id for view in client.vects(flow, limit=_CANDIDATES)]
     fitting = [each for each in ids if each.startswith(named)]
     if len(fitting) == 1:
         return client.vect(fitting[0])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Final
 
 from rich.console import Console, RenderableType
@@ -18,6 +19,7 @@ from rich.text import Text
 
 from oautom.cli.output import COLOURS, one_line, seconds_of
 from oautom.cli.progress import Progress, Watch
+from oautom.client.forecast import NO_PAST, Past
 from oautom.errors import OAutomError
 from oautom.events import Event
 from oautom.events.log import EventLog
@@ -25,6 +27,9 @@ from oautom.vects.vect import Vect
 
 _ROWS: Final = 12
 """How many steps are shown at once: those that have failed first, then those that run."""
+
+_LEFT_SECONDS: Final = 1.0
+"""How often it is counted how long a run will still take."""
 
 _BAR: Final = 30
 _TITLE: Final = 8
@@ -40,9 +45,13 @@ class _Picture(Live):
     At its end the picture is taken away: the last lines say what came of the run.
     """
 
-    def __init__(self, title: str, progress: Progress, news: Callable[[], None]) -> None:
+    def __init__(
+        self, title: str, progress: Progress, past: Past, news: Callable[[], None]
+    ) -> None:
         self._title = title
         self._progress = progress
+        self._past = past
+        self._left, self._looked = "", -_LEFT_SECONDS
         self._news = news
         super().__init__(console=Console(), refresh_per_second=_A_SECOND, transient=True)
         self._size = self.console.size
@@ -53,7 +62,9 @@ class _Picture(Live):
         now = datetime.now(UTC)
         self._news()
         self._progress.count()
-        lines = draw(self._title, self._progress, now, size.width, size.height)
+        if monotonic() - self._looked >= _LEFT_SECONDS:
+            self._left, self._looked = self._progress.left(self._past, now), monotonic()
+        lines = draw(self._title, self._progress, now, size.width, size.height, self._left)
         if self.console.options.ascii_only:
             for line in lines:
                 line.plain = line.plain.translate(_ASCII)
@@ -71,14 +82,15 @@ class _Picture(Live):
 
 
 @contextmanager
-def live_view(title: str) -> Iterator[Callable[[Event], None]]:
+def live_view(title: str, past: Past = NO_PAST) -> Iterator[Callable[[Event], None]]:
     """Draw a run while it goes on; what is yielded takes its events, on any thread.
 
     Args:
         title: What runs: flow and id.
+        past: How long the steps took in past runs.
     """
     progress = Progress()
-    with _Picture(title, progress, _nothing):
+    with _Picture(title, progress, past, _nothing):
         yield progress.take
 
 
@@ -110,7 +122,7 @@ class _Reader:
 
 
 @contextmanager
-def live_run(title: str, log: EventLog) -> Iterator[_Reader | Watch]:
+def live_run(title: str, log: EventLog, past: Past) -> Iterator[_Reader | Watch]:
     """Draw a run of this process, which `begin` of what is yielded names, while it goes on.
 
     In memory it is cheaper to read the events when they are drawn than to hear of each; of a file
@@ -119,18 +131,21 @@ def live_run(title: str, log: EventLog) -> Iterator[_Reader | Watch]:
     Args:
         title: What runs: flow and id.
         log: Its log.
+        past: How long the steps took in past runs.
     """
     if log.id is not None:
-        with live_view(title) as take, Watch(take) as watch:
+        with live_view(title, past) as take, Watch(take) as watch:
             yield watch
         return
     progress = Progress()
     reader = _Reader(log, progress)
-    with _Picture(title, progress, reader.read):
+    with _Picture(title, progress, past, reader.read):
         yield reader
 
 
-def draw(title: str, progress: Progress, now: datetime, width: int, height: int) -> list[Text]:
+def draw(
+    title: str, progress: Progress, now: datetime, width: int, height: int, left: str = ""
+) -> list[Text]:
     """Return the lines of the picture of a run.
 
     Args:
@@ -139,6 +154,7 @@ def draw(title: str, progress: Progress, now: datetime, width: int, height: int)
         now: What time it is, aware.
         width: How many columns there are.
         height: How many rows there are; the last one is left for the cursor.
+        left: How long it will still take, for people; empty where that is not known.
     """
     took = (
         "" if progress.started is None else seconds_of((progress.ended or now) - progress.started)
@@ -150,7 +166,8 @@ def draw(title: str, progress: Progress, now: datetime, width: int, height: int)
         (progress.state, COLOURS.get(progress.state, "")),
         f"  {took}",
     )
-    above = [head, _bar(progress, width), *_counts(progress, width)]
+    rest = [Text(f"{left} left", "bright_black")] if left and progress.ended is None else []
+    above = [head, _bar(progress, width), *rest, *_counts(progress, width)]
     lines = [*above, *_steps(progress, now, width, min(_ROWS, height - 1 - len(above)))]
     for line in lines:
         line.truncate(width, overflow="ellipsis")

@@ -13,11 +13,13 @@ from typing import Any, Final, NoReturn
 import click
 
 from oautom.cli.asking import approve, cancel, pause, reject, resume, retry, start
+from oautom.cli.comparing import diff
 from oautom.cli.declared import check, flows, graph
 from oautom.cli.exits import BUG, INTERRUPTED, NO_READER, USAGE, Refusal, refusal_of
 from oautom.cli.keeping import export, prune, verify
+from oautom.cli.planning import backfill
 from oautom.cli.running import run, serve
-from oautom.cli.seeing import events, inbox, ls, plans, show, watch, why
+from oautom.cli.seeing import events, inbox, ls, plans, show, top, watch, why
 from oautom.cli.simulated import simulate
 from oautom.cli.texts import logs
 from oautom.errors import OAutomError
@@ -54,8 +56,8 @@ def oautom(debug: bool) -> None:
 for verb in (
     *(run, ls, show, why, logs, retry, watch),  # those that one needs first
     *(flows, check, graph, simulate, serve),
-    *(events, inbox, approve, reject, start, pause, resume, cancel, plans),
-    *(verify, prune, export),
+    *(events, top, inbox, approve, reject, start, pause, resume, cancel, plans, backfill),
+    *(diff, verify, prune, export),
 ):
     oautom.add_command(verb)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import Any
@@ -20,6 +20,8 @@ from oautom.cli.output import (
     seconds_between,
     seconds_of,
 )
+from oautom.client.forecast import NO_PAST, Now, Past, forecast, told
+from oautom.errors import OAutomError
 from oautom.events import Event
 from oautom.events.signals import event as every_event
 from oautom.machine.tables import VECT_ENDS
@@ -49,6 +51,7 @@ class Progress:
         self._taken: deque[Event] = deque()
         self.take = self._taken.append
         self._of: dict[str, str] = {}
+        self._upstreams: Mapping[str, Sequence[str]] = {}
         self.states: Counter[str] = Counter()
         self.running: dict[str, datetime] = {}
         self.failed: dict[str, str] = {}
@@ -66,6 +69,13 @@ class Progress:
         """How many of them have ended."""
         return self.total - sum(self.states[state] for state in _OPEN_STATES)
 
+    def left(self, past: Past, now: datetime) -> str:
+        """Return how long it will still take, by how long others took, for people; or nothing."""
+        if self.state not in ("pending", "running"):
+            return ""
+        found = forecast(Now(self._upstreams, self._of, self.running, now), past)
+        return "" if found is None else told(found)
+
     def count(self) -> None:
         """Count what was taken meanwhile. By one thread at a time."""
         for _ in range(len(self._taken)):
@@ -78,7 +88,8 @@ class Progress:
     def _move_vect(self, event: Event) -> None:
         self.state = event.dest
         if event.name == "vect.created":
-            self._of = dict.fromkeys(event.data["graph"], "pending")
+            self._upstreams = event.data["graph"]
+            self._of = dict.fromkeys(self._upstreams, "pending")
             self.states["pending"] = len(self._of)
         elif event.name == "vect.started":
             self.started = event.time
@@ -149,16 +160,30 @@ class Watch:
 
 
 def run_view(
-    title: str, *, is_silent: bool
+    title: str, *, is_silent: bool, past: Callable[[], Past]
 ) -> AbstractContextManager[Callable[[Event], None] | None]:
-    """Return what shows a run by its events: a live view on a terminal, plain lines elsewhere."""
+    """Return what shows a run by its events: a live view on a terminal, plain lines elsewhere.
+
+    Args:
+        title: What runs.
+        is_silent: Nothing is shown.
+        past: Reads how long the steps took in past runs, for a live view.
+    """
     if is_silent:
         return nullcontext()
     if not is_terminal():
         return nullcontext(print_event)
     from oautom.cli.live import live_view  # noqa: PLC0415 - rich: half of the time of a verb
 
-    return live_view(title)
+    return live_view(title, known_past(past))
+
+
+def known_past(past: Callable[[], Past]) -> Past:
+    """Return how long the steps took in past runs, as far as that can be read."""
+    try:
+        return past()
+    except OAutomError:  # there is no file yet, or none that can be read: no past
+        return NO_PAST
 
 
 def last_lines(status: Mapping[str, Any]) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, Protocol
 
 import click
@@ -15,6 +16,7 @@ from oautom.app import OAutom
 from oautom.cli.declared import after, in_order
 from oautom.cli.declared import steps_of as listed
 from oautom.cli.exits import OF_STATES, SUCCESS, TIMEOUT, USAGE, Refusal
+from oautom.cli.file import found
 from oautom.cli.loading import load_app
 from oautom.cli.output import (
     is_terminal,
@@ -26,12 +28,15 @@ from oautom.cli.output import (
     verb,
 )
 from oautom.cli.params import params_of
-from oautom.cli.progress import Watch, last_lines, print_event
+from oautom.cli.progress import Watch, known_past, last_lines, print_event
+from oautom.client import Client, VectView
+from oautom.client.forecast import Past
+from oautom.engine.asked import asked_of
 from oautom.engine.modes import OAutomMode
-from oautom.engine.starting import steps_of
 from oautom.errors import EngineError
 from oautom.events.sqlite import SqliteEventLog
 from oautom.flows.flow import Flow
+from oautom.machine.graph import Graph
 from oautom.vects.vect import Vect
 
 EXECUTORS = ("threads", "inline", "processes")
@@ -71,6 +76,8 @@ def configured(app: OAutom, log: str | None, executor: str | None, workers: int 
 @click.option("--workers", type=int, metavar="N", help="How many steps run at once.")
 @click.option("--executor", type=click.Choice(EXECUTORS), help="Where steps run.")
 @click.option("--until", multiple=True, metavar="STEP", help="End with this step. Can be repeated.")
+@click.option("--only", metavar="STEP", help="Run this step alone, with the outputs of --from.")
+@click.option("--from", "source", metavar="VECT", help="The run that has the inputs of --only.")
 @click.option("--timeout", type=float, metavar="S", help="Wait so many seconds for its end.")
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing; the exit code says it.")
 @json_option
@@ -84,6 +91,8 @@ def run(
     workers: int | None,
     executor: str | None,
     until: tuple[str, ...],
+    only: str | None,
+    source: str | None,
     timeout: float | None,
     quiet: bool,
     as_json: bool,
@@ -93,14 +102,19 @@ def run(
     engine = load_app(app)
     known = engine.flow(flow)
     given = params_of(params, texts_of(known))
-    if dry_run:
-        return _dry_run(known, given, until, as_json=as_json)
+    if source is not None and only is None:
+        raise Refusal("--from needs --only: the step that gets the outputs of that run", USAGE)
     configured(engine, log, executor, workers)
+    inputs = None if source is None else found(Client(engine), source, flow)
+    if dry_run:
+        return _dry_run(known, given, until or None, only, inputs, as_json=as_json)
     vect_id = vect_id or os.urandom(8).hex()
     with only_json() if as_json else nullcontext(print_json) as print_it, engine:
-        view = _view(engine, f"{flow} {vect_id}", is_silent=quiet or as_json)
+        past = partial(Client(engine).past, flow)
+        view = _view(engine, f"{flow} {vect_id}", past, is_silent=quiet or as_json)
+        part = {"until": until or None, "only": only, "given": inputs and inputs.id}
         try:
-            state = _run(engine, known, given, vect_id, until, timeout, view)
+            state = _run(engine, known, given or None, timeout, view, vect_id=vect_id, **part)
         except KeyboardInterrupt:
             _note_stopped(engine, vect_id)
             raise
@@ -121,15 +135,14 @@ def run(
 def _run(
     app: OAutom,
     flow: Flow,
-    params: dict[str, Any],
-    vect_id: str,
-    until: Sequence[str],
+    params: dict[str, Any] | None,
     timeout: float | None,
     view: AbstractContextManager[_View],
+    **how: Any,
 ) -> str | None:
     """Run a flow; return the state in which its Vect ends, None where it has not in time."""
     with view as watch:
-        vect = app.start(flow, params or None, vect_id=vect_id, until=until or None)
+        vect = app.start(flow, params, **how)
         if vect.ended:
             _retry_as_asked(app, vect)
         watch.begin(vect)
@@ -155,13 +168,15 @@ class _View(Protocol):
     def begin(self, vect: Vect) -> None: ...
 
 
-def _view(app: OAutom, title: str, *, is_silent: bool) -> AbstractContextManager[_View]:
+def _view(
+    app: OAutom, title: str, past: Callable[[], Past], *, is_silent: bool
+) -> AbstractContextManager[_View]:
     """Return what shows a run of this process: a live view on a terminal, plain lines elsewhere."""
     if is_silent or not is_terminal():
         return Watch(None if is_silent else print_event)
     from oautom.cli.live import live_run  # noqa: PLC0415 - rich: half of the time of a verb
 
-    return live_run(title, app.log)
+    return live_run(title, app.log, known_past(past))
 
 
 def _retry_as_asked(app: OAutom, vect: Vect) -> None:
@@ -189,11 +204,23 @@ def _note_open(app: OAutom, vect: Vect) -> None:
     note(f"the time is up, and vect '{vect.id}' is '{vect.state}'; {end}")
 
 
-def _dry_run(flow: Flow, params: dict[str, Any], until: Sequence[str], *, as_json: bool) -> int:
+def _dry_run(
+    flow: Flow,
+    params: dict[str, Any],
+    until: Sequence[str] | None,
+    only: str | None,
+    inputs: VectView | None,
+    *,
+    as_json: bool,
+) -> int:
     """Print which steps would run, each after those that it waits for."""
     flow.validate()
-    plain = flow.params.plain(params)
-    graph = flow.part(steps_of(flow, until) if until else None)
+    asked = asked_of(flow, until, only, inputs and inputs.id)
+    own = {} if inputs is None else {k: v for k, v in inputs.params.items() if k in flow.params}
+    plain = flow.params.plain({**own, **params})
+    graph = flow.part(asked.until or None)
+    if asked.only is not None:  # those before it do not run
+        graph = Graph({asked.only: ()})
     order = in_order(graph)
     if as_json:
         print_json({"flow": flow.name, "params": dict(plain), "steps": listed(graph)})

@@ -1,4 +1,4 @@
-"""The verbs that show runs: `ls`, `show`, `why`, `logs`, `events`, `watch`, `inbox`, `plans`.
+"""The verbs that show runs: `ls`, `show`, `why`, `logs`, `events`, `watch`, `top`, and others.
 
 They read the file only, beside a live engine or after it.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from oautom.cli.output import (
     clock_time,
     coloured,
     columns,
+    is_terminal,
     json_list,
     json_option,
     lead_on,
@@ -36,7 +38,8 @@ from oautom.cli.output import (
     verb,
 )
 from oautom.cli.progress import last_lines, run_view
-from oautom.client import Client, StepView, VectView
+from oautom.client import Client, StepView, VectView, Working
+from oautom.client.forecast import told
 from oautom.events import Event
 from oautom.events.jsonl import to_line
 from oautom.events.sqlite import SqliteEventLog
@@ -291,9 +294,12 @@ def _line(event: Event) -> str:
 def watch(client: Client, vect: str, as_json: bool) -> int:
     """Show VECT, or the newest run, as `run` does, until it has ended; exit as `run` would."""
     view = found(client, vect)
+    title = f"{view.flow} {view.id}"
+    if not as_json and not is_terminal() and (left := client.time_left(view.id)) is not None:
+        note(f"{told(left)} left")  # a live view counts it anew each second
     with (
         client.follow(vect=view.id) as coming,
-        run_view(f"{view.flow} {view.id}", is_silent=as_json) as take,
+        run_view(title, is_silent=as_json, past=lambda: client.past(view.flow)) as take,
     ):
         for event in coming:
             if take is not None:
@@ -306,6 +312,44 @@ def watch(client: Client, vect: str, as_json: bool) -> int:
             click.echo(line)
         _lead_on(view)
     return OF_STATES.get(view.state, SUCCESS)
+
+
+@verb("Show who has the workers and pools.", example="oautom top --log runs.db")
+@json_option
+@of_file
+def top(client: Client, as_json: bool) -> int:
+    """Show which steps have the workers of the engine at work, and the slots of its pools."""
+    engine, steps = client.engine, client.working()
+    taken = Counter(each.pool for each in steps if each.pool is not None)
+    busy = sum(each.has_worker for each in steps)
+    if as_json:
+        pools = {} if engine is None else engine.pools
+        print_json(
+            {
+                "engine": None if engine is None else engine.pid,
+                "workers": {"taken": busy, "there": engine and engine.workers},
+                "pools": {name: {"taken": taken[name], "there": n} for name, n in pools.items()},
+                "steps": [each._asdict() for each in steps],
+            }
+        )
+        return SUCCESS
+    if engine is None:
+        note("no engine is at work")
+        return SUCCESS
+    there = "" if engine.workers is None else f" of {engine.workers}"
+    click.echo(f"process {engine.pid}: {busy}{there} workers")
+    for name, slots in engine.pools.items():
+        click.echo(f"pool {name}: {taken[name]} of {slots} slots")
+    print_table([_of_working(each) for each in steps])
+    return SUCCESS
+
+
+def _of_working(each: Working) -> tuple[str, ...]:
+    attempt = f"attempt {each.attempt}" if abs(each.attempt) > 1 else ""
+    what = "" if each.has_worker else "no worker"
+    pool = f"pool {each.pool}" if each.pool is not None else ""
+    for_ = "" if each.since is None else seconds_of(datetime.now(UTC) - each.since)
+    return each.vect, each.step, for_, attempt, what, pool
 
 
 @verb("List what waits for a person.", example="oautom inbox --log runs.db")

@@ -4,9 +4,12 @@ Nothing here runs a flow or imports the code of one: the engine may be in any pr
 """
 
 from oautom.client.client import Client
+from oautom.client.compare import ABSENT, Difference
 from oautom.client.engine import EngineInfo, FlowInfo, PlanInfo
+from oautom.client.facts import Working
 from oautom.client.follow import Follow
-from oautom.client.steering import Answer
+from oautom.client.forecast import Forecast, Past
+from oautom.client.steering import Answer, Backfill
 from oautom.client.timeline import Span
 from oautom.client.views import StepView, VectView, Waiting
 
@@ -19,15 +22,21 @@ def picture_style() -> str:
 
 
 __all__ = [
+    "ABSENT",
     "Answer",
+    "Backfill",
     "Client",
+    "Difference",
     "EngineInfo",
     "FlowInfo",
     "Follow",
+    "Forecast",
+    "Past",
     "PlanInfo",
     "Span",
     "StepView",
     "VectView",
     "Waiting",
+    "Working",
     "picture_style",
 ]

@@ -8,20 +8,22 @@ row has one owner at a time; `events.requests` says who.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, cast
 
 from oautom.client.engine import EngineInfo, PlanInfo
-from oautom.client.facts import states_of
+from oautom.client.facts import Working, past_of_flow, states_of, working_in
 from oautom.client.follow import Follow
+from oautom.client.forecast import Forecast, Past
 from oautom.client.sources import App, AppSource, FileSource
-from oautom.client.steering import Answer
+from oautom.client.steering import Answer, Backfill
 from oautom.client.views import VectView, Waiting
 from oautom.errors import SettingError, shown
 from oautom.machine.kinds import kind_of
 from oautom.machine.state import VectState
 from oautom.machine.tables import VECT_STATES
+from oautom.plans.backfill import Moment, text_of
 from oautom.values.json import SECONDS_MAX, at_heart, plain_count, time_limit
 from oautom.values.names import check_name, has_members, one_of, plain_text
 
@@ -131,6 +133,42 @@ class Client:
         told, log, now = self._source.told(), self._source.log, datetime.now(UTC)
         return [told.plan(name, log, now) for name in told.plans]
 
+    def working(self) -> list[Working]:
+        """Return which steps have a worker, or a slot of a pool, oldest Vect first.
+
+        It is what the log tells: empty where no engine is at work. A function that goes on after
+        its step was cancelled, or had its timeout, still has its worker, and is not among them.
+
+        Raises:
+            LogError: The log cannot be read.
+        """
+        return [] if self.engine is None else working_in(self._source.log)
+
+    def past(self, flow: str) -> Past:
+        """Return how long the steps of a flow took, in the newest runs that have ended.
+
+        Raises:
+            LogError: The log cannot be read.
+        """
+        return past_of_flow(self._source.log, check_name("flow", flow))
+
+    def time_left(self, id: str, past: Past | None = None) -> Forecast | None:  # noqa: A002 - the public word
+        """Return how long a Vect will still take, by how long others of its flow took.
+
+        Args:
+            id: Its id.
+            past: What `past` has returned, so that it is not read again.
+
+        Returns:
+            None if there are no others, or it has ended or is paused.
+
+        Raises:
+            UnknownVectError: There is no such Vect, or it has been pruned.
+            LogError: The log cannot be read.
+        """
+        view = self.vect(id)
+        return view.time_left(self.past(view.flow) if past is None else past)
+
     def follow(self, after: int = 0, vect: str | None = None) -> Follow:
         """Return the events that there are, and then those that come, for `for` or `async for`.
 
@@ -174,6 +212,9 @@ class Client:
         *,
         vect_id: Id = None,
         when_full: Literal["raise", "wait"] | None = None,
+        until: str | Iterable[str] | None = None,
+        only: str | None = None,
+        given: Mapping[str, Any] | str | None = None,
         timeout: float = ANSWER_SECONDS,
         queue: bool = False,
     ) -> str:
@@ -184,6 +225,9 @@ class Client:
             params: The parameters by name, as JSON; texts that can be made values of their types.
             vect_id: An id of your own: saying it twice is the same as saying it once.
             when_full: As of `OAutom.start`.
+            until: As of `OAutom.start`: a step or several, by name.
+            only: As of `OAutom.start`: a step, by name.
+            given: As of `OAutom.start`: outputs by step, or the id of a Vect.
             timeout: Seconds to wait for the answer of the engine.
             queue: Where no engine is at work, leave the request in the file for the next one.
 
@@ -201,8 +245,64 @@ class Client:
             told["params"] = params
         if when_full is not None:
             told["when_full"] = when_full
+        if until is not None:
+            told["until"] = _names_of(until)
+        if only is not None:
+            told["only"] = plain_text(only, "only")
+        if given is not None:
+            told["given"] = given
         self._source.start(new, told, _seconds_of(timeout), is_queued=bool(queue))
         return new
+
+    def backfill(
+        self,
+        flow: str,
+        first: Moment,
+        last: Moment,
+        *,
+        plan: str | None = None,
+        parallel: int | None = None,
+        timeout: float = ANSWER_SECONDS,
+        queue: bool = False,
+    ) -> Backfill:
+        """Start a flow for each past time of a plan that has no Vect; see `OAutom.backfill`.
+
+        Args:
+            flow: The name of the flow.
+            first: As of `OAutom.backfill`.
+            last: As of `OAutom.backfill`.
+            plan: The name of the plan, if the flow has several.
+            parallel: How many of them are open at once, at most.
+            timeout: Seconds to wait for the answer of the engine.
+            queue: Where no engine is at work, leave the request in the file for the next one.
+
+        Raises:
+            NoEngineError: No engine is at work; nothing was done.
+            WithdrawnError: None has come to it in time; nothing was done.
+            UnansweredError: The engine has begun, and not answered in time.
+            LogError: The log cannot be read, or this process may not write it.
+            Whatever `OAutom.backfill` raises.
+        """
+        told = {"flow": plain_text(flow, "flow"), **_range(first, last)}
+        if plan is not None:
+            told["plan"] = plain_text(plan, "plan")
+        more = {} if parallel is None else {"parallel": parallel}
+        seconds = _seconds_of(timeout)
+        return self._source.backfill({**told, **more}, seconds, is_queued=bool(queue))
+
+    def missing(
+        self, flow: str, first: Moment, last: Moment, *, plan: str | None = None
+    ) -> list[str]:
+        """Return the ids of the Vects that `backfill` would start, by what the engine tells.
+
+        Raises:
+            UnknownPlanError: The flow has no such plan, or several.
+            SettingError: An argument cannot be used, or the times cannot be told here.
+            LogError: The log cannot be read.
+        """
+        ends, log = _range(first, last), self._source.log
+        both = (ends["from"], ends["to"])
+        return self._source.told().missing(flow, plan, both, log, datetime.now(UTC))
 
     def cancel(
         self,
@@ -338,6 +438,17 @@ def _states_of(state: object) -> frozenset[str] | None:
         listed = ", ".join(map(repr, known))
         raise SettingError(f"state must be some of {listed}, not {shown(state)}")
     return frozenset(str(at_heart(each)) for each in given)
+
+
+def _names_of(until: object) -> list[str]:
+    given = [until] if isinstance(until, str) else until
+    if not isinstance(given, Iterable):
+        raise SettingError(f"until must be the name of a step, or several, not {shown(until)}")
+    return [plain_text(each, "until") for each in given]
+
+
+def _range(first: object, last: object) -> dict[str, str]:
+    return {"from": text_of(first, "from"), "to": text_of(last, "to")}
 
 
 def _instant_of(since: object) -> datetime | None:

@@ -10,10 +10,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
-from oautom.errors import LogCorruptError, OAutomError
+from oautom.errors import LogCorruptError, OAutomError, SettingError, UnknownPlanError
 from oautom.events.log import EventLog, Holder
 from oautom.events.shown import ENGINE, FLOW, PLAN, POOL, STRANDED
-from oautom.machine.event import Event, planned_time
+from oautom.machine.event import Event, planned_time, stamp
+from oautom.plans.backfill import times_of
 from oautom.plans.schedule import Cron, Interval, Schedule
 
 T = TypeVar("T")
@@ -175,6 +176,34 @@ class Told:
             next_time = schedule.next_time(after)
         shown = _shown(told)
         return PlanInfo(name, flow, shown, params, next_time, last, when, why, catch_up)
+
+    def missing(
+        self, flow: str, plan: str | None, ends: tuple[str, str], log: EventLog, now: datetime
+    ) -> list[str]:
+        """Return the ids that a backfill of a plan would start, by what the engine tells of it.
+
+        Raises:
+            UnknownPlanError: The flow has no such plan, or several.
+            SettingError: The ends are no moments, or its times cannot be told here.
+        """
+        of_flow = [name for name, each in self.plans.items() if each.get("flow") == flow]
+        name = of_flow[0] if plan is None and len(of_flow) == 1 else plan
+        if name not in of_flow:
+            raise UnknownPlanError(flow, plan, of_flow)
+        told, last = self.plans[name], log.planned(name)
+        try:
+            schedule, catches_up = _schedule_of(told, last), bool(told["catch_up"])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise self._wrong(f"{PLAN}{name}") from error
+        if schedule is None:
+            raise SettingError(
+                f"the times of plan '{name}' cannot be told here: its time zone is not known, or "
+                "it has not been served yet; only the engine knows them"
+            )
+        until = schedule.next_time(last) if catches_up and last is not None else None
+        times = [time for time in times_of(schedule, *ends) if time <= now]
+        ids = [f"{name}@{stamp(time)}" for time in times if until is None or time < until]
+        return [each for each in ids if log.find(each) is None and log.find_pruned(each) is None]
 
 
 def _schedule_of(told: Mapping[str, Any], last: datetime | None) -> Schedule | None:

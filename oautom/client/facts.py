@@ -6,17 +6,23 @@ is looked at only for a step that is about to start.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from oautom.client.engine import EngineInfo, FlowInfo
-from oautom.events.log import EventLog
+from oautom.client.forecast import EVENTS_MAX, NO_PAST, RUNS, Past, past_of
+from oautom.errors import InvalidHistoryError
+from oautom.events.log import EventLog, VectEntry, told_by_id
+from oautom.machine.event import Event
 from oautom.machine.explain import Facts
 from oautom.machine.state import Group, StepState, VectState, limits_of
 from oautom.machine.tables import INITIAL, VECT_ENDS
-from oautom.machine.wording import NAME_MAX, in_line, place_in_line
+from oautom.machine.wording import NAME_MAX, in_line, place_behind, place_in_line
 from oautom.values.json import json_key
-from oautom.vects.stored import Reader
+from oautom.vects.stored import Reader, open_before
 
 
 def facts_of(
@@ -64,10 +70,16 @@ def _is_inherited(vect: VectState, log: EventLog, engine: EngineInfo) -> bool:
 
 def turn_of(vect: VectState, log: EventLog, flow: FlowInfo | None) -> str:
     """Return where a Vect stands in line, as people read it; empty where it does not."""
-    if vect.state != INITIAL or flow is None or flow.max_active_vects is None:
+    if vect.state != INITIAL or flow is None:
+        return ""
+    open_ones = [each for each in log.open_vects() if each.flow == vect.flow]
+    behind = _behind(open_ones, log)
+    if (after := behind.get(vect.id)) is not None:
+        return place_behind(after)
+    if flow.max_active_vects is None:
         return ""
     key = _lane(vect.params, flow)
-    open_ones = [each for each in log.open_vects() if each.flow == vect.flow]
+    open_ones = [each for each in open_ones if each.id not in behind]
     if flow.limit_by is not None:
         firsts = log.read_each([each.id for each in open_ones], 1)
         lanes = {each.vect: _lane(each.data.get("params", {}), flow) for each in firsts}
@@ -77,6 +89,14 @@ def turn_of(vect: VectState, log: EventLog, flow: FlowInfo | None) -> str:
         return ""
     lane = "" if key is None else f"{in_line(flow.limit_by or '', NAME_MAX)} {in_line(key)}"
     return place_in_line(waiting.index(vect.id), flow.max_active_vects, vect.flow, lane)
+
+
+def _behind(open_ones: Sequence[VectEntry], log: EventLog) -> dict[str, str]:
+    """Return which open Vects of backfills come after another open one, and after which."""
+    waiting = [each.id for each in open_ones if each.state == INITIAL and told_by_id(each.id)]
+    told = {each.vect: each.data.get("after") for each in log.read_each(waiting, 1)}
+    behind = {vect: open_before(log, after) for vect, after in told.items()}
+    return {vect: after for vect, after in behind.items() if after is not None}
 
 
 def _lane(params: Mapping[str, Any], flow: FlowInfo) -> str | None:
@@ -94,6 +114,62 @@ def _load(log: EventLog) -> tuple[int, dict[Group, int]]:
             for group, _ in limits_of(vect.flow, {} if step.mapped else step.options):
                 taken[group] = taken.get(group, 0) + 1
     return busy, taken
+
+
+class Working(NamedTuple):
+    """A step that has a worker, or a slot of a pool.
+
+    Attributes:
+        vect: The id of its Vect.
+        flow: The name of the flow.
+        step: The name of the step.
+        attempt: The number of the attempt; negative for one that undoes the work of the step.
+        since: When it began; None for one that undoes.
+        has_worker: Whether it has a worker. Else it has a slot of a pool only: it runs a flow, or
+            on the event loop of the async steps.
+        pool: The name of its pool, or None.
+    """
+
+    vect: str
+    flow: str
+    step: str
+    attempt: int
+    since: datetime | None
+    has_worker: bool
+    pool: str | None
+
+
+def working_in(log: EventLog) -> list[Working]:
+    """Return which steps have a worker, or a slot of a pool, by what a log tells."""
+    found = []
+    for vect in states_of(log):
+        for step in vect.steps.values():
+            undoing = step.compensation
+            if undoing is not None and undoing.state == "running":
+                key = (vect.id, vect.flow, step.name, -undoing.attempt)
+                found.append(Working(*key, None, has_worker=True, pool=None))
+            if step.state != "running" or step.mapped is not None:
+                continue
+            given = step.options.get("pool")
+            pool = None if given is None else str(given[0])
+            if step.needs_worker or pool is not None:
+                key = (vect.id, vect.flow, step.name, step.attempt)
+                found.append(Working(*key, step.start_date, step.needs_worker, pool))
+    return found
+
+
+def past_of_flow(log: EventLog, flow: str) -> Past:
+    """Return how long the steps of a flow took, in its newest runs that have ended."""
+    ids = [each.id for each in log.newest_vects(RUNS, flow, VECT_ENDS)]
+    events: list[Event] = []
+    for _, of_vect in groupby(log.read_each(ids), key=attrgetter("vect")):
+        events += of_vect
+        if len(events) > EVENTS_MAX:
+            break
+    try:
+        return past_of(events)
+    except InvalidHistoryError:  # one makes no sense, which tells nothing of the time
+        return NO_PAST
 
 
 def states_of(log: EventLog) -> Iterator[VectState]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic, sleep
@@ -13,7 +13,7 @@ from oautom.client import follow
 from oautom.client.engine import EngineInfo, Told
 from oautom.client.facts import facts_of, turn_of
 from oautom.client.follow import News
-from oautom.client.steering import Answer, Steering
+from oautom.client.steering import Answer, Backfill, Steering
 from oautom.errors import LogError, SettingError, UnknownFlowError, UnknownVectError, shown
 from oautom.events.log import EventLog, Holder, VectEntry
 from oautom.events.open import log_of
@@ -37,8 +37,11 @@ class App(Protocol):
 
     @property
     def is_driven(self) -> bool: ...
+    @property
+    def start(self) -> Callable[..., Any]: ...
+    @property
+    def backfill(self) -> Callable[..., Any]: ...
     def flows(self) -> list[str]: ...
-    def start(self, flow: Any, params: Any = None, **how: Any) -> Any: ...
     def vect(self, id: str) -> Any: ...  # noqa: A002 - the public word
 
 
@@ -144,9 +147,23 @@ class FileSource:
         self, vect: str, told: Mapping[str, Any], seconds: float, *, is_queued: bool
     ) -> Answer:
         """Have the engine start a flow; parameters travel as JSON."""
-        if "params" in told:
-            told = {**told, "params": plain_of(told["params"])}
+        plain = {name: plain_of(told[name]) for name in ("given", "params") if name in told}
+        told = {**told, **plain}
         return self.ask(vect, "start", told, seconds, is_queued=is_queued)
+
+    def backfill(self, told: Mapping[str, Any], seconds: float, *, is_queued: bool) -> Backfill:
+        """Have the engine fill times of a plan."""
+        name = os.urandom(8).hex()
+        answer = self.ask(name, "backfill", told, seconds, is_queued=is_queued)
+        if answer.seq is None:
+            return Backfill([], answer.number)
+        log = self.log
+        first = next(iter(log.read(answer.seq - 1, answer.seq)), None)
+        if first is None or first.data.get("backfill") != name:
+            return Backfill([])  # each time had its Vect
+        new = [e for e in log.newest_vects(None, told["flow"]) if e.first_seq >= answer.seq]
+        begun = log.read_each([each.id for each in reversed(new)], 1)
+        return Backfill([each.vect for each in begun if each.data.get("backfill") == name])
 
     def answer(self, number: object) -> Answer | None:
         """Return what has become of a request; see `Steering.answer`."""
@@ -238,6 +255,13 @@ class AppSource:
         """Have the app start a flow; errors as of `OAutom.start`."""
         self._app.start(**told, vect_id=vect, timeout=seconds)
         return self._done()
+
+    def backfill(self, told: Mapping[str, Any], seconds: float, *, is_queued: bool) -> Backfill:
+        """Have the app fill times of a plan; errors as of `OAutom.backfill`."""
+        given = {"first": told["from"], "last": told["to"]}
+        given |= {name: told[name] for name in ("parallel", "plan") if name in told}
+        vects = self._app.backfill(told["flow"], **given, timeout=seconds)
+        return Backfill([vect.id for vect in vects])
 
     def _done(self) -> Answer:
         return Answer(None, self.log.committed_seq, None, datetime.now(UTC))

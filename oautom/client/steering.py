@@ -48,6 +48,19 @@ class Answer(NamedTuple):
     error: OAutomError | None = None
 
 
+class Backfill(NamedTuple):
+    """What has become of a backfill.
+
+    Attributes:
+        vects: The ids of the Vects that it has started, in the order of their times.
+        number: The number of the request, if it waits for an engine: `Client.answer` tells later
+            whether it was carried out. Else None.
+    """
+
+    vects: list[str]
+    number: int | None = None
+
+
 class Steering:
     """Asks the engine of one log.
 

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from oautom.client.compare import Difference, differences
+from oautom.client.forecast import Forecast, Now, Past, forecast
 from oautom.client.timeline import Span, timeline_of
 from oautom.errors import (
     NotFinishedError,
@@ -20,7 +22,7 @@ from oautom.errors import (
     UnknownVectError,
     shown,
 )
-from oautom.events.log import EventLog, VectEntry
+from oautom.events.log import EventLog, VectEntry, told_by_id
 from oautom.machine.event import Event, planned_time
 from oautom.machine.state import StepState, VectState, replay
 from oautom.machine.tables import STEP_ENDS, VECT_ENDS
@@ -180,8 +182,19 @@ class VectView:
 
     @property
     def planned(self) -> tuple[str, datetime] | None:
-        """The plan that has started it, and for which time; None if no plan has."""
-        return planned_time(self._events[0])
+        """The plan, or its backfill, that has started it, and for which time; None if none has."""
+        first = self._events[0]
+        return told_by_id(first.vect) if "backfill" in first.data else planned_time(first)
+
+    def time_left(self, past: Past) -> Forecast | None:
+        """Return how long it will still take, by how long others took; see `Client.time_left`."""
+        if self.state in VECT_ENDS or self.state in ("paused", "ending"):
+            return None
+        steps = self._state.steps.values()
+        states = {step.name: step.state for step in steps}
+        since = {s.name: s.start_date for s in steps if s.state == "running" and s.start_date}
+        upstreams = self._state.graph.upstreams
+        return forecast(Now(upstreams, states, since, datetime.now(UTC)), past)
 
     def timeline(self) -> list[Span]:
         """Return who waited for a slot, worked, or waited for something else, and when.
@@ -189,6 +202,13 @@ class VectView:
         The intervals are in the order in which they began; those that go on have no end.
         """
         return timeline_of(self._events)
+
+    def differences(self, other: VectView) -> list[Difference]:
+        """Return what another Vect has otherwise: parameters, states, attempts, errors, outputs.
+
+        The other one may be of another flow, or this one at another event. Times are not compared.
+        """
+        return differences(self, other)
 
     def result(self, step: str) -> Any:
         """Return the output of a step, as JSON has it.
@@ -279,7 +299,7 @@ class VectView:
             style: Whether the style sheet is in it.
 
         Raises:
-            SettingError: `limit` or `width` is not positive.
+            SettingError: `limit` is no positive int, nor None; or `width` is below 320.
         """
         from oautom.pictures.timeline import timeline_svg  # noqa: PLC0415 - as above
 
@@ -385,7 +405,7 @@ class StepView:
 
     @property
     def kind(self) -> str:
-        """`work`, `branch`, `map`, `flow`, `wait`, `approval` or `file`."""
+        """`work`, `branch`, `map`, `flow`, `wait`, `approval`, `file` or `given`."""
         return self._step.kind or "work"
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
@@ -85,25 +85,31 @@ class ForegroundEngine:
         self._waits.is_over = scheduler.has_stopped
         scheduler.registry.engine = self
 
-    def create(self, run: Run, timeout: float) -> None:
-        """Return when the log has the creation of a run.
+    def create(self, runs: Sequence[Run], timeout: float) -> None:
+        """Return when the log has the creation of runs: all in one commit.
 
         Args:
-            run: A run that was admitted by `Registry.admit`, on this or another thread.
+            runs: Runs that were admitted by `Registry.admit`, on this or another thread.
             timeout: Seconds to wait while a step or receiver occupies the thread of the engine.
 
         Raises:
             EngineError: The timeout is over, or the app is closed: the start was withdrawn.
             LogError: The engine has stopped.
         """
-        if run.is_created:
+        new = [run for run in runs if not run.is_created]
+        if not new:
             return
         try:
-            self._call(run, partial(self._scheduler.create, run), timeout)
+            self._call(new[0], partial(self._create, new), timeout)
         except OAutomError:
-            if not run.is_created:
-                self._scheduler.registry.drop(run)
+            for run in new:
+                if not run.is_created:
+                    self._scheduler.registry.drop(run)
             raise
+
+    def _create(self, runs: Sequence[Run]) -> None:
+        for run in runs:
+            self._scheduler.create(run)
 
     @property
     def is_here(self) -> bool:

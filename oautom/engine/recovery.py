@@ -14,13 +14,13 @@ from typing import Final
 from oautom.engine.messages import Asked
 from oautom.engine.scheduler import Scheduler
 from oautom.errors import FlowChangedError, FlowError, LogError, OAutomError, exhausted
-from oautom.events.log import EventLog, VectEntry
+from oautom.events.log import EventLog, VectEntry, told_by_id
 from oautom.flows.flow import Flow
 from oautom.machine.event import NO_DATA, Event, is_answer
-from oautom.machine.tables import UNDONE_EVENTS, VECT_ENDS
+from oautom.machine.tables import INITIAL, UNDONE_EVENTS, VECT_ENDS
 from oautom.processes.leftovers import end_leftovers
 from oautom.vects.run import Run
-from oautom.vects.stored import Recalled, unfit
+from oautom.vects.stored import Recalled, open_before, unfit
 
 _logger = logging.getLogger("oautom.recovery")
 
@@ -131,13 +131,14 @@ class Recovery:
         return [run for run in runs if run in going_on]
 
     def _find_lanes(self, runs: Sequence[Recalled]) -> None:
-        """Set the lane of each run whose flow limits the values of a parameter."""
-        counted = {run.id: run for run in runs if run.flow.limit_by is not None}
+        """Set the lanes of flows that limit a parameter, and what runs of a backfill come after."""
+        counted = {run.id: run for run in runs if run.flow.limit_by is not None or _is_late(run)}
         ids = list(counted)
         for at in range(0, len(ids), _AT_ONCE):
             for event in self._begun(ids[at : at + _AT_ONCE]):
                 run = counted.pop(event.vect)
                 run.lane = run.flow.lane(event.data.get("params", NO_DATA))
+                run.after = open_before(self._log, event.data.get("after"))
         for run in counted.values():  # those after an event that cannot be read
             with suppress(LogError):
                 run.lane = run.flow.lane(run.state.params)
@@ -235,6 +236,11 @@ class Recovery:
             if is_its and is_answered and "abandoned" not in event.data:
                 return False
         return is_known
+
+
+def _is_late(run: Recalled) -> bool:
+    """Whether a run may be one of a backfill that has not begun: it has the id of a plan."""
+    return run.shown == INITIAL and told_by_id(run.id) is not None
 
 
 def _changes(run: Recalled, begun: Event | None) -> FlowChangedError | None:

@@ -9,11 +9,18 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from oautom.engine.containment import bug
 from oautom.engine.messages import Asked, command_of
-from oautom.errors import LogError, OAutomError, UnknownFlowError, UnknownVectError, shown
+from oautom.errors import (
+    LogError,
+    OAutomError,
+    UnknownFlowError,
+    UnknownPlanError,
+    UnknownVectError,
+    shown,
+)
 from oautom.events.log import EventLog
 from oautom.events.requests import Request
 from oautom.machine.commands import Command
@@ -32,7 +39,8 @@ class Requests:
         obey: Carries out what a person asks of a run; as `Scheduler.obey`.
         settle: Processes all that follows from it.
         look_again: Puts a message in the inbox after a while.
-        admit: Admits the run that a start asks for; without the lock of a tick.
+        admit: By action, admits the runs that a request asks for; without the lock of a tick.
+            Filled in later.
         create: Creates a run that was admitted; as `Scheduler.create`.
         put: Puts a message in the inbox.
     """
@@ -44,7 +52,7 @@ class Requests:
         obey: Callable[[Run, Command], None],
         settle: Callable[[], None],
         look_again: Callable[[Asked], None],
-        admit: Callable[[Request], Run],
+        admit: Mapping[str, Callable[[Request], Sequence[Run]]],
         create: Callable[[Run], None],
         put: Callable[[Asked], None],
     ) -> None:
@@ -58,7 +66,8 @@ class Requests:
         self._put = put
         self._refused: set[int] = set()  # numbers of requests that have raised
         self._starts: deque[Request] = deque()  # starts whose runs are to be admitted
-        self._admitted: dict[int, Run | OAutomError] = {}  # the run of a start, or why not
+        self._admitted: dict[int, Sequence[Run] | OAutomError] = {}  # the runs, or why not
+        self._beginning: dict[int, list[Run]] = {}  # those that a request creates in this tick
 
     def take(self, asked: Asked) -> bool:
         """Process the requests one by one; each is refused, carried out, or left to wait.
@@ -81,12 +90,13 @@ class Requests:
             self._take_request(request)
             self._settle()
             self._refused.discard(request.id)
+            self._beginning.pop(request.id, None)
         return bool(self._starts)
 
     def _take_request(self, request: Request) -> None:
         """Carry out a request; one that cannot be carried out is answered with the reason."""
         try:
-            if request.action == "start" and request.problem is None:
+            if request.action in self._admit and request.problem is None:
                 self._start(request)
                 return
             command = command_of(request)
@@ -98,12 +108,12 @@ class Requests:
             self._refuse(request, error)
 
     def _start(self, request: Request) -> None:
-        """Create the Vect of a start if its run was admitted; else leave it for `admit_all`.
+        """Create the Vects of a request if its runs were admitted; else leave it for `admit_all`.
 
         A request whose flow is not declared waits, or is refused.
 
         Raises:
-            OAutomError: The Vect cannot begin; the error says why.
+            OAutomError: The Vects cannot begin; the error says why.
         """
         outcome = self._admitted.pop(request.id, None)
         if outcome is None:
@@ -116,23 +126,27 @@ class Requests:
                 raise UnknownFlowError(flow, used)
             self._wait(request, UnknownFlowError(flow, used))
             return
+        if isinstance(outcome, UnknownPlanError) and request.may_wait:
+            self._wait(request, outcome)
+            return
         if isinstance(outcome, OAutomError):
             raise outcome
         before = self._log.last_seq
-        if not outcome.is_created:
-            try:
-                self._create(outcome)
-            except OAutomError:
-                self._registry.drop(outcome)
-                raise
+        new = self._beginning[request.id] = [run for run in outcome if not run.is_created]
+        try:
+            for run in new:
+                self._create(run)
+        except OAutomError:
+            self._let_go(request)
+            raise
         has_begun = self._log.last_seq > before
         self._log.done(request.id, before + 1 if has_begun else before)
 
     def _let_go(self, request: Request) -> None:
-        """Drop the run of a start that has raised."""
-        run = self._registry.runs.get(request.vect)
-        if request.action == "start" and run is not None and not run.is_created:
-            self._registry.drop(run)
+        """Drop the runs of a request that has raised."""
+        for run in self._beginning.pop(request.id, ()):
+            if self._registry.runs.get(run.id) is run and not run.is_created:
+                self._registry.drop(run)
 
     def admit_all(self) -> None:
         """Admit the runs that are to start. On the driving thread, between two ticks."""
@@ -141,7 +155,7 @@ class Requests:
         while self._starts:
             request = self._starts.popleft()
             try:
-                self._admitted[request.id] = self._admit(request)
+                self._admitted[request.id] = self._admit[request.action](request)
             except OAutomError as error:
                 self._admitted[request.id] = error
             except Exception:

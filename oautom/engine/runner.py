@@ -477,7 +477,7 @@ class Runner:
             outcome = error
         if attempt.state == "working":  # workers that are not ours may answer twice
             attempt.state = "answered"
-        if attempt.context.is_captured:  # its event loop was closed, and nobody resumes it
+        if attempt.context.is_captured:  # its event loop was closed: it is not resumed
             CAPTURE.end(attempt.context)
         answered = Answer(attempt.key, outcome)
         if attempt.context.written is None:
@@ -545,7 +545,7 @@ class Runner:
             self._kill(attempt)
 
     def forget(self, key: Key) -> None:
-        """Let go of an attempt whose end came otherwise than by its answer."""
+        """Let go of an attempt that has ended without its answer."""
         if (attempt := self._attempts.get(key)) is not None:
             self._forget(attempt)
 
@@ -585,7 +585,7 @@ class Runner:
             if is_on_loop or not is_promised:  # a coroutine may go on, though it was cancelled
                 seconds = COROUTINE_GRACE_PERIOD if is_on_loop else GRACE_PERIOD
                 self._timers.add(self._clock.monotonic() + seconds, GraceOver(attempt.key))
-        else:  # nobody waits for it any longer
+        else:  # it is waited for no longer
             self._put(GraceOver(attempt.key))
 
     def strand(self, vect: str) -> None:

@@ -146,7 +146,8 @@ class Scheduler(Driver[Message]):
         on_look: Called to check which plans are due, on the driving thread, without the lock: a
             thread that has the lock of the app may wait for this one.
         on_end: Called for each Vect that has ended, as `on_look` is.
-        admit: Creates the run that another process asks for; called as `on_look` is.
+        admit: By the action of a request, admits the runs that another process asks for; called as
+            `on_look` is.
         may_go_on: Whether a step that was reset goes on in its earlier child Vect.
         is_awaited: A plan waits for the end of a Vect.
         is_asked: A message about a request of another process is on its way.
@@ -210,14 +211,14 @@ class Scheduler(Driver[Message]):
             obey=self._obey,
             end_unread=self._end_unread,
         )
-        self.admit: Callable[[Request], Run] = _admits_nothing
+        self.admit: dict[str, Callable[[Request], Sequence[Run]]] = {}
         self._requests = Requests(
             log,
             self.registry,
             self.steering.obey,
             self._settle,
             self._look_again_later,
-            lambda request: self.admit(request),  # noqa: PLW0108 - as it is then
+            self.admit,
             self.create,
             self.put,
         )
@@ -294,7 +295,7 @@ class Scheduler(Driver[Message]):
 
         A step that runs on the scheduler's own thread is not interrupted.
         """
-        self.is_on_duty = False  # no plan starts what nobody would end
+        self.is_on_duty = False  # no plan may start Vects that would not end
         if self._log.id is not None:
             self.put(Halt(reason))
             return
@@ -524,7 +525,7 @@ class Scheduler(Driver[Message]):
         """Take one message again; if it raises again, drop it and strand its Vect."""
         alone = [message]
         while not self._attempt(alone):
-            message = alone[0]  # it may have been heard by now
+            message = alone[0]  # a message of `_HEARD` may be a command now
             vect = self._notes.vect or _vect_of(message)
             run = self.registry.runs.get(vect or "")
             is_other = run is not None and run.id != _vect_of(message) and run.held_up is None
@@ -644,7 +645,7 @@ class Scheduler(Driver[Message]):
 
     def _stop(self, error: BaseException) -> None:
         """Take no further step: what is not in the log must not happen."""
-        if isinstance(error, Exception):  # any other goes on to whoever drives
+        if isinstance(error, Exception):  # any other reaches the caller of `drive`
             _logger.error("the engine has stopped: %s", error)
         self.runner.kill_all()
         for run in self.registry.open_runs():
@@ -799,7 +800,7 @@ class Scheduler(Driver[Message]):
             self._look_behind(run, state)
 
     def _look_after(self, vect: str, step: str) -> None:
-        """Check the steps that clean up after a step of which less is at work now."""
+        """Check the teardowns of a step with less work at hand than before."""
         run = self.registry.runs.get(vect)
         if run is not None and run.is_held and step in run.state.steps:
             self._look_behind(run, run.state.steps[step])
@@ -835,7 +836,7 @@ class Scheduler(Driver[Message]):
             self._create(run)
         if isinstance(command, Begin):
             return self._turns.enter(run)
-        # A cancel on another thread was quicker; or a pause shall hold when somebody drives.
+        # A cancel on another thread was quicker; or a pause before the start must still hold.
         if is_new or isinstance(command, Pause):
             self._obey(Begin(run.id, run.turn))
         return True
@@ -895,7 +896,7 @@ class Scheduler(Driver[Message]):
             elif trigger.name != "start":
                 self._fire(trigger)
             elif model.attempt and self.runner.is_at_work(model):  # type: ignore[arg-type] # only steps are due to start
-                continue  # it is looked at again when that has ended
+                continue  # checked again when the attempt has ended
             elif model.rule == TEARDOWN and self._is_being_ended(model):  # type: ignore[arg-type, union-attr] # as above
                 continue  # as above, when nothing is at work that it cleans up after
             elif waits or not self.runner.has_room:
@@ -986,7 +987,7 @@ class Scheduler(Driver[Message]):
         if step.kind == "flow" and event.source == "running" != event.dest:
             reason = f"step '{step.name}' of vect '{vect.id}' needs it no more"
             child = step.child or ""
-            # One that was retried before its step has heard of its end has a life of its own.
+            # A child that was retried before its step got its end has a life of its own.
             if event.dest == "cancelled" or not self._is_reopened(child):
                 self._orphans.append(Cancel(child, reason))
 
@@ -1008,10 +1009,6 @@ class Scheduler(Driver[Message]):
 
 def _never(step: StepState) -> bool:
     return False
-
-
-def _admits_nothing(request: Request) -> Run:
-    raise EngineError("nothing can be started by other processes here")
 
 
 def _vect_of(message: Message) -> str | None:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, cast
 
+from oautom.engine.asked import ALL, Asked, Parts, asked_of, check_same
 from oautom.engine.recovery import Recovery
 from oautom.engine.scheduler import Scheduler
 from oautom.errors import (
     FlowError,
-    SettingError,
     UnknownFlowError,
-    UnknownStepError,
     ValueTooLargeError,
     shown,
 )
 from oautom.events.log import EventLog, keeps_objects
 from oautom.events.requests import Request
 from oautom.flows.flow import Flow, WhenFull
+from oautom.flows.part import WHOLE, Part
 from oautom.machine.commands import Begin
 from oautom.machine.event import NO_DATA
 from oautom.processes.forked import Home
-from oautom.steps.execution import Execution
 from oautom.steps.options import word_of
 from oautom.values.json import at_heart
 from oautom.values.names import check_name
@@ -44,16 +43,18 @@ class Starting:
         self._scheduler = scheduler
         self._recovery = recovery
         self._home = home
-        scheduler.admit = self.admit_asked
+        self._parts = Parts(log, scheduler.registry.find)
+        scheduler.admit["start"] = self.admit_asked
 
-    def admit_asked(self, request: Request) -> Run:
+    def admit_asked(self, request: Request) -> list[Run]:
         """Return the run that another process asks for; as `admit`, but takes the app's lock."""
         data = request.data
         with self._home.lock:
             flow = flow_of(None, self._scheduler.registry.flows, data["flow"])
             vect_id = check_name("vect", request.vect)
             when_full = word_of("when_full", data.get("when_full", flow.when_full), WhenFull)
-            return self.admit(flow, data.get("params"), vect_id, when_full)
+            asked = asked_of(flow, *(data.get(name) for name in ("until", "only", "given")))
+            return [self.admit(flow, data.get("params"), vect_id, when_full, asked)]
 
     def admit(
         self,
@@ -61,7 +62,7 @@ class Starting:
         params: object,
         vect_id: str | None,
         when_full: WhenFull,
-        until: Sequence[str] = (),
+        asked: Asked = ALL,
     ) -> Run:
         """Return the run of this id, or admit a new one, which is still to be created.
 
@@ -71,7 +72,7 @@ class Starting:
             VectAlreadyRunningException: `max_active_vects` Vects of the flow are open, and
                 `when_full` is `'raise'`.
             ParamError: A parameter is unknown, missing, wrong, or differs from that of this Vect.
-            FlowError: The Vect of this id ends with other steps.
+            FlowError: The Vect of this id has other steps, or an output is missing.
             EngineError: The engine is being stopped.
             All errors of `Registry.find_of` and `Flow.freeze`.
         """
@@ -81,10 +82,11 @@ class Starting:
         if known is not None:
             if params is not None:
                 flow.params.check_same(known.id, registry.engine.status(known)["params"], params)
-            _check_same_part(known, until)
+            check_same(known, asked)
             return known
         self._scheduler.check_starting(flow)
-        run = self.new(flow, vect_id or os.urandom(8).hex(), params, until=until)
+        part, params = self._parts.of(flow, asked, params)
+        run = self.new(flow, vect_id or os.urandom(8).hex(), params, part=part)
         registry.admit(run, may_wait=when_full == "wait")
         return run
 
@@ -95,7 +97,7 @@ class Starting:
         params: object,
         origin: Mapping[str, Any] = NO_DATA,
         *,
-        until: Sequence[str] = (),
+        part: Part = WHOLE,
     ) -> Run:
         """Return a new run, for `begin`; any thread.
 
@@ -104,7 +106,7 @@ class Starting:
             vect_id: An id that no Vect has.
             params: The parameters, as of `OAutom.start`.
             origin: The plan or the step that starts it, if any; see `Run`.
-            until: The steps with which it ends; empty for all steps.
+            part: The part of the flow that it runs.
 
         Raises:
             ParamError: A parameter is unknown, missing or wrong.
@@ -118,7 +120,7 @@ class Starting:
             except ValueTooLargeError as error:
                 raise flow.params.error(f"its parameters cannot be kept: {error}") from error
         is_durable = not keeps_objects(self._log)
-        return Run(flow, vect_id, plain, origin, until=until, is_durable=is_durable)
+        return Run(flow, vect_id, plain, origin, part=part, is_durable=is_durable)
 
     def begin(self, run: Run, *, may_wait: bool) -> None:
         """Create a new run with the next tick, and start it then, or when its turn comes.
@@ -127,53 +129,6 @@ class Starting:
         """
         self._scheduler.registry.admit(run, may_wait=may_wait)
         self._scheduler.put(Begin(run.id))
-
-
-def _check_same_part(run: Run, until: Sequence[str]) -> None:
-    """Refuse the Vect of an id if it ends with other steps than a start asks for.
-
-    Raises:
-        FlowError: It does.
-    """
-    part = run.state.settings.get("until", [])
-    if until and set(until) != set(part):
-        ends = f"ends with {in_quotes(part)}" if part else "is a run of the whole flow"
-        raise FlowError(
-            f"vect '{run.id}' of flow '{run.flow.name}' {ends}, not with {in_quotes(until)}; give "
-            "this one another vect_id",
-            flow=run.flow.name,
-        )
-
-
-def in_quotes(names: Iterable[str]) -> str:
-    """Return names in quotes, separated by commas."""
-    return ", ".join(f"'{name}'" for name in names)
-
-
-def steps_of(flow: Flow, until: object) -> list[str]:
-    """Return the names of the steps that an argument gives.
-
-    Args:
-        flow: The flow.
-        until: A step or its name, or several of either.
-
-    Raises:
-        UnknownStepError: The flow has no such step.
-        SettingError: The argument is something else, or empty.
-    """
-    given = [until] if isinstance(until, str | Execution) else until
-    if not isinstance(given, Iterable):
-        raise SettingError(f"until must be a step, the name of one, or several, not {shown(until)}")
-    names = []
-    for each in given:
-        name = each.name if isinstance(each, Execution) else at_heart(each)
-        step = flow.steps.get(name) if type(name) is str else None
-        if step is None or (isinstance(each, Execution) and step is not each):
-            raise UnknownStepError(flow.name, name, flow.steps)
-        names.append(name)
-    if not names:
-        raise SettingError("until must name at least one step; leave it out to run all steps")
-    return names
 
 
 def flow_of(app: object, flows: Mapping[str, Flow], flow: object) -> Flow:

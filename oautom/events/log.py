@@ -92,7 +92,7 @@ class Holder(NamedTuple):
 
     Attributes:
         pid: Its number.
-        is_driven: Somebody drives its engine, so that requests are heard; or it cannot be told.
+        is_driven: Whether a thread drives its engine, so that requests are taken; True if unknown.
     """
 
     pid: int
@@ -228,15 +228,15 @@ class EventLog:
         return []
 
     def claim(self, number: int) -> bool:
-        """Have nobody take a request back any more; False if that has been done. Any thread."""
+        """Claim a request, so that it cannot be taken back; False if it was. Any thread."""
         return True
 
     def done(self, number: int, seq: int) -> None:
-        """Have a request answered, with the next commit, by which event has come of it."""
+        """Answer a request, with the next commit, by the number of the event that it led to."""
         return
 
     def refuse(self, number: int, why: str, error: OAutomError | None = None) -> None:
-        """Have a request answered, with the next commit, by why it was left undone."""
+        """Answer a request, with the next commit, by the reason why it was not carried out."""
         return
 
     def leave(self, number: int) -> None:
@@ -244,26 +244,26 @@ class EventLog:
         return
 
     def show(self, told: Mapping[str, Any], *, anew: bool = False) -> None:
-        """Keep what an engine tells of itself, by name; None for what is gone. Any thread.
+        """Store facts that an engine shows of itself, by name; None removes one. Any thread.
 
         Args:
-            told: By name, as JSON.
-            anew: All that was told before is gone.
+            told: The facts, by name, as JSON.
+            anew: Whether to remove all earlier facts.
         """
         kept = {} if anew else self.told()
         kept.update(told)
         self._shown = {name: each for name, each in kept.items() if each is not None}
 
     def told(self) -> dict[str, Any]:
-        """Return what the engine has told of itself, by name. Any thread."""
+        """Return the facts that the engine shows of itself, by name. Any thread."""
         return dict(self._shown)
 
     def holder(self) -> Holder | None:
-        """Return the process whose engine writes the log, None if none does. Any thread."""
+        """Return the process whose engine writes the log, or None. Any thread."""
         return None
 
     def drive(self, is_driven: bool) -> None:
-        """Show other processes whether somebody drives the engine. Any thread."""
+        """Show other processes whether a thread drives the engine. Any thread."""
         return
 
     def newest_vects(
@@ -277,9 +277,9 @@ class EventLog:
 
         Args:
             limit: How many at most; None for all.
-            flow: The name of their flow; None for all.
-            states: In which they are; None for all.
-            since: When they were created at the earliest; None for all.
+            flow: The name of their flow; None for all flows.
+            states: Their states; None for all states.
+            since: The earliest time of their creation; None for any.
         """
         found = (
             each
@@ -289,7 +289,7 @@ class EventLog:
         return list(islice(found, limit))
 
     def newest_skip(self, plan: str) -> Event | None:
-        """Return the event by which a plan has skipped a time last, None if there is none."""
+        """Return the event of the newest time that a plan has skipped; None if there is none."""
         skips = [
             event
             for event in self.read()

@@ -175,7 +175,7 @@ class MemoryEventLog(EventLog):
     ) -> list[VectEntry]:
         """Return the newest Vects, newest first; see `EventLog`. Any thread."""
         index = self._indexed()
-        with self._lock:  # nobody adds one meanwhile
+        with self._lock:  # no entry is added meanwhile
             found = (
                 each
                 for each in reversed(index.entries.values())
@@ -185,7 +185,7 @@ class MemoryEventLog(EventLog):
             return list(islice(found, limit))
 
     def newest_skip(self, plan: str) -> Event | None:
-        """Return the event by which a plan has skipped a time last, None if there is none."""
+        """Return the event of the newest time that a plan has skipped; None if there is none."""
         skip = self._indexed().skipped.get(plan)
         return None if skip is None else own_copy(skip)
 
@@ -225,13 +225,13 @@ class MemoryEventLog(EventLog):
             self._given_up.pop((name, seq), None)
 
     def keep_text(self, key: Key, buffer: LogBuffer) -> bool:
-        """Keep what an attempt writes. Any thread."""
+        """Store what an attempt writes. Any thread."""
         self._check_process()
         self._texts.setdefault(key[0], {})[key] = buffer
         return True
 
     def text(self, key: Key) -> Text | None:
-        """Return what an attempt has written, None if it has written nothing. Any thread."""
+        """Return what an attempt has written; None if it has written nothing. Any thread."""
         self._check_process()
         buffer = self._texts.get(key[0], {}).get(key)
         return None if buffer is None else buffer.kept()
@@ -319,7 +319,7 @@ class _Index:
         open: The ids of the Vects that have not ended.
         plans: The newest time that each plan has dealt with, and the event that records it, by the
             name of the plan.
-        skipped: The event by which each plan has skipped a time last, by the name of the plan.
+        skipped: The event of the newest time that each plan has skipped, by the name of the plan.
         pruned: The pruned Vects, by their ids.
     """
 
@@ -331,7 +331,7 @@ class _Index:
         self.plans: dict[str, tuple[datetime, int]] = {}
         self.skipped: dict[str, Event] = {}
         self.pruned: dict[str, PrunedVect] = {}
-        self._count = self._pruned_count = 0  # of what was taken in
+        self._count = self._pruned_count = 0  # how many are in the index
 
     def take(self, events: list[Event], pruned: list[PrunedVect]) -> None:
         """Add the new events and pruned Vects."""

@@ -63,8 +63,8 @@ def _check_is_written(log: EventLog) -> None:
     """
     if getattr(log, "is_read_only", False):
         raise LogError(
-            f"{log!r} is open for reading only, and whoever runs flows writes to their log; give "
-            "the app its path, or have the engine do it that runs them: log.ask(...)"
+            f"{log!r} is open for reading only, and an app writes to its log; give the app the "
+            "path, or send a request to the engine that runs the flows: log.ask(...)"
         )
 
 
@@ -80,8 +80,8 @@ def _own_log(log: Any) -> EventLog:
     kind = type(log)
     if missing := [name for name in ESSENTIAL if not has_own(log, name)]:
         raise SettingError(
-            f"the log {shown(log)} has no {' and no '.join(missing)}, and every log needs that; "
-            f"write it in class {kind.__name__}"
+            f"the log {shown(log)} has no {' and no '.join(missing)}, which every log needs; "
+            f"define it in class {kind.__name__}"
         )
     numbers, methods = ESSENTIAL[:2], ESSENTIAL[2:]
     for name in methods:

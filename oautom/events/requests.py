@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 BYTES_MAX: Final = 64 * 2**20
 """The largest size of the data of a request, as JSON."""
 
-_NAMES_MAX: Final = 10  # of those that are told
+_NAMES_MAX: Final = 10  # how many names an error lists
 
 KEPT_SECONDS: Final = 3600.0
 """The time for which an answer can be read."""
@@ -131,12 +131,16 @@ ACTIONS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = MappingPro
         "retry": (frozenset(), frozenset()),
         "approve": (frozenset({"step", "by"}), frozenset({"data"})),
         "reject": (frozenset({"step", "by"}), frozenset({"reason"})),
-        "start": (frozenset({"flow"}), frozenset({"params", "when_full"})),
+        "backfill": (frozenset({"flow", "from", "to"}), frozenset({"parallel", "plan"})),
+        "start": (
+            frozenset({"flow"}),
+            frozenset({"given", "only", "params", "until", "when_full"}),
+        ),
     }
 )
 """The actions of requests, each with its data: required, and optional."""
 
-_VALUES: Final = ("data", "params")  # any JSON; all else is text
+_VALUES: Final = ("data", "given", "parallel", "params", "until")  # any JSON; all else is text
 
 
 def check_request(action: object, data: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 ENGINE: Final = "engine"
-"""That there is one; the other rows say what it has, by a prefix and a name."""
+"""The row of the engine itself; the others show its parts, by a prefix and a name."""
 
 FLOW: Final = "flow "
 POOL: Final = "pool "

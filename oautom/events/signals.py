@@ -69,7 +69,7 @@ class EventSignal(Signal):
     """A blinker signal that calls its receivers in order, with strong references by default."""
 
     set_class = _InOrder
-    _is_plain = True  # all receivers hear all flows, and are held strongly
+    _is_plain = True  # all receivers get all flows, by strong references
 
     def heard_by(self, flow: object) -> list[Callable[..., Any]]:
         """Return the receivers for a flow, in the order in which they were connected.

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from oautom.errors import FlowChangedError, shown
 from oautom.flows.flow import Flow
+from oautom.flows.part import Part, is_given
 from oautom.machine.event import NO_DATA
 from oautom.machine.graph import Graph
 from oautom.machine.state import NO_OPTIONS, Options
@@ -49,13 +50,13 @@ def misfit(
     version = created.get("version")
     told = [] if version == flow.version else [_versions(version, flow.version)]
     graph = Graph(created["graph"])
-    told += graph.differences(flow.part(created.get("settings", NO_DATA).get("until")))
+    told += graph.differences(Part.told(created).graph(flow))
     then, now = created.get("options", NO_OPTIONS), flow.options
     if then != now:  # seldom, of ten thousand that are recovered
         told += [
             difference
             for step in graph.upstreams
-            if step in flow.steps
+            if step in flow.steps and not is_given(then.get(step, NO_DATA))
             for difference in _shapes(step, then.get(step, NO_DATA), now.get(step, NO_DATA))
         ]
     told += flow.params.differences(created["params"])
@@ -74,6 +75,8 @@ def news(then: Options, now: Options) -> Options:
     found = {}
     for step in dict.fromkeys([*then, *now]):
         of_then, of_now = then.get(step, NO_DATA), now.get(step, NO_DATA)
+        if is_given(of_then):
+            continue
         stays = {option: value for option, value in of_then.items() if option not in OF_WORK}
         given = stays | {option: value for option, value in of_now.items() if option in OF_WORK}
         if given != of_then:

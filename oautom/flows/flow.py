@@ -35,7 +35,7 @@ from oautom.steps.options import (
 )
 from oautom.values.json import at_heart, json_key, plain_count
 from oautom.values.names import check_name, plain_text
-from oautom.values.references import ParamReference
+from oautom.values.references import OutputReference, ParamReference
 
 if TYPE_CHECKING:
     from oautom.pictures.nodes import Node
@@ -272,6 +272,31 @@ class Flow:
         upstreams = self.graph.upstreams
         return Graph({name: ups for name, ups in upstreams.items() if name in names})
 
+    def alone(self, step: str, given: Iterable[str]) -> Graph:
+        """Return the graph of a Vect in which only one step runs.
+
+        Args:
+            step: Its name.
+            given: The names of steps before it, in place of which it gets outputs. Those whose
+                output it takes belong to it in any case.
+        """
+        if step not in self._steps:
+            return Graph({})
+        names = {*given, *self.taken_by(step)}
+        before = [each for each in self.graph.upstreams[step] if each in names]
+        return Graph(
+            {
+                name: before if name == step else ()
+                for name in self._steps
+                if name in {step, *before}
+            }
+        )
+
+    def taken_by(self, step: str) -> list[str]:
+        """Return the names of the steps whose outputs are arguments of a step."""
+        used = (each.reference for each in self._steps[step].references)
+        return list(dict.fromkeys(each.name for each in used if isinstance(each, OutputReference)))
+
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change whenever a step or a dependency does."""
@@ -344,8 +369,8 @@ class Flow:
             )
         if getattr(step, "flow", None) is not self:
             raise FlowError(
-                f"flow '{self.name}' takes its own steps only, not {shown(step)}; a step is added "
-                "where it is made: PythonExecution(name, flow, function)",
+                f"flow '{self.name}' takes its own steps only, not {shown(step)}; "
+                "PythonExecution(name, flow, function) adds a step to its flow",
                 flow=self.name,
             )
         _declared.count += 1

@@ -116,9 +116,9 @@ class Params(Mapping[str, Param]):
         return keep(converted(value, param.annotation), param.annotation)
 
     def schema(self) -> dict[str, Any]:
-        """Return the JSON Schema of what a start takes, for those who have not the types.
+        """Return the JSON Schema of the parameters, for programs without their types.
 
-        Of a type that has none nothing is said: the program itself says what is wrong.
+        A type without a schema has an empty one: the program itself refuses wrong values.
         """
         annotations = [param.annotation for param in self._by_name.values()]
         schemas, components = _schemas(annotations)

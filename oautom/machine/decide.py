@@ -34,7 +34,7 @@ from oautom.machine.commands import (
 )
 from oautom.machine.deadlines import RUN_TIMEOUT, Deadline
 from oautom.machine.event import NO_DATA, NO_OUTPUT, Event
-from oautom.machine.kinds import kind_of
+from oautom.machine.kinds import GIVEN, kind_of
 from oautom.machine.maps import Mapped
 from oautom.machine.rules import all_success
 from oautom.machine.state import StepState, VectState, child_id, chosen, waits_until
@@ -118,7 +118,8 @@ def _wrong_choice(step: StepState, output: object) -> str | None:
     """Return the error of a wrong choice of a branch, or None."""
     dependants = step.vect.graph.dependants_of(step.name)
     wrong = [name for name in chosen(output) if name not in dependants]
-    if "until" in step.vect.settings:  # what it has chosen may be no part of this Vect
+    if not step.vect.settings.keys().isdisjoint(("until", "only")):
+        # A chosen step may be no part of this Vect.
         wrong = [name for name in wrong if name in step.vect.graph]
     if not wrong:
         return None
@@ -376,11 +377,11 @@ def _affects_of_vect(vect: VectState, event: Event) -> list[StepState | VectStat
 def _of_map(step: StepState, event: Event) -> list[StepState | VectState]:
     """Return the instances of a map to check, and the map itself when all have ended.
 
-    Also a wait that has started, and fails at once since it cannot wait.
+    Also a step that has started, and ends at once: a wait that cannot wait, or one that is given.
     """
     if step.mapped is not None and event.source == "pending":  # it starts, or it never will
         return [*step.mapped.instances, step]
-    if "problem" in event.data:
+    if "problem" in event.data or kind_of(step.kind).ended_by == "itself":
         return [step]
     if step.parent is None or step.parent.mapped is None:
         return []
@@ -412,7 +413,10 @@ def _may_clean_up(step: StepState) -> bool:
 
 
 def _due_end(step: StepState) -> Trigger | None:
-    """Return the end of a step that no answer ends: of a wait that cannot wait, or of a map."""
+    """Return the end of a step that no answer ends: it is given, it cannot wait, or it is a map."""
+    if step.kind == GIVEN:
+        output = {"output": step.options["output"]}
+        return Trigger(step, "succeed", step.attempt, MappingProxyType(output))
     if step.kind == "wait" and step.error is not None:
         return Trigger(step, "fail", step.attempt, MappingProxyType({"error": step.error}))
     return _due_map(step, step.mapped) if step.mapped is not None else None

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from oautom.machine.kinds import kind_of
+from oautom.machine.kinds import GIVEN, kind_of
 from oautom.machine.rules import ALL_SUCCESS
 from oautom.machine.state import Group, StepState
 from oautom.machine.tables import STEP_ENDS, TEARDOWN, VECT_ENDS
@@ -403,6 +403,11 @@ def _success(view: _View) -> str:
     if step.start_date is not None and step.end_date is not None:
         seconds = max(0.0, (step.end_date - step.start_date).total_seconds())
         took = f" after {seconds_of(seconds)}"
+    if step.kind == GIVEN:
+        source = step.options.get("source")
+        return "was given " + (
+            f"the output that it had in vect {quoted(source)}" if source else "its output"
+        )
     which = f" ({view.this_attempt})" if kind_of(step.kind).is_tried_again else ""
     return f"succeeded at {view.at(step.end_date)}{took}{which}{_undone(view)}"
 

@@ -16,8 +16,8 @@ class Kind(NamedTuple):
     """A kind of step: the facts that the engine needs about it.
 
     Attributes:
-        ended_by: A running step is ended by its work, which answers; a time; a person; or its
-            parts.
+        ended_by: A running step is ended by its work, which answers; a time; a person; its parts;
+            or by itself, at once.
         needs_worker: Whether a worker is at work while it runs. If not, the step needs no slot of
             the workers, and goes on when its program has died: no recovery interrupts it.
         is_tried_again: Whether its retry policy applies, and it takes a slot of its pool. Not so
@@ -30,7 +30,7 @@ class Kind(NamedTuple):
         may_start_with: The data that its start may have besides.
     """
 
-    ended_by: Literal["work", "time", "person", "parts"] = "work"
+    ended_by: Literal["work", "time", "person", "parts", "itself"] = "work"
     needs_worker: bool = True
     is_tried_again: bool = True
     is_hurried: bool = True
@@ -42,6 +42,9 @@ class Kind(NamedTuple):
 
 WORK: Final = Kind()
 """The kind of a step that only has work for a worker."""
+
+GIVEN: Final = "given"
+"""The kind of a step that does not run in a Vect: it has the output that it is given."""
 
 _UNTRIED: Final = frozenset({"async", "on_crash", "pool", "retry"})
 
@@ -83,6 +86,14 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
             is_hurried=False,
             stands_by=True,
             ignored=_UNTRIED,
+        ),
+        GIVEN: Kind(
+            ended_by="itself",
+            needs_worker=False,
+            is_tried_again=False,
+            is_hurried=False,
+            ignored=_UNTRIED | {"timeout"},
+            starts_with=("source",),
         ),
     }
 )

@@ -147,7 +147,7 @@ class StepState:
         self.shunned_by: str | None = None  # the branch that has not chosen it
         self.compensation: Compensation | None = None
         self.is_cut = False  # an attempt began and did not end by an answer of its own
-        self.kind = ""  # what it does, where that is not work for a worker; as in its options
+        self.kind = ""  # the kind of a step that is no work for a worker; as in its options
         self.needs_worker = True  # while it runs
         self.output: Any = None
         self.error: str | None = None
@@ -290,7 +290,7 @@ class VectState:
         self.before: View | None = None  # as of a step
         self.is_reopened = False  # it was retried: a child then has a life of its own
         self.is_live = False  # the engine moves it, and readers see only what is committed
-        self.parent: Sequence[Any] | None = None  # vect, step and attempt that have it run
+        self.parent: Sequence[Any] | None = None  # vect, step and attempt that run it as a child
         # By the step and the attempt, the children in which these go on, or the next one may.
         self.children: dict[tuple[str, int], str] = {}
         self.state: str = INITIAL
@@ -508,7 +508,7 @@ class VectState:
     def _expand(self, step: StepState, mapped: Mapped[StepState], event: Event) -> None:
         """Make an instance for each item; those of an earlier attempt stay."""
         mapped.problem = event.data.get("problem")
-        # Of its own: somebody else may have what stands in an object, and change it.
+        # A copy: other code may have the same object, and change it.
         mapped.items = () if mapped.problem else own_copy(step.items()[0])
         for index in range(len(mapped.instances), event.data["count"]):
             instance = StepState(self, instance_name(step.name, index), 0)

@@ -59,13 +59,13 @@ STEP_TABLE: Final = (
     Row("late_result", "skipped", "skipped"),
     Row("late_result", "upstream_failed", "upstream_failed"),
     Row("late_result", "cancelled", "cancelled"),
-    # What a step has done is undone while its Vect ends: its state stays what it is.
+    # A compensation runs while the Vect ends: the state of the step does not change.
     *(
         Row(trigger, state, state)
         for trigger in ("compensate", "end_compensation", "fail_compensation")
         for state in ("success", "failed", "skipped", "cancelled")
     ),
-    # Its deadline has passed: it is told once, and moves nothing. Pending it is between attempts.
+    # Its deadline has passed: one event, and no move. It is pending between attempts.
     Row("late", "pending", "pending"),
     Row("late", "running", "running"),
     Row("late", "up_for_retry", "up_for_retry"),

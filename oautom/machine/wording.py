@@ -26,6 +26,11 @@ def place_in_line(before: int, most: int, flow: str, lane: str) -> str:
     return f"number {before + 1} in line: {go} before it, and at most {vects} of {of} {verb} open"
 
 
+def place_behind(after: str) -> str:
+    """Return the place of a Vect that comes after another one in a backfill."""
+    return f"next in its backfill after vect {quoted(after)}, which is open"
+
+
 def listed(items: Iterable[str], link: str, items_max: int = NAMES_MAX) -> str:
     """Return a few items as a list, and the number of the others."""
     items = list(items)

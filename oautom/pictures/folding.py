@@ -3,7 +3,8 @@
 The items of a map share the box of the map. If the rest is still too much, steps share a box that
 wait for the same boxes, and run the same flow if they run one: large groups first, smaller ones
 only where it is needed. Then steps of the same depth share one, then those of neighbouring depths.
-Steps that have failed, or that run, have a box of their own, as long as these are not too many.
+Lines that others imply are left out then. Steps that have failed, or that run, have a box of their
+own, as long as these are not too many.
 
 Every step is in exactly one box, and no two boxes wait for each other: a fold has steps of one
 depth, or all steps of some depths that follow each other.
@@ -25,6 +26,9 @@ BOXES: Final = 80
 _HOT: Final = {"failed": 0, "up_for_retry": 1, "running": 2}
 _LEAST: Final = (8, 4, 2)
 _LINES_OF_A_BOX: Final = 8
+"""How many lines there may be for each box before steps share boxes."""
+_FEWER_LINES: Final = 2
+"""How many there may be then."""
 
 
 class Fold(NamedTuple):
@@ -61,16 +65,45 @@ def folded(nodes: Sequence[Node], limit: int | None = BOXES) -> list[Fold]:
     if limit is None:
         return _boxes(nodes, {node.name: node.name for node in nodes})
     folding = _Folding(nodes, limit)
-    ways: list[Callable[[], dict[str, str]]] = [folding.by_map]
-    ways += [partial(folding.by_likeness, least) for least in _LEAST]
+    found = _boxes(nodes, folding.by_map())
+    if len(found) <= limit and _line_count(found) <= _LINES_OF_A_BOX * limit:
+        return found
+    ways: list[Callable[[], dict[str, str]]]
+    ways = [partial(folding.by_likeness, least) for least in _LEAST]
     ways += [partial(folding.by_depth, 1 << i) for i in range(folding.deepest.bit_length() + 1)]
-    found: list[Fold] = []
     for way in ways:
         found = _boxes(nodes, way())
-        lines = sum(len(fold.upstreams) for fold in found)
-        if len(found) <= limit and lines <= _LINES_OF_A_BOX * limit:
-            break
+        if len(found) <= limit:
+            found, columns = _reduced(found)
+            if columns <= limit // 2 + 1 and _line_count(found) <= _FEWER_LINES * limit:
+                break
     return found
+
+
+def _line_count(folds: Sequence[Fold]) -> int:
+    return sum(len(fold.upstreams) for fold in folds)
+
+
+def _reduced(folds: list[Fold]) -> tuple[list[Fold], int]:
+    """Leave lines out that others imply, and count the columns.
+
+    Between boxes of many steps there is nearly always some line; which box comes after which is
+    what is left to see.
+    """
+    place = {fold.name: i for i, fold in enumerate(folds)}
+    edges = [(place[up], i) for i, fold in enumerate(folds) for up in fold.upstreams]
+    depth, back = depths(len(folds), edges)
+    before = [0] * len(folds)  # for each box a bit for each box that comes before it
+    kept = [fold.upstreams for fold in folds]
+    for i in sorted(range(len(folds)), key=depth.__getitem__):
+        ups = [place[up] for up in folds[i].upstreams if (place[up], i) not in back]
+        implied = 0
+        for up in ups:
+            implied |= before[up]
+            before[i] |= before[up] | 1 << up
+        kept[i] = tuple(up for up in folds[i].upstreams if not implied >> place[up] & 1)
+    reduced = [fold._replace(upstreams=ups) for fold, ups in zip(folds, kept, strict=True)]
+    return reduced, max(depth) + 1
 
 
 class _Folding:

@@ -13,13 +13,13 @@ from oautom.pictures.svg import attribute, bounded, content, framed, label, numb
 
 Href = Callable[[str], str | None]
 
-_LETTER: Final = 7.0
+_LETTER: Final = 7.9
 """How wide a letter of a name is."""
-_SMALL: Final = 5.9
+_SMALL: Final = 6.2
 """How wide a letter of the second line is."""
-_NAME_MAX: Final = 26.0
+_NAME_MAX: Final = 28.0
 """How many letters of a name are shown; all of it is in the tooltip."""
-_MORE_MAX: Final = 36.0
+_MORE_MAX: Final = 40.0
 _INSIDE: Final = 12.0
 _FOR_SIGN: Final = 24.0
 _ARROW: Final = 7.0
@@ -44,7 +44,11 @@ def graph_svg(
         style: Whether the colours are in it; else the page has `STYLE`.
         plain: Lay it out without `fast-sugiyama`, as where it is not installed.
     """
-    drawn = [_Drawn(fold) for fold in folded(nodes, limit)]
+    items: dict[str | None, list[str]] = {}
+    for node in nodes:
+        if node.part_of is not None and node.state is not None:
+            items.setdefault(node.part_of, []).append(node.state)
+    drawn = [_Drawn(fold, items.get(fold.name, ())) for fold in folded(nodes, limit)]
     tall = 48.0 if any(each.more for each in drawn) else 34.0
     sizes = {each.fold.name: (each.width, tall) for each in drawn}
     upstreams = {each.fold.name: each.fold.upstreams for each in drawn}
@@ -73,29 +77,37 @@ def _steps(count: int) -> str:
 
 
 class _Drawn:
-    """A box with its texts."""
+    """A box with its texts.
 
-    def __init__(self, fold: Fold) -> None:
+    Args:
+        fold: The box.
+        items: The states of all items of the map of this name, also of those with their own boxes.
+    """
+
+    def __init__(self, fold: Fold, items: Sequence[str]) -> None:
         self.fold = fold
-        states = [node.state for node in fold.members if node.state is not None]
+        states: Sequence[str] = [each.state for each in fold.members if each.state is not None]
         node, count = fold.node, len(fold.members)
-        if node is not None and count > 1:  # a map: what is counted are its items
-            states = [each.state for each in fold.members[1:] if each.state is not None]
-        self.counted = counted(states) if count > 1 else {}
+        if node is not None:
+            states = items
+        self.counted = counted(states) if node is None or items else {}
         self.state = most_urgent(states) if node is None else node.state
         if node is None:
             self.name, self.more = _steps(count), counts(states)
             shared = _shared([each.name for each in fold.members])
-            self.name += f" {label(shared, _NAME_MAX - 10)}…" if shared else ""
-            self.title = f"{_steps(count)}: {self.more or _some(fold.members)}"
+            if shared:
+                self.name = f"{label(shared, _NAME_MAX - 1).removesuffix('…')}…"
+                self.more = f"{_steps(count)}: {self.more}" if states else _steps(count)
+            self.title = f"{_steps(count)}: {counts(states) or _some(fold.members)}"
         else:
             self.name, self.more = node.name, _more(node)
-            if count > 1:
-                items = f"{count - 1:,} item{'' if count == 2 else 's'}"
-                self.more = f"{items}: {counts(states)}"
-            self.title = f"{bounded(node.name)}: {self.more}" if self.more else bounded(node.name)
+            told = self.more
+            if items:
+                self.more = f"{len(items):,} item{'' if len(items) == 1 else 's'}: {counts(items)}"
+                told = f"{word(node.state or '')}, {self.more}"
+            self.title = f"{bounded(node.name)}: {told}" if told else bounded(node.name)
         self.label = label(self.name, _NAME_MAX)
-        self.more = label(self.more, _MORE_MAX)
+        self.more = label(self.more, _MORE_MAX, keep=1.0)
         text = max(width_of(self.label) * _LETTER, width_of(self.more) * _SMALL)
         self.width = max(64.0, 2 * _INSIDE + text + (_FOR_SIGN if self.state else 0.0))
 
@@ -119,13 +131,13 @@ class _Drawn:
         inside = "".join(parts)
         target = href(fold.node.name) if href is not None and fold.node is not None else None
         if target is not None:
-            named = attribute(bounded(self.title))
-            inside = f"<a href={attribute(target)} aria-label={named}>{inside}</a>"
+            named = attribute(self.title)
+            inside = f"<a href={attribute(target, None)} aria-label={named}>{inside}</a>"
         kind = "oa-step" if fold.node is not None else "oa-step oa-fold"
         name = f" data-step={attribute(fold.name)}" if fold.node is not None else ""
         role = ' role="listitem"' if href is not None else ""
         return (
-            f'<g class="{kind}"{name} data-state="{content(self.state or "")}" '
+            f'<g class="{kind}"{name} data-state={attribute(self.state or "")} '
             f'data-count="{len(fold.members)}"{role} '
             f'transform="translate({number(box.x)} {number(box.y)})">{inside}</g>'
         )
@@ -140,7 +152,7 @@ class _Drawn:
             wide = room * count / total
             place = f'x="{number(x)}" y="{number(box.height - 6)}" width="{number(wide)}"'
             parts.append(
-                f'<rect class="oa-share" data-state="{content(state)}" {place} height="3"/>'
+                f'<rect class="oa-share" data-state={attribute(state)} {place} height="3"/>'
             )
             x += wide
         return "".join(parts)
@@ -164,7 +176,8 @@ def _shared(names: Sequence[str]) -> str:
     count = next(
         (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first)
     )
-    return first[:count] if count > 2 else ""
+    shared = first[:count].rstrip("0123456789")
+    return shared if len(shared) > 2 else ""
 
 
 def _some(members: Sequence[Node]) -> str:

@@ -237,6 +237,7 @@ def _by_engine(vertices: list[int], edges: list[Edge]) -> _Ranked | None:
         vertex_spacing=1,
         minimum_length=1,
         dummy_vertices=True,
+        dummy_size=0.2,
         ranking_type="minimize" if is_small else "up",
         crossing_minimization="median",
         transpose=is_small,
@@ -344,9 +345,10 @@ class _Pen:
         places: dict[int, float] = {}
         top = bottom = None
         for at, column in enumerate(part.columns):
-            rooms = [self._room(vertex) for vertex in column]
-            found = spread([part.want[vertex] * self._slot for vertex in column], rooms)
-            first, last = found[0] - rooms[0] / 2, found[-1] + rooms[-1] / 2
+            goals = [part.want[vertex] * self._slot for vertex in column]
+            found = spread(goals, [self._height(vertex) or _LANE for vertex in column])
+            first = found[0] - max(0.0, self._height(column[0]) - GAP_Y) / 2
+            last = found[-1] + max(0.0, self._height(column[-1]) - GAP_Y) / 2
             top = first if top is None else min(top, first)
             bottom = last if bottom is None else max(bottom, last)
             if at == len(self._wide):
@@ -357,13 +359,14 @@ class _Pen:
                 self._lanes += vertex < 0
                 self._wide[at] = max(self._wide[at], self._sizes[vertex][0] if vertex >= 0 else 0.0)
         shift = self._bottom - (top or 0.0)
-        self._bottom = shift + (bottom or 0.0)
+        self._bottom = shift + (bottom or 0.0) + GAP_Y
         self._middle.update((vertex, y + shift) for vertex, y in places.items())
         self._pieces += [tuple(v if v >= 0 else v - lanes for v in edge) for edge in part.edges]  # type: ignore[misc] # still two
 
-    def _room(self, vertex: int) -> float:
+    def _height(self, vertex: int) -> float:
+        """Return the height of a box with what is left free below it; 0 of a lane or junction."""
         height = self._sizes[vertex][1] if vertex >= 0 else 0.0
-        return height + GAP_Y if height else _LANE
+        return height + GAP_Y if height else 0.0
 
     def drawn(self, names: list[str], above: list[Edge]) -> Layout:
         """Return the layout of all parts, with these lines above them."""
@@ -374,7 +377,7 @@ class _Pen:
         margin = GAP_X if lane else 0.0
         left, width = self._lefts(margin)
         right = [x + wide for x, wide in zip(left, self._wide, strict=True)]
-        y = {vertex: middle + roof - GAP_Y / 2 for vertex, middle in self._middle.items()}
+        y = {vertex: middle + roof for vertex, middle in self._middle.items()}
         label: dict[int, str | int] = {i: i for i in y} | dict(enumerate(names))
         boxes = {}
         for vertex, name in enumerate(names):
@@ -391,7 +394,7 @@ class _Pen:
             start, end = (right[self._column[tail]], y[tail]), (left[self._column[head]], y[head])
             bend = (start, (out, y[tail]), (out, up), (back, up), (back, y[head]), end)
             lines.append(Line(label[tail], label[head], bend))
-        return Layout(boxes, lines, width + margin, self._bottom + roof - GAP_Y)
+        return Layout(boxes, lines, width + margin, max(0.0, self._bottom + roof - GAP_Y))
 
     def _lefts(self, x: float) -> tuple[list[float], float]:
         """Return where each column begins, and where the last one ends."""

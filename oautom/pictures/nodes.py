@@ -36,8 +36,8 @@ URGENCY: Final = (
     "upstream_failed",
     "cancelled",
     "pending",
-    "skipped",
     "success",
+    "skipped",
 )
 """The states of a step, those first that people look for first."""
 

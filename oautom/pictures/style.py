@@ -8,6 +8,7 @@ Source: M. Okabe, K. Ito, "Color universal design", 2008.
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple
 
 
@@ -62,15 +63,6 @@ def sign(state: str | None, x: float, y: float) -> str:
     return f'<path class="oa-sign" transform="translate({x:g} {y:g})" d="{look.sign}"/>'
 
 
-def _both(what: str, name: str) -> str:
-    """Return a declaration for viewers that know no custom properties, and one for all others."""
-    return f"{what}:{_LIGHT[name]};{what}:var(--oa-{name})"
-
-
-def _properties(colours: dict[str, str]) -> str:
-    return ";".join(f"--oa-{name}:{colour}" for name, colour in colours.items())
-
-
 _LIGHT: Final = {
     "ground": "#ffffff",
     "ink": "#1f2328",
@@ -93,39 +85,62 @@ _DARK: Final = {
 }
 
 
+_RULES: Final = """
+.oa-ground{fill:@ground}
+.oa text{fill:@ink;unicode-bidi:plaintext}
+.oa .oa-name{font-weight:600}
+.oa .oa-more{font-size:11px;fill:@soft}
+.oa-line{fill:none;stroke:@line;stroke-width:1.4}
+.oa-arrow{fill:@line}
+.oa-box,.oa-under{fill:@fill;stroke:@edge;stroke-width:1.5}
+.oa-sign{fill:none;stroke:@soft;stroke-width:2;stroke-linecap:round;stroke-linejoin:round}
+.oa-tick{fill:none;stroke:@edge;stroke-width:.6}
+.oa-bar{fill:@line;stroke:@line}
+.oa-cross{fill:none;stroke:@ground;stroke-width:1.8;stroke-linecap:round}
+.oa-waiting{fill:none;stroke:@line;stroke-width:2.5}
+.oa-delay{fill:none;stroke:@up_for_retry;stroke-width:4;stroke-dasharray:.1 6;stroke-linecap:round}
+.oa-wait{fill:none;stroke:@running;stroke-width:12;stroke-dasharray:2 3}
+"""
+_OF_A_STATE: Final = """
+.oa [data-state=#] .oa-box,.oa [data-state=#] .oa-under{fill:@#-fill;stroke:@#}
+.oa [data-state=#] .oa-sign{stroke:@#}
+.oa-share[data-state=#]{fill:@#}
+.oa .oa-bar[data-state=#]{fill:@#;stroke:@#}
+"""
+_EXCEPTIONS: Final = """
+.oa [data-state=failed] .oa-box{stroke-width:2.5}
+.oa .oa-bar[data-state=running]{fill:@running-fill}
+.oa a{cursor:pointer}
+.oa a:focus{outline:none}
+.oa a:hover .oa-box,.oa a:focus-visible .oa-box{stroke:@ink;stroke-width:3}
+.oa a:hover .oa-row,.oa a:focus-visible .oa-row{text-decoration:underline}
+"""
+
+
 def _style() -> str:
-    rules = [
-        f".oa{{{_properties(_LIGHT)};font:13px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}}",
+    parts = [
+        f".oa{{{_properties(_LIGHT)};font:13px system-ui,-apple-system,'Segoe UI',sans-serif}}",
         f"@media (prefers-color-scheme:dark){{.oa{{{_properties(_DARK)}}}}}",
-        f".oa-ground{{{_both('fill', 'ground')}}}",
-        f".oa-line{{fill:none;{_both('stroke', 'line')};stroke-width:1.4}}",
-        f".oa-arrow{{{_both('fill', 'line')}}}",
-        f".oa text{{{_both('fill', 'ink')};unicode-bidi:plaintext}}",
-        ".oa .oa-name{font-weight:600}",
-        f".oa .oa-more{{font-size:11px;{_both('fill', 'soft')}}}",
-        f".oa-box,.oa-under{{{_both('fill', 'fill')};{_both('stroke', 'edge')};stroke-width:1.5}}",
-        f".oa-sign{{fill:none;{_both('stroke', 'soft')};stroke-width:2;stroke-linecap:round;stroke-linejoin:round}}",
-        f".oa-bar{{{_both('fill', 'line')};{_both('stroke', 'line')};stroke-width:1}}",
-        f".oa-tick{{fill:none;{_both('stroke', 'edge')};stroke-width:.6}}",
-        f".oa-waiting{{fill:none;{_both('stroke', 'line')};stroke-width:2.5}}",
-        f".oa-delay{{fill:none;{_both('stroke', 'up_for_retry')};stroke-width:4;stroke-dasharray:.1 6;stroke-linecap:round}}",
-        f".oa-wait{{fill:none;{_both('stroke', 'running')};stroke-width:12;stroke-dasharray:2 3}}",
-        ".oa a{cursor:pointer}",
-        f".oa a:hover .oa-box,.oa a:focus .oa-box{{{_both('stroke', 'ink')};stroke-width:2.5}}",
-        ".oa a:focus{outline:none}",
+        _RULES,
+        *(_OF_A_STATE.replace("#", state) for state in LOOKS),
+        *(
+            f".oa [data-state={state}] .oa-box{{stroke-dasharray:{look.dashes}}}"
+            for state, look in LOOKS.items()
+            if look.dashes
+        ),
+        _EXCEPTIONS,
     ]
-    for state, look in LOOKS.items():
-        here = f'.oa [data-state="{state}"]'
-        dashes = f";stroke-dasharray:{look.dashes}" if look.dashes else ""
-        wide = ";stroke-width:2.5" if state == "failed" else ""
-        fill, stroke = _both("fill", f"{state}-fill"), _both("stroke", state)
-        rules += [
-            f"{here} .oa-box,{here} .oa-under{{{fill};{stroke}{dashes}{wide}}}",
-            f"{here} .oa-sign{{{stroke}}}",
-            f'.oa-share[data-state="{state}"]{{{_both("fill", state)}}}',
-            f'.oa .oa-bar[data-state="{state}"]{{{_both("fill", state)};{_both("stroke", state)}}}',
-        ]
-    return "\n".join(rules)
+    # Each colour once for viewers that know no custom properties, and once for all others.
+    text = re.sub(
+        r"(fill|stroke):@([\w-]+)",
+        lambda found: f"{found[1]}:{_LIGHT[found[2]]};{found[1]}:var(--oa-{found[2]})",
+        "\n".join(parts),
+    )
+    return re.sub(r"\n+", "\n", text).strip()
+
+
+def _properties(colours: dict[str, str]) -> str:
+    return ";".join(f"--oa-{name}:{colour}" for name, colour in colours.items())
 
 
 STYLE: Final = _style()

@@ -12,8 +12,9 @@ from unicodedata import combining, east_asian_width
 
 from oautom.pictures.style import STYLE
 
-TITLE_MAX: Final = 1000
-"""How many characters of a name a tooltip shows."""
+TEXT_MAX: Final = 1000
+"""How many characters of a text are in a picture at most."""
+_NAME_MAX: Final = 800
 
 _UNFIT: Final = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff"  # not allowed in XML
@@ -28,46 +29,68 @@ def clean(text: str) -> str:
 
 
 def content(text: str) -> str:
-    """Return a text as the content of an element."""
+    """Return a text, or its beginning, as the content of an element."""
+    return _escaped(bounded(text, TEXT_MAX))
+
+
+def attribute(text: str, limit: int | None = TEXT_MAX) -> str:
+    """Return a text, or its beginning, as the value of an attribute, in double quotes."""
+    escaped = _escaped(text if limit is None else bounded(text, limit))
+    return f'"{escaped.replace(chr(34), "&quot;").replace("`", "&#96;")}"'
+
+
+def _escaped(text: str) -> str:
     escaped = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _BLANKS.sub(" ", escaped)
 
 
-def attribute(text: str) -> str:
-    """Return a text as the value of an attribute, in double quotes."""
-    return f'"{content(text).replace(chr(34), "&quot;").replace("`", "&#96;")}"'
-
-
-def bounded(text: str, limit: int = TITLE_MAX) -> str:
+def bounded(text: str, limit: int = _NAME_MAX) -> str:
     """Return a text, or its beginning and `…` if it is longer than `limit` characters."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def width_of(text: str) -> float:
     """Return about how many letters wide a text is: a Chinese one, or a picture, counts twice."""
-    return sum(_wide(letter) for letter in text)
+    return sum(map(_wide, text))
 
 
 def _wide(letter: str) -> float:
     if letter.isascii():
-        return 0.6 if letter in "iljtf.,:;'|!()[] I" else 1.4 if letter in "mwMW@" else 1.05
-    if combining(letter) or letter == "\u200d":
+        if letter in "iljtfrI.,:;'|!()[] -_":
+            return 0.7
+        return 1.5 if letter in "mwMW@%" else 1.05 if letter.islower() else 1.2
+    if combining(letter) or letter in "\u200b\u200c\u200d\ufe0f":
         return 0.0
-    return 1.9 if east_asian_width(letter) in "WF" else 1.1
+    return 2.0 if east_asian_width(letter) in "WF" else 1.2
 
 
-def label(text: str, most: float) -> str:
-    """Return a text that is at most so many letters wide, cut with `…` if it is longer."""
-    text = bounded(text, 4 * int(most) + 2)  # of a megabyte only the beginning is looked at
-    if width_of(text) <= most:
+def label(text: str, most: float, *, keep: float = 0.4) -> str:
+    """Return a text that is at most so many letters wide, with `…` for what is left out.
+
+    Args:
+        text: The text.
+        most: How wide it may be.
+        keep: How much of that is for its beginning, and not for its end. Names that begin alike
+            often end otherwise.
+    """
+    edge = 4 * int(most) + 2  # of a megabyte no more is looked at
+    if len(text) <= 2 * edge and width_of(text) <= most:
         return text
-    room, kept = most - 1, []
-    for letter in text:
+    room = most - _wide("…")
+    head = _fitting(text[:edge], keep * room)
+    tail = _fitting(text[: -edge - 1 : -1], room - width_of(head))[::-1]
+    while tail and combining(tail[0]):
+        tail = tail[1:]
+    return f"{head.rstrip()}…{tail.lstrip()}"
+
+
+def _fitting(text: str, room: float) -> str:
+    """Return the beginning of a text that fits."""
+    for i, letter in enumerate(text):
         room -= _wide(letter)
         if room < 0:
-            break
-        kept.append(letter)
-    return "".join(kept).rstrip() + "…"
+            return text[:i]
+    return text
 
 
 def number(value: float) -> str:
@@ -95,7 +118,7 @@ def framed(
     role = "group" if has_links else "img"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="oa" role="{role}" '
-        f"aria-label={attribute(bounded(told))} "
+        f"aria-label={attribute(told)} "
         f'width="{wide}" height="{high}" viewBox="0 0 {wide} {high}">'
         f"{f'<style>{STYLE}</style>' if style else ''}"
         f'<rect class="oa-ground" width="{wide}" height="{high}" rx="12"/>'

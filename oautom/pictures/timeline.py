@@ -6,16 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
+from oautom.errors import SettingError, shown
 from oautom.pictures.folding import Fold, folded
 from oautom.pictures.graph import Href, counts, summary
 from oautom.pictures.nodes import Node, most_urgent
 from oautom.pictures.style import sign, word
 from oautom.pictures.svg import attribute, bounded, content, framed, label, number
+from oautom.values.json import plain_count
 
 ROWS: Final = 200
 """How many rows a timeline has at most, if no other limit is given."""
 WIDTH: Final = 960
-"""How wide a timeline is, if nothing else is said."""
+"""How wide a timeline is by default."""
+WIDTH_MIN: Final = 320
 
 _TALL: Final = 24.0
 _HEAD: Final = 40.0
@@ -37,6 +40,10 @@ _STEPS: Final = tuple(
     )
     for each in many
 )
+_MERGED: Final = 3.0
+"""Intervals that are as near as this are shown as one, in a row with many."""
+_CROSS: Final = 14.0
+"""How wide the bar of a failed attempt is at least to have a cross at its end."""
 _WORDS: Final = {
     "waiting": "waited for a slot",
     "work": "work",
@@ -97,7 +104,15 @@ def timeline_svg(
         width: How wide it is.
         href: Returns the link of the row of a step, by its name; None for no link.
         style: Whether the colours are in it; else the page has `STYLE`.
+
+    Raises:
+        SettingError: `limit` is neither None nor a positive int, or `width` is no int from
+            `WIDTH_MIN` on.
     """
+    if (plain_count(width) or 0) < WIDTH_MIN:
+        raise SettingError(
+            f"width of a timeline must be an int of at least {WIDTH_MIN}, not {shown(width)}"
+        )
     by_step: dict[str | None, list[Span]] = {}
     for span in spans:
         by_step.setdefault(span.step, []).append(span)
@@ -158,23 +173,24 @@ class _Row:
         told = bounded(name)
         if fold is None:
             name = told = "the run"
-        elif len(members) > 1:
+        elif node is None:
             told += f": {counts(states)}"
         elif state is not None:
             told += f": {word(state)}"
+            told += f", and of its items {counts(states[1:])}" if states[1:] else ""
         head = (
             f"<title>{content(told)}</title>{sign(state, 0, 4)}"
             f'<text class="oa-row" x="22" y="16">{content(label(name, 22))}</text>'
         )
         target = href(node.name) if href is not None and node is not None else None
         if target is not None:
-            head = f"<a href={attribute(target)} aria-label={attribute(told)}>{head}</a>"
+            head = f"<a href={attribute(target, None)} aria-label={attribute(told)}>{head}</a>"
         is_whole = len(members) > 1 or len(self.spans) > _APART_MAX
         bars = self._merged(scale, state) if is_whole else self._apart(scale, ends)
-        step = f" data-step={attribute(fold.name)}" if fold is not None and node is not None else ""
+        step = f" data-step={attribute(node.name)}" if node is not None else ""
         role = ' role="listitem"' if href is not None else ""
         return (
-            f'<g class="oa-step" {step} data-state="{content(state or "")}" '
+            f'<g class="oa-step"{step} data-state={attribute(state or "")} '
             f'data-count="{len(members)}"{role} transform="translate(0 {number(y)})">'
             f"<g>{head}</g>{bars}</g>"
         )
@@ -203,19 +219,27 @@ class _Row:
         for kind in ("waiting", "delay", "wait", "work"):
             at: list[list[float]] = []
             for begins, over in sorted(scale.ends(s) for s in self.spans if s.kind == kind):
-                if at and begins <= at[-1][1] + 1.5:
+                if at and begins <= at[-1][1] + _MERGED:
                     at[-1][1] = max(at[-1][1], over)
                 else:
                     at.append([begins, over])
-            parts += [_bar(kind, begins, over, state or "") for begins, over in at]
+            if at and kind == "work":
+                d = "".join(f"M{number(a)} 4H{number(b)}V20H{number(a)}z" for a, b in at)
+                parts.append(f'<path class="oa-bar" data-state={attribute(state or "")} d="{d}"/>')
+            elif at:
+                d = "".join(f"M{number(begins)} 12H{number(over)}" for begins, over in at)
+                parts.append(f'<path class="oa-{kind}" d="{d}"/>')
         return "".join(parts)
 
 
 def _bar(kind: str, begins: float, over: float, state: str) -> str:
     if kind == "work":
+        wide = over - begins
+        cross = f'<path class="oa-cross" d="M{number(over - 11)} 9l6 6m0-6l-6 6"/>'
         return (
-            f'<rect class="oa-bar" data-state="{content(state)}" x="{number(begins)}" y="4" '
-            f'width="{number(over - begins)}" height="16" rx="3"/>'
+            f'<rect class="oa-bar" data-state={attribute(state)} x="{number(begins)}" y="4" '
+            f'width="{number(wide)}" height="16" rx="{3 if wide > 6 else 1}"/>'
+            f"{cross if state == 'failed' and wide >= _CROSS else ''}"
         )
     return f'<path class="oa-{content(kind)}" d="M{number(begins)} 12H{number(over)}"/>'
 

@@ -78,7 +78,7 @@ class Planned:
 
     def __rsub__(self, other: object) -> NoReturn:
         """Refuse: a time cannot be subtracted from another value."""
-        raise SettingError(f"PLANNED cannot be taken from {shown(other)}; {_REMEDY}")
+        raise SettingError(f"PLANNED cannot be subtracted from {shown(other)}; {_REMEDY}")
 
     def _later(self, other: object, sign: int) -> Planned:
         if not issubclass(type(other), timedelta):
@@ -91,7 +91,7 @@ class Planned:
         moved = Planned(self._days + sign * days, self._rest + sign * rest)
         seconds = max(abs(moved._days * _DAY), abs(moved._rest)).total_seconds()
         if seconds > SECONDS_MAX:
-            raise SettingError(f"what PLANNED is moved by {too_long(seconds)}")
+            raise SettingError(f"the timedelta of PLANNED {too_long(seconds)}")
         return moved
 
     def __str__(self) -> str:

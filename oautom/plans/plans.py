@@ -19,30 +19,33 @@ from types import MappingProxyType
 from typing import Any, Final, cast
 
 from oautom.engine.clock import Clock
-from oautom.engine.messages import Note, Nudge
+from oautom.engine.messages import Asked, Note, Nudge
 from oautom.engine.modes import OAutomMode
 from oautom.engine.recovery import Recovery
 from oautom.engine.scheduler import Scheduler
-from oautom.engine.starting import Starting
+from oautom.engine.starting import Starting, flow_of
 from oautom.errors import (
     LogError,
     OAutomError,
     ParamError,
     SettingError,
+    UnknownPlanError,
     UnknownVectError,
     VectAlreadyRunningException,
     shown,
 )
 from oautom.events.log import EventLog
+from oautom.events.requests import Request
 from oautom.flows.checks import with_children
 from oautom.flows.flow import Flow
 from oautom.machine.event import stamp
 from oautom.machine.tables import PLAN_CREATED, PLAN_SKIPPED
+from oautom.plans.backfill import YEAR_MAX, text_of, times_of
 from oautom.plans.planned import PLANNED, Planned
 from oautom.plans.schedule import Cron, Interval, Schedule, interval_of
 from oautom.processes.forked import Home
 from oautom.values.annotations import UNKNOWN, shown_type
-from oautom.values.json import is_json
+from oautom.values.json import is_json, plain_count
 from oautom.values.names import check_name
 from oautom.vects.run import Run
 
@@ -50,9 +53,6 @@ LOOK_INTERVAL: Final = 60.0
 """Seconds after which plans are checked in any case."""
 GAP: Final = timedelta(days=1)
 """A time that was due longer ago counts as not served: the clock was wrong until now."""
-
-YEAR_MAX: Final = 9000
-"""The last year for `next_time`: later times may be beyond any datetime."""
 
 _TICK: Final = timedelta(microseconds=1)
 _LATE: Final = "it was noticed late, and the next time of the plan was due by then as well"
@@ -86,8 +86,7 @@ def _schedule(
         raise SettingError("it takes an interval or a cron, not both; make two plans")
     if timezone is not None:
         raise SettingError(
-            "an interval is time that passes, the same in each timezone; leave that out, or use a "
-            "cron"
+            "an interval is the same in each timezone; leave timezone out, or use a cron"
         )
     return interval
 
@@ -101,9 +100,8 @@ def _zone(timezone: object) -> tzinfo:
         return ZoneInfo("UTC" if timezone is None else timezone)  # type: ignore[arg-type] # see below
     except (KeyError, OSError, TypeError, ValueError):
         raise SettingError(
-            f"there is no timezone {shown(timezone)}; write it as 'Europe/Paris' (a "
-            f"system without any "
-            "takes them from the package tzdata)"
+            f"there is no timezone {shown(timezone)}; write it as 'Europe/Paris' (if the system "
+            "has no time zones, install the package tzdata)"
         ) from None
 
 
@@ -265,9 +263,9 @@ class Plans:
         mode: In the background, plans are served from the beginning.
 
     Attributes:
-        is_served: Whether what is due starts.
-        on_change: Called with the name of a plan, and what other processes are shown of it; None
-            of one that is no more.
+        is_served: Whether due plans start Vects.
+        on_change: Called with the name of a plan, and the facts that other processes see; None if
+            the plan was removed.
     """
 
     def __init__(self, clock: Clock, home: Home, mode: OAutomMode) -> None:
@@ -298,6 +296,7 @@ class Plans:
         self._starting = starting
         self._recovery = recovery
         scheduler.on_look = self._look
+        scheduler.admit["backfill"] = self._admit_asked
 
     def log_is_open(self) -> None:
         """Set the place of all plans from the log, which is open now; under the lock."""
@@ -364,7 +363,87 @@ class Plans:
         if self.is_served:
             standing.pass_over(now)
             self._look_soon()
+        if self._is_log_open and self._log.id is not None:
+            self._scheduler.put(Asked(again=True))  # another process may have asked for its times
         return Plan(standing, self)
+
+    def _admit_asked(self, request: Request) -> list[Run]:
+        """Take in the runs that another process wants to fill times with."""
+        told = request.data
+        with self._home.lock:
+            flow = flow_of(None, self._scheduler.registry.flows, told["flow"])
+            ends = (told["from"], told["to"])
+            return self.admit(flow, ends, told.get("plan"), told.get("parallel"), request.vect)
+
+    def admit(
+        self,
+        flow: Flow,
+        ends: tuple[object, object],
+        plan: str | None,
+        parallel: object,
+        name: str,
+    ) -> list[Run]:
+        """Take in a run for each time of a plan that has no Vect; under the lock of the app.
+
+        Times to come are left to the plan, and so are those with which one that catches up has not
+        dealt yet.
+
+        Args:
+            flow: The flow.
+            ends: The first and the last moment of the range; see `times_of`.
+            plan: The name of the plan; None for the only one of the flow.
+            parallel: How many of them are open at once, at most; None for the limit of the flow.
+            name: The name under which the log has them together.
+
+        Raises:
+            UnknownPlanError: There is no such plan, or there are several.
+            SettingError: The ends are no moments, or in the wrong order, or too far apart.
+            ParamError: The flow refuses the parameters of a time.
+            Whatever `Starting.new` raises.
+        """
+        standing, most = self._standing_of(flow, plan), plain_count(parallel)
+        if parallel is not None and most is None:
+            raise SettingError(
+                f"parallel must be a positive int, or None, not {shown(parallel)}", flow=flow.name
+            )
+        texts = (text_of(moment, what) for moment, what in zip(ends, ("from", "to"), strict=True))
+        times = times_of(standing.schedule, *texts)
+        self._recovery.recover_for(flow)
+        self._scheduler.check_starting(flow)
+        now, runs = self._clock.now(), list[Run]()
+        try:
+            for time in times:
+                vect = _id(_told(standing.name, time))
+                is_its_own = time > now or (standing.catch_up and time >= standing.next)
+                if is_its_own or self._is_known(flow, vect):
+                    continue
+                after = None if most is None or len(runs) < most else runs[-most].id
+                runs.append(self._run_at(standing, time, name, after))
+                self._scheduler.registry.admit(runs[-1], may_wait=True)
+        except OAutomError:
+            for run in runs:
+                self._scheduler.registry.drop(run)
+            raise
+        return runs
+
+    def _run_at(self, standing: Standing, time: datetime, name: str, after: str | None) -> Run:
+        told = _told(standing.name, time)
+        origin = {"backfill": name} if after is None else {"backfill": name, "after": after}
+        try:
+            params = standing.params_at(time)
+            run = self._starting.new(standing.flow, _id(told), params, MappingProxyType(origin))
+        except ParamError as error:
+            raise standing.flow.params.error(f"at {told['planned']}: {error}") from error
+        run.after = after
+        return run
+
+    def _standing_of(self, flow: Flow, plan: str | None) -> Standing:
+        of_flow = {name: each for name, each in self._standings.items() if each.flow is flow}
+        if plan is None and len(of_flow) == 1:
+            return next(iter(of_flow.values()))
+        if plan not in of_flow:
+            raise UnknownPlanError(flow.name, plan, list(of_flow))
+        return of_flow[plan]
 
     def _place(self, standing: Standing) -> None:
         """Set the place of a plan from the log."""
@@ -383,7 +462,7 @@ class Plans:
         except LogError:
             if self._is_log_open:
                 raise
-            return None  # what is wrong with the log is told when it is opened
+            return None  # opening the log will report the error
 
     def remove(self, standing: Standing) -> None:
         """Remove a plan. Any thread."""

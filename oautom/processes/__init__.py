@@ -1,1 +1,1 @@
-"""Internal. Processes as the system has them: groups, ends, leftovers, forks."""
+"""Internal. Processes of the system: groups, ends, leftovers, forks."""

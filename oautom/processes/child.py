@@ -1,14 +1,14 @@
-"""A command as a child process, and how it ended: the system's own word, or none.
+"""A command as a child process, with its exit status as the system reports it, or none.
 
-`Popen.wait()` will not do: it takes a process that somebody else has reaped, as `os.waitpid(-1)` of
-another thread does, for one that ended well. So the status is read here, once, in one of two ways.
-As a rule the command is a child of this program, which reads the status when it reaps it;
-where somebody may reap, it has a small parent of its own (`parent.py`), which writes the status
-into a pipe. That is a Python of its own, and takes longer to start than most commands.
+`Popen.wait()` will not do: if other code has reaped the process, as `os.waitpid(-1)` on another
+thread does, it reports success. So the status is read here, once, in one of two ways. Normally the
+command is a child of this program, which reads the status when it reaps it. If other code may reap,
+the command has a small parent of its own (`parent.py`), which writes the status into a pipe. That
+is another Python, which takes longer to start than most commands.
 
-What is needed to watch a command is there before it begins; where anything fails after that, it is
-ended at once. A process is reaped last of all, so that its number cannot be another's while its
-group is signalled.
+All that is needed to watch a command exists before it begins; if anything fails after that, it is
+ended at once. A process is reaped last of all, so that no other process can have its number while
+its group is signalled.
 """
 
 from __future__ import annotations
@@ -32,49 +32,49 @@ from oautom.processes.group import has_handles, signal_group, wait_for_group
 _READ_BYTES = 4096
 
 _IGNORED: Final = (
-    "its command was not begun: this program ignores SIGCHLD, so the system would not tell how it "
-    "ends; call signal.signal(signal.SIGCHLD, signal.SIG_DFL) first"
+    "its command was not started: this program ignores SIGCHLD, so the system would not report how "
+    "it ends; call signal.signal(signal.SIGCHLD, signal.SIG_DFL) first"
 )
 _TAKEN: Final = (
-    "how its command ended is not known: something in this program has taken its exit status, as "
+    "the exit status of its command is unknown: other code in this program has taken it, as "
     "os.waitpid(-1) or an ignored SIGCHLD do; wait there for processes by their numbers, "
     "os.waitpid(pid, 0). From now on, commands of this program run under a parent of their own, "
-    "from which nobody can take it"
+    "which keeps the status safe"
 )
 _PARENT: Final = os.path.join(os.path.dirname(__file__), "parent.py")
-_PARENT_DIED: Final = "how its command ended is not known: the parent that it ran under has died"
+_PARENT_DIED: Final = "the exit status of its command is unknown: its parent process has died"
 _NO_PYTHON: Final = (
-    "its command was not begun: something in this program reaps processes that are not its own, "
-    "and sys.executable names no Python to run the command under; wait there for processes by "
+    "its command was not started: other code in this program reaps processes that are not its "
+    "own, and sys.executable names no Python to run the command under; wait there for processes by "
     "their numbers, os.waitpid(pid, 0)"
 )
 
 
 _is_reaped_by_others = threading.Event()
-"""An exit status has been lost in this program: from now on commands have a parent of their own."""
+"""Set when an exit status was lost in this program: commands then have their own parent."""
 
-_PIDFD_GET_INFO: Final = 0xC040FF0B  # Linux 6.15 tells by it how a process that is gone has ended
+_PIDFD_GET_INFO: Final = 0xC040FF0B  # Linux 6.15: reads the status of a process that is gone
 _PIDFD_INFO_EXIT: Final = 1 << 3
 _TRIES: Final = 100
 _PAUSE_SECONDS: Final = 0.001
 
 
 class EndError(Exception):
-    """How a command ends cannot be known: before it was begun, or when it was over."""
+    """The end of a command cannot be known: raised before it begins, or when it is over."""
 
 
 class Child(ABC):
     """A command that leads a session and process group of its own.
 
     Attributes:
-        leader: Its number, which is that of its group; None as long as that is not known.
+        leader: Its number, which is that of its group; None as long as that is unknown.
     """
 
     leader: int | None
     _process: _Process
 
     def streams(self) -> tuple[int, int]:
-        """Return what is to be read: its standard output and standard error."""
+        """Return the descriptors of its standard output and standard error, for reading."""
         stdout, stderr = self._process.stdout, self._process.stderr
         assert stdout is not None
         assert stderr is not None
@@ -88,18 +88,18 @@ class Child(ABC):
 
     @abstractmethod
     def fileno(self) -> int:
-        """Return what becomes readable when there is something to `hear`."""
+        """Return a descriptor that becomes readable when there is news for `hear`."""
 
     def hear(self) -> bool:
-        """Take note of what has happened to it; return whether it has ended."""
+        """Read the news of the command; return whether it has ended."""
         return True
 
     @abstractmethod
     def end(self) -> None:
-        """End whoever is left of the group, and wait until all are gone. Once only."""
+        """End all processes of the group, and wait until they are gone. Once only."""
 
     def close(self) -> None:
-        """Close what is to be read, after `end`."""
+        """Close the descriptors, after `end`."""
         self._process.close()
 
     @abstractmethod
@@ -107,13 +107,13 @@ class Child(ABC):
         """Return its exit code, or minus the number of the signal that ended it; after `end`.
 
         Raises:
-            EndError: It is not known.
-            OSError: The command could not be begun.
+            EndError: The status is unknown.
+            OSError: The command could not be started.
         """
 
 
 def begin(argv: Sequence[str], env: Mapping[str, str], cwd: str | os.PathLike[str] | None) -> Child:
-    """Begin a command.
+    """Start a command.
 
     Args:
         argv: The program and its arguments.
@@ -121,9 +121,9 @@ def begin(argv: Sequence[str], env: Mapping[str, str], cwd: str | os.PathLike[st
         cwd: Working directory, or None for the one of this program.
 
     Raises:
-        EndError: Its end could not be known; it was not begun.
-        OSError: It cannot be begun, or was ended at once since it cannot be watched.
-        RuntimeError: The system gives no thread to watch it; it was not begun.
+        EndError: Its end could not be known; it was not started.
+        OSError: It cannot be started, or was ended at once since it cannot be watched.
+        RuntimeError: The system gives no thread to watch it; it was not started.
     """
     handler = signal.getsignal(signal.SIGCHLD)
     if handler == signal.SIG_IGN:
@@ -134,7 +134,7 @@ def begin(argv: Sequence[str], env: Mapping[str, str], cwd: str | os.PathLike[st
 
 
 class _Process(subprocess.Popen[bytes]):
-    """A process that is not left alone where its start fails though it is there already."""
+    """A process that is ended if its start fails after it exists."""
 
     def __init__(self, argv: Sequence[str], **options: Any) -> None:
         try:
@@ -148,27 +148,27 @@ class _Process(subprocess.Popen[bytes]):
             )
         except BaseException:
             if getattr(self, "pid", None) is not None and self.returncode is None:
-                with suppress(ProcessLookupError):  # it has ended, and somebody has reaped it
+                with suppress(ProcessLookupError):  # it has ended, and was reaped
                     os.kill(self.pid, signal.SIGKILL)  # it may not lead its group yet
                 self.end()
                 self.close()
             raise
 
     def end(self) -> int | None:
-        """End it with its group, and return its status as `os.waitpid` has it; None if unknown."""
+        """End it and its group, and return its status as of `os.waitpid`; None if unknown."""
         signal_group(self.pid, signal.SIGKILL)
         status = self.reap()
         wait_for_group(self.pid)
         return status
 
     def reap(self) -> int | None:
-        """Wait for its end, and return its status as `os.waitpid` has it; None if unknown."""
+        """Wait for its end, and return its status as of `os.waitpid`; None if unknown."""
         try:
             return os.waitpid(self.pid, 0)[1]
-        except ChildProcessError:  # somebody has reaped it
+        except ChildProcessError:  # other code has reaped it
             return None
         finally:
-            self.returncode = 0  # so that `Popen` does not wait for it; nobody looks at it here
+            self.returncode = 0  # so that `Popen` does not wait for it; it is not used
 
     def close(self) -> None:
         """Close its pipes."""
@@ -178,7 +178,7 @@ class _Process(subprocess.Popen[bytes]):
 
 
 class _Own(Child):
-    """A child of this program; a handle of the process tells its end."""
+    """A child of this program; a handle of the process shows its end."""
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str], cwd: Any) -> None:
         self._status: int | None = None
@@ -194,9 +194,9 @@ class _Own(Child):
     def _watched(self) -> int:
         try:
             return os.pidfd_open(self._process.pid)
-        except ProcessLookupError:  # it has ended, and somebody has reaped it
+        except ProcessLookupError:  # it has ended, and was reaped
             read, write = os.pipe()
-            os.close(write)  # so that the other one is readable at once
+            os.close(write)  # so that the other end is readable at once
             return read
 
     def fileno(self) -> int:
@@ -219,24 +219,24 @@ class _Own(Child):
 
 
 def _remembered(handle: int) -> int | None:
-    """Return the status of a process that somebody has reaped, where the system still knows it."""
-    for _ in range(_TRIES):  # whoever reaps may be at it just now
+    """Return the status of a process that other code has reaped, if the system still has it."""
+    for _ in range(_TRIES):  # the other code may be reaping just now
         info = bytearray(struct.pack("=Q56x", _PIDFD_INFO_EXIT))
         try:
             fcntl.ioctl(handle, _PIDFD_GET_INFO, info)
-        except ProcessLookupError:  # it is not told yet
+        except ProcessLookupError:  # the status is not there yet
             pass
         except OSError:  # it is an older system
             return None
-        told, status = struct.unpack("=Q52xi", info)
-        if told & _PIDFD_INFO_EXIT:
+        mask, status = struct.unpack("=Q52xi", info)
+        if mask & _PIDFD_INFO_EXIT:
             return int(status)
         time.sleep(_PAUSE_SECONDS)
     return None
 
 
 class _Waited(_Own):
-    """A child of this program, for whose end a thread waits: the system has no handles."""
+    """A child of this program with a thread that waits for its end: the system has no handles."""
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str], cwd: Any) -> None:
         self._pids: SimpleQueue[int | None] = SimpleQueue()
@@ -265,11 +265,11 @@ class _Waited(_Own):
         try:
             if pid is None:
                 return
-            if hasattr(os, "waitid"):  # WNOWAIT leaves it to be reaped
+            if hasattr(os, "waitid"):  # WNOWAIT: it is reaped later
                 os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
             else:  # macOS before Python 3.13
                 self._reaped = os.waitpid(pid, 0)[1]
-        except ChildProcessError:  # somebody has reaped it
+        except ChildProcessError:  # other code has reaped it
             return
         finally:
             os.close(self._write)
@@ -284,13 +284,13 @@ class _Waited(_Own):
 
 
 class _Overseen(Child):
-    """A grandchild of this program, whose parent writes into a pipe how it has ended."""
+    """A grandchild of this program, whose parent writes its exit status into a pipe."""
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str], cwd: Any) -> None:
         if not sys.executable or hasattr(sys, "frozen"):
             raise EndError(_NO_PYTHON)
         self.leader = None
-        self._told = b""
+        self._rest = b""
         self._facts: dict[str, int] = {}
         self._has_parent = True
         self._has_ended = False
@@ -311,23 +311,23 @@ class _Overseen(Child):
 
     def hear(self) -> bool:
         chunk = os.read(self._read, _READ_BYTES)
-        *lines, self._told = (self._told + chunk).split(b"\n")
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             name, _, number = line.decode().partition(" ")
             self._facts[name] = int(number)
         self.leader = self._facts.get("pid")
-        self._has_parent = bool(chunk)  # at the end of the pipe somebody has killed it
+        self._has_parent = bool(chunk)  # end of file: it was killed
         self._has_ended = not chunk or "code" in self._facts
         return self._has_ended
 
     def end(self) -> None:
-        if self.leader is None:  # without its parent it does not begin, or has told its number
+        if self.leader is None:  # without its parent it does not begin, or its number is read below
             signal_group(self._process.pid, signal.SIGKILL)
         self.signal(signal.SIGKILL)
         while not self._has_ended:
             self.hear()
             self.signal(signal.SIGKILL)
-        if self._has_parent:  # nobody signals the group any more: its leader can be reaped
+        if self._has_parent:  # the group is not signalled any more: its leader can be reaped
             assert self._process.stdin is not None
             with suppress(BrokenPipeError):
                 os.write(self._process.stdin.fileno(), b"!")

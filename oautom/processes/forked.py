@@ -1,12 +1,12 @@
-"""Forks: whatever works in a process stays there.
+"""Forks: an object that works in a process stays there.
 
-A forked child has a copy of each object, but none of the threads that move it, and it has locks as
-they happened to be; what is open it shares with its parent. So an object that works belongs to the
-process in which it began to. In a forked child it raises an `EngineError` before it takes a lock or
-touches a file, and to close it does nothing. Who makes it anew there has one that works.
+A forked child has a copy of each object, but none of the threads that move it, and its locks in any
+state; open files are shared with its parent. So an object that works belongs to the process in
+which it began to. In a forked child it raises an `EngineError` before it takes a lock or touches a
+file, and its `close` does nothing. A new object, made in the child, works there.
 
-Only here it is noticed that this process was forked. `here` is this process; what has begun in it
-keeps that, and looks at `is_here`, which a fork turns: it costs nothing to ask.
+Only this module notices that the process was forked. `here` is this process; an object that begins
+to work refers to it, and checks its `is_here`, which a fork changes: the check costs nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Process:
 
     Attributes:
         pid: Its number.
-        is_here: This is it; not so in a forked child.
+        is_here: Whether it is the running process; False in a forked child.
     """
 
     __slots__ = ("is_here", "pid")
@@ -41,7 +41,7 @@ class Process:
         """Refuse to go on in a forked child.
 
         Args:
-            what: What belongs to this process.
+            what: The object that belongs to this process.
             remedy: What to do in the child instead.
 
         Raises:
@@ -55,47 +55,47 @@ class Process:
 
 
 NOBODY: Final = Process(0)
-"""To whom belongs what has not begun to work: whoever uses it first has it."""
+"""The owner of objects that have not begun to work: the first process that uses one gets it."""
 
 here = Process(os.getpid())
 """This process. Ask for `forked.here`: a forked child has another one."""
 
 
 class Shared(Protocol):
-    """What has something that a forked child has, too, and should not."""
+    """An object with locks or descriptors that a forked child should not use."""
 
     def leave(self) -> None:
-        """Let go of it in the forked child, without a word to anybody: it is the parent's."""
+        """Drop them in the forked child, without any message: they belong to the parent."""
 
 
 _before: list[Callable[[], None]] = []
 _after: list[Callable[[], None]] = []
 _in_child: list[Callable[[], None]] = []
-_turn = threading.RLock()  # of those who fork
+_turn = threading.RLock()  # one fork at a time
 _shared: weakref.WeakSet[Shared] = weakref.WeakSet()
 
 
 def around(before: Callable[[], None], after: Callable[[], None]) -> None:
-    """Have `before` called before each fork, and `after` behind it, in both processes.
+    """Call `before` before each fork, and `after` behind it, in both processes.
 
-    What is registered later is called before the others first, and after it last.
+    A later registration is called before the others at the fork, and after them behind it.
     """
     _before.insert(0, before)
     _after.append(after)
 
 
 def in_child(begin_anew: Callable[[], None]) -> None:
-    """Have a module begin anew in each forked child: with locks that nobody holds."""
+    """Call a function of a module in each forked child, to renew its locks and state."""
     _in_child.append(begin_anew)
 
 
 def share(shared: Shared) -> None:
-    """Have something leave what is the parent's in each forked child, as long as it is there."""
+    """Call `shared.leave` in each forked child, as long as the object exists."""
     _shared.add(shared)
 
 
 class Home:
-    """The process of an app and of all that belongs to it, from when the app opens its log.
+    """The process of an app and of all its parts, from when the app opens its log.
 
     An app that has not opened its log yet may be used in a forked child: it works there then.
 
@@ -112,20 +112,20 @@ class Home:
         share(self)
 
     def leave(self) -> None:
-        """Have the lock free in a forked child: a thread of the parent may have it."""
+        """Renew the lock in a forked child: a thread of the parent may have it."""
         self.lock = threading.Lock()
 
     def check(self) -> None:
         """Refuse to go on in a forked child.
 
         Raises:
-            EngineError: This is one.
+            EngineError: This process is a forked child.
         """
         if not self.process.is_here:
             self.process.check(
                 "this app, with its vects and plans,",
-                "make a new OAutom in the forked process, or have it begin by 'spawn'; it may "
-                "read the log, and ask, by SqliteEventLog(path, read_only=True)",
+                "make a new OAutom in the forked process, or start it by 'spawn'; it may read "
+                "the log, and send requests, by SqliteEventLog(path, read_only=True)",
             )
 
 
@@ -149,7 +149,7 @@ def _begin_anew() -> None:
 
 
 def _call(calls: Sequence[Callable[[], None]]) -> None:
-    """Call each, also where Ctrl-C comes in between."""
+    """Call each function, even if Ctrl-C comes in between."""
     for i, call in enumerate(calls):
         try:
             call()
@@ -162,15 +162,15 @@ os.register_at_fork(before=_prepare, after_in_parent=_go_on, after_in_child=_beg
 
 
 def end(error: BaseException | None = None) -> NoReturn:
-    """End this process, a forked child: code of a user's has come back to where no engine is.
+    """End this process, a forked child in which user code has returned to the engine's.
 
-    A step or receiver that forks has the engine's code under it, in the child, too. There that must
-    not go on: it would be a second engine. So the child ends where the function does, as one of
-    `multiprocessing` does: its exit code is that of `sys.exit`, 0 where it has returned, and 1
-    with a traceback where it has raised. Handlers of `atexit` are not called.
+    If a step or receiver forks, the child also has the engine's code on its stack. That code must
+    not go on there: it would be a second engine. So the child ends where the function does, like
+    one of `multiprocessing`: its exit code is that of `sys.exit`, 0 if the function has returned,
+    and 1 with a traceback if it has raised. Handlers of `atexit` are not called.
 
     Args:
-        error: What was raised, or None.
+        error: The exception, or None.
     """
     code: object = 0
     if isinstance(error, SystemExit):

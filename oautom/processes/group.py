@@ -1,6 +1,7 @@
-"""Process groups: to end one is to end a process with all that it has started. Handles, too.
+"""Process groups, which end a process with all that it has started; and handles of processes.
 
-A handle of a process, which Linux has, is readable when that has ended, whoever has its pipes open.
+A handle of a process, which Linux has, is readable when the process has ended, even if others have
+its pipes open.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ _PAUSE_SECONDS = 0.0005
 
 @cache
 def has_handles() -> bool:
-    """Whether the system gives handles of processes: not so macOS, nor a sandbox that forbids it.
+    """Whether the system gives handles of processes; macOS, and some sandboxes, do not.
 
     Raises:
-        OSError: There are too many open files to tell.
+        OSError: There are too many open files to find out.
     """
     try:
         os.close(os.pidfd_open(os.getpid()))
@@ -42,9 +43,9 @@ def signal_name(number: int) -> str:
 
 
 def signal_group(leader: int, number: int) -> bool:
-    """Send a signal to all processes of a group; return whether there is any left.
+    """Send a signal to all processes of a group; return whether any is left.
 
-    Call it while the leader is not reaped, or with signal 0: its number may be another's then.
+    Call it while the leader is not reaped, or with signal 0: later its number may be another's.
     """
     try:
         os.killpg(leader, number)
@@ -54,12 +55,12 @@ def signal_group(leader: int, number: int) -> bool:
 
 
 def wait_for_group(leader: int) -> None:
-    """Wait until a group that has been sent SIGKILL, and whose leader is reaped, is gone.
+    """Wait until a group is gone that got SIGKILL, and whose leader is reaped.
 
-    The leader is our child and can be waited for. Its descendants are not: the kernel takes them
-    away within a millisecond or so, and asking again is the only way to know.
+    The leader is our child and can be waited for. Its descendants are not: the kernel removes them
+    within a millisecond or so, and asking again is the only way to know.
     """
-    deadline = time.monotonic() + _SECONDS_MAX  # where nobody reaps orphans, their zombies stay
+    deadline = time.monotonic() + _SECONDS_MAX  # zombies may stay if no process reaps orphans
     pause = _PAUSE_SECONDS
     while signal_group(leader, 0) and time.monotonic() < deadline:
         time.sleep(pause)

@@ -1,14 +1,14 @@
 """Leftovers: processes that a dead program has left running, found by their environment.
 
 A program that is killed by SIGKILL can end nothing. So each process that does the work of a step
-carries marks in its environment, and hands them on to what it starts; who has the log next finds it
-there, on Linux. It is ended only if three things say so: it is of this log, its engine is dead, and
-the log has its attempt as one that has not ended by itself. The number of a process is never all
-that is known of it: it may be another's by now. So an engine is told by the number of its process,
-by when that was started, and by which of the engines of that program it is.
+has marks in its environment, which its children inherit; the next engine of the log finds it by
+these, on Linux. It is ended only if three facts agree: it is of this log, its engine is dead, and
+its attempt has not ended by itself, according to the log. The number of a process is not enough to
+know it: another process may have it by now. So an engine is identified by the number of its
+process, by the start time of that process, and by a number within that program.
 
-A step may run a program that has an engine too. Then its processes are at work for both, and carry
-what the outer ones are known by as well.
+A step may run a program that has an engine too. Then its processes work for both, and have the
+marks of the outer engine as well.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from itertools import count
 from typing import Final, NamedTuple
 
 LOG_MARK: Final = "OAUTOM_LOG"
-"""The variable that holds the identity of the log; a process that has none is of nobody."""
+"""The variable with the identity of the log; a process without it is no leftover."""
 
 _ENGINE_MARK: Final = "OAUTOM_ENGINE"
 _OUTER_MARK: Final = "OAUTOM_OUTER"
@@ -32,17 +32,17 @@ _ATTEMPT: Final = ("OAUTOM_VECT", "OAUTOM_STEP", "OAUTOM_ATTEMPT")
 
 _MS_MAX = 5_000
 _SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
-_START_TIME = 19  # of what stands behind the name in /proc/<pid>/stat
+_START_TIME = 19  # a field behind the name in /proc/<pid>/stat
 
 
 class Marks:
     """The marks of one engine, for the processes that do its work.
 
     Args:
-        log_id: The identity of its log, None for one that does not outlive the program.
+        log_id: The identity of its log; None for one that does not outlive the program.
 
     Attributes:
-        variables: What such a process carries in its environment.
+        variables: The marks, as environment variables.
     """
 
     def __init__(self, log_id: str | None) -> None:
@@ -51,20 +51,20 @@ class Marks:
             engine = f"{_process(os.getpid())}-{next(_numbers)}"
             self.variables = {LOG_MARK: log_id, _ENGINE_MARK: engine}
             _engines_here.add(engine)
-            # One that is forgotten without an end does no work any more.
+            # An engine that is garbage-collected does no work any more.
             self._end = weakref.finalize(self, _engines_here.discard, engine)
 
     def end(self) -> None:
-        """Take note that the engine works no more: who has the log next ends what it has left."""
+        """Note that the engine has ended: the log's next engine ends what it has left."""
         if self.variables:
             self._end()
 
 
 def environment(added: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of this program, with variables added, for a process of a step.
+    """Return the environment of this program with variables added, for a process of a step.
 
     Args:
-        added: The marks of an engine, and what tells of the attempt that the process works for.
+        added: The marks of an engine, and the variables of the attempt.
     """
     env = {**os.environ, **outer_marks(added)}
     if LOG_MARK in env and LOG_MARK in added:
@@ -73,10 +73,11 @@ def environment(added: Mapping[str, str]) -> dict[str, str]:
 
 
 def outer_marks(marks: Mapping[str, str]) -> dict[str, str]:
-    """Return what tells for whom this program is at work itself, if it is run by a step.
+    """Return the marks of the step that runs this program itself, if one does.
 
     Args:
-        marks: Of the engine that asks; in a worker process these are in the environment already.
+        marks: The marks of the calling engine; a worker process has these in its environment
+            already.
     """
     if LOG_MARK not in os.environ or os.environ.get(_ENGINE_MARK) == marks.get(_ENGINE_MARK):
         return {}
@@ -86,7 +87,7 @@ def outer_marks(marks: Mapping[str, str]) -> dict[str, str]:
 
 
 class _Place(NamedTuple):
-    """Whose work a process does: the log, the engine, and the attempt."""
+    """The work that a process does: its log, its engine, and its attempt."""
 
     log: str
     engine: str
@@ -96,24 +97,24 @@ class _Place(NamedTuple):
 
 
 def _places(environment: Mapping[str, str]) -> Iterator[_Place]:
-    """Yield for whom a process works that carries an environment: the innermost first."""
+    """Yield the work of a process by its environment, the innermost first."""
     log, engine = environment.get(LOG_MARK, ""), environment.get(_ENGINE_MARK, "")
     yield _Place(log, engine, *map(environment.get, _ATTEMPT))
     if text := environment.get(_OUTER_MARK):
         import json  # noqa: PLC0415 - seldom needed
 
-        with suppress(TypeError, ValueError):  # it is somebody else's variable
+        with suppress(TypeError, ValueError):  # a foreign variable
             for log, engine, *attempt in json.loads(text):
                 vect, step, number = (None if each is None else str(each) for each in attempt)
                 yield _Place(str(log), str(engine), vect, step, number)
 
 
 _numbers = count(1)
-_engines_here: set[str] = set()  # of this program, those that are at work
+_engines_here: set[str] = set()  # the engines at work in this program
 
 
 def _process(pid: int) -> str:
-    """Return what tells a process from all others that have had its number; empty if it is dead."""
+    """Return the identity of a process among all that have had its number; empty if it is dead."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             fields = file.read().rpartition(")")[2].split()
@@ -123,7 +124,7 @@ def _process(pid: int) -> str:
 
 
 def _is_dead(engine: str) -> bool:
-    """Whether an engine is known not to be at work any more."""
+    """Whether an engine is known to have ended."""
     pid, dash, _ = engine.partition("-")
     if not dash or not pid.isdigit():
         return False
@@ -134,27 +135,27 @@ def _is_dead(engine: str) -> bool:
 
 
 IsOpen = Callable[[str, str | None, str | None], bool]
-"""Whether a log has an attempt (Vect, step, number) as one that has not ended by itself."""
+"""Whether an attempt (Vect, step, number) has not ended by itself, according to its log."""
 
 
 def end_leftovers(log_id: str, is_open: IsOpen) -> list[int]:
     """End the processes that dead engines of a log have left, and wait until they are gone.
 
-    Call it while no engine works on the log but the one that calls.
+    Call it only while no other engine works on the log.
 
     Args:
         log_id: The identity of the log.
-        is_open: Says of an attempt whether what is at work for it is to be ended.
+        is_open: Whether the work of an attempt is to be ended.
 
     Returns:
         The numbers that the processes had.
 
     Raises:
-        OSError: The system gives no files to look at all processes with.
+        OSError: The system gives no files for a look at all processes.
     """
     ended: list[int] = []
-    while found := list(_left_of(log_id, is_open)):  # again: one may have forked meanwhile
-        # First all are stopped: whoever waits for one of the others must not go on when that ends.
+    while found := list(_left_of(log_id, is_open)):  # repeatedly: one may have forked
+        # First all are stopped: one that waits for another must not go on when that one ends.
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for _, handle in found:
                 with suppress(ProcessLookupError):
@@ -163,7 +164,7 @@ def end_leftovers(log_id: str, is_open: IsOpen) -> list[int]:
             _wait_for(handle)
             os.close(handle)
             if pid in ended:
-                return ended  # the system does not let it die, as while a disk does not answer
+                return ended  # it cannot die now, as when a disk does not answer
             ended.append(pid)
     return ended
 
@@ -179,7 +180,7 @@ def _left_of(log_id: str, is_open: IsOpen) -> Iterator[tuple[int, int]]:
     for entry in _processes():
         pid = int(entry)
         try:
-            handle = os.pidfd_open(pid)  # what is read next is of this process, or of none
+            handle = os.pidfd_open(pid)  # the environment read next is its own, or none
         except OSError as error:
             _check_is_gone(error)
             continue
@@ -190,9 +191,9 @@ def _left_of(log_id: str, is_open: IsOpen) -> Iterator[tuple[int, int]]:
 
 
 def _is_left(environment: Mapping[str, str], log_id: str, is_open: IsOpen) -> bool:
-    """Whether all that a process carries says that a dead engine of a log has left it.
+    """Whether a process, by its environment, was left by a dead engine of a log.
 
-    A worker process itself is of no attempt: it ends with its engine.
+    A worker process itself has no attempt: it ends with its engine.
     """
     return LOG_MARK in environment and any(
         each.log == log_id
@@ -223,6 +224,6 @@ def _environment(pid: int) -> dict[str, str]:
 
 
 def _check_is_gone(error: OSError) -> None:
-    """Let pass that a process has ended, or cannot be one of ours; who is overlooked works on."""
+    """Ignore that a process has ended, or is none of ours; one that is missed works on."""
     if error.errno in _SCARCE:
         raise error

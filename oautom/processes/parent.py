@@ -1,8 +1,8 @@
 """The small parent of one command, a program of its own: `python parent.py <fd> <argv...>`.
 
-It tells on a pipe the number of the command before that begins, then how it has ended, and reaps it
-when it is told to by a byte on its standard input. The command has all that a child of oautom's own
-has. It imports nothing of oautom, and little else: it must start quickly.
+It writes into a pipe the number of the command before the command begins, then its exit status, and
+reaps it after a byte on its own standard input. The command has all that a child of oautom has. It
+imports nothing of oautom, and little else: it must start quickly.
 """
 
 import os
@@ -31,7 +31,7 @@ def _become(argv: list[str], pipe: int) -> None:
 
 
 def _watch(pid: int, pipe: int) -> None:
-    """Tell how the command has ended; it is reaped when nobody signals its group any more."""
+    """Write the exit status of the command; reap it when its group is not signalled any more."""
     if hasattr(os, "waitid"):
         end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         assert end is not None
@@ -47,11 +47,11 @@ def _watch(pid: int, pipe: int) -> None:
 def main() -> None:
     """Run the command."""
     pipe = int(sys.argv[1])
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # it may be ignored by whoever has started us
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # our parent may ignore it
     pid = os.fork()
     if pid == 0:
         _become(sys.argv[2:], pipe)
-    os.close(1)  # what the command writes has ended when nobody of its group has it open
+    os.close(1)  # so that the output ends when the group has closed it
     os.close(2)
     _watch(pid, pipe)
 

@@ -1,8 +1,8 @@
 """One process with all its descendants, from its start to the end of the last of them.
 
-The process leads a session and process group of its own. Its end is waited for, never polled; what
-it writes is read as it comes, so it never blocks, and only the newest bytes are kept. Whoever is
-left in the group when its leader has ended is ended too. How that is known: see `child`.
+The process leads a session and process group of its own. Its end is waited for, never polled; its
+output is read as it comes, so it never blocks. Processes that are left in the group when its leader
+has ended are ended too. How the end becomes known: see `child`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class ProcessGroup:
         env: The whole environment.
         cwd: Working directory, or None for the one of this program.
         grace_period: Seconds between SIGTERM and SIGKILL when it is cancelled.
-        on_output: Called with what the process writes to standard output.
-        on_error: Called with what it writes to standard error.
+        on_output: Called with the bytes that the process writes to standard output.
+        on_error: Called with the bytes that it writes to standard error.
     """
 
     def __init__(  # the parts of a process
@@ -54,20 +54,20 @@ class ProcessGroup:
         self._wake()
 
     def _wake(self) -> None:
-        with self._wake_lock:  # the pipe may be closed by now, and its number be another file's
+        with self._wake_lock:  # the pipe may be closed, and its number reused
             if self._wake_write >= 0:
                 os.write(self._wake_write, b"!")
 
     def run(self) -> int:
-        """Start the process, read what it writes, and return how it ended. Once only.
+        """Start the process, read its output, and return its exit code. Once only.
 
         Returns:
             Its exit code, or minus the number of the signal that ended it.
 
         Raises:
-            EndError: How it ends cannot be known.
+            EndError: Its end cannot be known.
             OSError: It cannot be started, or was ended at once since it cannot be watched.
-            RuntimeError: The system gives no thread to watch it; it was not begun.
+            RuntimeError: The system gives no thread to watch it; it was not started.
         """
         with self._wake_lock:
             self._wake_read, self._wake_write = os.pipe()
@@ -91,7 +91,7 @@ class ProcessGroup:
                     selector.register(stream, selectors.EVENT_READ, receive)
                 selector.register(child, selectors.EVENT_READ)
                 self._until_end(child, selector)
-            finally:  # also when this very thread is interrupted: leave nobody behind
+            finally:  # also if this thread is interrupted: leave no process behind
                 child.end()
             while self._read_ready(selector, timeout=0):
                 continue
@@ -100,7 +100,7 @@ class ProcessGroup:
         return child.returncode()
 
     def _until_end(self, child: Child, selector: selectors.BaseSelector) -> None:
-        """Read until the leader has ended; once cancelled, until all writers have, for a while."""
+        """Read until the leader has ended; after a cancel, until all writers have, for a while."""
         kill_time: float | None = None
         is_asked = False
         while True:
@@ -117,7 +117,7 @@ class ProcessGroup:
             self._read_ready(selector, timeout)
 
     def _read_ready(self, selector: selectors.BaseSelector, timeout: float | None) -> bool:
-        """Read once from each stream that has something; return whether any had."""
+        """Read once from each stream that is ready; return whether any had data."""
         has_read = False
         for key, _ in selector.select(timeout):
             if isinstance(key.fileobj, Child):

@@ -156,7 +156,7 @@ def path_of(given: object, name: str) -> str:
         SettingError: The argument is no path.
     """
     try:
-        path = os.fspath(given)  # type: ignore[call-overload] # it is asked whether it can be
+        path = os.fspath(given)  # type: ignore[call-overload] # an error is handled
     except Exception as error:  # it may be anything
         raise SettingError(f"{name} must be text or a Path, not {shown(given)}") from error
     text = plain_text(path, name)

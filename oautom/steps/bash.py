@@ -35,11 +35,11 @@ SKIP_EXIT_CODE: Final = 99
 _EXIT_CODE_MAX = 255
 _SAID_BYTES_MAX = 2**16
 ARGUMENT_BYTES_MAX: Final = 2**17
-"""What Linux takes for one argument of a program, the NUL at its end included."""
+"""The limit of Linux for one argument of a program, including the NUL at its end."""
 _BROKEN_PIPE_CODE: Final = 128 + signal.SIGPIPE
 _BROKEN_PIPE: Final = (
     ", since SIGPIPE has ended a command in a pipe: the one that reads from it ended first, as in "
-    "`yes | head -1`; have that read to the end, or do without pipefail (strict=False)"
+    "`yes | head -1`; let that one read to the end, or turn pipefail off (strict=False)"
 )
 _VARIABLE: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
@@ -47,39 +47,41 @@ _VARIABLE: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 class BashExecution(Execution):
     """A step that runs a Bash command; the step succeeds when its exit code is 0.
 
-    It runs as a step of a CI does, `bash -eo pipefail -c command`: it ends with the first command
+    It runs as in the steps of a CI, `bash -eo pipefail -c command`: it ends with the first command
     in it that fails, and a pipe fails if one of its commands does. With `strict=False` it runs as
     `bash -c command`, where the last command alone counts.
 
     The process leads a group of its own. When the step is cancelled, the whole group gets SIGTERM
-    and, after `grace_period`, SIGKILL. When the command has ended, whatever it left in the
-    background is ended as well. Standard input is empty. Beside `env`, the command finds
+    and, after `grace_period`, SIGKILL. When the command has ended, processes that it left in the
+    background are ended as well. Standard input is empty. Beside `env`, the command finds
     `OAUTOM_FLOW`, `OAUTOM_VECT`, `OAUTOM_STEP` and `OAUTOM_ATTEMPT` in its environment, and with a
-    durable log `OAUTOM_LOG` and `OAUTOM_ENGINE` (and `OAUTOM_OUTER`, where the program itself is
-    run by a step): by these a recovery finds and ends what a dead program has left.
+    durable log `OAUTOM_LOG` and `OAUTOM_ENGINE` (and `OAUTOM_OUTER` if a step runs the program
+    itself): by these a recovery finds and ends the processes that a dead program has left.
 
     Args:
         name: Name of the step, unique in its flow.
         flow: The flow that it belongs to.
-        command: What Bash runs. Give it values by `env`, never by pasting them into the text.
+        command: The text that Bash runs. Give it values by `env`, never by pasting them into the
+            text.
         env: Variables added to the environment of this program: texts, and outputs of other steps
             and parameters of the flow: `a.output`, `flow.param('day')`, or a step `a`, which stands
-            for its output. Of these, a text is as it is; everything else is JSON.
-        cwd: Working directory: text, a `Path`, or what stands for one, as `a.output` and
-            `flow.param('folder')`; that of this program unless said.
-        output: What of standard output becomes the output of the step: its last line that is not
-            blank (None if there is none), all of it as `text`, or all of it read as `json`.
-        skip_exit_code: The exit code with which the command skips its step; None for no such code.
-            The last line that it has written says why.
-        strict: Whether it ends with the first failure in it; None for what its flow says.
+            for its output. A text is passed on as it is; every other value as JSON.
+        cwd: Working directory: text, a `Path`, or a reference to one, as `a.output` and
+            `flow.param('folder')`. Default: that of this program.
+        output: The part of standard output that becomes the output of the step: its last line that
+            is not blank (`'last_line'`; None if there is none), all of it as text (`'text'`), or
+            all of it parsed as JSON (`'json'`). Default: `'last_line'`.
+        skip_exit_code: The exit code with which the command skips its step, with its last line as
+            the reason; None for no such code. Default: 99.
+        strict: Whether it ends with the first failure in it. Default: that of its flow.
         grace_period: Seconds that a cancelled command has between SIGTERM and SIGKILL.
-        options: As of every `Execution`; `log_limit_bytes` also holds for the output.
+        options: As of every `Execution`; `log_limit_bytes` also applies to the output.
 
     Raises:
         FlowError: An argument cannot be used.
     """
 
-    runs_here = True  # it is a process already; and only its parent can wait for it and end it
+    runs_here = True  # it is a process already, and only its parent can wait for it
 
     def __init__(  # the signature that users know
         self,
@@ -115,21 +117,21 @@ class BashExecution(Execution):
         self.grace_period = plain_seconds(grace_period) or 0
         self.strict = self.strict if strict is None else strict
         if self.strict is None:
-            self.strict = getattr(flow, "strict", None)  # what is no flow is refused below
+            self.strict = getattr(flow, "strict", None)  # anything but a flow is refused below
         super().__init__(name, flow, **options)
         if self._is_wired or isinstance(self.cwd, Reference):
             in_env = [Used(("env", *used.place), used.reference) for used in uses_in(self.env)]
             self.follow([*in_env, *uses_in({"cwd": self.cwd})])
 
     def options(self) -> Mapping[str, Any]:
-        """Return what is otherwise than usual: how its command runs, and when it skips itself."""
-        told = super().options()
+        """Return the non-default options, with those of its command."""
+        given = super().options()
         if self.skip_exit_code != SKIP_EXIT_CODE:
-            told = {**told, "skip_exit_code": self.skip_exit_code}
-        return {**told, "strict": False} if self.strict is False else told
+            given = {**given, "skip_exit_code": self.skip_exit_code}
+        return {**given, "strict": False} if self.strict is False else given
 
     def wanted(self, place: Sequence[str | int]) -> Any:
-        """Return the types that a path may have; a variable takes any value."""
+        """Return the types that a path may have; a variable accepts any value."""
         return str | Path if place[0] == "cwd" else UNKNOWN
 
     def _check_command(self, flow: Owner, name: str, command: str) -> None:
@@ -140,7 +142,7 @@ class BashExecution(Execution):
                 "the output of a step is never part of a command, where Bash would run it; "
                 "use env={'NAME': step.output} and \"$NAME\"",
             )
-        if not _is_told(command) or not command.strip():
+        if not _is_passable(command) or not command.strip():
             raise self.wrong(
                 flow, name, f"command must be text that Bash can run, not {shown(command)}"
             )
@@ -170,7 +172,7 @@ class BashExecution(Execution):
                     name,
                     f"env has {shown(key)}, which cannot name a variable",
                 )
-            if not isinstance(value, Reference) and not _is_told(value):
+            if not isinstance(value, Reference) and not _is_passable(value):
                 raise self.wrong(
                     flow,
                     name,
@@ -181,20 +183,20 @@ class BashExecution(Execution):
                 raise self.wrong(
                     flow,
                     name,
-                    f"env[{shown(key)}] has {size_bytes} bytes, and the system takes fewer than "
-                    f"{ARGUMENT_BYTES_MAX} for one; write the value to a file, and give its path",
+                    f"env[{shown(key)}] has {size_bytes} bytes, but the system allows fewer than "
+                    f"{ARGUMENT_BYTES_MAX}; write the value to a file, and give its path",
                 )
 
     @property
     def output_type(self) -> Any:
-        """Text, or whatever the JSON holds."""
+        """Text, or `typing.Any` for JSON."""
         return {"last_line": str | None, "text": str}.get(self.output_form, UNKNOWN)
 
     def _env(self, context: Context) -> dict[str, str]:
         """Return the variables, with values in place of references.
 
         Raises:
-            StepError: There is no value, or it cannot be the value of a variable.
+            StepError: A value does not exist, or cannot be the value of a variable.
         """
         if not self._is_wired:
             return self.env
@@ -208,12 +210,13 @@ class BashExecution(Execution):
         """Run the command to its end and return its output.
 
         Raises:
-            StepError: It exited with another code than 0, was ended by a signal, or its output is
-                no JSON where it should be; or what stands for a variable or its folder is none.
+            StepError: The command exited with another code than 0, or was ended by a signal; its
+                output is not JSON, but should be; or the value of a variable, or of its folder,
+                cannot be used.
         """
         cwd = self._folder(context)
         said = LogBuffer(_SAID_BYTES_MAX)
-        # One byte more, so that of a last line which is there as a whole the break before it is.
+        # One byte more: for the newline before a last line that just fits.
         stdout = LogBuffer(self.log_limit_bytes + 1)
 
         def on_output(chunk: bytes) -> None:
@@ -248,7 +251,7 @@ class BashExecution(Execution):
         return self._read_output(stdout)
 
     def _bash(self, context: Context) -> list[str]:
-        """Return Bash and its options; how its Vect began to run its commands counts."""
+        """Return Bash and its options; those recorded at the start of the Vect come first."""
         is_strict = self.strict if context.is_strict is None else context.is_strict
         return ["bash", "-eo", "pipefail", "-c"] if is_strict else ["bash", "-c"]
 
@@ -256,7 +259,7 @@ class BashExecution(Execution):
         """Return the working directory, with a value in place of a reference.
 
         Raises:
-            StepError: There is no value, or it is no path.
+            StepError: The value does not exist, or is no path.
         """
         if not isinstance(self.cwd, Reference):
             return self.cwd
@@ -273,8 +276,8 @@ class BashExecution(Execution):
         if cwd is not None and getattr(error, "filename", None) == os.fspath(cwd):
             return f"cwd '{os.fspath(cwd)}' cannot be entered: {error}"
         return (
-            f"its command was not begun, or was ended at once, since the system gives no more "
-            f"of what it needs: {error}; run fewer steps at once (max_workers), or raise the "
+            f"its command was not started, or was ended at once, since the system is short of "
+            f"resources: {error}; run fewer steps at once (max_workers), or raise the "
             "limits (ulimit -n, ulimit -u)"
         )
 
@@ -282,9 +285,8 @@ class BashExecution(Execution):
         size_bytes = len(os.fsencode(self.command))
         if size_bytes >= ARGUMENT_BYTES_MAX:
             return (
-                f"its command has {size_bytes} bytes, and the system takes fewer than "
-                f"{ARGUMENT_BYTES_MAX} for one; write it to a script file, and run that: "
-                "bash script.sh"
+                f"its command has {size_bytes} bytes, but the system allows fewer than "
+                f"{ARGUMENT_BYTES_MAX}; write it to a script file, and run that: bash script.sh"
             )
         if not self._is_wired:
             return (
@@ -292,7 +294,7 @@ class BashExecution(Execution):
                 "script file, and run that: bash script.sh"
             )
         return (
-            "its env is larger than the system allows; have a step write the value to a file, "
+            "its env is larger than the system allows; write the value to a file in a step, "
             "and give the command its path"
         )
 
@@ -318,8 +320,8 @@ class BashExecution(Execution):
         what = "last line" if self.output_form == "last_line" else "output"
         return StepError(
             f"the command's {what} is longer than log_limit_bytes, which is "
-            f"{self.log_limit_bytes}, and it has written {stdout.written_bytes}; raise that, or "
-            "have it write to a file and print its path"
+            f"{self.log_limit_bytes}: it has written {stdout.written_bytes} bytes; raise that "
+            "limit, or write to a file and print its path"
         )
 
 
@@ -330,31 +332,31 @@ def _what_is_missing(cwd: str | os.PathLike[str] | None) -> str:
 
 
 def as_text(key: str, value: object) -> str:
-    """Return a value as a variable of the environment has it: a text as it is, else JSON."""
+    """Return a value as the text of a variable: a text as it is, any other value as JSON."""
     try:
         plain = plain_of(value)
         text = plain if isinstance(plain, str) else to_json(plain).decode()
     except NotJsonError as error:
         raise StepError(f"env[{shown(key)}] cannot be written as text: {error}") from error
-    if not _is_told(text):
+    if not _is_passable(text):
         raise StepError(f"env[{shown(key)}] must be text without NUL, not {shown(text)}")
     return text
 
 
 def _pastes_a_step(command: object, flow: Owner) -> bool:
-    """Whether the text of a command was made with a step in it: `f"echo {step}"`."""
+    """Whether the text of a command was made from a step: `f"echo {step}"`."""
     names = re.findall(r"<\w+ '(.+?)'>", command) if isinstance(command, str) else []
     steps = getattr(flow, "steps", {})
     return any(name in steps and repr(steps[name]) in str(command) for name in names)
 
 
 def _lines(text: str) -> list[str]:
-    """Return the lines that are not blank; a line ends where Bash ends it, and nowhere else."""
+    """Return the lines that are not blank; only a newline ends a line, as in Bash."""
     return [line.rstrip("\r") for line in text.split("\n") if line.strip()]
 
 
-def _is_told(value: object) -> bool:
-    """Whether a value can be handed to a process: text without NUL that the system can encode."""
+def _is_passable(value: object) -> bool:
+    """Whether a process can get a value as text: without NUL, and the system can encode it."""
     if not isinstance(value, str) or "\0" in value:
         return False
     try:
@@ -369,7 +371,7 @@ def _failure(returncode: int, log: LogBuffer) -> StepError:
     tail = f": {' | '.join(last_lines)}" if last_lines else ""
     if returncode > 0:
         why = _BROKEN_PIPE if returncode == _BROKEN_PIPE_CODE else ""
-        told = f"the command exited with code {returncode}{why}{tail}"
-        return FactError(told, exit_code=returncode)
+        message = f"the command exited with code {returncode}{why}{tail}"
+        return FactError(message, exit_code=returncode)
     name = signal_name(-returncode)
     return FactError(f"the command was ended by {name}{tail}", signal=name)

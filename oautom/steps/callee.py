@@ -106,7 +106,7 @@ def _bound_without(
 ) -> Mapping[str, Any]:
     try:
         signature = inspect.Signature(others)
-    except ValueError as error:  # a parameter without a default would come behind one that has it
+    except ValueError as error:  # a parameter without a default would follow one with it
         raise TypeError(str(error)) from error
     return signature.bind(*args, **kwargs).arguments
 

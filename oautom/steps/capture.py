@@ -1,12 +1,13 @@
 """Copies what the code of a step prints and logs to the text of its attempt.
 
-While a step runs, a `_Tee` replaces `sys.stdout` and `sys.stderr`: it passes everything on, and
-copies what a step writes. The context variable `CALLED` says which step writes, so that steps side
-by side do not mix. If somebody replaces the streams meanwhile, their object gets what is written.
+While a step runs, a `_Tee` replaces `sys.stdout` and `sys.stderr`: it passes all text on, and
+copies what a step writes. The context variable `CALLED` says which step writes, so the texts of
+steps that run side by side do not mix. If other code replaces the streams meanwhile, its streams
+get the text.
 
-Records of `logging` are copied where a logger hands them to its handlers: the level and the filters
-of the logger have let them through, and it happens once, whatever handlers there are. What handlers
-write during that is not copied, since it is the same text again.
+Records of `logging` are copied when a logger passes them to its handlers: so the level and the
+filters of the logger apply, and each record is copied once, whatever handlers there are. What
+handlers write during that is not copied, since it is the same text again.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ _FORM: Final = "%(levelname)s %(name)s: %(message)s"
 
 
 class _Tee:
-    """A stream that passes on what is written, and copies what a step writes.
+    """A stream that passes text on, and copies what a step writes.
 
     Args:
         stream: The stream to pass it on to.
 
     Attributes:
         stream: See above.
-        takes: Whether it copies. Only the two tees in use do: if somebody has wrapped an older one,
-            as colorama does, a new one wraps that, and both see the same text.
+        takes: Whether it copies. Only the two tees in use do: if other code has wrapped an older
+            one, as colorama does, a new one wraps that, and both see the same text.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -43,15 +44,15 @@ class _Tee:
         self._pass_on: Callable[[str], Any] = stream.write
 
     def write(self, text: str) -> Any:
-        """Pass text on, and copy it; what the stream refuses is not copied."""
+        """Pass text on, and copy it; text that the stream refuses is not copied."""
         length = self._pass_on(text)
         context = CALLED.get()
         if context is not None and context.is_captured and self.takes:
             buffer = context.written or context.buffer
             buffer.loose.append(text)
             try:
-                buffer.loose_length += length  # to ask for it costs as much as to write it down
-            except TypeError:  # a stream of somebody's own may return nothing
+                buffer.loose_length += length  # a check would cost as much as this
+            except TypeError:  # a foreign stream may return nothing
                 buffer.loose_length += len(text)
             if buffer.loose_length > LOOSE_MAX:
                 buffer.write(b"")
@@ -81,13 +82,13 @@ class _Tee:
 
 
 class Capture:
-    """Puts tees in place of the streams of the program while steps run. Any thread."""
+    """Replaces the streams of the program by tees while steps run. Any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # a handler of Ctrl-C may come in between
         self._running = 0
-        # The streams, and the tee of each; mostly these are the same from step to step.
-        self._out = self._out_tee = self._err = self._err_tee = _Tee(io.StringIO())  # of nobody
+        # The streams, and the tee of each; usually these are the same from step to step.
+        self._out = self._out_tee = self._err = self._err_tee = _Tee(io.StringIO())  # none yet
         self._is_hearing = False
 
     def begin(self, context: Context) -> None:
@@ -105,7 +106,7 @@ class Capture:
     def end(self, context: Context) -> None:
         """End the copying for one step; after the last one, put the streams back.
 
-        A stream that somebody has replaced meanwhile stays. May be called again.
+        A stream that other code has replaced meanwhile stays. May be called again.
         """
         with self._lock:
             if not context.is_captured:
@@ -139,8 +140,8 @@ class Capture:
 
 
 def _before(stream: Any) -> tuple[Any, Any]:
-    """Return a stream and its tee, or twice itself if it cannot have one."""
-    if type(stream) is _Tee:  # it has stood there before, and somebody has put it there again
+    """Return a stream and its tee, or the stream twice if it cannot have one."""
+    if type(stream) is _Tee:  # an earlier tee, put back by other code
         return stream.stream, stream
     if getattr(stream, "write", None) is None:
         return stream, stream

@@ -21,7 +21,7 @@ class _Nowhere:
     def __init__(self, step: Execution, flow: Owner) -> None:
         self._flow = flow
         self.name = flow.name
-        # How long a person may think says nothing of how long it takes to undo what they said.
+        # The time that a person may take to decide is no limit for undoing the decision.
         is_work = kind_of(step.kind).ended_by in ("work", "parts")
         self.retry = step.retry if is_work else flow.retry
         self.timeout = step.timeout if is_work else flow.timeout
@@ -48,7 +48,7 @@ class _BashCompensation(BashExecution):
     def __init__(self, step: Execution, place: Owner, command: str, **options: Any) -> None:
         super().__init__(step.name, place, command, skip_exit_code=None, **options)
         if isinstance(step, BashExecution):
-            self.env = step.env  # looked at as that of its flow, which is not the place of this one
+            self.env = step.env  # checked with the step: a compensation has no place in the flow
             self._is_wired = any(isinstance(value, Reference) for value in self.env.values())
 
     def _env(self, context: Context) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a step is told while it runs: where it stands, its inputs, its log, the wish to stop."""
+"""The context of a running step: its place, its inputs, its log, and its cancellation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _lock = threading.RLock()
 
 
 def _begin_anew() -> None:
-    """Have the code of a step that has forked be no step's any more, in the child."""
+    """Note in a forked child that its code is the code of no step any more."""
     global _lock  # noqa: PLW0603 - another thread of the parent may have had it
     _lock = threading.RLock()
     CALLED.set(None)
@@ -57,7 +57,7 @@ class BufferHandler(logging.Handler):
         """Write a record."""
         try:
             self._buffer().write((self.format(record) + "\n").encode(errors="replace"))
-        except Exception:  # as all handlers of `logging` do: a wrong format fails no program
+        except Exception:  # as in all handlers of `logging`: a wrong format must not raise
             self.handleError(record)
 
 
@@ -84,7 +84,7 @@ class _StepLogger(logging.Logger):
         of_flow = logging.getLogger(self.name)
         # Without handlers, Python would print warnings to standard error.
         if of_flow.isEnabledFor(record.levelno) and of_flow.hasHandlers():
-            token = CALLED.set(None)  # it is in the text already: nothing of this is copied
+            token = CALLED.set(None)  # the text has it already: do not copy it again
             try:
                 of_flow.handle(record)
             finally:
@@ -101,28 +101,29 @@ class _Inputs(dict[str, Any]):
 
 
 class Context:
-    """What `run` and `check` are given.
+    """The argument of `run` and `check`: the facts of one attempt, its log, and its cancellation.
 
-    In a process that the step forks it is a copy, which nobody cancels, and whose log nobody reads.
+    In a process that the step forks, the context is a copy: it is not cancelled, and its log is
+    lost.
 
     Attributes:
         flow: Name of the flow.
         vect_id: Id of the Vect.
         step: Name of the step.
-        attempt: Number of this attempt, from 1: of the step, or to undo what it has done. Commands
-            find it in `OAUTOM_ATTEMPT`, where it is negative for an attempt to undo.
+        attempt: Number of this attempt, from 1: of the step, or of its compensation. Commands find
+            it in `OAUTOM_ATTEMPT`, where the number of a compensation is negative.
         params: The parameters of the Vect, read-only.
-        output: In `check`, what `run` has returned; in a compensation, the output of the step, None
-            if it has not succeeded. None in `run`.
+        output: In `check`, the return value of `run`; in a compensation, the output of the step,
+            None if it has not succeeded. None in `run`.
         marks: The variables by which a recovery finds the processes that do the work.
-        is_strict: Whether a Bash command of the step ends with the first failure in it, as its Vect
-            has begun to run its commands; None for what the step itself says.
-        home: The `Waits` of the engine that has the step called; None in another process.
+        is_strict: Whether a Bash command of the step ends with the first failure in it, as recorded
+            at the start of the Vect; None for the step's own `strict`.
+        home: The `Waits` of the engine that calls the step; None in another process.
         keeper: Stores the text of the attempt; None if only this object has it.
         written: The buffer with the text of the attempt; None as long as there is no text.
-        is_unwanted: The step has been cancelled.
+        is_unwanted: Whether the step has been cancelled.
         is_captured: Whether the text includes what the step prints, and its records of `logging`.
-        has_begun: The code of the step has been called, in this process.
+        has_begun: Whether the code of the step was called, in this process.
     """
 
     def __init__(  # made in one place only
@@ -170,11 +171,12 @@ class Context:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that tell which attempt a process works for, and by which it is found.
+        """The variables that name the attempt of a process, by which a recovery finds the process.
 
         Give them to a program that a step starts on a thread, `env=os.environ |
-        context.environment`: where oautom is killed, the next life of the program ends it before
-        the step runs again. Commands, and what is started in worker processes, have them anyway.
+        context.environment`: if oautom is killed, the next life of the program ends it before the
+        step runs again. Commands have them anyway, and so do programs started by steps in worker
+        processes.
         """
         place = {
             "OAUTOM_FLOW": self.flow,
@@ -194,7 +196,7 @@ class Context:
         """In an instance of a map: its item, as a value of its type; else None.
 
         Raises:
-            FlowError: It was written when the flow had another type there.
+            FlowError: The item was written when the flow had another type there.
         """
         return None if self._item is None else self._item()
 
@@ -208,7 +210,7 @@ class Context:
             if self.written is not None:
                 return self.written
             buffer = self.written = LogBuffer(self._log_limit_bytes)
-        if not self._process.is_here:  # nobody reads it there
+        if not self._process.is_here:  # in a fork no log has it
             return buffer
         key = self.vect_id, self.step, self._number
         is_kept = self.keeper is not None and self.keeper.keep_text(key, buffer)
@@ -218,7 +220,7 @@ class Context:
 
     @property
     def log(self) -> logging.Logger:
-        """A standard logger; its lines, of any level, are shown by the step's `log_text`.
+        """A standard logger; its lines, of any level, become part of the step's `log_text`.
 
         They are passed on to the logger `oautom.flow.<flow>`, as records with `vect`, `step` and
         `attempt`.
@@ -229,9 +231,9 @@ class Context:
 
     @property
     def cancelled(self) -> threading.Event:
-        """Set when the step is not wanted any more: a long `run` looks at it and returns.
+        """An event that is set when the step is cancelled: a long `run` checks it, and returns.
 
-        A function that has asked for it is waited for, 10 seconds at the most.
+        A cancel waits up to 10 seconds for a function that has asked for it.
         """
         with _lock:
             if self._cancelled is None:
@@ -247,11 +249,11 @@ class Context:
         return self._cancelled is not None or has_stopper
 
     def progress(self, fraction: float, message: str = "") -> None:
-        """Write how far the step has come to its log.
+        """Write the progress of the step to its log.
 
         Args:
             fraction: From 0 to 1.
-            message: What it is doing, in a few words.
+            message: A few words about the present work.
 
         Raises:
             SettingError: `fraction` is no number from 0 to 1.
@@ -266,37 +268,38 @@ class Context:
         self.log.info("%3.0f %% %s", fraction * 100, message)
 
     def on_cancel(self, stopper: Callable[[], None]) -> bool:
-        """Have `stopper` called, on whatever thread cancels, when the step is not wanted any more.
+        """Call `stopper` when the step is cancelled, on the thread that cancels.
 
-        A step that has one is waited for when its Vect is cancelled: it promises to end soon.
+        A step with a stopper promises to end soon: a cancel of its Vect waits for it.
 
         Returns:
-            False if it is cancelled already: `stopper` is not kept, and nothing should be begun.
+            False if it is cancelled already: `stopper` is not stored, and the step should begin
+            nothing.
 
         Raises:
             SettingError: `stopper` cannot be called.
         """
         if not callable(stopper):
-            raise SettingError(f"on_cancel() takes what can be called, not {shown(stopper)}")
+            raise SettingError(f"on_cancel() takes a callable, not {shown(stopper)}")
         with _lock:
             if not self.is_unwanted:
                 self._stoppers.append(stopper)
             return not self.is_unwanted
 
     def on_cancel_of_call(self, stopper: Callable[[], None]) -> bool:
-        """As `on_cancel`, for whoever makes the call: it holds until the next call of the step."""
+        """As `on_cancel`, for the code that calls the step: until the next call of the step."""
         with _lock:
             if not self.is_unwanted:
                 self._call_stopper = stopper
             return not self.is_unwanted
 
     def mark_cancelled(self) -> bool:
-        """Tell the step that it is not wanted any more. The runner calls this, on any thread.
+        """Cancel the step. The runner calls this, on any thread.
 
         It may do so several times; stoppers are called once.
 
         Returns:
-            Whether somebody promised to end the work, and is to be waited for.
+            Whether there is a stopper, so that the end of the work is waited for.
         """
         with _lock:
             is_first, self.is_unwanted = not self.is_unwanted, True
@@ -304,30 +307,30 @@ class Context:
             if self._call_stopper is not None:
                 stoppers.append(self._call_stopper)
             cancelled = self._cancelled
-        if cancelled is not None:  # without the lock: the step may have that of the event
+        if cancelled is not None:  # without `_lock`: the step may have the lock of the event
             cancelled.set()
         for stopper in stoppers if is_first else ():
             try:
                 stopper()
-            except BaseException as error:  # it is the user's; the others must hear of it
+            except BaseException as error:  # user code; the other stoppers must run
                 self._tell_of(stopper, error)
         return bool(stoppers)
 
     def _tell_of(self, stopper: object, error: BaseException) -> None:
-        told = shortened(stopper), traceback_of(error)
-        with suppress(BaseException):  # so are the handlers of `logging`
-            _logger.error("on_cancel() of step '%s': %s raised\n%s", self.step, *told)
+        parts = shortened(stopper), traceback_of(error)
+        with suppress(BaseException):  # handlers of `logging` are user code, too
+            _logger.error("on_cancel() of step '%s': %s raised\n%s", self.step, *parts)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Travel to another process: by value, and there nobody can cancel it any more."""
+        """Travel to another process: by value, and without cancellation."""
         place = (self.flow, self.vect_id, self.step, self._number, dict(self.params))
-        told = (self._log_limit_bytes, dict(self.marks), self.output, self.item, self.is_strict)
-        return _revive, (place, dict(self.inputs), *told)
+        parts = (self._log_limit_bytes, dict(self.marks), self.output, self.item, self.is_strict)
+        return _revive, (place, dict(self.inputs), *parts)
 
 
 CALLED: ContextVar[Context | None] = ContextVar("oautom_called", default=None)
-"""What the step was given whose code calls, if it is one: also in its tasks, in what it has done by
-`asyncio.to_thread`, and in threads that it starts with a copy of its context."""
+"""The context of the step whose code is running, or None: also in its tasks, in functions that it
+runs by `asyncio.to_thread`, and in threads that it starts with a copy of its context."""
 
 
 def _revive(

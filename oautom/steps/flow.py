@@ -17,7 +17,7 @@ from oautom.values.annotations import MISSING, UNKNOWN, part_type
 from oautom.values.convert import is_supported
 from oautom.values.json import at_heart
 
-_typed_dict: Final[Any] = typing.TypedDict  # a call of it is not one that mypy could follow
+_typed_dict: Final[Any] = typing.TypedDict  # mypy cannot follow a call of it
 
 
 class FlowExecution(Execution):

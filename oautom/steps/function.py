@@ -1,4 +1,4 @@
-"""`StepFunction`: a function that `@flow.step` has declared to be what a step does."""
+"""`StepFunction`: a function that `@flow.step` has turned into a maker of steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from oautom.steps.python import OverFunction, PythonExecution
 
 
 class StepFunction(OverFunction):
-    """A function whose calls wire steps into a flow, and run nothing. Made by `@flow.step`.
+    """A function whose calls declare steps of a flow, and run nothing. Made by `@flow.step`.
 
     Called with values, parameters (`flow.param`), outputs (`a.output`) and steps, which stand for
     their output, it declares a step that will call the function with these, and returns that step.
@@ -33,9 +33,8 @@ class StepFunction(OverFunction):
     ) -> None:
         if not callable(function) or isinstance(function, StepFunction):
             raise FlowError(
-                f"flow '{flow.name}': @flow.step must stand over a function, not "
-                f"{shown(function)}; "
-                "options have names: @flow.step(name='...')",
+                f"flow '{flow.name}': @flow.step must decorate a function, not {shown(function)}; "
+                "give options by name: @flow.step(name='...')",
                 flow=flow.name,
             )
         if generates(function):
@@ -52,7 +51,7 @@ class StepFunction(OverFunction):
         """Declare a step that calls the function with these arguments, and return the step.
 
         Raises:
-            FlowError: The function cannot be called so.
+            FlowError: The function cannot be called with these arguments.
             DuplicateStepError: The flow has another step of this name.
             FlowFrozenError: The flow has been started.
         """

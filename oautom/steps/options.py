@@ -63,7 +63,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: int = 3
     delay: float = 1.0
     backoff: float = 2.0
-    max_delay: float = cast("float", None)  # it is a number once the policy is made
+    max_delay: float = cast("float", None)  # always a number after `__post_init__`
     jitter: float = 0.1
     retry_on: tuple[type[BaseException], ...] = (Exception,)
 
@@ -106,7 +106,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         """
         try:
             return issubclass(type(cause), self.retry_on)  # isinstance() asks the exception itself
-        except BaseException:  # a metaclass is the user's, it may do anything
+        except BaseException:  # a metaclass of the user may raise anything
             return False
 
     def decide(self, failures: int, chance: float, *, is_covered: bool) -> float | None:
@@ -136,7 +136,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         except OverflowError:
             longer = self.max_delay
         stretched = min(self.max_delay, longer) * (1 + self.jitter * (2 * chance - 1))
-        return min(self.max_delay, round(stretched, 6))  # the log tells microseconds
+        return min(self.max_delay, round(stretched, 6))  # the log has microseconds
 
 
 def _seconds(name: str, given: object) -> float:

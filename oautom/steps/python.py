@@ -20,24 +20,24 @@ from oautom.values.annotations import MISSING, UNKNOWN, hints_of, part_type, ret
 
 
 class OverFunction:
-    """What stands in the place of a function, under its name: what `@flow.step` makes of it."""
+    """An object that replaces a function under its name: the result of `@flow.step`."""
 
     function: Callable[..., Any]
 
 
 class PythonExecution(Execution):
-    """A step that calls `function(*args, **kwargs)`; what it returns is the output of the step.
+    """A step that calls `function(*args, **kwargs)`; the return value is the output of the step.
 
-    A parameter of the function named `context` that is not given otherwise receives the `Context`.
-    An `async` function is awaited on an event loop. Outputs of other steps and parameters of the
-    flow may stand anywhere in the arguments, also in lists, tuples and dictionaries there:
-    `a.output`, `a.output['key']`, `flow.param('day')`, or a step `a`, which stands for its output.
-    The step waits for those whose outputs it is given.
+    A parameter of the function named `context` without an argument gets the `Context`. An `async`
+    function is awaited on an event loop. Outputs of other steps and parameters of the flow may
+    stand anywhere in the arguments, also in lists, tuples and dictionaries there: `a.output`,
+    `a.output['key']`, `flow.param('day')`, or a step `a`, which stands for its output. The step
+    waits for the steps whose outputs it takes.
 
     Args:
         name: Name of the step, unique in its flow.
         flow: The flow that it belongs to.
-        function: What to call, on a worker of the executor.
+        function: The function to call, on a worker of the executor.
         args: Positional arguments.
         kwargs: Keyword arguments.
         options: As of every `Execution`.
@@ -81,7 +81,7 @@ class PythonExecution(Execution):
             self.follow(uses_in(bound))
 
     def _bind(self, flow: Owner, name: str, callee: Callee) -> int | None:
-        """Hold the arguments against the signature; return where the context goes, if anywhere."""
+        """Check the arguments against the signature; return the place of the context, or None."""
         try:
             return callee.context_place(self.args, self.kwargs)
         except TypeError as error:
@@ -90,7 +90,7 @@ class PythonExecution(Execution):
     def _misfit(self, flow: Owner, name: str, error: Exception) -> FlowError:
         called = getattr(self.function, "__name__", self.function)
         signature = inspect.signature(self.function)
-        with suppress(Exception):  # names in it may not be there (yet)
+        with suppress(Exception):  # its names may not exist (yet)
             signature = inspect.signature(self.function, eval_str=True)
         return self.wrong(
             flow, name, f"{called}{signature} cannot be called with these arguments: {error}"
@@ -98,7 +98,7 @@ class PythonExecution(Execution):
 
     @cached_property
     def output_type(self) -> Any:
-        """What the function says that it returns."""
+        """The annotated return type of the function."""
         return return_type(self.function)
 
     def wanted(self, place: Sequence[str | int]) -> Any:
@@ -111,22 +111,22 @@ class PythonExecution(Execution):
             return UNKNOWN
         found = hints.get(str(name), UNKNOWN)
         if kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
-            keys = keys[1:]  # it is each of them that has this type
+            keys = keys[1:]  # each value has this type
         for key in keys:
             found = part_type(found, key)
         return UNKNOWN if found is MISSING else found
 
     def run(self, context: Context) -> Any:
-        """Call the function and return what it returns."""
+        """Call the function and return its return value."""
         args, kwargs = self.args, self.kwargs
         if self._is_wired:
             args, kwargs = resolved((args, kwargs), context)
-        if self._context_place is None:  # to ask `call` is one call more for each step
+        if self._context_place is None:  # saves one call per step
             return self.function(*args, **kwargs)
         return self.call(args, kwargs, context)
 
     def call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], context: Context) -> Any:
-        """Call the function, with the context where it wants that."""
+        """Call the function, with the context if it takes one."""
         if self._context_place is None:
             return self.function(*args, **kwargs)
         if self._context_place > len(args):
@@ -135,22 +135,22 @@ class PythonExecution(Execution):
         return self.function(*before, context, *after, **kwargs)
 
     def __getstate__(self) -> Mapping[str, Any]:
-        """Travel to another process; what `@flow.step` stands over, under the name that it has."""
+        """Travel to another process; a function under `@flow.step` travels by its name."""
         return {**super().__getstate__(), "function": _findable(self.function)}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        """Arrive there."""
+        """Arrive in another process."""
         self.__dict__.update(state)
         self.function = plain_function(self.function)
 
 
 def plain_function(function: Any) -> Callable[..., Any]:
-    """Return the function itself of one that `@flow.step` stands over."""
+    """Return the plain function under `@flow.step`; any other function itself."""
     return function.function if isinstance(function, OverFunction) else function
 
 
 def _findable(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what a process finds under the name of a function, if it is a step made of it."""
+    """Return the `StepFunction` under the name of a function, if it is made of it; else itself."""
     found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
     for name in getattr(function, "__qualname__", "").split("."):
         found = getattr(found, name, None)

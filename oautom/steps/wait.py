@@ -95,10 +95,10 @@ def _instant(given: Any) -> datetime | Reference:
             time = given.hour, given.minute, given.second, given.microsecond
             exact: datetime = datetime(*day, *time, tzinfo=UTC) - offset
             return exact
-    except Exception as error:  # it may be anything, and a time zone is code of somebody's
+    except Exception as error:  # user code: a time zone may raise anything
         why = f": {error}" if isinstance(error, OverflowError) else ""
         raise SettingError(f"{_UNTIL}, not {shown(given)}{why}") from error
-    raise SettingError(f"{_UNTIL}, not {shown(text)}, which is naive: it has none")
+    raise SettingError(f"{_UNTIL}, not {shown(text)}, which is naive: it has no time zone")
 
 
 _UNTIL: Final = "until must be a datetime with a time zone"

@@ -1,8 +1,8 @@
-"""One call of a step, and its outcome: what an executor runs, in this process or in another.
+"""One call of a step, and its outcome: the job of an executor, in this process or in another.
 
-`Work` may be handed to any `concurrent.futures.Executor`. One that pickles it sends a parcel of
-bytes instead, opened only where errors can be told: nothing that a step is made of or returns can
-break the executor's own machinery.
+`Work` may be given to any `concurrent.futures.Executor`. One that pickles it sends a parcel of
+bytes instead, which is opened only where errors can be reported: so no part of a step, and no
+output, can break the executor's own machinery.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _NOT_BEGUN: Final = "the step was cancelled before it began"
 
 
 class StepError(Exception):
-    """A step reports its own failure: `str(error)` is the message, `details` go to the event.
+    """A failure that a step reports itself: `str(error)` is the message, `details` go to the event.
 
-    There they stand under `details`, whatever they are called: nothing that the engine tells, or
-    goes by, is mixed with them.
+    In the event they stand under `details`, whatever their names are: they do not mix with the keys
+    of the engine.
 
     Attributes:
-        details: More about it; of a command its `exit_code` or `signal`.
+        details: Facts about the failure; for a command its `exit_code` or `signal`.
     """
 
-    details: Mapping[str, Any] = NO_DETAILS  # of a subclass whose `__init__` does not call this one
+    details: Mapping[str, Any] = NO_DETAILS  # for subclasses that do not call `__init__`
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
@@ -49,28 +49,28 @@ class StepError(Exception):
 
 
 class FactError(StepError):
-    """The engine itself tells a failure of a step: its `details` are words of the event's own."""
+    """A failure that the engine itself reports: its `details` are keys of the event itself."""
 
 
 class Skip(Exception):  # noqa: N818 - it is no error
-    """Raise it in a step to have the step skipped: `raise Skip('there is nothing to do')`."""
+    """An exception that skips the step which raises it: `raise Skip('there is nothing to do')`."""
 
 
 class Outcome:
-    """How one call of a step went.
+    """The outcome of one call of a step.
 
     Attributes:
-        output: What it returned.
-        live: Where the log is in memory, the very object that it returned: `output` is then a copy
-            of the engine's own.
+        output: Its return value.
+        live: With a log in memory, the very object that it returned: `output` is then a copy of the
+            engine's own.
         error: What went wrong, in one line, or None.
-        is_skip: Nothing went wrong: the step skips itself, and `error` is why.
-        facts: What the engine knows of the error, in the event's own words: `exit_code`, `signal`,
+        is_skip: The step skips itself: nothing went wrong, and `error` is the reason.
+        facts: What the engine knows of the error, as keys of the event: `exit_code`, `signal`,
             `error_type`, `traceback`, `timeout`, `abandoned`, `lost`.
-        details: What the step says of it, in words of its own.
-        cause: The exception itself, where it is in this process.
-        is_retriable: Whether the retry policy of the step covers it; None if nobody has asked.
-        log: What the step wrote, where it could not be seen here.
+        details: What the step reports of the error, with keys of its own.
+        cause: The exception itself, if it is in this process.
+        is_retriable: Whether the retry policy of the step covers it; None if that is not known yet.
+        log: The text that the step wrote, if it ran in another process.
     """
 
     __slots__ = (
@@ -106,25 +106,25 @@ class Outcome:
 
     @property
     def told(self) -> Mapping[str, Any]:
-        """What the event of a failure tells besides the error: the details under a key of theirs.
+        """The data of the event of a failure besides the error; details have a key of their own.
 
-        There is one owner of all other keys, the engine.
+        All other keys have one owner, the engine.
         """
         return {**self.facts, "details": self.details} if self.details else self.facts
 
     @classmethod
     def failure(cls, cause: BaseException) -> Outcome:
-        """Return the outcome of a call that raised `cause`, whatever that is. Never raises."""
+        """Return the outcome of a call that has raised `cause`, of any class. Never raises."""
         try:
             return cls._failure(cause)
-        except BaseException as error:  # the memory is full, or somebody has pressed Ctrl-C
+        except BaseException as error:  # out of memory, or Ctrl-C
             return cls(
                 error=f"{name_of(type(cause))} (to tell more of it raises {error_of(error)})"
             )
 
     @classmethod
     def _failure(cls, cause: BaseException) -> Outcome:
-        kind = type(cause)  # isinstance() may ask the exception itself
+        kind = type(cause)  # isinstance() may run code of the exception
         if issubclass(kind, Skip):
             return cls(error=message_of(cause) or "the step skipped itself", is_skip=True)
         if issubclass(kind, StepError):
@@ -140,12 +140,12 @@ class Outcome:
 def _given_details(error: BaseException) -> object:
     try:
         return cast("StepError", error).details
-    except BaseException as refusal:  # a property of the user's may do anything
+    except BaseException as refusal:  # a property of the user may raise anything
         return {"details": f"(to ask for them raises {name_of(type(refusal))})"}
 
 
 class Work:
-    """One call of `run` or `check` of a step. Never raises: what went wrong is in the outcome."""
+    """One call of `run` or `check` of a step. Never raises: an error is part of the outcome."""
 
     __slots__ = ("context", "execution", "method")
 
@@ -157,7 +157,7 @@ class Work:
         self.method = method
 
     def __call__(self) -> Outcome:
-        """Make the call, unless it is not wanted any more."""
+        """Make the call, unless it is cancelled."""
         context, execution, process = self.context, self.execution, forked.here
         token, is_captured = CALLED.set(context), execution.capture
         if is_captured:
@@ -219,10 +219,10 @@ class Work:
             raise
 
     def _seen_through(self, error: BaseException) -> BaseException:
-        """Return what is meant by what a coroutine has raised: a cancel is ours, or an accident."""
+        """Return the meaning of a coroutine's exception: a cancel may be ours, or an accident."""
         from asyncio import CancelledError  # noqa: PLC0415 - slow to import, see `kept_loop`
 
-        if not issubclass(type(error), CancelledError):  # isinstance() may ask the error itself
+        if not issubclass(type(error), CancelledError):  # isinstance() may run code of it
             return error
         if self.context.is_unwanted:
             return StepError("it was cancelled")
@@ -241,22 +241,22 @@ class Work:
     def _is_retriable(self, error: BaseException) -> bool | None:
         try:
             return None if (policy := self.execution.retry) is None else policy.covers(error)
-        except BaseException:  # the attributes of a step are the user's, they may do anything
+        except BaseException:  # attributes of the user may raise anything
             return False
 
     @property
     def told(self) -> str:
-        """Which attempt of which step it is, for people."""
+        """The attempt and its step, for people."""
         context = self.context
         return f"vect '{context.vect_id}', step '{context.step}', attempt {context.attempt}"
 
     @property
     def marks(self) -> Mapping[str, str]:
-        """The variables by which a recovery finds the processes that do it."""
+        """The variables by which a recovery finds the processes that do the work."""
         return self.context.marks
 
     def on_cancel(self, stopper: Callable[[], None]) -> bool:
-        """Have `stopper` called when this call is not wanted any more; False if that is so now."""
+        """Call `stopper` when this call is cancelled; return False if it is cancelled already."""
         return self.context.on_cancel_of_call(stopper)
 
     def hear(self, letter: bytes) -> None:
@@ -266,7 +266,7 @@ class Work:
         self.context.buffer.write(letter[size:], missing_bytes)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Travel as a parcel, so that what cannot be unpacked fails this step only."""
+        """Travel as a parcel, so that an error of unpickling fails this step only."""
         try:
             content = pickle.dumps((self.execution, self.context, self.method))
         except BaseException as error:  # pickling runs the user's code
@@ -298,7 +298,7 @@ class Post:
         """Send from now on what is written to a buffer."""
         self._buffer = buffer
         if self._send is not None:
-            with suppress(RuntimeError):  # the system gives no thread: it comes with the answer
+            with suppress(RuntimeError):  # without a thread, it comes with the answer
                 threading.Thread(target=self._serve, name="oautom-post", daemon=True).start()
         return True
 
@@ -309,7 +309,7 @@ class Post:
                 if content and self._send is not None:
                     try:
                         self._send(_PLACE.pack(missing_bytes) + content)
-                    except OSError:  # nobody is there any more
+                    except OSError:  # the receiver is gone
                         return
 
     def _unsent(self) -> Text:
@@ -350,7 +350,7 @@ class _Parcel:
     """A `Work` in another process: bytes in, bytes out.
 
     Attributes:
-        environment: The variables that tell a process which attempt it works for.
+        environment: The variables that identify the attempt of a process.
     """
 
     def __init__(self, content: bytes, environment: Mapping[str, str]) -> None:
@@ -359,18 +359,18 @@ class _Parcel:
         self._context: Context | None = None
 
     def cancel(self) -> bool:
-        """Tell the step that it is not wanted any more; False if it does not listen."""
+        """Cancel the step; return False if it ignores its cancellation."""
         if self._context is None or not self._context.is_listening:
             return False
         self._context.mark_cancelled()
         return True
 
     def __call__(self, send: Callable[[bytes], None] | None = None) -> bytes:
-        """Do it.
+        """Do the work.
 
         Args:
-            send: Sends a letter to `Work.hear` while it works. Default: the whole text comes
-                with the answer.
+            send: Sends a letter to `Work.hear` while it works. Default: the whole text comes with
+                the answer.
         """
         try:
             execution, context, method = pickle.loads(self._content)  # noqa: S301 - packed by ourselves
@@ -395,8 +395,8 @@ def _pack(outcome: Outcome) -> bytes:
         cause = None
     try:
         more = dict(outcome.facts), dict(outcome.details), cause, outcome.is_skip
-        told = (outcome.output, outcome.error, *more, outcome.is_retriable, log)
-        return pickle.dumps(told)
+        parts = (outcome.output, outcome.error, *more, outcome.is_retriable, log)
+        return pickle.dumps(parts)
     except BaseException as error:  # pickling runs the user's code
         failed = Outcome.failure(error)
         message = f"the output cannot be sent to the main process: {failed.error}"
@@ -404,27 +404,27 @@ def _pack(outcome: Outcome) -> bytes:
 
 
 def _lost(failure: BaseException) -> Outcome:
-    """Return the outcome of work that has given no answer: it may be done, or half done."""
+    """Return the outcome of work without an answer: it may be done, or half done."""
     outcome = Outcome.failure(failure)
-    if not issubclass(type(failure), StepError):  # else it was not even begun
+    if not issubclass(type(failure), StepError):  # else it has not even begun
         outcome.facts = {**outcome.facts, "lost": True}
     return outcome
 
 
 def unpack(answer: object, failure: BaseException | None = None) -> Outcome:
-    """Return the outcome that an executor has answered, from this process or another.
+    """Return the outcome in the answer of an executor, from this process or another.
 
     Args:
-        answer: What the work has returned.
+        answer: The return value of the work.
         failure: Why the executor could not do it, or None.
     """
     if failure is not None:
         return _lost(failure)
-    if type(answer) is Outcome:  # isinstance() is one call more for each step
+    if type(answer) is Outcome:  # isinstance() would be one more call per step
         return answer
     try:
-        *told, log = pickle.loads(cast("bytes", answer))  # noqa: S301 - packed by our own worker
-        outcome = Outcome(*told)
+        *parts, log = pickle.loads(cast("bytes", answer))  # noqa: S301 - packed by our own worker
+        outcome = Outcome(*parts)
         outcome.log = Text(*log)
     except BaseException as error:  # unpacking runs the user's code
         return Outcome.failure(error)

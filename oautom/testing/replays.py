@@ -20,6 +20,7 @@ from oautom.events.log import EventLog
 from oautom.events.memory import MemoryEventLog
 from oautom.flows.flow import Flow
 from oautom.flows.params import NO_PARAMS
+from oautom.flows.part import Part
 from oautom.machine.commands import (
     Begin,
     Cancel,
@@ -186,8 +187,7 @@ class _Replay(MemoryEventLog, Workers):
         self._run = Run(flow, vect)
         self._scheduler = Scheduler(self, self, self, tell=tell_nobody)
         self._params = history[0].data.get("params", NO_PARAMS)
-        until = history[0].data.get("settings", NO_DATA).get("until", ())
-        self._run = Run(flow, vect, self._params, until=until)
+        self._run = Run(flow, vect, self._params, part=Part.told(history[0].data))
         self._scheduler.registry.take(self._run)
         self._scheduler.put(Call(vect, partial(self._scheduler.create_alone, self._run)))
         self._hear_others()
@@ -568,12 +568,13 @@ def _check_options(flow: Flow, vect: str, history: list[Event]) -> None:
         ReplayDiffersError: One of them differs.
     """
     created = history[0]
-    settings, today = created.data.get("settings", NO_DATA), flow.settings
-    for setting in sorted((settings.keys() | today.keys()) - {"until"}):  # that is of the start
+    part = Part.told(created.data)
+    settings, today = created.data.get("settings", NO_DATA), part.settings(flow)
+    for setting in sorted(settings.keys() | today.keys()):
         if settings.get(setting, _USUAL) != today.get(setting, _USUAL):
             told = [_option("the flow", setting, given) for given in (settings, today)]
             raise ReplayDiffersError(flow.name, vect, created.seq, *told)
-    then, now = _options_told(_of_options(history), len(history)), flow.options
+    then, now = _options_told(_of_options(history), len(history)), part.options(flow)
     for step in created.data.get("graph", ()):
         if step not in flow.steps:
             continue  # it has decided nothing

@@ -309,7 +309,7 @@ def _classes_fit(kind: type, other: type) -> bool:
             return True
     except Exception:  # some special form, or a metaclass of the user's
         return True
-    # What is abstract may be anything besides; a class that is built in is what it is.
+    # A value of an abstract class may have any other class, too; one of a built-in class may not.
     abstract = [each for each in (kind, other) if isinstance(each, ABCMeta)]
     return bool(abstract) and not any(each in _BUILTINS for each in (kind, other))
 

@@ -64,7 +64,7 @@ def plain_json(value: object, depth_max: int = DEPTH_MAX) -> tuple[bytes, Any]:
     Raises:
         NotJsonError: See `plain_value`.
     """
-    if value is None:  # as most steps return it: 20 % of what a log in a file adds to such a step
+    if value is None:  # the most frequent output: saves 20 % of the cost of a log in a file
         return b"null", None
     try:
         encoded = _encode(value)

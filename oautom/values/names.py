@@ -63,8 +63,8 @@ def plain_text(value: object, what: str, limit_chars: int = TEXT_MAX) -> str:
     text = at_heart(value)
     if type(text) is str and len(text) > limit_chars:
         raise SettingError(
-            f"{what} has {len(text)} characters, and may have {limit_chars}; write it to a file, "
-            "and give its path"
+            f"{what} has {len(text)} characters, but at most {limit_chars} are allowed; write it "
+            "to a file, and give its path"
         )
     if type(text) is not str or not is_unicode(text):
         raise SettingError(f"{what} must be text, not {shown(value)}")

@@ -155,7 +155,7 @@ def _some_lines(error: BaseException) -> list[str]:
 def _length_of(error: BaseException) -> int:
     try:
         return len(_str_of(error))
-    except BaseException:  # as above; where it is formatted, it is told that it raises
+    except BaseException:  # as above; formatting it reports that it raises
         return 0
 
 

@@ -83,7 +83,7 @@ def attempts_of(
     open_attempt: Attempt | None = None
     for event in events:
         if event.step != step:
-            # What was undone when a program died is undone again: no event of the step tells it.
+            # A compensation that a death interrupted runs again, and no event of the step says so.
             is_interrupted = event.name == "vect.recovered" and open_attempt is not None
             if is_interrupted and open_attempt is not None and open_attempt.number < 0:
                 open_attempt._end("interrupted", event)  # noqa: SLF001 - it is made here

@@ -1,7 +1,7 @@
-"""The registry: which Vects there are, those that move here and those that only the log has.
+"""The registry: all Vects of an app, those that move here and those that are only in the log.
 
-A Vect has one run, and one handle, as long as anybody has them. Taking in and letting go is guarded
-by one lock, for any thread; no collection that is public here is ever rebound.
+A Vect has one run, and one handle, as long as there are references to them. One lock guards adding
+and removing, for any thread; public collections are never rebound.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from oautom.vects.turns import InLine, Turns, turn_of
 from oautom.vects.vect import Engine, Vect
 
 _ENDS_OF_LANES: Final = 1000
-"""How many ends are remembered of a flow that limits each value of a parameter, and has a plan."""
+"""How many ends are remembered of a flow that has `limit_by` and a plan."""
 
 
 class Registry:
@@ -47,14 +47,14 @@ class Registry:
         log: The log of the app.
 
     Attributes:
-        engine: Who steers them: set by the engine.
-        flows: The flows that are declared, by name.
-        used: Those of them that somebody has used: they have all their steps.
+        engine: The engine of the Vects, which sets this itself.
+        flows: The declared flows, by name.
+        used: The flows that were used: their declaration is complete.
         reader: Reads the runs that do not move.
         runs: All runs that move, or have moved, in this program.
-        open: The ids of those that have not ended, or whose end has not been told yet.
-        turns: Who of them may be open at once, and who stands in line for that.
-        leaving: Those that are being pruned, with their runs: nothing begins with them.
+        open: The ids of those that have not ended, or whose end was not published yet.
+        turns: The places and lines of all flows: which runs may be open at once, and which wait.
+        leaving: The Vects that are being pruned, with their runs: nothing begins with them.
     """
 
     engine: Engine
@@ -67,30 +67,29 @@ class Registry:
         self.open: dict[str, None] = {}  # a set that keeps its order: cancels come in it
         self.leaving: dict[str, Run | None] = {}
         self.turns = Turns()
+        self.turns.is_open = self.open.__contains__
         self._log = log
-        self._last_seq: int | None = None  # of what earlier programs have written, once it is open
+        self._last_seq: int | None = None  # last event of earlier programs, once the log is open
         self._has_pruned = False
-        self._ends: dict[
-            str, deque[tuple[datetime, str, Lane]]
-        ] = {}  # by a flow that a plan starts
-        self._reopening: set[str] = set()  # those that shall go on, and are not yet seen to
+        self._ends: dict[str, deque[tuple[datetime, str, Lane]]] = {}  # by flow, if it has a plan
+        self._reopening: set[str] = set()  # reopened, and not taken yet
         self._vects: WeakValueDictionary[Run, Vect] = WeakValueDictionary()
         self._stored: WeakValueDictionary[str, Recalled] = WeakValueDictionary()
-        self._lock = threading.Lock()  # held while it is decided which runs there are
+        self._lock = threading.Lock()  # taken while runs are added or removed
         forked.share(self)
 
     def leave(self) -> None:
-        """Have the lock free in a forked child: a thread of the parent may have it."""
+        """Renew the lock in a forked child: a thread of the parent may have it."""
         self._lock = threading.Lock()
 
-    # Which there are
+    # Look-ups
 
     def log_is_open(self) -> None:
-        """Take what the log has by now for what earlier programs have left: it is open."""
+        """Note that the log is open: all that it has now was left by earlier programs."""
         self._last_seq = self._log.last_seq
         with self._lock:
             known = list(self._stored.values())
-        for run in known:  # somebody has them, and the engine that wrote them has gone on
+        for run in known:  # their engine may have gone on meanwhile
             if (entry := self._entry(run.id)) is not None:
                 self._look(run, entry)
 
@@ -99,7 +98,7 @@ class Registry:
         self.reader.forget(entry.id)
 
     def vect(self, run: Run) -> Vect:
-        """Return the Vect of a run; the same one as long as anybody has it."""
+        """Return the Vect of a run; the same object as long as there are references to it."""
         with self._lock:
             vect = self._vects.get(run)
             if vect is None:
@@ -111,11 +110,11 @@ class Registry:
 
         Args:
             vect: The id of the Vect.
-            is_used: Of an earlier program only what is of a flow that somebody has used.
+            is_used: Refuse a Vect of an earlier program whose flow was not used yet.
 
         Raises:
-            UnknownVectError: It has been pruned.
-            UnknownFlowError: Its flow is not declared, or nobody has used it yet.
+            UnknownVectError: The Vect has been pruned.
+            UnknownFlowError: Its flow is not declared, or was not used yet.
         """
         if (found := self._moving(vect)) is not None:
             return found
@@ -137,7 +136,7 @@ class Registry:
         """Return the run of a Vect, or None, as `find` does.
 
         Raises:
-            FlowError: It is a run of another flow.
+            FlowError: The Vect is a run of another flow.
         """
         run = self.find(vect)
         if run is not None and run.flow is not flow:
@@ -149,16 +148,16 @@ class Registry:
         return run
 
     def newest(self, flow: str) -> Run | None:
-        """Return the newest run of a flow, None if it has none."""
+        """Return the newest run of a flow; None if it has none."""
         entry = self._log.newest(flow)
         return None if entry is None else self._moving(entry.id) or self._run(entry)
 
     def of(self, flow: str | None) -> Iterator[Run]:
-        """Yield the runs of one flow, or of all that are declared, oldest first."""
+        """Yield the runs of one flow, or of all declared flows, oldest first."""
         return map(self._run, self._each(flow))
 
     def _each(self, flow: str | None) -> Iterator[Run | VectEntry]:
-        """Yield runs, and entries of those Vects that nobody has a run of."""
+        """Yield runs, and the entries of Vects without a run in memory."""
         past: set[str] = set()
         entries = [] if self._last_seq == 0 else self._log.vects(flow)
         for entry in filter(self._is_past, entries):
@@ -166,7 +165,7 @@ class Registry:
             if entry.flow in self.flows:
                 stored = None if self._last_seq is None else self._stored.get(entry.id)
                 yield self._moving(entry.id) or stored or entry
-        with self._lock:  # children come on the thread that drives
+        with self._lock:  # the driving thread adds children
             moving = [run for run in self.leaving.values() if run is not None]
             moving += self.runs.values()
         for run in moving:
@@ -194,28 +193,28 @@ class Registry:
             else:
                 yield self.status(self._run(each), state, waiting.get(state.id))
             if state is not None and state.id == each.id:
-                state.steps.clear()  # they refer to each other: no collector has to find them
+                state.steps.clear()  # breaks their cycle, to spare the garbage collector
                 state = next(states, None)
 
     def status(self, run: Run, state: VectState, place: InLine | None = None) -> dict[str, Any]:
-        """Return how a run stands, and why it does not go on if it does not.
+        """Return the status of a run, with the reason if it does not go on.
 
         Args:
             run: The run.
             state: Its state.
-            place: Where it stands in line, if it does.
+            place: Its place in line, if it waits there.
         """
-        told, stranded = status_of(state, run.shown, turn_of(place)), self.stranded(run, state)
-        return told if stranded is None else told | {"stranded": str(stranded)}
+        status, stranded = status_of(state, run.shown, turn_of(place)), self.stranded(run, state)
+        return status if stranded is None else status | {"stranded": str(stranded)}
 
     def stranded(self, run: Run, state: VectState | None = None) -> OAutomError | None:
-        """Return why this program cannot go on with a run that is open, or None.
+        """Return why this program cannot go on with an open run, or None.
 
-        Of one that nobody has had go on yet: why it could not, as its flow is declared by now.
+        For a run that was not recovered yet: why it could not go on with its flow as declared now.
 
         Args:
             run: The run.
-            state: Its state, where that was read already.
+            state: Its state, if it was read already.
         """
         if run.held_up is None or run.shown in VECT_ENDS:
             return None
@@ -230,7 +229,7 @@ class Registry:
         return each if isinstance(each, Run) else self.stored(each, self.flows[each.flow])
 
     def stored(self, entry: VectEntry, flow: Flow) -> Recalled:
-        """Return the run of an entry of the log; the same one as long as anybody has it."""
+        """Return the run of an entry of the log; the same object as long as it is referred to."""
         with self._lock:
             run = self._stored.get(entry.id)
             if run is None:
@@ -242,7 +241,7 @@ class Registry:
             return run
 
     def left_open(self) -> list[VectEntry]:
-        """Return the entries of those that earlier programs have left open, oldest first."""
+        """Return the entries of Vects that earlier programs have left open, oldest first."""
         found = [] if self._last_seq == 0 else self._log.open_vects()
         return list(filter(self._is_past, found))
 
@@ -254,19 +253,19 @@ class Registry:
     def _is_past(self, entry: VectEntry) -> bool:
         return self._last_seq is None or entry.first_seq <= self._last_seq
 
-    # Which may be open
+    # Limits, and changes
 
     def admit(self, run: Run, *, may_wait: bool) -> None:
-        """Take in a new run.
+        """Add a new run.
 
         Args:
             run: The run.
-            may_wait: When it is created it stands in line, if there is no room.
+            may_wait: Whether the run waits in line after its creation, if there is no room.
 
         Raises:
-            VectAlreadyRunningException: As many of its flow are open as may be, and it may not
-                wait.
-            FlowError: Another thread has just taken in one of its id.
+            VectAlreadyRunningException: The flow has no room, and the run may not wait.
+            FlowError: Another thread has just added a run of its id.
+            EngineError: The Vect of this id is just being pruned.
         """
         with self._lock, self.turns.lock:
             self._check_staying(run)
@@ -277,7 +276,7 @@ class Registry:
             self.take(run, has_place=not may_wait)
 
     def drop(self, run: Run) -> None:
-        """Let go of a new run that nothing came of."""
+        """Remove a new run that has not begun."""
         with self._lock:
             self.open.pop(run.id, None)
             if self.runs.get(run.id) is run:
@@ -293,7 +292,7 @@ class Registry:
             )
 
     def take_left(self, runs: Iterable[Run]) -> None:
-        """Take in runs that the log has open, oldest first; who has not started stands in line."""
+        """Add the open runs of the log, oldest first; those that have not started wait in line."""
         with self.turns.lock:
             for run in runs:
                 has_started = run.shown != INITIAL
@@ -302,15 +301,15 @@ class Registry:
                     self.turns.stand(run)
 
     def take(self, run: Run, *, has_place: bool = True) -> None:
-        """Take in a run that is open; one of an earlier program is not read yet.
+        """Add an open run; one of an earlier program is not read yet.
 
         Args:
             run: The run.
-            has_place: It counts for the limit of its flow, whether that has room or not.
+            has_place: Whether it takes a place in its lane, even if there is no room.
         """
         if not run.is_inherited:
             run.hold()
-        elif run.shown in VECT_ENDS:  # it was cancelled just before
+        elif run.shown in VECT_ENDS:  # it was cancelled just before this
             return
         run.is_told = False
         self._reopening.discard(run.id)
@@ -320,40 +319,41 @@ class Registry:
             self.turns.take(run)
 
     def close(self, run: Run) -> None:
-        """Take note that the end of a run has been told; unless it shall go on again by now."""
+        """Note that the end of a run is published; no effect if it was reopened meanwhile."""
         if run.id not in self._reopening:
             run.is_told = True
             self.shut(run)
 
     def note_end(self, run: Run, end: datetime) -> None:
-        """Take note that the end of a run is committed: another one may have its room."""
+        """Note that the end of a run is committed: another run may have its place."""
         run.ended = end
         if (ends := self._ends.get(run.flow.name)) is not None:
             ends.append((end, run.id, run.lane))
         self.turns.free(run)
 
     def shut(self, run: Run) -> None:
-        """Take note that a run is not open any more, or does not go on."""
+        """Note that a run is not open any more, or does not go on."""
         self.open.pop(run.id, None)
         self.turns.free(run)
 
     def watch(self, flow: Flow) -> None:
-        """Remember when the newest runs of a flow have ended: `check_room` of an instant asks."""
+        """Remember the ends of the newest runs of a flow, for `check_room` at an instant."""
         if (most := flow.max_active_vects) is not None:
             most = most if flow.limit_by is None else max(most, _ENDS_OF_LANES)
             self._ends.setdefault(flow.name, deque(maxlen=most))
 
     def reopen(self, run: Run, *, has_place: bool = False) -> None:
-        """Take in a run that has failed or was cancelled, to go on with it.
+        """Add a run that has failed or was cancelled, to go on with it.
 
         Args:
             run: The run.
-            has_place: It has stood in line, and has its place already.
+            has_place: Whether it has waited in line, and has its place already.
 
         Raises:
-            VectStateError: It has not.
+            VectStateError: It has neither failed nor been cancelled.
             FlowChangedError: Its flow has changed since.
-            VectAlreadyRunningException: As many of its flow are open as may be.
+            VectAlreadyRunningException: The flow has no room.
+            EngineError: The Vect is just being pruned.
         """
         with self._lock, self.turns.lock:
             self.check_reopening(run, has_place=has_place)
@@ -362,7 +362,7 @@ class Registry:
             self._reopening.add(run.id)
 
     def take_back(self, run: Run) -> None:
-        """Take note that a run does not go on after all: what reopened it was not committed."""
+        """Note that a run does not go on after all: the commit of its retry has failed."""
         self._reopening.discard(run.id)
         if run.is_held and run.state.state in VECT_ENDS:
             run.is_told = True
@@ -370,7 +370,7 @@ class Registry:
             self.reader.let_go(run)
 
     def check_reopening(self, run: Run, *, has_place: bool = False) -> None:
-        """Refuse to go on with a run, for the reasons that `reopen` has."""
+        """Refuse to go on with a run; errors as of `reopen`."""
         self._check_staying(run)
         if run.shown not in ("failed", "cancelled"):
             raise VectStateError(
@@ -386,14 +386,15 @@ class Registry:
             self.check_room(run)
 
     def check_room(self, run: Run, at: datetime | None = None) -> None:
-        """Refuse one more run of a flow.
+        """Refuse one more run of a flow that has no room.
 
         Args:
             run: The run.
-            at: An instant that has just passed: what has ended since then is open; None for now.
+            at: An instant that has just passed: runs that have ended since count as open; None for
+                now.
 
         Raises:
-            VectAlreadyRunningException: As many of them are open as may be.
+            VectAlreadyRunningException: The flow has no room.
         """
         ended = self._ended_since(run, at)
         if self.turns.has_room(run, len(ended)):
@@ -403,19 +404,19 @@ class Registry:
         raise VectAlreadyRunningException(run.flow.name, active, most, lane)
 
     def _ended_since(self, run: Run, at: datetime | None) -> list[str]:
-        """Return the ids of those of its lane that ended after an instant, newest first."""
+        """Return the ids of the runs of a lane that ended after an instant, newest first."""
         newest = reversed(self._ends.get(run.flow.name, ()) if at is not None else ())
         ended = takewhile(lambda end: at is not None and end[0] > at, newest)
         return [vect for _, vect, lane in ended if lane == run.lane]
 
     def add(self, run: Run) -> Run:
-        """Take note of a run, whatever its state is; return the one that is known of its id."""
+        """Add a run, in any state; return the known run of its id, if there is one."""
         return self.runs.setdefault(run.id, run)
 
     def let_go(
         self, vects: Iterable[str], is_held: Callable[[str], bool], older_than: datetime
     ) -> dict[str, Run | None]:
-        """Let go of the runs of Vects that are about to be pruned. On the thread that drives.
+        """Remove the runs of Vects that are about to be pruned. On the driving thread.
 
         Args:
             vects: The ids of Vects that have ended.
@@ -423,7 +424,7 @@ class Registry:
             older_than: The instant before which they must have ended.
 
         Returns:
-            Those that may be pruned, each with its run, if there is one: for `keep` or `gone`.
+            The Vects that may be pruned, each with its run or None: for `keep` or `gone`.
         """
         with self._lock:
             left: dict[str, Run | None] = {}
@@ -437,14 +438,14 @@ class Registry:
             return left
 
     def gone(self, left: Iterable[str]) -> None:
-        """Take note that Vects have been pruned."""
+        """Note that Vects have been pruned."""
         self._has_pruned = True
         with self._lock:
             for vect in left:
                 del self.leaving[vect]
 
     def keep(self, left: Mapping[str, Run | None]) -> None:
-        """Have runs back whose Vects could not be pruned."""
+        """Take runs back whose Vects could not be pruned."""
         with self._lock:
             for vect, run in left.items():
                 del self.leaving[vect]
@@ -452,25 +453,25 @@ class Registry:
                     self.runs.setdefault(vect, run)
 
     def open_runs(self) -> Iterable[Run]:
-        """Return the runs that are open."""
+        """Return the open runs."""
         return [self.runs[vect] for vect in list(self.open)]
 
     def go_back(self, log: EventLog, run: Run) -> None:
-        """Have a run stand as the log has it: what could not be committed has not happened."""
+        """Reset the state of a run to its committed events."""
         self.reader.forget(run.id)
-        if run.is_held:  # else it is read anew by whoever asks
+        if run.is_held:  # else the next reader reads it anew
             run.state = self._as_logged(run, log)
 
     def parents(self, run: Run) -> list[Key]:
-        """Return the attempt that has a run going, if one has: one or none."""
-        told = run.state.parent if run.is_held else None
-        match told or run.origin.get("parent"):
+        """Return the attempt that runs a run as its child: a list of one, or empty."""
+        parent = run.state.parent if run.is_held else None
+        match parent or run.origin.get("parent"):
             case [str(vect), str(step), int(attempt)] if is_child(run.id, vect, step):
                 return [(vect, step, attempt)]
-        return []  # or what a log tells makes no sense; nor can it tell of a circle
+        return []  # or the log makes no sense: it must not make a circle
 
     def above(self, run: Run) -> list[Place]:
-        """Return the steps that have a run going: its parent's, that one's parent's, and so on."""
+        """Return the steps that run a run as their child: the nearest first, then those above."""
         found: list[Place] = []
         above: Run | None = run
         while above is not None and (parents := self.parents(above)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -22,6 +22,7 @@ from oautom.events.texts import LogBuffer
 from oautom.flows.fit import news
 from oautom.flows.flow import Flow, Lane
 from oautom.flows.params import NO_PARAMS
+from oautom.flows.part import WHOLE, Part
 from oautom.machine.event import NO_DATA
 from oautom.machine.kinds import kind_of
 from oautom.machine.state import Options, StepState, VectState, View, committed
@@ -37,7 +38,7 @@ from oautom.values.text import ERROR_BYTES_MAX, bounded, details_of, error_of
 _BAD_ENDS = frozenset({"failed", "upstream_failed"})
 
 
-_holding = threading.Lock()  # of any run: there is one state that moves
+_holding = threading.Lock()  # for all runs: each has one moving state
 
 
 class Failure(NamedTuple):
@@ -85,13 +86,13 @@ class Run:
         id: Its id.
         params: Its parameters, plain, as in the log.
         origin: See below.
-        until: See below.
+        part: See below.
         is_durable: See below.
         read: Reads the state of a Vect that is in the log; None for a new one.
 
     Attributes:
         id: The id of the Vect.
-        until: The last steps of a new run, if it runs only a part of its flow; else empty.
+        part: What a new run runs of its flow.
         is_durable: Whether its log stores values as JSON, as a log that outlives the program does:
             outputs are then read as values of their types.
         state: The sum of its events, including uncommitted ones. While the engine does not have the
@@ -108,13 +109,15 @@ class Run:
         origin: The origin of its start, as in `vect.created`: a plan and its time, or an attempt of
             a step of another Vect; empty if a person or program has started it.
         lane: The lane whose limit it counts for; see `Turns`.
-        turn: The limit under which it has stood in line, as in `vect.started`; empty if it has not.
+        after: The id of the Vect that must end before it begins, as in `vect.created`; or None.
+        turn: The limit under which it has waited in line, as in `vect.started`; else empty.
     """
 
     __slots__ = (
         "__weakref__",
         "_local",
         "_read",
+        "after",
         "ended",
         "first_params",
         "flow",
@@ -128,10 +131,10 @@ class Run:
         "lane",
         "local",
         "origin",
+        "part",
         "shown",
         "state",
         "turn",
-        "until",
     )
 
     def __init__(
@@ -141,14 +144,14 @@ class Run:
         params: Mapping[str, Any] = NO_PARAMS,
         origin: Mapping[str, Any] = NO_DATA,
         *,
-        until: Sequence[str] = (),
+        part: Part = WHOLE,
         is_durable: bool = False,
         read: Callable[[Run], VectState] | None = None,
     ) -> None:
         self.flow = flow
         self.id = id
         self.first_params = params
-        self.until = until
+        self.part = part
         self.is_durable = is_durable
         self.is_held = read is None
         self._read = read
@@ -164,9 +167,10 @@ class Run:
         self.held_up: OAutomError | None = None
         self.origin = origin
         self.lane: Lane = flow.name if flow.limit_by is None else flow.lane(params)
+        self.after: str | None = None
         self.turn: Mapping[str, Any] = NO_DATA
 
-    if not TYPE_CHECKING:  # else nothing that is misspelt would be noticed
+    if not TYPE_CHECKING:  # else mypy would accept misspelt names
 
         def __getattr__(self, name: str) -> object:
             """Return `state` or `local` if the engine does not have it: its slot is not set.
@@ -216,7 +220,7 @@ class Run:
         self._local = weakref.ref(self.local)
         self.is_held = False
         self.first_params = NO_PARAMS
-        parent = self.state.parent  # it may be told still that this is over
+        parent = self.state.parent  # it may still have to get the end of this
         self.origin = NO_DATA if parent is None else {"parent": parent}
         del self.state, self.local
 
@@ -233,24 +237,23 @@ class Run:
     def news(self) -> Options:
         """Return the options of its steps that have changed in its flow; see `flows.fit`.
 
-        Of those that both have: it may end at a step before others, or not fit and be cleaned up.
+        Only of steps that both have: the run may end before other steps, or not fit its flow.
         """
-        told = news(self.state.options, self.flow.options)
+        changed = news(self.state.options, self.flow.options)
         return {
             step: given
-            for step, given in told.items()
+            for step, given in changed.items()
             if step in self.state.graph and step in self.flow.steps
         }
 
     def first_state(self) -> VectState:
         """Return the state before all events."""
-        flow = self.flow
+        flow, part = self.flow, self.part
         graph, options, settings = flow.graph, flow.options, flow.settings
-        if self.until:
-            graph, settings = flow.part(self.until), {**settings, "until": list(self.until)}
-            options = {step: given for step, given in options.items() if step in graph}
-        told = self.first_params, options, flow.version, settings
-        return VectState(flow.name, self.id, graph, *told)
+        if part is not WHOLE:
+            graph, options, settings = part.graph(flow), part.options(flow), part.settings(flow)
+        facts = self.first_params, options, flow.version, settings
+        return VectState(flow.name, self.id, graph, *facts)
 
     def lost_steps(self) -> list[StepState]:
         """Return the steps that were at work when their program ended, and must not run again."""
@@ -259,7 +262,7 @@ class Run:
             for step in self.state.steps.values()
             if step.state == "running"
             and kind_of(step.kind).needs_worker
-            and step.declared in self.flow.steps  # else it does not fit, and is cleaned up after
+            and step.declared in self.flow.steps  # else it does not fit, and is only cleaned up
             and self.execution(step).on_crash == "fail"
         ]
 
@@ -346,8 +349,8 @@ class Run:
         except NotConvertibleError as error:
             raise FlowError(
                 f"the {what} of step '{step.name}' of flow '{self.flow.name}' in vect '{self.id}' "
-                f"is {shown(plain)}, which is no longer its type: {error}; its events have "
-                "it as it is",
+                f"is {shown(plain)}, which does not fit its type any more: {error}; "
+                "vect.events() has it as it was written",
                 flow=self.flow.name,
                 step=step.name,
             ) from error
@@ -359,14 +362,14 @@ class Run:
 
 def unread_status(run: Run, error: OAutomError) -> dict[str, Any]:
     """Return the status of a Vect whose events cannot be read, from the index, with the reason."""
-    told = {
+    facts = {
         "id": run.id,
         "name": run.flow.name,
         "state": run.shown,
         "ended": run.shown in VECT_ENDS,
     }
-    told |= {"start_date": None, "end_date": None, "params": {}, "executions": []}
-    return told if run.shown in VECT_ENDS else told | {"stranded": str(error)}
+    facts |= {"start_date": None, "end_date": None, "params": {}, "executions": []}
+    return facts if run.shown in VECT_ENDS else facts | {"stranded": str(error)}
 
 
 def visible(state: VectState) -> list[StepState]:
@@ -374,7 +377,7 @@ def visible(state: VectState) -> list[StepState]:
     steps = state.steps
     declared = [steps[name] for name in state.graph.upstreams]
     shown = {step.name: step.mapped.shown for step in declared if step.mapped is not None}
-    # Only now, in one C call: a map may be making instances, and what is shown is there.
+    # Only now, in one C call: a map may be making instances, but those shown exist by now.
     found = list(steps.values())
     return [step for step in found if step.parent is None or step.index < shown[step.parent.name]]
 
@@ -388,7 +391,7 @@ def status_of(state: VectState, shown: str, turn: str = "") -> dict[str, Any]:
         turn: Its place in line, in words; empty if it is in none.
     """
     _, _, _, _, start_date, end_date = committed(state)
-    told: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "id": state.id,
         "name": state.flow,
         "state": shown,
@@ -399,8 +402,8 @@ def status_of(state: VectState, shown: str, turn: str = "") -> dict[str, Any]:
         "executions": [_status_of_step(step) for step in visible(state)],
     }
     if turn:
-        told["turn"] = f"it waits for its turn as {turn}"
-    return told if state.version is None else told | {"version": state.version}
+        facts["turn"] = f"it waits for its turn as {turn}"
+    return facts if state.version is None else facts | {"version": state.version}
 
 
 def _status_of_step(step: StepState) -> dict[str, Any]:
@@ -437,7 +440,7 @@ def kept(outcome: Outcome, annotation: Any, log: EventLog) -> Outcome:
             log.check_value(outcome.output)
     except OAutomError as error:
         return _unkept(outcome, str(error))
-    except BaseException as error:  # what a step returns is the user's, it may do anything
+    except BaseException as error:  # an object of the user may raise anything
         return _unkept(outcome, error_of(error))
     return outcome
 

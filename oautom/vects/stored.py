@@ -61,7 +61,7 @@ class Reader:
         try:
             state = replay(self._log.read(vect=vect)).get(vect)
         finally:
-            with self._lock:  # what has changed meanwhile is not kept
+            with self._lock:  # a state that has changed meanwhile is not cached
                 if self._reading.get(vect) is reading:
                     del self._reading[vect]
                     if state is not None:
@@ -72,7 +72,7 @@ class Reader:
         """Return the state of the Vect of a run; errors as of `read`."""
         try:
             state = self.read(run.id)
-        except Exception as error:  # an event that no version of ours has written may do anything
+        except Exception as error:  # foreign events may raise anything
             if isinstance(error, LogError) and not isinstance(error, InvalidHistoryError):
                 raise
             raise _senseless(run, error) from error
@@ -121,6 +121,25 @@ class Reader:
             self._recent.pop(vect, None)
 
 
+def open_before(log: EventLog, after: str | None) -> str | None:
+    """Return the open Vect that one of a backfill comes after, if there is one.
+
+    Where the one before was cancelled before it began, that is the one before that.
+
+    Args:
+        log: The log.
+        after: The Vect that it comes after, as its `vect.created` has it.
+    """
+    while after is not None:
+        entry = log.find(after)
+        if entry is not None and entry.state not in VECT_ENDS:
+            return after
+        events = [] if entry is None else list(log.read(entry.first_seq - 1, vect=after))
+        has_begun = any(event.name == "vect.started" for event in events)
+        after = None if has_begun or not events else events[0].data.get("after")
+    return None
+
+
 def unfit(run: Run, created: Mapping[str, Any] | None = None) -> FlowChangedError | None:
     """Return why a run cannot go on with its flow as it is declared now, or None.
 
@@ -131,9 +150,9 @@ def unfit(run: Run, created: Mapping[str, Any] | None = None) -> FlowChangedErro
     Raises:
         LogError: The state cannot be read, or makes no sense.
     """
-    told = run.state.first_facts() if created is None else created
+    facts = run.state.first_facts() if created is None else created
     try:
-        return misfit(run.flow, run.id, told, has_ended=run.shown in VECT_ENDS)
+        return misfit(run.flow, run.id, facts, has_ended=run.shown in VECT_ENDS)
     except Exception as error:  # as in `state_of`
         raise _senseless(run, error) from error
 

@@ -65,7 +65,7 @@ class Vect:
     def __init__(self, run: Run, engine: Engine) -> None:
         self._of = run
         self._engine = engine
-        self._local = run.local  # what no log keeps is there as long as somebody has this
+        self._local = run.local  # keeps data alive that no log has
 
     @property
     def _run(self) -> Run:
@@ -141,7 +141,7 @@ class Vect:
         if not self._engine.wait(self._run, seconds):
             raise TimeoutError(
                 f"vect {self.id} of flow '{self.flow.name}' is '{self.state}' after "
-                f"{seconds} seconds; it goes on, wait again or cancel() it"
+                f"{seconds} seconds; it goes on: wait again, or cancel() it"
             )
         return self.state
 
@@ -429,7 +429,7 @@ class Step:
         undoing = state.compensation
         if undoing is None or not undoing.attempt:
             return self._text(self.attempt, is_whole=self.state != "running")
-        return self.attempts[-1].log_text  # perhaps that of one that undoes it
+        return self.attempts[-1].log_text  # the newest may be a compensation
 
     def _text_of(self, attempt: Attempt) -> str:
         return self._text(attempt.number, is_whole=attempt.state != "running")

@@ -35,13 +35,13 @@ def make_workers(executor: ExecutorName | Executor, max_workers: int | None) -> 
             raise SettingError(f"executor 'inline' does one step at a time, not {max_workers}")
         return InlineWorkers()
     if name == "processes":
-        # multiprocessing takes 10 ms to import, and most programs never ask for processes
+        # multiprocessing takes 10 ms to import, and most programs use no processes
         from oautom.workers.processes import ProcessWorkers  # noqa: PLC0415
 
         return ProcessWorkers(max_workers or os.cpu_count() or 1)
     if issubclass(type(executor), Executor):
         executor = cast("Executor", executor)
-        own = getattr(executor, "_max_workers", None)  # as the standard library's executors have it
+        own = getattr(executor, "_max_workers", None)  # as in the executors of the standard library
         return FutureWorkers(executor, max_workers or own or _default_slots())
     raise SettingError(
         "executor must be 'threads', 'inline', 'processes' or a concurrent.futures.Executor, "
@@ -50,4 +50,4 @@ def make_workers(executor: ExecutorName | Executor, max_workers: int | None) -> 
 
 
 def _default_slots() -> int:
-    return min(32, (os.cpu_count() or 1) + 4)  # as concurrent.futures.ThreadPoolExecutor has it
+    return min(32, (os.cpu_count() or 1) + 4)  # as concurrent.futures.ThreadPoolExecutor

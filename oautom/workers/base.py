@@ -27,7 +27,7 @@ class Job(Protocol):
         """The variables by which a recovery finds the processes that do the job."""
 
     def hear(self, letter: bytes) -> None:
-        """Take in what it sends from another process while it is done."""
+        """Take a message that the job sends from another process."""
 
     def on_cancel(self, stopper: Callable[[], None]) -> bool:
         """Call `stopper` when the job is cancelled; return False if it is cancelled already."""

@@ -25,7 +25,7 @@ class FutureWorkers(Workers):
         """Submit a job to the executor; if that fails, the error is the answer."""
         try:
             future: Future[object] = self._executor.submit(job)
-        except Exception as error:  # the executor is the user's, it may raise anything
+        except Exception as error:  # an executor of the user may raise anything
             done(None, error)
         else:
             future.add_done_callback(partial(_answer, done))
@@ -34,7 +34,7 @@ class FutureWorkers(Workers):
 def _answer(done: Done, future: Future[object]) -> None:
     try:
         answer = future.result()
-    except BaseException as error:  # CancelledError, and what the executor makes of a failure
+    except BaseException as error:  # CancelledError, or any error of the executor
         done(None, error)
     else:
         done(answer, None)

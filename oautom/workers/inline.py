@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from oautom.workers.base import Done, Job, Workers
-from oautom.workers.kept_loop import close_kept_loop
+from oautom.workers.kept_loop import close_kept_loop, set_user
 
 
 class InlineWorkers(Workers):
@@ -17,6 +17,7 @@ class InlineWorkers(Workers):
     def __init__(self) -> None:
         self._jobs: deque[tuple[Job, Done]] = deque()
         self.is_running = False  # the step's own code, or the little around it, has the thread
+        self.is_closed = False
 
     def submit(self, job: Job, done: Done) -> None:
         """Store a job for `run_next`."""
@@ -28,6 +29,7 @@ class InlineWorkers(Workers):
             return
         job, done = self._jobs.popleft()
         answer, failure = None, None
+        before = set_user(self)  # a step may have an app of its own
         try:
             self.is_running = True
             answer = job()
@@ -35,9 +37,11 @@ class InlineWorkers(Workers):
             failure = error
         finally:
             self.is_running = False
+            set_user(before)
         done(answer, failure)
 
     def close(self) -> None:
         """Drop all waiting jobs."""
         self._jobs.clear()
-        close_kept_loop()
+        self.is_closed = True
+        close_kept_loop(self)

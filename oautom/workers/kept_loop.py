@@ -1,8 +1,10 @@
 """The event loop of a worker: for a coroutine of a step that has the whole worker.
 
 The loop stays from one coroutine to the next, so that shared objects, such as a session or a pool
-of connections, stay usable; it ends with its thread. asyncio is imported when it is first needed:
-that takes a third of the time of `import oautom`.
+of connections, stay usable. It ends with its thread, or with the last workers that have used it: an
+app may be closed on the thread of another one, also by the garbage collector, between any two
+instructions. asyncio is imported when it is first needed: that takes a third of the time of `import
+oautom`.
 """
 
 from __future__ import annotations
@@ -16,12 +18,19 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from weakref import WeakSet
 
 from oautom.processes import forked
 from oautom.workers.base import GRACE_PERIOD
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
+    from typing import Protocol
+
+    class User(Protocol):
+        """Workers that use the loops of threads that are not their own."""
+
+        is_closed: bool
 
 T = TypeVar("T")
 OnCancel = Callable[[Callable[[], None]], bool]
@@ -77,11 +86,11 @@ def _run_here(coroutine: Coroutine[Any, Any, T], on_cancel: OnCancel) -> T:
     while not call.is_over:
         try:
             loop.run_forever()
-        except BaseException as error:  # of a task that it has begun, or Ctrl-C in the loop itself
+        except BaseException as error:  # SystemExit of another task, or Ctrl-C in the loop
             escaped = error
             call.task.cancel()
     if call.is_given_up:
-        _kept.holder = None  # with all that is left in it: whoever comes next has a loop of its own
+        _kept.holder = None  # abandoned with its tasks: the next coroutine gets a new loop
     if escaped is not None:
         call.task.add_done_callback(_look_at_error)
         raise escaped
@@ -99,7 +108,7 @@ class _Call:
 
     def cancel(self) -> None:
         """Cancel the coroutine, and abandon it if it has not ended after a while. Any thread."""
-        with suppress(RuntimeError):  # it has ended, and so has its loop
+        with suppress(RuntimeError):  # it has ended, with its loop
             self._loop.call_soon_threadsafe(self._cancel)
 
     def _cancel(self) -> None:
@@ -142,12 +151,13 @@ class _Holder:
         import asyncio  # noqa: PLC0415 - see above
 
         self.loop = asyncio.new_event_loop()
+        self.users: WeakSet[User] = WeakSet()
         self._pid = os.getpid()
 
     def __del__(self) -> None:
-        with suppress(Exception):  # as the program ends, anything may be gone already
-            # In a fork the system lets go of what the threads of the parent have, before it calls
-            # anybody: so it is the number of the process that tells.
+        with suppress(Exception):  # at the end of the program, modules may be gone
+            # In a fork Python drops thread-local data of the parent before any handler is called:
+            # so only the number of the process shows that this is a fork.
             if os.getpid() != self._pid and not self.loop.is_running():
                 _part(self.loop)
             self.loop.close()
@@ -174,15 +184,39 @@ forked.in_child(_begin_anew)
 
 def _loop_of_this_thread() -> AbstractEventLoop:
     holder: _Holder | None = getattr(_kept, "holder", None)
+    if holder is not None:
+        _note_use(holder)  # before the question: whoever else has used it may end it just now
     if holder is None or holder.loop.is_closed():  # a step may do anything
         holder = _kept.holder = _Holder()
+        _note_use(holder)
     return holder.loop
 
 
-def close_kept_loop() -> None:
-    """End the loop of this thread, if it has one that is not running."""
+def _note_use(holder: _Holder) -> None:
+    user = getattr(_kept, "user", None)
+    if user is not None:
+        holder.users.add(user)
+
+
+def set_user(workers: User | None) -> User | None:
+    """Set the workers that have this thread for now; return those that had it."""
+    before: User | None = getattr(_kept, "user", None)
+    _kept.user = workers
+    return before
+
+
+def close_kept_loop(user: User | None = None) -> None:
+    """End the loop of this thread, if it has one that is not running.
+
+    Args:
+        user: The workers that have ended; the loop goes on for others that have used it and have
+            not. Default: the thread ends.
+    """
     holder: _Holder | None = getattr(_kept, "holder", None)
-    if holder is not None and not holder.loop.is_running():
+    if holder is None or holder.loop.is_running():
+        return
+    users = holder.users
+    if user is None or (user in users and all(each.is_closed for each in users)):
         _kept.holder = None
         end_loop(holder.loop)
 
@@ -204,9 +238,9 @@ def end_loop(loop: AbstractEventLoop) -> None:
         if not loop.is_closed():
             task = loop.create_task(end_all())
             task.add_done_callback(lambda _: loop.stop())
-            while not task.done():  # a `stop` from before may come in between
+            while not task.done():  # an earlier `stop` may come in between
                 loop.run_forever()
-    except BaseException:  # it is the user's, and may raise anything
+    except BaseException:  # user code may raise anything
         _logger.exception("tasks that steps had left on their event loop raised at its end")
     finally:
         loop.close()

@@ -56,7 +56,7 @@ class LoopWorkers(Workers):
         self._is_closed = False
         self._process = forked.here
 
-    def submit(self, job: AsyncWork, done: Done) -> None:  # type: ignore[override] # only such
+    def submit(self, job: AsyncWork, done: Done) -> None:  # type: ignore[override] # only async work
         """Await a job on the loop; a cancel of the job cancels its task there."""
         try:
             loop = self._running()
@@ -103,7 +103,7 @@ class _Loop:
         self._calls: deque[Callable[[], object]] = deque()
         self._is_called = False
         self._works: WeakKeyDictionary[asyncio.Task[Any], AsyncWork] = WeakKeyDictionary()
-        self._jobs: set[_Job] = set()  # those that have begun, and have not answered
+        self._jobs: set[_Job] = set()  # those that have begun, and not answered
         self._has_ended = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="oautom-loop", daemon=True)
 
@@ -114,17 +114,17 @@ class _Loop:
             self._loop.close()
             raise
         watch = threading.Thread(target=self._watch, name="oautom-loop-watch", daemon=True)
-        with suppress(RuntimeError):  # then nobody is warned: that is no reason to do no work
+        with suppress(RuntimeError):  # without a thread for it, there are no warnings
             watch.start()
 
     def begin(self, work: AsyncWork, done: Done) -> None:
         job = _Job(work, done)
         self._call(partial(self._begin, job))
-        # Where it is too late for this, the work sees so by itself.
+        # If it is too late for this, the job notices the cancel itself.
         work.on_cancel(partial(self._call, job.cancel))
 
     def _begin(self, job: _Job) -> None:
-        # In a context of its own, and not in that of whoever drives.
+        # In a context of its own, not that of the driving thread.
         job.task = self._loop.create_task(job.run(), context=Context())
         self._works[job.task] = job.work
         self._jobs.add(job)
@@ -136,11 +136,11 @@ class _Loop:
         self._calls.append(call)
         if not self._is_called:
             self._is_called = True
-            with suppress(RuntimeError):  # the loop is closed: nothing goes on there
+            with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._do_calls)
 
     def _do_calls(self) -> None:
-        self._is_called = False  # before the first: who comes from now on calls again
+        self._is_called = False  # first: later callers wake the loop again
         while self._calls:
             self._calls.popleft()()
 
@@ -158,10 +158,10 @@ class _Loop:
         while not self._has_ended.is_set():
             try:
                 self._loop.run_forever()
-            except BaseException:  # SystemExit of a task that a step has begun: others go on
+            except BaseException:  # SystemExit of a task that a step began: others go on
                 _logger.exception("something on the event loop of the async steps raised")
         end_loop(self._loop)
-        for job in self._jobs:  # they have swallowed their cancel: nobody resumes them any more
+        for job in self._jobs:  # they ignored their cancel, and are not resumed any more
             job.give_up()
 
     def end(self) -> None:
@@ -184,7 +184,7 @@ class _Loop:
             self._watch_work()
 
     def _watch_work(self) -> None:
-        seen: tuple[float, object] | None = None  # who was at it, and since when the loop is
+        seen: tuple[float, object] | None = None  # the task, and since when the loop runs
         seen_at = 0.0
         wait = _LOOK_SECONDS
         while not self._has_ended.wait(wait):
@@ -239,7 +239,7 @@ class _Job:
     def answer(self, task: asyncio.Task[object]) -> None:
         try:
             answer = task.result()
-        except BaseException as error:  # it is told to whoever asked for the work
+        except BaseException as error:  # the caller of the job gets it
             self._done(None, error)
         else:
             self._done(answer, None)
@@ -259,7 +259,7 @@ class _Selector(DefaultSelector):
         self._process = forked.here
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        if not self._process.is_here:  # else the child would go on with all steps of the loop
+        if not self._process.is_here:  # else the child would run all steps of the loop
             forked.end(
                 EngineError(
                     "an async step was forked, and cannot await anything in the child: its event "

@@ -31,7 +31,7 @@ from oautom.workers.spawned import MarkedProcess
 from oautom.workers.threads import ThreadWorkers
 
 _NUMBER_BYTES = 8
-_LETTER, _ANSWER = b"\0", b"\1"  # how what a process sends begins
+_LETTER, _ANSWER = b"\0", b"\1"  # the first byte of a message
 
 
 class ProcessWorkers(Workers):
@@ -41,7 +41,7 @@ class ProcessWorkers(Workers):
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
-        self._threads = ThreadWorkers(slots)  # one for each process, to wait for its answers
+        self._threads = ThreadWorkers(slots)  # one thread per process waits for its answers
         self._lock = threading.Lock()
         self._workers: set[_Worker] = set()
         self._idle: list[_Worker] = []
@@ -100,7 +100,7 @@ class _Worker:
         finally:
             theirs.close()
         self._handles = self._watched()
-        self._lock = threading.Lock()  # of the number of the work, and of writing to the pipe
+        self._lock = threading.Lock()  # guards `_number`, and writes to the pipe
         self._end_lock = threading.Lock()
         self._has_ended = False
         self._number = 0
@@ -113,14 +113,14 @@ class _Worker:
         assert pid is not None
         try:
             handles = [os.pidfd_open(pid)] if has_handles() else []
-        except ProcessLookupError:  # it has ended, and somebody has reaped it
+        except ProcessLookupError:  # it has ended, and was reaped
             return []
         except OSError:
             self._process.kill()
             self._process.join()
             raise
         for handle in handles:
-            weakref.finalize(self, os.close, handle)  # not before: `_answer` may wait for it
+            weakref.finalize(self, os.close, handle)  # no earlier: `_answer` may wait for it
         return handles
 
     def leave(self) -> None:
@@ -146,7 +146,7 @@ class _Worker:
         except (EOFError, OSError) as error:
             self.end()
             how = _how(self._process.exitcode)
-            if self._number == 1:  # it has never answered: perhaps it could not even begin
+            if self._number == 1:  # it never answered: perhaps it could not even start
                 how += "; does the main module run flows outside of: if __name__ == '__main__'?"
             raise WorkerDiedError(how) from error
 
@@ -177,7 +177,7 @@ class _Worker:
     def _cancel(self, number: int) -> None:
         """Ask the process to end one job, but not another one that it may do by now."""
         if self._is_at(number):
-            with suppress(OSError):  # it has died, and `do` is about to say so
+            with suppress(OSError):  # it has died, and `do` reports that
                 self._send(number, b"")
             timer = threading.Timer(GRACE_PERIOD, self._end_if_at, (number,))
             timer.daemon = True
@@ -211,8 +211,8 @@ class _Worker:
 def _how(exitcode: int | None) -> str:
     if exitcode is None:
         return (
-            "how is not known, since this program ignores SIGCHLD, or reaps processes that are not "
-            "its own"
+            "its exit status is unknown, since this program ignores SIGCHLD, or reaps processes "
+            "that are not its own"
         )
     if exitcode is not None and exitcode < 0:
         return f"it was ended by {signal_name(-exitcode)}"
@@ -226,13 +226,13 @@ def _serve(pipe: Connection[bytes, bytes]) -> None:
     """Do jobs until the pipe is closed, on the main thread, which some libraries need."""
     os.setsid()
     os.register_at_fork(after_in_child=pipe.close)  # the end of this process is the end of the pipe
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it hides how what steps start ends
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if ignored, steps could not wait for processes
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     jobs: SimpleQueue[Any] = SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, jobs), daemon=True).start()
     while True:
         job = jobs.get()
-        os.environ.update(job.environment)  # one at a time: what a step starts is known to be its
+        os.environ.update(job.environment)  # for the processes that its step starts
         pipe.send_bytes(_ANSWER + job(lambda letter: pipe.send_bytes(_LETTER + letter)))
 
 

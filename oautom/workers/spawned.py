@@ -46,11 +46,11 @@ class MarkedProcess(context.SpawnProcess):
 class _MarkedPopen(popen_spawn_posix.Popen):
     """As its base class, but with an environment of its own."""
 
-    _fds: list[int]  # what the process object needs over there
+    _fds: list[int]  # descriptors that the child needs
     _ends: tuple[int, ...] = ()
 
     def _launch(self, process: Any) -> None:
-        # Python's own tracker serves the whole program, whatever its logs are: it carries no mark.
+        # Python's resource tracker serves the whole program, with all its logs: it has no marks.
         tracker = resource_tracker.getfd()
         assert tracker is not None
         content = BytesIO()
@@ -77,8 +77,8 @@ class _MarkedPopen(popen_spawn_posix.Popen):
             os.close(theirs)
         self.pid = child.pid
         self.sentinel = sentinel
-        # It is waited for as any process of `multiprocessing`: `Popen` takes one that somebody else
-        # has reaped for one that ended well.
+        # It is waited for like any process of `multiprocessing`: `subprocess.Popen` would report
+        # success for one that other code has reaped.
         child.returncode = 0
         with open(writes, "wb", closefd=False) as pipe:
             pipe.write(content.getbuffer())
@@ -87,7 +87,7 @@ class _MarkedPopen(popen_spawn_posix.Popen):
         """Close the pipes in a forked child: one of them shows the process that we have died."""
         ends, self._ends = self._ends, ()
         _close(*ends)
-        self.returncode = 0  # else the child would join it at its exit, which only we may do
+        self.returncode = 0  # else the child would join it at exit, which only the parent may
 
 
 def _close(*fds: int) -> None:

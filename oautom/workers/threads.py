@@ -51,9 +51,11 @@ class ThreadWorkers(Workers):
     def _do_without_one_more(self, error: RuntimeError) -> None:
         with self._lock:
             self._threads -= 1
-            is_some_free = self._threads > self._threads_max - self.slots  # neither lent nor lost
+            is_some_free = (
+                self._threads > self._threads_max - self.slots
+            )  # one is neither lent nor abandoned
             if is_some_free or self._jobs.empty():
-                return  # the threads that there are will come to it
+                return  # an existing thread will take it
             job = self._jobs.get()
         if job is not None:
             job[1](None, RuntimeError(f"the system gives no thread for it: {error}"))
@@ -64,7 +66,7 @@ class ThreadWorkers(Workers):
             answer, failure = None, None
             try:
                 answer = job()
-            except BaseException as error:  # it is told to whoever asked for the work
+            except BaseException as error:  # the caller of the job gets it
                 failure = error
             with self._lock:
                 self._idle += 1

@@ -50,7 +50,7 @@ class Watcher:
         self._is_closed = False
         self._waiting: dict[int, _Place] = {}
         self._folders = _folders()
-        self._lock = threading.Lock()  # nobody writes to what is closed
+        self._lock = threading.Lock()  # no write after the close
         self._is_over = False
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -76,7 +76,7 @@ class Watcher:
         self._wake()
 
     def _wake(self) -> None:
-        with self._lock, suppress(BlockingIOError):  # it is full, so the thread is about to look
+        with self._lock, suppress(BlockingIOError):  # a full pipe wakes the thread, too
             if not self._is_over:
                 os.write(self._wake_write, b"!")
 
@@ -104,7 +104,7 @@ class Watcher:
             while not self._is_closed:
                 try:
                     self._look_at_some(is_time_up=not selector.select(self._seconds()))
-                except Exception:  # it is ours: the others must be found all the same
+                except Exception:  # a bug of ours must not stop the others
                     _logger.exception("files may be found %g s late", LOOK_SECONDS)
         self._let_go()
 
@@ -137,7 +137,7 @@ class Watcher:
         watched = None
         while not os.path.exists(place.path):
             nearest = _nearest(place.path)
-            if nearest == watched:  # nothing has come between the watch and this look
+            if nearest == watched:  # nothing changed between the watch and this check
                 return False
             watched = nearest
             self._folders.drop(number, place)

@@ -646,7 +646,7 @@ def test_at_the_timeout_wait_says_so_and_the_vect_goes_on(mode_app: OAutom) -> N
             vect.wait(timeout=timeout)
         assert str(caught.value) == (
             f"vect {vect.id} of flow 'f' is 'running' after {timeout} seconds; "
-            "it goes on, wait again or cancel() it"
+            "it goes on: wait again, or cancel() it"
         )
     gate.opened.set()
 

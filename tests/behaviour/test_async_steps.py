@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
 import threading
 import time
@@ -35,6 +36,7 @@ from oautom import (
 from oautom.audit.invariants import check_history, violations
 from oautom.testing import SimulatedClock, assert_replays, explore, simulate
 from oautom.workers import kept_loop
+from oautom.workers.inline import InlineWorkers
 
 from .conftest import SECONDS, Gate, NewApp, join_threads, nothing, runs_well, told
 
@@ -717,6 +719,73 @@ def test_steps_one_after_the_other_have_one_loop(new_app: NewApp, mode: Any, exe
     pool.shutdown()
     join_threads("oautom-scheduler", "oautom-loop")
     wait_until(lambda: all(loop.is_closed() for loop in loops))
+
+
+@pytest.mark.parametrize("ends", ["closed", "closed elsewhere, and collected"])
+def test_the_end_of_an_app_ends_no_loop_that_another_one_uses_on_its_thread(
+    new_app: NewApp, ends: str
+) -> None:
+    apps = [OAutom(executor="inline")]
+    loops = []
+
+    async def note() -> None:
+        loops.append(asyncio.get_running_loop())
+
+    def end_the_other() -> None:
+        other = apps.pop()
+        if ends == "closed":
+            other.close()
+        else:
+            thread = threading.Thread(target=other.close)
+            thread.start()
+            thread.join(SECONDS)
+        del other
+        gc.collect()  # on whatever thread that comes
+
+    other_flow = Flow("other", apps[0])
+    PythonExecution("first", other_flow, note)
+    assert apps[0].run("other").state == "success"
+    del other_flow
+    flow = Flow("f", new_app(executor="inline"))
+    first, last = PythonExecution("a", flow, note), PythonExecution("c", flow, note)
+    first >> PythonExecution("b", flow, end_the_other) >> last
+    assert flow.app.run(flow).state == "success"
+    assert loops[1] is loops[2] is loops[0]
+
+
+@pytest.mark.parametrize("place", ["_note_use", "_loop_of_this_thread", "on_cancel"])
+def test_another_app_may_end_between_any_two_instructions_before_a_coroutine_begins(
+    monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """The garbage collector ends what is left of an app, on whatever thread it runs."""
+    own, other = InlineWorkers(), InlineWorkers()
+    given: list[Any] = []
+
+    async def work() -> int:
+        return 7
+
+    def job() -> int:
+        return kept_loop.run_to_its_end(work(), on_cancel)
+
+    def ending(call: Any) -> Any:
+        def ended(*args: Any) -> Any:
+            result = call(*args)
+            if len(given) == 1:  # the other one has done its job
+                other.close()
+            return result
+
+        return ended
+
+    on_cancel: Any = bool
+    if place == "on_cancel":
+        on_cancel = ending(bool)
+    else:
+        monkeypatch.setattr(kept_loop, place, ending(getattr(kept_loop, place)))
+    for workers in (other, own):
+        workers.submit(job, lambda answer, failure: given.append((answer, failure)))
+        workers.run_next()
+    assert given == [(7, None), (7, None)]
+    own.close()
 
 
 def test_a_program_whose_loop_runs_may_run_async_steps_inline(inline: OAutom) -> None:

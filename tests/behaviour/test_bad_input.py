@@ -453,7 +453,7 @@ def test_what_is_no_name_of_a_variable_is_refused(world: World, name: Any) -> No
 def test_a_value_that_no_system_takes_is_refused_where_it_is_declared(
     world: World, size: int
 ) -> None:
-    with pytest.raises(FlowError, match=rf"env\['A'\] has {size + 3} bytes, and the system takes"):
+    with pytest.raises(FlowError, match=rf"env\['A'\] has {size + 3} bytes, but the system allows"):
         BashExecution("b", world.new, "true", env={"A": "x" * size})
     BashExecution("c", world.new, "true", env={"A": "x" * (2**17 - 3)})
     assert world.app.run("new").steps["c"].state == "success"

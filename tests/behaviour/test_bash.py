@@ -288,7 +288,7 @@ def test_a_command_too_long_for_the_system_fails_its_step(any_app: OAutom) -> No
 
     told = any_app.run(flow).steps["a"].error
     assert told is not None
-    assert told.startswith("its command has 3000006 bytes, and the system takes fewer than 131072")
+    assert told.startswith("its command has 3000006 bytes, but the system allows fewer than 131072")
     assert runs_well(any_app)
 
 

@@ -325,7 +325,7 @@ def test_a_teardown_that_failed_alone_is_retried_alone(app):
         ({"compensate": 3}, "compensate must be a function, or a Bash command, not 3"),
         ({"compensate": " "}, "command must be text that Bash can run"),
         ({"compensate": lambda order: None}, "cannot be called with these arguments"),
-        ({"compensate_on": "success"}, "say how: compensate="),
+        ({"compensate_on": "success"}, "give compensate="),
         ({"compensate": nothing, "compensate_on": "always"}, "compensate_on must be 'begun' or"),
     ],
 )

@@ -270,7 +270,7 @@ def test_a_text_is_made_exact_or_refused_by_what_it_is() -> None:
     for given in (None, 3, b"x", "\ud800"):
         with pytest.raises(SettingError, match="reason must be text, not"):
             plain_text(given, "reason")
-    with pytest.raises(SettingError, match="reason has 11 characters, and may have 10"):
+    with pytest.raises(SettingError, match="reason has 11 characters, but at most 10"):
         plain_text("x" * 11, "reason", 10)
 
 
@@ -310,7 +310,7 @@ class Counter:
 )
 def test_a_generator_is_refused(app: OAutom, make: Any, function: Any) -> None:
     flow = Flow("f", app, params={"n": list[int]})
-    with pytest.raises(FlowError, match="is a generator, of which a call runs nothing; return a"):
+    with pytest.raises(FlowError, match="is a generator, and a call of it runs nothing; return a"):
         make(flow, function)
     assert not flow.steps
 
@@ -543,8 +543,8 @@ def test_an_output_that_is_cut_fails_the_step(app: OAutom, output: str) -> None:
     told = error_of(app, "printf 12345", output=output, log_limit_bytes=4)
 
     assert told == (
-        "the command's output is longer than log_limit_bytes, which is 4, and it has written 5; "
-        "raise that, or have it write to a file and print its path"
+        "the command's output is longer than log_limit_bytes, which is 4: it has written 5 bytes; "
+        "raise that limit, or write to a file and print its path"
     )
     assert str(output_of(app, "printf 1234", output=output, log_limit_bytes=4)) == "1234"
 
@@ -590,7 +590,7 @@ def test_a_command_that_is_too_long_says_so(app: OAutom) -> None:
     told = error_of(app, f"true {'x' * 200_000}")
 
     assert told == (
-        "its command has 200005 bytes, and the system takes fewer than 131072 for one; write it to "
+        "its command has 200005 bytes, but the system allows fewer than 131072; write it to "
         "a script file, and run that: bash script.sh"
     )
     env = {f"A{i}": "x" * 100_000 for i in range(40)}

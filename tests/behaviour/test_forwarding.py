@@ -300,7 +300,7 @@ def test_a_command_has_values_in_its_environment(any_app: OAutom) -> None:
         (object(), "env['MADE'] cannot be written as text: the value is a object that JSON"),
         ([1, {2, object}], "env['MADE'] cannot be written as text: its part [1] is a set that"),
         (float("nan"), None),
-        ("x" * 3_000_000, "its env is larger than the system allows; have a step write the"),
+        ("x" * 3_000_000, "its env is larger than the system allows; write the value"),
     ],
     ids=["bytes", "NUL", "half", "object", "part", "nan", "large"],
 )
@@ -612,7 +612,7 @@ def test_an_old_output_that_no_longer_fits_is_told_when_asked_for(
     vect = app.vect("v")
 
     with pytest.raises(
-        FlowError, match="output of step 'a' of flow 'f' in vect 'v' is 3, which is"
+        FlowError, match="output of step 'a' of flow 'f' in vect 'v' is 3, which does"
     ):
         vect.result("a")
     assert vect.events()[3].data == {"output": 3}

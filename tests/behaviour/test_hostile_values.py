@@ -463,6 +463,7 @@ def run(flow: Flow, world: World) -> None:
     """Run a flow for a moment; it may wait for ages."""
     flow.to_mermaid()
     flow.to_dot()
+    flow.to_svg()
     vect = world.app.start(flow)
     with suppress(TimeoutError):
         vect.wait(0.005 if world.executor == "inline" else 0.02)
@@ -477,6 +478,7 @@ def look_at(vect: Vect) -> None:
         vect.explain(name)
         with suppress(OAutomError):
             vect.result(name)
+    assert vect.to_svg()
     assert vect.events()
 
 

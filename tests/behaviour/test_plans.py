@@ -895,7 +895,7 @@ def test_the_log_is_asked_by_the_name_of_the_plan_only(restart: Restart, clock: 
         ({"cron": "0 3 * * *", "timezone": "Europe"}, "there is no timezone 'Europe'; write it"),
         ({"cron": "0 3 * * *", "timezone": "../x"}, "there is no timezone '../x'; write it as"),
         ({"cron": "0 3 * * *", "timezone": 3}, "there is no timezone 3; write it as 'Europe/Pa"),
-        ({"hours": 1, "timezone": "UTC"}, "an interval is time that passes, the same in each tim"),
+        ({"hours": 1, "timezone": "UTC"}, "an interval is the same in each timezone; leave"),
     ],
 )
 def test_what_is_no_schedule_is_refused_by_the_name_of_the_flow(

@@ -129,7 +129,7 @@ def test_what_is_no_function_is_refused(inline: OAutom) -> None:
     work = flow.step(lambda: 1)
 
     for wrong in ("name", 3, work):
-        with pytest.raises(FlowError, match=r"@flow.step must stand over a function, not .*; opt"):
+        with pytest.raises(FlowError, match=r"@flow.step must decorate a function, not .*; give"):
             flow.step(wrong)  # type: ignore[call-overload]
 
 

@@ -126,8 +126,8 @@ def test_a_failure_by_sigpipe_says_so(inline: OAutom, command: str) -> None:
     error = vect.steps["strict"].error or ""
     assert error.startswith(
         "the command exited with code 141, since SIGPIPE has ended a command in a pipe: the one "
-        "that reads from it ended first, as in `yes | head -1`; have that read to the end, or do "
-        "without pipefail (strict=False)"
+        "that reads from it ended first, as in `yes | head -1`; let that one read to the end, or "
+        "turn pipefail off (strict=False)"
     )
     assert [e.data["exit_code"] for e in vect.events() if e.name == "step.failed"] == [141]
     assert vect.result("loose") == "y"

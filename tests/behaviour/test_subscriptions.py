@@ -734,7 +734,7 @@ def test_who_waits_for_a_redelivery_is_told_of_the_close(inline: OAutom) -> None
     stuck.opened.set()
     asking.join(SECONDS)
 
-    assert errors == ["subscription 'a' is closed; subscribe again, and redeliver by that"]
+    assert errors == ["subscription 'a' is closed; subscribe again, and call its redeliver()"]
 
 
 def test_a_subscriber_cannot_redeliver_by_itself(inline: OAutom) -> None:
@@ -825,7 +825,7 @@ def test_what_was_given_up_and_is_lost_cannot_be_delivered_again(inline: OAutom)
 
 @pytest.mark.parametrize("give_up_after", [0, -1, True, 2.0, "3", float("inf")])
 def test_a_number_of_attempts_that_cannot_be_is_refused(inline: OAutom, give_up_after: Any) -> None:
-    with pytest.raises(SettingError, match="give_up_after must be None or how often to call"):
+    with pytest.raises(SettingError, match="give_up_after must be None or a number of calls"):
         inline.subscribe(Recorder(), name="a", give_up_after=give_up_after)
 
 
@@ -1882,7 +1882,7 @@ class HearsAsync:
         (functools.partial(hear_async, None), "is async and would never be awaited"),
         (HearsAsync(), "is async and would never be awaited"),
         (take_too_little, r"cannot be called as function\(flow, event=event\): too many"),
-        (lambda event: None, "multiple values for argument 'event'; begin it as def function"),
+        (lambda event: None, "multiple values for argument 'event'; define it as def function"),
         (lambda flow, event, more: None, "missing a required argument: 'more'"),
     ],
 )
@@ -1925,7 +1925,7 @@ def test_events_that_there_are_not_are_refused(inline: OAutom, events: Any, mess
 @pytest.mark.parametrize("after", [-1, 8, True, "0", 1.0])
 def test_a_start_that_is_no_event_is_refused(inline: OAutom, after: Any) -> None:
     inline.run(chain(inline))
-    with pytest.raises(SettingError, match=r"from 0 \(hear all\) to 7 \(hear what comes\), not"):
+    with pytest.raises(SettingError, match=r"from 0 \(all events\) to 7 \(only new events\), not"):
         inline.subscribe(Recorder(), name="a", after=after)
 
     assert inline.log.position("a") is None  # type: ignore[attr-defined]

@@ -702,7 +702,7 @@ def test_a_start_that_is_told_nonsense_is_refused(inline: OAutom) -> None:
     flow: Any = asking(inline)
     with pytest.raises(SettingError, match="when_full must be 'raise' or 'wait', not True"):
         inline.start(flow, when_full=True)  # type: ignore[arg-type] # that is the point
-    with pytest.raises(SettingError, match="when_full or until needs a flow to run"):
+    with pytest.raises(SettingError, match="only or given needs a flow to run"):
         inline.run(when_full="wait")  # type: ignore[call-overload] # as above
     assert inline.vects() == []
 

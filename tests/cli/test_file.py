@@ -33,6 +33,8 @@ ARGUMENTS = {
     "cancel": ["-"],
     "prune": ["--older-than", "1d"],
     "export": ["out.jsonl"],
+    "diff": ["-", "-"],
+    "backfill": ["etl", "--from", "2026-11-01", "--to", "2026-11-02"],
 }
 
 
@@ -69,7 +71,7 @@ def runs(log: Path, tmp_path: Path) -> str:
 
 
 def test_each_of_these_verbs_is_tried() -> None:
-    assert len(OF_FILE) == 18
+    assert len(OF_FILE) == 21
     assert set(ARGUMENTS) <= set(OF_FILE)
 
 

@@ -159,8 +159,8 @@ def test_where_sigchld_is_ignored_no_command_begins(
         assert vect.state == "failed"
         assert vect.steps["after"].state == "upstream_failed"
         assert vect.steps["bad"].error == (
-            "its command was not begun: this program ignores SIGCHLD, so the system would not tell "
-            "how it ends; call signal.signal(signal.SIGCHLD, signal.SIG_DFL) first"
+            "its command was not started: this program ignores SIGCHLD, so the system would not "
+            "report how it ends; call signal.signal(signal.SIGCHLD, signal.SIG_DFL) first"
         )
         assert list(tmp_path.iterdir()) == []
         on_sigchld(signal.SIG_DFL)
@@ -179,7 +179,9 @@ def test_a_sigchld_that_is_ignored_by_whoever_starts_the_program_counts(tmp_path
     env = os.environ | {"PROGRAM": program}
     said = subprocess.run(["bash", "-c", command], env=env, capture_output=True, text=True)
     assert said.stderr == ""
-    assert said.stdout.startswith("failed its command was not begun: this program ignores SIGCHLD")
+    assert said.stdout.startswith(
+        "failed its command was not started: this program ignores SIGCHLD"
+    )
 
 
 @pytest.fixture
@@ -200,7 +202,9 @@ def test_workers_do_not_need_their_exit_status(
         vect = app.run(flow)
         assert vect.steps["dies"].state == "failed"
         error = vect.steps["dies"].error or ""
-        was_taken = "the worker process ended before it answered: how is not known" in error
+        was_taken = (
+            "the worker process ended before it answered: its exit status is unknown" in error
+        )
         assert was_taken or (handler is reap_all and "it exited with code 0" in error)
         assert vect.result("status") == 3  # in a worker SIGCHLD is as ever
 
@@ -256,7 +260,7 @@ def test_no_status_is_lost_to_a_thread_that_reaps_all() -> None:
     assert said.stderr == ""
     for line in said.stdout.splitlines():
         flow, code, state, error = line.split("|")
-        if state == "failed" and "is not known: something in this program has taken" in error:
+        if state == "failed" and "is unknown: other code in this program has taken" in error:
             assert flow == "first", "from then on the commands have a parent"
         elif code == "0":
             assert state == "success", error
@@ -292,7 +296,9 @@ def test_an_end_that_is_not_known_is_no_success(
         vect = app.run(flow)
         error = vect.steps["lost"].error or ""
         assert vect.steps["lost"].state == "failed"
-        assert error.startswith("how its command ended is not known: something in this program has")
+        assert error.startswith(
+            "the exit status of its command is unknown: other code in this program has"
+        )
         assert "os.waitpid(pid, 0)" in error
         assert vect.steps["after"].state == "success"
         assert vect.steps["last"].error == "the command exited with code 3"
@@ -330,7 +336,7 @@ def test_the_death_of_the_parent_is_no_success_and_leaves_nothing(
         )
         parent.kill()
         assert vect.wait(20) == "failed"
-        assert "the parent that it ran under has died" in (vect.steps["step"].error or "")
+        assert "its parent process has died" in (vect.steps["step"].error or "")
         assert marked.alive() == []
 
 

@@ -172,7 +172,7 @@ def test_what_is_senseless_does_not_stand_in_the_way_of_what_comes_after(
         "'approve' needs by and step, and takes data, not nothing",
         None,
     ]
-    assert f"left undone, request {wrong} of vect 'v': 'approve' needs by and step" in caplog.text
+    assert f"was refused, request {wrong} of vect 'v': 'approve' needs by and step" in caplog.text
     with OAutom(log=file) as app:  # it is not taken again
         declare(app)
         assert app.run("other").state == "success"

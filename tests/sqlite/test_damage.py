@@ -193,7 +193,7 @@ def test_an_open_vect_is_verified_however_far_back_its_events_are(tmp_path: Path
         connection.execute("UPDATE events SET vect = 'v7' WHERE seq = 3")
         connection.commit()
 
-    with pytest.raises(LogCorruptError, match="what it tells of vect open is not what its events"):
+    with pytest.raises(LogCorruptError, match="its summary of vect open does not agree with"):
         SqliteEventLog(path)
 
 
@@ -218,7 +218,7 @@ def test_an_event_that_its_vect_has_lost_is_missed_far_back_too(
             log.verify()
         if "UPDATE events" in change or "SET events" in change:
             for read in (log.read(vect="v0"), log.read_each(["v0", "v1"])):
-                with pytest.raises(LogCorruptError, match="what it tells of vect v0 is not what"):
+                with pytest.raises(LogCorruptError, match="its summary of vect v0 does not agree"):
                     list(read)
         assert len(list(log.read(vect="v1"))) == 5
 
@@ -300,7 +300,7 @@ def test_a_database_that_its_program_has_open_is_left_as_it_was(tmp_path: Path) 
 def test_a_table_that_is_not_as_made_is_told(tmp_path: Path) -> None:
     path = make(tmp_path / "runs.db", runs("v"))
     _foreign(path, "DROP INDEX events_of_vect")
-    with pytest.raises(LogCorruptError, match="its table or index 'events_of_vect' is not as made"):
+    with pytest.raises(LogCorruptError, match="its table or index 'events_of_vect' has changed"):
         SqliteEventLog(path)
 
 

@@ -132,7 +132,7 @@ def test_a_reader_has_no_lock_and_writes_nothing(path: Path) -> None:
         lambda: log.listen(print),
         log.requests,
     ):
-        with pytest.raises(LogError, match="is open for reading only; open it without that"):
+        with pytest.raises(LogError, match="is open for reading only; open it without read_only"):
             write_it()
     SqliteEventLog(path).close()
     log.close()
@@ -196,9 +196,7 @@ def test_what_a_killed_engine_wrote_last_is_not_lost_by_another_name(
         process.communicate(timeout=30)
 
     for read_only in (True, False):
-        with pytest.raises(
-            LogError, match=f"it is called '{path}' as well, under which it is open"
-        ):
+        with pytest.raises(LogError, match=f"its other name is '{path}', under which it is open"):
             SqliteEventLog(other, read_only=read_only)
     with closing(SqliteEventLog(path)) as log:
         assert log.last_seq == 10

@@ -258,7 +258,7 @@ def test_what_is_told_of_a_vect_and_lies_is_told(path: Path) -> None:
     )
 
     log = SqliteEventLog(path)
-    with pytest.raises(LogCorruptError, match="what it tells of vect v is not what"):
+    with pytest.raises(LogCorruptError, match="its summary of vect v does not agree"):
         log.prune(at(1))
     with pytest.raises(LogCorruptError):
         log.verify()

@@ -237,7 +237,7 @@ def test_what_cannot_be_asked_is_refused(path: Path) -> None:
     log = reader(path)
 
     with pytest.raises(
-        SettingError, match=r"action must be one of 'cancel', .*'reject', 'start', not 'dance'"
+        SettingError, match=r"action must be one of 'cancel', .*'backfill', 'start', not 'dance'"
     ):
         log.ask("v", "dance")
     with pytest.raises(UnknownVectError, match="the log has no vect 'x'"):

@@ -289,8 +289,9 @@ class Model(Known):
 
     def _watch(self, vect: str, step: str) -> None:
         """Have it told when a step has not ended by its deadline, or a Vect; once."""
-        made = self.made.get(step)
-        seconds = made.deadline if made else None if is_child(vect) else self.deadline
+        made = self.made.get(step)  # none of a child has a deadline, nor an item of a map
+        of_vect = None if step or is_child(vect) else self.deadline
+        seconds = made.deadline if made else of_vect
         place = (vect, step)
         if seconds is not None and place not in self.deadlines and place not in self.told_late:
             self.deadlines[place] = self.now + seconds + SHIFT

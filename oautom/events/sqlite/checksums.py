@@ -1,4 +1,4 @@
-"""Holding a log against its checksums, and what it keeps beside its events against these."""
+"""Checks of a log: its rows against their checksums, and its summary against its events."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from oautom.machine.event import Event, is_of_plan, planned_time, stamp
 
 _ROWS_CHECKED: Final = 1000
 
-# What stands before a gap is an event: else the gaps are not those that were made.
+# Before a gap stands an event: else the gaps are not those that were made.
 _LOST: Final = """
 SELECT first_seq - 1 FROM gaps WHERE last_seq > ?
 AND first_seq > 1 AND first_seq - 1 NOT IN (SELECT seq FROM events) LIMIT 1
 """
 
-# Each asks one index, which must find what the table has.
+# Each query uses one index, which must agree with the table.
 _OF_VECT: Final = """
 SELECT seq FROM events INDEXED BY events_of_vect WHERE vect = ? AND seq > ? ORDER BY seq
 """
@@ -29,8 +29,8 @@ _OF_FLOW: Final = "SELECT 1 FROM vects INDEXED BY vects_of_flow WHERE flow = ? A
 _OPEN: Final = " ".join(("SELECT 1 FROM vects INDEXED BY open_vects WHERE", IS_OPEN, _AT))
 
 
-class Told(NamedTuple):
-    """What events tell of a Vect: its own first and last one, and how many there are of all."""
+class VectFacts(NamedTuple):
+    """The facts of a Vect in its events: its own first and last event, and the number of all."""
 
     first_seq: int
     flow: str
@@ -40,7 +40,7 @@ class Told(NamedTuple):
     events: int
 
     def fits(self, known: Known, after: int | None = None) -> bool:
-        """Whether that is what is known of it, where the events after one were looked at."""
+        """Whether the summary of the Vect agrees; with `after`, only later events were read."""
         entry, events = known
         if (entry.state, entry.changed) != (self.state, self.changed):
             return False
@@ -50,35 +50,36 @@ class Told(NamedTuple):
 
 
 class Tally:
-    """Adds up what events tell.
+    """Adds up the facts in events.
 
     Attributes:
-        vects: Of each Vect that has events of its own.
-        plans: Of each plan the newest time that it has dealt with, and the event that tells it.
+        vects: The facts of each Vect that has events of its own, by id.
+        plans: The newest time that each plan has dealt with, and the event that records it, by the
+            name of the plan.
     """
 
     def __init__(self) -> None:
-        self.vects: dict[str, Told] = {}
+        self.vects: dict[str, VectFacts] = {}
         self.plans: dict[str, tuple[str, int]] = {}
 
     def take(self, events: Iterable[Event]) -> None:
-        """Add what the next events tell."""
+        """Add the next events."""
         for event in events:
             if event.step is None and (planned := planned_time(event)) is not None:
                 self.plans[planned[0]] = stamp(planned[1]), event.seq
             if is_of_plan(event):
                 continue
-            told = self.vects.get(event.vect)
+            facts = self.vects.get(event.vect)
             if event.step is None:
-                first = (event.seq, event.flow, event.time) if told is None else told[:3]
-                count = 1 if told is None else told.events + 1
-                self.vects[event.vect] = Told(*first, event.dest, event.time, count)
-            elif told is not None:
-                self.vects[event.vect] = told._replace(events=told.events + 1)
+                first = (event.seq, event.flow, event.time) if facts is None else facts[:3]
+                count = 1 if facts is None else facts.events + 1
+                self.vects[event.vect] = VectFacts(*first, event.dest, event.time, count)
+            elif facts is not None:
+                self.vects[event.vect] = facts._replace(events=facts.events + 1)
 
 
 class Audit:
-    """Holds what a log keeps beside its events against these.
+    """Checks the rows of a log, and the tables beside its events against these.
 
     Args:
         rows: The rows of the log.
@@ -89,14 +90,14 @@ class Audit:
         self._summary = Summary(rows)
 
     def check_newest(self, connection: sqlite3.Connection, *, is_old: bool) -> Head:
-        """Hold the newest rows against their checksums, and return where the log ends.
+        """Check the newest rows against their checksums, and return the end of the log.
 
         Args:
             connection: To the file.
-            is_old: It is one of an older version, which keeps nothing beside its events.
+            is_old: Whether the file has an older version, without tables beside its events.
 
         Raises:
-            LogCorruptError: One is not what was written, or rows are missing at the end.
+            LogCorruptError: A row is not what was written, or rows are missing at the end.
         """
         head = self._rows.head(connection)
         after = max(head.seq - _ROWS_CHECKED, 0)
@@ -120,7 +121,7 @@ class Audit:
             after = page.rows[-1][0] if page.rows else after
 
     def _check_end(self, head: Head, kept: str) -> None:
-        """Hold the end of a log against what was its end when it was closed."""
+        """Check the end of a log against the end that was stored when it was closed."""
         try:
             then = Head(*map(int, kept.split()))
         except (AttributeError, TypeError, ValueError) as error:
@@ -129,12 +130,12 @@ class Audit:
             raise self._rows.corrupt(f"event {then.seq} is missing, once the last one", then.seq)
 
     def _hold(self, connection: sqlite3.Connection, events: list[Event], after: int) -> None:
-        """Hold what stands beside them against the newest events, and the indexes too."""
+        """Check the tables beside the newest events, and the indexes."""
         tally = Tally()
         tally.take(events)
-        for vect, told in tally.vects.items():
+        for vect, facts in tally.vects.items():
             known = self._find(connection, vect)
-            if known is None or not told.fits(known, after):
+            if known is None or not facts.fits(known, after):
                 raise self._wrong(vect)
             self._check_indexed(connection, known)
         seqs: dict[str, list[int]] = {}
@@ -148,10 +149,12 @@ class Audit:
         if not after:
             ((count,),) = connection.execute("SELECT count(*) FROM vects").fetchall()
             if count != len(tally.vects):
-                raise self._rows.corrupt(f"it tells of {count} vects, and has {len(tally.vects)}")
+                raise self._rows.corrupt(
+                    f"its summary has {count} vects, its events {len(tally.vects)}"
+                )
 
     def _find(self, connection: sqlite3.Connection, vect: str) -> Known | None:
-        """Return what is known of a Vect: its row, too, must say so, not only the index."""
+        """Return the summary of a Vect; its row, too, must agree, not only the index."""
         known = self._summary.find(connection, vect)
         if known is not None:
             entry = known.entry
@@ -169,50 +172,52 @@ class Audit:
             raise self._misses(seq)
 
     def check_open(self, connection: sqlite3.Connection) -> None:
-        """Hold all events of the Vects that have not ended against their checksums.
+        """Check all events of the open Vects against their checksums.
 
-        So whoever goes on with these Vects can rely on what they tell.
+        So the engine that goes on with these Vects can rely on their events.
 
         Raises:
-            LogCorruptError: One is not what was written, or is missing.
+            LogCorruptError: An event is not what was written, or is missing.
         """
         for known in self._summary.open_vects(connection):
             self.hold_vect(connection, known.entry.id)
 
     def hold_vect(self, connection: sqlite3.Connection, vect: str) -> None:
-        """Hold what is known of a Vect against all its events, read in one moment.
+        """Check the summary of a Vect against all its events, read in one transaction.
 
         Raises:
-            LogCorruptError: It is something else.
+            LogCorruptError: They differ.
         """
         tally = Tally()
         tally.take(self._events(connection, 0, vect))
-        known, told = self._find(connection, vect), tally.vects.get(vect)
-        if known is None and told is None:
+        known, facts = self._find(connection, vect), tally.vects.get(vect)
+        if known is None and facts is None:
             return  # it was pruned
-        if known is None or told is None or not told.fits(known):
+        if known is None or facts is None or not facts.fits(known):
             raise self._wrong(vect)
 
     @staticmethod
     def fits(tally: Tally, known: Known) -> bool:
-        """Take a Vect out of a tally; tell whether it says what is known."""
-        told = tally.vects.pop(known.entry.id, None)
-        return told is not None and told.fits(known)
+        """Remove a Vect from a tally; return whether its summary agrees."""
+        facts = tally.vects.pop(known.entry.id, None)
+        return facts is not None and facts.fits(known)
 
     def hold_plans(self, connection: sqlite3.Connection, tally: Tally) -> None:
-        """Hold what is known of plans against a tally; some may have come further since.
+        """Check the rows of plans against a tally; some plans may have come further since.
 
         Raises:
-            LogCorruptError: It is something else.
+            LogCorruptError: They differ.
         """
-        for plan, told in tally.plans.items():
+        for plan, facts in tally.plans.items():
             sql = "SELECT planned, seq FROM plans WHERE name = ?"
             rows = connection.execute(sql, (plan,)).fetchall()
-            if not any(row[1] > told[1] or row == told for row in rows):
-                raise self._rows.corrupt(f"what it tells of plan '{plan}' is wrong")
+            if not any(row[1] > facts[1] or row == facts for row in rows):
+                raise self._rows.corrupt(
+                    f"its summary of plan '{plan}' does not agree with its events"
+                )
 
     def _wrong(self, vect: str) -> Exception:
-        return self._rows.corrupt(f"what it tells of vect {vect} is not what its events tell")
+        return self._rows.corrupt(f"its summary of vect {vect} does not agree with its events")
 
     def _misses(self, seq: int) -> Exception:
         return self._rows.corrupt(f"the index of vects is wrong at event {seq}", seq)

@@ -1,7 +1,7 @@
-"""The file of a log: how it is opened and laid out, and what its errors are called.
+"""The file of a log: opening it, its tables, and the meaning of its errors.
 
-Its form has a version. A new file is one of version 0, which has no tables; each migration leads
-from one version to the next, so the making of a new log is the first of them.
+Its form has a version. A new file has version 0, which has no tables; each migration leads from one
+version to the next, so the making of a new log is the first of them.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from oautom.machine.tables import VECT_ENDS
 from oautom.processes import forked
 
 BUSY_SECONDS = 5.0
-"""How long a write waits for one of another process: these are short. Tests make it shorter."""
+"""Seconds that a write waits for one of another process. Tests make it shorter."""
 
 _PAGE_BYTES_MAX: Final = 65_536
-_WAL_KEPT_BYTES: Final = 4 * 2**20  # of the write-ahead log, when it is begun anew
+_WAL_KEPT_BYTES: Final = 4 * 2**20  # of the write-ahead log, at its restart
 _JOURNAL_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")  # sqlite.org/fileformat2.html, 3
 
 FAULTS: Final = (sqlite3.Error, OSError, OverflowError, UnicodeDecodeError)
-"""What SQLite and the system raise; `Database.error` says what it means."""
+"""The errors of SQLite and of the system; `Database.error` translates them."""
 
-# SQLITE_ERROR stands for a statement that is wrong. Ours are right, so the file is not.
+# SQLITE_ERROR means a wrong statement. Ours are right, so the file must be damaged.
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 
 _NOT_ALLOWED: Final = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
@@ -77,8 +77,8 @@ _PLANS: Final = """CREATE TABLE plans (
     seq INTEGER NOT NULL
 ) WITHOUT ROWID"""
 
-# What the events themselves tell of Vects and plans, for a file whose version lacks these tables.
-# No index is asked: one that has come to harm must not be what the new tables are made of.
+# The summary from the events themselves, for a file whose version lacks these tables.
+# No index is used: the new tables must not be made from one that is damaged.
 _TOLD_OF_VECTS: Final = """
 SELECT first.seq AS first_seq, first.vect AS vect, first.flow AS flow, last.dest AS state,
     first.time AS created, last.time AS changed, NULL AS events
@@ -141,8 +141,8 @@ _ANSWERS: Final = """CREATE TABLE answers (
 )"""
 
 _CLIENTS: Final = (
-    "ALTER TABLE requests ADD COLUMN until REAL",  # when whoever asks gives up; NULL for never
-    "ALTER TABLE requests ADD COLUMN claimed INTEGER",  # by an engine, if it is
+    "ALTER TABLE requests ADD COLUMN until REAL",  # when the sender gives up; NULL for never
+    "ALTER TABLE requests ADD COLUMN claimed INTEGER",  # the engine that has claimed it
     "ALTER TABLE answers ADD COLUMN error TEXT",
     "CREATE TABLE engine (name TEXT PRIMARY KEY, told TEXT NOT NULL) WITHOUT ROWID",
 )
@@ -177,7 +177,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     ),
     (*_CLIENTS, LOG_TEXTS),
 )
-"""Each leads from one version to the next: the first from 0, that of a file without tables."""
+"""Each leads from one version to the next; the first from 0, a file without tables."""
 
 _NO_GIVEN_UP: Final = "SELECT '' AS name, 0 AS seq, '' AS error, 0 AS attempts, '' AS time LIMIT 0"
 _NO_ANSWERS: Final = "SELECT 0 AS id, 0 AS seq, '' AS refusal, 0 AS time, '' AS error LIMIT 0"
@@ -194,10 +194,10 @@ _SHOWN_AS: Final[tuple[tuple[tuple[str, str], ...], ...]] = (
     (("vects", _TOLD_OF_VECTS), ("plans", _TOLD_OF_PLANS)),
     (*_BEFORE_CLIENTS, ("log_texts", NO_LOG_TEXTS)),
 )
-"""For each migration, the tables that a file has not before it, as what it has shows them.
+"""For each migration, views that stand for the tables which a file lacks before it.
 
-So a file of an older version can be read as it is, only slower. Of two for one table the first one
-counts, that of the older version.
+So a file of an older version can be read as it is, only slower. If two stand for one table, the
+first one counts, that of the older version.
 """
 
 
@@ -209,11 +209,11 @@ class Database:
         read_only: Change nothing, and make no file.
 
     Attributes:
-        is_old: Its version is an older one: `migrate` brings it up to date.
+        is_old: Whether its version is an older one: `migrate` brings it up to date.
 
     Raises:
-        LogCorruptError: The file is damaged, or none of a log; it is left as it was.
-        LogVersionError: The file is of a version that is not known; it is left as it was.
+        LogCorruptError: The file is damaged, or is no log; it is left as it was.
+        LogVersionError: The version of the file is unknown; the file is left as it was.
         LogError: The file cannot be opened.
     """
 
@@ -223,7 +223,7 @@ class Database:
         self.process = forked.here
         with self.told("opened"):
             if not read_only and _is_half_made(path):
-                _connect(path, "rw").close()  # SQLite takes back what is not sure
+                _connect(path, "rw").close()  # SQLite rolls back what is not safe
             version = _version(path)
         if read_only and version == 0:
             raise LogError(f"log '{path}' has not been made yet; open it for writing first")
@@ -240,11 +240,11 @@ class Database:
 
     @property
     def is_old(self) -> bool:
-        """Whether the version of the file is an older one, in which it can only be read."""
+        """Whether the version of the file is an older one, which can only be read."""
         return self._version < len(MIGRATIONS)
 
     def migrate(self) -> None:
-        """Bring the file up to date, if it is of an older version."""
+        """Bring the file up to date, if its version is an older one."""
         if self.is_old:
             with self.told("brought up to date"):
                 self.check_is_there()
@@ -253,23 +253,23 @@ class Database:
 
     @contextmanager
     def told(self, doing: str) -> Iterator[None]:
-        """Have errors of SQLite and of the system told as those of the log."""
+        """Raise errors of SQLite and of the system as those of the log."""
         try:
             yield
         except FAULTS as error:
             raise self.error(doing, error) from error
 
     def error(self, doing: str, error: Exception) -> LogError:
-        """Return what an error of SQLite or of the system means for whoever uses the log."""
+        """Return an error of SQLite or of the system as an error of the log, with a remedy."""
         code = getattr(error, "sqlite_errorcode", None)
         primary = None if code is None else code & 0xFF
         is_no_text = isinstance(error, UnicodeDecodeError) or "decode to UTF-8" in str(error)
         if primary in _DAMAGED or is_no_text:
             return LogCorruptError(str(self.path), str(error))
         if code == sqlite3.SQLITE_READONLY and os.access(self.path, os.W_OK):
-            # What SQLite does not know in the header makes it take a file as one to be read only.
-            return LogCorruptError(str(self.path), "its header does not let it be written")
-        remedy = _REMEDIES.get(primary or 0, "see that the disk is there, and start again")
+            # SQLite treats a file with an unknown header as read-only.
+            return LogCorruptError(str(self.path), "its header makes it read-only")
+        remedy = _REMEDIES.get(primary or 0, "check that the disk is there, and start again")
         if primary == sqlite3.SQLITE_BUSY:
             remedy = f"another program has kept it locked for {BUSY_SECONDS:g} s: end that program"
         return LogError(f"log '{self.path}' cannot be {doing}: {error}; {remedy}")
@@ -278,7 +278,7 @@ class Database:
         """Refuse to go on in a forked child.
 
         Raises:
-            EngineError: This is one.
+            EngineError: This process is a forked child.
         """
         self.process.check(
             f"log '{self.path}'",
@@ -295,14 +295,14 @@ class Database:
 
     @property
     def version(self) -> tuple[int, int]:
-        """The version of the file, and the newest one that is known."""
+        """The version of the file, and the newest known version."""
         return self._version, len(MIGRATIONS)
 
     def check_is_there(self) -> None:
         """Refuse to go on with a file that is not at its path any more.
 
         Raises:
-            LogError: It has been deleted or replaced.
+            LogError: The file has been deleted, moved or replaced.
         """
         if not self.is_there():
             raise LogError(
@@ -311,7 +311,7 @@ class Database:
             )
 
     def writing(self, synchronous: str = "FULL") -> sqlite3.Connection:
-        """Return a new connection that writes, to be used by one thread at a time.
+        """Return a new connection for writing, to be used by one thread at a time.
 
         Raises:
             LogError: The file is not at its path any more.
@@ -330,7 +330,7 @@ class Database:
 
     @contextmanager
     def reading(self, doing: str = "read") -> Iterator[sqlite3.Connection]:
-        """Give a connection on which everything read is of one moment."""
+        """Give a connection for reading, in one transaction: all that is read is of one moment."""
         self.check_process()
         self.check_is_there()
         with self.told(doing), closing(_connect_to_read(self.path, self._version)) as connection:
@@ -341,11 +341,11 @@ class Database:
     def _check_name(self, connection: sqlite3.Connection) -> None:
         """Refuse a file that is open under another name (a hard link), or was when its writer died.
 
-        What is written goes to a file beside that name first: under this one it would be missing,
-        and be lost when this one is written.
+        SQLite writes first to a file beside that name: under this name the newest events would be
+        missing, and be lost by the next write.
 
         Raises:
-            LogError: That is so.
+            LogError: It is, or was.
         """
         name = _name_kept(connection)
         if name is None or name == str(self.path) or not self._has_name(name):
@@ -353,8 +353,8 @@ class Database:
         beside, beside_other = _wal_of(self.path), _wal_of(Path(name))
         if beside_other.exists() and not (beside.exists() and beside.samefile(beside_other)):
             raise LogError(
-                f"log '{self.path}' cannot be opened: it is called '{name}' as well, under which "
-                "it is open or was left by a program that died, so that its newest events stand in "
+                f"log '{self.path}' cannot be opened: its other name is '{name}', under which it "
+                "is open, or was when its program died, so that its newest events are in "
                 f"'{beside_other}'; open it under that name"
             )
 
@@ -365,9 +365,9 @@ class Database:
             return False
 
     def keep_name(self, connection: sqlite3.Connection) -> None:
-        """Have the file itself say under which name it is open, before anything stands beside it.
+        """Store the name under which the file is open in the file itself, before any commit.
 
-        Written when it is another one than last time only.
+        Written only if the name differs from last time.
         """
         if _name_kept(connection) != str(self.path):
             sql = "INSERT OR REPLACE INTO meta VALUES ('name', ?)"
@@ -375,15 +375,15 @@ class Database:
             checkpoint(connection)
 
     def _check_schema(self, connection: sqlite3.Connection) -> None:
-        """Hold the tables against those that are wanted: a bit may have flipped there as well."""
+        """Compare the tables with those of the version: a bit may have flipped there as well."""
         found = dict(connection.execute(_SCHEMA).fetchall())
         for name, sql in _wanted_schema(self._version).items():
             if found.get(name) != sql:
-                raise LogCorruptError(str(self.path), f"its table or index '{name}' is not as made")
+                raise LogCorruptError(str(self.path), f"its table or index '{name}' has changed")
 
 
 class UnopenedDatabase(Database):
-    """The file of a log that nobody has opened yet: it is read as it is each time, if it is there.
+    """The file of a log that is not open yet: read as it is each time, if it exists.
 
     Args:
         path: The file.
@@ -397,24 +397,24 @@ class UnopenedDatabase(Database):
 
     @property
     def is_made(self) -> bool:
-        """Whether there is a log in the file."""
+        """Whether the file has a log."""
         with self.told("opened"):
             return _version(self.path) > 0
 
     @property
     def is_old(self) -> bool:
-        """Whether the version of the file is an older one, in which it can only be read."""
+        """Whether the version of the file is an older one, which can only be read."""
         with self.told("opened"):
             return 0 < _version(self.path) < len(MIGRATIONS)
 
     @property
     def version(self) -> tuple[int, int]:
-        """The version of the file, 0 if there is none, and the newest one that is known."""
+        """The version of the file, 0 if there is none, and the newest known version."""
         with self.told("opened"):
             return _version(self.path), len(MIGRATIONS)
 
     def is_there(self) -> bool:
-        """Whether there is a file: it may be any."""
+        """Whether a file exists at the path, of any kind."""
         return self.path.exists()
 
     @contextmanager
@@ -431,15 +431,15 @@ class UnopenedDatabase(Database):
             yield connection
 
     def writing(self, synchronous: str = "FULL") -> sqlite3.Connection:
-        """Return a new connection that writes, to a file that is there; as `Database.writing`."""
+        """Return a new connection for writing to an existing file; as `Database.writing`."""
         return Database(self.path, read_only=True).writing(synchronous)
 
 
 def id_of(connection: sqlite3.Connection, path: Path) -> str:
-    """Return what tells a log from all others.
+    """Return the identity of a log.
 
     Raises:
-        LogCorruptError: It has lost that.
+        LogCorruptError: The log has lost it.
     """
     row = connection.execute("SELECT value FROM meta WHERE name = 'id'").fetchone()
     if row is None:
@@ -458,30 +458,30 @@ _REMEDIES: Final = {
     sqlite3.SQLITE_READONLY: (
         "this process may not write it: change its permissions, or open it with read_only=True"
     ),
-    sqlite3.SQLITE_CANTOPEN: "see that it is a file, and that this process may use its folder",
-    sqlite3.SQLITE_CONSTRAINT: "another program has written to it: see that only one engine does",
+    sqlite3.SQLITE_CANTOPEN: "check that it is a file, and that this process may use its folder",
+    sqlite3.SQLITE_CONSTRAINT: "another program has written to it: let only one engine do so",
 }
 
 
 def is_busy(error: Exception) -> bool:
-    """Whether another program is writing: it can be tried again, and nothing has been done."""
+    """Whether another program is writing: the call can be tried again, and nothing was done."""
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def checkpoint(connection: sqlite3.Connection) -> None:
-    """Bring the write-ahead log into the file, unless somebody reads: then it is done later."""
+    """Copy the write-ahead log into the file, unless a process reads: then a later call does it."""
     connection.execute("PRAGMA busy_timeout=0")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000:.0f}")
 
 
 def real_path(path: object) -> Path:
-    """Return the one path of the file of a log, whatever it was called by.
+    """Return the one real path of the file of a log, from any of its names.
 
     Raises:
-        SettingError: It is no path.
-        LogError: Its folder is missing or cannot be looked into, or it is a folder itself.
+        SettingError: The argument is no path.
+        LogError: The folder of the file is missing or cannot be read, or the path is a folder.
     """
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         raise SettingError(f"the path of a log must be text or a Path, not {shown(path)}")
@@ -504,12 +504,12 @@ def real_path(path: object) -> Path:
 
 
 def check_beside(path: Path) -> None:
-    """Refuse to write a log if a link stands where a file of it belongs.
+    """Refuse to write a log if a symbolic link stands where a file of it belongs.
 
-    SQLite follows none of these (O_NOFOLLOW), but cannot say what is wrong.
+    SQLite follows none of these (O_NOFOLLOW), but its error does not say what is wrong.
 
     Raises:
-        LogError: That is so.
+        LogError: There is one.
     """
     for ending in ("-journal", "-wal", "-shm"):
         file = path.with_name(path.name + ending)
@@ -524,21 +524,21 @@ def check_beside(path: Path) -> None:
 
 @contextmanager
 def reached(path: Path) -> Iterator[None]:
-    """Have it told as an error of the log that its file cannot even be looked at."""
+    """Raise an error of the log if its file cannot even be looked up."""
     try:
         yield
     except OSError as error:
         raise LogError(
-            f"log '{path}' cannot be opened: {error}; see that this process may look into its "
+            f"log '{path}' cannot be opened: {error}; check that this process may read its "
             "folder, and that the disk is there"
         ) from error
 
 
 def check_journal(path: Path, journal: str) -> None:
-    """Refuse to write a log where SQLite has no write-ahead log.
+    """Refuse to write a log where SQLite cannot use a write-ahead log.
 
     Raises:
-        LogError: The file system gives processes no memory in common, as those of a network.
+        LogError: The file system gives processes no shared memory, as those of a network.
     """
     if journal != "wal":
         raise LogError(
@@ -552,10 +552,11 @@ def _size(path: Path) -> int:
 
 
 def _is_half_made(path: Path) -> bool:
-    """Whether the first page of a file is not sure yet.
+    """Whether the first page of a file is not safe on the disk yet.
 
-    Whoever makes a log and dies before that leaves a journal beside it. As long as there is one,
-    the file can be opened for writing only. Later changes need none: they go to the other journal.
+    A process that makes a log and dies before that leaves a journal beside it. As long as there is
+    one, the file can only be opened for writing. Later changes do not need it: they go to the
+    write-ahead log.
     """
     file = path.with_name(f"{path.name}-journal")
     if not 0 < _size(path) <= _PAGE_BYTES_MAX or file.is_symlink():
@@ -611,7 +612,7 @@ def _connect(path: Path, mode: Literal["ro", "rw", "rwc", "ro&immutable=1"]) -> 
     try:
         connection.execute("PRAGMA cell_size_check=ON")
         connection.execute("PRAGMA trusted_schema=OFF")
-        connection.execute("SELECT 1 FROM sqlite_schema").fetchone()  # now it is really opened
+        connection.execute("SELECT 1 FROM sqlite_schema").fetchone()  # only this really opens it
     except FAULTS:
         connection.close()
         raise
@@ -619,15 +620,15 @@ def _connect(path: Path, mode: Literal["ro", "rw", "rwc", "ro&immutable=1"]) -> 
 
 
 def _connect_to_read(path: Path, version: int) -> sqlite3.Connection:
-    """Return a connection that writes nothing; it may write, so that SQLite tidies up behind it."""
+    """Return a connection for reading, opened so that SQLite may clean up after it."""
     try:
         connection = _connect(path, "rw")
     except sqlite3.OperationalError as error:
         is_not_allowed = error.sqlite_errorcode & 0xFF in _NOT_ALLOWED
         if not is_not_allowed or _is_in_use(path):
             raise
-        # To read beside a writer, SQLite makes two files. Where it may not, and there are none,
-        # nobody writes.
+        # To read beside a writer, SQLite needs two files. If it may not make them, and they do not
+        # exist, no process writes.
         connection = _connect(path, "ro&immutable=1")
     try:
         for name, what in chain.from_iterable(_SHOWN_AS[version:]):
@@ -640,7 +641,7 @@ def _connect_to_read(path: Path, version: int) -> sqlite3.Connection:
 
 
 def _is_in_use(path: Path) -> bool:
-    """Whether a process has the file open, or has died while it had."""
+    """Whether a process has the file open, or has died with it open."""
     return _wal_of(path).exists()
 
 
@@ -654,9 +655,9 @@ def _name_kept(connection: sqlite3.Connection) -> str | None:
 
 
 def _version(path: Path) -> int:
-    """Return the version of a file, without changing it; 0 if there is none."""
+    """Return the version of a file, without changing the file; 0 if there is none."""
     size = 0 if _is_half_made(path) else _size(path)
-    if 0 < size < _SIZE_MIN:  # SQLite would take it for an empty one, and write over it
+    if 0 < size < _SIZE_MIN:  # SQLite would treat it as empty, and write over it
         raise LogCorruptError(str(path), "file is not a database")
     return _version_of_made(path) if size else 0
 
@@ -669,7 +670,7 @@ def _version_of_made(path: Path) -> int:
         ((page_bytes,),) = connection.execute("PRAGMA page_size").fetchall()
         ((objects,),) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
     if (application_id, version, objects) == (0, 0, 0):
-        return 0  # whoever began to make it died before it had a table
+        return 0  # its maker died before it had a table
     if not is_in_use and path.stat().st_size % page_bytes:
         raise LogCorruptError(str(path), "its last page is cut short")
     if application_id != _APPLICATION_ID:
@@ -680,10 +681,10 @@ def _version_of_made(path: Path) -> int:
 
 
 def _migrate(path: Path, version: int) -> None:
-    """Bring a file up to date; in one transaction, so that it is of one version at any time."""
+    """Bring a file up to date, in one transaction, so that it has one version at any time."""
     with closing(_connect(path, "rwc")) as connection:
         if version == 0:
-            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # lets `prune` give room back
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # `prune` needs it
             connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("BEGIN IMMEDIATE")

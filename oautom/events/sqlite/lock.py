@@ -1,21 +1,20 @@
-"""The lock of a log: one engine writes it, and the system lets go of the lock when that dies.
+"""The lock of a log: one engine writes it, and the system drops the lock when that engine dies.
 
-On Linux it lies on the file of the log itself, so whoever has the file meets it, by whatever name:
-a hard link, a symbolic link, a mount of it elsewhere. It is an "open file description lock", on
-bytes far behind those that SQLite locks; how many bytes tells the number of the process that holds
+On Linux it lies on the file of the log itself, so every process with the file meets it, by any
+name: a hard link, a symbolic link, another mount. It is an "open file description lock", on bytes
+far behind those that SQLite locks; the number of locked bytes is the number of the process that has
 it. Elsewhere it lies on a file of its own, and a log of several names is refused.
 
-When a process closes any descriptor of a file, the system takes away the locks that SQLite holds on
-it for this process (POSIX.1-2017, `fcntl`: "All locks associated with a file for a given process
-shall be removed when a file descriptor for that file is closed by that process"). So all
-descriptors of logs are owned in one place, `_files`: it counts the connections of this process to
-each file as well, and closes a descriptor when nobody is connected any more. Nothing else may open
-the file of a log.
+When a process closes any descriptor of a file, the system drops the locks that SQLite has on it for
+this process (POSIX.1-2017, `fcntl`: "All locks associated with a file for a given process shall be
+removed when a file descriptor for that file is closed by that process"). So all descriptors of logs
+are owned in one place, `_files`: it also counts the connections of this process to each file, and
+closes a descriptor when there are none any more. No other code may open the file of a log.
 
-A fork must find no connection: SQLite keeps in memory which locks its process holds on a file, and
-a forked child has that memory, but not the locks. It would read what is being written, or wait for
-ever ("close all database connections before fork", sqlite.org/howtocorrupt.html, 2.6). So whoever
-forks waits, by `_prepare`, until those who read are done, and has those who write let go.
+A fork must find no connection: SQLite keeps in memory which locks its process has on a file, and a
+forked child has that memory, but not the locks. It would read half-written pages, or wait for ever
+("close all database connections before fork", sqlite.org/howtocorrupt.html, 2.6). So a fork waits,
+in `_prepare`, until readers are done, and makes writers close their connections.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from oautom.errors import EngineError, LogError, LogLockedError
 from oautom.processes import forked
 
 MODE_OF_NEW: Final = 0o600
-"""The permissions of a new log: what steps are given and answer stands in it."""
+"""The permissions of a new log, which has the arguments and outputs of steps."""
 
 LIES_ON_FILE = sys.platform == "linux"
 """Whether locks lie on the file of a log itself. Tests change it."""
@@ -50,7 +49,7 @@ _DRIVEN_AT: Final = _LOCKED_FROM + 2**32  # behind all numbers of processes
 _FLOCK: Final = struct.Struct("hhqqi0q")  # struct flock: type, whence, start, len, pid
 
 FORK_SECONDS = 10.0
-"""How long a fork waits for those who read and write. Tests make it shorter."""
+"""Seconds that a fork waits for readers and writers. Tests make it shorter."""
 _FORK_PAUSE: Final = 0.001
 
 _FileId = tuple[int, int]
@@ -58,19 +57,19 @@ Pause = Callable[[Any, float], Callable[[], object] | None]
 
 
 class _File:
-    """What this process has open of one file."""
+    """The descriptors and connections of this process to one file."""
 
     def __init__(self) -> None:
         self.fds: list[int] = []
         self.connections = 0
         self.is_locked = False  # by this process
-        self.is_driven = False  # as it tells others
+        self.is_driven = False  # as other processes see it
 
 
 _files: dict[_FileId, _File] = {}
 _guard = threading.Lock()
-_gate = threading.Lock()  # held while this process forks
-_threads: Counter[int] = Counter()  # how many connections each thread has made that are open
+_gate = threading.Lock()  # taken while this process forks
+_threads: Counter[int] = Counter()  # open connections by the thread that made them
 _writers: weakref.WeakKeyDictionary[object, Pause] = weakref.WeakKeyDictionary()
 _waiting: deque[Callable[[], None]] = deque()
 
@@ -83,10 +82,9 @@ def _guarded() -> Iterator[None]:
 
 
 def _do_soon(do: Callable[[], None]) -> None:
-    """Do something under the guard, now or when whoever has it is done.
+    """Call a function under the guard, now or when the guard is free again.
 
-    A log that nobody has any more may be let go of wherever objects are collected: by a thread that
-    has the guard, too.
+    A forgotten log may be garbage-collected on any thread: also on one that has the guard.
     """
     _waiting.append(do)
     _do_what_waits()
@@ -108,8 +106,8 @@ class Connected(NamedTuple):
     """A connection of this process.
 
     Attributes:
-        file: To which file.
-        thread: Who has made it.
+        file: Its file.
+        thread: The thread that has made it.
     """
 
     file: _FileId
@@ -117,12 +115,12 @@ class Connected(NamedTuple):
 
 
 def connected(path: Path) -> Connected | None:
-    """Take note that this thread is about to connect to a file; None if there is none.
+    """Note that this thread is about to connect to a file; return None if there is no file.
 
     Raises:
         EngineError: This process was forked while its parent was connected to the file.
     """
-    if _gate.locked() and not _threads[get_ident()]:  # who reads shall come to an end of it
+    if _gate.locked() and not _threads[get_ident()]:  # new readers wait for the fork
         with _gate:
             pass
     with _guarded():
@@ -133,8 +131,8 @@ def connected(path: Path) -> Connected | None:
         if file_id in _inherited:
             raise EngineError(
                 f"log '{path}' was being read or written when this process ({os.getpid()}) was "
-                "forked, and cannot be opened here, since SQLite does not allow it; have the "
-                "process begin by 'spawn', or fork it at another time"
+                "forked, and cannot be opened here, since SQLite does not allow it; start the "
+                "process by 'spawn', or fork it at another time"
             )
         _files.setdefault(file_id, _File()).connections += 1
         _threads[get_ident()] += 1
@@ -142,7 +140,7 @@ def connected(path: Path) -> Connected | None:
 
 
 def disconnected(known: Connected) -> None:
-    """Take note that a connection has been closed. Wherever objects are collected, too."""
+    """Note that a connection has been closed. Safe in garbage collection."""
 
     def leave() -> None:
         if known.file in _files:  # else this is a fork
@@ -156,7 +154,7 @@ def disconnected(known: Connected) -> None:
 
 
 def _tidy(file_id: _FileId) -> None:
-    """Close the descriptors of a file to which this process is not connected any more."""
+    """Close the descriptors of a file if this process has no connection and no lock."""
     file = _files[file_id]
     if not file.connections and not file.is_locked:
         del _files[file_id]
@@ -173,24 +171,24 @@ def _id_of(found: os.stat_result) -> _FileId:
 
 class _Lock(Protocol):
     def release(self) -> None:
-        """Let go of the lock, under the guard."""
+        """Drop the lock, under the guard."""
 
     def forget(self) -> None:
-        """Close what is open, as a forked child does: the lock stays with the parent."""
+        """Close the descriptors in a forked child: the lock stays with the parent."""
 
     def drive(self, *, is_driven: bool) -> None:
-        """Show whether somebody drives the engine."""
+        """Show whether a thread drives the engine."""
 
 
 class FileLock:
-    """Holds the lock of a log from the moment that it is made; makes the file if there is none.
+    """The lock of a log, taken when it is made; makes the file if there is none.
 
     Args:
         path: The file of the log.
 
     Raises:
-        LogLockedError: Another process, or another log of this one, holds it.
-        LogError: It cannot be locked.
+        LogLockedError: Another process, or another log of this one, has the lock.
+        LogError: The file cannot be locked.
     """
 
     def __init__(self, path: Path) -> None:
@@ -203,12 +201,12 @@ class FileLock:
         _held.add(self)
 
     def release(self) -> None:
-        """Let go of the lock. May be called twice."""
+        """Drop the lock. May be called twice."""
         with _guarded():
             self._release()
 
     def release_soon(self) -> None:
-        """Let go of the lock, wherever objects are collected."""
+        """Drop the lock. Safe in garbage collection."""
         _do_soon(self._release)
 
     def _release(self) -> None:
@@ -217,14 +215,14 @@ class FileLock:
             self._lock.release()
 
     def forget(self) -> None:
-        """Leave the lock to the parent of this process, which is a fork."""
+        """Leave the lock to the parent of this forked process."""
         if self._is_held:
             self._is_held = False
             self._lock.forget()
 
     def drive(self, *, is_driven: bool) -> None:
-        """Show other processes whether somebody drives the engine that writes the log."""
-        with suppress(OSError), _guarded():  # only what they are told is at stake
+        """Show other processes whether a thread drives the engine that writes the log."""
+        with suppress(OSError), _guarded():  # a failure only hides this fact
             if self._is_held:
                 self._lock.drive(is_driven=is_driven)
 
@@ -250,7 +248,7 @@ class _LockOnFile:
             self._fd = _open_to_lock(path)
 
     def _is_taken(self, path: Path) -> bool:
-        """Lock the file; False if it does not stand at its path any more."""
+        """Lock the file; return False if it is not at its path any more."""
         self._id = _id_of(os.fstat(self._fd))
         file = _files.setdefault(self._id, _File())
         file.fds.append(self._fd)
@@ -266,7 +264,7 @@ class _LockOnFile:
         return file.is_locked
 
     def release(self) -> None:
-        """Let go of the lock. The descriptor is closed when nobody is connected to the file."""
+        """Drop the lock. The descriptor is closed when no connection to the file is left."""
         with suppress(OSError):
             self.drive(is_driven=False)
         _set(self._fd, fcntl.F_UNLCK)
@@ -274,21 +272,21 @@ class _LockOnFile:
         _tidy(self._id)
 
     def forget(self) -> None:
-        """Do nothing: all descriptors are closed in a fork."""
+        """Do nothing: a fork closes all descriptors."""
 
     def drive(self, *, is_driven: bool) -> None:
-        """Lock one byte more while somebody drives: it costs no transaction."""
+        """Lock one more byte while a thread drives: it costs no transaction."""
         kind = fcntl.F_WRLCK if is_driven else fcntl.F_UNLCK
         fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, _DRIVEN_AT, 1, 0))
         _files[self._id].is_driven = is_driven
 
 
 def _open_to_lock(path: Path) -> int:
-    """Open a file, unless this process has locked it: then it need not be opened to know that."""
+    """Open a file for locking; refuse one that this process has locked, without opening it."""
     with suppress(FileNotFoundError):
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise OSError("it is no file")
+            raise OSError("it is not a regular file")
         file = _files.get(_id_of(found))
         if file is not None and file.is_locked:
             raise LogLockedError(str(path), os.getpid(), is_here=True)
@@ -296,14 +294,14 @@ def _open_to_lock(path: Path) -> int:
 
 
 def _set(fd: int, kind: int) -> None:
-    """Lock, or let go of, as many bytes as the number of this process is."""
+    """Lock or unlock a number of bytes that is the number of this process."""
     fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, _LOCKED_FROM, os.getpid(), 0))
 
 
 def holder(path: Path) -> tuple[int, bool] | None:
-    """Return the process that has locked a log, and whether it drives its engine; None if none has.
+    """Return the process that has locked a log, and whether it drives its engine; or None.
 
-    Nothing is locked by that, and nobody is held up.
+    Takes no lock, and blocks no other process.
 
     Raises:
         OSError: The file cannot be opened.
@@ -341,7 +339,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _holder(fd: int) -> int | None:
-    """Return the number of the process that holds the lock of a file; None if nobody does."""
+    """Return the number of the process that has the lock of a file; None if there is none."""
     asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _LOCKED_FROM, 1, 0)
     kind, _, _, size, _ = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))
     return None if kind == fcntl.F_UNLCK else int(size)
@@ -356,10 +354,10 @@ class _LockBeside:
     def __init__(self, path: Path) -> None:
         if path.exists() and path.stat().st_nlink > 1:
             raise LogError(
-                f"log '{path}' has several names (hard links), by each of which it could be "
-                "written; keep one of them"
+                f"log '{path}' has several names (hard links), and could be written under each of "
+                "them; keep one of them"
             )
-        if not path.exists():  # else somebody here may be connected to it
+        if not path.exists():  # else this process may be connected to it
             os.close(os.open(path, _OPEN_FLAGS, MODE_OF_NEW))
         self._file = path.with_name(f"{path.name}-lock")
         try:
@@ -374,9 +372,9 @@ class _LockBeside:
             raise
 
     def release(self) -> None:
-        """Let go of the lock, and leave no file."""
-        with suppress(OSError):  # one that is left there harms nobody
-            self._file.unlink(missing_ok=True)  # while it is held: see `_locked`
+        """Drop the lock, and remove the file."""
+        with suppress(OSError):  # a file that stays does no harm
+            self._file.unlink(missing_ok=True)  # before the lock is dropped: see `_locked`
         self.forget()
 
     def forget(self) -> None:
@@ -384,11 +382,11 @@ class _LockBeside:
         os.close(self._fd)
 
     def drive(self, *, is_driven: bool) -> None:
-        """Do nothing: there is no way to tell."""
+        """Do nothing: this kind of lock cannot show it."""
 
 
 def _locked(file: Path) -> int:
-    """Return a descriptor of the file, which is locked and stands at its path."""
+    """Return a descriptor of the file, locked, after checking that it is at its path."""
     while True:
         fd = os.open(file, _OPEN_FLAGS, MODE_OF_NEW)
         try:
@@ -398,18 +396,18 @@ def _locked(file: Path) -> int:
         except BaseException:
             os.close(fd)
             raise
-        os.close(fd)  # its holder has removed it between the two calls: lock the next one
+        os.close(fd)  # it was removed between the two calls: lock the next one
 
 
 def _written_holder(file: Path) -> int | None:
     try:
         return int(file.read_text(encoding="ascii"))
-    except (OSError, ValueError):  # it is only just being written, or gone already
+    except (OSError, ValueError):  # it is being written just now, or is gone
         return None
 
 
 def _is_at(path: Path, fd: int) -> bool:
-    """Whether the file that is open stands at a path."""
+    """Whether an open file is the one at a path."""
     try:
         return os.path.samestat(os.fstat(fd), path.lstat())
     except FileNotFoundError:
@@ -419,26 +417,27 @@ def _is_at(path: Path, fd: int) -> bool:
 # Forks
 
 
-_paused: list[Callable[[], object]] = []  # have those go on who have let go
-_has_gate = _has_guard = False  # the thread that forks
-_inherited: set[_FileId] = set()  # to which this process, a fork, has connections of its parent's
-_left_open: list[object] = []  # whose are these; to close one would harm the parent
+_paused: list[Callable[[], object]] = []  # end the pauses of writers
+_has_gate = _has_guard = False  # whether the forking thread has them
+_inherited: set[_FileId] = set()  # files with connections of the parent
+_left_open: list[object] = []  # their owners; closing one would harm the parent
 _held: weakref.WeakSet[FileLock] = weakref.WeakSet()
 
 
 def lets_go(owner: object, pause: Pause) -> None:
-    """Have who stays connected let go before each fork.
+    """Register an object that stays connected: before each fork, `pause` closes its connections.
 
     Args:
-        owner: Who does.
-        pause: A method of its class that closes all connections, and has none made until what it
-            returns is called; it returns None if that takes longer than so many seconds.
+        owner: The object.
+        pause: A method of its class that takes a timeout in seconds. It closes all connections, and
+            prevents new ones until the function is called that it returns; it returns None at the
+            timeout.
     """
     _writers[owner] = pause
 
 
 def _prepare() -> None:
-    """Have nobody connected to any file."""
+    """Bring this process to a state without connections, before a fork."""
     global _has_gate, _has_guard  # noqa: PLW0603 - of this process
     if not _files:
         return
@@ -447,7 +446,7 @@ def _prepare() -> None:
         if (go_on := pause(owner, max(0, end - monotonic()))) is not None:
             _paused.append(go_on)
     _has_gate = _gate.acquire(timeout=max(0, end - monotonic()))
-    is_reading = _threads[get_ident()] > 0  # a handler of a signal forks in the middle of it
+    is_reading = _threads[get_ident()] > 0  # a signal handler forks during a read
     while not is_reading and monotonic() < end:
         _do_what_waits()
         if _guard.acquire(timeout=max(0, end - monotonic())):
@@ -474,9 +473,9 @@ def _go_on() -> None:
 
 
 def _begin_anew() -> None:
-    """Have nothing of the parent's.
+    """Drop all that belongs to the parent.
 
-    The child has its descriptors too, and with them the lock: if the parent is killed, the log
+    The child has its descriptors too, and with them the lock: if the parent was killed, the log
     could not be opened until the child ends as well.
     """
     global _guard, _gate, _has_gate, _has_guard

@@ -1,4 +1,4 @@
-"""Taking old Vects out of the file of a log, so that what stays can still be verified."""
+"""Removing old Vects from the file of a log, so that the rest can still be verified."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INSERT INTO temp.gone SELECT seq, vect, crc, step IS NULL
 FROM temp.old CROSS JOIN events USING (vect) WHERE
 """
 
-# The first event of a plan stays, and the newest, so that it can be seen where it stands.
+# The first and the newest event of a plan stay, so that its position is known.
 _FIND_SKIPS: Final = """
 INSERT INTO temp.gone SELECT seq, NULL, crc, 1 FROM events INDEXED BY skips
 WHERE step IS NULL AND dest = 'skipped' AND time < ? AND seq NOT IN (SELECT seq FROM plans)
@@ -44,18 +44,18 @@ seq = max(seq, excluded.seq)
 """
 
 Gap = tuple[int, int, int]
-"""The last and first number of events that are gone, and the checksum of the last."""
+"""The last and first number of a range of removed events, and the checksum of the last."""
 
 
 def take_out(
     connection: sqlite3.Connection, rows: Rows, old: Iterable[VectEntry], older_than: datetime
 ) -> list[PrunedVect]:
-    """Take the events of some Vects out, within the transaction that is open.
+    """Remove the events of some Vects, within the open transaction.
 
-    And what plans have skipped before an instant.
+    Also the `plan.skipped` events before an instant.
 
     Raises:
-        LogCorruptError: The rows do not say the same of these Vects as is known of them.
+        LogCorruptError: The rows of these Vects do not agree with their summary.
     """
     entries = {vect.id: vect for vect in old}
     _find(connection, entries, older_than)
@@ -81,16 +81,16 @@ def take_out(
 
 
 def _told_by_ids(gone: Iterable[PrunedVect]) -> Iterator[tuple[str, str, int]]:
-    """Yield what the ids of Vects tell of plans, which nothing else may tell any more."""
+    """Yield the plans and times in the ids of Vects, which no other row may have any more."""
     for vect in gone:
-        if (told := told_by_id(vect.id)) is not None:
-            yield told[0], stamp(told[1]), vect.first_seq
+        if (found := told_by_id(vect.id)) is not None:
+            yield found[0], stamp(found[1]), vect.first_seq
 
 
 def _find(
     connection: sqlite3.Connection, entries: Mapping[str, VectEntry], older_than: datetime
 ) -> None:
-    """Note the rows that are to go, in tables that only this connection sees."""
+    """Note the rows to remove, in tables that only this connection sees."""
     connection.execute("CREATE TEMP TABLE old (vect TEXT PRIMARY KEY)")
     connection.execute(
         "CREATE TEMP TABLE gone (seq INTEGER PRIMARY KEY, vect TEXT, crc INTEGER, is_own INTEGER)"
@@ -101,7 +101,7 @@ def _find(
 
 
 def _check(connection: sqlite3.Connection, rows: Rows, entries: Mapping[str, VectEntry]) -> None:
-    """Hold what is known against the rows, which are verified: nothing is taken out by mistake."""
+    """Compare the summary with the verified rows, so that no row is removed by mistake."""
     ends: dict[str, tuple[str, datetime]] = {}
     wanted = {"after": 0, "limit": PAGE}
     while events := rows.where(connection, _OWN, wanted):
@@ -109,7 +109,7 @@ def _check(connection: sqlite3.Connection, rows: Rows, entries: Mapping[str, Vec
         ends.update((e.vect, (e.dest, e.time)) for e in events if not is_of_plan(e))
     for vect in entries.values():
         if ends.get(vect.id) != (vect.state, vect.changed):
-            raise rows.corrupt(f"what it tells of vect {vect.id} is not what its events tell")
+            raise rows.corrupt(f"its summary of vect {vect.id} does not agree with its events")
 
 
 def _merged(gaps: list[Gap]) -> list[Gap]:

@@ -1,4 +1,4 @@
-"""The reading side of a log in a file: what any thread of any process may do at any time."""
+"""The reading side of a log in a file: calls for any thread of any process at any time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ASK_UNTIL: Final = "INSERT INTO requests (time, vect, action, data, until) VALU
 
 
 class LogFile(EventLog):
-    """A file with a log; whoever writes it writes through a subclass.
+    """A file with a log; a subclass writes it.
 
     Each call has a connection of its own: SQLite does not let threads share one.
     """
@@ -42,7 +42,7 @@ class LogFile(EventLog):
         self._path = real_path(path)
 
     def _open(self, *, read_only: bool) -> Head:
-        """Open the file, making or migrating it first, and return where the log ends."""
+        """Open the file, after making or migrating it, and return the end of the log."""
         self._database = Database(self._path, read_only=read_only)
         with self._database.reading("opened") as connection:
             self._found(id_of(connection, self._path))
@@ -61,17 +61,17 @@ class LogFile(EventLog):
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The path of the file."""
         return self._path
 
     @property
     def id(self) -> str:
-        """What tells it from all other logs, for good: it was made together with the file."""
+        """The identity of the log among all logs, for good; made together with the file."""
         return self._id
 
     @property
     def is_old(self) -> bool:
-        """Whether the version of its form is an older one, in which it can only be read."""
+        """Whether the version of its form is an older one, which can only be read."""
         return self._database.is_old
 
     @property
@@ -81,18 +81,18 @@ class LogFile(EventLog):
 
     @property
     def is_current(self) -> bool:
-        """Whether the file is still the one that was opened, and of today's version."""
+        """Whether the file is still the one that was opened, and has the newest version."""
         return self._database.process.is_here and not self.is_old and self._database.is_there()
 
     def read(
         self, after: int = 0, upto: int | None = None, vect: str | None = None
     ) -> Iterator[Event]:
-        """Return the committed events in order, those that are there when the first is asked for.
+        """Return the committed events in order, as of the moment when the first one is read.
 
         Args:
-            after: Number of the event before the first one wanted.
-            upto: Number of the last one wanted; None for all there are now.
-            vect: Id of the only Vect wanted; None for all.
+            after: Number of the event before the first one to return.
+            upto: Number of the last event to return; None for all present events.
+            vect: Id of the Vect whose events to return; None for all Vects.
 
         Raises:
             LogCorruptError: An event is not what was written.
@@ -111,7 +111,7 @@ class LogFile(EventLog):
             first_seq = 1 if known is None else known.entry.first_seq
             page = self._rows_of.page(connection, max(after, first_seq - 1), upto, vect)
         count = len(page.rows)
-        while page.has_more:  # a reader that is slow must not keep the file from being tidied
+        while page.has_more:  # a slow reader must not prevent restarts of the WAL
             yield from self._rows_of.events(page.rows)
             with self._database.reading() as connection:
                 page = self._rows_of.page(connection, page.rows[-1][0], upto, vect)
@@ -122,7 +122,7 @@ class LogFile(EventLog):
         yield from events
 
     def _check_whole(self, vect: str) -> None:
-        """Refuse a Vect of which events are missing, if it was not pruned meanwhile."""
+        """Refuse a Vect with missing events, unless it was pruned meanwhile."""
         if not self._database.is_old:
             with self._database.reading() as connection:
                 Audit(self._rows_of).hold_vect(connection, vect)
@@ -131,8 +131,8 @@ class LogFile(EventLog):
         """Yield committed events of some Vects, one Vect after the other, each in order.
 
         Args:
-            vects: Their ids; one that the log has not has no events.
-            limit: How many of each at most, the first ones; None for all.
+            vects: The ids of the Vects; an unknown id has no events.
+            limit: How many events of each at most, the first ones; None for all.
 
         Raises:
             LogCorruptError: An event is not what was written.
@@ -159,7 +159,7 @@ class LogFile(EventLog):
         ids = [each.vect for each in part]
         with self._database.reading() as connection:
             page = self._rows_of.of_vects(connection, ids, limit=2 * PAGE)
-        if page.has_more:  # their data are too large to be had together
+        if page.has_more:  # their data are too large for one page
             halves = part[: len(part) // 2], part[len(part) // 2 :]
             return (event for half in halves for event in self._read_all(half))
         events: dict[str, list[Event]] = {vect: [] for vect in ids}
@@ -179,7 +179,7 @@ class LogFile(EventLog):
         return [known.entry for known in self._known(flow)]
 
     def _known(self, flow: str | None = None) -> Iterator[Known]:
-        limit = -1 if self._database.is_old else PAGE  # there each page is made of all events
+        limit = -1 if self._database.is_old else PAGE  # each query of an old file reads all events
         after = 0
         while True:
             with self._database.reading() as connection:
@@ -190,11 +190,11 @@ class LogFile(EventLog):
             after = page[-1].entry.first_seq
 
     def _looking(self) -> AbstractContextManager[sqlite3.Connection]:
-        """Give a connection to look something up by one statement."""
+        """Give a connection for a look-up by one statement."""
         return self._database.reading()
 
     def find(self, vect: str) -> VectEntry | None:
-        """Return what `vects` has of one Vect, None if it is not there.
+        """Return the entry of one Vect; None if the log does not have it.
 
         Raises:
             LogError: The file cannot be read.
@@ -204,7 +204,7 @@ class LogFile(EventLog):
         return None if known is None else known.entry
 
     def newest(self, flow: str) -> VectEntry | None:
-        """Return what `vects` has of the newest Vect of a flow, None if it has none.
+        """Return the entry of the newest Vect of a flow; None if there is none.
 
         Raises:
             LogError: The file cannot be read.
@@ -224,9 +224,9 @@ class LogFile(EventLog):
 
         Args:
             limit: How many at most; None for all.
-            flow: The name of their flow; None for all.
-            states: In which they are; None for all.
-            since: When they were created at the earliest; None for all.
+            flow: The name of their flow; None for all flows.
+            states: Their states; None for all states.
+            since: The earliest time of their creation; None for any.
 
         Raises:
             LogError: The file cannot be read.
@@ -236,7 +236,7 @@ class LogFile(EventLog):
         return [known.entry for known in found]
 
     def newest_skip(self, plan: str) -> Event | None:
-        """Return the event by which a plan has skipped a time last, None if there is none.
+        """Return the event of the newest time that a plan has skipped; None if there is none.
 
         Raises:
             LogError: The file cannot be read.
@@ -251,7 +251,7 @@ class LogFile(EventLog):
             return next(iter(self._rows_of.where(connection, condition, {"plan": plan})), None)
 
     def open_vects(self) -> list[VectEntry]:
-        """Return what `vects` has of those that have not ended.
+        """Return the entries of the Vects that have not ended.
 
         Raises:
             LogError: The file cannot be read.
@@ -260,9 +260,9 @@ class LogFile(EventLog):
             return [known.entry for known in self._summary.open_vects(connection)]
 
     def planned(self, plan: str) -> datetime | None:
-        """Return the newest time that a plan has dealt with.
+        """Return the newest time that a plan has dealt with; None for an unknown plan.
 
-        Also where the Vect of that time has been pruned. None for a plan that the log has not.
+        A Vect that has been pruned counts, too.
 
         Raises:
             LogError: The file cannot be read.
@@ -271,10 +271,10 @@ class LogFile(EventLog):
             return self._summary.planned(connection, plan)
 
     def verify(self) -> None:
-        """Read the whole file, and hold every row against its checksum.
+        """Read the whole file, and check each row against its checksum.
 
         Raises:
-            LogCorruptError: Something is not what was written.
+            LogCorruptError: A part is not what was written.
             LogError: The file cannot be read.
         """
         with self._database.reading("verified") as connection:
@@ -297,7 +297,7 @@ class LogFile(EventLog):
                 audit.hold_vect(connection, vect)
 
     def position(self, name: str) -> int | None:
-        """Return what `keep_position` was told last, None if nothing.
+        """Return the last position that `keep_position` has stored, or None.
 
         Raises:
             LogError: The file cannot be read.
@@ -311,7 +311,7 @@ class LogFile(EventLog):
         return None if row is None else int(row[0])
 
     def given_up(self, name: str) -> list[GivenUp]:
-        """Return what the subscriber `name` has given up, in the order of the log.
+        """Return the events that the subscriber `name` has given up, in the order of the log.
 
         Raises:
             LogError: The file cannot be read.
@@ -339,7 +339,7 @@ class LogFile(EventLog):
                 return gone
 
     def find_pruned(self, vect: str) -> PrunedVect | None:
-        """Return the Vect of this id that was taken out, None if none was.
+        """Return the pruned Vect of this id; None if there is none.
 
         Raises:
             LogError: The file cannot be read.
@@ -358,10 +358,10 @@ class LogFile(EventLog):
             return connection.execute(sql).fetchall()
 
     def text(self, key: Key) -> Text | None:
-        """Return what an attempt has written, as far as it is in the file; None for nothing.
+        """Return the text of an attempt, as far as the file has it; None if it has none.
 
         Raises:
-            LogCorruptError: It is not what was written.
+            LogCorruptError: The text is not what was written.
             LogError: The file cannot be read.
         """
         with self._looking() as connection:
@@ -373,17 +373,17 @@ class LogFile(EventLog):
         return text if text.content else None
 
     def ask(self, vect: str, action: str, /, **data: Any) -> int:
-        """Ask the engine that writes the log for something, from any process.
+        """Send a request to the engine that writes the log, from any process.
 
-        It is woken, or finds the request when it looks, or is started. A log that is open for
-        reading only can do this too.
+        The engine is woken, or finds the request at its next check, or when it is started. This
+        also works with a log that is open for reading only.
 
         Args:
             vect: Id of the Vect concerned.
             action: What to do: `'cancel'`, `'pause'`, `'resume'`, `'retry'`, `'approve'` or
-                `'reject'`; or `'start'`, a new Vect of this id.
-            data: How, as JSON: the arguments of the method of `Vect` of this name; of a start
-                `flow`, and `params` and `when_full` if need be.
+                `'reject'`; or `'start'`, which makes a new Vect of this id.
+            data: The arguments of the method of `Vect` of this name, as JSON; for a start `flow`,
+                and optionally `params` and `when_full`.
 
         Returns:
             The number of the request, for `answer`.
@@ -391,9 +391,9 @@ class LogFile(EventLog):
         Raises:
             SettingError: There is no such action, or it takes other data.
             UnknownVectError: There is no such Vect.
-            NotJsonError: JSON cannot keep the data as they are.
-            ValueTooLargeError: They take more than 64 MiB.
-            LogError: The file cannot be written; nothing is asked.
+            NotJsonError: JSON cannot store the data unchanged.
+            ValueTooLargeError: The data take more than 64 MiB.
+            LogError: The file cannot be written; nothing was requested.
         """
         self._database.check_process()
         to_json(data)
@@ -407,15 +407,15 @@ class LogFile(EventLog):
     def ask_until(
         self, seconds: float | None, vect: str, action: str, data: Mapping[str, Any]
     ) -> int:
-        """Ask for something as `ask` does, and wait so long for an answer.
+        """Send a request as `ask` does, for an answer within a time.
 
-        Then who has asked takes it back by `take_back`; where they died, no engine takes it.
+        After that time no engine takes it. The sender may take it back earlier, by `take_back`.
 
         Args:
-            seconds: How long; None for a request that waits for an engine for as long as it takes.
-            vect: Id of the Vect concerned, which is not looked for; of a start that of the new one.
+            seconds: The time; None for a request that waits for an engine without a limit.
+            vect: Id of the Vect concerned, unchecked; for a start the id of the new one.
             action: What to do.
-            data: How.
+            data: The arguments.
 
         Returns:
             The number of the request; errors are those of `ask`.
@@ -428,7 +428,7 @@ class LogFile(EventLog):
         now = datetime.now(UTC)
         values: list[object] = [now.isoformat(), vect, action, text]
         sql, level = _ASK, "FULL"
-        if seconds is not None:  # nobody has been told that it is kept
+        if seconds is not None:  # no promise to keep it was made
             sql, level = _ASK_UNTIL, "NORMAL"
             values.append(now.timestamp() + seconds)
         with self._writing(level) as connection:
@@ -437,7 +437,7 @@ class LogFile(EventLog):
         return number or 0
 
     def take_back(self, number: int) -> bool:
-        """Take a request back; False if an engine has claimed it: then it will be answered.
+        """Take back a request; False if an engine has claimed it: then it will be answered.
 
         Raises:
             LogError: The file cannot be written.
@@ -446,7 +446,7 @@ class LogFile(EventLog):
             return take_back(connection, number)
 
     def forget_answer(self, number: int) -> None:
-        """Forget an answer that was read by whoever had asked.
+        """Remove an answer, after the sender has read it.
 
         Raises:
             LogError: The file cannot be written.
@@ -456,17 +456,17 @@ class LogFile(EventLog):
 
     @contextmanager
     def _writing(self, level: str) -> Iterator[sqlite3.Connection]:
-        """Give a connection of its own, for one statement of whoever is not the engine."""
+        """Give a connection of its own, for one statement of a process that is not the engine."""
         with self._database.told("written"), closing(self._database.writing(level)) as connection:
             yield connection
 
     def answer(self, number: int) -> Answer | None:
-        """Return what has become of a request, or None as long as nothing has. Any process.
+        """Return the answer to a request, or None as long as there is none. Any process.
 
-        An answer is kept for an hour.
+        An answer can be read for an hour.
 
         Args:
-            number: What `ask` has returned.
+            number: The number that `ask` has returned.
 
         Raises:
             SettingError: `number` is no number of a request.
@@ -480,7 +480,7 @@ class LogFile(EventLog):
         return None if row is None else answer_of(*row)
 
     def is_asked_for(self, number: int) -> bool:
-        """Whether a request stands in the file, so that it is to be answered.
+        """Whether a request is in the file, so that it will be answered.
 
         Raises:
             LogError: The file cannot be read.
@@ -490,10 +490,10 @@ class LogFile(EventLog):
             return bool(connection.execute(sql, (number,)).fetchall())
 
     def told(self) -> dict[str, Any]:
-        """Return what the last engine has told of itself, by name; whether it lives or not.
+        """Return the facts that the last engine has shown of itself, by name; it may have ended.
 
         Raises:
-            LogCorruptError: It is not what an engine tells.
+            LogCorruptError: The facts are no JSON.
             LogError: The file cannot be read.
         """
         with self._database.reading() as connection:
@@ -501,25 +501,25 @@ class LogFile(EventLog):
         try:
             return {name: from_json(text) for name, text in rows}
         except (msgspec.DecodeError, TypeError) as error:
-            what = f"what its engine tells of itself is no JSON: {error}"
+            what = f"the facts that its engine shows are no JSON: {error}"
             raise LogCorruptError(str(self._path), what) from error
 
     def holder(self) -> Holder | None:
-        """Return the process that writes the log, None if none does. Locks nothing.
+        """Return the process that writes the log, or None. Locks nothing.
 
         Raises:
             LogError: The file cannot be opened.
         """
         self._database.check_process()
         if not self._path.exists():
-            return None  # its app has not made it yet, or it is gone, and nobody can hold it
+            return None  # not made yet, or gone: it has no lock
         with self._database.told("read"):
             found = holder(self._path)
         return None if found is None else Holder(*found)
 
 
 def _packed(sizes: Sequence[Size], limit: int | None) -> Iterator[list[Size]]:
-    """Yield Vects in parts whose events are few enough to be read in one transaction."""
+    """Yield Vects in parts with few enough events to be read in one transaction."""
     part: list[Size] = []
     count = 0
     for each in sizes:

@@ -1,8 +1,8 @@
-"""Events as rows of a table: each carries a checksum, chained to that of the row before.
+"""Events as rows of a table: each has a checksum, chained to that of the row before.
 
 The checksum of a row is the CRC-32 of its event as a line of JSON, begun with the checksum of the
-row before, and for the first one with the CRC-32 of the id of the log. So no row can be changed,
-left out or moved without being noticed when it, or the one behind it, is read.
+row before, or with the CRC-32 of the id of the log for the first row. So a row that was changed,
+left out or moved is noticed when it, or the row behind it, is read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Row = tuple[int, str, str, str, str | None, int | None, str, str | None, str, st
 
 INSERT: Final = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
-# Each with the checksum of the row before, or of the gap that stands there.
+# Each with the checksum of the row before, or of the gap before.
 _ROWS: Final = """
 SELECT seq, time, flow, vect, step, attempt, name, source, dest, data, crc, coalesce(
     (SELECT crc FROM events AS before WHERE before.seq = events.seq - 1),
@@ -35,7 +35,7 @@ _DATA: Final = 9  # the place of the data among them
 
 _PART: Final = "seq > :after AND seq <= :upto ORDER BY seq LIMIT :limit"
 
-# An event of a plan ('planned', 'skipped') is of no Vect, though it has the id of one.
+# An event of a plan ('planned', 'skipped') belongs to no Vect, though it has the id of one.
 OF_VECTS: Final = "(step IS NOT NULL OR dest NOT IN ('planned', 'skipped'))"
 
 _NEWEST: Final = """
@@ -43,34 +43,34 @@ SELECT seq, crc FROM events UNION ALL SELECT last_seq, crc FROM gaps ORDER BY 1 
 """
 
 PAGE: Final = 1000
-"""How many rows are read in one transaction: a long one keeps the file from being tidied."""
+"""How many rows are read in one transaction: a long one prevents restarts of the WAL."""
 
 _PAGE_BYTES: Final = 8 * 2**20
-"""How much data are read in one transaction, the last row of it apart."""
+"""The size of the data of one transaction, without its last row."""
 
 _SEQ_MAX: Final = 2**63 - 1
 _DATA_BYTES_MAX: Final = 900_000_000  # of SQLite's SQLITE_MAX_LENGTH, a thousand million for a row
 
 
 class Page(NamedTuple):
-    """Rows that were read in one transaction, and whether there may be more behind them."""
+    """Rows that were read in one transaction, and whether more may follow."""
 
     rows: list[Any]
     has_more: bool
 
 
 class Head(NamedTuple):
-    """Where a log ends: the number of its newest event, and the checksum there."""
+    """The end of a log: the number of its newest event, and the checksum there."""
 
     seq: int
     crc: int
 
 
 def to_row(event: Event, before: int) -> Row:
-    """Return an event as a row behind one with the checksum `before`.
+    """Return an event as the row behind one with the checksum `before`.
 
     Raises:
-        EventRefusedError: It cannot be kept as it is: its data as JSON, its time in UTC.
+        EventRefusedError: The event cannot be stored unchanged: its data as JSON, its time in UTC.
     """
     if event.time.tzinfo is not UTC:
         event = _in_utc(event)
@@ -102,12 +102,14 @@ def _in_utc(event: Event) -> Event:
     try:
         time = event.time.astimezone(UTC)
     except OverflowError as error:
-        raise EventRefusedError(f"event {event.seq} has a time beyond all: {event.time}") from error
+        raise EventRefusedError(
+            f"event {event.seq} has a time out of range: {event.time}"
+        ) from error
     return msgspec.structs.replace(event, time=time)
 
 
 class Rows:
-    """Reads the rows of one log, and holds each against its checksum.
+    """Reads the rows of one log, and checks each against its checksum.
 
     Args:
         path: The file of the log, for messages.
@@ -128,7 +130,7 @@ class Rows:
     ) -> Page:
         """Return the first rows after an event, those of one Vect or of all.
 
-        No more than can be read in a moment: who goes on begins another transaction.
+        No more than can be read in a moment: for the next page, begin another transaction.
         """
         wanted: dict[str, Any] = {
             "after": min(max(after, 0), _SEQ_MAX),
@@ -147,8 +149,8 @@ class Rows:
 
         Args:
             connection: To the file.
-            vects: Their ids.
-            limit: More than they have.
+            vects: The ids of the Vects.
+            limit: More rows than they have.
         """
         marks = ", ".join("?" * len(vects))
         sql = f"{_ROWS} WHERE vect IN ({marks}) AND {OF_VECTS} ORDER BY vect, seq"
@@ -157,21 +159,21 @@ class Rows:
     def where(
         self, connection: sqlite3.Connection, condition: str, values: Mapping[str, Any]
     ) -> list[Event]:
-        """Return the events whose rows fulfil a condition, a text of the program's own.
+        """Return the events whose rows fulfil an SQL condition, which must be a constant.
 
         Raises:
-            LogCorruptError: One is not what was written.
+            LogCorruptError: A row is not what was written.
         """
         return self.events(connection.execute(f"{_ROWS} WHERE {condition}", values).fetchall())
 
     def events(self, rows: Iterable[Sequence[Any]]) -> list[Event]:
-        """Return the events of rows, which need no transaction any more.
+        """Return the events of rows, without a transaction.
 
         Raises:
-            LogCorruptError: One is not what was written.
+            LogCorruptError: A row is not what was written.
         """
-        # All rows before any is looked at: as long as somebody holds an error and with it a cursor
-        # that has not come to its end, SQLite does not really close a connection.
+        # `rows` is complete: an error in the middle would keep an unfinished cursor alive, and
+        # SQLite does not really close a connection with one.
         return [self._event(row) for row in rows]
 
     def _event(self, row: Sequence[Any]) -> Event:
@@ -186,20 +188,20 @@ class Rows:
             if crc32(line.encode(), before) == crc:
                 return from_parts(seq, time, flow, vect, step, attempt, name, source, dest, data)
         except (AttributeError, TypeError, ValueError, LogError):
-            pass  # a part is not even of the type that it was
+            pass  # a part has not even the right type
         raise self.corrupt(f"event {seq} is not what was written", seq)
 
     def corrupt(self, what: str, seq: int | None = None) -> LogCorruptError:
-        """Return the error that says what is damaged."""
+        """Return the error that names the damage."""
         return LogCorruptError(self._path, what, seq)
 
     def head(self, connection: sqlite3.Connection) -> Head:
-        """Return where the log ends."""
+        """Return the end of the log."""
         return Head(*(connection.execute(_NEWEST).fetchone() or (0, self.start)))
 
 
 def _page(connection: sqlite3.Connection, sql: str, values: Any, limit: int) -> Page:
-    """Return rows as long as their data are not too large together."""
+    """Return rows up to a total size of their data."""
     rows, size_bytes = [], 0
     with closing(connection.execute(sql, values)) as cursor:
         for row in cursor:

@@ -1,7 +1,8 @@
-"""What a log keeps beside its events, so that few of them must be read.
+"""The summary of a log, stored beside its events, so that few events must be read.
 
-Of each Vect it is how it stands and how many events it has, of each plan how far it has come. It is
-written in the transaction of the events that it sums up; `audit` holds it against them.
+It has the state of each Vect and its number of events, and for each plan the newest time that it
+has dealt with. It is written in the transaction of the events that it sums up; `checksums` compares
+the two.
 """
 
 from __future__ import annotations
@@ -30,19 +31,19 @@ _GONE: Final = "SELECT vect, flow, state, first_seq, last_seq, events, ended, pr
 
 
 class Known(NamedTuple):
-    """What is known of a Vect: its entry, and how many events it has; None in an older file."""
+    """The summary of a Vect: its entry and its number of events, None in an older file."""
 
     entry: VectEntry
     events: int | None
 
     @property
     def is_open(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the Vect has not ended."""
         return self.entry.state not in VECT_ENDS
 
 
 class Size(NamedTuple):
-    """Where the events of a Vect begin, and how many they are; None in an older file."""
+    """The place and number of the events of a Vect; the number is None in an older file."""
 
     vect: str
     first_seq: int
@@ -50,31 +51,31 @@ class Size(NamedTuple):
 
 
 def sum_up(connection: sqlite3.Connection, rows: Sequence[Row], events: Sequence[Event]) -> None:
-    """Add what new events tell, within the transaction that writes their rows."""
+    """Add new events to the summary, within the transaction that writes their rows."""
     counts: dict[str, int] = {}
-    own: dict[str, tuple[Row, Row, int]] = {}  # the first, the last, and how many came before
+    own: dict[str, tuple[Row, Row, int]] = {}  # the first, the last, and its count before
     plans: dict[str, tuple[str, int]] = {}
     for row, event in zip(rows, events, strict=True):
         if event.step is None:
-            if (told := planned_time(event)) is not None:
-                plans[told[0]] = stamp(told[1]), event.seq
+            if (planned := planned_time(event)) is not None:
+                plans[planned[0]] = stamp(planned[1]), event.seq
             if is_of_plan(event):
                 continue
             first, _, before = own.get(event.vect, (row, row, counts.get(event.vect, 0)))
             own[event.vect] = first, row, before
         counts[event.vect] = counts.get(event.vect, 0) + 1
     for vect, (first, last, before) in own.items():
-        count = counts.pop(vect) - before  # which are of a Vect that has begun, or of none
+        count = counts.pop(vect) - before  # the others belong to a Vect that is known, if any
         values = first[0], vect, first[2], last[8], first[1], last[1], count, before
         connection.execute(_OWN, values)
     for vect, count in counts.items():
         connection.execute(_MORE, (count, vect))
     if plans:
-        connection.executemany(_PLANNED, ((name, *told) for name, told in plans.items()))
+        connection.executemany(_PLANNED, ((name, *planned) for name, planned in plans.items()))
 
 
 class Summary:
-    """Reads what is kept beside the events.
+    """Reads the summary.
 
     Args:
         rows: The rows of the log.
@@ -88,7 +89,7 @@ class Summary:
         try:
             times = datetime.fromisoformat(created), datetime.fromisoformat(changed)
         except (TypeError, ValueError) as error:
-            raise self._rows.corrupt(f"what it tells of vect {row[0]} is wrong: {error}") from error
+            raise self._rows.corrupt(f"its summary of vect {row[0]} is wrong: {error}") from error
         return Known(VectEntry(row[0], row[1], row[2], row[3], *times), events)
 
     def _all(self, connection: sqlite3.Connection, more: str, *values: object) -> list[Known]:
@@ -97,11 +98,11 @@ class Summary:
         ]
 
     def find(self, connection: sqlite3.Connection, vect: str) -> Known | None:
-        """Return what is known of a Vect, None if there is none of this id."""
+        """Return the summary of a Vect; None if there is none of this id."""
         return next(iter(self._all(connection, "WHERE vect = ?", vect)), None)
 
     def newest(self, connection: sqlite3.Connection, flow: str) -> Known | None:
-        """Return what is known of the newest Vect of a flow, None if it has none."""
+        """Return the summary of the newest Vect of a flow; None if it has none."""
         more = "WHERE flow = ? ORDER BY first_seq DESC LIMIT 1"
         return next(iter(self._all(connection, more, flow)), None)
 
@@ -113,7 +114,7 @@ class Summary:
         states: Collection[str] | None,
         since: datetime | None,
     ) -> list[Known]:
-        """Return the newest Vects, newest first; all that is None is as one likes."""
+        """Return the newest Vects, newest first; None for an argument selects all."""
         wanted, values = ["1"], list[object]()
         if flow is not None:
             wanted.append("flow = ?")
@@ -138,7 +139,7 @@ class Summary:
         return self._all(connection, more, before.astimezone(UTC).isoformat())
 
     def sizes(self, connection: sqlite3.Connection, vects: Sequence[str]) -> dict[str, Size]:
-        """Return how many events Vects have, by their ids, of those that there are."""
+        """Return the sizes of Vects by id; an unknown id is left out."""
         marks = ", ".join("?" * len(vects))
         sql = f"{_SIZE} WHERE vect IN ({marks})"
         return {row[0]: Size(*row) for row in connection.execute(sql, vects).fetchall()}
@@ -159,14 +160,14 @@ class Summary:
         return instant_of(rows[0][0]) if rows else None
 
     def find_pruned(self, connection: sqlite3.Connection, vect: str) -> PrunedVect | None:
-        """Return the Vect of this id that was taken out, None if none was."""
+        """Return the pruned Vect of this id; None if there is none."""
         sql = f"{_GONE} WHERE vect = ? ORDER BY first_seq DESC LIMIT 1"
         return next(iter(map(_pruned, connection.execute(sql, (vect,)).fetchall())), None)
 
     def pruned(
         self, connection: sqlite3.Connection, after: int, limit: int = PAGE
     ) -> list[PrunedVect]:
-        """Return the next Vects that were taken out and had begun after an event."""
+        """Return the next pruned Vects, of those that began after an event."""
         sql = f"{_GONE} WHERE first_seq > ? ORDER BY first_seq LIMIT ?"
         return list(map(_pruned, connection.execute(sql, (after, limit)).fetchall()))
 

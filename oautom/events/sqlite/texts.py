@@ -196,7 +196,7 @@ class Saver:
                 return False
             if self._thread is None:
                 thread = threading.Thread(target=self._serve, name="oautom-texts", daemon=True)
-                self._thread = thread  # first: what is collected meanwhile may write as well
+                self._thread = thread  # first: a finalizer may write in between
                 try:
                     thread.start()
                 except RuntimeError:  # the system gives no more
@@ -223,7 +223,7 @@ class Saver:
                 waiting, self._waiting = self._waiting, []
             try:
                 has_more = self._save()
-            except Exception:  # it is ours, or the memory is full: the engine must go on
+            except Exception:  # a bug of ours, or memory is full: go on
                 _logger.exception("what steps write is not saved; it is tried again")
                 has_more = True
             for then in waiting:

@@ -1,12 +1,12 @@
-"""The wake-up of an engine by other processes: a datagram on a socket, and a look now and then.
+"""The wake-up of an engine by other processes: a datagram on a socket, and a regular check.
 
-What is asked is a row in the file; the datagram only says that there is one. It may get lost: who
-has asked dies before, or may not send, or is in another network namespace. So nothing depends on
-it: whoever waits for it also looks into the file by himself, each `LOOK_SECONDS`.
+A request is a row in the file; the datagram only announces it. It may get lost: its sender dies
+before, or may not send, or is in another network namespace. So nothing depends on it: the receiver
+also checks the file every `LOOK_SECONDS`.
 
-On Linux the socket has an abstract name, made of the device and the inode of the file. So there is
-no file of it that a copy of the log would hang on, that a dead engine leaves behind, or that has
-permissions of its own. Elsewhere there is none that others know, and only the look.
+On Linux the socket has an abstract name, made of the device and the inode of the file. So it has no
+file that a copy of the log would share, that a dead engine leaves behind, or that has permissions
+of its own. Elsewhere there is no known name, and only the check.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from oautom.errors import LogError
 from oautom.processes import forked
 
 LOOK_SECONDS = 2.0
-"""After how long it is looked in any case whether something was asked. Tests make it longer."""
+"""How often the file is checked for requests in any case. Tests make it longer."""
 
 _logger = logging.getLogger("oautom.log")
 _SENT: Final = b"!"
 
 
 class Wakeup:
-    """Calls `wake()` on a thread of its own when somebody has called `send`, or something is asked.
+    """A thread that calls `wake()` after a `send`, or when the file has a new request.
 
     Args:
         path: The file of the log.
-        wake: What to call.
-        is_asked: Whether the file has something that was asked and not heard of yet; called each
-            `LOOK_SECONDS`. May not raise.
+        wake: The function to call.
+        is_asked: Whether the file has a request that was not taken yet; called every
+            `LOOK_SECONDS`. Must not raise.
 
     Raises:
         LogError: The system gives no socket, or no thread.
@@ -53,7 +53,7 @@ class Wakeup:
         except OSError as error:
             raise _refused(path, error) from error
         self._socket.setblocking(False)
-        self._waiting = threading.Lock()  # the thread has the socket, and comes out when roused
+        self._waiting = threading.Lock()  # taken by the thread while it uses the socket
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
         forked.share(self)
@@ -68,31 +68,31 @@ class Wakeup:
             try:
                 if is_sent or self._is_asked():
                     self._wake()
-            except Exception:  # as where there is no room for one thread more
+            except Exception:  # as when the system gives no more threads
                 _logger.exception("the engine is not woken; it is tried again")
-        with self._waiting:  # else `close` finds it closed while the system is still at it
+        with self._waiting:  # not while `close` uses it
             self._socket.close()
 
     def _wait(self) -> bool | None:
-        """Wait until something was sent; False if nothing was for a while, None at the end."""
+        """Wait for a datagram; return False if none came in time, None at the end."""
         with self._waiting:
             if self._is_closed:
                 return None
             is_sent = bool(self._poll.poll(LOOK_SECONDS * 1000))
-            with suppress(OSError):  # many wake-ups that wait are one
+            with suppress(OSError):  # many waiting datagrams count as one
                 while self._socket.recv(1):
                     pass
             return None if self._is_closed else is_sent
 
     def rouse(self) -> None:
-        """Have it look, and call `wake`, as if another process had sent for it. Any thread."""
+        """Make the thread call `wake`, as a `send` of another process does. Any thread."""
         with suppress(OSError):  # full, or closed by now
             self._socket.sendto(_SENT, self._socket.getsockname())
 
     def close(self) -> None:
-        """Have the thread end, and the name be free. May be called twice, and by `wake` as well.
+        """End the thread, and free the name. May be called twice, and by `wake` as well.
 
-        It does not wait for `wake`, which may wait for whoever calls this.
+        It does not wait for `wake`, which may wait for the caller of this.
         """
         self._is_closed = True
         self.rouse()
@@ -100,26 +100,25 @@ class Wakeup:
             self._socket.close()
 
     def let_go(self) -> None:
-        """Have the thread end, and wait for nothing. Wherever objects are collected."""
+        """End the thread, without waiting. Safe in garbage collection."""
         self._is_closed = True
         self.rouse()
 
     def leave(self) -> None:
-        """Let go of the name in a forked process: it is to be free when its owner ends."""
+        """Free the name in a forked process, so that it becomes free when its owner ends."""
         self._is_closed = True
         self._socket.close()
 
 
 def _refused(path: Path, error: Exception) -> LogError:
     return LogError(
-        f"log '{path}' cannot be listened to, by which other processes ask for something, since "
-        f"the system gives no more files or threads ({error}); try again later, or raise its "
-        "limits (ulimit -n, ulimit -u)"
+        f"log '{path}' cannot take requests of other processes, since the system gives no more "
+        f"files or threads ({error}); try again later, or raise its limits (ulimit -n, ulimit -u)"
     )
 
 
 def _name_of(path: Path) -> bytes | None:
-    """Return the name of the socket of a log, the same for each path of its file."""
+    """Return the name of the socket of a log; all paths of its file have the same."""
     if not sys.platform.startswith("linux"):
         return None
     stat = path.stat()
@@ -127,13 +126,13 @@ def _name_of(path: Path) -> bytes | None:
 
 
 def _socket_of(path: Path) -> socket.socket:
-    """Return a socket with the name of a log; with any other if somebody has taken that."""
+    """Return a socket with the name of a log; with any other name if that one is taken."""
     if (name := _name_of(path)) is not None:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
             listening.bind(name)
-        except OSError:  # somebody has taken it: it is looked all the same
-            listening.bind(b"")  # the system makes one up
+        except OSError:  # it is taken; the regular check remains
+            listening.bind(b"")  # the system chooses a name
         return listening
     listening = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     listening.bind(("127.0.0.1", 0))
@@ -141,8 +140,8 @@ def _socket_of(path: Path) -> socket.socket:
 
 
 def send(path: Path) -> None:
-    """Wake the engine that writes a log, if there is one. Never raises: it looks by itself, too."""
-    with suppress(OSError):  # nobody listens, or does not come after it, or it is not allowed
+    """Wake the engine that writes a log, if there is one. Never raises: the engine also checks."""
+    with suppress(OSError):  # no receiver, a full one, or no permission
         if (name := _name_of(path)) is not None:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:
                 sending.sendto(_SENT, socket.MSG_DONTWAIT, name)

@@ -1,8 +1,9 @@
-"""The write-ahead log of a file: kept small, also while others read the file all the time.
+"""The write-ahead log of a file: stays small, even if other processes read the file all the time.
 
-SQLite begins it anew by itself when nobody reads for a moment. With some readers that look again
-and again that moment does not come. So, when it has grown, whoever writes asks for it: first in
-passing, then with as much patience as the readers of this package need, who read for moments only.
+SQLite restarts it by itself when no process reads for a moment. With several readers that read
+again and again, that moment does not come. So, when it has grown, the writer asks for a restart:
+first without waiting, then with as much patience as the readers of this package need, which read
+for moments only.
 """
 
 from __future__ import annotations
@@ -22,24 +23,24 @@ _SIZE_TRIED: Final = 8 * 2**20
 _SIZE_PRESSED: Final = 16 * 2**20
 _SIZE_LAST: Final = 24 * 2**20
 SIZE_TOLD: Final = 32 * 2**20
-"""Bytes that it has at most, as long as no program reads for longer than a moment."""
+"""Its largest size in bytes, as long as no program reads for longer than a moment."""
 
 _LOOK_SECONDS: Final = 0.05
 _TRY_SECONDS: Final = 1.0
 _PRESS_SECONDS: Final = 10.0
 _PRESS_GROWTH: Final = 4 * 2**20
-_PATIENCE_MS: Final = 200  # twice what a reader of this package takes at most
-_LAST_PATIENCE_MS: Final = 2000  # also where the machine is busy: who reads still reads for long
+_PATIENCE_MS: Final = 200  # twice the longest read of this package
+_LAST_PATIENCE_MS: Final = 2000  # on a busy machine too, only a long reader takes longer
 
-# SQLite's wal.c: readers lock one of these bytes of the file of shared memory. Who holds the first
-# one, 123, reads nothing in the write-ahead log.
+# SQLite's wal.c: readers lock one of these bytes of the file of shared memory. A reader with the
+# first one, 123, reads nothing in the write-ahead log.
 _READ_LOCKS: Final = range(124, 128)
 
 _logger = logging.getLogger("oautom.log")
 
 
 class WriteAhead:
-    """Keeps the write-ahead log of a file small. For whoever writes, one thread at a time.
+    """Keeps the write-ahead log of a file small. For the writer, one thread at a time.
 
     Args:
         path: The file of the log.
@@ -49,10 +50,10 @@ class WriteAhead:
         self._path = path
         self._look_at = self._try_at = self._press_at = 0.0
         self._press_size: float = _SIZE_PRESSED
-        self._is_held = self._is_told = False  # somebody reads for long, and that was told
+        self._is_held = self._is_told = False  # a long reader prevents a restart; that was logged
 
     def tidy(self, connection: sqlite3.Connection) -> None:
-        """Begin it anew if it has grown, unless somebody needs it. Mostly this is a glance."""
+        """Restart the write-ahead log if it has grown, unless a reader needs it. Usually quick."""
         now = monotonic()
         if now < self._look_at:
             return
@@ -75,7 +76,7 @@ class WriteAhead:
         self._is_held = self._is_told = False
 
     def _patience_ms(self, size: int, now: float) -> int:
-        """Return how long to wait for readers: seldom, since the engine waits meanwhile."""
+        """Return how long to wait for readers: rarely long, since the engine waits meanwhile."""
         if size <= _SIZE_PRESSED or (now < self._press_at and size < self._press_size):
             return 0
         self._press_at = now + _PRESS_SECONDS
@@ -91,24 +92,24 @@ class WriteAhead:
             return 0
 
     def _tell(self, size: int) -> None:
-        """Say once who keeps it from being begun anew."""
+        """Log once which processes prevent the restart."""
         if self._is_told:
             return
         self._is_told = True
         who = ", ".join(map(_name_of, _readers(self._path))) or "a program that cannot be found"
         _logger.warning(
-            "the file '%s-wal' has grown to %d MB, since somebody reads log '%s' for so long: %s; "
-            "it grows until that has ended",
+            "the file '%s-wal' has grown to %d MB, since a program reads log '%s' for too long: "
+            "%s; it grows until that program stops reading",
             *(self._path, size // 10**6, self._path, who),
         )
 
 
 def _begin_anew(connection: sqlite3.Connection, patience_ms: int) -> bool:
-    """Bring it into the file and make it empty; False where readers need it."""
+    """Copy the write-ahead log into the file and empty it; False if readers need it."""
     connection.execute(f"PRAGMA busy_timeout={patience_ms}").fetchall()
     try:
         ((is_busy, *_),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    except sqlite3.Error:  # what is committed is safe, and the next commit tells what is wrong
+    except sqlite3.Error:  # commits are safe, and the next one raises the error
         is_busy = True
     finally:
         connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000:.0f}").fetchall()
@@ -116,7 +117,7 @@ def _begin_anew(connection: sqlite3.Connection, patience_ms: int) -> bool:
 
 
 def _readers(path: Path) -> list[int]:
-    """Return the processes that read what stands in the write-ahead log, as Linux tells."""
+    """Return the processes that read the write-ahead log, according to Linux."""
     found: set[int] = set()
     with suppress(OSError, ValueError):
         inode = os.stat(f"{path}-shm").st_ino
@@ -133,7 +134,7 @@ def _readers(path: Path) -> list[int]:
 
 
 def _name_of(pid: int) -> str:
-    """Return how a process is called in a warning."""
+    """Return the name of a process for a warning."""
     if pid == os.getpid():
         return f"this program itself (process {pid})"
     try:

@@ -1,8 +1,8 @@
 """The log in a file: it survives the death of the process, and a power cut.
 
 `SqliteEventLog` is an `EventLog`. One engine at a time writes it, under a lock; any process may
-read it meanwhile, and ask for something. How the file is laid out stands in `database`, how its
-rows are held against damage in `rows`.
+read it meanwhile, and send requests. The layout of the file is in `file`, the protection of its
+rows against damage in `rows`.
 """
 
 from __future__ import annotations
@@ -67,32 +67,32 @@ from oautom.values.names import one_of
 Synchronous = Literal["FULL", "NORMAL"]
 
 _LEVELS: Final = ("FULL", "NORMAL")
-_PAGES_GIVEN_BACK: Final = 1000  # at once; the engine may commit in between
+_PAGES_GIVEN_BACK: Final = 1000  # per step; the engine may commit in between
 _KEEP: Final = "INSERT OR REPLACE INTO positions VALUES (?, ?)"
 _KEEP_MAX: Final = (
     "INSERT INTO positions VALUES (?, ?) "
     "ON CONFLICT (name) DO UPDATE SET seq = max(seq, excluded.seq)"
 )
-_BUSY_PAUSE: Final = 0.02  # seconds in which others of this program can write
+_BUSY_PAUSE: Final = 0.02  # seconds; other threads can write meanwhile
 _BUSY_TOLD_EACH: Final = 10.0  # seconds
 _logger = logging.getLogger("oautom.log")
 
 
 class SqliteEventLog(LogFile):
-    """A log in a file, which is an SQLite database; made where there is none.
+    """A log in a file, which is an SQLite database; the file is made if it does not exist.
 
     Args:
         path: The file. While the log is open, some more stand beside it, with longer names.
-        synchronous: What a commit survives: `'FULL'` a power cut, `'NORMAL'` the death of the
-            process only, in a fraction of the time.
-        read_only: Do not lock the log, and write no events; others may write it meanwhile.
-        value_limit_bytes: How much one output may take, as JSON.
+        synchronous: A commit survives a power cut (`'FULL'`), or only the death of the process, in
+            a fraction of the time (`'NORMAL'`). Default: `'FULL'`.
+        read_only: Do not lock the log, and write no events; other processes may write it meanwhile.
+        value_limit_bytes: The largest size of one output, as JSON.
 
     Raises:
-        SettingError: An argument cannot be used.
+        SettingError: An argument is wrong.
         LogLockedError: Another engine writes the log.
-        LogCorruptError: The file is damaged, or no log; it is left as it was.
-        LogVersionError: The file is of a version that is not known; it is left as it was.
+        LogCorruptError: The file is damaged, or is no log; it is left as it was.
+        LogVersionError: The version of the file is unknown; the file is left as it was.
         LogError: The file cannot be opened.
     """
 
@@ -117,34 +117,35 @@ class SqliteEventLog(LogFile):
         self._value_limit_bytes = limit_bytes
         self._is_read_only = bool(read_only)
         self._is_closed = False
-        self._refusal: str | None = None  # why no event is taken any more
-        self._has_failed_aside = False  # it is not by a commit that this was found
-        self._lock = threading.RLock()  # whoever writes the file holds it
+        self._refusal: str | None = None  # why the log takes no event any more
+        self._has_failed_aside = False  # the reason came up outside of a commit
+        self._lock = threading.RLock()  # taken by each writer of the file
         self._rows: list[Row] = []
         self._appended: list[Event] = []
-        self._gone: set[str] = set()  # what this log has pruned
-        self._again: set[str] = set()  # what of it has begun anew since the last commit
-        self._me = int.from_bytes(os.urandom(7))  # who claims what others ask for
-        self._taken: dict[int, Settled] = {}  # the requests that the next commit does away with
-        self._left: set[int] = set()  # those that nobody can do yet
-        self._heard = 0  # the highest number of those that were returned, or left
-        self._unheard = False  # the last commit has seen one that was not
+        self._gone: set[str] = set()  # Vects that this log has pruned
+        self._again: set[str] = set()  # those that have begun anew since the last commit
+        self._me = int.from_bytes(os.urandom(7))  # marks the requests that this engine claims
+        self._taken: dict[int, Settled] = {}  # the requests that the next commit removes
+        self._left: set[int] = set()  # those that cannot be carried out yet
+        self._heard = 0  # the highest number in the file when last read
+        self._unheard = False  # the last commit has seen a higher one
         self._writer: sqlite3.Connection | None = None
         self._side_writer: sqlite3.Connection | None = None
         self._write_ahead = WriteAhead(self._path)
         self._wakeup: Wakeup | None = None
         self._texts = Texts()
-        save = weakref.WeakMethod(self._save_texts)  # its thread must not keep the log
+        save = weakref.WeakMethod(self._save_texts)  # its thread must not keep the log alive
         self._saver = Saver(lambda: bool((method := save()) and method()))
         self._file_lock: FileLock | None = None
-        # What is open to write; closed as well when nobody has the log any more.
+        # The open connections for writing; also closed when nothing refers to the log any more.
         self._opened: list[sqlite3.Connection | Wakeup] = []
         self._synchronous = cast("Synchronous", level)
         self._begin()
 
     def _begin(self) -> None:
         if self._is_read_only:
-            self._refusal = f"log '{self._path}' is open for reading only; open it without that"
+            name = f"log '{self._path}'"
+            self._refusal = f"{name} is open for reading only; open it without read_only"
             self._open(read_only=True)
         else:
             self._begin_to_write()
@@ -168,16 +169,16 @@ class SqliteEventLog(LogFile):
         with self._database.told("opened"):
             writer = self._connected()
             ((journal,),) = writer.execute("PRAGMA journal_mode=WAL").fetchall()
-            writer.execute("BEGIN IMMEDIATE")  # may it write at all? SQLite tells no sooner
+            writer.execute("BEGIN IMMEDIATE")  # may it write at all? SQLite says so only here
             self._keep_head(writer)
             writer.execute("ROLLBACK")
-            self._take_back_positions(writer)  # what is damaged is met before any write
+            self._take_back_positions(writer)  # damage is found before any write
             self._database.keep_name(writer)
         check_journal(self._path, journal)
 
     def _take_back_positions(self, connection: sqlite3.Connection) -> None:
-        """Have no subscriber stand beyond the end: what comes there would never be delivered."""
-        sql = "SELECT name, seq FROM positions WHERE seq > ?"  # a text is more than any number
+        """Move subscribers that stand beyond the end back to it, or they would miss events."""
+        sql = "SELECT name, seq FROM positions WHERE seq > ?"  # texts compare as greater, too
         for name, seq in connection.execute(sql, (self._last_seq,)).fetchall():
             _logger.warning(
                 "subscription %r has been at event %s, but log '%s' ends with event %d: it goes on "
@@ -196,13 +197,13 @@ class SqliteEventLog(LogFile):
         return self._writer
 
     def _pause(self, seconds: float) -> Callable[[], object] | None:
-        """Close all connections, since this process is about to fork, and make none meanwhile.
+        """Close all connections before a fork of this process, and make none meanwhile.
 
         Args:
-            seconds: How long to wait for who writes.
+            seconds: How long to wait for a thread that writes.
 
         Returns:
-            What has others write again; None if it took longer, or this very thread writes.
+            The function that ends the pause; None if it took longer, or this very thread writes.
         """
         is_ours = self._lock._is_owned()  # type: ignore[attr-defined] # noqa: SLF001 - all have it
         if is_ours or not self._lock.acquire(timeout=seconds):
@@ -210,14 +211,14 @@ class SqliteEventLog(LogFile):
         for connection in (self._writer, self._side_writer):
             if connection in self._opened:
                 self._opened.remove(connection)
-                with suppress(sqlite3.Error):  # what was committed is safe all the same
+                with suppress(sqlite3.Error):  # commits are safe in any case
                     connection.close()
         self._writer = self._side_writer = None
         return self._lock.release
 
     @property
     def is_read_only(self) -> bool:
-        """Whether it takes no events."""
+        """Whether the log takes no events."""
         return self._is_read_only
 
     @property
@@ -244,9 +245,10 @@ class SqliteEventLog(LogFile):
         """Write `event` behind the others, with the next commit. Scheduler's thread only.
 
         Raises:
-            EventRefusedError: The event holds what JSON cannot keep as it is, or its Vect has been
-                pruned. The log takes others.
-            LogError: The log is closed or takes no more, or `event.seq` is not the next number.
+            EventRefusedError: The event has a value that JSON cannot store unchanged, or its Vect
+                has been pruned. The log takes other events.
+            LogError: The log is closed or takes no more events, or `event.seq` is not the next
+                number.
         """
         if not self._database.process.is_here:
             self._database.check_process()
@@ -269,18 +271,19 @@ class SqliteEventLog(LogFile):
             raise EventRefusedError(
                 f"event {event.seq} ({event.name}) comes after its vect {event.vect} was pruned"
             )
-        self._gone.discard(event.vect)  # another one of the same id begins
+        self._gone.discard(event.vect)  # a new Vect of the same id begins
         self._again.add(event.vect)
 
     def commit(self) -> Sequence[Event]:
-        """Write what was appended since the last commit to the disk, and return it.
+        """Write the events appended since the last commit to the disk, and return them.
 
-        What `requests` has returned is done away with in the same transaction. As long as another
-        program keeps the file locked, it is tried again, and a warning logged: that passes, and
-        who is told that the log cannot be written stops for good. Scheduler's thread.
+        The requests that `requests` has returned are removed in the same transaction. As long as
+        another program keeps the file locked, the commit is tried again, with a warning: such a
+        lock passes, while an engine whose log fails stops for good. Scheduler's thread.
 
         Raises:
-            LogError: It cannot be written; nothing of it is, and no event is taken any more.
+            LogError: The commit has failed; nothing of it is written, and the log takes no more
+                events.
         """
         if not self._database.process.is_here:
             self._database.check_process()
@@ -301,7 +304,7 @@ class SqliteEventLog(LogFile):
         return committed
 
     def _try_to_write(self) -> Sequence[Event] | None:
-        """Write all, and return the events; None if another program keeps the file locked."""
+        """Write and return the events; None if another program keeps the file locked."""
         with self._lock:
             try:
                 self._write()
@@ -311,7 +314,7 @@ class SqliteEventLog(LogFile):
                 failure = self._database.error("written", error)
                 self._stop(str(failure))
                 raise failure from error
-            except BaseException as error:  # Ctrl-C as well: what is on the disk is not known
+            except BaseException as error:  # also Ctrl-C: the state of the file is unknown
                 self._stop(str(error) or "a commit was broken off; open it again")
                 raise
             committed, self._appended, self._rows = self._appended, [], []
@@ -326,8 +329,8 @@ class SqliteEventLog(LogFile):
         return committed
 
     def _roll_back(self) -> bool:
-        """Take back what a transaction has done so far; False if it is not known what is there."""
-        if self._writer is None:  # it could not even be opened again
+        """Take back an unfinished transaction; False if its state is unknown."""
+        if self._writer is None:  # it could not even be opened
             return True
         with suppress(sqlite3.Error):
             if self._writer.in_transaction:
@@ -335,9 +338,9 @@ class SqliteEventLog(LogFile):
         return not self._writer.in_transaction
 
     def discard(self) -> None:
-        """Drop what was appended since the last commit, as if it had never been.
+        """Drop the events appended since the last commit.
 
-        What `requests` has returned since then is returned again. Scheduler's thread.
+        The requests that `requests` has returned since then are returned again. Scheduler's thread.
 
         Raises:
             LogError: The log is closed, read only, or has failed.
@@ -367,10 +370,10 @@ class SqliteEventLog(LogFile):
         writer.execute("COMMIT")
 
     def _check_writes(self) -> None:
-        """Refuse to write where this log object may not.
+        """Refuse to write if this object may not.
 
         Raises:
-            LogError: It is closed, read only, or has failed.
+            LogError: The log is closed, read only, or has failed.
             EngineError: This is a forked child of the process that has opened it.
         """
         if not self._database.process.is_here:
@@ -381,22 +384,22 @@ class SqliteEventLog(LogFile):
             raise LogError(f"log '{self._path}' is closed; open it again")
 
     def _stop(self, why: str) -> None:
-        """Take no event any more: what follows must not be written behind what is missing."""
+        """Take no event any more: none may be written behind one that is missing."""
         self._refusal = why
         self._last_seq -= len(self._rows)
         self._rows, self._appended = [], []
         if self._writer is not None:
-            with suppress(sqlite3.Error):  # it has told already what is wrong
+            with suppress(sqlite3.Error):  # the first error says more
                 self._writer.execute("ROLLBACK")
 
     def requests(self, again: bool = False) -> list[Request]:
-        """Return what others have asked for and was not returned yet. Scheduler's thread only.
+        """Return the requests that were not returned yet. Scheduler's thread only.
 
-        The next commit does away with it, together with the events that come of it, and answers
-        that it was carried out; `refuse` and `leave` have it otherwise.
+        The next commit removes them, together with the events that they have led to, and answers
+        that they were carried out; `refuse` and `leave` change that for one of them.
 
         Args:
-            again: Also what was left.
+            again: Whether to return the requests that were left, too.
 
         Raises:
             LogError: The file cannot be read.
@@ -420,9 +423,9 @@ class SqliteEventLog(LogFile):
         return found
 
     def claim(self, number: int) -> bool:
-        """Have nobody take a request back any more; False if that has been done. Any thread.
+        """Claim a request, so that it cannot be taken back; False if it was. Any thread.
 
-        `requests` does so with all that it returns.
+        `requests` claims all that it returns.
 
         Raises:
             LogError: The file cannot be written.
@@ -432,32 +435,32 @@ class SqliteEventLog(LogFile):
             return claim(self._aside(), number, self._me, datetime.now(UTC))
 
     def done(self, number: int, seq: int) -> None:
-        """Have a request answered by which event has come of it. Scheduler's thread only."""
+        """Answer a request by the number of the event that it led to. Scheduler's thread only."""
         self._database.check_process()
         self._taken[number] = Settled(seq)
 
     def refuse(self, number: int, why: str, error: OAutomError | None = None) -> None:
-        """Have a request answered by why it was left undone. Scheduler's thread only.
+        """Answer a request by the reason why it was not carried out. Scheduler's thread only.
 
         Args:
             number: The number of the request.
             why: The reason, a sentence.
-            error: The error that says so in the program.
+            error: The same reason as the error that the method raises in the program.
         """
         self._database.check_process()
         self._taken[number] = Settled.refused(why, error)
 
     def leave(self, number: int) -> None:
-        """Have a request stay that nobody can do yet. Scheduler's thread only."""
+        """Leave a request in the log, as it cannot be carried out yet. Scheduler's thread only."""
         self._database.check_process()
         del self._taken[number]
         self._left.add(number)
 
     def asked(self, after: int = 0) -> list[Request]:
-        """Return what others have asked for and is not done away with. Any thread.
+        """Return the requests that are still in the log, without a change. Any thread.
 
         Args:
-            after: Number of the request before the first one wanted.
+            after: Number of the request before the first one to return.
 
         Raises:
             LogError: The file cannot be read.
@@ -466,23 +469,23 @@ class SqliteEventLog(LogFile):
             return read_requests(connection, [n for n in numbers_of(connection) if n > after])
 
     def _is_asked(self) -> bool:
-        """Whether there is a request that was neither taken nor left. Any thread."""
+        """Whether there is a request that was not left before. Any thread."""
         try:
             with self._database.reading() as connection:
                 numbers = numbers_of(connection)
-        except LogError:  # the scheduler is about to meet it as well
+        except LogError:  # the scheduler will get this error itself
             return False
         return not self._left.issuperset(numbers)
 
     def listen(self, wake: Callable[[], None]) -> None:
-        """Have `wake()` called when another process asks; what it asks, `requests` returns.
+        """Call `wake()` when another process has sent a request, which `requests` returns.
 
-        The log looks for it at each commit, and every few seconds, too.
+        The log also checks for requests at each commit, and every few seconds.
 
-        Call `requests` once after this: something may have been asked while nobody listened.
+        Call `requests` once after this, for requests of the time before.
 
         Args:
-            wake: Called on a thread of the log's own, so it should only pass the word on.
+            wake: Called on a thread of the log, so it should only put a message somewhere.
 
         Raises:
             LogError: The log is closed or read only.
@@ -490,7 +493,7 @@ class SqliteEventLog(LogFile):
         self._check_writes()
         if self._wakeup is not None:
             self._wakeup.close()
-        is_asked = weakref.WeakMethod(self._is_asked)  # its thread must not keep the log
+        is_asked = weakref.WeakMethod(self._is_asked)  # its thread must not keep the log alive
         with self._database.told("opened"):
             self._wakeup = Wakeup(self._path, wake, lambda: bool((ask := is_asked()) and ask()))
         self._opened.append(self._wakeup)
@@ -498,22 +501,22 @@ class SqliteEventLog(LogFile):
     # Any thread
 
     def check_value(self, value: object) -> None:
-        """Refuse what cannot be kept in an event.
+        """Refuse a value that an event cannot have.
 
         Raises:
             NotJsonError: JSON would give another value back.
-            ValueTooLargeError: It takes more than `value_limit_bytes`.
+            ValueTooLargeError: The value takes more than `value_limit_bytes`.
         """
         size_bytes = len(to_json(value))
         if size_bytes > self._value_limit_bytes:
             raise ValueTooLargeError(size_bytes, self._value_limit_bytes)
 
     def keep_position(self, name: str, seq: int) -> None:
-        """Remember up to which event the subscriber `name` has come.
+        """Store the position of the subscriber `name`: the number of its last event.
 
-        A power cut may bring an older position back: better twice than never. Also when the log is
-        closed, since a function may return after that; then another engine may write it, and a
-        position that is further on stays.
+        A power cut may bring an older position back: a second delivery is better than none. This
+        also works when the log is closed, since a function may return after that; then another
+        engine may write the log, and a later position stays.
 
         Raises:
             LogError: The file cannot be written, or the log is read only.
@@ -521,7 +524,7 @@ class SqliteEventLog(LogFile):
         self._write_aside(_KEEP_MAX if self._is_closed else _KEEP, (name, seq))
 
     def keep_given_up(self, name: str, given_up: GivenUp) -> None:
-        """Remember what a subscriber has given up; once for each event. Also when it is closed.
+        """Store an event that a subscriber has given up; once for each. Also when it is closed.
 
         Raises:
             LogError: The file cannot be written, or the log is read only.
@@ -531,7 +534,7 @@ class SqliteEventLog(LogFile):
         self._write_aside("INSERT OR REPLACE INTO given_up VALUES (?, ?, ?, ?, ?)", row)
 
     def forget_given_up(self, name: str, seq: int) -> None:
-        """Forget an event that a subscriber had given up. Also when the log is closed.
+        """Remove an event that a subscriber had given up. Also when the log is closed.
 
         Raises:
             LogError: The file cannot be written, or the log is read only.
@@ -539,7 +542,7 @@ class SqliteEventLog(LogFile):
         self._write_aside("DELETE FROM given_up WHERE name = ? AND seq = ?", (name, seq))
 
     def _write_aside(self, sql: str, values: tuple[object, ...]) -> None:
-        """Write something besides the events, for a subscriber."""
+        """Write a row besides the events, for a subscriber."""
         self._database.check_process()
         if self._is_read_only:
             raise LogError(str(self._refusal))
@@ -562,13 +565,13 @@ class SqliteEventLog(LogFile):
         return self._side_writer
 
     def show(self, told: Mapping[str, Any], *, anew: bool = False) -> None:
-        """Show other processes what an engine tells of itself, by name; None for what is gone.
+        """Store facts that an engine shows of itself, by name; None removes one.
 
         Any thread.
 
         Args:
-            told: By name, as JSON.
-            anew: All that was told before is gone.
+            told: The facts, by name, as JSON.
+            anew: Whether to remove all earlier facts.
 
         Raises:
             LogError: The file cannot be written, or the log is closed or read only.
@@ -588,19 +591,19 @@ class SqliteEventLog(LogFile):
                 aside.executemany("INSERT OR REPLACE INTO engine VALUES (?, ?)", rows)
 
     def drive(self, is_driven: bool) -> None:
-        """Show other processes whether somebody drives the engine. Any thread."""
+        """Show other processes whether a thread drives the engine. Any thread."""
         if self._file_lock is not None and self._database.process.is_here:
             self._file_lock.drive(is_driven=is_driven)
 
     def keep_text(self, key: Key, buffer: LogBuffer) -> bool:
-        """Keep what an attempt writes. Any thread."""
+        """Store what an attempt writes. Any thread."""
         self._database.check_process()
         self._texts.keep(key, buffer)
-        self._saver.begin()  # where there is no thread, its end or that of the log has it saved
+        self._saver.begin()  # without a thread, the end of the attempt or of the log saves it
         return True
 
     def save_text(self, key: Key, then: Callable[[], object]) -> None:
-        """Have `then()` called when little is left of what an attempt has written. Any thread."""
+        """Call `then()` when the rest of an attempt's text fits into the commit. Any thread."""
         self._database.check_process()
         written = self._texts.live.get(key)
         if written is None or written.unsaved_bytes <= UNSAVED_BYTES_MAX:
@@ -609,10 +612,10 @@ class SqliteEventLog(LogFile):
             self._saver.hurry(then)
 
     def text(self, key: Key) -> Text | None:
-        """Return what an attempt has written so far, None if that is nothing. Any thread.
+        """Return the text of an attempt so far; None if it has written nothing. Any thread.
 
         Raises:
-            LogCorruptError: It is not what was written.
+            LogCorruptError: The text is not what was written.
             LogError: The file cannot be read.
         """
         self._database.check_process()
@@ -620,16 +623,16 @@ class SqliteEventLog(LogFile):
         return super().text(key) if written is None else written.buffer.kept()
 
     def _save_texts(self) -> bool:
-        """Write what attempts at work have written so far; return whether there are any.
+        """Write the text of attempts at work; return whether there are any.
 
-        On the thread that saves it, or at the end.
+        On the thread of the saver, or at the end.
         """
         if not self._database.process.is_here:
             return False
         live = list(self._texts.live.values())
         wanted = [(each, each.buffer.written_bytes) for each in live]
         while left := [each for each, upto in wanted if each.saved_bytes < upto]:
-            with self._lock:  # not for longer: the engine may commit in between
+            with self._lock:  # per step: the engine may commit in between
                 if not self._save_some(left):
                     break
         with self._lock:
@@ -637,7 +640,7 @@ class SqliteEventLog(LogFile):
         return bool(self._texts.live) and self._refusal is None
 
     def _save_some(self, written: Sequence[Written]) -> bool:
-        """Write as much as goes into one transaction; False if that cannot be, now or ever."""
+        """Write as much as fits into one transaction; False if that fails, now or for good."""
         if self._is_closed or self._refusal is not None:
             return False
         pieces = pieces_of(written, TRANSACTION_BYTES_MAX, TRANSACTION_BYTES_MAX)
@@ -655,7 +658,7 @@ class SqliteEventLog(LogFile):
                     raise
         except LogError as error:
             if error.__cause__ is None or not is_busy(cast("Exception", error.__cause__)):
-                self._refusal, self._has_failed_aside = str(error), True  # as for an event
+                self._refusal, self._has_failed_aside = str(error), True  # as a failed commit does
                 if self._wakeup is not None:
                     self._wakeup.rouse()
             return False
@@ -664,13 +667,13 @@ class SqliteEventLog(LogFile):
         return True
 
     def prune(self, older_than: datetime, *, keep: Collection[str] = ()) -> list[PrunedVect]:
-        """Take out all events of the Vects that ended before an instant, and give back their room.
+        """Remove all events of the Vects that ended before an instant, and make the file smaller.
 
-        All of these Vects are taken out, or none. An engine may write meanwhile.
+        All of these Vects are removed, or none. An engine may write meanwhile.
 
         Args:
             older_than: The instant.
-            keep: Ids of Vects that are to be left in.
+            keep: Ids of Vects that stay.
 
         Returns:
             The Vects that are gone. Numbers of events are never used again.
@@ -728,7 +731,7 @@ class SqliteEventLog(LogFile):
                 return
             self._is_closed = True
             if self._refusal is None:
-                # What was committed is safe without this as well.
+                # Commits are safe without this.
                 with suppress(sqlite3.Error, LogError):
                     self._keep_head(self._connected())
                     checkpoint(self._connected())
@@ -736,9 +739,9 @@ class SqliteEventLog(LogFile):
 
     @contextmanager
     def _looking(self) -> Iterator[sqlite3.Connection]:
-        """Give a connection to look something up; that which writes, if it is free, has it at hand.
+        """Give a connection for a look-up: the one that writes, if it is free.
 
-        Nobody waits for a commit or a prune: then it is one of its own.
+        If a commit or a prune uses it, the look-up has a connection of its own, and does not wait.
         """
         self._database.check_process()
         if not self._lock.acquire(blocking=False):
@@ -756,13 +759,13 @@ class SqliteEventLog(LogFile):
             self._lock.release()
 
     def _keep_head(self, connection: sqlite3.Connection) -> None:
-        """Write down where the log ends, so that it is noticed where its end is cut off."""
+        """Store the end of the log, so that a lost end is noticed."""
         seq, crc = self._rows_of.head(connection)
         sql = "INSERT OR REPLACE INTO meta VALUES ('head', ?)"
         connection.execute(sql, (f"{seq} {crc}",))
 
     def _let_go(self) -> None:
-        """Close what is open."""
+        """Close all that is open."""
         if self._file_lock is None:
             return
         self._end.detach()
@@ -772,15 +775,15 @@ class SqliteEventLog(LogFile):
         self._file_lock.release()
 
     def __repr__(self) -> str:
-        """Return its path."""
+        """Return a text with the path."""
         kind = " (read only)" if self._is_read_only else ""
         return f"<SqliteEventLog '{self._path}'{kind}>"
 
 
 class LateLog(SqliteEventLog):
-    """A log that an app opens when it needs it: until then nothing is made, opened or locked.
+    """A log that an app opens at its first need: until then nothing is made, opened or locked.
 
-    It can be read before: as it is each time, and without events where there is no file yet.
+    It can be read before: as the file is at each call, and without events if there is no file.
     """
 
     _is_open = False
@@ -792,7 +795,7 @@ class LateLog(SqliteEventLog):
         self._database = UnopenedDatabase(self._path, self._found)
 
     def open(self) -> None:
-        """Open it for writing; errors as of `SqliteEventLog`. May be called again."""
+        """Open the log for writing; errors as of `SqliteEventLog`. May be called again."""
         if self._is_open:
             return
         unopened = self._database
@@ -805,10 +808,10 @@ class LateLog(SqliteEventLog):
 
     @property
     def id(self) -> str:
-        """What tells it from all other logs.
+        """The identity of the log among all logs.
 
         Raises:
-            LogError: It has not been made yet.
+            LogError: The log has not been made yet.
         """
         if not self._is_open:
             with self._database.reading():
@@ -821,9 +824,9 @@ class LateLog(SqliteEventLog):
 
 
 def _drop(file_lock: FileLock, opened: Sequence[sqlite3.Connection | Wakeup], pid: int) -> None:
-    """Close what a log has open that nobody has any more. Wherever objects are collected."""
-    if os.getpid() == pid:  # in a fork all is the parent's
+    """Close what a forgotten log has open. Safe in garbage collection."""
+    if os.getpid() == pid:  # in a fork all belongs to the parent
         for each in reversed(opened):
-            with suppress(sqlite3.Error):  # what was committed is safe all the same
+            with suppress(sqlite3.Error):  # commits are safe in any case
                 each.let_go() if isinstance(each, Wakeup) else each.close()
         file_lock.release_soon()

@@ -66,7 +66,7 @@ class CloudEventsWriter:
         if not isinstance(source, str) or not _URI_REFERENCE.fullmatch(source):
             raise SettingError(
                 f"source must be a URI reference, as 'https://example.org/etl' or '/etl', not "
-                f"{shown(source)}; percent-encode what a URI cannot hold"
+                f"{shown(source)}; percent-encode all other characters"
             )
         self.source = source
         self._lock, self._process = threading.Lock(), forked.here

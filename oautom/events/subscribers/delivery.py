@@ -109,7 +109,7 @@ class Delivery:
         self._delays = delays
         self._bookmark = Bookmark(log, subscriber.name, position, kept, self._delay)
         self._is_finishing = False
-        self._is_wanted = threading.Event()  # somebody closes or asks: a delay must not hold it up
+        self._is_wanted = threading.Event()  # a close or a redelivery must not wait for a delay
         self._asked: deque[Redelivery] = deque()
         self._moved = threading.Condition()
         self._failure: Failure | None = None  # under `_moved`
@@ -213,7 +213,7 @@ class Delivery:
 
     def _closed_error(self) -> EngineError:
         return EngineError(
-            f"subscription {self.name!r} is closed; subscribe again, and redeliver by that"
+            f"subscription {self.name!r} is closed; subscribe again, and call its redeliver()"
         )
 
     # Its own thread
@@ -391,7 +391,7 @@ class Delivery:
 
     def _redeliver(self, seq: int) -> bool:
         given_up = next((g for g in self._log.given_up(self.name) if g.seq == seq), None)
-        if given_up is None:  # somebody else has asked as well
+        if given_up is None:  # another thread has asked, too
             return True
         event = next(self._log.read(after=seq - 1, upto=seq), None)
         if event is None:

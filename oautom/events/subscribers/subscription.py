@@ -79,7 +79,7 @@ class Subscription:
 
         Raises:
             SubscriptionFailingError: Its function has raised again in a retry, or the log could
-                still not be read; the subscription goes on trying, but nobody knows for how long.
+                still not be read; the subscription goes on trying, for an unknown time.
                 Not raised with a `give_up_after`.
             EngineError: The caller is its own function, which would wait for itself.
         """
@@ -312,7 +312,7 @@ class Subscriptions:
         deadline = monotonic() + timeout
         for delivery in deliveries:
             if delivery.is_here:
-                atexit.register(delivery.join, timeout)  # what it has heard is to be kept
+                atexit.register(delivery.join, timeout)  # its position is to be stored
             elif not delivery.join(deadline - monotonic()):
                 delivery.stop()
                 delivery.keep()
@@ -350,8 +350,7 @@ def _check_takes_events(function: Callable[..., object]) -> None:
     except TypeError as error:
         raise SettingError(
             f"{shown(function)} cannot be called as function(flow, event=event): {error}; "
-            f"begin it as "
-            "def function(flow, event, **_)"
+            "define it as def function(flow, event, **_)"
         ) from None
 
 
@@ -370,13 +369,13 @@ def _check_gives_up(give_up_after: object, log: EventLog) -> None:
         return
     if type(give_up_after) is not int or give_up_after < 1:
         raise SettingError(
-            "give_up_after must be None or how often to call the function with one event, from 1, "
-            f"not {shown(give_up_after)}"
+            "give_up_after must be None or a number of calls with one event, from 1, not "
+            f"{shown(give_up_after)}"
         )
     methods = ("given_up", "keep_given_up", "forget_given_up")
     if missing := [each for each in methods if not has_own(log, each)]:
         raise SettingError(
-            f"give_up_after needs a log that keeps what is given up; {type(log).__name__} has no "
+            f"give_up_after needs a log that stores given-up events; {type(log).__name__} has no "
             f"{', '.join(missing)}"
         )
 
@@ -408,7 +407,7 @@ def _known_event(given: object) -> str:
 def _checked_after(after: object, newest: int) -> int:
     if (number := plain_count(after, 0)) is None or number > newest:
         raise SettingError(
-            f"after must be None or the number of an event, from 0 (hear all) to {newest} (hear "
-            f"what comes), not {shown(after)}"
+            f"after must be None or the number of an event, from 0 (all events) to {newest} (only "
+            f"new events), not {shown(after)}"
         )
     return number

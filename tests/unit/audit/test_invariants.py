@@ -217,6 +217,26 @@ def started_before_its_turn(limit_by: str | None = None) -> Events:
     return move(events, starts[1], starts[0] + 2)
 
 
+def filled() -> Events:
+    """Three times of plan `p` of flow `f` are filled, one at a time; the second is cancelled."""
+    clock = SimulatedClock()
+    with OAutom(executor="inline", clock=clock) as app:
+        flow = Flow("f", app, max_active_vects=None)
+        PythonExecution("a", flow, nothing)
+        app.plan(flow, hours=24, name="p")
+        vects = app.backfill("f", "1999-12-29", "1999-12-31", parallel=1)
+        vects[1].cancel()
+        vects[2].wait()
+        return [event for event in app.log.read() if event.name != "plan.created"]
+
+
+def filled_too_early() -> Events:
+    """The third one starts before the first one has ended."""
+    events = filled()
+    starts = [i for i, e in enumerate(events) if e.name == "vect.started"]
+    return move(events, starts[1], starts[0] + 1)
+
+
 def out_of_order(limit_by: str | None = None) -> Events:
     """Vect `w` has the turn of `v`, which was created before it."""
     others = {"v": "w", "w": "v"}
@@ -241,6 +261,15 @@ def going_on() -> Events:
         vect = app.run(flow, vect_id="v")
         vect.retry()
         vect.wait()
+        return list(app.log.read())
+
+
+def alone() -> Events:
+    """Step `b` of Vect `v` runs alone, and `a` is given."""
+    with OAutom(executor="inline", clock=SimulatedClock()) as app:
+        flow = Flow("f", app)
+        PythonExecution("a", flow, nothing) >> PythonExecution("b", flow, nothing)
+        app.run(flow, vect_id="v", only="b", given={"a": None})
         return list(app.log.read())
 
 
@@ -698,6 +727,7 @@ def witnesses() -> list[Witness]:
         Witness("vect-is-created-first", add(chain(), CREATED)),
         Witness("graph-is-of-the-flow", chain(), PAIR),
         Witness("graph-is-of-the-flow", pair(), CHAIN),
+        Witness("graph-is-of-the-flow", alone()[:1], PAIR),
         Witness("params-are-of-the-flow", chain(), WITH_PARAMS),
         Witness("params-are-of-the-flow", told_day(day="no day"), WITH_PARAMS),
         Witness("params-are-of-the-flow", told_day(day="2026-11-24", more=1), WITH_PARAMS),
@@ -751,6 +781,22 @@ def witnesses() -> list[Witness]:
             Witness("options-are-known", tell(chain(), CREATED, settings=told)[:1])
             for told in ({"until": ["z"]}, {"until": []}, {"until": ["a"]}, {"until": "b"})
         ),
+        Witness("data-fit-the-event", tell(chain(), CREATED, backfill=1)[:1]),
+        Witness("data-fit-the-event", tell(chain(), CREATED, after=1)[:1]),
+        *(
+            Witness("options-are-known", tell(alone(), CREATED, **told)[:1])
+            for told in (
+                {"settings": {"only": 1}},
+                {"settings": {"only": "a"}},
+                {"settings": {"only": "z"}},
+                {"settings": {}},
+                {"options": {}},
+                {"graph": {"a": (), "b": ()}},
+                {"options": {"a": {"kind": "given", "output": None, "source": 1}}},
+            )
+        ),
+        Witness("data-fit-the-event", tell(alone()[:3], A_STARTED, source=1)),
+        Witness("data-fit-the-event", untell(alone()[:3], A_STARTED, "source")),
         Witness("data-fit-the-event", tell(too_long(), ("vect.started", None), timeout="long")),
         Witness("data-fit-the-event", tell(undone(), FAILED, reason=1)),
         Witness("moves-are-in-the-table", change(planned(), PLAN_SKIPPED, dest="planned")),
@@ -849,6 +895,11 @@ def witnesses() -> list[Witness]:
                 mapped()[:-1], ("step.failed", "b"), name="step.succeeded", dest="success", data={}
             ),
         ),
+        Witness("given-steps-have-their-output", tell(alone(), A_SUCCEEDED, output=1)),
+        Witness(
+            "given-steps-have-their-output",
+            change(alone()[:4], A_SUCCEEDED, name="step.failed", dest="failed", data={"error": ""}),
+        ),
         Witness("waits-fail-at-once", tell(unwaitable(), ("step.failed", "a"), error="no")),
         Witness("waits-fail-at-once", tell(unwaitable(), A_STARTED, problem="no")),
         Witness(
@@ -889,6 +940,7 @@ def witnesses() -> list[Witness]:
         Witness("failures-name-the-steps", tell(fork(), FAILED, steps=["a", "b", "c", 1])),
         Witness("limits-are-kept", started_before_its_turn()),
         Witness("limits-are-kept", started_before_its_turn("of")),
+        Witness("backfills-keep-their-order", filled_too_early()),
         Witness("turns-come-in-order", out_of_order()),
         Witness("turns-come-in-order", out_of_order("of")),
         Witness("steps-fit-the-workers", pair(), PAIR, 1),

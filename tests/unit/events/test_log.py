@@ -267,7 +267,7 @@ def test_a_log_is_told_which_of_its_five_members_is_missing(name: str, base: typ
     assert str(refused.value) == (
         "log must be None, a path or an EventLog, not <half>"
         if is_no_log
-        else f"the log <half> has no {name}, and every log needs that; write it in class Half"
+        else f"the log <half> has no {name}, which every log needs; define it in class Half"
     )
 
 

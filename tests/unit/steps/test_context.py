@@ -220,7 +220,7 @@ def test_a_stopper_may_raise_anything_and_the_others_are_called_all_the_same(
 
 
 def test_what_cannot_be_called_is_refused() -> None:
-    with pytest.raises(SettingError, match="on_cancel\\(\\) takes what can be called, not 3"):
+    with pytest.raises(SettingError, match="on_cancel\\(\\) takes a callable, not 3"):
         context().on_cancel(3)  # type: ignore[arg-type]
 
 

@@ -91,9 +91,9 @@ def test_who_leaves_the_line_is_not_called() -> None:
     assert turns.enter(first)
     assert not turns.enter(second)
     assert not turns.enter(third)
-    assert turns.in_line(third) == (1, 1, "flow", "")
+    assert turns.in_line(third) == (1, 1, "flow", "", "")
     turns.free(second)
-    assert turns.in_line(third) == (0, 1, "flow", "")
+    assert turns.in_line(third) == (0, 1, "flow", "", "")
     turns.free(first)
     assert called == [third]
     assert turns.enter(third)
