@@ -23,6 +23,7 @@ from oautom.client.forecast import NO_PAST, Past
 from oautom.errors import OAutomError
 from oautom.events import Event
 from oautom.events.log import EventLog
+from oautom.events.sqlite import SqliteEventLog
 from oautom.vects.vect import Vect
 
 _ROWS: Final = 12
@@ -133,7 +134,7 @@ def live_run(title: str, log: EventLog, past: Past) -> Iterator[_Reader | Watch]
         log: Its log.
         past: How long the steps took in past runs.
     """
-    if log.id is not None:
+    if isinstance(log, SqliteEventLog):
         with live_view(title, past) as take, Watch(take) as watch:
             yield watch
         return

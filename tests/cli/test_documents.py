@@ -89,7 +89,7 @@ def test_the_picture_of_the_readme_is_small_and_needs_no_network() -> None:
 
 # The examples of `--help`
 
-ENGINE_AT_WORK = {"approve", "reject", "pause", "resume", "cancel", "retry", "start"}
+ENGINE_AT_WORK = {"approve", "reject", "pause", "resume", "cancel", "retry", "start", "backfill"}
 NEWEST = {"retry": "failed", "resume": "paused"}  # else it waits for a person
 CODES = {"watch": 1}  # of the failed run that is the newest one
 UNTIL_STOPPED = {"serve"}
@@ -102,7 +102,10 @@ def prepared(app: OAutom, verb: str) -> None:
     BashExecution("extract", etl, "true") >> load
     release = Flow("release", app)
     ApprovalExecution("gate", release, "is it good?") >> BashExecution("ship", release, "true")
-    app.start(etl, {"day": "bad"}, vect_id="failed").wait(SECONDS)
+    for vect in ("monday", "tuesday", "failed"):
+        app.start(etl, {"day": "bad"}, vect_id=vect).wait(SECONDS)
+    if verb == "backfill":
+        app.plan(etl, hours=24, params={"day": "1"})
     if verb in ENGINE_AT_WORK and NEWEST.get(verb) != "failed":
         vect = app.start(release, vect_id="release")
         if verb == "resume":

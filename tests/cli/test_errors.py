@@ -42,6 +42,9 @@ LINES = {
     "resume": "VECT --log LOG",
     "cancel": "VECT --log LOG",
     "plans": "--log LOG",
+    "top": "--log LOG",
+    "diff": "VECT tuesday --log LOG",
+    "backfill": "FLOW --from 2026-01-01 --to 2026-01-02 --log LOG",
     "verify": "--log LOG",
     "prune": "--older-than 1d --log LOG",
     "export": "out.jsonl --log LOG",
@@ -54,6 +57,7 @@ WRONG = {
     "VECT": ("mondya", 3, "did you mean 'monday'?"),
     "STEP": ("laod", 3, "did you mean 'load'?"),
 }
+ASKS_FOR_FLOWS = {"start", "backfill"}  # the engine knows them
 WRITING = {"run", "serve", "prune"}  # these make or lock the file
 MISTAKES = [(verb, word) for verb, line in LINES.items() for word in WRONG if word in line.split()]
 
@@ -61,6 +65,7 @@ MISTAKES = [(verb, word) for verb, line in LINES.items() for word in WRONG if wo
 def declare(app: OAutom) -> None:
     etl = Flow("etl", app, params={"day": str}, max_active_vects=None)
     PythonExecution("extract", etl, int) >> PythonExecution("load", etl, int)
+    app.plan(etl, hours=24, params={"day": "1"})
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +106,7 @@ def test_a_name_that_is_wrong_is_told_with_the_one_that_is_nearly_so(
     inside: Inside, runs: Path, verb: str, word: str, more: list[str]
 ) -> None:
     name, code, hint = WRONG[word]
-    with OAutom(OAutomMode.background, log=runs if verb == "start" else None) as app:
+    with OAutom(OAutomMode.background, log=runs if verb in ASKS_FOR_FLOWS else None) as app:
         declare(app)
         app.run()
         is_refused(inside(*words(verb, "runs.db", **{word: name}), *more), code, hint)
@@ -231,7 +236,7 @@ def test_a_log_that_another_engine_writes_is_read_and_not_taken(
         assert "Traceback" not in done.stderr
 
 
-STEERING = ["approve", "reject", "pause", "resume", "cancel", "retry", "start"]
+STEERING = ["approve", "reject", "pause", "resume", "cancel", "retry", "start", "backfill"]
 
 
 @pytest.mark.parametrize("verb", STEERING)
