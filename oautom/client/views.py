@@ -299,7 +299,7 @@ class VectView:
             style: Whether the style sheet is in it.
 
         Raises:
-            SettingError: `limit` is no positive int, nor None; or `width` is below 320.
+            SettingError: An argument cannot be used, or `href` raises, or returns something else.
         """
         from oautom.pictures.timeline import timeline_svg  # noqa: PLC0415 - as above
 
