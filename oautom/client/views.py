@@ -319,7 +319,7 @@ class VectView:
     def _nodes(self) -> list[Node]:
         from oautom.vects.drawn import nodes_of  # noqa: PLC0415 - as above
 
-        return nodes_of(self._state)
+        return nodes_of(self._state, status_of(self._state, self.state))
 
     def _title(self) -> str:
         return f"{self.id} of flow '{self.flow}': {self.state}"

@@ -26,8 +26,10 @@ _NAMES: Final = 190.0
 """The room for the names."""
 _TICK: Final = 90.0
 """The least distance of two times on the axis."""
-_APART_MAX: Final = 40
+_APART: Final = range(3, 40)
 """A row with more intervals shows where these are, and not each of them."""
+_APART_TOGETHER: Final = 600
+"""How many intervals the rows of a picture together show, about."""
 _STEPS: Final = tuple(
     timedelta(seconds=unit * each)
     for unit, many in (
@@ -40,7 +42,7 @@ _STEPS: Final = tuple(
     for each in many
 )
 _MERGED: Final = 3.0
-"""Intervals that are as near as this are shown as one, in a row with many."""
+"""Intervals that are as near as this are shown as one, in a row with many; more so in many rows."""
 _CROSS: Final = 14.0
 """How wide the bar of a failed attempt is at least to have a cross at its end."""
 _WORDS: Final = {
@@ -125,7 +127,7 @@ def timeline_svg(
         rows.insert(0, _Row(None, by_step[None]))
     y, parts = _HEAD, []
     for row in rows:
-        parts.append(row.svg(y, scale, ends, links))
+        parts.append(row.svg(y, scale, ends, links, len(rows)))
         y += _TALL
     role = ' role="list"' if links.are_there else ""
     inside = f"{_axis(scale, y)}<g{role}>{''.join(parts)}</g>{_legend(y + 8)}"
@@ -158,7 +160,7 @@ class _Row:
         self.spans = spans
         self.began = min((span.start for span in spans), default=None)
 
-    def svg(self, y: float, scale: _Scale, ends: Ends, links: Links) -> str:
+    def svg(self, y: float, scale: _Scale, ends: Ends, links: Links, many: int) -> str:
         """Return the row at its height."""
         fold = self.fold
         members = fold.members if fold is not None else ()
@@ -181,8 +183,13 @@ class _Row:
         target = links.to(node.name) if node is not None else None
         if target is not None:
             head = f"<a href={attribute(target, None)} aria-label={attribute(told)}>{head}</a>"
-        is_whole = len(members) > 1 or len(self.spans) > _APART_MAX
-        bars = self._merged(scale, state) if is_whole else self._apart(scale, ends)
+        apart = max(_APART.start, min(_APART.stop, _APART_TOGETHER // many))
+        is_whole = len(members) > 1 or len(self.spans) > apart
+        bars = (
+            self._merged(scale, state, _MERGED + many / 20)
+            if is_whole
+            else self._apart(scale, ends)
+        )
         step = f" data-step={attribute(node.name)}" if node is not None else ""
         role = ' role="listitem"' if links.are_there else ""
         return (
@@ -209,13 +216,13 @@ class _Row:
             )
         return "".join(parts)
 
-    def _merged(self, scale: _Scale, state: str | None) -> str:
+    def _merged(self, scale: _Scale, state: str | None, near: float) -> str:
         """Return where the intervals of each kind are, as far as a picture can tell them apart."""
         parts = []
         for kind in ("waiting", "delay", "wait", "work"):
             at: list[list[float]] = []
             for begins, over in sorted(scale.ends(s) for s in self.spans if s.kind == kind):
-                if at and begins <= at[-1][1] + _MERGED:
+                if at and begins <= at[-1][1] + near:
                     at[-1][1] = max(at[-1][1], over)
                 else:
                     at.append([begins, over])
