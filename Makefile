@@ -36,13 +36,13 @@ stop() { echo "$$1" >&2; exit 1; }; \
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help start tests tests_all lint format check quick coverage heart mutants bench bench-peers crash fuzz install_requirements_dev freeze_requirements activate dist clean
+.PHONY: help start tests tests_all lint format check quick coverage heart mutants bench bench-peers crash fuzz install_requirements_dev freeze_requirements activate dist clean picture
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "make %-24s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-start: $(RUNS) ## Set up what oautom needs to run, and no more, and run an example
-	@$(BIN)/python examples/stdlib_report.py
+start: $(RUNS) ## Set up what oautom and its command line need, and no more, and run an example
+	@$(BIN)/python -m oautom run examples/stdlib_report.py:sample 'stdlib report'
 
 tests: $(TOOLS) ## Run the tests side by side; PYTEST_ARGS are more arguments
 	@$(BIN)/pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
@@ -116,12 +116,14 @@ endif
 
 # pip is the largest part of a new venv, and takes longest to set up. So it is not put there: it runs from a folder
 # where its wheel, which each Python has, is unpacked; only the tools bring it. The package itself is a line in a
-# .pth file, as in an editable install, for which pip would fetch the build system first.
+# .pth file, as in an editable install, for which pip would fetch the build system first. Nothing is compiled ahead:
+# of what the command line needs, most is never imported.
 PIP_WHEEL := import ensurepip, pathlib, sysconfig; \
 	bundled = pathlib.Path(ensurepip.__file__).with_name("_bundled"); \
 	print(*sorted(pathlib.Path(sysconfig.get_config_var("WHEEL_PKG_DIR") or bundled).glob("pip-*.whl"))[-1:])
 DEPENDENCIES := import pathlib, tomllib; \
-	print(*tomllib.loads(pathlib.Path("pyproject.toml").read_text())["project"]["dependencies"], sep="\n")
+	project = tomllib.loads(pathlib.Path("pyproject.toml").read_text())["project"]; \
+	print(*project["dependencies"], *project["optional-dependencies"]["cli"], sep="\n")
 SITE_PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
 
 $(RUNS): pyproject.toml requirements.lock
@@ -140,7 +142,7 @@ $(RUNS): pyproject.toml requirements.lock
 	fi; \
 	$(BIN)/python -c '$(DEPENDENCIES)' >"$$folder/dependencies.txt" || exit 1; \
 	$(call QUIETLY,env PYTHONPATH="$$folder/pip" $(BIN)/python $(PIP_INSTALL) \
-		--constraint requirements.lock --requirement "$$folder/dependencies.txt"); \
+		--no-compile --constraint requirements.lock --requirement "$$folder/dependencies.txt"); \
 	echo "$(CURDIR)" >"$$($(BIN)/python -c '$(SITE_PACKAGES)')/oautom.pth"
 	@echo "$(CURDIR)" >$@
 
@@ -178,6 +180,9 @@ activate: $(TOOLS) ## Open a shell in which venv3 is active; leave it with exit
 		bash --rcfile $(VENV)/bashrc -i;; \
 	*) "$${SHELL:-/bin/sh}" -i;; \
 	esac || true
+
+picture: $(TOOLS) ## Draw docs/cli.svg anew, from a real run
+	@$(BIN)/python -m tools.picture
 
 dist: $(TOOLS) ## Build the sdist and the wheel into dist/
 	@rm -rf dist

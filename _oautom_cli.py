@@ -1,5 +1,6 @@
 """The program `oautom`. Beside the package, so that `oautom --version` imports none of it."""
 
+import io
 import os
 import sys
 from importlib import metadata
@@ -31,4 +32,5 @@ def _open_streams() -> None:
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
-    sys.stdout.reconfigure(errors="backslashreplace")  # stderr is so anyway
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # stderr is so anyway

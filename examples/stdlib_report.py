@@ -1,19 +1,23 @@
 """Reports on Python's own standard library: counts, archives, verifies, and prints a table.
 
 Run it:  python examples/stdlib_report.py [FOLDER]
+or, in the live view:  oautom run examples/stdlib_report.py:sample 'stdlib report'
 
 A realistic job on real input: the sources of the Python that runs this. For each of some packages,
 one branch of the flow counts lines and functions (in Python) while another archives the package (in
 Bash). The archives are then unpacked again and compared with checksums (in Bash), which are cleaned
-up whether they match or not, and a last step merges all results into a report. Every event is shown
-as it happens. Archives, checksums and report stay in FOLDER; without one, nothing is left.
+up whether they match or not, and a last step merges all results into a report. The program shows
+every event as it happens. Archives, checksums and report stay in FOLDER; without one, nothing is
+left.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import atexit
 import hashlib
+import shutil
 import sys
 import sysconfig
 import tempfile
@@ -28,6 +32,7 @@ from oautom import (
     Event,
     Flow,
     OAutom,
+    Param,
     PythonExecution,
     RetryPolicy,
     TriggerRule,
@@ -93,12 +98,25 @@ def report_on(stdlib: Path, folder: Path) -> int:
     return 0
 
 
-def declare(app: OAutom, packages: list[str]) -> Flow:
+def sample() -> OAutom:
+    """Return an app for the command line, whose flow needs no parameters and prints its report."""
+    warnings.simplefilter("ignore")
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    app = OAutom()
+    packages = [name for name in PACKAGES if (STDLIB / name / "__init__.py").is_file()]
+    flow = declare(app, packages, stdlib=STDLIB, folder=folder)
+    PythonExecution("print it", flow, print, (flow.steps["report"].output,))
+    return app
+
+
+def declare(app: OAutom, packages: list[str], **defaults: Path) -> Flow:
     """Say which steps there are, which waits for which, and what each is given.
 
     A step that is given the output of another one waits for it; `>>` says so for all others.
     """
-    flow = Flow("stdlib report", app, params={"stdlib": Path, "folder": Path})
+    params = {name: Param(Path, path) for name, path in defaults.items()}
+    flow = Flow("stdlib report", app, params={"stdlib": Path, "folder": Path} | params)
     stdlib, folder = flow.param("stdlib"), flow.param("folder")
     places = {"STDLIB": stdlib, "FOLDER": folder}
     again = RetryPolicy(max_attempts=2, delay=0.1)  # tar fails if a file changes while it reads

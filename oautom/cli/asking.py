@@ -71,7 +71,7 @@ def _login() -> str:
         raise Refusal("this user has no name; say who decides: --by NAME", USAGE) from error
 
 
-@verb("Approve what a step waits for.", example="oautom approve - release --by Ada --log runs.db")
+@verb("Approve what a step waits for.", example="oautom approve - gate --by Ada --log runs.db")
 @_steers("step '{step}' of vect '{vect}' is approved")
 @click.argument("step")
 @click.option("--by", metavar="NAME", help="Who approves. Default: the login name.")
@@ -86,7 +86,7 @@ def approve(
 
 @verb(
     "Reject what a step waits for.",
-    example="oautom reject - release --reason 'too early' --log runs.db",
+    example="oautom reject - gate --reason 'too early' --log runs.db",
 )
 @_steers("step '{step}' of vect '{vect}' is rejected")
 @click.argument("step")

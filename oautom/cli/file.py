@@ -50,7 +50,7 @@ def client_of(path: str) -> Client:
     Raises:
         Refusal: It is not.
     """
-    if not os.path.lexists(path):
+    if not Path(path).exists():
         folder = Path(path).parent
         there = [each.name for each in folder.iterdir()] if folder.is_dir() else []
         raise Refusal(f"there is no file '{path}'{near_miss(Path(path).name, there)}", NOT_FOUND)

@@ -59,6 +59,7 @@ def prune(client: Client, older_than: str, dry_run: bool, as_json: bool) -> int:
             print_json({"would_remove": old})
         note(f"{_runs(old)} would be removed; none was")
         return SUCCESS
+    client.vects(limit=1)  # what is no log is refused, and not made one
     with closing(SqliteEventLog(path_of_log())) as log:
         gone = log.prune(instant)
     if as_json:

@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
+from typing import Any
 
 import click
 
-from oautom.cli.output import clock_time, is_terminal, one_line
+from oautom.cli.output import (
+    COLOURS,
+    clock_time,
+    coloured,
+    is_terminal,
+    one_line,
+    seconds_between,
+    seconds_of,
+)
 from oautom.client.forecast import NO_PAST, Now, Past, forecast, told
 from oautom.errors import OAutomError
 from oautom.events import Event
 from oautom.events.signals import event as every_event
+from oautom.machine.tables import VECT_ENDS
 from oautom.vects.vect import Vect
 
+_ERRORS = 10
 _OPEN_STATES = ("pending", "running", "up_for_retry")
 
 
 class Progress:
-    """Counts the steps of one Vect by state. Each event costs the same, however many steps it has.
+    """Counts the steps of one Vect by state, of the events that it is given.
+
+    To take an event is next to nothing, so that a run pays little for being watched: it is counted
+    when somebody looks, many at once.
 
     Attributes:
+        take: Takes an event. On any thread.
         states: How many steps are in each state.
         running: The steps at work, with the instant at which each began; oldest first.
         failed: The steps that have failed, with the error of each; oldest first.
@@ -33,6 +48,8 @@ class Progress:
     """
 
     def __init__(self) -> None:
+        self._taken: deque[Event] = deque()
+        self.take = self._taken.append
         self._of: dict[str, str] = {}
         self._upstreams: Mapping[str, Sequence[str]] = {}
         self.states: Counter[str] = Counter()
@@ -56,14 +73,19 @@ class Progress:
         """Return how long it will still take, by how long others took, for people; or nothing."""
         if self.state not in ("pending", "running"):
             return ""
-        found = forecast(Now(self._upstreams, self._of.copy(), self.running.copy(), now), past)
+        found = forecast(Now(self._upstreams, self._of, self.running, now), past)
         return "" if found is None else told(found)
 
-    def take(self, event: Event) -> None:
-        """Count what an event tells."""
-        if event.step is not None:
-            self._move(event.step, event)
-            return
+    def count(self) -> None:
+        """Count what was taken meanwhile. By one thread at a time."""
+        for _ in range(len(self._taken)):
+            event = self._taken.popleft()
+            if event.step is None:
+                self._move_vect(event)
+            elif event.dest != (before := self._of.get(event.step)):
+                self._move(event.step, before, event)
+
+    def _move_vect(self, event: Event) -> None:
         self.state = event.dest
         if event.name == "vect.created":
             self._upstreams = event.data["graph"]
@@ -71,26 +93,27 @@ class Progress:
             self.states["pending"] = len(self._of)
         elif event.name == "vect.started":
             self.started = event.time
-        self.ended = event.time if event.dest in ("success", "failed", "cancelled") else None
+        self.ended = event.time if event.dest in VECT_ENDS else None
 
-    def _move(self, step: str, event: Event) -> None:
-        before = self._of.get(step)
-        if event.dest == before:
-            return  # it tells of the step and moves it nowhere
+    def _move(self, step: str, before: str | None, event: Event) -> None:
+        after = self._of[step] = event.dest
+        self.states[after] += 1
         if before is not None:
             self.states[before] -= 1
-        self._of[step] = event.dest
-        self.states[event.dest] += 1
-        self.running.pop(step, None)
-        self.failed.pop(step, None)
-        if event.dest == "running":
+            if before == "running":
+                del self.running[step]
+            elif before == "failed":
+                del self.failed[step]
+        if after == "running":
             self.running[step] = event.time
-        elif event.dest == "failed":
+        elif after == "failed":
             self.failed[step] = str(event.data.get("error", ""))
 
 
 class Watch:
     """Tells of each event of one Vect, once and in order: those before it begins, and those after.
+
+    Where telling fails, as standard output has no reader any more, it tells nothing more.
 
     Args:
         tell: Called with each event, on the thread that drives, or where `begin` is called; None
@@ -123,15 +146,17 @@ class Watch:
                 self._take(event)
 
     def _hear(self, _: object, *, event: Event, **__: object) -> None:
-        with self._lock:  # what is heard before it begins is in the log already
-            if event.vect == self._vect:
+        if event.vect == self._vect:
+            with self._lock:  # what is heard before it begins is in the log already
                 self._take(event)
 
     def _take(self, event: Event) -> None:
-        if event.seq > self._seq:
+        if event.seq > self._seq and self._tell is not None:
             self._seq = event.seq
-            assert self._tell is not None, "nobody else hears"
-            self._tell(event)
+            try:
+                self._tell(event)
+            except OSError:  # nobody reads any more, as after `| head`: that ends no run
+                self._tell = None
 
 
 def run_view(
@@ -150,11 +175,31 @@ def run_view(
         return nullcontext(print_event)
     from oautom.cli.live import live_view  # noqa: PLC0415 - rich: half of the time of a verb
 
+    return live_view(title, known_past(past))
+
+
+def known_past(past: Callable[[], Past]) -> Past:
+    """Return how long the steps took in past runs, as far as that can be read."""
     try:
-        known = past()
+        return past()
     except OAutomError:  # there is no file yet, or none that can be read: no past
-        known = NO_PAST
-    return live_view(title, known)
+        return NO_PAST
+
+
+def last_lines(status: Mapping[str, Any]) -> list[str]:
+    """Return what has come of a run, in a line, and what the first of its failed steps say.
+
+    Args:
+        status: The `status()` of the run.
+    """
+    state = status["state"]
+    first = f"{status['name']} {status['id']}: {coloured(state, COLOURS.get(state))}"
+    if (seconds := seconds_between(status)) is not None:
+        first += f" after {seconds_of(seconds)}"
+    failed = [step for step in status["executions"] if step["state"] == "failed"]
+    lines = [f"  {step['name']}: {one_line(step['error'])}" for step in failed[:_ERRORS]]
+    more = [f"  and {len(failed) - _ERRORS} more"] if len(failed) > _ERRORS else []
+    return [first, *lines, *more]
 
 
 def print_event(event: Event) -> None:

@@ -3,37 +3,38 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
 from oautom.app import OAutom
 from oautom.cli.declared import after, in_order
 from oautom.cli.declared import steps_of as listed
-from oautom.cli.exits import OF_STATES, TIMEOUT, USAGE, Refusal
+from oautom.cli.exits import OF_STATES, SUCCESS, TIMEOUT, USAGE, Refusal
 from oautom.cli.file import found
 from oautom.cli.loading import load_app
 from oautom.cli.output import (
+    is_terminal,
     json_option,
     lead_on_after_failure,
     note,
-    one_line,
     only_json,
     print_json,
-    seconds_between,
-    seconds_of,
     verb,
 )
 from oautom.cli.params import params_of
-from oautom.cli.progress import Watch, run_view
+from oautom.cli.progress import Watch, known_past, last_lines, print_event
 from oautom.client import Client, VectView
+from oautom.client.forecast import Past
 from oautom.engine.asked import asked_of
 from oautom.engine.modes import OAutomMode
 from oautom.errors import EngineError
-from oautom.events import Event
+from oautom.events.sqlite import SqliteEventLog
 from oautom.flows.flow import Flow
 from oautom.machine.graph import Graph
 from oautom.vects.vect import Vect
@@ -110,14 +111,18 @@ def run(
     vect_id = vect_id or os.urandom(8).hex()
     with only_json() if as_json else nullcontext(print_json) as print_it, engine:
         past = partial(Client(engine).past, flow)
-        view = run_view(f"{flow} {vect_id}", is_silent=quiet or as_json, past=past)
+        view = _view(engine, f"{flow} {vect_id}", past, is_silent=quiet or as_json)
         part = {"until": until or None, "only": only, "given": inputs and inputs.id}
-        state = _run(engine, known, given or None, timeout, view, vect_id=vect_id, **part)
+        try:
+            state = _run(engine, known, given or None, timeout, view, vect_id=vect_id, **part)
+        except KeyboardInterrupt:
+            _note_stopped(engine, vect_id)
+            raise
         vect = engine.vect(vect_id)
         if as_json:
             print_it(vect.status())
         elif not quiet:
-            for line in last_lines(vect, state):
+            for line in last_lines(vect.status()):
                 click.echo(line)
             if state == "failed":
                 _lead_on(engine, vect)
@@ -132,12 +137,14 @@ def _run(
     flow: Flow,
     params: dict[str, Any] | None,
     timeout: float | None,
-    view: AbstractContextManager[Callable[[Event], None] | None],
+    view: AbstractContextManager[_View],
     **how: Any,
 ) -> str | None:
     """Run a flow; return the state in which its Vect ends, None where it has not in time."""
-    with view as take, Watch(take) as watch:
+    with view as watch:
         vect = app.start(flow, params, **how)
+        if vect.ended:
+            _retry_as_asked(app, vect)
         watch.begin(vect)
         try:
             return vect.wait(timeout)
@@ -157,20 +164,44 @@ def _lead_on(app: OAutom, vect: Vect) -> None:
     lead_on_after_failure(vect.id, [each["name"] for each in steps if each["state"] == "failed"])
 
 
+class _View(Protocol):
+    def begin(self, vect: Vect) -> None: ...
+
+
+def _view(
+    app: OAutom, title: str, past: Callable[[], Past], *, is_silent: bool
+) -> AbstractContextManager[_View]:
+    """Return what shows a run of this process: a live view on a terminal, plain lines elsewhere."""
+    if is_silent or not is_terminal():
+        return Watch(None if is_silent else print_event)
+    from oautom.cli.live import live_run  # noqa: PLC0415 - rich: half of the time of a verb
+
+    return live_run(title, app.log, known_past(past))
+
+
+def _retry_as_asked(app: OAutom, vect: Vect) -> None:
+    """Retry a run that has ended, where that waits in the file: nobody would wait for it else."""
+    log = app.log
+    if not isinstance(log, SqliteEventLog):
+        return
+    numbers = [each.id for each in log.asked() if (each.vect, each.action) == (vect.id, "retry")]
+    if numbers:
+        vect.retry()
+    for number in numbers:
+        log.take_back(number)
+
+
+def _note_stopped(app: OAutom, vect_id: str) -> None:
+    if app.log.id is None:
+        return
+    more = "" if click.get_current_context().params["vect_id"] else f" and --id {vect_id}"
+    note(f"vect '{vect_id}' is '{app.vect(vect_id).state}'; the same command{more} goes on with it")
+
+
 def _note_open(app: OAutom, vect: Vect) -> None:
     is_kept = app.log.id is not None
     end = "it goes on when it is run again with this --id" if is_kept else "it is cancelled now"
     note(f"the time is up, and vect '{vect.id}' is '{vect.state}'; {end}")
-
-
-def last_lines(vect: Vect, state: str | None) -> list[str]:
-    """Return what came of a run, in a line, and of each step that failed, in one more."""
-    status = vect.status()
-    first = f"{vect.flow.name} {vect.id}: {state or vect.state}"
-    if (seconds := seconds_between(status)) is not None:
-        first += f" after {seconds_of(seconds)}"
-    failed = [step for step in status["executions"] if step["state"] == "failed"]
-    return [first, *(f"  {step['name']}: {one_line(step['error'])}" for step in failed)]
 
 
 def _dry_run(
@@ -221,6 +252,7 @@ def serve(
             USAGE,
         )
     configured(engine, log, executor, workers)
+    signal.signal(signal.SIGTERM, _end)  # until the engine drives, which then drains by itself
     with only_json() if as_json else nullcontext(_tell_nothing) as tell, engine:
         engine.recover()
         path = getattr(engine.log, "path", None)
@@ -228,6 +260,11 @@ def serve(
         note(f"serving {', '.join(engine.flows()) or 'no flow'}; stop it with Ctrl-C")
         engine.run()
     return 0
+
+
+def _end(*_: object) -> None:
+    """End a program that has nothing at work."""
+    sys.exit(SUCCESS)
 
 
 def _tell_nothing(_: object) -> None:

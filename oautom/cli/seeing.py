@@ -37,7 +37,7 @@ from oautom.cli.output import (
     table_lines,
     verb,
 )
-from oautom.cli.progress import run_view
+from oautom.cli.progress import last_lines, run_view
 from oautom.client import Client, StepView, VectView, Working
 from oautom.client.forecast import told
 from oautom.events import Event
@@ -227,7 +227,9 @@ def why(client: Client, vect: str, step: str | None, as_json: bool) -> int:
         return SUCCESS
     for sentence in told.values():
         click.echo(sentence)
-    if not told:
+    if view.state == "failed":
+        _lead_on(view)
+    elif not told:
         note(f"vect '{view.id}' is '{view.state}', and all its steps are done")
     return SUCCESS
 
@@ -306,7 +308,7 @@ def watch(client: Client, vect: str, as_json: bool) -> int:
     if as_json:
         print_json(view.status())
     else:
-        for line in shown(view):
+        for line in last_lines(view.status()):
             click.echo(line)
         _lead_on(view)
     return OF_STATES.get(view.state, SUCCESS)

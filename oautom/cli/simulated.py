@@ -26,7 +26,7 @@ from oautom.testing import simulate as simulated
 
 @verb(
     "Say what would come of a run, without running it.",
-    example="oautom simulate pipeline.py:app etl --take extract=60 --fail load",
+    example="oautom simulate pipeline.py:app etl day=2026-11-24 --take extract=60",
 )
 @click.argument("app")
 @click.argument("flow")

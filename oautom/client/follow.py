@@ -42,6 +42,7 @@ class News:
         self._files = () if path is None else (f"{path}-wal", str(path))
         self._seen: object = None
         self._until = 0.0
+        self._is_settled = False
 
     def are_there(self) -> bool:
         """Whether to read it: always the first time."""
@@ -49,8 +50,12 @@ class News:
         if found != self._seen:
             self._seen = found
             self._until = monotonic() + _GRAIN
+            self._is_settled = False
             return True
-        return monotonic() < self._until
+        if self._is_settled:
+            return False
+        self._is_settled = monotonic() >= self._until  # once more, when all that fits is there
+        return True
 
     def _look(self) -> object:
         if not self._files:
@@ -112,9 +117,7 @@ class Follow:
         while not self._events:
             if self._is_told or self._is_over:
                 raise StopIteration
-            if self._news.are_there():
-                self._read()
-            else:
+            if not (self._news.are_there() and self._read()):
                 sleep(LOOK_SECONDS)
         return self._given()
 
@@ -129,9 +132,7 @@ class Follow:
         while not self._events:
             if self._is_told or self._is_over:
                 raise StopAsyncIteration
-            if self._news.are_there():
-                await asyncio.to_thread(self._read)
-            else:
+            if not (self._news.are_there() and await asyncio.to_thread(self._read)):
                 await asyncio.sleep(LOOK_SECONDS)
         return self._given()
 
@@ -140,8 +141,8 @@ class Follow:
         self._position = event.seq
         return event
 
-    def _read(self) -> None:
-        """Take the next events, as many as are good to have at once."""
+    def _read(self) -> bool:
+        """Take the next events, as many as are good to have at once; False if nothing is new."""
         log = self._log_of()
         before = log.find(self._vect) if self._vect is not None else None
         found = list(islice(log.read(after=self._after, vect=self._vect), _PAGE))
@@ -153,3 +154,4 @@ class Follow:
         elif self._vect is not None:
             # It was over before its events were read: so these are all.
             self._is_over = before is None or before.state in VECT_ENDS
+        return bool(found) or self._is_over

@@ -115,10 +115,11 @@ def inside(
 
     def call(*arguments: str, **env: str) -> Said:
         capsys.readouterr()
-        with monkeypatch.context() as more, pytest.raises(SystemExit) as end, _imports_undone():
+        with monkeypatch.context() as more, _imports_undone():
             for name, value in env.items():
                 more.setenv(name, value)
-            main(arguments)
+            with pytest.raises(SystemExit) as end:
+                main(arguments)
         return Said(end.value.code, *capsys.readouterr())
 
     return call

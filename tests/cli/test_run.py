@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import select
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -125,80 +119,6 @@ def test_who_reads_no_further_is_no_bug(tmp_path: Path, cli: Cli) -> None:
     )
     assert done.stdout.strip() in ("0", "141")  # it may have written before `true` has ended
     assert done.stderr == ""
-
-
-class Terminal:
-    """A program on a terminal of so many columns."""
-
-    def __init__(self, folder: Path, *arguments: str, columns: int = 80, **env: str) -> None:
-        self.master, slave = pty.openpty()
-        size = {"COLUMNS": str(columns), "LINES": "24", "TERM": "xterm"}
-        self.process = subprocess.Popen(
-            ["oautom", *arguments],
-            cwd=folder,
-            env=environment(folder) | size | env,
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-        )
-        os.close(slave)
-        self.text = ""
-
-    def read_until(self, words: str) -> None:
-        deadline = time.monotonic() + SECONDS
-        while words not in self.text:
-            assert time.monotonic() < deadline, self.text
-            self._read()
-
-    def end(self) -> int:
-        while self.process.poll() is None:
-            self._read()
-        self._read()
-        os.close(self.master)
-        return self.process.returncode
-
-    def _read(self) -> None:
-        if select.select([self.master], [], [], 0.1)[0]:
-            try:
-                self.text += os.read(self.master, 2**16).decode(errors="replace")
-            except OSError:  # the other side is closed: all is read
-                return
-
-
-@pytest.mark.parametrize("columns", [80, 40])
-def test_on_a_terminal_it_shows_what_runs_and_ctrl_c_ends_it(
-    cli: Any, tmp_path: Path, columns: int
-) -> None:
-    terminal = Terminal(tmp_path, "run", "pipeline.py", "slow", "--id", "one", columns=columns)
-    terminal.read_until("0/1 steps")
-    terminal.read_until("1 running")
-    os.killpg(terminal.process.pid, signal.SIGINT)
-    assert terminal.end() == 130
-    assert "stopped" in terminal.text
-    assert "Traceback" not in terminal.text
-
-
-@pytest.mark.parametrize("env", [{"TERM": "dumb"}, {"TERM": "dumb", "NO_COLOR": "1"}])
-def test_a_dumb_terminal_gets_plain_lines(cli: Any, tmp_path: Path, env: dict[str, str]) -> None:
-    terminal = Terminal(tmp_path, "run", "pipeline.py", "etl", "day=1", **env)
-    assert terminal.end() == 0
-    assert "load  success" in terminal.text
-    assert "\x1b" not in terminal.text
-
-
-def test_no_color_has_none(cli: Any, tmp_path: Path) -> None:
-    terminal = Terminal(tmp_path, "run", "pipeline.py", "etl", "day=1", NO_COLOR="1")
-    assert terminal.end() == 0
-    assert "\x1b[3" not in terminal.text
-
-
-def test_serve_ends_with_sigterm(cli: Any, tmp_path: Path) -> None:
-    terminal = Terminal(tmp_path, "serve", "pipeline.py:app")
-    terminal.read_until("serving etl, slow")
-    time.sleep(0.2)
-    terminal.process.send_signal(signal.SIGTERM)
-    assert terminal.end() == 0
 
 
 def test_an_import_of_oautom_brings_in_none_of_it_and_the_version_not_even_that() -> None:
