@@ -1,0 +1,7 @@
+"""`write_html`."""
+
+from __future__ import annotations
+
+
+def write_html() -> None:
+    """Write."""
