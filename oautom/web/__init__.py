@@ -9,7 +9,7 @@ for _name in ("starlette", "jinja2"):
     if _find_spec(_name) is None:
         raise ImportError(f"oautom's page needs {_name}: pip install 'oautom[web]'")
 
-from oautom.web.export import write_html  # noqa: E402 - see above
+from oautom.web.export import html_of  # noqa: E402 - see above
 from oautom.web.page import Page, page  # noqa: E402 - as above
 
-__all__ = ["Page", "page", "write_html"]
+__all__ = ["Page", "html_of", "page"]

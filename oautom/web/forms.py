@@ -63,6 +63,7 @@ class Field(NamedTuple):
         key: The name of the field.
         kind: `text`, `long`, `integer`, `number`, `boolean`, `choice` or `json`.
         is_required: It must be given.
+        is_nullable: It may be null: of one that must be given, an empty field says so.
         default: What it is otherwise, as JSON; empty where that is not known.
         choices: What can be chosen: as JSON, and as it is shown.
         hint: What is expected.
@@ -72,6 +73,7 @@ class Field(NamedTuple):
     key: str
     kind: str
     is_required: bool
+    is_nullable: bool
     default: str
     choices: list[tuple[str, str]]
     hint: str
@@ -93,15 +95,24 @@ def fields_of(schema: Mapping[str, Any]) -> list[Field]:
 
 def _field(name: str, given: Any, schema: Mapping[str, Any], is_required: bool) -> Field:
     told = _resolved(given, schema)
+    is_nullable = _is_nullable(given)
     default = json.dumps(told["default"], ensure_ascii=False) if "default" in told else ""
     choices = told.get("enum")
     hint = str(told.get("format") or told.get("description") or "")
     if isinstance(choices, list) and choices:
-        listed = [(json.dumps(each), each if type(each) is str else json.dumps(each))
-                  for each in choices]  # fmt: skip
-        return Field(name, _PARAM + name, "choice", is_required, default, listed, hint)
+        listed = [(json.dumps(each), _said(each)) for each in choices]
+        return Field(name, _PARAM + name, "choice", is_required, is_nullable, default, listed, hint)
     kind = _TYPES.get(str(told.get("type")), "json")
-    return Field(name, _PARAM + name, kind, is_required, default, [], hint)
+    return Field(name, _PARAM + name, kind, is_required, is_nullable, default, [], hint)
+
+
+def _said(choice: Any) -> str:
+    return choice if type(choice) is str else json.dumps(choice)
+
+
+def _is_nullable(given: Any) -> bool:
+    options = given.get("anyOf") if isinstance(given, Mapping) else None
+    return isinstance(options, list) and {"type": "null"} in options
 
 
 def _resolved(given: Any, schema: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -134,9 +145,12 @@ def values_of(fields: list[Field], form: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         SettingError: A value is not what its field expects.
     """
-    values = {}
+    values: dict[str, Any] = {}
     for field in fields:
         given = form.get(field.key, "")
+        if given == "" and field.is_required and field.is_nullable:
+            values[field.name] = None
+            continue
         if given == "" and not (field.is_required and field.kind == "text"):
             continue
         values[field.name] = given if field.kind == "text" else _value(field, given)

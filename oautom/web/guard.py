@@ -126,8 +126,10 @@ class Guard:
             return False
         if origin.scheme not in ("http", "https"):
             return False
+        if origin.netloc.lower() == host.lower():
+            return True
         # A proxy may ask by another name than the browser has; that name must have been told.
-        return origin.netloc.lower() == host.lower() or origin.hostname in self._hosts
+        return origin.hostname in self._hosts and origin.hostname != host_of(host)
 
 
 def _with(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
@@ -168,7 +170,7 @@ class Token:
         if any(hmac.compare_digest(each.encode(), wanted) for each in cookies):
             return True
         bearers = [
-            value.strip()
+            value.strip().encode("latin-1").decode("utf-8", "replace")
             for kind, _, value in (each.partition(" ") for each in _all(scope, b"authorization"))
             if kind.lower() == "bearer"
         ]

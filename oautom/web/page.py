@@ -10,6 +10,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Iterable
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -49,6 +50,7 @@ _STATUS: Final[tuple[tuple[type[OAutomError], int], ...]] = (  # the first that 
     (LogError, 503),
     (OAutomError, 400),
 )
+PAGES: Final = 100_000
 _FOREVER: Final = "public, max-age=31536000, immutable"
 
 
@@ -65,6 +67,7 @@ class Page:
         self._client = client
         self._token = None if token is None else Token(token)
         self._lookout = shows.Lookout(client)
+        self._desk = shows.Desk(client)
         self._feeds: dict[asyncio.AbstractEventLoop, Feed] = {}
         self._links = Links()
         self.has_own_server = False
@@ -131,7 +134,7 @@ class Page:
     def _html(self, request: Request, template: str, code: int = 200, **told: Any) -> Response:
         now = texts.utc_now()
         try:
-            engine, waiting, problem = self._lookout.engine(), len(self._client.waiting()), ""
+            engine, waiting, problem = self._lookout.engine(), self._desk.count(), ""
         except OAutomError as error:
             engine, waiting, problem = shows.Engine("none"), 0, str(error)
         may_steer = self._token is not None and self._token.is_shown(request.scope, {})
@@ -247,8 +250,15 @@ class Page:
         now = self._client.vect(_given(request, "id"))
         step = request.query_params.get("step", "")
         found, page = shows.events(now, _page(request), step)
-        told = {"events": found, "page": page, "of_step": step}
-        return self._html(request, "events.html", **self._live(now, None), run=now, **told)
+        return self._html(
+            request,
+            "events.html",
+            **self._live(now, None),
+            run=now,
+            events=found,
+            page=page,
+            of_step=step,
+        )
 
     def _whole(self, request: Request) -> Response:
         """Return a value that a page cuts short, as plain text."""
@@ -286,8 +296,7 @@ class Page:
             raise UnknownFlowError(flow, list(flows))
         fields = forms.fields_of(flows[flow].params)
         new = secrets.token_hex(8)
-        told = {"flow": flows[flow], "fields": fields, "new_id": new}
-        return self._html(request, "start.html", **told)
+        return self._html(request, "start.html", flow=flows[flow], fields=fields, new_id=new)
 
     def _confirm(self, request: Request) -> Response:
         self._check_steered(request)
@@ -314,8 +323,8 @@ class Page:
     def _entered(self, request: Request, given: str) -> Response:
         """Answer to an address with the token: it goes into a cookie, and out of the address."""
         kept = [(n, each) for n, each in request.query_params.multi_items() if n != "token"]
-        path = request.url.path.rpartition("/")[2]
-        response = RedirectResponse(self._links.view(path or "./", **dict(kept)), 303)
+        view = request.url.path.rpartition("/")[2] or "./"
+        response = RedirectResponse(f"{view}?{urlencode(kept)}" if kept else view, 303)
         if self._token is not None and self._token.is_right(given):
             self._remember(request, response)
         return response
@@ -362,6 +371,8 @@ class Page:
     # What comes
 
     async def _stream(self, request: Request) -> Any:
+        if request.method == "HEAD":
+            return Response(media_type="text/event-stream")
         asked = request.query_params
         loop = asyncio.get_running_loop()
         feed = self._feeds.get(loop)
@@ -392,7 +403,7 @@ class Page:
 
 
 def _page(request: Request) -> int:
-    return texts.number_of(request.query_params.get("page", ""), "page", 1, 1)
+    return texts.number_of(request.query_params.get("page", ""), "page", 1, 1, PAGES)
 
 
 def _given(request: Request, name: str) -> str:
@@ -429,9 +440,10 @@ def page(
         raise SettingError("token must be a text that is not blank, or None for one that is made")
     if token is not None and not steer:
         raise SettingError("token is of use with steer=True only: without, nothing can be changed")
-    if isinstance(hosts, str | bytes) or not all(isinstance(each, str) for each in hosts):
+    given = [hosts] if isinstance(hosts, str | bytes) else list(hosts)
+    if given == [hosts] or not all(isinstance(each, str) for each in given):
         raise SettingError(f"hosts must be a list of names of machines, not {shown(hosts)}")
-    names = {each: host_of(each) for each in hosts}
+    names = {each: host_of(each) for each in given}
     if wrong := [each for each, name in names.items() if name is None]:
         raise SettingError(f"hosts must be names of machines, such as 'example.org', not {wrong!r}")
     secret = (token or secrets.token_urlsafe(24)) if steer else None

@@ -1,4 +1,4 @@
-"""The page by itself, served by uvicorn: for the command line, and for programs without a server."""
+"""The page by itself, served by uvicorn: for the command line, and programs without a server."""
 
 from __future__ import annotations
 
@@ -123,7 +123,9 @@ def _quoted(host: str) -> str:
 
 def _listening(host: str, port: int) -> socket.socket:
     try:
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
         family, kind, proto, _, address = found[0]
         listening = socket.socket(family, kind, proto)
         try:

@@ -6,6 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from threading import Lock
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +20,14 @@ from oautom.web.links import Links
 RUNS: Final = 50
 STEPS: Final = 200
 EVENTS: Final = 100
+SHORT: Final = 80
+FAR: Final = 5_000
+CARDS: Final = 100
+SUMMARY: Final = 600
+"""How much of a value stands where a person decides on it."""
+
+GRAPH_BOXES: Final = 80
+TIMELINE_ROWS: Final = 60
 LOG_CHARACTERS: Final = 20_000
 DAYS: Final = 14
 DAY_RUNS: Final = 20_000
@@ -101,7 +110,7 @@ class Day(NamedTuple):
 
 
 class Days(NamedTuple):
-    """The grid of days by flow."""
+    """The grid of days by flow, today first."""
 
     dates: list[str]
     rows: list[tuple[str, list[Day]]]
@@ -111,8 +120,8 @@ class Days(NamedTuple):
 def days(client: Client, now: datetime) -> Days:
     """Return how many runs of each flow have begun on each of the last days, by their state."""
     today = now.astimezone().date()
-    dates = [today - timedelta(days=back) for back in reversed(range(DAYS))]
-    found = client.vects(since=texts.midnight(dates[0]), limit=DAY_RUNS)
+    dates = [today - timedelta(days=back) for back in range(DAYS)]
+    found = client.vects(since=texts.midnight(dates[-1]), limit=DAY_RUNS)
     counts: dict[str, dict[str, Counter[str]]] = {}
     for view in found:
         date = view.created.astimezone().date().isoformat()
@@ -138,7 +147,7 @@ class Moment(NamedTuple):
         before: That of the one before, or None.
         after: That of the next one, or None.
         place: Which event of the run it is, from 1.
-        count: How many there are.
+        total: How many there are.
         name: What has happened.
         step: Where.
         time: When.
@@ -150,7 +159,7 @@ class Moment(NamedTuple):
     before: int | None
     after: int | None
     place: int
-    count: int
+    total: int
     name: str
     step: str
     time: datetime
@@ -216,7 +225,9 @@ def steps(
         if is_wanted and (not state or step.state == state):
             listed.append(step)
     first, last = (number - 1) * size, number * size
-    rows = [(step, instances.get(step.name, {})) for step in listed[first:last]]
+    rows: list[tuple[StepView, Mapping[str, int]]] = [
+        (step, instances.get(step.name, {})) for step in listed[first:last]
+    ]
     return Steps(rows, counts, Page(number, len(listed) > last), of_map, state)
 
 
@@ -258,6 +269,11 @@ class Value(NamedTuple):
     what: str
     of: str
 
+    @property
+    def is_short(self) -> bool:
+        """Whether it fits a line."""
+        return self.what != "log" and len(self.text) <= SHORT and "\n" not in self.text
+
 
 def value(name: str, text: str, what: str, of: str = "", most: int | None = None) -> Value:
     """Return the beginning of a text."""
@@ -265,9 +281,11 @@ def value(name: str, text: str, what: str, of: str = "", most: int | None = None
     return Value(name, text[:most], len(text), len(text) > most, what, of)
 
 
-def values(given: Mapping[str, Any], what: str) -> list[Value]:
+def values(given: Mapping[str, Any], what: str, most: int | None = None) -> list[Value]:
     """Return values by their names."""
-    return [value(str(name), texts.in_json(each), what, str(name)) for name, each in given.items()]
+    return [
+        value(str(name), texts.in_json(each), what, str(name), most) for name, each in given.items()
+    ]
 
 
 class AttemptShown(NamedTuple):
@@ -298,34 +316,52 @@ class StepShown(NamedTuple):
     events: list[Any]
 
 
-def step(view: VectView, step: StepView) -> StepShown:
-    """Return all that is shown of one step."""
+def step(view: VectView, step: StepView, most: int | None = None) -> StepShown:
+    """Return all that is shown of one step.
+
+    Args:
+        view: Its run.
+        step: The step.
+        most: How many characters of each value; None for as many as a page has.
+    """
     instances = Counter(view.steps[name].state for name in step.items)
     output = None
     if step.state == "success":
-        output = value("output", texts.in_json(step.output), "output")
+        output = value("output", texts.in_json(step.output), "output", "", most)
+    own = [each for each in view.events() if each.step == step.name]
+    traces = _traces(own)
     return StepShown(
         step,
         view.explain(step.name),
-        [_attempt(each) for each in step.attempts],
-        values(step.inputs, "input"),
+        [_attempt(each, traces, most or LOG_CHARACTERS) for each in step.attempts],
+        values(step.inputs, "input", most),
         output,
         None if step.error is None else value("error", texts.clean(step.error), "error"),
         None if step.parent is None else value("item", texts.in_json(step.item), "item"),
         instances,
-        [each for each in view.events() if each.step == step.name][-EVENTS:],
+        own[-EVENTS:],
     )
 
 
-def _attempt(attempt: Any) -> AttemptShown:
-    number, error = str(attempt.number), attempt.error
+def _attempt(attempt: Any, traces: Mapping[int | None, object], most: int) -> AttemptShown:
+    number, error = str(attempt.number), _error(attempt, traces)
     text = texts.written(attempt.log_text)
     log = None
     if text:
-        shown = text[-LOG_CHARACTERS:]
+        shown = text[-most:]
         log = Value("log", shown, len(text), len(shown) < len(text), "log", number)
-    told = None if error is None else value("error", texts.clean(error), "attempt", number)
+    told = None if error is None else value("error", texts.clean(error), "attempt", number, most)
     return AttemptShown(attempt, told, log)
+
+
+def _traces(events: Iterable[Any]) -> dict[int | None, object]:
+    return {each.attempt: each.data["traceback"] for each in events if "traceback" in each.data}
+
+
+def _error(attempt: Any, traces: Mapping[int | None, object]) -> str | None:
+    """Return what went wrong in an attempt, with its traceback where there is one."""
+    told = traces.get(attempt.number)
+    return str(told) if attempt.error is not None and told else attempt.error
 
 
 def whole(view: VectView, what: str, step: str, of: str) -> str:
@@ -347,7 +383,9 @@ def whole(view: VectView, what: str, step: str, of: str) -> str:
         return texts.clean(found.error or "")
     if what in ("log", "attempt"):
         attempt = _of({str(each.number): each for each in found.attempts}, "attempt", of)
-        return texts.clean(attempt.error or "") if what == "attempt" else attempt.log_text
+        own = [each for each in view.events() if each.step == step]
+        text = attempt.log_text if what == "log" else _error(attempt, _traces(own))
+        return texts.clean(text or "")
     raise SettingError(f"there is no {shown(what)} of a step")
 
 
@@ -358,15 +396,21 @@ def _of(found: Mapping[str, Any], what: str, name: str) -> Any:
 
 
 class Pictures(NamedTuple):
-    """The graph and the timeline of a run, as markup; None where they cannot be drawn."""
+    """The graph and the timeline of a run, as markup."""
 
-    graph: Markup | None
-    timeline: Markup | None
+    graph: Markup
+    timeline: Markup
 
 
 def pictures(view: VectView, links: Links, at: int | None) -> Pictures:
-    """Return the pictures of a run."""
-    return Pictures(None, None)
+    """Return the pictures of a run; each step in them leads to its view."""
+
+    def href(step: str) -> str | None:
+        return links.step(view.id, step, at) or None
+
+    graph = view.to_svg(href=href, limit=GRAPH_BOXES, style=False)
+    timeline = view.timeline_svg(href=href, limit=TIMELINE_ROWS, style=False)
+    return Pictures(Markup(graph), Markup(timeline))  # noqa: S704 - they escape by themselves
 
 
 def events(view: VectView, number: int, step: str = "") -> tuple[list[Any], Page]:
@@ -382,14 +426,55 @@ def events(view: VectView, number: int, step: str = "") -> tuple[list[Any], Page
 def waiting(client: Client) -> list[tuple[Waiting, list[Value]]]:
     """Return what waits for a person, each with the values on which they decide."""
     found = []
-    for each in client.waiting():
+    for each in client.waiting()[:CARDS]:
         try:
             view = client.vect(each.vect)
-            told = values({**view.params, **view.steps[each.step].inputs}, "input")
+            inputs = view.steps[each.step].inputs
+            told = values(view.params, "param", SUMMARY) + values(inputs, "input", SUMMARY)
         except OAutomError:  # it has ended meanwhile, and was pruned
             continue
         found.append((each, told))
     return found
+
+
+class Desk:
+    """Counts what waits for a person: once by all open runs, then by the events that have come.
+
+    Args:
+        client: The log.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._lock = Lock()
+        self._seq = -1
+        self._waiting: set[tuple[str, str]] = set()
+
+    def count(self) -> int:
+        """Return how many decisions are waited for; any thread.
+
+        Raises:
+            LogError: The log cannot be read.
+        """
+        with self._lock:
+            seq = self._client.seq
+            new = [] if self._seq in (-1, seq) else self._client.events(self._seq, limit=FAR + 1)
+            if self._seq == -1 or seq < self._seq or len(new) > FAR:
+                self._seq = seq
+                self._waiting = {(each.vect, each.step) for each in self._client.waiting()}
+            else:
+                for event in new:
+                    self._take(event)
+            return len(self._waiting)
+
+    def _take(self, event: Any) -> None:
+        self._seq = event.seq
+        if event.step is None:
+            return
+        if event.name == "step.started" and "prompt" in event.data:
+            self._waiting.add((event.vect, event.step))
+        elif event.dest != "running":
+            self._waiting.discard((event.vect, event.step))
 
 
 def work(client: Client) -> Work:

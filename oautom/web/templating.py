@@ -10,6 +10,7 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from oautom.pictures.style import STYLE
 from oautom.web import texts
 
 _HERE: Final = Path(__file__).parent
@@ -17,6 +18,7 @@ _HERE: Final = Path(__file__).parent
 STATIC: Final = {
     "page.css": ((_HERE / "static" / "page.css").read_bytes(), "text/css; charset=utf-8"),
     "page.js": ((_HERE / "static" / "page.js").read_bytes(), "text/javascript; charset=utf-8"),
+    "pictures.css": (STYLE.encode(), "text/css; charset=utf-8"),
     "icon.svg": ((_HERE / "static" / "icon.svg").read_bytes(), "image/svg+xml"),
 }
 """What the page has besides its views: the bytes and their type, by name."""
@@ -65,6 +67,7 @@ def _made() -> Environment:
     )
     environment.filters |= {
         "bdi": bdi,
+        "slug": lambda name: sha256(name.encode()).hexdigest()[:8],
         "badge": badge,
         "line": texts.plain_line,
         "word": texts.word,

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from oautom.errors import SettingError, shown
 
@@ -61,7 +61,7 @@ def clean(value: object) -> str:
 
 
 def plain_line(value: object, most: int = NAME_CHARACTERS) -> str:
-    """Return a text for a place without markup, such as a title: one line, no marks of direction."""
+    """Return a text for a place without markup, such as a title: a line, no marks of direction."""
     return cut(clean(value).translate(_MARKS), most)
 
 
@@ -78,15 +78,19 @@ def written(text: str) -> str:
 def in_json(value: object) -> str:
     """Return a value as JSON that people read; what is none, as Python shows it."""
     try:
-        return clean(json.dumps(value, ensure_ascii=False, indent=2, default=shown))
+        return clean(json.dumps(value, ensure_ascii=False, indent=2, default=_plain))
     except (TypeError, ValueError, RecursionError):  # of a log in memory, it may be any object
         return clean(shown(value, VALUE_CHARACTERS))
+
+
+def _plain(value: object) -> object:
+    return dict(value) if isinstance(value, Mapping) else shown(value)
 
 
 def in_short(value: object) -> str:
     """Return a value as JSON in one line, or its beginning."""
     try:
-        return cut(json.dumps(value, ensure_ascii=False, default=shown), VALUE_CHARACTERS)
+        return cut(json.dumps(value, ensure_ascii=False, default=_plain), VALUE_CHARACTERS)
     except (TypeError, ValueError, RecursionError):
         return shown(value)
 
@@ -167,20 +171,20 @@ def day_of(text: str) -> tuple[datetime, datetime] | None:
 
 def midnight(day: date) -> datetime:
     """Return when a day begins on the clock of this machine."""
-    return datetime(day.year, day.month, day.day).astimezone()  # noqa: DTZ001 - it is given one
+    return datetime(day.year, day.month, day.day).astimezone()
 
 
-def number_of(text: str, name: str, least: int, default: int) -> int:
+def number_of(text: str, name: str, least: int, default: int, most: int = 2**53) -> int:
     """Return a number of an address.
 
     Raises:
-        SettingError: It is none, or too small.
+        SettingError: It is none, too small, or too large.
     """
     if not text:
         return default
-    if re.fullmatch(r"\d{1,18}", text, re.ASCII) and int(text) >= least:
+    if re.fullmatch(r"\d{1,18}", text, re.ASCII) and least <= int(text) <= most:
         return int(text)
-    raise SettingError(f"{name} must be a whole number from {least}, not {shown(text)}")
+    raise SettingError(f"{name} must be a whole number from {least} to {most}, not {shown(text)}")
 
 
 def utc_now() -> datetime:

@@ -52,7 +52,7 @@
     const opened = new Map([...region.querySelectorAll("details[id]")].map((each) => [each.id, each.open]));
     const places = new Map();
     for (const each of region.querySelectorAll("[id]")) {
-      if (each.scrollTop || each.scrollLeft) places.set(each.id, [each.scrollLeft, each.scrollTop, isAtEnd(each)]);
+      if (each.scrollTop || each.scrollLeft) places.set(each.id, [each.scrollLeft, each.scrollTop]);
     }
     region.replaceChildren(...next.childNodes);
     for (const name of next.getAttributeNames()) region.setAttribute(name, next.getAttribute(name));
@@ -60,9 +60,9 @@
       const each = document.getElementById(id);
       if (each) each.open = isOpen;
     }
-    for (const [id, [left, top, atEnd]] of places) {
+    for (const [id, [left, top]] of places) {
       const each = document.getElementById(id);
-      if (each) each.scrollTo(left, atEnd ? each.scrollHeight : top);
+      if (each) each.scrollTo(left, top);
     }
     if (focused) {
       const each = region.querySelector(focused);
@@ -70,7 +70,6 @@
     }
     wake(region);
   };
-  const isAtEnd = (each) => each.scrollTop + each.clientHeight >= each.scrollHeight - 4;
 
   const take = (fresh) => {
     for (const region of regions()) {
