@@ -22,6 +22,7 @@ MODULES = {
     "durable": "durable",
     "size": "size",
     "written": "written",
+    "page": "page",
 }
 
 
