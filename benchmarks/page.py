@@ -53,7 +53,9 @@ def measure(settings: Settings) -> Iterator[Table]:
                 "one instance": "/step?id=large&step=each%5B5000%5D",
                 "inbox": "/inbox",
             }
-            yield Table("views", [_view(port, name, path, settings) for name, path in views.items()])
+            yield Table(
+                "views", [_view(port, name, path, settings) for name, path in views.items()]
+            )
             yield Table(f"memory of the server, {LOADS:,} loads", list(_memory(port, pid)))
         with _served(str(Path(folder, "chain.db"))) as (port, _):
             yield _engine(str(Path(folder, "chain.db")), port, settings)

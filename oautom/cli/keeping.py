@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sized
 from contextlib import closing
 from datetime import UTC, datetime
-
 from typing import Final
 
 import click
@@ -94,9 +93,7 @@ def _runs(ids: Sized) -> str:
 )
 @json_option
 @of_file
-def export(
-    client: Client, file: str, vects: tuple[str, ...], form: str, as_json: bool
-) -> int:
+def export(client: Client, file: str, vects: tuple[str, ...], form: str, as_json: bool) -> int:
     """Write to FILE: all events, or with `--to html` the runs VECT, or the newest ones."""
     if vects and form != "html":
         raise Refusal("runs can be chosen with --to html only; a jsonl has all events", USAGE)
