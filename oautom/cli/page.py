@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from oautom.cli.exits import NO_ENGINE, SUCCESS, USAGE, Refusal
-from oautom.cli.file import VARIABLE
-from oautom.cli.output import note, verb
+from oautom.cli.file import path_of
+from oautom.cli.output import VARIABLE, json_option, note, print_json, verb
 from oautom.client import Client
 from oautom.errors import SettingError
 
@@ -36,16 +35,24 @@ PORT = 8800
 @click.option(
     "--allow-host", multiple=True, metavar="NAME", help="Answer to this name, too: of a proxy."
 )
-def page(log: str | None, host: str, port: int, steer: bool, allow_host: tuple[str, ...]) -> int:
+@json_option
+def page(
+    log: str | None,
+    host: str,
+    port: int,
+    steer: bool,
+    allow_host: tuple[str, ...],
+    as_json: bool,
+) -> int:
     """Serve a page that shows the runs of a log, until Ctrl-C or SIGTERM.
 
     The file may not be there yet: its program makes it.
     """
-    path = log or os.environ.get(VARIABLE)
-    if not path:
-        raise Refusal(f"which log? name its file: --log FILE, or set {VARIABLE}", USAGE)
+    path = path_of(log)
     server = _server(Client(path), host, port, steer=steer, hosts=allow_host)
-    _tell(server, click.echo)
+    if as_json:
+        print_json({"address": server.address, "token": server.page.token, "log": path})
+    _tell(server, note if as_json else click.echo)
     try:
         server.run()
     except KeyboardInterrupt:  # uvicorn has ended, and raises the signal again
