@@ -15,12 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.client import HTTPConnection
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
 from benchmarks.measure import Figure, Settings, Table, in_turn, medians, ratios
-from oautom import Flow, MapExecution, OAutom, PythonExecution
+from oautom import Flow, MapExecution, OAutom, OAutomMode, PythonExecution, SqliteEventLog
 
 RUNS = 10_000
 ITEMS = 10_000
@@ -62,19 +63,17 @@ def measure(settings: Settings) -> Iterator[Table]:
 
 
 def _fill(log: str) -> None:
-    with OAutom(executor="inline", log=log) as app:
+    file = SqliteEventLog(log, synchronous="NORMAL")
+    with OAutom(OAutomMode.background, log=file, max_workers=2) as app, ThreadPool(32) as pool:
         small = Flow("small", app, max_active_vects=None)
         PythonExecution("only", small, int)
         large = Flow("large", app)
         items = PythonExecution("items", large, lambda: list(range(ITEMS)))
         MapExecution("each", large, lambda item: item, over=items)
-        many = Flow("many", app)
-        # On the thread of the engine: then one commit has all of them.
-        PythonExecution("starts", many, lambda: [app.start(small) for _ in range(RUNS)] and None)
-        app.start(many)
         app.run()
-        app.start(large, vect_id="large")
-        app.run()
+        for run in pool.map(lambda _: app.start(small), range(RUNS)):
+            run.wait()
+        app.start(large, vect_id="large").wait()
 
 
 @contextmanager

@@ -116,7 +116,7 @@ def _is_nullable(given: Any) -> bool:
 
 
 def _resolved(given: Any, schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what is said of a parameter: where it may be null too, what is said of it otherwise."""
+    """Return what is said of a parameter; where it may be null too, what is said otherwise."""
     told = given if isinstance(given, Mapping) else {}
     for _ in range(8):
         options = told.get("anyOf")
