@@ -10,6 +10,6 @@ for _name in ("starlette", "jinja2"):
         raise ImportError(f"oautom's page needs {_name}: pip install 'oautom[web]'")
 
 from oautom.web.export import html_of  # noqa: E402 - see above
-from oautom.web.page import Page, page  # noqa: E402 - as above
+from oautom.web.site import Page, page  # noqa: E402 - as above
 
 __all__ = ["Page", "html_of", "page"]

@@ -17,7 +17,7 @@ if find_spec("uvicorn") is None:
 import uvicorn
 
 from oautom.web.guard import LOCAL, is_address
-from oautom.web.page import Page, page
+from oautom.web.site import Page, page
 
 PORT: Final = 8800
 HOST: Final = "127.0.0.1"

@@ -61,7 +61,11 @@ class Site:
         self.cookies: dict[str, str] = {}
 
     def ask(
-        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
     ) -> Answer:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
         cookie = "; ".join(f"{name}={each}" for name, each in self.cookies.items())

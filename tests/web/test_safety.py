@@ -44,7 +44,9 @@ def test_it_answers_to_no_other_name(site: Site, host: str) -> None:
     assert b"order" not in answer.body
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:1", "[::1]", "[::1]:8800"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:80", "127.0.0.1:1", "[::1]", "[::1]:8800"]
+)
 def test_it_answers_to_those_of_this_machine(site: Site, host: str) -> None:
     assert site.ask("GET", "", headers={"Host": host}).status == 200
 
@@ -93,7 +95,8 @@ def test_nothing_is_changed_without_the_token_or_with_a_wrong_one(orders: Orders
         right = site.token or ""
         assert len(right) >= 32
         for wrong in ("", "x", right[:-1], right + "x", right.swapcase(), "ü", "\0"):
-            for headers in ({}, {"Authorization": f"Bearer {wrong}".encode().decode("latin-1")}):
+            bearer = {"Authorization": f"Bearer {wrong.encode().decode('latin-1')}"}
+            for headers in ({}, *([bearer] if wrong.isprintable() else [])):
                 assert site.post("do", headers, **form, token=wrong).status == 403
             assert "set-cookie" not in site.get(token=wrong).headers
             assert site.post("enter", token=wrong).status == 403

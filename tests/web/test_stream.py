@@ -98,7 +98,7 @@ def _feeds() -> list[live.Feed]:
 
 
 def test_there_are_only_so_many_streams(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oautom.web.page.STREAMS", 0)
+    monkeypatch.setattr("oautom.web.site.STREAMS", 0)
     assert site.get("stream").status == 503
 
 

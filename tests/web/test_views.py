@@ -83,11 +83,10 @@ def test_a_get_changes_nothing(orders: Orders, steered: Site) -> None:
 
 
 def test_runs_are_filtered_by_the_address(site: Site) -> None:
-    runs = re.findall(r'run\?id=order%20(\d)', site.get("").text)
+    runs = re.findall(r"run\?id=order%20(\d)", site.get("").text)
     assert runs == sorted(runs, reverse=True)
-    failed = seen(site.get("", state="failed").text)
-    assert "order 2" in failed
-    assert "order 1" not in failed
+    failed = site.get("", state="failed").text
+    assert re.findall(r"run\?id=order%20(\d)", failed) == ["2"]
     assert "No run fits" in seen(site.get("", flow="none").text)
     assert "order 1" in seen(site.get("", since="1h").text)
     day = re.search(r"day=(\d{4}-\d\d-\d\d)", site.get("days").text)
@@ -120,7 +119,9 @@ def test_runs_are_filtered_by_the_address(site: Site) -> None:
         ("static/%2e%2e/page.py", {}, 404),
     ],
 )
-def test_a_wrong_address_is_told_of(site: Site, view: str, query: dict[str, str], status: int) -> None:
+def test_a_wrong_address_is_told_of(
+    site: Site, view: str, query: dict[str, str], status: int
+) -> None:
     answer = site.get(view, **query)
     assert answer.status == status
     assert "Traceback" not in answer.text
@@ -223,7 +224,8 @@ def _holds_no_markup_of(text: str) -> None:
     assert not re.search(r"""(href|src|action)=["']?\s*javascript:""", text, re.IGNORECASE)
     bare = re.sub(r'"[^"]*"', '""', text)  # without the values of attributes
     assert not re.search(r"<[^>]*\s(on\w+|style)=", bare)
-    assert "\u202e" not in re.sub(r"<bdi[^>]*>.*?</bdi>", "", text, flags=re.DOTALL)
+    shown = re.sub(r'(value|content)="[^"]*"', "", text)  # which a browser isolates by itself
+    assert "\u202e" not in re.sub(r"<bdi[^>]*>.*?</bdi>", "", shown, flags=re.DOTALL)
 
 
 def test_a_file_of_another_place_is_followed(tmp_path: Path, file: str) -> None:
