@@ -28,14 +28,6 @@ ITEMS = 10_000
 LOADS = 1_000
 STREAMS = 100
 VIEWERS = 10
-SERVER = """
-import sys
-from oautom.web.server import PageServer
-
-server = PageServer(sys.argv[1], port=0)
-print(server.address, flush=True)
-server.run()
-"""
 
 
 def measure(settings: Settings) -> Iterator[Table]:
@@ -79,7 +71,7 @@ def _fill(log: str) -> None:
 
 @contextmanager
 def _served(log: str) -> Iterator[tuple[int, int]]:
-    command = [sys.executable, "-c", SERVER, log]
+    command = [sys.executable, "-m", "oautom", "page", "--log", log, "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

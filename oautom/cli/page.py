@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,7 @@ def page(
     The file may not be there yet: its program makes it.
     """
     path = path_of(log)
+    gc.set_threshold(100_000, 50, 100)  # a view of a large run makes much, and no cycles
     server = _server(Client(path), host, port, steer=steer, hosts=allow_host)
     if as_json:
         print_json({"address": server.address, "token": server.page.token, "log": path})

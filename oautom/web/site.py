@@ -217,6 +217,7 @@ class Page:
         asked = request.query_params
         now, then, moment = self._moment(request)
         steps = shows.steps(then, asked.get("map", ""), asked.get("show", ""), _page(request))
+        is_part = bool(steps.of_map or steps.state or steps.page.number > 1)
         return self._html(
             request,
             "run.html",
@@ -225,7 +226,7 @@ class Page:
             newest=now,
             moment=moment,
             steps=steps,
-            pictures=shows.pictures(then, self._links, moment.seq),
+            pictures=None if is_part else shows.pictures(then, self._links, moment.seq),
             params=shows.values(then.params, "param"),
             key="",
             reasons=shows.reasons(then, steps.rows),

@@ -21,7 +21,7 @@ def test_a_file_has_all_views_of_the_runs_chosen(orders: Orders) -> None:
     for address in re.findall(r'href="([^"]*)"', text):
         assert address.startswith("#")
         assert unescape(address[1:]) in ids
-    assert not re.search(r'\ssrc=|@import|url\(|<script|<form|<iframe', text)
+    assert not re.search(r"\ssrc=|@import|url\(|<script|<form|<iframe", text)
     shown = seen(text)
     for part in ("order 1", "too <i>dear</i>", "picking tea", "pack[2]", "step.retried", "ship"):
         assert part in shown
