@@ -1,4 +1,4 @@
-"""The page: milliseconds and bytes of views, memory of the server, and what viewers cost the engine.
+"""The page: how long its views take, the memory of its server, and what viewers cost the engine.
 
 Views are asked by HTTP of a server in a process of its own: of a log of 10,000 runs, and of a run
 of 10,000 steps, which is a map. Then it is asked 1,000 times, with 100 streams open. The engine
