@@ -20,7 +20,6 @@ from oautom.web.links import Links
 RUNS: Final = 50
 STEPS: Final = 200
 EVENTS: Final = 100
-SHORT: Final = 80
 FAR: Final = 5_000
 CARDS: Final = 100
 SUMMARY: Final = 600
@@ -272,7 +271,9 @@ class Value(NamedTuple):
     @property
     def is_short(self) -> bool:
         """Whether it fits a line."""
-        return self.what != "log" and len(self.text) <= SHORT and "\n" not in self.text
+        return (
+            self.what != "log" and len(self.text) <= texts.LINE_CHARACTERS and "\n" not in self.text
+        )
 
 
 def value(name: str, text: str, what: str, of: str = "", most: int | None = None) -> Value:

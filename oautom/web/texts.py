@@ -17,6 +17,7 @@ VALUE_CHARACTERS: Final = 4_000
 """How much of a value, an error or a text stands in a page; the whole has an address of its own."""
 
 NAME_CHARACTERS: Final = 200
+LINE_CHARACTERS: Final = 80
 
 GLYPHS: Final[Mapping[str, str]] = {
     "pending": "○",
@@ -76,9 +77,12 @@ def written(text: str) -> str:
 
 
 def in_json(value: object) -> str:
-    """Return a value as JSON that people read; what is none, as Python shows it."""
+    """Return a value as JSON that people read: in a line if it fits one; else as Python shows it."""
     try:
-        return clean(json.dumps(value, ensure_ascii=False, indent=2, default=_plain))
+        line = json.dumps(value, ensure_ascii=False, default=_plain)
+        if len(line) > LINE_CHARACTERS:
+            line = json.dumps(value, ensure_ascii=False, indent=2, default=_plain)
+        return clean(line)
     except (TypeError, ValueError, RecursionError):  # of a log in memory, it may be any object
         return clean(shown(value, VALUE_CHARACTERS))
 
