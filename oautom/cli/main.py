@@ -17,7 +17,6 @@ from oautom.cli.comparing import diff
 from oautom.cli.declared import check, flows, graph
 from oautom.cli.exits import BUG, INTERRUPTED, NO_READER, USAGE, Refusal, refusal_of
 from oautom.cli.keeping import export, prune, verify
-
 from oautom.cli.page import page
 from oautom.cli.planning import backfill
 from oautom.cli.running import run, serve
@@ -60,7 +59,6 @@ for verb in (
     *(flows, check, graph, simulate, serve),
     *(events, top, inbox, approve, reject, start, pause, resume, cancel, plans, backfill),
     *(page, diff, verify, prune, export),
-
 ):
     oautom.add_command(verb)
 

@@ -478,17 +478,36 @@ class Desk:
             self._waiting.discard((event.vect, event.step))
 
 
-def work(client: Client) -> Work:
-    """Return who holds which worker and which slot of a pool."""
-    engine = client.engine
-    return Work(engine, [])
-
-
 class Work(NamedTuple):
-    """The engine, and what is at work."""
+    """The engine, and what is at work.
+
+    Attributes:
+        engine: The engine, or None.
+        rows: The steps that have a worker or a slot of a pool, as many as are shown.
+        total: How many there are.
+        workers: How many of them have a worker.
+        pools: By the name of each pool, how many of its slots are taken, and how many it has.
+    """
 
     engine: EngineInfo | None
-    holders: list[Any]
+    rows: list[Any]
+    total: int
+    workers: int
+    pools: Mapping[str, tuple[int, int]]
+
+
+def work(client: Client) -> Work:
+    """Return who holds which worker and which slot of a pool."""
+    engine, found = client.engine, client.working()
+    taken = Counter(each.pool for each in found)
+    pools = {} if engine is None else engine.pools
+    return Work(
+        engine,
+        found[:STEPS],
+        len(found),
+        sum(each.has_worker for each in found),
+        {name: (taken[name], slots) for name, slots in pools.items()},
+    )
 
 
 # The engine
