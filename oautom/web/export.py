@@ -53,7 +53,7 @@ def _run(view: VectView, links: Links) -> dict[str, Any]:
     return {
         "run": view,
         "moment": shows.moment(view, None),
-        "pictures": shows.pictures(view, links, None),
+        "pictures": shows.pictures(view, links, None, is_asked=True),
         "params": shows.values(view.params, "param", VALUE_CHARACTERS),
         "steps": steps,
         "maps": maps,

@@ -26,6 +26,9 @@ SUMMARY: Final = 600
 """How much of a value stands where a person decides on it."""
 
 GRAPH_BOXES: Final = 80
+TIMELINE_EVENTS: Final = 10_000
+"""Of more, a timeline is drawn when it is asked for: it takes as long as all else of the view."""
+
 TIMELINE_ROWS: Final = 60
 LOG_CHARACTERS: Final = 20_000
 DAYS: Final = 14
@@ -397,21 +400,30 @@ def _of(found: Mapping[str, Any], what: str, name: str) -> Any:
 
 
 class Pictures(NamedTuple):
-    """The graph and the timeline of a run, as markup."""
+    """The graph and the timeline of a run, as markup; None for one that is drawn when asked for."""
 
     graph: Markup
-    timeline: Markup
+    timeline: Markup | None
 
 
-def pictures(view: VectView, links: Links, at: int | None) -> Pictures:
-    """Return the pictures of a run; each step in them leads to its view."""
+def pictures(view: VectView, links: Links, at: int | None, *, is_asked: bool = False) -> Pictures:
+    """Return the pictures of a run; each step in them leads to its view.
+
+    Args:
+        view: The run.
+        links: Where the views are.
+        at: The number of the event after which it is shown; None for now.
+        is_asked: Whether the timeline of a large run is wanted, too.
+    """
 
     def href(step: str) -> str | None:
         return links.step(view.id, step, at) or None
 
-    graph = view.to_svg(href=href, limit=GRAPH_BOXES, style=False)
+    graph = Markup(view.to_svg(href=href, limit=GRAPH_BOXES, style=False))  # noqa: S704 - escaped
+    if len(view.events()) > TIMELINE_EVENTS and not is_asked:
+        return Pictures(graph, None)
     timeline = view.timeline_svg(href=href, limit=TIMELINE_ROWS, style=False)
-    return Pictures(Markup(graph), Markup(timeline))  # noqa: S704 - they escape by themselves
+    return Pictures(graph, Markup(timeline))  # noqa: S704 - as above
 
 
 def events(view: VectView, number: int, step: str = "") -> tuple[list[Any], Page]:

@@ -226,7 +226,9 @@ class Page:
             newest=now,
             moment=moment,
             steps=steps,
-            pictures=None if is_part else shows.pictures(then, self._links, moment.seq),
+            pictures=None
+            if is_part
+            else shows.pictures(then, self._links, moment.seq, is_asked="timeline" in asked),
             params=shows.values(then.params, "param"),
             key="",
             reasons=shows.reasons(then, steps.rows),

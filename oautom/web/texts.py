@@ -77,7 +77,7 @@ def written(text: str) -> str:
 
 
 def in_json(value: object) -> str:
-    """Return a value as JSON that people read, in a line if it fits; what is none, as its `repr`."""
+    """Return a value as JSON that people read, in a line if it fits one; else as its `repr`."""
     try:
         line = json.dumps(value, ensure_ascii=False, default=_plain)
         if len(line) > LINE_CHARACTERS:

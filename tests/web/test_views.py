@@ -238,3 +238,14 @@ def test_a_file_of_another_place_is_followed(tmp_path: Path, file: str) -> None:
             text = seen(site.get("").text)
             assert f"run {number}" in text
             assert f"run {1 - number}" not in text
+
+
+def test_the_timeline_of_a_large_run_is_drawn_when_it_is_asked_for(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oautom.web.shows.TIMELINE_EVENTS", 5)
+    text = site.get("run", id="order 1").text
+    assert text.count("<svg") == 1
+    link = re.search(r'href="([^"]*)">Draw the timeline', text)
+    assert link is not None
+    assert site.ask("GET", unescape(link[1])).text.count("<svg") == 2
