@@ -128,6 +128,11 @@ class VectView:
         return self._entry.created
 
     @property
+    def changed(self) -> datetime:
+        """When its own state changed last, now: aware, UTC; of one that has ended, its end."""
+        return self._entry.changed
+
+    @property
     def state(self) -> str:
         """`pending`, `running`, `paused`, `ending`, `success`, `failed` or `cancelled`."""
         if "_state" not in self.__dict__ and self._upto is None:
