@@ -36,7 +36,7 @@ stop() { echo "$$1" >&2; exit 1; }; \
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help start tests tests_all lint format check quick coverage heart mutants bench bench-peers crash fuzz install_requirements_dev freeze_requirements activate dist clean picture
+.PHONY: help start tests tests_all lint format check quick coverage heart mutants bench bench-peers page-pictures crash fuzz install_requirements_dev freeze_requirements activate dist clean picture
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "make %-24s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -95,6 +95,9 @@ bench: $(TOOLS) ## Measure; BENCH_ARGS are the arguments
 # Each engine has an environment of its own below venv3-peers, 1.5 GB in all; the page is written anew.
 bench-peers: $(TOOLS) ## Measure oautom beside other engines; PEERS_ARGS are the arguments
 	@$(BIN)/python -m benchmarks.peers $(PEERS_ARGS)
+
+page-pictures: $(TOOLS) ## Write pictures of the page, light and dark, wide and narrow, into docs/pictures
+	@$(BIN)/python -m tools.page_pictures
 
 crash: $(TOOLS) ## Kill a program in ROUNDS rounds (200 unless said), beginning with SEED, and look at what it leaves
 	@OAUTOM_CRASH_LONG=1 $(BIN)/pytest $(SIDE_BY_SIDE) tests/crash $(PYTEST_ARGS)

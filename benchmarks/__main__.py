@@ -23,6 +23,7 @@ MODULES = {
     "size": "size",
     "written": "written",
     "live": "live",
+    "page": "page",
 }
 
 

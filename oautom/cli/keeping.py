@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Sized
 from contextlib import closing
 from datetime import UTC, datetime
+from typing import Final
 
 import click
 
 from oautom.cli.exits import SUCCESS, USAGE, Refusal
-from oautom.cli.file import of_file, path_of_log
+from oautom.cli.file import found, of_file, path_of_log
 from oautom.cli.output import json_option, note, print_json, verb
+from oautom.cli.page import export_html
 from oautom.cli.seeing import since
 from oautom.client import Client
 from oautom.errors import LogError
 from oautom.events.sqlite import SqliteEventLog
+
+_NEWEST: Final = 20
+"""How many runs a page has that is told of none."""
 
 
 @verb("Check the file of a log.", example="oautom verify --log runs.db")
@@ -73,20 +78,38 @@ def _runs(ids: Sized) -> str:
     return f"{len(ids)} run{'' if len(ids) == 1 else 's'}"
 
 
-@verb("Write the events of a log to a file.", example="oautom export runs.jsonl --log runs.db")
-@click.argument("to", metavar="FILE")
+@verb(
+    "Write runs to a file: as events, or as a page.",
+    example="oautom export runs.html --to html 2026-11-24 --log runs.db",
+)
+@click.argument("file")
+@click.argument("vects", nargs=-1, metavar="[VECT]...")
+@click.option(
+    "--to",
+    "form",
+    type=click.Choice(["jsonl", "html"]),
+    default="jsonl",
+    show_default=True,
+    help="A JSON document for each event, or one page that opens without network.",
+)
 @json_option
 @of_file
-def export(client: Client, to: str, as_json: bool) -> int:
-    """Write all events to FILE, a JSON document a line."""
-    with closing(SqliteEventLog(path_of_log(), read_only=True)) as log:
-        try:
-            log.to_jsonl(to)
-        except OSError as error:
-            raise Refusal(f"cannot write '{to}': {error.strerror}", USAGE) from error
-        count = log.last_seq
+def export(client: Client, file: str, vects: tuple[str, ...], form: str, as_json: bool) -> int:
+    """Write to FILE: all events, or with `--to html` the runs VECT, or the newest ones."""
+    if vects and form != "html":
+        raise Refusal("runs can be chosen with --to html only; a jsonl has all events", USAGE)
+    try:
+        if form == "html":
+            chosen = [found(client, each) for each in vects] or client.vects(limit=_NEWEST)
+            told = {"runs": export_html(client, file, [view.id for view in chosen])}
+        else:
+            with closing(SqliteEventLog(path_of_log(), read_only=True)) as log:
+                log.to_jsonl(file)
+                told = {"events": log.last_seq}
+    except OSError as error:
+        raise Refusal(f"cannot write '{file}': {error.strerror}", USAGE) from error
     if as_json:
-        print_json({"events": count, "file": to})
+        print_json({**told, "file": file})
     else:
-        click.echo(f"{count} events are in {to}")
+        click.echo("".join(f"{count} {name} are in {file}" for name, count in told.items()))
     return SUCCESS

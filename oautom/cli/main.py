@@ -17,6 +17,7 @@ from oautom.cli.comparing import diff
 from oautom.cli.declared import check, flows, graph
 from oautom.cli.exits import BUG, INTERRUPTED, NO_READER, USAGE, Refusal, refusal_of
 from oautom.cli.keeping import export, prune, verify
+from oautom.cli.page import page
 from oautom.cli.planning import backfill
 from oautom.cli.running import run, serve
 from oautom.cli.seeing import events, inbox, ls, plans, show, top, watch, why
@@ -57,7 +58,7 @@ for verb in (
     *(run, ls, show, why, logs, retry, watch),  # those that one needs first
     *(flows, check, graph, simulate, serve),
     *(events, top, inbox, approve, reject, start, pause, resume, cancel, plans, backfill),
-    *(diff, verify, prune, export),
+    *(page, diff, verify, prune, export),
 ):
     oautom.add_command(verb)
 

@@ -27,6 +27,7 @@ from oautom.cli.output import (
     print_json,
     verb,
 )
+from oautom.cli.page import served
 from oautom.cli.params import params_of
 from oautom.cli.progress import Watch, known_past, last_lines, print_event
 from oautom.client import Client, VectView
@@ -239,9 +240,23 @@ def _dry_run(
 @click.option("--log", metavar="FILE", help="Keep the runs in this file.")
 @click.option("--workers", type=int, metavar="N", help="How many steps run at once.")
 @click.option("--executor", type=click.Choice(EXECUTORS), help="Where steps run.")
+@click.option(
+    "--page",
+    metavar="[HOST:]PORT",
+    is_flag=False,
+    flag_value="",
+    help="Serve the page, too; see `oautom page`.",
+)
+@click.option("--steer", is_flag=True, help="The page has buttons, for those who have its token.")
 @json_option
 def serve(
-    app: str, log: str | None, workers: int | None, executor: str | None, as_json: bool
+    app: str,
+    log: str | None,
+    workers: int | None,
+    executor: str | None,
+    page: str | None,
+    steer: bool,
+    as_json: bool,
 ) -> int:
     """Serve the plans of APP, and go on with all that is open, until Ctrl-C or SIGTERM."""
     engine = load_app(app)
@@ -253,7 +268,8 @@ def serve(
         )
     configured(engine, log, executor, workers)
     signal.signal(signal.SIGTERM, _end)  # until the engine drives, which then drains by itself
-    with only_json() if as_json else nullcontext(_tell_nothing) as tell, engine:
+    printer = only_json() if as_json else nullcontext(_tell_nothing)
+    with printer as tell, served(engine, page, steer=steer), engine:
         engine.recover()
         path = getattr(engine.log, "path", None)
         tell({"flows": engine.flows(), "log": path and str(path), "pid": os.getpid()})

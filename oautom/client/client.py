@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any, Final, Literal, cast
 
 from oautom.client.engine import EngineInfo, PlanInfo
@@ -20,6 +21,7 @@ from oautom.client.sources import App, AppSource, FileSource
 from oautom.client.steering import Answer, Backfill
 from oautom.client.views import VectView, Waiting
 from oautom.errors import SettingError, shown
+from oautom.machine.event import Event
 from oautom.machine.kinds import kind_of
 from oautom.machine.state import VectState
 from oautom.machine.tables import VECT_STATES
@@ -72,6 +74,15 @@ class Client:
             LogError: The log cannot be read.
         """
         return self._source.engine()
+
+    @property
+    def seq(self) -> int:
+        """The number of the newest event of the log, 0 before the first.
+
+        Raises:
+            LogError: The log cannot be read.
+        """
+        return self._source.log.committed_seq
 
     def vects(
         self,
@@ -169,6 +180,27 @@ class Client:
         view = self.vect(id)
         return view.time_left(self.past(view.flow) if past is None else past)
 
+    def events(
+        self, after: int = 0, vect: str | None = None, limit: int | None = None
+    ) -> list[Event]:
+        """Return the events that there are, in the order of the log; see `follow`.
+
+        Args:
+            after: The number of the event after which to begin.
+            vect: The id of the only Vect wanted; None for all.
+            limit: How many at most, the first ones; None for all.
+
+        Raises:
+            UnknownVectError: There is no such Vect.
+            SettingError: An argument cannot be used.
+            LogError: The log cannot be read.
+        """
+        number = _number_of(after)
+        if limit is not None and plain_count(limit) is None:
+            raise SettingError(f"limit must be a positive int, or None, not {shown(limit)}")
+        name = None if vect is None else self._source.entry(vect).id
+        return list(islice(self._source.log.read(after=number, vect=name), limit))
+
     def follow(self, after: int = 0, vect: str | None = None) -> Follow:
         """Return the events that there are, and then those that come, for `for` or `async for`.
 
@@ -184,10 +216,23 @@ class Client:
             SettingError: `after` is no number of an event.
             LogError: The log cannot be read.
         """
-        if (number := plain_count(after, 0)) is None:
-            raise SettingError(f"after must be the number of an event, from 0, not {shown(after)}")
+        number = _number_of(after)
         name = None if vect is None else self._source.entry(vect).id
         return Follow(lambda: self._source.log, number, name)
+
+    def text(self, vect: str, step: str, attempt: int) -> str:
+        """Return what an attempt of a step has written so far: nothing of the Vect is read for it.
+
+        Args:
+            vect: The id of the Vect.
+            step: The name of the step.
+            attempt: The number of the attempt.
+
+        Raises:
+            LogError: The log cannot be read.
+        """
+        text = self._source.log.text((vect, step, attempt))
+        return "" if text is None else text.shown(is_whole=False)
 
     def wait(self, id: str, timeout: float | None = None) -> str:  # noqa: A002 - the public word
         """Wait until a Vect has ended, and return the state in which it has.
@@ -449,6 +494,12 @@ def _names_of(until: object) -> list[str]:
 
 def _range(first: object, last: object) -> dict[str, str]:
     return {"from": text_of(first, "from"), "to": text_of(last, "to")}
+
+
+def _number_of(after: object) -> int:
+    if (number := plain_count(after, 0)) is None:
+        raise SettingError(f"after must be the number of an event, from 0, not {shown(after)}")
+    return number
 
 
 def _instant_of(since: object) -> datetime | None:

@@ -128,6 +128,11 @@ class VectView:
         return self._entry.created
 
     @property
+    def changed(self) -> datetime:
+        """When its own state changed last, now: aware, UTC; of one that has ended, its end."""
+        return self._entry.changed
+
+    @property
     def state(self) -> str:
         """`pending`, `running`, `paused`, `ending`, `success`, `failed` or `cancelled`."""
         if "_state" not in self.__dict__ and self._upto is None:
@@ -299,7 +304,7 @@ class VectView:
             style: Whether the style sheet is in it.
 
         Raises:
-            SettingError: `limit` is no positive int, nor None; or `width` is below 320.
+            SettingError: An argument cannot be used, or `href` raises, or returns something else.
         """
         from oautom.pictures.timeline import timeline_svg  # noqa: PLC0415 - as above
 
@@ -319,7 +324,7 @@ class VectView:
     def _nodes(self) -> list[Node]:
         from oautom.vects.drawn import nodes_of  # noqa: PLC0415 - as above
 
-        return nodes_of(self._state)
+        return nodes_of(self._state, status_of(self._state, self.state))
 
     def _title(self) -> str:
         return f"{self.id} of flow '{self.flow}': {self.state}"

@@ -506,7 +506,7 @@ class Flow:
             style: Whether the style sheet is in it.
 
         Raises:
-            SettingError: `limit` is neither None nor a positive int.
+            SettingError: An argument cannot be used, or `href` raises, or returns something else.
         """
         from oautom.pictures.graph import graph_svg  # noqa: PLC0415 - most programs draw nothing
 

@@ -16,10 +16,8 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-from oautom.errors import SettingError, shown
 from oautom.pictures.layout import depths
 from oautom.pictures.nodes import Node
-from oautom.values.json import plain_count
 
 BOXES: Final = 80
 """How many boxes a picture has at most, if no other limit is given."""
@@ -53,15 +51,7 @@ def folded(nodes: Sequence[Node], limit: int | None = BOXES) -> list[Fold]:
     Args:
         nodes: The steps, in the order of declaration.
         limit: How many boxes there may be; None for a box for each step.
-
-    Raises:
-        SettingError: `limit` is neither None nor a positive int.
     """
-    if limit is not None and plain_count(limit) is None:
-        raise SettingError(
-            "limit, of the boxes or rows of a picture, must be a positive int, or None for one "
-            f"for each step, not {shown(limit)}"
-        )
     if limit is None:
         return _boxes(nodes, {node.name: node.name for node in nodes})
     folding = _Folding(nodes, limit)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from oautom.pictures.folding import BOXES, Fold, folded
+from oautom.pictures.given import Href, Links, flag_of, limit_of
 from oautom.pictures.layout import Box, Layout, Point, layout
 from oautom.pictures.nodes import Node, counted, most_urgent
 from oautom.pictures.style import sign, word
 from oautom.pictures.svg import attribute, bounded, content, framed, label, number, width_of
-
-Href = Callable[[str], str | None]
 
 _LETTER: Final = 7.9
 """How wide a letter of a name is."""
@@ -43,21 +42,27 @@ def graph_svg(
         href: Returns the link of the box of a step, by its name; None for no link.
         style: Whether the colours are in it; else the page has `STYLE`.
         plain: Lay it out without `fast-sugiyama`, as where it is not installed.
+
+    Raises:
+        SettingError: An argument cannot be used, or `href` raises, or returns something else.
     """
+    links, has_style, most = Links(href), flag_of(style), limit_of(limit)
     items: dict[str | None, list[str]] = {}
     for node in nodes:
         if node.part_of is not None and node.state is not None:
             items.setdefault(node.part_of, []).append(node.state)
-    drawn = [_Drawn(fold, items.get(fold.name, ())) for fold in folded(nodes, limit)]
+    drawn = [_Drawn(fold, items.get(fold.name, ())) for fold in folded(nodes, most)]
     tall = 48.0 if any(each.more for each in drawn) else 34.0
     sizes = {each.fold.name: (each.width, tall) for each in drawn}
     upstreams = {each.fold.name: each.fold.upstreams for each in drawn}
     found = layout(upstreams, sizes, plain=plain)
-    boxes = [each.svg(found.boxes[each.fold.name], href) for each in drawn]
-    role = ' role="list"' if href is not None else ""
+    boxes = [each.svg(found.boxes[each.fold.name], links) for each in drawn]
+    role = ' role="list"' if links.are_there else ""
     inside = f"{_lines(found)}<g{role}>{''.join(boxes)}</g>"
     told = summary(nodes, title)
-    return framed(inside, found.width, found.height, told, style=style, has_links=href is not None)
+    return framed(
+        inside, found.width, found.height, told, style=has_style, has_links=links.are_there
+    )
 
 
 def summary(nodes: Sequence[Node], title: str) -> str:
@@ -111,7 +116,7 @@ class _Drawn:
         text = max(width_of(self.label) * _LETTER, width_of(self.more) * _SMALL)
         self.width = max(64.0, 2 * _INSIDE + text + (_FOR_SIGN if self.state else 0.0))
 
-    def svg(self, box: Box, href: Href | None) -> str:
+    def svg(self, box: Box, links: Links) -> str:
         """Return the box at its place."""
         fold, tall = self.fold, box.height
         x = _INSIDE + (_FOR_SIGN if self.state else 0.0)
@@ -129,13 +134,13 @@ class _Drawn:
             parts.append(f'<text class="oa-more" {at}>{content(self.more)}</text>')
         parts.append(self._shares(box))
         inside = "".join(parts)
-        target = href(fold.node.name) if href is not None and fold.node is not None else None
+        target = links.to(fold.node.name) if fold.node is not None else None
         if target is not None:
             named = attribute(self.title)
             inside = f"<a href={attribute(target, None)} aria-label={named}>{inside}</a>"
         kind = "oa-step" if fold.node is not None else "oa-step oa-fold"
         name = f" data-step={attribute(fold.name)}" if fold.node is not None else ""
-        role = ' role="listitem"' if href is not None else ""
+        role = ' role="listitem"' if links.are_there else ""
         return (
             f'<g class="{kind}"{name} data-state={attribute(self.state or "")} '
             f'data-count="{len(fold.members)}"{role} '

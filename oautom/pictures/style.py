@@ -1,7 +1,7 @@
 """How the states look: colours for light and dark, signs and borders that need no colour. Pure.
 
-The colours are those of Okabe and Ito, darkened or lightened until text on them is legible (WCAG
-AA), so that they differ for nearly everybody; each state has a sign, a border and its word, too.
+The colours are near those of Okabe and Ito, darkened or lightened until text on them is legible
+(WCAG AA), so that they differ for nearly everybody; each state has a sign and its word, too.
 
 Source: M. Okabe, K. Ito, "Color universal design", 2008.
 """
@@ -46,7 +46,9 @@ LOOKS: Final = {
     "skipped": Look(
         "#57606a", "#f3f5f7", "#a3adb8", "#1d232b", "3 3", "M4 4.5l4 3.5-4 3.5M8.5 4.5l4 3.5-4 3.5"
     ),
-    "pending": Look("#656d76", "#ffffff", "#98a2ad", "#161b22", "", "M8 4v4l2.5 2"),
+    "pending": Look(
+        "#656d76", "#ffffff", "#98a2ad", "#161b22", "", "M8 2.5a5.5 5.5 0 1 0 .1 0M8 5.2v3l2.2 1.6"
+    ),
 }
 
 

@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
-from oautom.errors import SettingError, shown
 from oautom.pictures.folding import Fold, folded
-from oautom.pictures.graph import Href, counts, summary
+from oautom.pictures.given import Href, Links, flag_of, limit_of, width_of
+from oautom.pictures.graph import counts, summary
 from oautom.pictures.nodes import Node, most_urgent
 from oautom.pictures.style import sign, word
 from oautom.pictures.svg import attribute, bounded, content, framed, label, number
-from oautom.values.json import plain_count
 
 ROWS: Final = 200
 """How many rows a timeline has at most, if no other limit is given."""
@@ -27,8 +26,10 @@ _NAMES: Final = 190.0
 """The room for the names."""
 _TICK: Final = 90.0
 """The least distance of two times on the axis."""
-_APART_MAX: Final = 40
+_APART: Final = range(3, 40)
 """A row with more intervals shows where these are, and not each of them."""
+_APART_TOGETHER: Final = 600
+"""How many intervals the rows of a picture together show, about."""
 _STEPS: Final = tuple(
     timedelta(seconds=unit * each)
     for unit, many in (
@@ -41,7 +42,7 @@ _STEPS: Final = tuple(
     for each in many
 )
 _MERGED: Final = 3.0
-"""Intervals that are as near as this are shown as one, in a row with many."""
+"""Intervals that are as near as this are shown as one, in a row with many; more so in many rows."""
 _CROSS: Final = 14.0
 """How wide the bar of a failed attempt is at least to have a cross at its end."""
 _WORDS: Final = {
@@ -106,35 +107,32 @@ def timeline_svg(
         style: Whether the colours are in it; else the page has `STYLE`.
 
     Raises:
-        SettingError: `limit` is neither None nor a positive int, or `width` is no int from
-            `WIDTH_MIN` on.
+        SettingError: An argument cannot be used, or `href` raises, or returns something else.
     """
-    if (plain_count(width) or 0) < WIDTH_MIN:
-        raise SettingError(
-            f"width of a timeline must be an int of at least {WIDTH_MIN}, not {shown(width)}"
-        )
+    links, has_style, most = Links(href), flag_of(style), limit_of(limit)
+    wide = width_of(width, WIDTH_MIN)
     by_step: dict[str | None, list[Span]] = {}
     for span in spans:
         by_step.setdefault(span.step, []).append(span)
     starts = [span.start for each in by_step.values() for span in each]
     first = min(starts, default=now)
     last = max([now, *(span.end for each in by_step.values() for span in each if span.end)])
-    scale = _Scale(first, max(last - first, _STEPS[0]), now, width - _NAMES)
+    scale = _Scale(first, max(last - first, _STEPS[0]), now, wide - _NAMES)
     rows = [
         _Row(fold, [s for n in fold.members for s in by_step.get(n.name, ())])
-        for fold in folded(nodes, limit)
+        for fold in folded(nodes, most)
     ]
     rows.sort(key=lambda row: row.began or last)
     if None in by_step:
         rows.insert(0, _Row(None, by_step[None]))
     y, parts = _HEAD, []
     for row in rows:
-        parts.append(row.svg(y, scale, ends, href))
+        parts.append(row.svg(y, scale, ends, links, len(rows)))
         y += _TALL
-    role = ' role="list"' if href is not None else ""
+    role = ' role="list"' if links.are_there else ""
     inside = f"{_axis(scale, y)}<g{role}>{''.join(parts)}</g>{_legend(y + 8)}"
     told = f"{summary(nodes, title)}, over {_seconds(scale.whole)}"
-    return framed(inside, width, y + _FOOT, told, style=style, has_links=href is not None)
+    return framed(inside, wide, y + _FOOT, told, style=has_style, has_links=links.are_there)
 
 
 class _Scale(NamedTuple):
@@ -162,7 +160,7 @@ class _Row:
         self.spans = spans
         self.began = min((span.start for span in spans), default=None)
 
-    def svg(self, y: float, scale: _Scale, ends: Ends, href: Href | None) -> str:
+    def svg(self, y: float, scale: _Scale, ends: Ends, links: Links, many: int) -> str:
         """Return the row at its height."""
         fold = self.fold
         members = fold.members if fold is not None else ()
@@ -182,13 +180,18 @@ class _Row:
             f"<title>{content(told)}</title>{sign(state, 0, 4)}"
             f'<text class="oa-row" x="22" y="16">{content(label(name, 22))}</text>'
         )
-        target = href(node.name) if href is not None and node is not None else None
+        target = links.to(node.name) if node is not None else None
         if target is not None:
             head = f"<a href={attribute(target, None)} aria-label={attribute(told)}>{head}</a>"
-        is_whole = len(members) > 1 or len(self.spans) > _APART_MAX
-        bars = self._merged(scale, state) if is_whole else self._apart(scale, ends)
+        apart = max(_APART.start, min(_APART.stop, _APART_TOGETHER // many))
+        is_whole = len(members) > 1 or len(self.spans) > apart
+        bars = (
+            self._merged(scale, state, _MERGED + many / 20)
+            if is_whole
+            else self._apart(scale, ends)
+        )
         step = f" data-step={attribute(node.name)}" if node is not None else ""
-        role = ' role="listitem"' if href is not None else ""
+        role = ' role="listitem"' if links.are_there else ""
         return (
             f'<g class="oa-step"{step} data-state={attribute(state or "")} '
             f'data-count="{len(members)}"{role} transform="translate(0 {number(y)})">'
@@ -213,13 +216,13 @@ class _Row:
             )
         return "".join(parts)
 
-    def _merged(self, scale: _Scale, state: str | None) -> str:
+    def _merged(self, scale: _Scale, state: str | None, near: float) -> str:
         """Return where the intervals of each kind are, as far as a picture can tell them apart."""
         parts = []
         for kind in ("waiting", "delay", "wait", "work"):
             at: list[list[float]] = []
             for begins, over in sorted(scale.ends(s) for s in self.spans if s.kind == kind):
-                if at and begins <= at[-1][1] + _MERGED:
+                if at and begins <= at[-1][1] + near:
                     at[-1][1] = max(at[-1][1], over)
                 else:
                     at.append([begins, over])

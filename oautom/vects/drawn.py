@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from oautom.machine.state import StepState, VectState, committed
+from collections.abc import Mapping
+from typing import Any
+
+from oautom.machine.state import StepState, VectState
 from oautom.pictures.nodes import Node
-from oautom.vects.run import visible
 
 
-def nodes_of(state: VectState) -> list[Node]:
-    """Return the steps of a Vect with their committed states."""
-    return [_node(step) for step in visible(state)]
+def nodes_of(state: VectState, status: Mapping[str, Any]) -> list[Node]:
+    """Return the steps of a Vect.
+
+    Args:
+        state: The Vect: what its steps are.
+        status: As of `status_of`, which is of one commit: how its steps stand.
+    """
+    return [
+        _node(state.steps[each["name"]], each["state"], each["attempt"])
+        for each in status["executions"]
+    ]
 
 
-def _node(step: StepState) -> Node:
-    state, attempt, *_ = committed(step)
-    runs = step.options.get("runs") if step.kind == "flow" else None
+def _node(step: StepState, state: str, attempt: int) -> Node:
     if step.parent is not None:
         return Node(step.name, (step.parent.name,), state, "", attempt, step.parent.name)
+    runs = step.options.get("runs") if step.kind == "flow" else None
     upstreams = step.vect.graph.upstreams[step.name]
     return Node(step.name, upstreams, state, step.kind, attempt, None, runs and str(runs))

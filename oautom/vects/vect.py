@@ -307,7 +307,7 @@ class Vect:
     def _nodes(self) -> list[Node]:
         from oautom.vects.drawn import nodes_of  # noqa: PLC0415 - as above
 
-        return nodes_of(self._run.state)
+        return nodes_of(self._run.state, self.status())
 
     def _repr_mimebundle_(
         self, include: Collection[str] | None = None, exclude: Collection[str] | None = None

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
         is_closed: bool
 
+
 T = TypeVar("T")
 OnCancel = Callable[[Callable[[], None]], bool]
 

@@ -362,7 +362,7 @@ def test_an_output_that_is_no_longer_of_its_type_is_refused(tmp_path: Path) -> N
             FlowError,
             "the output of step 'make'",
             "in vect 'past'",
-            "no longer its type",
+            "does not fit its type any more",
         )
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +20,7 @@ from oautom import ApprovalExecution, BashExecution, Flow, OAutom, OAutomMode
 from oautom.cli.main import oautom
 from oautom.machine.tables import STEP_TABLE, VECT_STATES
 
-from .conftest import ROOT, Cli, Inside
+from .conftest import ROOT, Cli, Inside, environment
 
 PAGE = (ROOT / "docs" / "cli-json.md").read_text(encoding="utf-8")
 SECTION = re.compile(r"^## (.*?)\n.*?^```json\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -67,8 +70,9 @@ LINES = {
     "prune": ["prune --older-than 0s --log old.db"],
     "prune --dry-run": ["prune --older-than 0s --dry-run --log old.db"],
     "export": ["export out.jsonl"],
+    "export --to html": ["export out.html --to html", "export out.html bad --to html"],
 }
-WITH_PROCESS = {"run", "serve"}  # tried below
+WITH_PROCESS = {"run", "serve", "page"}  # tried below
 WRONG = """
 from oautom import *
 app = OAutom()
@@ -176,3 +180,16 @@ def test_serve_tells_what_it_serves_and_prints_nothing_else(cli: Cli, tmp_path: 
     document = json.loads(done.stdout)
     valid("serve", document)
     assert document["flows"] == ["loud", "quiet"]
+
+
+def test_page_tells_where_it_is(cli: Cli, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "oautom", "page", "--log", "none.db", "--port", "0", "--steer"]
+    with subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, cwd=tmp_path, text=True,
+                          env=environment(tmp_path)) as server:  # fmt: skip
+        assert server.stdout is not None
+        told = "".join(iter(server.stdout.readline, "}\n")) + "}"
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(60) in (0, -signal.SIGTERM)
+    document = json.loads(told)
+    valid("page", document)
+    assert document["address"].endswith(f"/?token={document['token']}")

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-NEEDS = {"orders_api.py": "fastapi"}  # one of the tools for tests
+NEEDS = {"orders_api.py": "fastapi", "page.py": "fastapi"}  # one of the tools for tests
 REPORT = ROOT / "examples" / "stdlib_report.py"
 
 KEY_LINES = {
@@ -107,6 +107,12 @@ KEY_LINES = {
         "409 too late, Ada has approved it",
         r"\['step.succeeded', 'step.started', .*'vect.succeeded'.*\]",
         r"\(200, \[\{'number': '17', 'state': 'success'\}\]\)",
+    ],
+    "page.py": [
+        r'\{"order":"17"\}',
+        "in the inbox: True",
+        "the token is missing or wrong, and nothing was done",
+        "the run: success",
     ],
     "order_service.py": [
         "ship     step.succeeded",

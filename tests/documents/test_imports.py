@@ -14,7 +14,7 @@ PUBLIC = {
     "oautom.events",
     "oautom.events.sqlite",
     "oautom.events.subscribers",
-    "oautom.testing",
+    "oautom.testing", "oautom.web",
 }
 
 

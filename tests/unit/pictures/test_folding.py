@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oautom import SettingError
 from oautom.machine.tables import STEP_TABLE
 from oautom.pictures.folding import Fold, folded
 from oautom.pictures.layout import depths
@@ -168,12 +167,6 @@ def test_failures_come_before_what_runs_where_there_is_no_room_for_all():
     nodes = [Node(f"s{i}", (), "running" if i % 2 else "failed") for i in range(1000)]
     alone = [fold.node for fold in check(nodes, 40) if fold.node is not None]
     assert [node.state for node in alone] == ["failed"] * 10
-
-
-@pytest.mark.parametrize("limit", [0, -1, True, 1.5, "80", [80]])
-def test_a_limit_must_be_a_positive_int(limit):
-    with pytest.raises(SettingError, match="must be a positive int, or None for one for each step"):
-        folded([Node("a")], limit)
 
 
 def test_all_states_have_an_urgency():

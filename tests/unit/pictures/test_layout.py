@@ -33,6 +33,7 @@ def check(upstreams: Upstreams, *, plain: bool) -> Layout:
     assert found.boxes.keys() == upstreams.keys()
     check_boxes(found)
     check_lines(found)
+    check_lanes(found)
     assert edges_in(found) == {(up, name) for name in upstreams for up in upstreams[name]}
     return found
 
@@ -70,6 +71,19 @@ def check_lines(found: Layout) -> None:
                     assert bottom <= above or top >= below, f"{line} goes through a box"
         assert all(x >= 0 for x, _ in line.points)
         assert all(y >= -1e-6 for _, y in line.points)
+
+
+def check_lanes(found: Layout) -> None:
+    """Check that lines that pass a column beside each other can be told apart."""
+    lanes: dict[tuple[float, float], list[float]] = {}
+    for line in found.lines:
+        if any(x == to_x for (x, _), (to_x, _) in pairwise(line.points)):
+            continue  # above all boxes, where lines share lanes
+        for (x, y), (to_x, _) in list(pairwise(line.points))[1::2]:
+            lanes.setdefault((x, to_x), []).append(y)
+    for places in lanes.values():
+        places.sort()
+        assert all(below - above > 5 for above, below in pairwise(places)), "lines on each other"
 
 
 def edges_in(found: Layout) -> set[tuple[str | int, str | int]]:

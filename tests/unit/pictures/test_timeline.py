@@ -131,6 +131,17 @@ def test_a_step_with_many_attempts_has_one_bar_where_they_touch():
     assert bar.get("d", "").count("z") == 2
 
 
+def test_many_attempts_of_many_steps_are_a_small_picture():
+    nodes = [Node(f"s{i}", (), "success", "", 30) for i in range(200)]
+    spans = [
+        span(f"s{i}", kind, i + 9 * j + after, i + 9 * j + after + 3, j)
+        for i in range(200)
+        for j in range(30)
+        for after, kind in ((0, "waiting"), (3, "work"), (6, "delay"))
+    ]
+    assert len(drawn(spans, nodes, now=500).encode()) < 250_000
+
+
 def test_links_are_in_a_list():
     svg = drawn(href=lambda name: f"/{name}")
     assert [link.get("href") for link in ET.fromstring(svg).iter(f"{SVG}a")] == [
