@@ -147,8 +147,7 @@ def _chain(log: str, steps: int, port: int | None) -> float:
             stream.request("GET", "/stream")
             streams.append((stream, stream.getresponse()))
         begin = time.perf_counter()
-        app.start(flow)
-        app.run()
+        app.start(flow).wait()
         seconds = time.perf_counter() - begin
     for stream, _ in streams:
         stream.close()
