@@ -26,7 +26,7 @@ SUMMARY: Final = 600
 """How much of a value stands where a person decides on it."""
 
 GRAPH_BOXES: Final = 80
-TIMELINE_EVENTS: Final = 25_000
+TIMELINE_EVENTS: Final = 10_000
 """Of more, a timeline is drawn when it is asked for: it takes as long as all else of the view."""
 
 TIMELINE_ROWS: Final = 60
