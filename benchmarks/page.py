@@ -109,7 +109,6 @@ def _memory(port: int, pid: int) -> Iterator[dict[str, Figure]]:
     for loads in range(0, LOADS + 1, LOADS // 4):
         for _ in range(LOADS // 4 if loads else 50):
             _get(port, "/")
-            _get(port, "/days")
         yield {"loads": loads, "streams": len(streams), "MB": _resident(pid) / 1e6}
     for stream, _ in streams:
         stream.close()
@@ -148,8 +147,7 @@ def _chain(log: str, steps: int, port: int | None) -> float:
             stream.request("GET", "/stream")
             streams.append((stream, stream.getresponse()))
         begin = time.perf_counter()
-        app.start(flow)
-        app.run()
+        app.start(flow).wait()
         seconds = time.perf_counter() - begin
     for stream, _ in streams:
         stream.close()

@@ -17,17 +17,17 @@ from time import monotonic
 from typing import Any, Final, NamedTuple
 
 from oautom.client import Client
-from oautom.errors import LogError, OAutomError
+from oautom.errors import OAutomError
 from oautom.web.shows import Engine, Lookout
 
 KEPT: Final = 2_000
 """How many of the newest events are kept for all streams; who is further behind reads the log."""
 
 STREAMS: Final = 500
-BATCH: Final = 100
+BATCH: Final = 500
 ALIVE_SECONDS: Final = 15.0
 """After so many a stream says something, so that neither browser nor proxy gives it up."""
-LOOK_SECONDS: Final = 0.25
+LOOK_SECONDS: Final = 0.2
 ENGINE_SECONDS: Final = 1.0
 BOUND_SECONDS: Final = 10.0
 """How long a stream lasts under a server that does not tell when it is shut down. The browser comes
@@ -150,23 +150,31 @@ class Feed:
             self._task.get_loop().call_soon_threadsafe(self._wake)
 
     async def _follow(self) -> None:
+        """Take what has come, many events at once: a busy engine is not asked for each of them."""
         while True:
-            with suppress(LogError):
-                follow = await asyncio.to_thread(self._client.follow, self.position)
-                async for event in follow:
-                    if len(self._events) == KEPT:
-                        self._floor = self._events[0].seq
-                    self._events.append(told(event))
-                    self.position = event.seq
-                    self._wake()
-            await asyncio.sleep(ENGINE_SECONDS)  # there is no log now, or it cannot be read
+            new = await asyncio.to_thread(self._read)
+            if new:
+                if len(self._events) + len(new) > KEPT:
+                    dropped = (*self._events, *new)[-KEPT - 1]
+                    self._floor = dropped.seq
+                self._events.extend(new)
+                self.position = new[-1].seq
+                self._wake()
+            if len(new) < KEPT:
+                await asyncio.sleep(LOOK_SECONDS)
+
+    def _read(self) -> list[Told]:
+        with suppress(OAutomError):  # there is no log now, or it cannot be read
+            if self._client.seq > self.position:
+                return [told(each) for each in self._client.events(self.position, limit=KEPT)]
+        return []
 
     async def after(self, position: int, vect: str | None) -> tuple[list[Told], int]:
         """Return the events after a number that are there, some at a time, and up to where."""
         if position < self._floor:
             return await asyncio.to_thread(self._behind, position, vect, self._floor)
-        new = []
-        for event in self._events:
+        new: list[Told] = []
+        for event in self._events if position < self.position else ():
             if event.seq > position:
                 position = event.seq
                 if vect is None or event.vect == vect:

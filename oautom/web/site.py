@@ -36,7 +36,7 @@ from oautom.web import asks, forms, shows, texts
 from oautom.web.guard import Guard, Token, host_of
 from oautom.web.links import Links
 from oautom.web.live import STREAMS, Feed, Stream
-from oautom.web.templating import STATIC, VERSION, render
+from oautom.web.templating import STATIC, VERSION, compile_all, render
 
 _STATUS: Final[tuple[tuple[type[OAutomError], int], ...]] = (  # the first that fits
     (asks.NotEnteredError, 403),
@@ -64,6 +64,7 @@ class Page:
     def __init__(
         self, client: Client, *, token: str | None, hosts: Iterable[str], any_address: bool
     ) -> None:
+        compile_all()
         self._client = client
         self._token = None if token is None else Token(token)
         self._lookout = shows.Lookout(client)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from oautom.pictures.style import STYLE
 from oautom.web import texts
@@ -91,9 +91,12 @@ def _made() -> Environment:
 _environment: Final = _made()
 
 
+def compile_all() -> None:
+    """Compile the templates, so that nobody waits for that who looks first."""
+    for name in _environment.list_templates():
+        _environment.get_template(name)
+
+
 def render(template: str, **shown: Any) -> str:
     """Return a template with what is shown in it."""
     return _environment.get_template(template).render(**shown)
-
-
-__all__ = ["STATIC", "VERSION", "escape", "render"]
