@@ -37,7 +37,8 @@ from oautom.cli.output import (
     table_lines,
     verb,
 )
-from oautom.cli.progress import last_lines, run_view
+from oautom.cli.progress import last_lines
+from oautom.cli.view import run_view
 from oautom.client import Client, StepView, VectView, Working
 from oautom.client.forecast import told
 from oautom.events import Event
