@@ -37,8 +37,6 @@ def is_date(text: object) -> bool:
     return not isinstance(text, str) or datetime.fromisoformat(text).tzinfo is not None
 
 
-PAST = "--from 2020-01-01T00:00Z --to 2020-01-01T01:00Z"
-
 # Command lines for each form, in order, beside an engine; with the exit code where it is not 0.
 LINES = {
     "run --dry-run": ["run pipeline.py etl day=1 --dry-run --until extract"],
@@ -68,9 +66,6 @@ LINES = {
     "retry": ["retry bad"],
     "start": ["start etl day=3"],
     "start --wait": ["start etl day=4 --wait", "start etl day=bad --wait = 1"],
-    "diff": ["diff good bad"],
-    "top": ["top"],
-    "backfill": [f"backfill etl {PAST} --dry-run", f"backfill etl {PAST} --parallel 2"],
     "verify": ["verify", "verify --log damaged.db = 8"],
     "prune": ["prune --older-than 0s --log old.db"],
     "prune --dry-run": ["prune --older-than 0s --dry-run --log old.db"],
