@@ -78,12 +78,16 @@ class Progress:
 
     def count(self) -> None:
         """Count what was taken meanwhile. By one thread at a time."""
+        newest: dict[str, Event] = {}  # a step that has run meanwhile is moved once
         for _ in range(len(self._taken)):
             event = self._taken.popleft()
             if event.step is None:
                 self._move_vect(event)
-            elif event.dest != (before := self._of.get(event.step)):
-                self._move(event.step, before, event)
+            else:
+                newest[event.step] = event
+        for step, event in newest.items():
+            if event.dest != (before := self._of.get(step)):
+                self._move(step, before, event)
 
     def _move_vect(self, event: Event) -> None:
         self.state = event.dest

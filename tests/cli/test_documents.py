@@ -42,11 +42,11 @@ def normal(text: str) -> str:
 
 
 def test_the_sessions_print_what_the_page_says(tmp_path: Path) -> None:
-    for name, code in zip(("pipeline", "build", "release"), blocks("python"), strict=True):
-        (tmp_path / f"{name}.py").write_text(code)
     sessions = blocks("console")
     assert len(sessions) >= 8
     for session in sessions:
+        for name, code in zip(("pipeline", "build", "release"), blocks("python"), strict=True):
+            (tmp_path / f"{name}.py").write_text(code)  # a session may mend one
         typed = commands_of(session)
         script = "\n".join(f"{command}\nlast=$?; echo =====; (exit $last)" for command, _ in typed)
         script = script.replace("sleep 3", "sleep 8")  # a loaded machine takes longer to begin
