@@ -14,7 +14,8 @@ PUBLIC = {
     "oautom.events",
     "oautom.events.sqlite",
     "oautom.events.subscribers",
-    "oautom.testing", "oautom.web",
+    "oautom.testing",
+    "oautom.web",
 }
 
 
