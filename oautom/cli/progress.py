@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +14,6 @@ from oautom.cli.output import (
     COLOURS,
     clock_time,
     coloured,
-    is_terminal,
     one_line,
     seconds_between,
     seconds_of,
@@ -161,25 +159,6 @@ class Watch:
                 self._tell(event)
             except OSError:  # nobody reads any more, as after `| head`: that ends no run
                 self._tell = None
-
-
-def run_view(
-    title: str, *, is_silent: bool, past: Callable[[], Past]
-) -> AbstractContextManager[Callable[[Event], None] | None]:
-    """Return what shows a run by its events: a live view on a terminal, plain lines elsewhere.
-
-    Args:
-        title: What runs.
-        is_silent: Nothing is shown.
-        past: Reads how long the steps took in past runs, for a live view.
-    """
-    if is_silent:
-        return nullcontext()
-    if not is_terminal():
-        return nullcontext(print_event)
-    from oautom.cli.live import live_view  # noqa: PLC0415 - rich: half of the time of a verb
-
-    return live_view(title, known_past(past))
 
 
 def known_past(past: Callable[[], Past]) -> Past:

@@ -48,6 +48,7 @@ LINES = {
     "verify": "--log LOG",
     "prune": "--older-than 1d --log LOG",
     "export": "out.jsonl --log LOG",
+    "page": "--port 0 --log LOG",
 }
 RIGHT = {"APP": "pipeline.py", "FLOW": "etl", "PARAM": "day=1", "VECT": "monday", "STEP": "load"}
 WRONG = {

@@ -71,7 +71,7 @@ def runs(log: Path, tmp_path: Path) -> str:
 
 
 def test_each_of_these_verbs_is_tried() -> None:
-    assert len(OF_FILE) == 21
+    assert len(OF_FILE) == 22
     assert set(ARGUMENTS) <= set(OF_FILE)
 
 
