@@ -18,7 +18,8 @@ from oautom.cli.output import (
     seconds_between,
     seconds_of,
 )
-from oautom.client.forecast import Now, Past, forecast, told
+from oautom.client.forecast import NO_PAST, Now, Past, forecast, told
+from oautom.errors import OAutomError
 from oautom.events import Event
 from oautom.events.signals import event as every_event
 from oautom.machine.tables import VECT_ENDS
@@ -158,6 +159,14 @@ class Watch:
                 self._tell(event)
             except OSError:  # nobody reads any more, as after `| head`: that ends no run
                 self._tell = None
+
+
+def known_past(past: Callable[[], Past]) -> Past:
+    """Return how long the steps took in past runs, as far as that can be read."""
+    try:
+        return past()
+    except OAutomError:  # there is no file yet, or none that can be read: no past
+        return NO_PAST
 
 
 def last_lines(status: Mapping[str, Any]) -> list[str]:

@@ -29,8 +29,7 @@ from oautom.cli.output import (
 )
 from oautom.cli.page import served
 from oautom.cli.params import params_of
-from oautom.cli.progress import Watch, last_lines, print_event
-from oautom.cli.view import known_past
+from oautom.cli.progress import Watch, known_past, last_lines, print_event
 from oautom.client import Client, VectView
 from oautom.client.forecast import Past
 from oautom.engine.asked import asked_of

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import closing, nullcontext, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -37,10 +37,9 @@ from oautom.cli.output import (
     table_lines,
     verb,
 )
-from oautom.cli.progress import last_lines
-from oautom.cli.view import run_view
+from oautom.cli.progress import known_past, last_lines, print_event
 from oautom.client import Client, StepView, VectView, Working
-from oautom.client.forecast import told
+from oautom.client.forecast import Past, told
 from oautom.events import Event
 from oautom.events.jsonl import to_line
 from oautom.events.sqlite import SqliteEventLog
@@ -300,7 +299,7 @@ def watch(client: Client, vect: str, as_json: bool) -> int:
         note(f"{told(left)} left")  # a live view counts it anew each second
     with (
         client.follow(vect=view.id) as coming,
-        run_view(title, is_silent=as_json, past=lambda: client.past(view.flow)) as take,
+        _shown(title, is_silent=as_json, past=lambda: client.past(view.flow)) as take,
     ):
         for event in coming:
             if take is not None:
@@ -313,6 +312,25 @@ def watch(client: Client, vect: str, as_json: bool) -> int:
             click.echo(line)
         _lead_on(view)
     return OF_STATES.get(view.state, SUCCESS)
+
+
+def _shown(
+    title: str, *, is_silent: bool, past: Callable[[], Past]
+) -> AbstractContextManager[Callable[[Event], None] | None]:
+    """Return what shows a run by its events: a live view on a terminal, plain lines elsewhere.
+
+    Args:
+        title: What runs.
+        is_silent: Nothing is shown.
+        past: Reads how long the steps took in past runs, for a live view.
+    """
+    if is_silent:
+        return nullcontext()
+    if not is_terminal():
+        return nullcontext(print_event)
+    from oautom.cli.live import live_view  # noqa: PLC0415 - rich: half of the time of a verb
+
+    return live_view(title, known_past(past))
 
 
 @verb("Show who has the workers and pools.", example="oautom top --log runs.db")

@@ -8,7 +8,38 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from oautom.values.json import json_key
 
 if TYPE_CHECKING:
-    from oautom.client.views import StepView, VectView
+    from typing import Protocol
+
+    class Stepped(Protocol):
+        """A step of a Vect that is compared."""
+
+        @property
+        def name(self) -> str: ...
+        @property
+        def kind(self) -> str: ...
+        @property
+        def state(self) -> str: ...
+        @property
+        def attempt(self) -> int: ...
+        @property
+        def error(self) -> str | None: ...
+        @property
+        def output(self) -> Any: ...
+
+    class Compared(Protocol):
+        """A Vect that is compared."""
+
+        @property
+        def flow(self) -> str: ...
+        @property
+        def version(self) -> str | None: ...
+        @property
+        def state(self) -> str: ...
+        @property
+        def params(self) -> dict[str, Any]: ...
+        @property
+        def steps(self) -> Mapping[str, Stepped]: ...
+
 
 PARTS_MAX: Final = 100
 """How many parts of one value are told; where more differ, the whole value is."""
@@ -42,7 +73,7 @@ class Difference(NamedTuple):
     other: Any
 
 
-def differences(one: VectView, other: VectView) -> list[Difference]:
+def differences(one: Compared, other: Compared) -> list[Difference]:
     """Return what two Vects have otherwise: first of themselves, then of each step.
 
     Times are not compared: no two runs take equally long.
@@ -64,7 +95,7 @@ def differences(one: VectView, other: VectView) -> list[Difference]:
     return found
 
 
-def _of_step(one: StepView, other: StepView) -> Iterator[Difference]:
+def _of_step(one: Stepped, other: Stepped) -> Iterator[Difference]:
     for what in ("kind", "state", "attempt", "error", "output"):
         yield from _values(one.name, what, getattr(one, what), getattr(other, what))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from oautom.workers.base import Done, Job, Workers
-from oautom.workers.kept_loop import close_kept_loop, set_user
+from oautom.workers.kept_loop import KEPT, close_kept_loop
 
 
 class InlineWorkers(Workers):
@@ -29,7 +29,7 @@ class InlineWorkers(Workers):
             return
         job, done = self._jobs.popleft()
         answer, failure = None, None
-        before = set_user(self)  # a step may have an app of its own
+        before, KEPT.user = KEPT.user, self  # a step may have an app of its own
         try:
             self.is_running = True
             answer = job()
@@ -37,7 +37,7 @@ class InlineWorkers(Workers):
             failure = error
         finally:
             self.is_running = False
-            set_user(before)
+            KEPT.user = before
         done(answer, failure)
 
     def close(self) -> None:

@@ -38,7 +38,21 @@ OnCancel = Callable[[Callable[[], None]], bool]
 
 _LAST_SECONDS = 1.0
 _logger = logging.getLogger("oautom.runner")
-_kept = threading.local()
+
+
+class _Kept(threading.local):
+    """What a thread has.
+
+    Attributes:
+        holder: Its event loop, once it has needed one.
+        user: The workers that have the thread for now, if it is not their own.
+    """
+
+    holder: _Holder | None = None
+    user: User | None = None
+
+
+KEPT = _Kept()
 
 
 def run_to_its_end(coroutine: Coroutine[Any, Any, T], on_cancel: OnCancel) -> T:
@@ -91,7 +105,7 @@ def _run_here(coroutine: Coroutine[Any, Any, T], on_cancel: OnCancel) -> T:
             escaped = error
             call.task.cancel()
     if call.is_given_up:
-        _kept.holder = None  # abandoned with its tasks: the next coroutine gets a new loop
+        KEPT.holder = None  # abandoned with its tasks: the next coroutine gets a new loop
     if escaped is not None:
         call.task.add_done_callback(_look_at_error)
         raise escaped
@@ -177,33 +191,25 @@ def _part(loop: AbstractEventLoop) -> None:
 
 def _begin_anew() -> None:
     """Make this thread create a loop of its own when it needs one."""
-    _kept.holder = None
+    KEPT.holder = None
 
 
 forked.in_child(_begin_anew)
 
 
 def _loop_of_this_thread() -> AbstractEventLoop:
-    holder: _Holder | None = getattr(_kept, "holder", None)
+    holder = KEPT.holder
     if holder is not None:
         _note_use(holder)  # before the question: whoever else has used it may end it just now
     if holder is None or holder.loop.is_closed():  # a step may do anything
-        holder = _kept.holder = _Holder()
+        holder = KEPT.holder = _Holder()
         _note_use(holder)
     return holder.loop
 
 
 def _note_use(holder: _Holder) -> None:
-    user = getattr(_kept, "user", None)
-    if user is not None:
-        holder.users.add(user)
-
-
-def set_user(workers: User | None) -> User | None:
-    """Set the workers that have this thread for now; return those that had it."""
-    before: User | None = getattr(_kept, "user", None)
-    _kept.user = workers
-    return before
+    if KEPT.user is not None:
+        holder.users.add(KEPT.user)
 
 
 def close_kept_loop(user: User | None = None) -> None:
@@ -213,12 +219,12 @@ def close_kept_loop(user: User | None = None) -> None:
         user: The workers that have ended; the loop goes on for others that have used it and have
             not. Default: the thread ends.
     """
-    holder: _Holder | None = getattr(_kept, "holder", None)
+    holder = KEPT.holder
     if holder is None or holder.loop.is_running():
         return
     users = holder.users
     if user is None or (user in users and all(each.is_closed for each in users)):
-        _kept.holder = None
+        KEPT.holder = None
         end_loop(holder.loop)
 
 
