@@ -92,7 +92,10 @@ def test_the_picture_of_the_readme_is_small_and_needs_no_network() -> None:
 ENGINE_AT_WORK = {"approve", "reject", "pause", "resume", "cancel", "retry", "start", "backfill"}
 NEWEST = {"retry": "failed", "resume": "paused"}  # else it waits for a person
 CODES = {"watch": 1}  # of the failed run that is the newest one
-UNTIL_STOPPED = {"serve"}
+UNTIL_STOPPED = {  # what is added to the example, the first words it says, how SIGTERM ends it
+    "serve": ([], "serving etl, slow", 0),
+    "page": (["--port", "0"], "the page is at http://127.0.0.1:", -signal.SIGTERM),
+}
 
 
 def prepared(app: OAutom, verb: str) -> None:
@@ -102,7 +105,7 @@ def prepared(app: OAutom, verb: str) -> None:
     BashExecution("extract", etl, "true") >> load
     release = Flow("release", app)
     ApprovalExecution("gate", release, "is it good?") >> BashExecution("ship", release, "true")
-    for vect in ("monday", "tuesday", "failed"):
+    for vect in ("monday", "tuesday", "2026-11-24", "failed"):
         app.start(etl, {"day": "bad"}, vect_id=vect).wait(SECONDS)
     if verb == "backfill":
         app.plan(etl, hours=24, params={"day": "1"})
@@ -124,20 +127,24 @@ def test_the_example_of_a_verb_does_what_it_says(inside: Inside, tmp_path: Path,
     assert done.stdout + done.stderr
 
 
-def test_the_example_of_serve_serves_until_it_is_stopped(tmp_path: Path, inside: Inside) -> None:
-    example = str(oautom.commands["serve"].epilog).removeprefix("Example: ")
+@pytest.mark.parametrize("name", UNTIL_STOPPED)
+def test_an_example_that_goes_on_is_ended_by_sigterm(
+    tmp_path: Path, inside: Inside, name: str
+) -> None:
+    more, first, code = UNTIL_STOPPED[name]
+    example = str(oautom.commands[name].epilog).removeprefix("Example: ")
     with subprocess.Popen(
-        shlex.split(example),
+        [*shlex.split(example), *more],
         cwd=tmp_path,
-        env=environment(tmp_path),
-        stderr=subprocess.PIPE,
+        env=environment(tmp_path) | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     ) as program:
-        assert program.stderr is not None
-        assert program.stderr.readline() == "serving etl, slow; stop it with Ctrl-C\n"
+        assert program.stdout is not None
+        assert program.stdout.readline().startswith(first)
         program.send_signal(signal.SIGTERM)
-        assert program.wait(SECONDS) == 0
-    assert (tmp_path / "runs.db").exists()
+        assert program.wait(SECONDS) == code
 
 
 # Completion, by the lines that the page has for each shell

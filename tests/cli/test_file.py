@@ -9,33 +9,8 @@ from pathlib import Path
 import pytest
 
 from oautom import ApprovalExecution, BashExecution, Flow, OAutom, PythonExecution
-from oautom.cli.main import oautom
 
 from .conftest import Inside
-
-OF_FILE = [
-    name
-    for name, verb in oautom.commands.items()
-    if any("--log" in param.opts for param in verb.params)
-    and "app" not in {p.name for p in verb.params}
-]
-ARGUMENTS = {
-    "show": ["-"],
-    "why": ["-"],
-    "logs": ["-"],
-    "events": [],
-    "retry": ["-"],
-    "approve": ["-", "gate"],
-    "reject": ["-", "gate"],
-    "start": ["etl"],
-    "pause": ["-"],
-    "resume": ["-"],
-    "cancel": ["-"],
-    "prune": ["--older-than", "1d"],
-    "export": ["out.jsonl"],
-    "diff": ["-", "-"],
-    "backfill": ["etl", "--from", "2026-11-01", "--to", "2026-11-02"],
-}
 
 
 def say() -> None:
@@ -68,29 +43,6 @@ def runs(log: Path, tmp_path: Path) -> str:
     """A copy of it."""
     shutil.copy(log, tmp_path / "runs.db")
     return "runs.db"
-
-
-def test_each_of_these_verbs_is_tried() -> None:
-    assert len(OF_FILE) == 22
-    assert set(ARGUMENTS) <= set(OF_FILE)
-
-
-@pytest.mark.parametrize("verb", OF_FILE)
-def test_a_file_that_cannot_be_used_is_told_and_none_is_made(
-    inside: Inside, tmp_path: Path, verb: str
-) -> None:
-    arguments = [verb, *ARGUMENTS.get(verb, [])]
-    before = sorted(tmp_path.iterdir())
-    absent = inside(*arguments, "--log", "absent.db")
-    assert (absent.code, absent.stderr) == (3, "Error: there is no file 'absent.db'\n")
-    unnamed = inside(*arguments)
-    assert unnamed.code == 2
-    assert "OAUTOM_FILE" in unnamed.stderr
-    assert sorted(tmp_path.iterdir()) == before
-    (tmp_path / "text.db").write_text("this is no log " * 1000)
-    bad = inside(*arguments, "--log", "text.db")
-    assert (bad.code, "Traceback" in bad.stderr) == (8, False), bad.stderr
-    assert "text.db" in bad.stderr + bad.stdout
 
 
 def test_runs_are_listed_newest_first(inside: Inside, runs: str) -> None:

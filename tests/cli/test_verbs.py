@@ -303,15 +303,17 @@ def test_a_live_view_shows_the_time_left() -> None:
     progress = Progress()
     for event in events[:3]:
         progress.take(event)
+    progress.count()
     now = events[0].time + timedelta(seconds=60)
     past = Past(3, {"a": [120.0] * 3, "b": [240.0] * 3})
     assert progress.left(past, now) == "~5 min"
     assert progress.left(Past(0, {}), now) == ""
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(draw("flow", progress, now, "~5 min"))
+    console.print(*draw("flow", progress, now, 80, 24, "~5 min"), sep="\n")
     assert "~5 min left" in console.export_text()
     for event in events[3:]:
         progress.take(event)
+    progress.count()
     assert progress.left(past, now) == ""
-    console.print(draw("flow", progress, now, "~5 min"))
+    console.print(*draw("flow", progress, now, 80, 24, "~5 min"), sep="\n")
     assert "left" not in console.export_text()
