@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from oautom.cli.exits import NO_ENGINE, SUCCESS, USAGE, Refusal
-from oautom.cli.file import client_of, path_of
+from oautom.cli.file import path_of
 from oautom.cli.output import VARIABLE, json_option, note, print_json, verb
 from oautom.client import Client
 from oautom.errors import SettingError
@@ -45,10 +45,14 @@ def page(
     allow_host: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """Serve a page that shows the runs of a log, until Ctrl-C or SIGTERM."""
+    """Serve a page that shows the runs of a log, until Ctrl-C or SIGTERM.
+
+    The file may not be there yet: its program makes it.
+    """
     path = path_of(log)
-    client = client_of(path)
-    client.seq  # noqa: B018 - it is read once, so that a file that is no log is told here
+    client = Client(path)
+    if Path(path).exists():
+        client.seq  # noqa: B018 - read once, so that a file that is no log is told here
     gc.set_threshold(100_000, 50, 100)  # a view of a large run makes much, and no cycles
     server = _server(client, host, port, steer=steer, hosts=allow_host)
     if as_json:

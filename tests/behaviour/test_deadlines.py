@@ -267,8 +267,8 @@ def test_a_deadline_is_told_by_a_signal_and_a_line_of_the_log(
     for name in LATE:
         connect(lambda flow, event, **_: heard.append(event), name)
     with OAutom() as app:
-        flow = Flow("nightly", app, deadline=0.02)
-        BashExecution("load", flow, "sleep 0.2", deadline=0.01)
+        flow = Flow("nightly", app, deadline=0.6)  # later than the step's, however slow its start
+        BashExecution("load", flow, "sleep 0.8", deadline=0.01)
         with caplog.at_level(logging.WARNING, logger="oautom.deadlines"):
             vect = app.run(flow, vect_id="today")
 
@@ -281,7 +281,7 @@ def test_a_deadline_is_told_by_a_signal_and_a_line_of_the_log(
     assert lines == [
         f"vect 'today'{who} of flow 'nightly' is late: {seconds} seconds after its start it has "
         "not ended"
-        for who, seconds in ((", step 'load'", 0.01), ("", 0.02))
+        for who, seconds in ((", step 'load'", 0.01), ("", 0.6))
     ]
 
 

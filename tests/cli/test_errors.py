@@ -48,7 +48,6 @@ LINES = {
     "verify": "--log LOG",
     "prune": "--older-than 1d --log LOG",
     "export": "out.jsonl --log LOG",
-    "page": "--port 0 --log LOG",
 }
 RIGHT = {"APP": "pipeline.py", "FLOW": "etl", "PARAM": "day=1", "VECT": "monday", "STEP": "load"}
 WRONG = {
@@ -123,6 +122,11 @@ def test_the_beginning_of_several_ids_is_none(inside: Inside, runs: Path, verb: 
 def test_an_option_that_is_none_is_told(inside: Inside, verb: str) -> None:
     done = inside(verb, "--lgo")
     assert (done.code, done.stdout, "No such option" in done.stderr) == (2, "", True)
+
+
+def test_a_page_is_not_served_of_a_file_that_is_no_log(inside: Inside, tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("this is no log " * 1000)
+    is_refused(inside("page", "--port", "0", "--log", "text.db"), 8, "text.db")
 
 
 # Files
