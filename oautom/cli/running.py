@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, Protocol
 
@@ -267,9 +267,8 @@ def serve(
             USAGE,
         )
     configured(engine, log, executor, workers)
-    signal.signal(signal.SIGTERM, _end)  # until the engine drives, which then drains by itself
     printer = only_json() if as_json else nullcontext(_tell_nothing)
-    with printer as tell, served(engine, page, steer=steer), engine:
+    with _ended_by_sigterm(), printer as tell, served(engine, page, steer=steer), engine:
         engine.recover()
         path = getattr(engine.log, "path", None)
         tell({"flows": engine.flows(), "log": path and str(path), "pid": os.getpid()})
@@ -278,9 +277,14 @@ def serve(
     return 0
 
 
-def _end(*_: object) -> None:
-    """End a program that has nothing at work."""
-    sys.exit(SUCCESS)
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Have SIGTERM end the program in good order, until the engine drives: then it drains."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(SUCCESS))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _tell_nothing(_: object) -> None:

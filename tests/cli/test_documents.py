@@ -132,6 +132,8 @@ def test_an_example_that_goes_on_is_ended_by_sigterm(
     tmp_path: Path, inside: Inside, name: str
 ) -> None:
     more, first, code = UNTIL_STOPPED[name]
+    with OAutom(log=tmp_path / "runs.db") as app:  # page shows what is there
+        app.run(Flow("empty", app))
     example = str(oautom.commands[name].epilog).removeprefix("Example: ")
     with subprocess.Popen(
         [*shlex.split(example), *more],

@@ -42,6 +42,7 @@ LINES = {
     "resume": "VECT --log LOG",
     "cancel": "VECT --log LOG",
     "plans": "--log LOG",
+    "page": "--port 0 --log LOG",
     "top": "--log LOG",
     "diff": "VECT tuesday --log LOG",
     "backfill": "FLOW --from 2026-01-01 --to 2026-01-02 --log LOG",

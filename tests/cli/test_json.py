@@ -7,7 +7,6 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -183,11 +182,17 @@ def test_serve_tells_what_it_serves_and_prints_nothing_else(cli: Cli, tmp_path: 
 
 
 def test_page_tells_where_it_is(cli: Cli, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "oautom", "page", "--log", "none.db", "--port", "0", "--steer"]
-    with subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, cwd=tmp_path, text=True,
-                          env=environment(tmp_path)) as server:  # fmt: skip
+    assert cli("run", "pipeline.py", "etl", "day=1", "-q", "--log", "runs.db").returncode == 0
+    command = ["oautom", "page", "--log", "runs.db", "--port", "0", "--steer", "--json"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, cwd=tmp_path, text=True, env=environment(tmp_path)
+    ) as server:
         assert server.stdout is not None
-        told = "".join(iter(server.stdout.readline, "}\n")) + "}"
+        told = ""
+        for line in server.stdout:
+            told += line
+            if line == "}\n":
+                break
         server.send_signal(signal.SIGTERM)
         assert server.wait(60) in (0, -signal.SIGTERM)
     document = json.loads(told)
