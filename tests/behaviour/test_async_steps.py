@@ -434,7 +434,7 @@ def test_it_is_tried_again_after_a_timeout(any_app: OAutom) -> None:
         return context.attempt
 
     retry = RetryPolicy(max_attempts=2, delay=0.001)
-    PythonExecution("a", flow, step, timeout=0.5, retry=retry)  # the second is sooner, under load too
+    PythonExecution("a", flow, step, timeout=0.5, retry=retry)
 
     assert any_app.run(flow).result("a") == 2
 

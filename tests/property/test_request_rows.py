@@ -202,7 +202,9 @@ def test_what_concerns_a_flow_that_is_not_declared_waits_until_it_is(
         if state == "ended":
             vect.cancel()
     action = {"open": "cancel", "ended": "retry"}[state]
-    number = SqliteEventLog(file, read_only=True).ask("v", action)
+    asker = SqliteEventLog(file, read_only=True)
+    number = asker.ask("v", action)
+    asker.close()
 
     with OAutom(OAutomMode.background, log=file) as app:
         log: Any = app.log
