@@ -529,10 +529,12 @@ class Flow:
 
         upstreams, options = self.graph.upstreams, self.options
         given = ((name, options.get(name, NO_DATA)) for name in upstreams)
-        return [
-            Node(name, upstreams[name], kind=each.get("kind", ""), runs=each.get("runs"))
-            for name, each in given
-        ]
+        nodes = []
+        for name, each in given:
+            runs = each.get("runs")  # of an object that is no flow it may be anything
+            told = runs if type(runs) is str else None
+            nodes.append(Node(name, upstreams[name], kind=each.get("kind", ""), runs=told))
+        return nodes
 
     def _repr_mimebundle_(
         self, include: Collection[str] | None = None, exclude: Collection[str] | None = None

@@ -235,6 +235,7 @@ INNER = {
     *("Execution.run", "Execution.call", "Execution.follow", "Execution.options"),
     *("Execution.wanted", "Execution.wrong"),
     *("Flow.freeze", "Flow.lane", "Flow.part", "OAutom.aclose", "OAutom.close"),
+    *("Flow.alone", "Flow.taken_by"),
     *("Context.mark_cancelled", "Context.on_cancel_of_call"),
     *("RetryPolicy.covers", "RetryPolicy.decide", "RetryPolicy.delay_after"),
 }
@@ -350,6 +351,9 @@ GOOD: dict[str, Callable[[World, Any], Any]] = {
     "Vect.timeout": lambda world, owner: 0.001,
     "WaitExecution.seconds": lambda world, owner: 0,
     "OAutom.plan.days": lambda world, owner: 1,
+    "OAutom.backfill.flow": lambda world, owner: planned(world),
+    "OAutom.backfill.first": lambda world, owner: DAY,
+    "OAutom.backfill.last": lambda world, owner: DAY,
     "Flow.param.name": lambda world, owner: "p",
     "Subscription.seq": lambda world, owner: owner.given_up()[0].seq,
     "Subscription.timeout": lambda world, owner: 0.001,
@@ -366,12 +370,23 @@ NEVER_ENDS = {("OAutom.run", "flow", "None")}
 """What serves until it is stopped."""
 
 
+DAY = "2020-01-01"
+
+
 def good(target: Target, parameter: str, world: World, owner: Any) -> Any:
     places = (f"{target.name}.{parameter}", f"{target.owner}.{parameter}", parameter)
     for place in places:
         if place in GOOD:
             return GOOD[place](world, owner)
     raise AssertionError(f"say in `GOOD` what a good value of {places[0]} is")
+
+
+def planned(world: World) -> Flow:
+    """Return a flow that has one plan."""
+    flow = world.flow()
+    PythonExecution("step", flow, lambda: 1)
+    world.app.plan(flow, days=1, name=world.name())
+    return flow
 
 
 def function_of(target: Target) -> Any:
