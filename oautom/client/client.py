@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import MINYEAR, UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final, Literal, cast
 
@@ -514,7 +514,11 @@ def _instant_of(since: object) -> datetime | None:
         raise SettingError(
             f"since must be a datetime with a time zone, or a timedelta, not {shown(since)}"
         )
-    return cast("datetime", since)
+    try:
+        return cast("datetime", since).astimezone(UTC)
+    except OverflowError:  # before the first moment in UTC, or after the last one
+        first, last = (each.replace(tzinfo=UTC) for each in (datetime.min, datetime.max))
+        return first if cast("datetime", since).year == MINYEAR else last
 
 
 def _seconds_of(timeout: object) -> float:
