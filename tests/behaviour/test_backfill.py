@@ -229,7 +229,9 @@ def test_what_cannot_be_filled_is_told_and_nothing_begins(app: OAutom) -> None:
     wrong(lambda: fill("strict", "", DAYS[1]), SettingError, "from must be a time or a day")
     for year in ("0001", "0999", "9001", "9999"):
         day = f"{year}-01-01"
-        wrong(lambda day=day: fill("strict", day, day), SettingError, "from must be a time or a day")
+        wrong(
+            lambda day=day: fill("strict", day, day), SettingError, "from must be a time or a day"
+        )
     wrong(lambda: fill("strict", *DAYS, parallel=0), SettingError, "parallel must be a positive")
     wrong(lambda: fill("etl", *DAYS, plan="hourly", parallel=True), SettingError, "parallel must")
     wrong(lambda: fill("etl", "2020-01-01", DAYS[1], plan="hourly"), SettingError, "more than 1000")
