@@ -517,8 +517,8 @@ def _instant_of(since: object) -> datetime | None:
     try:
         return cast("datetime", since).astimezone(UTC)
     except OverflowError:  # before the first moment in UTC, or after the last one
-        first, last = (each.replace(tzinfo=UTC) for each in (datetime.min, datetime.max))
-        return first if cast("datetime", since).year == MINYEAR else last
+        is_first = cast("datetime", since).year == MINYEAR
+        return datetime.min.replace(tzinfo=UTC) if is_first else datetime.max.replace(tzinfo=UTC)
 
 
 def _seconds_of(timeout: object) -> float:
