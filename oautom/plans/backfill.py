@@ -10,6 +10,7 @@ from typing import Final
 
 from oautom.errors import SettingError, shown
 from oautom.plans.schedule import Schedule
+from oautom.values.json import plain_count
 
 TIMES_MAX: Final = 1000
 """How many times a range may have."""
@@ -42,6 +43,20 @@ def text_of(moment: object, what: str) -> str:
             f"2026-11-24, 2026-11-24T03:00, or with a zone 2026-11-24T03:00Z, not {shown(moment)}"
         )
     return given.isoformat()
+
+
+def parallel_of(parallel: object, flow: str) -> int | None:
+    """Return how many Vects of a backfill are open at once; None for no limit.
+
+    Raises:
+        SettingError: It is no such number.
+    """
+    most = plain_count(parallel)
+    if parallel is not None and most is None:
+        raise SettingError(
+            f"parallel must be a positive int, or None, not {shown(parallel)}", flow=flow
+        )
+    return most
 
 
 def _parsed(text: str) -> datetime | date | None:

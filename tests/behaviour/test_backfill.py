@@ -353,6 +353,9 @@ def test_a_request_that_is_queued_waits_for_the_plan(tmp_path: Path) -> None:
     with pytest.raises(NoEngineError):
         client.backfill("etl", *DAYS)
     assert len(client.missing("etl", *DAYS)) == 5
+    for parallel in (0, -1, True, "2"):
+        with pytest.raises(SettingError, match="parallel must be a positive int"):
+            client.backfill("etl", *DAYS, parallel=parallel, queue=True)  # type: ignore[arg-type]
     left = client.backfill("etl", *DAYS, parallel=2, queue=True)
     assert left.vects == []
     assert left.number is not None
