@@ -43,5 +43,5 @@ def from_json(text: str, what: str) -> Any:
     """
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Refusal(f"{what} is no JSON: {error}", USAGE) from error

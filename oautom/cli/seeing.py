@@ -76,10 +76,15 @@ def _date(instant: datetime | None) -> str:
     return local.strftime(form)
 
 
-def _took(view: VectView | StepView) -> str:
+def _until(view: VectView) -> datetime:
+    """Return until when what goes on is shown: until now, or the event after which it is seen."""
+    return view.events()[-1].time if view.is_past else datetime.now(UTC)
+
+
+def _took(view: VectView | StepView, until: datetime) -> str:
     if view.start_date is None:
         return ""
-    return seconds_of((view.end_date or datetime.now(UTC)) - view.start_date)
+    return seconds_of((view.end_date or until) - view.start_date)
 
 
 @verb("List runs, newest first.", example="oautom ls --state failed --last 7d --log runs.db")
@@ -128,7 +133,7 @@ def _check_flow(client: Client, flow: str) -> None:
 
 def _row(view: VectView) -> tuple[str, ...]:
     params = " ".join(f"{name}={one_line(str(each), 40)}" for name, each in view.params.items())
-    took = _took(view)
+    took = _took(view, _until(view))
     return view.id, view.flow, view.state, _date(view.created), took, params
 
 
@@ -164,14 +169,15 @@ def show(client: Client, vect: str, seq: int | None, as_json: bool) -> int:
 
 def shown(view: VectView) -> list[str]:
     """Return a run in lines: itself, then a step each, with a bar of its time."""
+    until = _until(view)
     head = f"{view.flow} {view.id}: {coloured(view.state, COLOURS.get(view.state))}"
-    head += f" after {took}" if (took := _took(view)) else ""
+    head += f" after {took}" if (took := _took(view, until)) else ""
     why = [f"  {view.reason}"] if view.reason else []
     steps = list(view.steps.values())
     rows = []
     for step in steps:
         attempt = f"attempt {step.attempt}" if abs(step.attempt) > 1 else ""
-        rows.append((f"  {step.name}", step.state, _took(step), attempt))
+        rows.append((f"  {step.name}", step.state, _took(step, until), attempt))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     size = min(_BAR, columns() - sum(widths) - 2 * len(widths))
     bars = [_bar(step, view, size) for step in steps]
@@ -190,7 +196,7 @@ def _bar(step: StepView, view: VectView, size: int) -> str:
 
     Nothing is shown where that says nothing, or has no room.
     """
-    begin, end = view.start_date, view.end_date or datetime.now(UTC)
+    begin, end = view.start_date, view.end_date or _until(view)
     if size < _BAR_LEAST or begin is None or step.start_date is None or end <= begin:
         return ""
     whole = (end - begin).total_seconds()

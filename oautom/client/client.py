@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import MINYEAR, UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final, Literal, cast
 
@@ -25,7 +25,7 @@ from oautom.machine.event import Event
 from oautom.machine.kinds import kind_of
 from oautom.machine.state import VectState
 from oautom.machine.tables import VECT_STATES
-from oautom.plans.backfill import Moment, text_of
+from oautom.plans.backfill import Moment, parallel_of, text_of
 from oautom.values.json import SECONDS_MAX, at_heart, plain_count, time_limit
 from oautom.values.names import check_name, has_members, one_of, plain_text
 
@@ -331,7 +331,8 @@ class Client:
         told = {"flow": plain_text(flow, "flow"), **_range(first, last)}
         if plan is not None:
             told["plan"] = plain_text(plan, "plan")
-        more = {} if parallel is None else {"parallel": parallel}
+        most = parallel_of(parallel, told["flow"])
+        more = {} if most is None else {"parallel": most}
         seconds = _seconds_of(timeout)
         return self._source.backfill({**told, **more}, seconds, is_queued=bool(queue))
 
@@ -514,7 +515,11 @@ def _instant_of(since: object) -> datetime | None:
         raise SettingError(
             f"since must be a datetime with a time zone, or a timedelta, not {shown(since)}"
         )
-    return cast("datetime", since)
+    try:
+        return cast("datetime", since).astimezone(UTC)
+    except OverflowError:  # before the first moment in UTC, or after the last one
+        is_first = cast("datetime", since).year == MINYEAR
+        return datetime.min.replace(tzinfo=UTC) if is_first else datetime.max.replace(tzinfo=UTC)
 
 
 def _seconds_of(timeout: object) -> float:

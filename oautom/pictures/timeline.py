@@ -276,7 +276,7 @@ def _legend(y: float) -> str:
 
 def _seconds(time: timedelta) -> str:
     """Return a duration as people say it."""
-    seconds = time.total_seconds()
+    seconds = max(time.total_seconds(), 0.0)  # the clock may have been set back
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms" if seconds else "0 s"
     if seconds < 60:

@@ -10,12 +10,14 @@ from typing import Final
 
 from oautom.errors import SettingError, shown
 from oautom.plans.schedule import Schedule
+from oautom.values.json import plain_count
 
 TIMES_MAX: Final = 1000
 """How many times a range may have."""
 
+YEAR_MIN: Final = 1000
 YEAR_MAX: Final = 9000
-"""The last year: later times may be beyond any datetime."""
+"""The first and the last year: other times may be beyond any datetime, by another clock."""
 _TICK: Final = timedelta(microseconds=1)
 
 Moment = datetime | date | str
@@ -35,12 +37,26 @@ def text_of(moment: object, what: str) -> str:
         SettingError: It is no time, no day, and no text of one.
     """
     given = _parsed(moment) if isinstance(moment, str) else moment
-    if not isinstance(given, date) or given.year > YEAR_MAX:  # a datetime is one, too
+    if not isinstance(given, date) or not YEAR_MIN <= given.year <= YEAR_MAX:
         raise SettingError(
-            f"{what} must be a time or a day up to {YEAR_MAX}, such as 2026-11-24, or "
-            f"2026-11-24T03:00, or with a zone 2026-11-24T03:00Z, not {shown(moment)}"
+            f"{what} must be a time or a day of the years {YEAR_MIN} to {YEAR_MAX}, such as "
+            f"2026-11-24, 2026-11-24T03:00, or with a zone 2026-11-24T03:00Z, not {shown(moment)}"
         )
     return given.isoformat()
+
+
+def parallel_of(parallel: object, flow: str) -> int | None:
+    """Return how many Vects of a backfill are open at once; None for no limit.
+
+    Raises:
+        SettingError: It is no such number.
+    """
+    most = plain_count(parallel)
+    if parallel is not None and most is None:
+        raise SettingError(
+            f"parallel must be a positive int, or None, not {shown(parallel)}", flow=flow
+        )
+    return most
 
 
 def _parsed(text: str) -> datetime | date | None:

@@ -40,12 +40,12 @@ from oautom.flows.checks import with_children
 from oautom.flows.flow import Flow
 from oautom.machine.event import stamp
 from oautom.machine.tables import PLAN_CREATED, PLAN_SKIPPED
-from oautom.plans.backfill import YEAR_MAX, text_of, times_of
+from oautom.plans.backfill import YEAR_MAX, parallel_of, text_of, times_of
 from oautom.plans.planned import PLANNED, Planned
 from oautom.plans.schedule import Cron, Interval, Schedule, interval_of
 from oautom.processes.forked import Home
 from oautom.values.annotations import UNKNOWN, shown_type
-from oautom.values.json import is_json, plain_count
+from oautom.values.json import is_json
 from oautom.values.names import check_name
 from oautom.vects.run import Run
 
@@ -401,11 +401,7 @@ class Plans:
             ParamError: The flow refuses the parameters of a time.
             Whatever `Starting.new` raises.
         """
-        standing, most = self._standing_of(flow, plan), plain_count(parallel)
-        if parallel is not None and most is None:
-            raise SettingError(
-                f"parallel must be a positive int, or None, not {shown(parallel)}", flow=flow.name
-            )
+        standing, most = self._standing_of(flow, plan), parallel_of(parallel, flow.name)
         texts = (text_of(moment, what) for moment, what in zip(ends, ("from", "to"), strict=True))
         times = times_of(standing.schedule, *texts)
         self._recovery.recover_for(flow)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -72,10 +71,7 @@ def _start(client: Client, form: Form) -> str:
 def _approve(client: Client, form: Form) -> Answer:
     data, given = None, form.get("data", "").strip()
     if given:
-        try:
-            data = json.loads(given)
-        except ValueError as error:
-            raise SettingError(f"the output must be JSON: {error}") from error
+        data = forms.from_json(given, "the output")
     by = _by(form)
     return client.approve(form.get("id", ""), form.get("step", ""), by, data, timeout=SECONDS)
 

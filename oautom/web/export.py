@@ -50,6 +50,10 @@ def _run(view: VectView, links: Links) -> dict[str, Any]:
     steps = shows.steps(view, size=_ALL)
     maps = [(name, shows.steps(view, name, size=_ALL)) for name in _maps(steps)]
     every = [row for _, each in [("", steps), *maps] for row in each.rows]
+    events = view.events()
+    own: dict[str | None, list[Any]] = {}
+    for event in events:
+        own.setdefault(event.step, []).append(event)
     return {
         "run": view,
         "moment": shows.moment(view, None),
@@ -58,8 +62,10 @@ def _run(view: VectView, links: Links) -> dict[str, Any]:
         "steps": steps,
         "maps": maps,
         "children": shows.children(view, every),
-        "details": [shows.step(view, step, VALUE_CHARACTERS) for step, _ in every],
-        "events": view.events(),
+        "details": [
+            shows.step(view, step, VALUE_CHARACTERS, own.get(step.name, [])) for step, _ in every
+        ],
+        "events": events,
     }
 
 

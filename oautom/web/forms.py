@@ -160,7 +160,16 @@ def values_of(fields: list[Field], form: Mapping[str, str]) -> dict[str, Any]:
 def _value(field: Field, given: str) -> Any:
     if field.kind in ("integer", "number"):
         return given.strip()  # the engine makes it a number, or says what is wrong
+    return from_json(given, f"parameter '{field.name}'")
+
+
+def from_json(given: str, what: str) -> Any:
+    """Return the value that a text has as JSON.
+
+    Raises:
+        SettingError: It is no JSON, or is nested too deep; the error begins with `what`.
+    """
     try:
         return json.loads(given)
-    except ValueError as error:
-        raise SettingError(f"parameter '{field.name}' must be JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise SettingError(f"{what} must be JSON: {error}") from error

@@ -12,7 +12,6 @@ import hmac
 import ipaddress
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -165,9 +164,12 @@ class Token:
 
     def is_shown(self, scope: Any, form: Mapping[str, str]) -> bool:
         """Whether a request brings it: as a cookie, as a bearer, or in the form."""
-        cookies = [_cookie(each, self.cookie_name) for each in _all(scope, b"cookie")]
         wanted = self.cookie.encode()
-        if any(hmac.compare_digest(each.encode(), wanted) for each in cookies):
+        if any(
+            hmac.compare_digest(value.encode(), wanted)
+            for each in _all(scope, b"cookie")
+            for value in _cookies(each, self.cookie_name)
+        ):
             return True
         bearers = [
             value.strip().encode("latin-1").decode("utf-8", "replace")
@@ -177,9 +179,11 @@ class Token:
         return any(self.is_right(each) for each in (*bearers, form.get("token")))
 
 
-def _cookie(header: str, name: str) -> str:
-    try:
-        found = SimpleCookie(header).get(name)
-    except CookieError:
-        return ""
-    return "" if found is None else found.value
+def _cookies(header: str, name: str) -> list[str]:
+    """Return the values of the cookies of a name. What stands beside them may be of any form.
+
+    Others on this machine set cookies for it, too, whatever their port, and some of them are none
+    by the letter: `http.cookies` then reads none at all.
+    """
+    pairs = (each.partition("=") for each in header.split(";"))
+    return [value.strip() for found, _, value in pairs if found.strip() == name]

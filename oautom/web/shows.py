@@ -320,25 +320,32 @@ class StepShown(NamedTuple):
     events: list[Any]
 
 
-def step(view: VectView, step: StepView, most: int | None = None) -> StepShown:
+def step(
+    view: VectView, step: StepView, most: int | None = None, own: list[Any] | None = None
+) -> StepShown:
     """Return all that is shown of one step.
 
     Args:
         view: Its run.
         step: The step.
         most: How many characters of each value; None for as many as a page has.
+        own: The events of the step, where all steps are shown: then the inputs of an item stand
+            at its map only, since each has as many parts as there are items. None: they are
+            looked for.
     """
     instances = Counter(view.steps[name].state for name in step.items)
     output = None
     if step.state == "success":
         output = value("output", texts.in_json(step.output), "output", "", most)
-    own = [each for each in view.events() if each.step == step.name]
+    inputs = step.inputs if own is None or step.parent is None else {}
+    if own is None:
+        own = [each for each in view.events() if each.step == step.name]
     traces = _traces(own)
     return StepShown(
         step,
         view.explain(step.name),
         [_attempt(each, traces, most or LOG_CHARACTERS) for each in step.attempts],
-        values(step.inputs, "input", most),
+        values(inputs, "input", most),
         output,
         None if step.error is None else value("error", texts.clean(step.error), "error"),
         None if step.parent is None else value("item", texts.in_json(step.item), "item"),

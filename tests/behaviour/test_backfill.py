@@ -227,6 +227,11 @@ def test_what_cannot_be_filled_is_told_and_nothing_begins(app: OAutom) -> None:
     wrong(lambda: fill("etl", *DAYS, plan="strict"), UnknownPlanError, "has no plan 'strict'")
     wrong(lambda: fill("strict", *DAYS[::-1]), SettingError, "to is before from")
     wrong(lambda: fill("strict", "", DAYS[1]), SettingError, "from must be a time or a day")
+    for year in ("0001", "0999", "9001", "9999"):
+        day = f"{year}-01-01"
+        wrong(
+            lambda day=day: fill("strict", day, day), SettingError, "from must be a time or a day"
+        )
     wrong(lambda: fill("strict", *DAYS, parallel=0), SettingError, "parallel must be a positive")
     wrong(lambda: fill("etl", *DAYS, plan="hourly", parallel=True), SettingError, "parallel must")
     wrong(lambda: fill("etl", "2020-01-01", DAYS[1], plan="hourly"), SettingError, "more than 1000")
@@ -275,6 +280,8 @@ def test_a_client_has_the_engine_fill_them(tmp_path: Path, of: str) -> None:
         assert client.backfill("etl", *DAYS).vects == client.missing("etl", *DAYS) == []
         for ask in (client.backfill, client.missing):
             wrong(partial(ask, "etl", *DAYS[::-1]), SettingError, "to is before from")
+            for year in ("0001", "9999"):
+                wrong(partial(ask, "etl", f"{year}-01-01", DAYS[1]), SettingError, "from must be")
             wrong(partial(ask, "etl", *DAYS, plan="x"), UnknownPlanError, "no plan 'x'")
         check(app, flow)
 
@@ -346,6 +353,9 @@ def test_a_request_that_is_queued_waits_for_the_plan(tmp_path: Path) -> None:
     with pytest.raises(NoEngineError):
         client.backfill("etl", *DAYS)
     assert len(client.missing("etl", *DAYS)) == 5
+    for parallel in (0, -1, True, "2"):
+        with pytest.raises(SettingError, match="parallel must be a positive int"):
+            client.backfill("etl", *DAYS, parallel=parallel, queue=True)  # type: ignore[arg-type]
     left = client.backfill("etl", *DAYS, parallel=2, queue=True)
     assert left.vects == []
     assert left.number is not None

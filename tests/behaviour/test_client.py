@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -658,6 +658,9 @@ def test_vects_are_listed_newest_first(app: OAutom, client: Client) -> None:
     for wrong in ({"state": "runing"}, {"state": 3}, {"limit": 0}, {"limit": "1"}):
         with pytest.raises(SettingError):
             client.vects(**wrong)  # type: ignore[arg-type]
+    west, east = timezone(-timedelta(hours=14)), timezone(timedelta(hours=14))
+    assert ids(since=datetime(1, 1, 1, tzinfo=east)) == ids(since=timedelta.max) == ids()
+    assert ids(since=datetime(9999, 12, 31, 23, tzinfo=west)) == ""
     with pytest.raises(SettingError, match="since must be a datetime with a time zone"):
         client.vects(since=datetime(2026, 11, 24))  # noqa: DTZ001 - that is what is wrong
 

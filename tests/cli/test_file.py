@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from oautom import ApprovalExecution, BashExecution, Flow, OAutom, PythonExecution
+from oautom import ApprovalExecution, BashExecution, Client, Flow, OAutom, PythonExecution
+from oautom.testing import SimulatedClock
 
 from .conftest import Inside
 
@@ -80,6 +81,18 @@ def test_a_run_is_named_by_the_beginning_of_its_id(
     done = inside("show", named, "--log", runs)
     assert done.code == code
     assert said in done.stdout + done.stderr
+
+
+def test_what_went_on_then_is_shown_until_then(inside: Inside, tmp_path: Path) -> None:
+    log = tmp_path / "old.db"
+    with OAutom(log=log, clock=SimulatedClock()) as app:  # of the year 2000
+        flow = Flow("old", app)
+        PythonExecution("work", flow, int)
+        app.run(flow, vect_id="old")
+    begun = next(each for each in Client(log).events() if each.name == "step.started")
+    then = inside("show", "old", "--at", str(begun.seq), "--log", str(log)).stdout.split("\n")
+    assert then[0] == "old old: running after 0.0 s"
+    assert then[1].split()[:4] == ["work", "running", "0.0", "s"]
 
 
 def test_a_run_is_shown_as_it_is_and_as_it_was(inside: Inside, runs: str) -> None:

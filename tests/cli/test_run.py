@@ -20,6 +20,7 @@ from .conftest import SECONDS, Cli, Inside, environment
         (["run", "pipeline.py", "etl", "day"], 2, "'day' is no parameter; write name=value"),
         (["run", "pipeline.py", "etl", "day=1", "day=2"], 2, "'day' is given twice"),
         (["run", "pipeline.py", "etl", "day=1", "numbers=[1"], 2, "'numbers' is no JSON"),
+        (["run", "pipeline.py", "etl", "day=1", f"numbers={'[' * 9000}"], 2, "is no JSON"),
         (["run", "pipeline.py", "etl", "day=1", "numbers={}"], 2, "'numbers' must be"),
         (["run", "pipeline.py", "etl", "day=1", "--workers", "0"], 2, "max_workers"),
         (["run", "pipeline.py", "elt"], 3, "did you mean 'etl'?"),

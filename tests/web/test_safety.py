@@ -118,6 +118,20 @@ def test_nothing_is_changed_without_the_token_or_with_a_wrong_one(orders: Orders
         assert (entered.status, entered.headers["location"]) == (303, "./")
 
 
+@pytest.mark.parametrize(
+    "other", ['a={"b": 1}', 'a="', "a", "=b", "a@b=[1, 2]", "path=/", "ä=ü", ""]
+)
+def test_cookies_of_other_pages_of_the_machine_do_no_harm(steered: Site, other: str) -> None:
+    own = "; ".join(f"{name}={value}" for name, value in steered.cookies.items())
+    for cookies in (f"{other}; {own}", f"{own}; {other}", f"{own.partition('=')[0]}=x;{own}"):
+        given = {"Cookie": cookies.encode().decode("latin-1")}
+        assert steered.post("do", given, action="nothing").status == 400
+    for name, value in steered.cookies.items():
+        for cookies in (f"{name}x={value}", f"{name}={value}x", f"{other}={name}={value}"):
+            given = {"Cookie": cookies.encode().decode("latin-1")}
+            assert steered.post("do", given, action="nothing").status == 403
+
+
 def test_the_token_leaves_the_address_and_the_rest_stays(steered: Site) -> None:
     answer = steered.get("run", token=steered.token, id="a/b", name="x", view="y")
     assert answer.headers["location"] == "run?id=a%2Fb&name=x&view=y"

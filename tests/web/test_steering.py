@@ -60,6 +60,19 @@ def test_what_makes_no_sense_is_refused(steered: Site) -> None:
     assert steered.get("start", flow="nothing").status == 404
 
 
+@pytest.mark.parametrize("given", ["[1", "nothing", "[" * 100_000, "9" * 10_000])
+def test_what_is_no_json_is_told(given: str) -> None:
+    app = OAutom(OAutomMode.background)
+    PythonExecution("do", Flow("all", app, params={"tags": list[int]}), int)
+    app.run()
+    with app, served(app, steer=True) as site:
+        site.enter()
+        started = site.post("do", {}, action="start", flow="all", **{"param.tags": given})
+        decided = site.post("do", {}, action="approve", id="x", step="do", by="Ada", data=given)
+        for answer in (started, decided):
+            assert (answer.status, "must be JSON" in answer.text) == (400, True)
+
+
 def test_a_flow_is_started_once_by_a_form_of_its_parameters(orders: Orders, steered: Site) -> None:
     text = steered.get("start", flow="order").text
     assert 'name="param.item"' in text

@@ -97,6 +97,13 @@ def test_a_run_without_any_interval_is_a_picture():
     assert names_in(drawn([], [], now=0)) == []
 
 
+def test_an_interval_that_ends_before_it_begins_took_no_time():
+    svg = drawn([span("ask", "work", 10, 5), span("ask", "waiting", 20, 2)], now=30)
+    said = [e.text or "" for e in ET.fromstring(svg).iter(f"{SVG}title")]
+    assert [each for each in said if "-" in each] == []
+    assert "waited for a slot, 0 s, from 10 s on" in said
+
+
 def test_an_interval_that_begins_after_now_is_drawn():
     check_safe(drawn([span("ask", "work", 50, None)], now=10))
 
