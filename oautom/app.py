@@ -547,6 +547,7 @@ class OAutom:
         """
         check_process(is_made_by_step=self._is_made_by_step)
         declared, seconds = self.flow(flow), _seconds_of("timeout", timeout)
+        plan = None if plan is None else check_name("plan", plan)
         with self._lock:
             self._open()
             name = os.urandom(8).hex()
