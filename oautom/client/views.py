@@ -103,6 +103,14 @@ class VectView:
         return list(self._source.log.read(upto=self._upto, vect=self.id))
 
     @cached_property
+    def _by_step(self) -> dict[str | None, list[Event]]:
+        """The events of each step: of a run with many, none is looked for among all others."""
+        found: dict[str | None, list[Event]] = {}
+        for event in self._events:
+            found.setdefault(event.step, []).append(event)
+        return found
+
+    @cached_property
     def _state(self) -> VectState:
         state = replay(self._events).get(self.id)
         if state is None:
@@ -354,7 +362,10 @@ class StepView:
     """What one step has done in one Vect, as the log has it."""
 
     def __init__(
-        self, step: StepState, events: list[Event], text_of: Callable[[str, Attempt], str]
+        self,
+        step: StepState,
+        events: Callable[[], list[Event]],
+        text_of: Callable[[str, Attempt], str],
     ) -> None:
         self._step = step
         self._events = events
@@ -467,7 +478,7 @@ class StepView:
     @property
     def attempts(self) -> list[Attempt]:
         """The attempts, in the order in which they began."""
-        return attempts_of(self._events, self.name, lambda each: self._text_of(self.name, each))
+        return attempts_of(self._events(), self.name, lambda each: self._text_of(self.name, each))
 
     @property
     def log_text(self) -> str:
@@ -486,7 +497,8 @@ class _Steps(Mapping[str, StepView]):
 
     def __getitem__(self, name: str) -> StepView:
         view = self._view
-        return StepView(view._step(name), view._events, self._text_of)  # noqa: SLF001 - it is its own
+        # Its own parts. The events are looked up when they are wanted: few views want them.
+        return StepView(view._step(name), lambda: view._by_step.get(name, []), self._text_of)  # noqa: SLF001
 
     def _text_of(self, step: str, attempt: Attempt) -> str:
         view = self._view
