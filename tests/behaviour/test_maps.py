@@ -242,8 +242,8 @@ def test_an_item_that_is_no_longer_of_its_type_fails_its_instance_only(tmp_path:
         vect.approve("gate", by="Ada")
         assert vect.wait(SECONDS) == "failed"
         error = (
-            "FlowError: the item of step 'map[0]' of flow 'flow' in vect 'one' is 7, which is no "
-            "longer its type"
+            "FlowError: the item of step 'map[0]' of flow 'flow' in vect 'one' is 7, which does "
+            "not fit its type any more"
         )
         assert str(vect.steps["map[0]"].error).startswith(error)
         assert runs_well(app)

@@ -130,6 +130,7 @@ GIVEN: dict[str, Any] = {
     "key": ("vect", "slow", 1),
     "name": "another",
     "number": 1,
+    "attempt": 1,
     "first": "2020-01-01",
     "last": "2020-01-01",
     "older_than": datetime.now(UTC),

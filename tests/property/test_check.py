@@ -748,10 +748,14 @@ def test_parameters_are_held_against_the_flow_if_there_is_one() -> None:
         assert names == ({"params-are-of-the-flow"} if log.flow else set())
 
 
+ELSEWHERE = {"backfills-keep-their-order", "given-steps-have-their-output"}
+"""Those of logs that are not among the good ones here; unit/audit has a witness of each."""
+
+
 def test_every_invariant_is_violated_by_some_damage() -> None:
     others = [*swaps(), *with_other_params()]
     names = {found.invariant for log, events in others for found in found_in(log, events)}
-    assert names.union(*map(found_by, MUTATIONS)) == set(INVARIANTS)
+    assert names.union(*map(found_by, MUTATIONS)) == set(INVARIANTS) - ELSEWHERE
 
 
 @moderate

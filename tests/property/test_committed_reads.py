@@ -57,7 +57,7 @@ STEP_MEMBERS = {
     if isinstance(member, property) and not name.startswith("_")
 } - NOT_OF_EVENTS
 VECT_MEMBERS = {"id", "flow", "state", "ended", "params", "steps"}
-VECT_READS = {"status", "events", "result", "explain"}
+VECT_READS = {"status", "events", "result", "explain", "to_mermaid", "to_svg"}
 VECT_ASKS = {"wait", "cancel", "pause", "resume", "retry", "approve", "reject"}
 
 

@@ -348,6 +348,7 @@ APP_ONE: dict[str, Callable[[OAutom], object]] = {
     "plan": lambda app: app.plan("f", hours=1, name="daily"),
     "subscribe": lambda app: app.subscribe(lambda flow, event: None, name="mail").close(),
     "close": lambda app: app.close(),
+    "backfill": lambda app: refused(lambda: app.backfill("f", "2026-11-01", "2026-11-02")),
 }
 APP_ALL: dict[str, Callable[[OAutom], object]] = {
     "vects": lambda app: app.vects(),
@@ -398,6 +399,14 @@ CLIENT: dict[str, Callable[[Client], object]] = {
     },
     "approve": lambda client: refused(lambda: client.approve("v7", "s0", "Ada")),
     "reject": lambda client: refused(lambda: client.reject("v7", "s0", "Ada")),
+    "backfill": lambda client: refused(lambda: client.backfill("f", "2026-11-01", "2026-11-02")),
+    "missing": lambda client: refused(lambda: client.missing("f", "2026-11-01", "2026-11-02")),
+    "events": lambda client: client.events(0, "v7", 5),
+    "text": lambda client: client.text("v7", "s0", 1),
+    "seq": lambda client: client.seq,
+    "past": lambda client: client.past("f"),
+    "time_left": lambda client: client.time_left("open"),
+    "working": lambda client: client.working(),
 }
 
 

@@ -35,7 +35,7 @@ from .logs import files_of, in_fork, make, run_of, runs, write
 FILES = Path(__file__).resolve().parents[1] / "golden" / "files"
 NEWEST = len(database.MIGRATIONS)
 GIVEN: dict[str, Any] = {"by": "Ann", "flow": "flow", "id": "v", "number": 1, "step": "a"}
-GIVEN |= {"first": "2026-11-24", "last": "2026-11-24"}
+GIVEN |= {"attempt": 1, "first": "2026-11-24", "last": "2026-11-24", "vect": "v"}
 STEERING = {"approve", "backfill", "cancel", "pause", "reject", "resume", "retry", "start"}
 
 
