@@ -49,7 +49,7 @@ def test_both_ends_are_included_and_read_by_the_clock_of_the_plan(
         ("2026-03-28T01:00", "2026-03-28T00:59", "to is before from"),
         ("yesterday", "2026-03-27", "from must be a time or a day"),
         ("2026-03-27", "2026-02-30", "to must be a time or a day"),
-        ("2026-03-27", "9999-12-31", "up to 9000"),
+        ("2026-03-27", "9999-12-31", "years 1000 to 9000"),
         ("", "2026-03-27", "from must be a time or a day"),
     ],
 )
