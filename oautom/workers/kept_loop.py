@@ -170,12 +170,15 @@ class _Holder:
         self._pid = os.getpid()
 
     def __del__(self) -> None:
-        with suppress(Exception):  # at the end of the program, modules may be gone
+        # At the end of the program each name of this module, `suppress` too, may be None already.
+        try:
             # In a fork Python drops thread-local data of the parent before any handler is called:
             # so only the number of the process shows that this is a fork.
             if os.getpid() != self._pid and not self.loop.is_running():
                 _part(self.loop)
             self.loop.close()
+        except Exception:  # noqa: S110 - nobody is left who could be told
+            pass
 
 
 def _part(loop: AbstractEventLoop) -> None:

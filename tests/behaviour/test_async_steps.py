@@ -7,6 +7,8 @@ import contextlib
 import functools
 import gc
 import logging
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -903,6 +905,18 @@ def test_a_history_in_which_too_many_async_steps_run_is_found_out(inline: OAutom
     data["options"] = {name: {"async": 2} for name in flow.steps}
     events[0] = msgspec.structs.replace(events[0], data=data)
     assert {each.invariant for each in violations(events)} == {"pools-hold"}
+
+
+def test_a_loop_that_outlives_its_module_ends_without_a_word() -> None:
+    program = """
+import oautom.workers.kept_loop as kept
+holder = kept._Holder()
+for name in list(vars(kept)):
+    setattr(kept, name, None)
+del holder
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert (done.stdout, done.stderr) == (b"", b"")
 
 
 def test_on_a_simulated_clock_an_async_step_really_runs() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -66,9 +67,11 @@ VIEWS = {
 }
 
 
-@pytest.fixture(scope="session")
+# Not for the session: from its start to its end playwright's loop is the running one of this thread, and
+# whatever test comes between would find itself inside of a loop.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """One browser for all tests."""
+    """One browser for the tests of this module."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         if IS_NEEDED:
@@ -78,6 +81,7 @@ def browser() -> Iterator[Any]:
         made = playwright.chromium.launch(executable_path=program, args=FLAGS)
         yield made
         made.close()
+    assert asyncio._get_running_loop() is None
 
 
 @pytest.fixture
