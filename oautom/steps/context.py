@@ -110,6 +110,7 @@ class Context:
         flow: Name of the flow.
         vect_id: Id of the Vect.
         step: Name of the step.
+        number: The number by which the log knows the attempt: negative for a compensation.
         attempt: Number of this attempt, from 1: of the step, or of its compensation. Commands find
             it in `OAUTOM_ATTEMPT`, where the number of a compensation is negative.
         params: The parameters of the Vect, read-only.
@@ -149,7 +150,7 @@ class Context:
         self.vect_id = vect_id
         self.step = step
         self.attempt = abs(attempt)
-        self._number = attempt
+        self.number = attempt
         self.params = params
         self.output: Any = None
         self._item = item
@@ -182,7 +183,7 @@ class Context:
             "OAUTOM_FLOW": self.flow,
             "OAUTOM_VECT": self.vect_id,
             "OAUTOM_STEP": self.step,
-            "OAUTOM_ATTEMPT": str(self._number),
+            "OAUTOM_ATTEMPT": str(self.number),
         }
         return {**place, **self.marks, **outer_marks(self.marks)}
 
@@ -212,10 +213,10 @@ class Context:
             buffer = self.written = LogBuffer(self._log_limit_bytes)
         if not self._process.is_here:  # in a fork no log has it
             return buffer
-        key = self.vect_id, self.step, self._number
+        key = self.vect_id, self.step, self.number
         is_kept = self.keeper is not None and self.keeper.keep_text(key, buffer)
         if not is_kept and self._buffers is not None:
-            self._buffers[self.step, self._number] = buffer
+            self._buffers[self.step, self.number] = buffer
         return buffer
 
     @property
@@ -323,7 +324,7 @@ class Context:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Travel to another process: by value, and without cancellation."""
-        place = (self.flow, self.vect_id, self.step, self._number, dict(self.params))
+        place = (self.flow, self.vect_id, self.step, self.number, dict(self.params))
         parts = (self._log_limit_bytes, dict(self.marks), self.output, self.item, self.is_strict)
         return _revive, (place, dict(self.inputs), *parts)
 

@@ -255,6 +255,13 @@ class Work:
         """The variables by which a recovery finds the processes that do the work."""
         return self.context.marks
 
+    @property
+    def name(self) -> str:
+        """The log, the attempt, and the call of it."""
+        context = self.context
+        place = (context.vect_id, context.step, str(context.number), self.method)
+        return "/".join((context.log_id or "", context.flow, *place))
+
     def on_cancel(self, stopper: Callable[[], None]) -> bool:
         """Call `stopper` when this call is cancelled; return False if it is cancelled already."""
         return self.context.on_cancel_of_call(stopper)

@@ -16,6 +16,19 @@ Done = Callable[[object, BaseException | None], None]
 """Called once, on any thread, with the return value of the work, or with its error."""
 
 
+class WorkLostError(Exception):
+    """The error of a job that may have begun, and of which no answer will come.
+
+    Args:
+        what: What was lost, in one line: the worker, the scheduler of a cluster, the connection.
+        is_worker: Whether the worker itself ended while it did the job, perhaps because of it.
+    """
+
+    def __init__(self, what: str, *, is_worker: bool = False) -> None:
+        super().__init__(what)
+        self.is_worker = is_worker
+
+
 class Job(Protocol):
     """One piece of work; only the runner understands its answer. May be pickled."""
 
@@ -25,6 +38,10 @@ class Job(Protocol):
     @property
     def marks(self) -> Mapping[str, str]:
         """The variables by which a recovery finds the processes that do the job."""
+
+    @property
+    def name(self) -> str:
+        """The attempt and the call of it: no two jobs of a log have the same name."""
 
     def hear(self, letter: bytes) -> None:
         """Take a message that the job sends from another process."""
@@ -41,11 +58,15 @@ class Workers(ABC):
         place: Where jobs run: on the scheduler's thread, on threads of this process, or in other
             processes.
         has_loop: Whether async work takes none of the slots.
+        problem: Why no job can be given to them for now, for people; None if they take jobs.
+        on_change: Called on any thread when `problem` or `slots` has changed.
     """
 
     slots: int = sys.maxsize
     place: Place = "threads"
     has_loop: bool = False
+    problem: str | None = None
+    on_change: Callable[[], object] = bool
 
     @abstractmethod
     def submit(self, job: Job, done: Done) -> None:
