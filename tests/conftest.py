@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Iterator
 
@@ -14,6 +15,12 @@ from oautom.events import signals
 settings.register_profile("oautom", phases=[each for each in Phase if each is not Phase.explain])
 if settings.get_current_profile_name() == "default":
     settings.load_profile("oautom")
+
+
+def pytest_collection_finish() -> None:
+    """Have the collector leave out what lasts for the session: many tests have it look for more."""
+    gc.collect()
+    gc.freeze()
 
 
 class _Kept(logging.Handler):

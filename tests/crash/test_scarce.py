@@ -108,11 +108,16 @@ def live(run: Run, folder: Path, *vects: str) -> list[str]:
 
 def children() -> set[psutil.Process]:
     """Return the processes that this one has; those of Python's own stay."""
-    return {
-        process
-        for process in psutil.Process().children(recursive=True)
-        if "resource_tracker" not in " ".join(process.cmdline())
-    }
+    return {each for each in psutil.Process().children(recursive=True) if not _is_pythons(each)}
+
+
+def _is_pythons(process: psutil.Process) -> bool:
+    try:
+        return "resource_tracker" in " ".join(process.cmdline())
+    except psutil.ZombieProcess:  # one that an earlier test has left, or a command of ours
+        return False
+    except psutil.NoSuchProcess:
+        return True
 
 
 def begin_anew() -> None:

@@ -39,6 +39,7 @@ from oautom import (
     Vect,
     WaitExecution,
 )
+from oautom.engine import modes
 from oautom.events import replay
 from oautom.machine.state import StepState, VectState
 from oautom.machine.tables import STEP_ENDS, VECT_ENDS
@@ -288,8 +289,13 @@ def test_all_that_a_vect_shows_is_looked_at_here() -> None:
 @pytest.mark.parametrize("executor", ["threads", "inline"])
 @pytest.mark.parametrize("mode", list(OAutomMode), ids=str)
 def test_while_a_commit_is_in_progress_the_one_before_it_is_seen(
-    log: Log, mode: OAutomMode, executor: Any, lists: bool
+    log: Log,
+    mode: OAutomMode,
+    executor: Any,
+    lists: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(modes, "LOCK_SECONDS", 0.002)  # each explanation waits for it
     with closed_at_end(OAutom(mode, log=log, executor=executor)) as app:
         watched = Watched(app)
         log.hold()
