@@ -150,4 +150,4 @@ def test_drawn_flows_forward_values_only_if_asked_to() -> None:
     assert repr(smallest) == "<Flow 'flow': a; b << [a] (is given them)>"
     assert smallest.app.run(smallest).state == "success"  # type: ignore[attr-defined] # an app
     with pytest.raises(NoSuchExample):
-        find(flows(), is_given)
+        find(flows(), is_given, settings=settings(max_examples=300))

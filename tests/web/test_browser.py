@@ -67,8 +67,8 @@ VIEWS = {
 }
 
 
-# Not for the session: from its start to its end playwright's loop is the running one of this thread,
-# and whatever test comes between would find itself inside of a loop.
+# Not for the session: from its start to its end playwright's loop is the running one of this
+# thread, and whatever test comes between would find itself inside of a loop.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """One browser for the tests of this module."""
