@@ -6,7 +6,7 @@ since only the program that declares a flow knows their types.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,6 +26,7 @@ from oautom.events.log import EventLog, VectEntry, told_by_id
 from oautom.machine.event import Event, planned_time
 from oautom.machine.state import StepState, VectState, replay
 from oautom.machine.tables import STEP_ENDS, VECT_ENDS
+from oautom.pictures.drawn import Drawn
 from oautom.values.json import at_heart, plain_count
 from oautom.vects.attempts import Attempt, attempts_of, ends_of
 from oautom.vects.run import status_of, visible
@@ -69,7 +70,7 @@ class Waiting(NamedTuple):
     until: datetime | None
 
 
-class VectView:
+class VectView(Drawn):
     """One Vect, as the log has it: at the moment at which it was asked for, or after an event.
 
     Made by `Client.vect` and `Client.vects`. It is read when more is asked of it than the id, the
@@ -276,24 +277,6 @@ class VectView:
         """
         return self._source.explain(self, self._step(step))
 
-    def to_svg(
-        self,
-        *,
-        href: Callable[[str], str | None] | None = None,
-        limit: int | None = 80,
-        style: bool = True,
-    ) -> str:
-        """Return a picture of the steps and their states, as SVG. Arguments as of `Flow.to_svg`."""
-        from oautom.pictures.graph import graph_svg  # noqa: PLC0415 - most programs draw nothing
-
-        return graph_svg(self._nodes(), self._title(), limit=limit, href=href, style=style)
-
-    def to_mermaid(self) -> str:
-        """Return the steps and their states as a Mermaid flowchart."""
-        from oautom.pictures.text import mermaid  # noqa: PLC0415 - as above
-
-        return mermaid(self._nodes())
-
     def timeline_svg(
         self,
         *,
@@ -336,14 +319,6 @@ class VectView:
 
     def _title(self) -> str:
         return f"{self.id} of flow '{self.flow}': {self.state}"
-
-    def _repr_mimebundle_(
-        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
-    ) -> dict[str, str]:
-        """Return what a notebook shows: the picture of the run, as it stood at its moment."""
-        from oautom.pictures.bundle import bundle  # noqa: PLC0415 - as above
-
-        return bundle(repr(self), self.to_svg, self.to_mermaid, include, exclude)
 
     def _step(self, name: object) -> StepState:
         heart = at_heart(name)

