@@ -50,6 +50,7 @@ from datetime import datetime
 from threading import get_ident
 from types import MappingProxyType
 from typing import Any
+from weakref import WeakMethod
 
 from oautom.engine.clock import Clock
 from oautom.engine.containment import Containment, Notes, bug
@@ -184,6 +185,8 @@ class Scheduler(Driver[Message]):
         self.registry = Registry(log)
         self._turns = self.registry.turns
         self.runner.above = self.registry.above
+        nudge = WeakMethod(self._nudge)  # the workers must not keep a forgotten engine alive
+        workers.on_change = lambda: (method := nudge()) and method()
         self._notes = Notes()
         self._ready, self._news = self._notes.ready, self._notes.news
         self._ended = self._notes.ended
@@ -316,6 +319,10 @@ class Scheduler(Driver[Message]):
         with self.lock:  # not while a tick deals with a late answer
             is_open = self.registry.open and (not self.halted or self._is_ending_all)
             return self._inbox.empty() and not is_open and not self.runner.lingering.is_ending_any
+
+    def _nudge(self) -> None:
+        """Look at the workers again, which have changed."""
+        self.put(Nudge())
 
     # In a tick: what a call does
 
@@ -689,6 +696,7 @@ class Scheduler(Driver[Message]):
         match message:
             case Nudge():
                 self._is_look_due = True
+                self.runner.look_at_workers()
             case Over():
                 self._hear_of_left(message)
             case Note():

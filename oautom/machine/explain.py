@@ -36,6 +36,7 @@ class Facts(NamedTuple):
         has_no_engine: Whether no program is at work on the log.
         is_undriven: Whether nothing moves until a thread waits for a Vect.
         workers: How many workers there are, if all of them are taken; else 0.
+        trouble: Why the workers take no work for now; empty if they do.
         taken: How many slots of each pool are taken, by its name, and how many async steps of a
             flow run.
         ahead: How many others wait for a worker, and are served before the step.
@@ -60,6 +61,7 @@ class Facts(NamedTuple):
     has_no_engine: bool = False
     is_undriven: bool = False
     workers: int = 0
+    trouble: str = ""
     taken: Mapping[Group, int] = _NOTHING_TAKEN
     ahead: int = 0
     higher: int = 0
@@ -274,6 +276,8 @@ def _turn(view: _View) -> str:
         return f"waits for a slot: {view.full_pool} {verb} taken"
     if view.full_flow:
         return f"waits, since {view.full_flow}"
+    if facts.trouble and view.step.needs_worker:
+        return f"waits for the workers: {in_line(facts.trouble)}"
     if not facts.workers or not view.step.needs_worker:
         return "is about to start"
     who = "the only worker is" if facts.workers == 1 else f"all {facts.workers} workers are"
@@ -328,6 +332,8 @@ def _about_to_start(view: _View) -> str:
         return f"waits for {view.full_pool}"
     if takes_slots and view.full_flow:
         return "waits for other async steps of its flow"
+    if step.needs_worker and view.facts.trouble:
+        return "waits for the workers"
     if step.needs_worker and view.facts.workers:
         return "waits for a worker"
     return "is about to start"

@@ -257,10 +257,16 @@ class Work:
 
     @property
     def name(self) -> str:
-        """The log, the attempt, and the call of it."""
+        """The log, the attempt, and the call of it; `told_by_name` reads it."""
         context = self.context
         place = (context.vect_id, context.step, str(context.number), self.method)
-        return "/".join((context.log_id or "", context.flow, *place))
+        parts = (context.log_id or "", context.flow, *place)
+        return "/".join(part.replace("%", "%25").replace("/", "%2F") for part in parts)
+
+    @property
+    def submit(self) -> Mapping[str, Any]:
+        """What the executor is told with the work."""
+        return self.execution.submit
 
     def on_cancel(self, stopper: Callable[[], None]) -> bool:
         """Call `stopper` when this call is cancelled; return False if it is cancelled already."""
@@ -282,6 +288,16 @@ class Work:
                 "functions of a module, and values that pickle can send"
             ) from error
         return _Parcel, (content, self.context.environment)
+
+
+def told_by_name(name: str) -> tuple[str, Key] | None:
+    """Return the flow and the attempt that a `Work.name` names; None for any other text."""
+    parts = [part.replace("%2F", "/").replace("%25", "%") for part in name.split("/")]
+    try:
+        _, flow, vect, step, number, _ = parts
+        return flow, (vect, step, int(number))
+    except ValueError:
+        return None
 
 
 _PLACE: Final = Struct(">Q")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Literal, Protocol
+from concurrent.futures import Future
+from types import MappingProxyType
+from typing import Any, Final, Literal, Protocol
 
 Place = Literal["inline", "threads", "elsewhere"]
 
@@ -29,6 +31,9 @@ class WorkLostError(Exception):
         self.is_worker = is_worker
 
 
+NONE_LEFT: Final[Mapping[str, Future[Any]]] = MappingProxyType({})
+
+
 class Job(Protocol):
     """One piece of work; only the runner understands its answer. May be pickled."""
 
@@ -42,6 +47,10 @@ class Job(Protocol):
     @property
     def name(self) -> str:
         """The attempt and the call of it: no two jobs of a log have the same name."""
+
+    @property
+    def submit(self) -> Mapping[str, Any]:
+        """What the executor is told with the job, by names that it knows; mostly nothing."""
 
     def hear(self, letter: bytes) -> None:
         """Take a message that the job sends from another process."""
@@ -75,6 +84,25 @@ class Workers(ABC):
     def run_next(self) -> None:
         """Do a job that waits for the scheduler's own thread. Default: there is none."""
         return
+
+    def left(self, log_id: str) -> Mapping[str, Future[Any]]:
+        """Return the jobs of a log that earlier programs have left at work elsewhere.
+
+        Each is asked to stop by this call, and its step does not start again before it is over. The
+        engine asks once, before a recovery starts anything; while there is a `problem` it waits
+        with that, and starts nothing. Default: there are none.
+
+        Args:
+            log_id: The identity of the log.
+
+        Returns:
+            By the name of the job, a future that is done, with any result, when the job is over.
+
+        Raises:
+            WorkLostError: Nobody answers; `problem` says so by now, and the engine asks again when
+                that has changed.
+        """
+        return NONE_LEFT
 
     def replace(self) -> bool:
         """Add a slot to replace that of an abandoned job. Default: return False, unsupported."""
