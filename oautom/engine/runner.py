@@ -25,7 +25,17 @@ from oautom.engine.lingering import Lingering
 from oautom.engine.messages import Answer, GraceOver, Loan, Over, Poll, TakeOver, TimeUp
 from oautom.errors import EngineError, OAutomError, UnknownStepError
 from oautom.events.log import EventLog, keeps_objects
-from oautom.machine.commands import Effect, Finished, Key, Passed, Place, Release, Submit, Wake
+from oautom.machine.commands import (
+    Effect,
+    Finished,
+    Key,
+    Lost,
+    Passed,
+    Place,
+    Release,
+    Submit,
+    Wake,
+)
 from oautom.machine.deadlines import Deadline
 from oautom.machine.kinds import kind_of
 from oautom.machine.state import Group, StepState, VectState, View, committed
@@ -78,8 +88,8 @@ class Runner:
         may_lend: Whether a step that waits can lend its slot: more threads can be had.
         is_inline: Whether steps run on the scheduler's own thread.
         slots: How many workers there are.
-        room: How many slots may be taken now: none while the workers have a problem, or nobody
-            knows what earlier programs have left at work there.
+        is_shut: Whether no slot may be taken now: the workers have a problem, or it is not known
+            what earlier programs have left at work there.
         lingering: The attempts that were asked to stop and have not answered yet.
         above: Returns the steps that run a Vect as their child, the nearest first; for most, none.
         is_draining: Nothing begins any more, but work that runs may end.
@@ -103,7 +113,8 @@ class Runner:
         self.has_loop = workers.has_loop
         self.may_lend = isinstance(workers, ThreadWorkers)
         self.is_inline = workers.place == "inline"
-        self.slots = self.room = workers.slots
+        self.slots = workers.slots
+        self.is_shut = False
         self._doubtful: list[Place] = []  # steps of which work may have been left elsewhere
         self._groups_of_left: Callable[[str, str], Iterable[Group]] | None = None
         self._loop: Workers | None = None
@@ -134,12 +145,12 @@ class Runner:
     @property
     def has_room(self) -> bool:
         """Whether a slot is free."""
-        return self.busy < self.room
+        return self.busy < self._workers.slots and not self.is_shut
 
     @property
     def workers_if_taken(self) -> int:
         """The number of slots if none is free; else 0."""
-        return 0 if self.has_room else self.room
+        return 0 if self.has_room or self.is_shut else self._workers.slots
 
     @property
     def problem(self) -> str:
@@ -163,9 +174,8 @@ class Runner:
         """Note whether the workers take work now, and how much. Any thread."""
         if self._groups_of_left is not None and self._workers.problem is None:
             self._find_left(self._groups_of_left)
-        is_shut = self._groups_of_left is not None or self._workers.problem is not None
+        self.is_shut = self._groups_of_left is not None or self._workers.problem is not None
         self.slots = self._workers.slots
-        self.room = 0 if is_shut else self.slots
 
     def _find_left(self, groups_of: Callable[[str, str], Iterable[Group]]) -> None:
         try:
@@ -548,7 +558,7 @@ class Runner:
         """Do a piece of the work that only the scheduler's thread may do."""
         self._workers.run_next()
 
-    def settle(self, message: Answer) -> Finished | None:
+    def settle(self, message: Answer) -> Finished | Lost | None:
         """Free the slot of an answer; return it as a command if the attempt is over."""
         outcome = message.outcome
         attempt = self._attempts.get(message.key)
@@ -562,11 +572,13 @@ class Runner:
             return finished(message.key, outcome)
         if attempt.fate == "late":
             outcome = attempt.timed_out()
-        command: Finished | None
+        command: Finished | Lost | None
         if outcome.error is None:
             command = Finished(*attempt.key, outcome.output)
         elif self.is_draining and isinstance(outcome.cause, EngineError):
             command = None  # it was refused something, since all is about to end: it runs again
+        elif attempt.fate == "wanted" and (loss := outcome.loss) is not None:
+            command = Lost(*attempt.key, outcome.error, loss.is_worker)
         else:
             command = attempt.failed(outcome, self._clock)
         if attempt.state != "waiting" and attempt.takes_slot:

@@ -94,6 +94,7 @@ from oautom.machine.commands import (
     Cancel,
     Command,
     Finished,
+    Lost,
     Pause,
     Retry,
     Trigger,
@@ -665,7 +666,7 @@ class Scheduler(Driver[Message]):
             call.error = self.failure_error()
         self._answer_calls()
 
-    def _hear(self, message: Message) -> Finished | None:
+    def _hear(self, message: Message) -> Finished | Lost | None:
         """Note what has become of an attempt; return the command that follows from it."""
         match message:
             case Answer():

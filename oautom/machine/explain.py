@@ -246,6 +246,9 @@ def _past(view: _View) -> str:
         return "was reset by a retry of its vect, and "
     if step.until is not None:
         return f"failed {view.failed_attempt}, and "
+    if step.losses is not None and step.losses.newest == step.attempt:
+        reason = in_line(step.losses.reason, ERROR_MAX)
+        return f"lost its work in attempt {step.attempt} ({reason}), and "
     return f"was cut short in attempt {step.attempt} by the end of its program, and "
 
 
@@ -360,6 +363,10 @@ def _running(view: _View) -> str:
         told += f"; it waits for {vects}"
     elif view.facts.is_returning:
         told += "; it has waited for a vect, and waits for a worker to go on"
+    if step.losses is not None:
+        lost = step.losses.attempts
+        times = "once" if lost == 1 else f"{lost} times"
+        told += f"; its work was lost {times} before ({in_line(step.losses.reason, ERROR_MAX)})"
     if view.facts.poll_interval:
         every = seconds_of(view.facts.poll_interval)
         told += f"; once its run() has returned, its check() is asked every {every}"

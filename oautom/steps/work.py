@@ -22,8 +22,10 @@ from oautom.steps.capture import CAPTURE
 from oautom.steps.context import CALLED, Context
 from oautom.steps.execution import Execution
 from oautom.values.text import details_of, error_of, message_of, name_of, traceback_of
+from oautom.workers.base import WorkLostError
 from oautom.workers.kept_loop import run_to_its_end
 
+LOST: Final[Mapping[str, Any]] = MappingProxyType({"lost": True})
 NO_DETAILS: Mapping[str, Any] = MappingProxyType({})
 POST_SECONDS: Final = 0.1
 """Seconds between two letters with the text of a step, from its worker process."""
@@ -103,6 +105,14 @@ class Outcome:
         self.log = NO_TEXT
         self.is_skip = is_skip
         self.is_retriable = is_retriable
+
+    @property
+    def loss(self) -> WorkLostError | None:
+        """What was lost, if the work may have begun and no answer of it will come; else None."""
+        cause = self.cause
+        if "lost" in self.facts and issubclass(type(cause), WorkLostError):
+            return cast("WorkLostError", cause)
+        return None
 
     @property
     def told(self) -> Mapping[str, Any]:
@@ -426,8 +436,15 @@ def _pack(outcome: Outcome) -> bytes:
         return pickle.dumps((None, message, failed.facts, {}, None, False, False, log))
 
 
+def lost(loss: WorkLostError) -> Outcome:
+    """Return the outcome of work of which no answer will come."""
+    return Outcome(error=message_of(loss) or "it is not known how", facts=LOST, cause=loss)
+
+
 def _lost(failure: BaseException) -> Outcome:
     """Return the outcome of work without an answer: it may be done, or half done."""
+    if issubclass(type(failure), WorkLostError):
+        return lost(cast("WorkLostError", failure))
     outcome = Outcome.failure(failure)
     if not issubclass(type(failure), StepError):  # else it has not even begun
         outcome.facts = {**outcome.facts, "lost": True}
