@@ -158,6 +158,11 @@ class Runner:
         is_unknown = self._groups_of_left is not None
         return self._workers.problem or (_UNKNOWN if is_unknown else "")
 
+    @property
+    def has_no_workers(self) -> bool:
+        """Whether the workers are dead for good."""
+        return self._workers.is_dead
+
     def find_left(self, groups_of: Callable[[str, str], Iterable[Group]]) -> None:
         """Find out what earlier programs of the log have left at work elsewhere. Any thread.
 

@@ -49,7 +49,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from threading import get_ident
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 from weakref import WeakMethod
 
 from oautom.engine.clock import Clock
@@ -697,7 +697,7 @@ class Scheduler(Driver[Message]):
         match message:
             case Nudge():
                 self._is_look_due = True
-                self.runner.look_at_workers()
+                self._look_at_workers()
             case Over():
                 self._hear_of_left(message)
             case Note():
@@ -715,6 +715,12 @@ class Scheduler(Driver[Message]):
                 self._begin_to_end(message)
             case _:
                 self._obey(message)  # type: ignore[arg-type] # all others are commands
+
+    def _look_at_workers(self) -> None:
+        """Note what the workers say; without any, the Vects stay open for the next program."""
+        self.runner.look_at_workers()
+        if self.runner.has_no_workers and not self.halted:
+            self.put(Halt(f"{self.runner.problem}; {_NO_WORKERS}"))
 
     def _begin_to_end(self, message: Drain | Halt | Tidy) -> None:
         """Begin nothing any more; work that runs goes on (drain), or is ended too (halt)."""
@@ -1014,6 +1020,11 @@ class Scheduler(Driver[Message]):
         self.have_all_look()
         self.runner.close(self.queue.groups_of)
         self.answer(())  # those who still call look, and find it closed
+
+
+_NO_WORKERS: Final = (
+    "give OAutom(executor=...) a function that makes such an executor: it is called for another one"
+)
 
 
 def _never(step: StepState) -> bool:

@@ -18,6 +18,10 @@ Done = Callable[[object, BaseException | None], None]
 """Called once, on any thread, with the return value of the work, or with its error."""
 
 
+class NotBegunError(Exception):
+    """The error of a job that has not begun, and will not. It says why, in one line."""
+
+
 class WorkLostError(Exception):
     """The error of a job that may have begun, and of which no answer will come.
 
@@ -52,11 +56,22 @@ class Job(Protocol):
     def submit(self) -> Mapping[str, Any]:
         """What the executor is told with the job, by names that it knows; mostly nothing."""
 
+    @property
+    def for_child(self) -> Callable[[], object]:
+        """The same job, to be pickled for a process that imports the main module of this program.
+
+        Pickled as it is, it is for any process: functions of the main module travel by value.
+        """
+
     def hear(self, letter: bytes) -> None:
         """Take a message that the job sends from another process."""
 
-    def on_cancel(self, stopper: Callable[[], None]) -> bool:
-        """Call `stopper` when the job is cancelled; return False if it is cancelled already."""
+    def on_cancel(self, stopper: Callable[[], object]) -> bool:
+        """Call `stopper` when the job is cancelled; return False if it is cancelled already.
+
+        A cancel waits for the end of the job then, unless `stopper` returns False: it cannot end
+        it.
+        """
 
 
 class Workers(ABC):
@@ -68,13 +83,15 @@ class Workers(ABC):
             processes.
         has_loop: Whether async work takes none of the slots.
         problem: Why no job can be given to them for now, for people; None if they take jobs.
-        on_change: Called on any thread when `problem` or `slots` has changed.
+        is_dead: Whether the problem is for good: the engine stops, and its Vects stay open.
+        on_change: Called on any thread when one of `problem`, `is_dead` and `slots` has changed.
     """
 
     slots: int = sys.maxsize
     place: Place = "threads"
     has_loop: bool = False
     problem: str | None = None
+    is_dead: bool = False
     on_change: Callable[[], object] = bool
 
     @abstractmethod
