@@ -1,4 +1,4 @@
-"""Work that travels to a process which has not got the script: what comes along, and what comes back.
+"""Work that travels to a process without the script: what comes along, and what comes back.
 
 The far side is an interpreter of its own, with another working directory, that gets bytes and gives
 bytes: as a worker on another machine is.
@@ -141,8 +141,10 @@ def test_lambdas_functions_and_classes_of_the_script_run_there_and_come_back(
     [
         (
             "import oautom.steps.work as work; work.versions = lambda: ('9.9.9', '3.99')",
-            "step 'a' was sent by oautom {0} on Python {1}, and its worker has oautom 9.9.9 on "
-            "Python 3.99; give both the same versions",
+            (
+                "step 'a' was sent by oautom {0} on Python {1}, and its worker has oautom 9.9.9 on "
+                "Python 3.99; give both the same versions"
+            ),
         ),
         (
             "sys.modules['cloudpickle'] = None",
@@ -150,8 +152,10 @@ def test_lambdas_functions_and_classes_of_the_script_run_there_and_come_back(
         ),
         (
             "sys.modules['statistics'] = None",
-            "the worker of step 'a' has no module 'statistics', which the step is made of; install it "
-            "there too, or define what the step needs in the script, and install cloudpickle",
+            (
+                "the worker of step 'a' has no module 'statistics', which the step is made of; "
+                "install it there too, or define what the step needs in the script, and install cloudpickle"
+            ),
         ),
     ],
     ids=["other versions", "no cloudpickle", "a module that is missing"],
