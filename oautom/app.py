@@ -6,7 +6,6 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Executor
 from datetime import datetime, timedelta, tzinfo
 from functools import partial
 from typing import Any, Final, NoReturn, Self, TypedDict, Unpack, cast, overload
@@ -56,7 +55,7 @@ from oautom.values.json import SECONDS_MAX, at_heart
 from oautom.values.names import check_max_workers, check_name, has_members, one_of
 from oautom.vects.run import Run
 from oautom.vects.vect import Vect
-from oautom.workers import ExecutorName, make_workers
+from oautom.workers import Where, make_workers
 
 Params = Mapping[str, Any] | None
 Id = str | None
@@ -70,7 +69,7 @@ class _Settings(TypedDict, total=False):
     """The settings that can be changed until the app first does something."""
 
     log: EventLog | str | os.PathLike[str] | None
-    executor: ExecutorName | Executor
+    executor: Where
     max_workers: int | None
 
 
@@ -88,7 +87,9 @@ class OAutom:
             is made if it does not exist, for a durable `SqliteEventLog`; or any `EventLog`.
         executor: Where the work of steps runs: `'threads'`, `'inline'` (the scheduler's own thread:
             deterministic, fastest for steps that do little), `'processes'` (spawned; functions and
-            values must be picklable), or any `concurrent.futures.Executor`.
+            values must be picklable), any `concurrent.futures.Executor`, or a function without
+            arguments that makes one: it is called at the first need, and again when what it has
+            made is broken; `close` shuts that down.
         max_workers: How many steps run at once. Default: the number of workers of the executor,
             which is processors + 4, at most 32, for threads, and one per processor for processes.
         clock: The source of time; None for the clock of the machine.
@@ -105,7 +106,7 @@ class OAutom:
         mode: OAutomMode = OAutomMode.foreground,
         *,
         log: EventLog | str | os.PathLike[str] | None = None,
-        executor: ExecutorName | Executor = "threads",
+        executor: Where = "threads",
         max_workers: int | None = None,
         clock: Clock | None = None,
         drain: float = 0.0,

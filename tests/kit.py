@@ -12,7 +12,7 @@ from oautom import MemoryEventLog
 from oautom.machine.event import Event
 from oautom.steps.work import Outcome, Work
 from oautom.testing import SimulatedClock
-from oautom.workers.base import Done, Place
+from oautom.workers.base import Done, Place, Workers
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -147,7 +147,7 @@ class TickLog(MemoryEventLog):
         return self.ticks[-1]
 
 
-class HandWorkers:
+class HandWorkers(Workers):
     """Workers that keep what they are given until the test says how it went."""
 
     place: Place = "threads"

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol, get_type_hints
 import msgspec
 
 from oautom.flows.params import Params
-from oautom.machine.event import NO_DATA, Event, is_of_plan, planned_time
+from oautom.machine.event import NO_DATA, Event, is_loss, is_of_plan, planned_time
 from oautom.machine.graph import Graph
 from oautom.machine.kinds import kind_of
 from oautom.machine.maps import instance_name
@@ -97,6 +97,8 @@ class StepPast(msgspec.Struct, eq=False):
     limit: int | None = None
     deadline: float | None = None
     is_late: bool = False
+    lost_workers: int = 0  # how many were lost in a row with its work
+    lost_undoing: int = 0  # the same, with its compensation
 
     @property
     def is_teardown(self) -> bool:
@@ -360,7 +362,7 @@ class Past:
         """Note who has reopened a Vect: a person, or an attempt of the step that runs it."""
         self.vect.has_failed, self.vect.ends_as = False, ""
         for each in self.vect.steps.values():
-            each.undoing, each.not_undone = "", 0
+            each.undoing, each.not_undone, each.lost_undoing = "", 0, 0
         self.vect.is_reopened = True
         match event.data.get("parent"):
             case [str(vect), str(step), int(attempt)]:
@@ -385,6 +387,7 @@ class Past:
         elif event.name != "step.cancelled" and "abandoned" not in event.data:
             self.busy.discard((step, event.attempt))
         is_cut = event.name in ("step.cancelled", "step.interrupted") and step.state == "running"
+        is_cut = is_cut and not is_loss(event)  # of lost work no answer comes
         if is_cut or "abandoned" in event.data:  # a function may outlive its app, too
             self.unheard[step, event.attempt] = self.vect
         elif event.name in ("step.late_result", "step.started"):
@@ -392,6 +395,7 @@ class Past:
             self.unheard.pop((step, step.starts - 1), None)
 
     def _take_step(self, step: StepPast, event: Event) -> None:
+        self._note_loss(step, event)
         if event.name in COMPENSATION_EVENTS:
             self._undo(step, event)
             return
@@ -417,6 +421,20 @@ class Past:
             if step.kind == "branch" and event.name == "step.succeeded":
                 self._shun(step, event.data.get("output"))
             self._look_at([*step.dependants, *step.instances])
+
+    @staticmethod
+    def _note_loss(step: StepPast, event: Event) -> None:
+        """Count the workers that were lost in a row; losses of something else do not count."""
+        is_worker = "worker" in event.data
+        match event.name:
+            case "step.interrupted":
+                step.lost_workers += is_worker
+            case "step.compensation_interrupted":
+                step.lost_undoing += is_worker
+            case "step.retried" | "step.reset":
+                step.lost_workers = 0
+            case "step.compensation_failed":
+                step.lost_undoing = 0
 
     @staticmethod
     def _reset(step: StepPast, event: Event) -> None:
@@ -454,6 +472,9 @@ class Past:
             self.busy.add((step, -step.undoings))
             return
         self.busy.discard((step, -step.undoings))
+        if event.name == "step.compensation_interrupted":
+            step.undoing = ""
+            return
         if event.name == "step.compensated":
             step.undoing = "done"
         else:

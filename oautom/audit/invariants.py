@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from oautom.audit.history import BAD, NO_STEP, OPEN, Declared, Past, VectPast
 from oautom.audit.payloads import CHANGES_OPTIONS, are_settings, data_fit, options_fit
 from oautom.errors import InvariantError, SettingError, shown
-from oautom.machine.event import Event, is_of_plan, planned_time, stamp
+from oautom.machine.event import Event, is_loss, is_of_plan, planned_time, stamp
 from oautom.machine.graph import Graph
 from oautom.machine.kinds import GIVEN, kind_of
 from oautom.machine.state import child_id
@@ -26,6 +26,7 @@ from oautom.machine.tables import (
     COMPENSATION_EVENTS,
     EVENT_NAMES,
     INITIAL,
+    LOST_WORKERS_MAX,
     PLAN_CREATED,
     PLAN_EVENTS,
     PLAN_MOVES,
@@ -354,10 +355,12 @@ class _Claims(Past):
         )
         return is_time and is_next and self.step.is_to_be_undone
 
-    @_invariant("step.compensated", "step.compensation_failed")
+    @_invariant("step.compensated", "step.compensation_failed", "step.compensation_interrupted")
     def compensations_are_begun(self, event: Event) -> bool:
-        """A compensation succeeds or fails only after it has begun."""
+        """A compensation succeeds, fails or is interrupted only after it has begun."""
         is_known = self.step.not_undone + 1 < self.step.max_attempts or "delay" not in event.data
+        if is_loss(event) and "worker" in event.data:
+            is_known = self.step.lost_undoing + 1 < LOST_WORKERS_MAX
         return self.step.undoing == "running" and is_known
 
     @_invariant("vect.failed", "vect.cancelled")
@@ -497,6 +500,7 @@ class _Claims(Past):
         """The immediate consequences of an event have its time."""
         is_first = event.name in ("step.cancelled", "step.reset") and event.name != self.last.name
         is_answer = event.name == "step.skipped" and event.source == "running"
+        is_answer = is_answer or is_loss(event)
         # Where all is cancelled, clean-up that is not needed comes first; or nothing is left to.
         is_first = is_first or event.name == "vect.ending" or self.step.is_teardown
         is_first = is_first or (event.name == "vect.reopened" and self.last.name != "step.reset")
@@ -561,8 +565,14 @@ class _Claims(Past):
 
     @_invariant("step.interrupted")
     def interrupted_by_a_recovery(self, event: Event) -> bool:
-        """A step is interrupted only where the recovery of its Vect finds it running."""
-        return self.step in self.to_close
+        """A step is interrupted only by the recovery of its Vect, or with a `reason`: a loss.
+
+        One whose work was lost has work for a worker, and has not lost too many of them in a row.
+        """
+        if self.step in self.to_close:
+            return not event.data
+        has_work = kind_of(self.step.kind).needs_worker and "reason" in event.data
+        return has_work and self.step.lost_workers + ("worker" in event.data) < LOST_WORKERS_MAX
 
     @_invariant()
     def recoveries_are_whole(self, event: Event) -> bool:

@@ -112,6 +112,7 @@ _OF_TURN: Final[Mapping[str, Callable[[Any], bool]]] = {
     "by": lambda param: isinstance(param, str),
     "recovered": lambda is_recovered: is_recovered is True,
 }
+_OF_LOSS: Final = {"worker": lambda is_worker: is_worker is True}
 _DATA: Final[Mapping[str, Mapping[str, Any]]] = {
     VECT_CREATED: {"params": Mapping, "graph": Mapping},
     PLAN_CREATED: _OF_PLAN,
@@ -122,6 +123,7 @@ _DATA: Final[Mapping[str, Mapping[str, Any]]] = {
     "step.blocked": {"upstream": str, "error": str},
     "step.skipped": {"reason": str},
     "step.late_result": {"output": object},
+    "step.compensation_interrupted": {"reason": str},
     **{name: {"deadline": int | float} for name in LATE},
     **{name: {"reason": str} for name in ("step.cancelled", "vect.cancelled")},
 }
@@ -142,6 +144,8 @@ _MAY_BE: Final[Mapping[str, Mapping[str, Callable[[Any], bool]]]] = {
     "vect.started": {"options": _is_mapping, **_OF_TURN},
     "vect.recovered": {"options": _is_mapping},
     "vect.reopened": {"options": _is_mapping, "parent": _is_attempt},
+    "step.interrupted": {"reason": lambda reason: isinstance(reason, str), **_OF_LOSS},
+    "step.compensation_interrupted": _OF_LOSS,
     "vect.failed": {"reason": lambda reason: isinstance(reason, str)},
 }
 

@@ -1,6 +1,7 @@
 """Attempts that were asked to stop and are still at work: of this app, and of earlier ones.
 
-The earlier apps are those of the same program. An attempt lingers until it has answered; meanwhile
+The earlier apps are those of the same program, or of a dead one whose work goes on elsewhere, as on
+a cluster. An attempt lingers until it has answered; meanwhile
 neither its step starts again nor a step that runs its Vect as a child. A call that waits for a Vect
 waits only for attempts that are sure to end. Each note here can be repeated: a tick that raises in
 between is done again.
@@ -11,6 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from functools import cached_property, partial
 from typing import Any
 
@@ -186,6 +188,17 @@ class Lingering:
                     left.wakes.append(partial(self._put, Over(*place)))
                     found += [(group, place) for group in left.groups]
         return found
+
+    def take_in(self, key: Key, groups: Iterable[Group], end: Future[Any]) -> None:
+        """Note an attempt that an earlier program has left at work elsewhere.
+
+        Args:
+            key: The attempt.
+            groups: The groups in which it has a slot.
+            end: It is done when the attempt is over.
+        """
+        self.leave([(key, ())], lambda _: groups)
+        end.add_done_callback(lambda _: self.tell_left(key))
 
     def leave(
         self,

@@ -129,7 +129,7 @@ class Call:
 
 
 class Nudge:
-    """Message: nothing has happened, but check again whether the wait is over, and the plans."""
+    """Message: check again whether the wait is over, the plans, and the workers."""
 
 
 class Asked(NamedTuple):

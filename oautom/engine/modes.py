@@ -408,6 +408,7 @@ def _facts_of(scheduler: Scheduler, run: Run, step: str) -> Facts:
         held_up="" if held_up is None else str(held_up),
         is_inherited=run.is_inherited and not turns.waits(run),
         workers=runner.workers_if_taken,
+        trouble=runner.problem,
         taken=scheduler.queue.taken(),
         ahead=ahead,
         higher=higher,

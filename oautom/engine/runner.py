@@ -16,16 +16,26 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cached_property, partial
 from threading import get_ident
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 from oautom.engine.attempt import Attempt, finished
 from oautom.engine.clock import Clock, Timers
 from oautom.engine.inbox import WRONG_THREAD, Wheel
 from oautom.engine.lingering import Lingering
-from oautom.engine.messages import Answer, GraceOver, Loan, Over, Poll, TimeUp
+from oautom.engine.messages import Answer, GraceOver, Loan, Over, Poll, TakeOver, TimeUp
 from oautom.errors import EngineError, OAutomError, UnknownStepError
 from oautom.events.log import EventLog, keeps_objects
-from oautom.machine.commands import Effect, Finished, Key, Passed, Place, Release, Submit, Wake
+from oautom.machine.commands import (
+    Effect,
+    Finished,
+    Key,
+    Lost,
+    Passed,
+    Place,
+    Release,
+    Submit,
+    Wake,
+)
 from oautom.machine.deadlines import Deadline
 from oautom.machine.kinds import kind_of
 from oautom.machine.state import Group, StepState, VectState, View, committed
@@ -34,15 +44,17 @@ from oautom.steps.capture import CAPTURE
 from oautom.steps.context import Context
 from oautom.steps.execution import Execution
 from oautom.steps.options import wrong_interval
-from oautom.steps.work import Outcome, Work
+from oautom.steps.work import Outcome, Work, told_by_name
 from oautom.vects.run import Run
 from oautom.workers.base import GRACE_PERIOD as COROUTINE_GRACE_PERIOD
-from oautom.workers.base import Workers
+from oautom.workers.base import NONE_LEFT, Workers, WorkLostError
 from oautom.workers.inline import InlineWorkers
 from oautom.workers.threads import ThreadWorkers
 
 GRACE_PERIOD = 10.0
 """Seconds that a function which listens to `context.cancelled` has to tidy up in."""
+
+_UNKNOWN: Final = "it is not known yet what earlier programs have left at work there"
 
 _Timers = dict[str | Deadline, tuple[float, int]]
 _NO_TIMERS: _Timers = {}
@@ -76,6 +88,8 @@ class Runner:
         may_lend: Whether a step that waits can lend its slot: more threads can be had.
         is_inline: Whether steps run on the scheduler's own thread.
         slots: How many workers there are.
+        is_shut: Whether no slot may be taken now: the workers have a problem, or it is not known
+            what earlier programs have left at work there.
         lingering: The attempts that were asked to stop and have not answered yet.
         above: Returns the steps that run a Vect as their child, the nearest first; for most, none.
         is_draining: Nothing begins any more, but work that runs may end.
@@ -100,6 +114,9 @@ class Runner:
         self.may_lend = isinstance(workers, ThreadWorkers)
         self.is_inline = workers.place == "inline"
         self.slots = workers.slots
+        self.is_shut = False
+        self._doubtful: list[Place] = []  # steps of which work may have been left elsewhere
+        self._groups_of_left: Callable[[str, str], Iterable[Group]] | None = None
         self._loop: Workers | None = None
         self.lingering = Lingering(log, put)
         self.above: Callable[[Run], Sequence[Place]] = _none_above
@@ -128,12 +145,62 @@ class Runner:
     @property
     def has_room(self) -> bool:
         """Whether a slot is free."""
-        return self.busy < self._workers.slots
+        return self.busy < self._workers.slots and not self.is_shut
 
     @property
     def workers_if_taken(self) -> int:
         """The number of slots if none is free; else 0."""
-        return 0 if self.has_room else self._workers.slots
+        return 0 if self.has_room or self.is_shut else self._workers.slots
+
+    @property
+    def problem(self) -> str:
+        """Why the workers take no work for now, for people; empty if they do."""
+        is_unknown = self._groups_of_left is not None
+        return self._workers.problem or (_UNKNOWN if is_unknown else "")
+
+    @property
+    def has_no_workers(self) -> bool:
+        """Whether the workers are dead for good."""
+        return self._workers.is_dead
+
+    def find_left(self, groups_of: Callable[[str, str], Iterable[Group]]) -> None:
+        """Find out what earlier programs of the log have left at work elsewhere. Any thread.
+
+        Nothing starts before that is known. A step with such an attempt waits for its end, as for
+        that of any other attempt that was asked to stop.
+
+        Args:
+            groups_of: Returns the groups in which a step has a slot, by its flow and its name.
+        """
+        self._groups_of_left = groups_of
+        self.look_at_workers()
+
+    def look_at_workers(self) -> None:
+        """Note whether the workers take work now, and how much. Any thread."""
+        if self._groups_of_left is not None and self._workers.problem is None:
+            self._find_left(self._groups_of_left)
+        self.is_shut = self._groups_of_left is not None or self._workers.problem is not None
+        self.slots = self._workers.slots
+
+    def _find_left(self, groups_of: Callable[[str, str], Iterable[Group]]) -> None:
+        try:
+            left = self._workers.left(self._log_id) if self._log_id is not None else NONE_LEFT
+        except WorkLostError as error:
+            _logger.warning("what earlier programs have left at work is not known yet: %s", error)
+            return  # it is asked again when the workers have changed
+        self._groups_of_left = None
+        for name, end in left.items():
+            if (told := told_by_name(name)) is not None:
+                flow, key = told
+                _logger.warning(
+                    "vect '%s', step '%s', attempt %d: a dead program has left it", *key
+                )
+                self.lingering.take_in(key, groups_of(flow, key[1]), end)
+        doubtful, self._doubtful = self._doubtful, []
+        for place in doubtful:
+            self._put(Over(*place))
+        if left:
+            self._put(TakeOver())  # for their slots: last, as an `Over` frees these
 
     def vects(self) -> set[str]:
         """Return the ids of the Vects with work under way."""
@@ -143,6 +210,9 @@ class Runner:
         """Whether an earlier attempt of the step is still at work; `Lingering` reports its end."""
         place = (step.vect.id, step.name)
         if step.attempt and self.holds((*place, step.attempt)):
+            return True
+        if self._groups_of_left is not None:  # an `Over` follows when that is known
+            self._doubtful.append(place)
             return True
         return self.lingering.is_waited_for(place)
 
@@ -493,7 +563,7 @@ class Runner:
         """Do a piece of the work that only the scheduler's thread may do."""
         self._workers.run_next()
 
-    def settle(self, message: Answer) -> Finished | None:
+    def settle(self, message: Answer) -> Finished | Lost | None:
         """Free the slot of an answer; return it as a command if the attempt is over."""
         outcome = message.outcome
         attempt = self._attempts.get(message.key)
@@ -507,11 +577,13 @@ class Runner:
             return finished(message.key, outcome)
         if attempt.fate == "late":
             outcome = attempt.timed_out()
-        command: Finished | None
+        command: Finished | Lost | None
         if outcome.error is None:
             command = Finished(*attempt.key, outcome.output)
         elif self.is_draining and isinstance(outcome.cause, EngineError):
             command = None  # it was refused something, since all is about to end: it runs again
+        elif attempt.fate == "wanted" and (loss := outcome.loss) is not None:
+            command = Lost(*attempt.key, outcome.error, loss.is_worker)
         else:
             command = attempt.failed(outcome, self._clock)
         if attempt.state != "waiting" and attempt.takes_slot:

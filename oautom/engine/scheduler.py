@@ -49,7 +49,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from threading import get_ident
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
+from weakref import WeakMethod
 
 from oautom.engine.clock import Clock
 from oautom.engine.containment import Containment, Notes, bug
@@ -93,6 +94,7 @@ from oautom.machine.commands import (
     Cancel,
     Command,
     Finished,
+    Lost,
     Pause,
     Retry,
     Trigger,
@@ -184,6 +186,8 @@ class Scheduler(Driver[Message]):
         self.registry = Registry(log)
         self._turns = self.registry.turns
         self.runner.above = self.registry.above
+        nudge = WeakMethod(self._nudge)  # the workers must not keep a forgotten engine alive
+        workers.on_change = lambda: (method := nudge()) and method()
         self._notes = Notes()
         self._ready, self._news = self._notes.ready, self._notes.news
         self._ended = self._notes.ended
@@ -316,6 +320,10 @@ class Scheduler(Driver[Message]):
         with self.lock:  # not while a tick deals with a late answer
             is_open = self.registry.open and (not self.halted or self._is_ending_all)
             return self._inbox.empty() and not is_open and not self.runner.lingering.is_ending_any
+
+    def _nudge(self) -> None:
+        """Look at the workers again, which have changed."""
+        self.put(Nudge())
 
     # In a tick: what a call does
 
@@ -658,7 +666,7 @@ class Scheduler(Driver[Message]):
             call.error = self.failure_error()
         self._answer_calls()
 
-    def _hear(self, message: Message) -> Finished | None:
+    def _hear(self, message: Message) -> Finished | Lost | None:
         """Note what has become of an attempt; return the command that follows from it."""
         match message:
             case Answer():
@@ -689,6 +697,7 @@ class Scheduler(Driver[Message]):
         match message:
             case Nudge():
                 self._is_look_due = True
+                self._look_at_workers()
             case Over():
                 self._hear_of_left(message)
             case Note():
@@ -706,6 +715,12 @@ class Scheduler(Driver[Message]):
                 self._begin_to_end(message)
             case _:
                 self._obey(message)  # type: ignore[arg-type] # all others are commands
+
+    def _look_at_workers(self) -> None:
+        """Note what the workers say; without any, the Vects stay open for the next program."""
+        self.runner.look_at_workers()
+        if self.runner.has_no_workers and not self.halted:
+            self.put(Halt(f"{self.runner.problem}; {_NO_WORKERS}"))
 
     def _begin_to_end(self, message: Drain | Halt | Tidy) -> None:
         """Begin nothing any more; work that runs goes on (drain), or is ended too (halt)."""
@@ -1005,6 +1020,11 @@ class Scheduler(Driver[Message]):
         self.have_all_look()
         self.runner.close(self.queue.groups_of)
         self.answer(())  # those who still call look, and find it closed
+
+
+_NO_WORKERS: Final = (
+    "give OAutom(executor=...) a function that makes such an executor: it is called for another one"
+)
 
 
 def _never(step: StepState) -> bool:

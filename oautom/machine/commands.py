@@ -45,6 +45,21 @@ class Finished(msgspec.Struct, frozen=True):
     retry_after: float | None = None
 
 
+class Lost(msgspec.Struct, frozen=True):
+    """Command: the work of one attempt of a step may have begun, and no answer of it will come.
+
+    Attributes:
+        reason: What was lost, in one line.
+        is_worker: Whether it is the worker, perhaps because of the work.
+    """
+
+    vect: str
+    step: str
+    attempt: int
+    reason: str
+    is_worker: bool = False
+
+
 class Release(msgspec.Struct, frozen=True):
     """Command: the time that an attempt waits for is up."""
 
@@ -139,7 +154,9 @@ class Decide(msgspec.Struct, frozen=True):
     objection: str | None = None
 
 
-Command = Begin | Finished | Release | Passed | Cancel | Recover | Pause | Resume | Retry | Decide
+Command = (
+    Begin | Finished | Lost | Release | Passed | Cancel | Recover | Pause | Resume | Retry | Decide
+)
 
 
 class Trigger(msgspec.Struct, frozen=True):

@@ -22,6 +22,7 @@ from oautom.machine.commands import (
     Effect,
     Finished,
     Kill,
+    Lost,
     Passed,
     Pause,
     Recover,
@@ -38,7 +39,13 @@ from oautom.machine.kinds import GIVEN, kind_of
 from oautom.machine.maps import Mapped
 from oautom.machine.rules import all_success
 from oautom.machine.state import StepState, VectState, child_id, chosen, waits_until
-from oautom.machine.tables import COMPENSATION_EVENTS, STEP_ENDS, TEARDOWN, VECT_ENDS
+from oautom.machine.tables import (
+    COMPENSATION_EVENTS,
+    LOST_WORKERS_MAX,
+    STEP_ENDS,
+    TEARDOWN,
+    VECT_ENDS,
+)
 from oautom.values.text import ERROR_BYTES_MAX, bounded
 
 _BAD_ENDS = frozenset({"failed", "upstream_failed"})
@@ -61,13 +68,15 @@ def handle(vect: VectState, command: Command) -> list[Trigger]:
     """Return the triggers that a command fires, in this order."""
     match command:
         case Finished():
-            return [_finish(vect.steps[command.step], command)]
+            step = vect.steps[command.step]
+            return [_finish(step, command)] if command.attempt >= 0 else _undone(step, command)
         case Release():
             return _release(vect, command)
         case Passed():
             return _passed(vect, command.deadline)
-        case Decide():
-            return _decide(vect.steps[command.step], command)
+        case Lost() | Decide():
+            step = vect.steps[command.step]
+            return _lose(step, command) if isinstance(command, Lost) else _decide(step, command)
         case Begin():
             is_first = vect.state == "pending"
             return [Trigger(vect, "start", data=command.told)] if is_first else []
@@ -83,8 +92,6 @@ def handle(vect: VectState, command: Command) -> list[Trigger]:
 
 
 def _finish(step: StepState, answer: Finished) -> Trigger:
-    if answer.attempt < 0:
-        return _compensated(step, answer)
     data: dict[str, Any] = {"output": answer.output}
     if answer.is_skip:
         data = {"reason": answer.error}
@@ -104,14 +111,58 @@ def _finish(step: StepState, answer: Finished) -> Trigger:
     return Trigger(step, "succeed", answer.attempt, told)
 
 
-def _compensated(step: StepState, answer: Finished) -> Trigger:
-    """Return the trigger for the answer of a compensation."""
+def _undone(step: StepState, answer: Finished) -> list[Trigger]:
+    """Return the triggers for the answer of a compensation; none if its attempt is over."""
+    number = -answer.attempt
+    if not _is_being_undone(step, number):
+        return []
     if answer.error is None or answer.is_skip:  # there was nothing to undo
-        return Trigger(step, "end_compensation", -answer.attempt)
+        return [Trigger(step, "end_compensation", number)]
     told = {**answer.data, "error": answer.error}
     if answer.retry_after is not None:
         told["delay"] = answer.retry_after
-    return Trigger(step, "fail_compensation", -answer.attempt, MappingProxyType(told))
+    return [Trigger(step, "fail_compensation", number, MappingProxyType(told))]
+
+
+def _is_being_undone(step: StepState, attempt: int) -> bool:
+    """Whether this attempt of the compensation of a step is running."""
+    one = step.compensation
+    return one is not None and (one.state, one.attempt) == ("running", attempt)
+
+
+def _lose(step: StepState, loss: Lost) -> list[Trigger]:
+    """Return the triggers for lost work: it begins anew, unless it may not, or it does no good."""
+    number = abs(loss.attempt)
+    told: dict[str, Any] = {"reason": loss.reason}
+    if loss.is_worker:
+        told["worker"] = True
+    if (error := _end_of_losses(step, loss)) is not None:
+        told = {"error": bounded(error, ERROR_BYTES_MAX), "lost": True}
+    data = MappingProxyType(told)
+    if loss.attempt < 0:
+        if not _is_being_undone(step, number):
+            return []
+        trigger = "fail_compensation" if error is not None else "interrupt_compensation"
+        return [Trigger(step, trigger, number, data)]
+    if step.state != "running" or step.attempt != number:
+        late = MappingProxyType({"error": loss.reason, "lost": True})
+        return [Trigger(step, "late_result", number, late)]
+    return [Trigger(step, "fail" if error is not None else "interrupt", number, data)]
+
+
+def _end_of_losses(step: StepState, loss: Lost) -> str | None:
+    """Return the error of a step whose work does not begin anew though it was lost, or None."""
+    of = step if loss.attempt > 0 else step.compensation
+    if step.options.get("on_crash") == "fail" and loss.attempt > 0:
+        return f"its work was lost ({loss.reason}), and on_crash is 'fail'"
+    before = 0 if of is None or of.losses is None else of.losses.workers
+    if not loss.is_worker or before + 1 < LOST_WORKERS_MAX:
+        return None
+    return (
+        f"{LOST_WORKERS_MAX} workers in a row were lost with the work of step '{step.name}', the "
+        f"last one: {loss.reason}; it may be what ends them: see how much memory it takes, and "
+        "what its native code does"
+    )
 
 
 def _wrong_choice(step: StepState, output: object) -> str | None:
@@ -351,7 +402,7 @@ def _affects_of_start(
     vect: VectState, step: StepState, event: Event
 ) -> list[StepState | VectState]:
     """Return the models to check after an event that is not the end of a step."""
-    if event.name == "step.released":
+    if event.name == "step.released" or (event.name == "step.interrupted" and event.data):
         return [step]
     if not vect.options:
         return []

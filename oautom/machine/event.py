@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from oautom.machine.tables import PLAN_EVENTS
+from oautom.machine.tables import LOSSES, PLAN_EVENTS
 
 _CONTAINERS: Final = frozenset({list, dict, tuple, MappingProxyType})
 
@@ -62,6 +62,11 @@ def is_answer(event: Event) -> bool:
     """Whether the event is the answer of an attempt; a rule skips a step only before its start."""
     is_skip = event.name == "step.skipped" and event.attempt is not None
     return is_skip or event.name in ("step.succeeded", "step.failed", "step.retried")
+
+
+def is_loss(event: Event) -> bool:
+    """Whether an attempt ends since its work was lost; a recovery interrupts without a reason."""
+    return event.name in LOSSES and "reason" in event.data
 
 
 def is_of_plan(event: Event) -> bool:

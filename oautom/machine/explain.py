@@ -36,6 +36,7 @@ class Facts(NamedTuple):
         has_no_engine: Whether no program is at work on the log.
         is_undriven: Whether nothing moves until a thread waits for a Vect.
         workers: How many workers there are, if all of them are taken; else 0.
+        trouble: Why the workers take no work for now; empty if they do.
         taken: How many slots of each pool are taken, by its name, and how many async steps of a
             flow run.
         ahead: How many others wait for a worker, and are served before the step.
@@ -60,6 +61,7 @@ class Facts(NamedTuple):
     has_no_engine: bool = False
     is_undriven: bool = False
     workers: int = 0
+    trouble: str = ""
     taken: Mapping[Group, int] = _NOTHING_TAKEN
     ahead: int = 0
     higher: int = 0
@@ -244,6 +246,9 @@ def _past(view: _View) -> str:
         return "was reset by a retry of its vect, and "
     if step.until is not None:
         return f"failed {view.failed_attempt}, and "
+    if step.losses is not None and step.losses.newest == step.attempt:
+        reason = in_line(step.losses.reason, ERROR_MAX)
+        return f"lost its work in attempt {step.attempt} ({reason}), and "
     return f"was cut short in attempt {step.attempt} by the end of its program, and "
 
 
@@ -274,6 +279,8 @@ def _turn(view: _View) -> str:
         return f"waits for a slot: {view.full_pool} {verb} taken"
     if view.full_flow:
         return f"waits, since {view.full_flow}"
+    if facts.trouble and view.step.needs_worker:
+        return f"waits for the workers: {in_line(facts.trouble)}"
     if not facts.workers or not view.step.needs_worker:
         return "is about to start"
     who = "the only worker is" if facts.workers == 1 else f"all {facts.workers} workers are"
@@ -328,6 +335,8 @@ def _about_to_start(view: _View) -> str:
         return f"waits for {view.full_pool}"
     if takes_slots and view.full_flow:
         return "waits for other async steps of its flow"
+    if step.needs_worker and view.facts.trouble:
+        return "waits for the workers"
     if step.needs_worker and view.facts.workers:
         return "waits for a worker"
     return "is about to start"
@@ -354,6 +363,10 @@ def _running(view: _View) -> str:
         told += f"; it waits for {vects}"
     elif view.facts.is_returning:
         told += "; it has waited for a vect, and waits for a worker to go on"
+    if step.losses is not None:
+        lost = step.losses.attempts
+        times = "once" if lost == 1 else f"{lost} times"
+        told += f"; its work was lost {times} before ({in_line(step.losses.reason, ERROR_MAX)})"
     if view.facts.poll_interval:
         every = seconds_of(view.facts.poll_interval)
         told += f"; once its run() has returned, its check() is asked every {every}"

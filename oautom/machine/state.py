@@ -58,6 +58,22 @@ _CUT: Final = frozenset({"timeout", "signal", "lost"})
 """Data of a failure that is not the step's own answer: its work may be done in whole or in part."""
 
 
+class Losses(msgspec.Struct, frozen=True):
+    """The attempts of a step, or of its compensation, whose work was lost while its program ran.
+
+    Attributes:
+        attempts: How many there are.
+        workers: How many workers were lost in a row; losses of something else do not count.
+        newest: The number of the newest of these attempts.
+        reason: What was lost with it.
+    """
+
+    attempts: int
+    workers: int
+    newest: int
+    reason: str
+
+
 class Compensation(msgspec.Struct):
     """The progress of the compensation of a step.
 
@@ -69,6 +85,7 @@ class Compensation(msgspec.Struct):
             failure.
         error: The error of the last failure.
         until: The time of the next attempt.
+        losses: Those of its attempts, if there are any.
     """
 
     state: Literal["due", "running", "waiting", "done", "failed"] = "due"
@@ -76,6 +93,7 @@ class Compensation(msgspec.Struct):
     failures: int = 0
     error: str | None = None
     until: datetime | None = None
+    losses: Losses | None = None
 
 
 View = tuple[str, int, Any, str | None, datetime | None, datetime | None]
@@ -117,6 +135,7 @@ class StepState:
         "index",
         "is_cut",
         "kind",
+        "losses",
         "mapped",
         "name",
         "needs_worker",
@@ -146,6 +165,7 @@ class StepState:
         self.index = 0
         self.shunned_by: str | None = None  # the branch that has not chosen it
         self.compensation: Compensation | None = None
+        self.losses: Losses | None = None  # its attempts whose work was lost, if there are any
         self.is_cut = False  # an attempt began and did not end by an answer of its own
         self.kind = ""  # the kind of a step that is no work for a worker; as in its options
         self.needs_worker = True  # while it runs
@@ -421,8 +441,11 @@ class VectState:
             step.failures += 1
             step.error = event.data["error"]
             step.until = waits_until(event)
+            step.losses = _without_workers(step.losses)
         elif event.name == "step.reset":
             self._reset(step, event.source)
+        elif event.name == "step.interrupted" and event.data:  # else its program has ended
+            step.losses = _with_one_more(step.losses, event)
 
     def _note_start(self, step: StepState, event: Event) -> None:
         """Note what a step without a worker waits for."""
@@ -452,7 +475,10 @@ class VectState:
         if event.name == "step.compensating":
             one.state, one.attempt = "running", event.attempt or 0
             return
-        one.error = event.data.get("error")
+        if event.name == "step.compensation_interrupted":
+            one.state, one.losses = "due", _with_one_more(one.losses, event)
+            return
+        one.error, one.losses = event.data.get("error"), _without_workers(one.losses)
         if "delay" in event.data:
             one.state, one.until = "waiting", waits_until(event)
             one.failures += 1
@@ -525,6 +551,7 @@ class VectState:
             self.children[step.name, step.attempt + 1] = step.child
         step.output = step.error = step.start_date = step.end_date = step.until = None
         step.failures = 0
+        step.losses = None
         if step.compensation is not None and step.compensation.state == "done":
             step.is_cut = False
         self.open_steps += 1
@@ -570,6 +597,18 @@ class VectState:
             "deadlines": self.deadlines and (dict(self.deadlines.until), dict(self.deadlines.told)),
             "maps": [step.mapped.facts() for step in self.steps.values() if step.mapped],
         }
+
+
+def _with_one_more(losses: Losses | None, event: Event) -> Losses:
+    """Return the losses of a step after one more."""
+    before = losses or Losses(0, 0, 0, "")
+    workers = before.workers + ("worker" in event.data)
+    return Losses(before.attempts + 1, workers, event.attempt or 0, event.data["reason"])
+
+
+def _without_workers(losses: Losses | None) -> Losses | None:
+    """Return the losses of a step after an answer: a new row of lost workers begins."""
+    return losses and msgspec.structs.replace(losses, workers=0)
 
 
 def replay(events: Iterable[Event], upto: int | None = None) -> dict[str, VectState]:

@@ -31,6 +31,12 @@ class Row(NamedTuple):
 
 
 INITIAL: Final = "pending"
+COMPENSATIONS: Final = (
+    "compensate",
+    "end_compensation",
+    "fail_compensation",
+    "interrupt_compensation",
+)
 
 STEP_TABLE: Final = (
     Row("start", "pending", "running"),
@@ -62,7 +68,7 @@ STEP_TABLE: Final = (
     # A compensation runs while the Vect ends: the state of the step does not change.
     *(
         Row(trigger, state, state)
-        for trigger in ("compensate", "end_compensation", "fail_compensation")
+        for trigger in COMPENSATIONS
         for state in ("success", "failed", "skipped", "cancelled")
     ),
     # Its deadline has passed: one event, and no move. It is pending between attempts.
@@ -100,6 +106,9 @@ VECT_TABLE: Final = (
 TEARDOWN: Final = "teardown"
 """The trigger rule of a step that cleans up; users write `teardown=True`."""
 
+LOST_WORKERS_MAX: Final = 10
+"""The loss of so many workers in a row fails a step: it may be what ends them."""
+
 STEP_ENDS: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "cancelled"})
 VECT_STATES: Final = get_args(VectStateName)
 VECT_ENDS: Final = frozenset({"success", "failed", "cancelled"})
@@ -132,6 +141,7 @@ _PAST: Final = {
     "compensate": "compensating",
     "end_compensation": "compensated",
     "fail_compensation": "compensation_failed",
+    "interrupt_compensation": "compensation_interrupted",
     "late": "late",
 }
 
@@ -145,10 +155,12 @@ STEP_EVENTS: Final = event_names("step", STEP_TABLE)
 VECT_EVENTS: Final = event_names("vect", VECT_TABLE)
 EVENT_NAMES: Final = (VECT_CREATED, *VECT_EVENTS.values(), *STEP_EVENTS.values(), *PLAN_EVENTS)
 
-COMPENSATIONS: Final = ("compensate", "end_compensation", "fail_compensation")
 COMPENSATION_EVENTS: Final = frozenset(STEP_EVENTS[trigger] for trigger in COMPENSATIONS)
-UNDONE_EVENTS: Final = frozenset(STEP_EVENTS[trigger] for trigger in COMPENSATIONS[1:])
-"""The events that end an attempt of a compensation."""
+LOSSES: Final = frozenset({"step.interrupted", "step.compensation_interrupted"})
+"""The events of an attempt whose work was lost; the first one also tells of a program's death."""
+
+UNDONE_EVENTS: Final = frozenset({"step.compensated", "step.compensation_failed"})
+"""The answers of an attempt of a compensation."""
 
 STEP_MOVES: Final = frozenset((STEP_EVENTS[row.trigger], *row[1:]) for row in STEP_TABLE)
 VECT_MOVES: Final = frozenset((VECT_EVENTS[row.trigger], *row[1:]) for row in VECT_TABLE)

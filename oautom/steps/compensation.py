@@ -65,6 +65,7 @@ def compensation_of(step: Execution, flow: Owner) -> Execution:
     """
     made = _made(step, flow)
     made.undoes = True
+    made.submit = step.submit
     return made
 
 

@@ -163,7 +163,7 @@ class Context:
         self.is_unwanted = False
         self._cancelled: threading.Event | None = None
         self._stoppers: list[Callable[[], None]] = []
-        self._call_stopper: Callable[[], None] | None = None
+        self._call_stopper: Callable[[], object] | None = None
 
     @property
     def log_id(self) -> str | None:
@@ -287,8 +287,11 @@ class Context:
                 self._stoppers.append(stopper)
             return not self.is_unwanted
 
-    def on_cancel_of_call(self, stopper: Callable[[], None]) -> bool:
-        """As `on_cancel`, for the code that calls the step: until the next call of the step."""
+    def on_cancel_of_call(self, stopper: Callable[[], object]) -> bool:
+        """As `on_cancel`, for the code that calls the step: until the next call of the step.
+
+        If `stopper` returns False, it cannot end the step, and promises nothing.
+        """
         with _lock:
             if not self.is_unwanted:
                 self._call_stopper = stopper
@@ -304,15 +307,18 @@ class Context:
         """
         with _lock:
             is_first, self.is_unwanted = not self.is_unwanted, True
-            stoppers = list(self._stoppers)
-            if self._call_stopper is not None:
-                stoppers.append(self._call_stopper)
+            stoppers: list[Callable[[], object]] = list(self._stoppers)
+            of_call = self._call_stopper
+            if of_call is not None:
+                stoppers.append(of_call)
             cancelled = self._cancelled
         if cancelled is not None:  # without `_lock`: the step may have the lock of the event
             cancelled.set()
         for stopper in stoppers if is_first else ():
             try:
-                stopper()
+                if stopper() is False and stopper is of_call:
+                    stoppers = stoppers[:-1]
+                    self._call_stopper = None
             except BaseException as error:  # user code; the other stoppers must run
                 self._tell_of(stopper, error)
         return bool(stoppers)
@@ -328,6 +334,9 @@ class Context:
         parts = (self._log_limit_bytes, dict(self.marks), self.output, self.item, self.is_strict)
         return _revive, (place, dict(self.inputs), *parts)
 
+
+BY_VALUE: ContextVar[bool] = ContextVar("oautom_by_value", default=False)
+"""Whether what is pickled now goes to a process that has not got the main module."""
 
 CALLED: ContextVar[Context | None] = ContextVar("oautom_called", default=None)
 """The context of the step whose code is running, or None: also in its tasks, in functions that it

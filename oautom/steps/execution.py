@@ -14,6 +14,7 @@ from oautom.steps.callee import generates, is_async
 from oautom.steps.context import Context
 from oautom.steps.options import (
     LOG_LIMIT_BYTES,
+    NO_SUBMIT,
     CompensateOn,
     OnCrash,
     Pool,
@@ -24,6 +25,7 @@ from oautom.steps.options import (
     retry_of,
     rule_of,
     seconds_of,
+    submit_of,
     word_of,
     wrong_interval,
 )
@@ -53,7 +55,7 @@ class Used(NamedTuple):
         return f"{self.place[0]}{''.join(f'[{shown(key)}]' for key in self.place[1:])}"
 
 
-_AT_HOME = frozenset({"compensate", "compensation", "flow", "output_type", "references"})
+_AT_HOME = frozenset({"compensate", "compensation", "flow", "output_type", "references", "submit"})
 """The attributes of a step that are not sent to a worker process."""
 
 
@@ -103,12 +105,15 @@ class Execution:
         compensate_on: `'begun'`: also if an attempt has begun and did not end by its own answer,
             for example because it was cancelled; `'success'`: only if the step has succeeded.
             Default: `'begun'`.
+        submit: What the executor of the app is told with the work of the step: a mapping of the
+            names that it knows (for Dask, `resources` or `workers`) to values. An executor that
+            knows no such names leaves it out. It is no part of the log. Default: nothing.
 
     Attributes:
         poll_interval: Seconds between two calls of `check`.
         on_crash, trigger_rule, allow_failure, retry, timeout, deadline, pool, priority: See above.
         capture: See above.
-        teardown, teardown_of, compensate, compensate_on: See above.
+        teardown, teardown_of, compensate, compensate_on, submit: See above.
         compensation: The `Execution` that undoes the work of the step, or None.
         kind: The kind of a step with which the engine does more than run its work; else empty.
         runs_here: Whether the work stays in this process, whatever the executor of the app is.
@@ -140,6 +145,7 @@ class Execution:
     teardown_of: Sequence[Execution] = ()
     compensate: Callable[..., Any] | str | None = None
     compensate_on: CompensateOn = "begun"
+    submit: Mapping[str, Any] = NO_SUBMIT
     compensation: Execution | None = None
     undoes: bool = False  # it is a compensation itself
     strict: bool | None = None
@@ -183,6 +189,7 @@ class Execution:
         teardown_of: Sequence[Execution] | None = None,
         compensate: Callable[..., Any] | str | None = None,
         compensate_on: CompensateOn | None = None,
+        submit: Mapping[str, Any] | None = None,
     ) -> None:
         if not hasattr(flow, "add_edges"):
             raise FlowError(f"step {shown(name)}: flow must be a Flow, not {shown(flow)}")
@@ -200,7 +207,8 @@ class Execution:
             self.capture = self._captures(capture, flow, name)
         # Without options, a declaration takes 3 us of 10 less.
         rules: tuple[object, ...] = on_crash, trigger_rule, allow_failure, retry, timeout, deadline
-        given = (*rules, pool, priority, teardown, teardown_of, compensate, compensate_on)
+        clean_up: tuple[object, ...] = teardown, teardown_of, compensate, compensate_on
+        given = (*rules, pool, priority, *clean_up, submit)
         is_given = any(each is not None for each in given)
         if is_given or not self._is_plain(flow):
             try:
@@ -214,6 +222,7 @@ class Execution:
                 self.deadline = seconds_of("deadline", _first(deadline, self.deadline))
                 self.pool = pool_of(_first(pool, self.pool))
                 self.priority = priority_of(_first(priority, self.priority))
+                self.submit = submit_of(_first(submit, self.submit))
             except SettingError as error:
                 raise self.wrong(flow, name, str(error)) from None
         self.name: str = at_heart(name)
@@ -249,6 +258,7 @@ class Execution:
             and self.allow_failure is False
             and self.on_crash is Execution.on_crash
             and self.priority is Execution.priority
+            and self.submit is NO_SUBMIT
         )
 
     def _set_rules(

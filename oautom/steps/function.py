@@ -8,10 +8,11 @@ from typing import Any
 
 from oautom.errors import FlowError, shown
 from oautom.steps.callee import generates
+from oautom.steps.context import BY_VALUE
 from oautom.steps.execution import YIELDS
 from oautom.steps.options import StepOptions
 from oautom.steps.owner import Owner
-from oautom.steps.python import OverFunction, PythonExecution
+from oautom.steps.python import OverFunction, PythonExecution, plain_function
 
 
 class StepFunction(OverFunction):
@@ -60,8 +61,10 @@ class StepFunction(OverFunction):
         self.calls += 1
         return step
 
-    def __reduce__(self) -> str:
-        """Travel to another process by name, as functions do."""
+    def __reduce__(self) -> str | tuple[object, ...]:
+        """Travel to another process by name, as functions do; by value, as the function itself."""
+        if BY_VALUE.get() and self.__module__ == "__main__":
+            return plain_function, (self.function,)
         return str(getattr(self, "__qualname__", self.name))
 
     def __repr__(self) -> str:

@@ -7,7 +7,8 @@ the caller adds flow and step to it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, Literal, TypedDict, cast, get_args
 
 import msgspec
@@ -33,6 +34,9 @@ LOG_LIMIT_BYTES: Final = 2**20
 """The default of `log_limit_bytes`."""
 MAX_DELAY: Final = 300.0
 """The default of `max_delay`, in seconds, unless `delay` is longer."""
+
+NO_SUBMIT: Final[Mapping[str, Any]] = MappingProxyType({})
+"""The default of `submit`."""
 
 _set = msgspec.structs.force_setattr
 
@@ -206,6 +210,7 @@ class StepOptions(TypedDict, total=False):
     teardown_of: Sequence[Any]
     compensate: Callable[..., Any] | str | None
     compensate_on: CompensateOn
+    submit: Mapping[str, Any] | None
 
 
 # What is wrong with an option
@@ -290,6 +295,26 @@ def pool_of(pool: object) -> Pool | None:
     if pool is None or issubclass(type(pool), Pool):
         return cast("Pool | None", pool)
     raise SettingError(f"pool must be a Pool or None, not {shown(pool)}; Pool('name', slots=2)")
+
+
+def submit_of(submit: object) -> Mapping[str, Any]:
+    """Return a checked `submit`, which is read-only, and which the caller's mapping cannot change.
+
+    Raises:
+        SettingError: The argument is no mapping with text as its keys.
+    """
+    if submit is None:
+        return NO_SUBMIT
+    example = "submit={'resources': {'GPU': 1}}"
+    try:
+        given = {at_heart(key): value for key, value in cast("Any", submit).items()}
+    except Exception as error:  # a mapping of the user may raise anything
+        what = f"submit must be a mapping, not {shown(submit)}; {example}"
+        raise SettingError(what) from error
+    for key in given:
+        if type(key) is not str or not key.strip():
+            raise SettingError(f"submit must have names as its keys, not {shown(key)}; {example}")
+    return MappingProxyType(given)
 
 
 def priority_of(priority: object) -> int:

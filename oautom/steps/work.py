@@ -8,22 +8,26 @@ output, can break the executor's own machinery.
 from __future__ import annotations
 
 import pickle
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
+from functools import cache
 from struct import Struct
-from types import CoroutineType, MappingProxyType
+from types import CoroutineType, MappingProxyType, ModuleType
 from typing import Any, Final, Literal, cast
 
 from oautom.events.texts import NO_TEXT, LogBuffer, Text
 from oautom.machine.commands import Key
 from oautom.processes import forked
 from oautom.steps.capture import CAPTURE
-from oautom.steps.context import CALLED, Context
+from oautom.steps.context import BY_VALUE, CALLED, Context
 from oautom.steps.execution import Execution
 from oautom.values.text import details_of, error_of, message_of, name_of, traceback_of
+from oautom.workers.base import NotBegunError, WorkLostError
 from oautom.workers.kept_loop import run_to_its_end
 
+LOST: Final[Mapping[str, Any]] = MappingProxyType({"lost": True})
 NO_DETAILS: Mapping[str, Any] = MappingProxyType({})
 POST_SECONDS: Final = 0.1
 """Seconds between two letters with the text of a step, from its worker process."""
@@ -103,6 +107,14 @@ class Outcome:
         self.log = NO_TEXT
         self.is_skip = is_skip
         self.is_retriable = is_retriable
+
+    @property
+    def loss(self) -> WorkLostError | None:
+        """What was lost, if the work may have begun and no answer of it will come; else None."""
+        cause = self.cause
+        if "lost" in self.facts and issubclass(type(cause), WorkLostError):
+            return cast("WorkLostError", cause)
+        return None
 
     @property
     def told(self) -> Mapping[str, Any]:
@@ -257,12 +269,18 @@ class Work:
 
     @property
     def name(self) -> str:
-        """The log, the attempt, and the call of it."""
+        """The log, the attempt, and the call of it; `told_by_name` reads it."""
         context = self.context
         place = (context.vect_id, context.step, str(context.number), self.method)
-        return "/".join((context.log_id or "", context.flow, *place))
+        parts = (context.log_id or "", context.flow, *place)
+        return "/".join(part.replace("%", "%25").replace("/", "%2F") for part in parts)
 
-    def on_cancel(self, stopper: Callable[[], None]) -> bool:
+    @property
+    def submit(self) -> Mapping[str, Any]:
+        """What the executor is told with the work."""
+        return self.execution.submit
+
+    def on_cancel(self, stopper: Callable[[], object]) -> bool:
         """Call `stopper` when this call is cancelled; return False if it is cancelled already."""
         return self.context.on_cancel_of_call(stopper)
 
@@ -272,16 +290,105 @@ class Work:
         (missing_bytes,) = _PLACE.unpack(letter[:size])
         self.context.buffer.write(letter[size:], missing_bytes)
 
+    @property
+    def for_child(self) -> Callable[[], object]:
+        """The same work, to be sent to a process that imports the main module of this program."""
+        return _ForChild(self)
+
     def __reduce__(self) -> tuple[object, ...]:
         """Travel as a parcel, so that an error of unpickling fails this step only."""
+        return self.packed(is_for_child=False)
+
+    def packed(self, *, is_for_child: bool) -> tuple[object, ...]:
+        """Return the parcel as `__reduce__` does.
+
+        Functions of the script, lambdas and the like travel by value, by `cloudpickle`. To a child,
+        which has them too, they travel by name where they have one.
+
+        Args:
+            is_for_child: Whether the process imports the main module of this program.
+
+        Raises:
+            StepError: The work cannot be sent.
+        """
+        parts = (self.execution, self.context, self.method)
+        by_value = _cloudpickle()
         try:
-            content = pickle.dumps((self.execution, self.context, self.method))
+            if by_value is None:
+                content = pickle.dumps(parts)
+            elif is_for_child and (by_name := _by_name(parts)) is not None:
+                content, by_value = by_name, None
+            else:
+                content = _by_value(by_value, parts)
         except BaseException as error:  # pickling runs the user's code
+            more = "" if by_value is not None else "; or install cloudpickle, which can send more"
             raise StepError(
                 f"the step cannot be sent to another process: {error_of(error)}; give it "
-                "functions of a module, and values that pickle can send"
+                f"functions of a module, and values that pickle can send{more}"
             ) from error
-        return _Parcel, (content, self.context.environment)
+        return _Parcel, (versions(), self.context.environment, by_value is not None, content)
+
+
+class _ForChild:
+    """A `Work` that travels to a child of this program."""
+
+    __slots__ = ("_work",)
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def __call__(self) -> Outcome:
+        return self._work()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return self._work.packed(is_for_child=True)
+
+
+def _by_value(cloudpickle: Any, parts: object) -> bytes:
+    token = BY_VALUE.set(True)
+    try:
+        return cast("bytes", cloudpickle.dumps(parts))
+    finally:
+        BY_VALUE.reset(token)
+
+
+def _cloudpickle() -> ModuleType | None:
+    try:
+        # An extra, and only work for elsewhere needs it; it has no types.
+        import cloudpickle  # type: ignore[import-untyped] # noqa: PLC0415
+    except ImportError:
+        return None
+    return cast("ModuleType", cloudpickle)
+
+
+def _by_name(parts: object) -> bytes | None:
+    """Return what pickle makes of the parts of a work, or None if it cannot send them."""
+    try:
+        return pickle.dumps(parts)
+    except Exception:  # it runs the user's code; `cloudpickle` says what is wrong, if it is
+        return None
+
+
+@cache
+def versions() -> tuple[str, str]:
+    """Return the versions of oautom and of Python: what is packed here is opened by the same."""
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - 10 ms
+
+    try:
+        ours = version("oautom")
+    except PackageNotFoundError:  # it was not installed, but put in the way
+        ours = "of an unknown version"
+    return ours, "{}.{}".format(*sys.version_info)
+
+
+def told_by_name(name: str) -> tuple[str, Key] | None:
+    """Return the flow and the attempt that a `Work.name` names; None for any other text."""
+    parts = [part.replace("%2F", "/").replace("%25", "%") for part in name.split("/")]
+    try:
+        _, flow, vect, step, number, _ = parts
+        return flow, (vect, step, int(number))
+    except ValueError:
+        return None
 
 
 _PLACE: Final = Struct(">Q")
@@ -356,12 +463,26 @@ _UNGUARDED: Final = (
 class _Parcel:
     """A `Work` in another process: bytes in, bytes out.
 
-    Attributes:
+    Args:
+        made_by: The versions of the process that has packed it.
         environment: The variables that identify the attempt of a process.
+        is_by_value: Whether functions and classes travel by value: there, and in the answer.
+        content: What is packed; it is opened only by the same versions.
+
+    Attributes:
+        environment: See above.
     """
 
-    def __init__(self, content: bytes, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        made_by: tuple[str, str],
+        environment: Mapping[str, str],
+        is_by_value: bool,
+        content: bytes,
+    ) -> None:
         self.environment = environment
+        self._made_by = made_by
+        self._is_by_value = is_by_value
         self._content = content
         self._context: Context | None = None
 
@@ -379,40 +500,91 @@ class _Parcel:
             send: Sends a letter to `Work.hear` while it works. Default: the whole text comes with
                 the answer.
         """
+        if (refusal := self._refusal()) is not None:
+            return self._pack(refusal)
         try:
             execution, context, method = pickle.loads(self._content)  # noqa: S301 - packed by ourselves
         except BaseException as error:  # unpacking runs the user's code
-            outcome = Outcome.failure(error)
-            if issubclass(type(error), AttributeError) and "__mp_main__" in str(outcome.error):
-                outcome.error = f"{_UNGUARDED} ({outcome.error})"
-            return _pack(outcome)
+            return self._pack(self._unopened(error))
         self._context = context
         post = context.keeper = Post(send)
         outcome = Work(execution, context, method)()
         outcome.log = post.rest()
-        return _pack(outcome)
+        return self._pack(outcome)
+
+    @property
+    def _step(self) -> str:
+        return self.environment.get("OAUTOM_STEP", "")
+
+    def _refusal(self) -> Outcome | None:
+        """Return the failure of a step that was packed by another version, or None."""
+        here, there = versions(), tuple(self._made_by)
+        if here == there:
+            return None
+        (ours, python), (theirs, their_python) = here, there
+        error = (
+            f"step '{self._step}' was sent by oautom {theirs} on Python {their_python}, and its "
+            f"worker has oautom {ours} on Python {python}; give both the same versions"
+        )
+        return Outcome(error=error, is_retriable=False)
+
+    def _unopened(self, error: BaseException) -> Outcome:
+        """Return the failure of a step whose parcel cannot be opened here."""
+        outcome = Outcome.failure(error)
+        if issubclass(type(error), ModuleNotFoundError):
+            outcome.error = _lacking(cast("ModuleNotFoundError", error), self._step)
+        elif issubclass(type(error), AttributeError) and "__mp_main__" in str(outcome.error):
+            outcome.error = f"{_UNGUARDED} ({outcome.error})"
+        return outcome
+
+    def _pack(self, outcome: Outcome) -> bytes:
+        """Return the answer as bytes: what it is made of comes back as the work has come."""
+        by_value = _cloudpickle() if self._is_by_value else None
+        return _pack(outcome, (by_value or pickle).dumps)
 
 
-def _pack(outcome: Outcome) -> bytes:
+def _lacking(error: ModuleNotFoundError, step: str) -> str:
+    name = error.name or message_of(error)
+    if name.partition(".")[0] == "cloudpickle":
+        return f"the worker of step '{step}' has no cloudpickle, which the step came by; install it"
+    return (
+        f"the worker of step '{step}' has no module '{name}', which the step is made of; install "
+        "it there too, or define what the step needs in the script, and install cloudpickle"
+    )
+
+
+def _pack(outcome: Outcome, dumps: Callable[[object], bytes]) -> bytes:
     cause: object = outcome.cause
     log = tuple(outcome.log)
     try:
-        pickle.loads(pickle.dumps(cause))  # noqa: S301 - our own bytes; some exceptions only fail here
+        pickle.loads(dumps(cause))  # noqa: S301 - our own bytes; some exceptions only fail here
     except BaseException:  # pickling runs the user's code
         cause = None
     try:
         more = dict(outcome.facts), dict(outcome.details), cause, outcome.is_skip
         parts = (outcome.output, outcome.error, *more, outcome.is_retriable, log)
-        return pickle.dumps(parts)
+        return dumps(parts)
     except BaseException as error:  # pickling runs the user's code
         failed = Outcome.failure(error)
         message = f"the output cannot be sent to the main process: {failed.error}"
         return pickle.dumps((None, message, failed.facts, {}, None, False, False, log))
 
 
+def lost(loss: WorkLostError) -> Outcome:
+    """Return the outcome of work of which no answer will come."""
+    return Outcome(error=message_of(loss) or "it is not known how", facts=LOST, cause=loss)
+
+
 def _lost(failure: BaseException) -> Outcome:
     """Return the outcome of work without an answer: it may be done, or half done."""
+    if issubclass(type(failure), WorkLostError):
+        return lost(cast("WorkLostError", failure))
+    if issubclass(type(failure), NotBegunError):
+        return Outcome(error=message_of(failure), cause=failure)
     outcome = Outcome.failure(failure)
+    if issubclass(type(failure), ModuleNotFoundError) and getattr(failure, "name", "") == "oautom":
+        outcome.error = "the workers of the executor have no oautom; install it there, too"
+        return outcome
     if not issubclass(type(failure), StepError):  # else it has not even begun
         outcome.facts = {**outcome.facts, "lost": True}
     return outcome

@@ -9,6 +9,7 @@ from oautom.testing.clock import SimulatedClock
 from oautom.testing.exploration import End, Exploration, explore
 from oautom.testing.replays import ReplayDiffersError, assert_replays
 from oautom.testing.simulation import simulate
+from oautom.workers.base import WorkLostError
 
 if TYPE_CHECKING:
     from oautom.testing.strategies import durations, flows, histories, outcomes
@@ -20,6 +21,7 @@ __all__ = [
     "Exploration",
     "ReplayDiffersError",
     "SimulatedClock",
+    "WorkLostError",
     "assert_replays",
     "check_history",
     "durations",

@@ -26,6 +26,7 @@ from oautom.machine.commands import (
     Cancel,
     Command,
     Finished,
+    Lost,
     Passed,
     Pause,
     Release,
@@ -33,7 +34,7 @@ from oautom.machine.commands import (
     Retry,
 )
 from oautom.machine.deadlines import RUN_TIMEOUT
-from oautom.machine.event import NO_DATA, Event, is_answer, is_of_plan
+from oautom.machine.event import NO_DATA, Event, is_answer, is_loss, is_of_plan
 from oautom.machine.kinds import kind_of
 from oautom.machine.maps import map_of
 from oautom.machine.state import (
@@ -209,7 +210,9 @@ class _Replay(MemoryEventLog, Workers):
             elif event.name in _BEGINS:
                 self._let_go_of_what_is_over(event)
             command = self._asked_by(event)
-            if isinstance(command, Finished):  # no worker is there to tell that it is at work
+            if isinstance(
+                command, Finished | Lost
+            ):  # no worker is there to tell that it is at work
                 key, runner = (command.vect, command.step, command.attempt), self._scheduler.runner
                 runs_a_flow = command.attempt > 0 and self._runs_a_flow(command.step)
                 may_linger = "abandoned" in event.data or runs_a_flow
@@ -503,7 +506,7 @@ def _loads(events: list[Event], flow: Flow) -> dict[int, _Load]:
             under_way.add(key)
             if event.flow == flow.name and _needs_worker(flow, key, len(open_vects)):
                 certain.add(key)
-        elif _is_told(event):
+        elif _is_told(event) or is_loss(event):
             if "abandoned" not in event.data:  # else it is still at work, perhaps beside a new one
                 under_way.discard(key)
             certain.discard(key)
@@ -670,6 +673,10 @@ def _asked_by(event: Event) -> Command | None:
         is_undo = event.name in COMPENSATION_EVENTS
         key = (event.vect, event.step, -event.attempt if is_undo else event.attempt)
         return Finished(*key, data.get("output"), error, details, is_skip)
+    if is_loss(event):
+        number = (event.attempt or 0) * (-1 if event.name in COMPENSATION_EVENTS else 1)
+        key = (event.vect, event.step or "", number)
+        return Lost(*key, data["reason"], is_worker="worker" in data)
     match event.name:
         case "vect.started":
             return Begin(event.vect)

@@ -16,13 +16,13 @@ from oautom.flows.flow import Flow
 from oautom.machine.commands import Finished
 from oautom.machine.event import Event, is_answer
 from oautom.machine.maps import map_of
-from oautom.machine.tables import COMPENSATION_EVENTS
-from oautom.steps.work import NO_DETAILS, Outcome, Skip, StepError, Work
+from oautom.machine.tables import COMPENSATION_EVENTS, UNDONE_EVENTS
+from oautom.steps.work import NO_DETAILS, Outcome, Skip, StepError, Work, lost
 from oautom.testing.clock import START, SimulatedClock
 from oautom.testing.crashes import Lives, Moment, MortalLog, moments
 from oautom.values.names import check_max_workers
 from oautom.vects.vect import Vect
-from oautom.workers.base import Done, Job, Workers
+from oautom.workers.base import Done, Job, Workers, WorkLostError
 
 UNDO: Final = ".compensate"
 """The suffix of the name of a step in durations and outcomes of its compensation."""
@@ -59,7 +59,8 @@ def simulate(
             Default: 0.
         outcomes: Name of a step -> its output, or an exception instance with which it fails; or a
             list of these, one for each attempt, whose last item applies to all further attempts.
-            Default: a success with the output None. Put an output that is a list into a list.
+            With `WorkLostError('worker 3 has died')` the work of an attempt is lost. Default: a
+            success with the output None. Put an output that is a list into a list.
         like: A Vect that has run, or the view of one by a `Client`: its parameters, durations and
             outcomes are the defaults. The outputs of a durable Vect are plain JSON, even if they
             are annotated with a type.
@@ -124,6 +125,14 @@ class Script:
         self._outcomes = {
             name: [_outcome(each) for each in _attempts(given)] for name, given in outcomes.items()
         }
+        for name, ends in self._outcomes.items():
+            if (loss := ends[-1].loss) is not None and not loss.is_worker:
+                raise SettingError(
+                    f"outcomes[{shown(name)}] ends with a loss, which would come for ever; give a "
+                    "list with an outcome behind it",
+                    flow=flow.name,
+                    step=name,
+                )
         for name, seconds in self._durations.items():
             if not all(isinstance(each, int | float) and 0 <= each < math.inf for each in seconds):
                 raise SettingError(
@@ -144,7 +153,7 @@ class Script:
             name = f"{event.step}{UNDO}" if event.name in COMPENSATION_EVENTS else event.step
             if event.name in ("step.started", "step.compensating"):
                 begun[name] = event.time
-            elif is_answer(event) or event.name in COMPENSATION_EVENTS:
+            elif is_answer(event) or event.name in UNDONE_EVENTS:
                 seconds = (event.time - begun[name]).total_seconds()
                 durations.setdefault(name, []).append(max(0.0, seconds))
                 outcomes.setdefault(name, []).append(_recorded(event))
@@ -221,6 +230,8 @@ def _outcome(given: Any) -> Outcome:
             f"an outcome must be an instance of an exception, not {shown(given)}; write "
             f"{given.__name__}()"
         )
+    if isinstance(given, WorkLostError):
+        return lost(given)
     return Outcome.failure(given) if isinstance(given, BaseException) else Outcome(given)
 
 

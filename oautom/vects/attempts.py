@@ -21,6 +21,7 @@ _ENDS: Final[dict[str, AttemptState]] = {
     STEP_EVENTS["interrupt"]: "interrupted",
     STEP_EVENTS["end_compensation"]: "success",
     STEP_EVENTS["fail_compensation"]: "failed",
+    STEP_EVENTS["interrupt_compensation"]: "interrupted",
 }
 
 
@@ -30,7 +31,8 @@ class Attempt:
     Attributes:
         number: From 1; an attempt to undo the work of the step has a negative number, from -1.
         state: `running`, `success`, `failed` (also if the step was tried again), `skipped`,
-            `cancelled`, or `interrupted` if its program has ended.
+            `cancelled`, or `interrupted` if its program has ended, or its work
+            was lost.
         start_date: When it began: aware, UTC.
         end_date: When it ended, or None.
         error: What went wrong, in a line, or None.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import Executor
+from inspect import signature
 from typing import Literal, cast, get_args
 
 from oautom.errors import SettingError, shown
@@ -14,9 +16,10 @@ from oautom.workers.inline import InlineWorkers
 from oautom.workers.threads import ThreadWorkers
 
 ExecutorName = Literal["threads", "inline", "processes"]
+Where = ExecutorName | Executor | Callable[[], Executor]
 
 
-def make_workers(executor: ExecutorName | Executor, max_workers: int | None) -> Workers:
+def make_workers(executor: Where, max_workers: int | None) -> Workers:
     """Return the workers for the argument `executor` of `OAutom`.
 
     Args:
@@ -39,14 +42,26 @@ def make_workers(executor: ExecutorName | Executor, max_workers: int | None) -> 
         from oautom.workers.processes import ProcessWorkers  # noqa: PLC0415
 
         return ProcessWorkers(max_workers or os.cpu_count() or 1)
-    if issubclass(type(executor), Executor):
-        executor = cast("Executor", executor)
-        own = getattr(executor, "_max_workers", None)  # as in the executors of the standard library
-        return FutureWorkers(executor, max_workers or own or _default_slots())
+    if issubclass(type(executor), Executor) or _makes(executor):
+        made = cast("Executor | Callable[[], Executor]", executor)
+        return FutureWorkers(made, max_workers, _default_slots())
     raise SettingError(
         "executor must be 'threads', 'inline', 'processes' or a concurrent.futures.Executor, "
         f"not {shown(executor)}"
     )
+
+
+def _makes(executor: object) -> bool:
+    """Whether an argument may be a function that makes an executor; a class is not taken for it."""
+    if isinstance(executor, type) or not callable(executor):
+        return False
+    try:
+        signature(executor).bind()
+    except TypeError:  # it takes more
+        return False
+    except ValueError:  # it does not say
+        return True
+    return True
 
 
 def _default_slots() -> int:

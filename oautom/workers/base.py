@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Literal, Protocol
+from concurrent.futures import Future
+from types import MappingProxyType
+from typing import Any, Final, Literal, Protocol
 
 Place = Literal["inline", "threads", "elsewhere"]
 
@@ -14,6 +16,10 @@ GRACE_PERIOD = 3.0
 
 Done = Callable[[object, BaseException | None], None]
 """Called once, on any thread, with the return value of the work, or with its error."""
+
+
+class NotBegunError(Exception):
+    """The error of a job that has not begun, and will not. It says why, in one line."""
 
 
 class WorkLostError(Exception):
@@ -27,6 +33,9 @@ class WorkLostError(Exception):
     def __init__(self, what: str, *, is_worker: bool = False) -> None:
         super().__init__(what)
         self.is_worker = is_worker
+
+
+NONE_LEFT: Final[Mapping[str, Future[Any]]] = MappingProxyType({})
 
 
 class Job(Protocol):
@@ -43,11 +52,26 @@ class Job(Protocol):
     def name(self) -> str:
         """The attempt and the call of it: no two jobs of a log have the same name."""
 
+    @property
+    def submit(self) -> Mapping[str, Any]:
+        """What the executor is told with the job, by names that it knows; mostly nothing."""
+
+    @property
+    def for_child(self) -> Callable[[], object]:
+        """The same job, to be pickled for a process that imports the main module of this program.
+
+        Pickled as it is, it is for any process: functions of the main module travel by value.
+        """
+
     def hear(self, letter: bytes) -> None:
         """Take a message that the job sends from another process."""
 
-    def on_cancel(self, stopper: Callable[[], None]) -> bool:
-        """Call `stopper` when the job is cancelled; return False if it is cancelled already."""
+    def on_cancel(self, stopper: Callable[[], object]) -> bool:
+        """Call `stopper` when the job is cancelled; return False if it is cancelled already.
+
+        A cancel waits for the end of the job then, unless `stopper` returns False: it cannot end
+        it.
+        """
 
 
 class Workers(ABC):
@@ -59,13 +83,15 @@ class Workers(ABC):
             processes.
         has_loop: Whether async work takes none of the slots.
         problem: Why no job can be given to them for now, for people; None if they take jobs.
-        on_change: Called on any thread when `problem` or `slots` has changed.
+        is_dead: Whether the problem is for good: the engine stops, and its Vects stay open.
+        on_change: Called on any thread when one of `problem`, `is_dead` and `slots` has changed.
     """
 
     slots: int = sys.maxsize
     place: Place = "threads"
     has_loop: bool = False
     problem: str | None = None
+    is_dead: bool = False
     on_change: Callable[[], object] = bool
 
     @abstractmethod
@@ -75,6 +101,25 @@ class Workers(ABC):
     def run_next(self) -> None:
         """Do a job that waits for the scheduler's own thread. Default: there is none."""
         return
+
+    def left(self, log_id: str) -> Mapping[str, Future[Any]]:
+        """Return the jobs of a log that earlier programs have left at work elsewhere.
+
+        Each is asked to stop by this call, and its step does not start again before it is over. The
+        engine asks once, before a recovery starts anything; while there is a `problem` it waits
+        with that, and starts nothing. Default: there are none.
+
+        Args:
+            log_id: The identity of the log.
+
+        Returns:
+            By the name of the job, a future that is done, with any result, when the job is over.
+
+        Raises:
+            WorkLostError: Nobody answers; `problem` says so by now, and the engine asks again when
+                that has changed.
+        """
+        return NONE_LEFT
 
     def replace(self) -> bool:
         """Add a slot to replace that of an abandoned job. Default: return False, unsupported."""

@@ -1,40 +1,342 @@
-"""`FutureWorkers`: any `concurrent.futures.Executor` of the user's as workers."""
+"""`FutureWorkers`: any `concurrent.futures.Executor` of the user's as workers.
+
+An executor whose worker has died may be broken for good: `concurrent.futures.BrokenExecutor`. All
+work that it had is lost then. If the user has given a function that makes an executor, another one
+is made; else the workers are dead, and with them the engine.
+"""
 
 from __future__ import annotations
 
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+import inspect
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 from functools import partial
+from typing import Any, Final
 
-from oautom.workers.base import Done, Job, Workers
+from oautom.errors import shown
+from oautom.workers.base import Done, Job, NotBegunError, Workers, WorkLostError
+
+DELAY_MIN: Final = 0.1
+DELAY_MAX: Final = 30.0
+"""Seconds before an executor is made again; each failure doubles them."""
+
+_NOT_BEGUN: Final = "the step was cancelled before it began"
+
+_logger = logging.getLogger("oautom.runner")
 
 
 class FutureWorkers(Workers):
-    """Workers that use an executor of the user's, which oautom never shuts down.
+    """Workers that use an executor of the user's.
+
+    An executor that is given is never shut down; one that was made is, with the app.
 
     Args:
-        executor: The executor.
-        slots: How many jobs it does at once.
+        executor: The executor; or a function that makes one, which is called on a thread of its
+            own, when there is work for it.
+        slots: How many jobs it does at once; None to take the number that the executor tells.
+        usual: How many, if it tells none.
     """
 
-    def __init__(self, executor: Executor, slots: int) -> None:
-        self.slots = slots
-        self.place = "threads" if isinstance(executor, ThreadPoolExecutor) else "elsewhere"
-        self._executor = executor
+    def __init__(
+        self, executor: Executor | Callable[[], Executor], slots: int | None, usual: int = 1
+    ) -> None:
+        self._given_slots = slots
+        self._usual = usual
+        self._lock = threading.RLock()
+        self._pool: _Pool | None = None
+        self._make: Callable[[], Executor] | None = None
+        self._waiting: list[_Task] = []  # until there is an executor
+        self._is_making = False
+        self._failures = 0  # of executors in a row that were broken, or could not be made
+        self._closed = threading.Event()
+        self._is_cautious = False
+        if issubclass(type(executor), Executor):  # isinstance() may run code of it
+            self._pool = _Pool(executor)  # type: ignore[arg-type] # just checked
+            self.place = "threads" if isinstance(executor, ThreadPoolExecutor) else "elsewhere"
+        else:
+            self._make = executor  # type: ignore[assignment] # as above
+            self.place = "elsewhere"
+        self.slots = self._all_slots()
+
+    def _all_slots(self) -> int:
+        own = None if self._pool is None else self._pool.slots
+        return self._given_slots or own or self._usual
 
     def submit(self, job: Job, done: Done) -> None:
         """Submit a job to the executor; if that fails, the error is the answer."""
-        try:
-            future: Future[object] = self._executor.submit(job)
-        except Exception as error:  # an executor of the user may raise anything
-            done(None, error)
+        task = _Task(job, done)
+        if not job.on_cancel(task.withdraw):
+            task.withdraw()
+            return
+        with self._lock:
+            pool = self._pool
+            if pool is None:
+                self._waiting.append(task)
+        if pool is None:
+            self._begin_making()
         else:
-            future.add_done_callback(partial(_answer, done))
+            self._give(pool, task)
+
+    def _give(self, pool: _Pool, task: _Task) -> None:
+        if not task.begin():
+            return
+        with self._lock:
+            pool.tasks.add(task)
+        try:
+            future = pool.submit(task.job)
+        except Exception as error:  # an executor of the user may raise anything
+            # If it was shut down, nobody but us had a reason to: another one is made.
+            is_shut = self._make is not None and isinstance(error, RuntimeError)
+            if isinstance(error, BrokenExecutor) or is_shut:
+                self._break(pool, task, error, has_begun=False)
+                return
+            with self._lock:
+                pool.tasks.discard(task)
+            task.done(None, error)
+        else:
+            future.add_done_callback(partial(self._answered, pool, task))
+            task.watch(future)
+
+    def _answered(self, pool: _Pool, task: _Task, future: Future[object]) -> None:
+        answer, failure = None, None
+        try:
+            answer = future.result()
+        except BaseException as error:  # CancelledError, or any error of the executor
+            failure = error
+        if isinstance(failure, BrokenExecutor):
+            self._break(pool, task, failure, has_begun=True)
+            return
+        if isinstance(failure, CancelledError) and task.is_unwanted:
+            failure = NotBegunError(_NOT_BEGUN)
+        with self._lock:
+            pool.tasks.discard(task)
+            self._failures = 0
+            is_over, self._is_cautious = self._is_cautious, False
+            self.slots = self._all_slots()
+        task.done(answer, failure)
+        if is_over:
+            self.on_change()
+
+    # Broken executors
+
+    def _break(self, pool: _Pool, task: _Task, error: Exception, *, has_begun: bool) -> None:
+        """Answer for a task that its broken executor has lost.
+
+        Nobody knows which task has ended the worker, if there are several. So the next ones run one
+        by one, until one has answered: a task that is alone is to blame.
+        """
+        with self._lock:
+            is_first, pool.is_broken = not pool.is_broken, True
+            if is_first:
+                pool.was_alone = len(pool.tasks) == 1
+                self._failures += not has_begun
+                if self._pool is pool and self._make is not None:
+                    self._pool = None
+                self._is_cautious = True
+                self.slots = 1
+            pool.tasks.discard(task)
+            is_dead = self._make is None and not pool.tasks
+        what = f"the {type(pool.executor).__name__} is broken: {_line(error)}"
+        if is_first:
+            if self._make is None or not has_begun:
+                self.problem = what
+            self.on_change()
+            if self._make is not None:
+                _logger.warning("%s; another one is made", what)
+                _shut_down(pool.executor)
+                self._begin_making()
+        task.done(None, WorkLostError(what, is_worker=has_begun and pool.was_alone))
+        if is_dead and not self.is_dead:
+            self.is_dead = True
+            self.on_change()
+
+    # Making executors
+
+    def _begin_making(self) -> None:
+        """Make an executor on a thread of its own, unless that is being done."""
+        with self._lock:
+            if self._is_making or self._pool is not None or self._closed.is_set():
+                return
+            self._is_making = True
+        try:
+            maker = threading.Thread(target=self._make_one, name="oautom-executor", daemon=True)
+            maker.start()
+        except RuntimeError as error:  # the system gives no thread
+            with self._lock:
+                self._is_making = False
+                waiting, self._waiting = self._waiting, []
+            for task in waiting:
+                task.done(None, error)
+
+    def _make_one(self) -> None:
+        pool = None
+        while pool is None and not self._closed.is_set():
+            if self._failures:
+                seconds = min(DELAY_MAX, DELAY_MIN * 2 ** min(self._failures - 1, 20))
+                self._closed.wait(seconds)
+            try:
+                pool = self._made()
+            except BaseException as error:  # code of the user, on a thread that nobody waits for
+                self._failures += 1
+                self._lose_waiting(f"no executor can be made: {_line(error)}")
+        if pool is not None:
+            self._begin_with(pool)
+
+    def _made(self) -> _Pool:
+        assert self._make is not None
+        executor: object = self._make()
+        if not issubclass(type(executor), Executor):
+            raise TypeError(f"the function has returned {shown(executor)}")
+        return _Pool(executor)  # type: ignore[arg-type] # just checked
+
+    def _lose_waiting(self, problem: str) -> None:
+        """Give back what waits for an executor: it is started again when there is one."""
+        self.problem = problem
+        self.on_change()
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        for task in waiting:
+            task.done(None, WorkLostError(problem))
+
+    def _begin_with(self, pool: _Pool) -> None:
+        with self._lock:
+            self._is_making = False
+            is_closed = self._closed.is_set()
+            waiting, self._waiting = self._waiting, []
+            if not is_closed:
+                self._pool = pool
+                self.problem = None
+                self.slots = 1 if self._is_cautious else self._all_slots()
+        if is_closed:
+            _shut_down(pool.executor)
+            return
+        self.on_change()
+        for task in waiting:
+            self._give(pool, task)
+
+    def close(self) -> None:
+        """Shut down the executor that was made; take back what one of the user's has not begun."""
+        self._closed.set()
+        with self._lock:
+            pool, self._waiting = self._pool, []
+            tasks = [] if pool is None else list(pool.tasks)
+        for task in tasks:
+            task.withdraw()
+        if pool is not None and self._make is not None:
+            _shut_down(pool.executor)
 
 
-def _answer(done: Done, future: Future[object]) -> None:
+class _Pool:
+    """An executor, and the tasks that it has.
+
+    Attributes:
+        tasks: Those that have no answer yet.
+        slots: How many workers it has, if it tells.
+        is_broken: Whether it takes nothing any more.
+        was_alone: Whether it had one task only when it broke.
+    """
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor = executor
+        self.tasks: set[_Task] = set()
+        self.is_broken = self.was_alone = False
+        own = getattr(executor, "_max_workers", None)  # as in those of the standard library
+        self.slots: int | None = own if type(own) is int and own > 0 else None
+        self._has_children = isinstance(executor, ProcessPoolExecutor)
+        self._names = _names_of(executor)
+
+    def submit(self, job: Job) -> Future[Any]:
+        """Submit a job, with what its step asks for.
+
+        Raises:
+            NotBegunError: The executor does not know that.
+            Exception: What the executor raises.
+        """
+        sent: Callable[[], object] = job.for_child if self._has_children else job
+        return self.executor.submit(sent, **(self._told(job.submit) if self._names else {}))
+
+    def _told(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        for name in given:
+            if name not in self._names:
+                known = ", ".join(f"'{each}'" for each in self._names)
+                raise NotBegunError(
+                    f"its submit has '{name}', which the {type(self.executor).__name__} does not "
+                    f"know; it knows {known}"
+                )
+        return given
+
+
+def _names_of(executor: Executor) -> list[str]:
+    """Return what an executor can be told with a job, by the names of its `submit`."""
     try:
-        answer = future.result()
-    except BaseException as error:  # CancelledError, or any error of the executor
-        done(None, error)
-    else:
-        done(answer, None)
+        parameters = list(inspect.signature(executor.submit).parameters.values())[1:]
+    except (TypeError, ValueError):  # it has none that can be seen
+        return []
+    kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    return [each.name for each in parameters if each.kind in kinds]
+
+
+class _Task:
+    """A job and its answer, which is given once.
+
+    Attributes:
+        is_unwanted: The job was cancelled.
+    """
+
+    def __init__(self, job: Job, done: Done) -> None:
+        self.job = job
+        self.is_unwanted = False
+        self._has_begun = False
+        self._done: Done | None = done
+        self._future: Future[object] | None = None
+        self._lock = threading.Lock()
+
+    def begin(self) -> bool:
+        """Note that an executor gets the job; False if it was cancelled by now."""
+        with self._lock:
+            self._has_begun = not self.is_unwanted
+        return self._has_begun
+
+    def watch(self, future: Future[object]) -> None:
+        """Note what the executor has made of the job."""
+        self._future = future
+        if self.is_unwanted:
+            future.cancel()
+
+    def withdraw(self) -> bool:
+        """Take the job back; False if it has begun. Any thread."""
+        with self._lock:
+            self.is_unwanted = True
+            has_begun = self._has_begun
+        if not has_begun:
+            self.done(None, NotBegunError(_NOT_BEGUN))
+            return True
+        return self._future is not None and self._future.cancel()
+
+    def done(self, answer: object, failure: BaseException | None) -> None:
+        """Give the answer, unless there is one already."""
+        with self._lock:
+            done, self._done = self._done, None
+        if done is not None:
+            done(answer, failure)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def _shut_down(executor: Executor) -> None:
+    """End an executor that was made here, without waiting for its work."""
+    try:
+        executor.shutdown(wait=False, cancel_futures=True)
+    except Exception:  # an executor of the user may raise anything
+        _logger.exception("the %s cannot be shut down", type(executor).__name__)

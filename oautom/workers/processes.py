@@ -53,7 +53,7 @@ class ProcessWorkers(Workers):
         self._threads.submit(partial(self._delegate, job), done)
 
     def _delegate(self, job: Job) -> bytes:
-        parcel = pickle.dumps(job)
+        parcel = pickle.dumps(job.for_child)
         worker = self._take(job)
         try:
             return worker.do(job, parcel)

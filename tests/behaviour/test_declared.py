@@ -648,6 +648,7 @@ STEP_OPTIONS = [
     "timeout",
     "pool",
     "priority",
+    "submit",
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -13,7 +14,16 @@ from typing import Any
 
 import pytest
 
-from oautom import BashExecution, Flow, OAutom, OAutomMode, PythonExecution, StepFailedError
+from oautom import (
+    BashExecution,
+    EngineError,
+    Flow,
+    OAutom,
+    OAutomMode,
+    PythonExecution,
+    StepFailedError,
+)
+from oautom.testing import check_history
 
 from .conftest import told
 
@@ -186,7 +196,7 @@ def test_an_argument_that_cannot_be_unpacked_there_fails_its_step(
 def test_a_function_that_cannot_be_sent_fails_its_step_and_says_why(
     app: OAutom, flow: Flow, functions: ModuleType
 ) -> None:
-    PythonExecution("bad", flow, lambda: None)
+    PythonExecution("bad", flow, functions.take, (threading.Lock(),))
     PythonExecution("beside", flow, functions.seven)
 
     vect = app.run(flow)
@@ -214,19 +224,60 @@ def test_a_worker_that_leaves_fails_its_own_step_and_the_app_goes_on(
         assert goes_on(app, functions)
 
 
-def test_a_worker_of_the_user_s_that_leaves_fails_its_step_and_no_app(
-    functions: ModuleType,
+def test_a_pool_of_the_user_s_that_breaks_fails_no_step_and_its_vects_stay_open(
+    functions: ModuleType, tmp_path: Path
 ) -> None:
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool, OAutom(executor=pool) as app:
+    path = tmp_path / "runs.db"
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool, OAutom(executor=pool, log=path) as app:
+        flow = Flow("f", app)
+        PythonExecution("bad", flow, functions.leave_unless, (tmp_path / "sign",))
+
+        with pytest.raises(EngineError) as caught:
+            app.run(flow, vect_id="v")
+
+        assert str(caught.value) == (
+            "the engine was stopped (the ProcessPoolExecutor is broken: A process in the process "
+            "pool was terminated abruptly while the future was running or pending; give "
+            "OAutom(executor=...) a function that makes such an executor: it is called for another "
+            "one); vect 'v' is open in its log, and goes on when the program is run again"
+        )
+        names = [event.name for event in app.log.read(vect="v")]
+        assert names == ["vect.created", "vect.started", "step.started", "step.interrupted"]
+    (tmp_path / "sign").touch()
+    with OAutom(executor="inline", log=path) as app:
+        flow = Flow("f", app)
+        PythonExecution("bad", flow, functions.leave_unless, (tmp_path / "sign",))
+        assert app.run(flow, vect_id="v").result("bad") == "stayed"
+        check_history(app.log.read(), flow)
+
+
+def test_another_pool_is_made_for_one_that_breaks(functions: ModuleType) -> None:
+    made: list[ProcessPoolExecutor] = []
+
+    def make() -> ProcessPoolExecutor:
+        made.append(ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("forkserver")))
+        return made[-1]
+
+    with OAutom(executor=make, max_workers=2) as app:
         flow = Flow("f", app)
         PythonExecution("bad", flow, functions.leave, (3,))
-        BashExecution("beside", flow, "echo fine")
+        PythonExecution("beside", flow, functions.seven)
+        assert not made
 
         vect = app.run(flow)
 
-        assert [step.state for step in vect.steps.values()] == ["failed", "success"]
-        assert "BrokenProcessPool" in str(vect.steps["bad"].error)
+        assert vect.steps["bad"].state == "failed"
+        assert str(vect.steps["bad"].error).startswith(
+            "10 workers in a row were lost with the work of step 'bad', the last one: the "
+            "ProcessPoolExecutor is broken: A process in the process pool was terminated abruptly"
+        )
+        assert vect.result("beside") == 7
+        assert len(made) >= 10
+        check_history(vect.events(), flow)
+        last = made[-1]
+    with pytest.raises(RuntimeError):  # it was shut down with the app
+        last.submit(functions.seven)
 
 
 def test_an_executor_of_the_user_s_that_is_shut_down_fails_the_steps_and_no_app(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from oautom import BashExecution, Context, Skip
@@ -35,6 +36,12 @@ async def later() -> str:
 
 def leave(code: int) -> None:
     os._exit(code)
+
+
+def leave_unless(sign: Path) -> str:
+    if not sign.exists():
+        os._exit(3)
+    return "stayed"
 
 
 def raise_(error: BaseException) -> None:

@@ -39,7 +39,7 @@ from oautom import (
     Vect,
     WaitExecution,
 )
-from oautom.testing import SimulatedClock, simulate
+from oautom.testing import SimulatedClock, WorkLostError, simulate
 from oautom.testing.crashes import Crash, Lives, MortalLog
 from oautom.testing.simulation import Script, ScriptedWorkers
 
@@ -289,6 +289,23 @@ def hasty() -> Flow:
     work >> PythonExecution("tidy up", flow, str, teardown=True)
     later = PythonExecution("later", flow, str)
     work >> later >> PythonExecution("tidy up later", flow, str, teardown=True)
+    return flow
+
+
+def losses() -> Flow:
+    """A flow whose workers die, and whose scheduler does."""
+    flow = Flow("losses", app())
+    policy = RetryPolicy(max_attempts=2, delay=30, jitter=0)
+    fetch = PythonExecution("fetch", flow, str, retry=policy)
+    load = PythonExecution("load", flow, str, compensate=print)
+    (
+        fetch
+        >> load
+        >> [
+            PythonExecution("once", flow, str, on_crash="fail"),
+            PythonExecution("heavy", flow, str),
+        ]
+    )
     return flow
 
 
@@ -616,12 +633,25 @@ def run_deadlines() -> list[Event]:
     return list(log.read())
 
 
+def run_losses() -> list[Event]:
+    died = WorkLostError("worker 3 has died", is_worker=True)
+    gone = WorkLostError("the scheduler does not answer")
+    ends = {
+        "fetch": [died, ValueError("no route"), gone, "rows"],
+        "load": [gone, gone, None],
+        "once": [gone, None],
+        "heavy": died,
+        "load.compensate": [died, gone, None],
+    }
+    return simulate(losses(), outcomes=ends, durations={"fetch": 5}).events()
+
+
 FLOWS: dict[str, Callable[[], Flow]] = {
     each.__name__: each
     for each in (
         *(chain, diamond, wide, cancel, late, polled, crash, rules, retries, branches, people),
         *(maps, children, values, planned, given, deployed, odd, turns, deadlines, going_on),
-        *(clean_up, hasty),
+        *(clean_up, hasty, losses),
     )
 }
 RUNS: dict[str, Callable[[], list[Event]]] = {
@@ -650,6 +680,7 @@ RUNS: dict[str, Callable[[], list[Event]]] = {
         run_going_on,
         run_clean_up,
         run_hasty,
+        run_losses,
     )
 }
 

@@ -61,6 +61,7 @@ ENDS = {
         "tidy up later success"
     },
     "late": dict.fromkeys(["one", "two"], "cancelled: first cancelled, second cancelled"),
+    "losses": {"simulated-0": "failed: fetch success, load success, once failed, heavy failed"},
     "maps": {
         "simulated-0": "failed: rows success, load success, greet success, none failed, "
         "report success, greet[0] success, greet[1] success, load[0] success, load[1] success, "

@@ -17,7 +17,7 @@ from oautom.machine.commands import Finished
 from oautom.machine.state import StepState, VectState
 from oautom.steps.work import Work
 from oautom.vects.run import Run
-from oautom.workers.base import Done, Place
+from oautom.workers.base import Done, Place, Workers
 from tests.kit import LookedAtClock, Registry, TickLog
 
 from .cases import Case, Move, Outcome
@@ -42,7 +42,7 @@ class Job:
             self.done(self.work(), None)
 
 
-class CheckedWorkers:
+class CheckedWorkers(Workers):
     """Workers that take what is in the log and has a slot, and do it when they are told to."""
 
     place: Place = "threads"

@@ -29,9 +29,19 @@ from oautom import (
 )
 from oautom.audit.invariants import INVARIANTS, InvariantError, check_history, violations
 from oautom.machine.deadlines import LATE
+from oautom.machine.event import is_loss
 from oautom.machine.tables import EVENT_NAMES, PLAN_EVENTS, STEP_TABLE
 from oautom.testing import SimulatedClock, simulate
-from tests.golden.make import clean_up, hasty, run_clean_up, run_hasty, run_turns, turns
+from tests.golden.make import (
+    clean_up,
+    hasty,
+    losses,
+    run_clean_up,
+    run_hasty,
+    run_losses,
+    run_turns,
+    turns,
+)
 from tests.kit import Registry
 
 from .cases import Case, FlowPlan, cases, flow_plans, moderate
@@ -233,7 +243,8 @@ def good_logs() -> list[Log]:
         logs.append(Log(events, declare(plans[i], f"f{i}"), 1))
     logs += [with_child(chance) for _ in range(5)]
     logs += [with_child_that_goes_on(chance) for _ in range(3)]
-    for make, run in ((clean_up, run_clean_up), (hasty, run_hasty), (turns, run_turns)):
+    ours = ((clean_up, run_clean_up), (hasty, run_hasty), (losses, run_losses), (turns, run_turns))
+    for make, run in ours:
         logs += [Log(run(), make(), None)] * 3
     for minutes in (1, 10, 30, 50, 70, 90) * 2:
         shape = random_plan(chance)
@@ -356,7 +367,9 @@ def is_last_of_all(events: Events, at: int) -> bool:
 @mutation_of(*(n for n in ALL_BUT_LATE if n not in ("plan.skipped", *LATE)))
 def drop(events: Events, at: int, chance: random.Random) -> Events | None:
     rest = events[:at] + events[at + 1 :]
-    return None if is_last_of_all(events, at) else numbered(rest)
+    # A Vect in which nothing comes behind a step may be one that does not go on.
+    is_left = events[at].step is not None and all(e.vect != events[at].vect for e in rest[at:])
+    return None if is_last_of_all(events, at) or is_left else numbered(rest)
 
 
 @mutation
@@ -484,8 +497,10 @@ def move_to_another_zone(events: Events, at: int, chance: random.Random) -> Even
 
 
 @mutation_of("step.blocked", "step.interrupted", *VECT_ENDS)
-def change_the_time(events: Events, at: int, chance: random.Random) -> Event:
+def change_the_time(events: Events, at: int, chance: random.Random) -> Event | None:
     """When the first event of a tick came is nobody's business; clocks may go back."""
+    if is_loss(events[at]):
+        return None  # it is the first one
     seconds = chance.choice([-3600, -1, 1e-6, 1, 3600])
     return replace(events[at], time=events[at].time + timedelta(seconds=seconds))
 
@@ -550,6 +565,8 @@ def change_the_graph(events: Events, at: int, chance: random.Random) -> Event | 
 
 @mutation_of("vect.created")
 def change_the_options(events: Events, at: int, chance: random.Random) -> Event:
+    if not events[at].data["graph"]:
+        return None
     step = chance.choice(list(events[at].data["graph"]))
     wrong: list[Any] = [[], {"lost": {}}, {step: 1}]
     wrong += [{step: {"trigger_rule": "lost"}}, {step: {"lost": 1}}, {step: {"timeout": "long"}}]

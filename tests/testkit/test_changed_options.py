@@ -109,6 +109,7 @@ UNSEEN: dict[str, str] = {
     "grace_period": DOES,
     "log_limit_bytes": WRITES,
     "capture": WRITES,
+    "submit": "where a step runs is the affair of its executor: the log says what came of it",
     "params": "they are the parameters of the other flow, whose Vect tells of them",
 }
 UNSEEN_OF: dict[tuple[type[Execution], str], str] = {

@@ -11,7 +11,14 @@ from hypothesis import given, settings
 
 from oautom import Event, MemoryEventLog
 from oautom.events.jsonl import from_line, to_line
-from oautom.machine.tables import EVENT_NAMES, PLAN_MOVES, STEP_MOVES, VECT_CREATED, VECT_MOVES
+from oautom.machine.tables import (
+    EVENT_NAMES,
+    LOSSES,
+    PLAN_MOVES,
+    STEP_MOVES,
+    VECT_CREATED,
+    VECT_MOVES,
+)
 from oautom.testing import histories
 
 from .test_plugin import ROOT
@@ -73,6 +80,8 @@ def hold(line: str) -> None:
     told = set(re.findall(r"`(\w+)`", data.split(", as `")[0].split(", as for `")[0]))
     if fields["name"] == "step.late_result":
         told = FAILURE | {"output", "reason"}
+    if fields["name"] in LOSSES:
+        told = {"reason", "worker"}
     if fields["name"] in ("step.retried", "step.compensation_failed"):
         told = FAILURE | {"delay"}
     assert set(fields["data"]) <= told
@@ -83,6 +92,8 @@ def hold(line: str) -> None:
         "step.retried": {"error", "delay"},
         "step.late_result": set(),
         "step.compensation_failed": {"error"},
+        "step.interrupted": set(),
+        "step.compensation_interrupted": {"reason"},
         "vect.created": {"params", "graph"},
         **{key: set() for key in ("vect.started", "vect.recovered", "vect.reopened")},
         "vect.failed": {"steps"},

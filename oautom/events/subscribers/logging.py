@@ -18,6 +18,7 @@ LEVELS: Final = MappingProxyType(
         "step.cancelled": logging.WARNING,
         "vect.cancelled": logging.WARNING,
         "step.interrupted": logging.WARNING,
+        "step.compensation_interrupted": logging.WARNING,
         "vect.recovered": logging.WARNING,
         "plan.skipped": logging.WARNING,
         "step.late": logging.WARNING,

@@ -35,7 +35,7 @@ from oautom import (
 )
 from oautom.audit.invariants import INVARIANTS, InvariantError, check_history, violations
 from oautom.events.jsonl import from_line, to_line
-from oautom.testing import SimulatedClock, simulate
+from oautom.testing import SimulatedClock, WorkLostError, simulate
 from oautom.testing.crashes import Lives, MortalLog
 from oautom.testing.simulation import Script, ScriptedWorkers
 from tests.kit import (
@@ -148,6 +148,41 @@ def crashed_for_good() -> Events:
         PythonExecution(name, flow, nothing, on_crash=on_crash)
     flow.steps["a"] >> flow.steps["b"]
     return simulate(flow, crash_at=("in", 1)).events()
+
+
+DIED = WorkLostError("it died", is_worker=True)
+GONE = WorkLostError("nobody answers")
+
+
+def lost() -> Events:
+    """The work of `a` is lost, with a worker and with the scheduler, and then done."""
+    return simulate(CHAIN, outcomes={"a": [DIED, GONE, DIED, None]}).events()
+
+
+def lost_for_good() -> Events:
+    """The work of `a` is lost with the tenth worker in a row; what `b` has done is undone first."""
+    flow = Flow("f", Registry())
+    b = PythonExecution("b", flow, nothing, compensate=nothing)
+    b >> PythonExecution("a", flow, nothing)
+    ends = {"a": DIED, "b.compensate": [DIED, GONE, DIED, None]}
+    return simulate(flow, outcomes=ends).events()
+
+
+def lost_once_too_often() -> Events:
+    """Step `a` goes on after the tenth worker in a row."""
+    told = {"reason": "it died", "worker": True}
+    events = lost_for_good()
+    index = at(events, "step.failed", "a")
+    tenth = replace(events[index], name="step.interrupted", dest="pending", data=told)
+    return [*events[:index], tenth]
+
+
+def lost_before_it_began() -> Events:
+    """The work that undoes `b` is lost twice at once."""
+    events = lost_for_good()
+    index = at(events, *UNDOING_LOST)
+    again = replace(events[index], seq=events[index].seq + 1)
+    return [*events[: index + 1], again]
 
 
 def crashed_twice() -> Events:
@@ -369,6 +404,8 @@ A_RETRIED = ("step.retried", "a")
 B_FAILED = ("step.failed", "b")
 B_STARTED = ("step.started", "b")
 B_BLOCKED = ("step.blocked", "b")
+A_INTERRUPTED = ("step.interrupted", "a")
+UNDOING_LOST = ("step.compensation_interrupted", "b")
 B_INTERRUPTED = ("step.interrupted", "b")
 CREATED = ("vect.created", None)
 STARTED = ("vect.started", None)
@@ -773,6 +810,9 @@ def witnesses() -> list[Witness]:
         Witness("data-fit-the-event", tell(undone(), COMPENSATED_A, output=1)),
         Witness("data-fit-the-event", tell(undone(), COMPENSATING_A, more=1)),
         Witness("data-fit-the-event", untell(undone(), ENDING, "reason")),
+        Witness("data-fit-the-event", tell(lost(), A_INTERRUPTED, worker=False)),
+        Witness("data-fit-the-event", tell(lost(), A_INTERRUPTED, reason=1)),
+        Witness("data-fit-the-event", untell(lost_for_good(), UNDOING_LOST, "reason")),
         Witness(
             "options-are-known", tell(undone(), CREATED, settings={"on_failure": "finish"})[:1]
         ),
@@ -913,6 +953,10 @@ def witnesses() -> list[Witness]:
             ),
         ),
         Witness("interrupted-by-a-recovery", never_recovered()),
+        Witness("interrupted-by-a-recovery", change(lost()[:4], A_INTERRUPTED, data={})),
+        Witness("interrupted-by-a-recovery", lost_once_too_often()),
+        Witness("interrupted-by-a-recovery", tell(crashed(), A_INTERRUPTED, reason="it died")),
+        Witness("compensations-are-begun", lost_before_it_began()),
         Witness("recoveries-are-whole", half_recovered()),
         Witness("recoveries-are-whole", crashed_for_good_too_early()),
         Witness("vects-end-after-their-steps", without_b()),

@@ -105,6 +105,7 @@ def test_the_events_have_the_names_of_the_design() -> None:
         "step.compensating",
         "step.compensated",
         "step.compensation_failed",
+        "step.compensation_interrupted",
         "step.late",
     }
     assert set(VECT_EVENTS.values()) == {

@@ -5,13 +5,21 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 from typing import Any
 
 import pytest
 
 from oautom import SettingError
 from oautom.workers import make_workers
+from oautom.workers.base import NotBegunError, WorkLostError
 from oautom.workers.futures import FutureWorkers
 from oautom.workers.inline import InlineWorkers
 from oautom.workers.threads import ThreadWorkers
@@ -333,3 +341,268 @@ def test_the_user_s_executor_is_never_shut_down() -> None:
     workers.close()
 
     assert not executor.is_shut
+
+
+# Futures that are taken back, what an executor is told, and executors that break
+
+
+class Cancelled(Job):
+    """A job that can be cancelled, and asks for something."""
+
+    def __init__(self, **submit: Any) -> None:
+        super().__init__()
+        self.submit = submit
+        self.stoppers: list[Any] = []
+
+    def on_cancel(self, stopper: Any) -> bool:
+        self.stoppers.append(stopper)
+        return True
+
+    def cancel(self) -> list[Any]:
+        return [stopper() for stopper in self.stoppers]
+
+
+def test_a_future_that_has_not_begun_is_taken_back() -> None:
+    executor, answers, job = HandExecutor(), Answers(), Cancelled()
+    FutureWorkers(executor, 2).submit(job, answers)
+
+    assert job.cancel() == [True]
+
+    ((_, future),) = executor.futures
+    assert future.cancelled()
+    ((answer, failure),) = answers.all
+    assert (answer, type(failure)) == (None, NotBegunError)
+    assert str(failure) == "the step was cancelled before it began"
+
+
+def test_a_future_that_has_begun_cannot_be_and_the_cancel_is_told_so() -> None:
+    executor, answers, job = HandExecutor(), Answers(), Cancelled()
+    FutureWorkers(executor, 2).submit(job, answers)
+    ((_, future),) = executor.futures
+    future.set_running_or_notify_cancel()
+
+    assert job.cancel() == [False]
+    assert not answers.all
+    future.set_result(3)
+    assert answers.all == [(3, None)]
+
+
+def test_a_cancel_of_somebody_else_s_is_an_error() -> None:
+    executor, answers = HandExecutor(), Answers()
+    FutureWorkers(executor, 2).submit(Cancelled(), answers)
+    executor.futures[0][1].cancel()
+
+    ((_, failure),) = answers.all
+    assert isinstance(failure, CancelledError)
+
+
+class Asking(HandExecutor):
+    """An executor that can be told something with each job."""
+
+    def submit(  # type: ignore[override]
+        self, function: Any, /, *args: Any, resource_dict: Any = None, **kwargs: Any
+    ) -> Future[Any]:
+        future = super().submit(function)
+        self.futures[-1] = (resource_dict, future)
+        return future
+
+
+def test_what_a_step_asks_for_goes_to_an_executor_that_knows_it() -> None:
+    executor, answers = Asking(), Answers()
+    workers = FutureWorkers(executor, 2)
+    workers.submit(Cancelled(resource_dict={"cores": 2}), answers)
+    workers.submit(Cancelled(), answers)
+    workers.submit(Cancelled(resource_dict={}, gpu=1), answers)
+
+    assert [told for told, _ in executor.futures] == [{"cores": 2}, None]
+    ((_, failure),) = answers.all
+    assert isinstance(failure, NotBegunError)
+    assert str(failure) == (
+        "its submit has 'gpu', which the Asking does not know; it knows 'resource_dict'"
+    )
+
+
+def test_an_executor_that_knows_nothing_is_told_nothing() -> None:
+    executor, answers = HandExecutor(), Answers()
+    FutureWorkers(executor, 2).submit(Cancelled(gpu=1), answers)
+
+    assert len(executor.futures) == 1
+
+
+def broken() -> BrokenExecutor:
+    return BrokenExecutor("a worker\nhas died.")
+
+
+def lost(answers: Answers, count: int) -> list[tuple[str, bool]]:
+    failures = [failure for _, failure in answers.wait(count)]
+    assert all(isinstance(each, WorkLostError) for each in failures)
+    return [(str(each), each.is_worker) for each in failures]  # type: ignore[union-attr]
+
+
+def test_a_broken_executor_has_lost_all_that_it_had_and_is_dead_then() -> None:
+    executor, answers = HandExecutor(), Answers()
+    workers, changes = FutureWorkers(executor, 2), []
+    workers.on_change = lambda: changes.append((workers.problem, workers.is_dead, len(answers.all)))
+    for _ in range(2):
+        workers.submit(Cancelled(), answers)
+    for _, future in executor.futures:
+        future.set_exception(broken())
+
+    what = "the HandExecutor is broken: a worker has died"
+    assert lost(answers, 2) == [(what, False), (what, False)]  # nobody knows which
+    assert changes == [(what, False, 0), (what, True, 2)]
+    assert not executor.is_shut  # it is the user's
+
+
+def test_a_broken_executor_that_had_one_job_tells_that_it_was_that_job() -> None:
+    executor, answers = HandExecutor(), Answers()
+    FutureWorkers(executor, 2).submit(Cancelled(), answers)
+    executor.futures[0][1].set_exception(broken())
+
+    assert lost(answers, 1)[0][1]
+
+
+def test_an_executor_that_is_broken_already_begins_nothing() -> None:
+    executor, answers = HandExecutor(), Answers()
+    executor.error = broken()
+    workers = FutureWorkers(executor, 2)
+    workers.submit(Cancelled(), answers)
+
+    assert lost(answers, 1) == [("the HandExecutor is broken: a worker has died", False)]
+    assert workers.is_dead
+
+
+class Making:
+    """A function that makes executors: each is what the test has put there."""
+
+    def __init__(self, *made: Any) -> None:
+        self.left = list(made)
+        self.count = 0
+        self.may = threading.Event()
+        self.may.set()
+
+    def __call__(self) -> Any:
+        assert self.may.wait(SECONDS)
+        self.count += 1
+        made = self.left.pop(0)
+        if isinstance(made, BaseException):
+            raise made
+        return made
+
+
+def until(is_so: Any) -> None:
+    for _ in range(SECONDS * 1000):
+        if is_so():
+            return
+        threading.Event().wait(0.001)
+    raise AssertionError("it never came")
+
+
+def test_an_executor_is_made_when_there_is_work_and_once() -> None:
+    executor = HandExecutor()
+    make, answers = Making(executor), Answers()
+    workers = FutureWorkers(make, None, 5)
+    assert (make.count, workers.slots, workers.place) == (0, 5, "elsewhere")
+    executor._max_workers = 3  # type: ignore[attr-defined]
+
+    for _ in range(2):
+        workers.submit(Cancelled(), answers)
+    until(lambda: len(executor.futures) == 2)
+
+    assert (make.count, workers.slots, workers.problem) == (1, 3, None)
+    workers.close()
+    assert executor.is_shut
+
+
+def test_what_is_cancelled_while_the_executor_is_made_does_not_begin() -> None:
+    executor = HandExecutor()
+    make, answers, job = Making(executor), Answers(), Cancelled()
+    make.may.clear()
+    workers = FutureWorkers(make, 2)
+    workers.submit(job, answers)
+
+    assert job.cancel() == [True]
+    assert isinstance(answers.all[0][1], NotBegunError)
+    make.may.set()
+    workers.submit(Cancelled(), answers)
+    until(lambda: executor.futures)
+    assert len(executor.futures) == 1
+
+
+def test_an_executor_that_cannot_be_made_is_told_and_made_later() -> None:
+    executor = HandExecutor()
+    make, answers = Making(OSError("no route"), "no executor", executor), Answers()
+    workers, problems = FutureWorkers(make, 2), []
+    workers.on_change = lambda: problems.append(workers.problem)
+    workers.submit(Cancelled(), answers)
+
+    assert lost(answers, 1) == [("no executor can be made: no route", False)]
+    until(lambda: len(problems) == 3)
+    assert problems == [
+        "no executor can be made: no route",
+        "no executor can be made: the function has returned 'no executor'",
+        None,
+    ]
+    workers.submit(Cancelled(), answers)
+    assert len(executor.futures) == 1
+
+
+def test_another_executor_is_made_for_a_broken_one_and_is_tried_with_one_job() -> None:
+    first, second = HandExecutor(), HandExecutor()
+    make, answers = Making(first, second), Answers()
+    workers = FutureWorkers(make, 2)
+    for _ in range(2):
+        workers.submit(Cancelled(), answers)
+    until(lambda: len(first.futures) == 2)
+    for _, future in first.futures:
+        future.set_exception(broken())
+    assert [is_worker for _, is_worker in lost(answers, 2)] == [False, False]
+    assert first.is_shut
+    assert workers.slots == 1
+
+    workers.submit(Cancelled(), answers)
+    until(lambda: second.futures)
+    assert workers.slots == 1
+    second.futures[0][1].set_result(1)
+
+    assert workers.slots == 2
+    assert not workers.is_dead
+    assert workers.problem is None
+
+
+def test_one_that_is_broken_when_it_is_made_is_made_again_after_a_while() -> None:
+    first, second = HandExecutor(), HandExecutor()
+    first.error = RuntimeError("cannot schedule new futures after shutdown")
+    make, answers = Making(first, second), Answers()
+    workers, problems = FutureWorkers(make, 2), []
+    workers.on_change = lambda: problems.append(workers.problem)
+    workers.submit(Cancelled(), answers)
+
+    what = "the HandExecutor is broken: cannot schedule new futures after shutdown"
+    assert lost(answers, 1) == [(what, False)]
+    until(lambda: problems[-1:] == [None] and what in problems)
+    workers.submit(Cancelled(), answers)
+    until(lambda: second.futures)
+
+
+def test_a_close_while_an_executor_is_made_shuts_it_down() -> None:
+    executor = HandExecutor()
+    make = Making(executor)
+    make.may.clear()
+    workers = FutureWorkers(make, 2)
+    workers.submit(Cancelled(), Answers())
+    workers.close()
+    make.may.set()
+
+    until(lambda: executor.is_shut)
+    assert not executor.futures
+
+
+@pytest.mark.parametrize("executor", [lambda n: n, type("Mine", (), {}), print.__class__])
+def test_a_function_that_needs_an_argument_and_a_class_make_no_executor(executor: Any) -> None:
+    with pytest.raises(SettingError, match=r"executor must be 'threads'"):
+        make_workers(executor, None)
+
+
+def test_a_function_that_makes_an_executor_is_taken() -> None:
+    assert isinstance(make_workers(lambda: HandExecutor(), 3), FutureWorkers)
