@@ -161,7 +161,7 @@ class LambdaExecution(Execution):
         try:
             clients = self._client.of(self.flow), self.bucket and self._s3.of(self.flow)
         except Exception as error:
-            raise self.explained(error, has_begun=False) from error
+            raise _explained(self.function_name, error, has_begun=False) from error
         answer = self._answer(context, _Call(self, context, payload, *clients))
         if answer.text:
             context.buffer.write(answer.text)
@@ -201,21 +201,6 @@ class LambdaExecution(Execution):
         if isinstance(answer, BaseException):
             raise answer
         return answer
-
-    def explained(self, error: BaseException, *, has_begun: bool) -> BaseException:
-        """Return the error of a step whose call has raised `error`; any other error as it is."""
-        if not _is_of_botocore(error):
-            return error
-        told, facts = " ".join(str(error).split()), _facts(error)
-        if has_begun:
-            what = f"function '{self.function_name}' may have run, or go on, but AWS gave no answer"
-            explained = StepError(f"{what}: {told}")
-        else:
-            remedy = _REMEDIES.get(facts.get("code") or type(error).__name__, "")
-            what = f"function '{self.function_name}' was not called"
-            explained = NotInvokedError(f"{what}: {told}{remedy}")
-        explained.__cause__ = error
-        return _with_details(explained, facts)
 
     def _reported(self, answer: _Answer) -> StepError:
         """Return the error of a step whose function has failed."""
@@ -257,7 +242,7 @@ class _Call(NamedTuple):
                 key = self._put()
                 payload = to_json({"s3": [self.step.bucket, key]})
         except BaseException as error:  # the step raises it
-            return self.step.explained(error, has_begun=False)
+            return _explained(self.step.function_name, error, has_begun=False)
         if self.context.is_unwanted:
             self._delete(key)
             return None
@@ -267,7 +252,7 @@ class _Call(NamedTuple):
             has_begun = not _is_refusal(error)
             if not has_begun:  # else the function may still read it
                 self._delete(key)
-            return self.step.explained(error, has_begun=has_begun)
+            return _explained(self.step.function_name, error, has_begun=has_begun)
         self._delete(key)
         return answer
 
@@ -432,6 +417,21 @@ _REMEDIES: Final[Mapping[str, str]] = {
         "; AWS runs too many functions at once: a RetryPolicy tries it again later"
     ),
 }
+
+
+def _explained(function: str, error: BaseException, *, has_begun: bool) -> BaseException:
+    """Return the error of a step whose call has raised `error`; any other error as it is."""
+    if not _is_of_botocore(error):
+        return error
+    told, facts = " ".join(str(error).split()), _facts(error)
+    if has_begun:
+        what = f"function '{function}' may have run, or go on, but AWS gave no answer"
+        explained = StepError(f"{what}: {told}")
+    else:
+        remedy = _REMEDIES.get(facts.get("code") or type(error).__name__, "")
+        explained = NotInvokedError(f"function '{function}' was not called: {told}{remedy}")
+    explained.__cause__ = error
+    return _with_details(explained, facts)
 
 
 def _with_details(error: StepError, details: Mapping[str, Any]) -> StepError:
