@@ -382,10 +382,14 @@ def test_the_read_timeout_of_a_client_is_over(server: Server) -> None:
     assert len(server.requests) == 1
 
 
-def test_a_timeout_ends_the_step_and_not_the_function(server: Server) -> None:
+@pytest.mark.parametrize("executor", ["threads", "inline"])
+def test_a_timeout_ends_the_step_and_not_the_function(server: Server, executor: Any) -> None:
     server.replies += [lambda _: server.is_over.wait(20), answer("2")]
-    twice = RetryPolicy(max_attempts=2, delay=0)
-    vect = run(server, timeout=0.2, retry=twice)
+    with OAutom(executor=executor) as app:
+        flow = Flow("flow", app)
+        twice = RetryPolicy(max_attempts=2, delay=0)
+        LambdaExecution("step", flow, "work", client=server.client, timeout=0.2, retry=twice)
+        vect = app.run(flow)
     assert vect.result("step") == 2
     (retried,) = [event for event in vect.events() if event.name == "step.retried"]
     assert "took longer than its timeout" in retried.data["error"]
@@ -406,6 +410,80 @@ def test_a_cancel_ends_the_step_at_once(server: Server, executor: Any) -> None:
         assert not server.is_over.is_set()
         (late,) = [event for event in vect.events() if event.name == "step.late_result"]
         assert "function 'work' may go on at AWS" in late.data["error"]
+
+
+def test_a_step_that_is_cancelled_before_its_call_calls_nothing(server: Server) -> None:
+    class Slow:
+        """An S3 whose objects take their time."""
+
+        begun, deleted = threading.Event(), threading.Event()
+
+        def put_object(self, **_: object) -> None:
+            self.begun.set()
+            while not cancelled.wait(20):
+                continue
+
+        def delete_object(self, **_: object) -> None:
+            self.deleted.set()
+
+    cancelled, s3 = threading.Event(), Slow()
+    with OAutom(OAutomMode.background) as app:
+        flow = Flow("flow", app)
+        LambdaExecution("step", flow, "work", bucket="b", client=server.client, s3=s3)
+        vect = app.start(flow)
+        assert s3.begun.wait(20)
+        vect.cancel()
+        assert vect.wait(20) == "cancelled"
+        cancelled.set()
+        assert s3.deleted.wait(20)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("reply", "is_deleted"),
+    [
+        (refusal(429, "TooManyRequestsException", "no"), True),
+        (answer("{}", X_Amz_Function_Error="Unhandled"), True),
+        (answer("no json"), True),
+        (refusal(500, "ServiceException", "perhaps"), False),
+        (cut, False),
+        (cut_in_the_answer, False),
+    ],
+    ids=["refused", "failed", "no json", "a failure of AWS", "cut", "cut in the answer"],
+)
+def test_a_payload_stays_as_long_as_a_function_may_read_it(
+    server: Server, reply: Reply, *, is_deleted: bool
+) -> None:
+    class Bucket:
+        """An S3 that knows which objects it has."""
+
+        keys: set[str] = set()
+
+        def put_object(self, *, Key: str, **_: object) -> None:  # noqa: N803
+            self.keys.add(Key)
+
+        def delete_object(self, *, Key: str, **_: object) -> None:  # noqa: N803
+            self.keys.remove(Key)
+
+    server.replies += [reply]
+    Bucket.keys.clear()
+    assert run(server, bucket="b", s3=Bucket()).state == "failed"
+    assert (Bucket.keys == set()) is is_deleted
+
+
+def test_an_object_that_cannot_be_deleted_fails_no_step(server: Server) -> None:
+    class Stuck:
+        def put_object(self, **_: object) -> None:
+            """Write nothing."""
+
+        def delete_object(self, **_: object) -> None:
+            raise PermissionError("read only")
+
+    vect = run(server, bucket="b", s3=Stuck())
+    assert vect.result("step") == 1
+    assert (
+        "WARNING its payload is left in S3, at oautom/flow/v/step/1-" in vect.steps["step"].log_text
+    )
 
 
 def test_the_steps_of_a_flow_share_a_client(server: Server) -> None:
