@@ -73,6 +73,7 @@ from oautom.vects.vect import Step, Vect
 if TYPE_CHECKING:
     from oautom.client import Client
     from oautom.events.sqlite import SqliteEventLog
+    from oautom.steps.aws import LambdaExecution, NotInvokedError
 
 __all__ = [
     "PLANNED",
@@ -101,6 +102,7 @@ __all__ = [
     "GivenUp",
     "InvalidHistoryError",
     "InvariantError",
+    "LambdaExecution",
     "LogCorruptError",
     "LogError",
     "LogLockedError",
@@ -109,6 +111,7 @@ __all__ = [
     "MemoryEventLog",
     "NoEngineError",
     "NotFinishedError",
+    "NotInvokedError",
     "NotJsonError",
     "OAutom",
     "OAutomError",
@@ -156,4 +159,8 @@ def __getattr__(name: str) -> Any:
         return Client
     if name == "SqliteEventLog":
         return events.SqliteEventLog
+    if name in ("LambdaExecution", "NotInvokedError"):
+        from oautom.steps import aws  # noqa: PLC0415
+
+        return getattr(aws, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,7 +4,8 @@
 thread does, it reports success. So the status is read here, once, in one of two ways. Normally the
 command is a child of this program, which reads the status when it reaps it. If other code may reap,
 the command has a small parent of its own (`parent.py`), which writes the status into a pipe. That
-is another Python, which takes longer to start than most commands.
+is another Python, which takes longer to start than most commands. A command that must not outlive
+this process has such a parent as well, which ends it then.
 
 All that is needed to watch a command exists before it begins; if anything fails after that, it is
 ended at once. A process is reaped last of all, so that no other process can have its number while
@@ -112,13 +113,20 @@ class Child(ABC):
         """
 
 
-def begin(argv: Sequence[str], env: Mapping[str, str], cwd: str | os.PathLike[str] | None) -> Child:
+def begin(
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    cwd: str | os.PathLike[str] | None,
+    *,
+    ends_with_us: bool = False,
+) -> Child:
     """Start a command.
 
     Args:
         argv: The program and its arguments.
         env: The whole environment.
         cwd: Working directory, or None for the one of this program.
+        ends_with_us: Whether it is ended, with all that it has started, when this process dies.
 
     Raises:
         EndError: Its end could not be known; it was not started.
@@ -128,9 +136,15 @@ def begin(argv: Sequence[str], env: Mapping[str, str], cwd: str | os.PathLike[st
     handler = signal.getsignal(signal.SIGCHLD)
     if handler == signal.SIG_IGN:
         raise EndError(_IGNORED)
-    if handler != signal.SIG_DFL or _is_reaped_by_others.is_set():  # a handler may reap all
-        return _Overseen(argv, env, cwd)
+    is_reaped = handler != signal.SIG_DFL or _is_reaped_by_others.is_set()  # one may reap all
+    if is_reaped or (ends_with_us and _has_python()):
+        return _Overseen(argv, env, cwd, "end" if ends_with_us else "leave")
     return _Own(argv, env, cwd) if has_handles() else _Waited(argv, env, cwd)
+
+
+def _has_python() -> bool:
+    """Whether there is a Python to run the parent of a command under."""
+    return bool(sys.executable) and not hasattr(sys, "frozen")
 
 
 class _Process(subprocess.Popen[bytes]):
@@ -286,8 +300,8 @@ class _Waited(_Own):
 class _Overseen(Child):
     """A grandchild of this program, whose parent writes its exit status into a pipe."""
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str], cwd: Any) -> None:
-        if not sys.executable or hasattr(sys, "frozen"):
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str], cwd: Any, at_end: str) -> None:
+        if not _has_python():
             raise EndError(_NO_PYTHON)
         self.leader = None
         self._rest = b""
@@ -296,7 +310,7 @@ class _Overseen(Child):
         self._has_ended = False
         self._read, write = os.pipe()
         try:
-            parent = (sys.executable, "-I", "-S", _PARENT, str(write))
+            parent = (sys.executable, "-I", "-S", _PARENT, str(write), at_end)
             self._process = _Process(
                 (*parent, *argv), env=env, cwd=cwd, stdin=subprocess.PIPE, pass_fds=(write,)
             )

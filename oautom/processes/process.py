@@ -29,6 +29,7 @@ class ProcessGroup:
         grace_period: Seconds between SIGTERM and SIGKILL when it is cancelled.
         on_output: Called with the bytes that the process writes to standard output.
         on_error: Called with the bytes that it writes to standard error.
+        ends_with_us: Whether all of it is ended when this process dies.
     """
 
     def __init__(  # the parts of a process
@@ -40,7 +41,9 @@ class ProcessGroup:
         grace_period: float,
         on_output: Callable[[bytes], None],
         on_error: Callable[[bytes], None],
+        ends_with_us: bool = False,
     ) -> None:
+        self._ends_with_us = ends_with_us
         self._argv, self._env, self._cwd = argv, env, cwd
         self._grace_period = grace_period
         self._on_output, self._on_error = on_output, on_error
@@ -82,7 +85,7 @@ class ProcessGroup:
             os.close(self._wake_read)
 
     def _watch(self, selector: selectors.BaseSelector) -> int:
-        child = begin(self._argv, self._env, self._cwd)
+        child = begin(self._argv, self._env, self._cwd, ends_with_us=self._ends_with_us)
         try:
             try:
                 receivers = (self._on_output, self._on_error)

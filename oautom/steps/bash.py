@@ -29,6 +29,7 @@ from oautom.values.names import one_of
 from oautom.values.references import Reference
 
 Output = Literal["last_line", "text", "json"]
+Where = Literal["here", "worker"]
 Env = str | Reference | Execution
 _LAST_LINES_SHOWN = 5
 SKIP_EXIT_CODE: Final = 99
@@ -75,13 +76,16 @@ class BashExecution(Execution):
             the reason; None for no such code. Default: 99.
         strict: Whether it ends with the first failure in it. Default: that of its flow.
         grace_period: Seconds that a cancelled command has between SIGTERM and SIGKILL.
+        place: Where it runs: as a child of this program (`'here'`), or where the executor runs
+            functions (`'worker'`), with that process's environment and working directory. It is
+            ended if that process dies. Default: `'here'`.
         options: As of every `Execution`; `log_limit_bytes` also applies to the output.
 
     Raises:
         FlowError: An argument cannot be used.
     """
 
-    runs_here = True  # it is a process already, and only its parent can wait for it
+    runs_here = True  # it is a process already; on a worker it would take that as well
 
     def __init__(  # the signature that users know
         self,
@@ -95,9 +99,12 @@ class BashExecution(Execution):
         *,
         strict: bool | None = None,
         grace_period: float = 3.0,
+        place: Where | None = None,
         **options: Unpack[StepOptions],
     ) -> None:
         self._check_command(flow, name, command)
+        if place is not None:
+            self.runs_here = self._place_of(flow, name, place) == "here"
         self._check_settings(flow, name, output, grace_period, skip_exit_code)
         cwd = wired(flow, name, cwd)
         if cwd is not None and not isinstance(cwd, str | os.PathLike | Reference):
@@ -133,6 +140,11 @@ class BashExecution(Execution):
     def wanted(self, place: Sequence[str | int]) -> Any:
         """Return the types that a path may have; a variable accepts any value."""
         return str | Path if place[0] == "cwd" else UNKNOWN
+
+    def _place_of(self, flow: Owner, name: str, place: object) -> str:
+        if (known := one_of(place, get_args(Where))) is None:
+            raise self.wrong(flow, name, f"place must be 'here' or 'worker', not {shown(place)}")
+        return known
 
     def _check_command(self, flow: Owner, name: str, command: str) -> None:
         if isinstance(command, Reference | Execution) or _pastes_a_step(command, flow):
@@ -234,6 +246,7 @@ class BashExecution(Execution):
             grace_period=self.grace_period,
             on_output=on_output,
             on_error=on_error,
+            ends_with_us=not self.runs_here and context.is_elsewhere,
         )
         if not context.on_cancel(group.cancel):
             raise StepError("the step was cancelled before its command began")

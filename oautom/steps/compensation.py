@@ -45,8 +45,8 @@ class _Nowhere:
 class _BashCompensation(BashExecution):
     """A command that gets the output of the step in `$OUTPUT`, beside the step's own `env`."""
 
-    def __init__(self, step: Execution, place: Owner, command: str, **options: Any) -> None:
-        super().__init__(step.name, place, command, skip_exit_code=None, **options)
+    def __init__(self, step: Execution, owner: Owner, command: str, **options: Any) -> None:
+        super().__init__(step.name, owner, command, skip_exit_code=None, **options)
         if isinstance(step, BashExecution):
             self.env = step.env  # checked with the step: a compensation has no place in the flow
             self._is_wired = any(isinstance(value, Reference) for value in self.env.values())
@@ -71,13 +71,14 @@ def compensation_of(step: Execution, flow: Owner) -> Execution:
 
 def _made(step: Execution, flow: Owner) -> Execution:
     how = step.compensate
-    place = _Nowhere(step, flow)
+    owner = _Nowhere(step, flow)
     options: dict[str, Any] = {"log_limit_bytes": step.log_limit_bytes}
     if isinstance(how, str):
         if isinstance(step, BashExecution):
             options |= {"cwd": step.cwd, "grace_period": step.grace_period}
-        return _BashCompensation(step, place, how, **options)
+            options["place"] = "here" if step.runs_here else "worker"
+        return _BashCompensation(step, owner, how, **options)
     if not callable(how):
         what = f"compensate must be a function, or a Bash command, not {shown(how)}"
         raise step.wrong(flow, step.name, what)
-    return PythonExecution(step.name, place, how, **options)
+    return PythonExecution(step.name, owner, how, **options)

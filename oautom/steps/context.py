@@ -125,7 +125,10 @@ class Context:
         is_unwanted: Whether the step has been cancelled.
         is_captured: Whether the text includes what the step prints, and its records of `logging`.
         has_begun: Whether the code of the step was called, in this process.
+        is_elsewhere: Whether the step runs in another process than its engine.
     """
+
+    is_elsewhere: bool = False
 
     def __init__(  # made in one place only
         self,
@@ -355,4 +358,5 @@ def _revive(
     context = Context(*place, lambda: inputs, None, log_limit_bytes, marks, lambda: item)
     context.output = output
     context.is_strict = is_strict
+    context.is_elsewhere = True
     return context

@@ -132,7 +132,7 @@ class Execution:
 
     poll_interval: float = 1.0
     capture: bool = True
-    runs_here: ClassVar[bool] = False
+    runs_here: bool = False
     on_crash: OnCrash = "rerun"
     trigger_rule: TriggerRule = TriggerRule.ALL_SUCCESS
     allow_failure: bool = False

@@ -23,6 +23,7 @@ from oautom.processes import forked
 from oautom.steps.capture import CAPTURE
 from oautom.steps.context import BY_VALUE, CALLED, Context
 from oautom.steps.execution import Execution
+from oautom.values.json import plain_seconds
 from oautom.values.text import details_of, error_of, message_of, name_of, traceback_of
 from oautom.workers.base import NotBegunError, WorkLostError
 from oautom.workers.kept_loop import run_to_its_end
@@ -266,6 +267,11 @@ class Work:
     def marks(self) -> Mapping[str, str]:
         """The variables by which a recovery finds the processes that do the work."""
         return self.context.marks
+
+    @property
+    def grace_period(self) -> float:
+        """Seconds that a command has between SIGTERM and SIGKILL; 0 for any other work."""
+        return plain_seconds(getattr(self.execution, "grace_period", None)) or 0.0
 
     @property
     def name(self) -> str:

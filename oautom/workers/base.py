@@ -49,6 +49,10 @@ class Job(Protocol):
         """The variables by which a recovery finds the processes that do the job."""
 
     @property
+    def grace_period(self) -> float:
+        """Seconds that it may take to end in good order, beyond those of all jobs."""
+
+    @property
     def name(self) -> str:
         """The attempt and the call of it: no two jobs of a log have the same name."""
 

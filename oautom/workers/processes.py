@@ -138,7 +138,8 @@ class _Worker:
         with self._lock:
             self._number += 1
             self._is_busy = True
-        if not job.on_cancel(partial(self._cancel, self._number)):
+        grace_period = GRACE_PERIOD + job.grace_period
+        if not job.on_cancel(partial(self._cancel, self._number, grace_period)):
             return self._free(b"")
         try:
             self._send(self._number, parcel)
@@ -174,12 +175,12 @@ class _Worker:
             self._is_busy = False
         return answer
 
-    def _cancel(self, number: int) -> None:
+    def _cancel(self, number: int, grace_period: float) -> None:
         """Ask the process to end one job, but not another one that it may do by now."""
         if self._is_at(number):
             with suppress(OSError):  # it has died, and `do` reports that
                 self._send(number, b"")
-            timer = threading.Timer(GRACE_PERIOD, self._end_if_at, (number,))
+            timer = threading.Timer(grace_period, self._end_if_at, (number,))
             timer.daemon = True
             try:
                 timer.start()

@@ -94,11 +94,9 @@ def test_a_command_stays_a_child_of_this_process(app: OAutom, flow: Flow) -> Non
     assert app.run(flow).result("a") == str(os.getpid())
 
 
-def test_a_command_over_there_runs_as_its_vect_began(
-    app: OAutom, flow: Flow, functions: ModuleType
-) -> None:
-    functions.BashThere("strict", flow, "false; echo $PPID")
-    functions.BashThere("loose", flow, "false; echo $PPID", strict=False)
+def test_a_command_over_there_runs_as_its_vect_began(app: OAutom, flow: Flow) -> None:
+    BashExecution("strict", flow, "false; echo $PPID", place="worker")
+    BashExecution("loose", flow, "false; echo $PPID", strict=False, place="worker")
     vect = app.run(flow)
 
     assert vect.steps["strict"].error == "the command exited with code 1"

@@ -7,13 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from oautom import BashExecution, Context, Skip
-
-
-class BashThere(BashExecution):
-    """A command that is a child of its worker."""
-
-    runs_here = False
+from oautom import Context, Skip
 
 
 def pid() -> int:

@@ -7,11 +7,13 @@ that follows one is what it prints. After `<!-- own program -->` a block is a pr
 import inspect
 import os
 import re
+import shutil
 import subprocess
 import sys
 from enum import Enum
 from itertools import pairwise
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import NamedTuple
 
 import pytest
@@ -19,6 +21,7 @@ import pytest
 import oautom
 from oautom.events import signals, subscribers
 from oautom.machine.tables import EVENT_NAMES, STEP_TABLE, VECT_TABLE
+from tests.held import until
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -30,6 +33,11 @@ ALL_TEXT = "\n".join(document.read_text(encoding="utf-8") for document in DOCUME
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 OWN_PROGRAM = "<!-- own program -->"
 MARK = "---- the block of line"
+# Of libraries that a page shows the use of: executorlib, with the newest pydantic.
+NOT_OURS = (
+    "ignore:`pydantic.config.Extra` is deprecated:DeprecationWarning",
+    "ignore:Support for class-based `config` is deprecated:DeprecationWarning",
+)
 
 
 class Block(NamedTuple):
@@ -83,20 +91,30 @@ def run(program: list[Block], folder: Path, *more: str) -> dict[int, str]:
         lines += block.code
     script = folder / "program.py"
     script.write_text("\n".join([*lines, *more]), encoding="utf-8")
+    warnings = [part for each in ("error", *NOT_OURS) for part in ("-W", each)]
+    temporary = mkdtemp(prefix="doc-")  # a short path, as sockets need it
+    own = {"HOME": temporary, "TMPDIR": temporary}  # where some libraries leave folders
     done = subprocess.run(
-        [sys.executable, "-W", "error", script.name],
+        [sys.executable, *warnings, script.name],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        env=os.environ | own | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         timeout=100,
         check=False,
     )
+    until(lambda: is_removed(temporary))
     assert (done.returncode, done.stderr) == (0, "")
     if len(program) == 1:
         return {program[0].line: done.stdout}
     pieces = re.split(rf"^{MARK} (\d+)\n", done.stdout, flags=re.MULTILINE)[1:]
     return {int(line): said for line, said in zip(pieces[::2], pieces[1::2], strict=True)}
+
+
+def is_removed(folder: str) -> bool:
+    """Remove a folder; a process that Lithops leaves behind may still write to it for a moment."""
+    shutil.rmtree(folder, ignore_errors=True)
+    return not Path(folder).exists()
 
 
 PROGRAMS = [

@@ -14,7 +14,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-NEEDS = {"orders_api.py": "fastapi", "page.py": "fastapi"}  # one of the tools for tests
+NEEDS = {
+    "cluster.py": "distributed",
+    "orders_api.py": "fastapi",
+    "page.py": "fastapi",
+}  # one of the tools for tests
 REPORT = ROOT / "examples" / "stdlib_report.py"
 
 KEY_LINES = {
@@ -48,6 +52,10 @@ KEY_LINES = {
         r"oautom\.vect\.created nightly%20load/2026-11-24 ",
         r"oautom\.step\.failed nightly%20load/2026-11-24/fetch the command exited with code 7: .*",
         r"oautom\.vect\.failed nightly%20load/2026-11-24 ",
+    ],
+    "cluster.py": [
+        "success - 1229 primes below 10000",
+        "INFO from 0 on",
     ],
     "deadline.py": [
         "00:30 nightly: step extract is late",

@@ -278,8 +278,8 @@ def test_an_end_that_is_not_known_is_no_success(
 
     begun: list[child.Child] = []
 
-    def reaped(*arguments: Any) -> child.Child:
-        begun.append(child.begin(*arguments))
+    def reaped(*arguments: Any, **options: Any) -> child.Child:
+        begun.append(child.begin(*arguments, **options))
         if len(begun) == 1:
             assert begun[0].leader is not None
             os.waitpid(begun[0].leader, 0)

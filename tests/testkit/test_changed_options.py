@@ -24,6 +24,7 @@ from oautom import (
     FileExecution,
     Flow,
     FlowExecution,
+    LambdaExecution,
     MapExecution,
     MemoryEventLog,
     OAutom,
@@ -59,6 +60,7 @@ NEEDED: dict[type[Execution], dict[str, Any]] = {
     WaitExecution: {"seconds": 5},
     ApprovalExecution: {"prompt": "go on?"},
     FileExecution: {"path": "a"},
+    LambdaExecution: {"function_name": "work"},
 }
 """What a step of each kind must be given."""
 
@@ -107,6 +109,14 @@ UNSEEN: dict[str, str] = {
     "cwd": DOES,
     "output": DOES,
     "grace_period": DOES,
+    "place": DOES,
+    "function_name": DOES,
+    "payload": DOES,
+    "qualifier": DOES,
+    "region": DOES,
+    "bucket": DOES,
+    "client": DOES,
+    "s3": DOES,
     "log_limit_bytes": WRITES,
     "capture": WRITES,
     "submit": "where a step runs is the affair of its executor: the log says what came of it",
