@@ -154,7 +154,8 @@ def test_lambdas_functions_and_classes_of_the_script_run_there_and_come_back(
             "sys.modules['statistics'] = None",
             (
                 "the worker of step 'a' has no module 'statistics', which the step is made of; "
-                "install it there too, or define what the step needs in the script, and install cloudpickle"
+                "install it there too, or define what the step needs in the script, and install "
+                "cloudpickle"
             ),
         ),
     ],
