@@ -42,12 +42,17 @@ def make_workers(executor: Where, max_workers: int | None) -> Workers:
         from oautom.workers.processes import ProcessWorkers  # noqa: PLC0415
 
         return ProcessWorkers(max_workers or os.cpu_count() or 1)
+    if _is_of_dask(executor):
+        # distributed takes 500 ms to import; the user has imported it
+        from oautom.workers.dask.workers import make_dask_workers  # noqa: PLC0415
+
+        return make_dask_workers(executor, max_workers)
     if issubclass(type(executor), Executor) or _makes(executor):
         made = cast("Executor | Callable[[], Executor]", executor)
         return FutureWorkers(made, max_workers, _default_slots())
     raise SettingError(
-        "executor must be 'threads', 'inline', 'processes' or a concurrent.futures.Executor, "
-        f"not {shown(executor)}"
+        "executor must be 'threads', 'inline', 'processes', a concurrent.futures.Executor or a "
+        f"distributed.Client, not {shown(executor)}"
     )
 
 
@@ -62,6 +67,11 @@ def _makes(executor: object) -> bool:
     except ValueError:  # it does not say
         return True
     return True
+
+
+def _is_of_dask(executor: object) -> bool:
+    modules = {kind.__module__ for kind in type(executor).__mro__}
+    return not modules.isdisjoint(("distributed.client", "distributed.cfexecutor"))
 
 
 def _default_slots() -> int:
