@@ -58,13 +58,12 @@ def topic_of(owner: str) -> str:
 
 
 class _Entry:
-    __slots__ = ("answer", "is_over", "is_spent", "owner", "run", "worker")
+    __slots__ = ("answer", "is_over", "owner", "run", "worker")
 
     def __init__(self, owner: str, worker: str | None, run: int | None) -> None:
         self.owner = owner
         self.worker = worker  # None: taken back, so that nobody begins it
-        self.run = run  # Dask's number of the assignment
-        self.is_spent = False  # Dask has assigned it once more
+        self.run = run  # Dask's number of the assignment: the only one that may begin
         self.is_over = worker is None
         self.answer: State = ("back", None)
 
@@ -118,11 +117,9 @@ class Ledger(SchedulerPlugin):
             self._forgotten(key)
 
     def _assigned(self, key: str) -> None:
-        task = self._scheduler.tasks[key]
-        entry = self._entries.get(key)
-        if entry is not None:
-            entry.is_spent = True
+        if key in self._entries:  # it was given once
             return
+        task = self._scheduler.tasks[key]
         address, run = task.processing_on.address, task.run_id
         self._entries[key] = _Entry(owner_of(key), address, run)
         if address in self._prepared:
@@ -189,7 +186,7 @@ class Ledger(SchedulerPlugin):
         entry, task = self._entries.get(key), self._scheduler.tasks.get(key)
         if entry is None or entry.is_over or task is None:
             return False
-        if entry.run == run and not entry.is_spent:
+        if entry.run == run:
             if entry.worker == worker:
                 return True
             on = task.processing_on
@@ -258,15 +255,13 @@ class Ledger(SchedulerPlugin):
             if entry is None:
                 entry = self._entries[key] = _Entry(owner_of(key), None, None)
                 self._tell(entry.owner, key, entry.answer)
-            elif entry.worker in self._prepared:
+            elif not entry.is_over:
                 self._ask(key, entry, is_question=False)
-            else:  # the worker would have asked before it begins
-                self._end(key, ("back", None))
 
     def _heard(self, key: str, client: str) -> None:
         entry = self._entries.get(key)
         if entry is not None and not entry.is_over:
-            self._scheduler.worker_send(entry.worker, {"op": HEARD, "key": key})
+            self._send(entry, {"op": HEARD, "key": key})
 
     def _drop(self, keys: Sequence[str], client: str) -> None:
         for key in keys:
@@ -295,6 +290,12 @@ class Ledger(SchedulerPlugin):
             )
 
     def _ask(self, key: str, entry: _Entry, *, is_question: bool) -> None:
-        if not entry.is_over and entry.worker in self._scheduler.stream_comms:
-            message = {"op": CANCEL, "key": key, "is_question": is_question}
+        """Have the worker cancel a job; if it is a question, only one that it has not begun."""
+        if entry.worker in self._prepared:
+            self._send(entry, {"op": CANCEL, "key": key, "is_question": is_question})
+        else:  # it would have asked us before it began
+            self._end(key, ("back", None))
+
+    def _send(self, entry: _Entry, message: dict[str, Any]) -> None:
+        if entry.worker in self._scheduler.stream_comms:
             self._scheduler.worker_send(entry.worker, message)

@@ -336,7 +336,10 @@ def _lost(kind: str, data: Any, given: _Given) -> BaseException:
         return WorkLostError(what, is_worker=not is_expected)
     if given.is_cancelled:
         return CancelledError()
-    return WorkLostError("the Dask scheduler does not have the task any more, it was not begun")
+    return WorkLostError(
+        "the Dask scheduler does not know its task any more: it was started anew, or somebody has "
+        "cancelled the task"
+    )
 
 
 def _not_begun(error: BaseException) -> BaseException:
