@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Executor
 from inspect import signature
-from typing import Literal, cast, get_args
+from typing import Any, Literal, Protocol, cast, get_args
 
 from oautom.errors import SettingError, shown
 from oautom.values.names import check_max_workers, one_of
@@ -16,7 +16,16 @@ from oautom.workers.inline import InlineWorkers
 from oautom.workers.threads import ThreadWorkers
 
 ExecutorName = Literal["threads", "inline", "processes"]
-Where = ExecutorName | Executor | Callable[[], Executor]
+
+
+class DaskClient(Protocol):
+    """A `distributed.Client`, as far as a type checker needs it."""
+
+    def get_executor(self, **kwargs: Any) -> Any:
+        """Return the client as a `concurrent.futures.Executor`."""
+
+
+Where = ExecutorName | Executor | Callable[[], Executor] | DaskClient
 
 
 def make_workers(executor: Where, max_workers: int | None) -> Workers:
