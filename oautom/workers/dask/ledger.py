@@ -58,13 +58,14 @@ def topic_of(owner: str) -> str:
 
 
 class _Entry:
-    __slots__ = ("answer", "is_over", "owner", "run", "worker")
+    __slots__ = ("answer", "is_dropped", "is_over", "owner", "run", "worker")
 
     def __init__(self, owner: str, worker: str | None, run: int | None) -> None:
         self.owner = owner
         self.worker = worker  # None: taken back, so that nobody begins it
         self.run = run  # Dask's number of the assignment: the only one that may begin
         self.is_over = worker is None
+        self.is_dropped = False  # the program has the answer
         self.answer: State = ("back", None)
 
 
@@ -129,7 +130,7 @@ class Ledger(SchedulerPlugin):
         entry = self._entries.get(key)
         if entry is None:  # it was never given to a worker, and will not be
             self._tell(owner_of(key), key, ("gone", None))
-        elif entry.is_over and not self._is_there(entry.owner):
+        elif entry.is_dropped or (entry.is_over and not self._is_there(entry.owner)):
             del self._entries[key]
 
     def log_event(self, topic: str, msg: Any) -> None:
@@ -265,7 +266,10 @@ class Ledger(SchedulerPlugin):
 
     def _drop(self, keys: Sequence[str], client: str) -> None:
         for key in keys:
-            self._entries.pop(key, None)
+            if key in self._scheduler.tasks and key in self._entries:  # not before Dask forgets it
+                self._entries[key].is_dropped = True
+            else:
+                self._entries.pop(key, None)
 
     def _close(self, owner: str, client: str) -> None:
         self._clients.pop(owner, None)

@@ -84,8 +84,7 @@ class DaskWorkers(Workers):
         self._given: dict[str, _Given] = {}
         self._unsent: list[str] = []
         self._unheard: list[str] = []  # keys of letters that were taken
-        self._released: list[str] = []  # keys of tasks that Dask was told to forget
-        self._droppable: list[str] = []  # those that it was told before
+        self._released: list[str] = []  # keys of tasks whose answers are here
         self._left: dict[str, Pending[Any]] = {}
         self._is_closed = False
         self._inbox: list[_Message] = []
@@ -151,7 +150,7 @@ class DaskWorkers(Workers):
 
     @property
     def _is_idle(self) -> bool:
-        is_waiting = self._given or self._left or self._released or self._droppable
+        is_waiting = self._given or self._left or self._released
         return not is_waiting and (self.problem is None or self._is_closed)
 
     def _look(self) -> None:
@@ -161,7 +160,7 @@ class DaskWorkers(Workers):
         if self._is_closed:  # nobody wants to know
             for key in [*self._given, *self._left]:
                 self._end(key, WorkLostError("the connection to the Dask cluster was lost"))
-            self._released, self._droppable = [], []
+            self._released.clear()
             return
         try:
             self._connect()
@@ -210,9 +209,9 @@ class DaskWorkers(Workers):
     def _send_all(self) -> None:
         if not self._link.is_open:
             return
-        if self._droppable:  # not at once: a task that Dask does not forget could run once more
-            self._link.send(DROP, keys=self._droppable)
-        self._droppable, self._released = self._released, []
+        if self._released:
+            self._link.send(DROP, keys=self._released)
+            self._released = []
         for key in self._unheard:
             self._link.send(HEARD, key=key)
         self._unheard.clear()

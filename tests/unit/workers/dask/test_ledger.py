@@ -284,7 +284,8 @@ class Anything(RuleBasedStateMachine):
 
     @rule(n=st.integers(0, 2), worker=st.sampled_from(WORKERS))
     def assign(self, n: int, worker: str) -> None:
-        if self._alive(worker) and self.keys[n] not in self.dropped:
+        is_known = self.keys[n] not in self.dropped or self.keys[n] in self.cluster.scheduler.tasks
+        if self._alive(worker) and is_known:
             self.cluster.assign(self.keys[n], worker)
             self.given.append((self.keys[n], worker, self.cluster.runs))
 
@@ -335,12 +336,21 @@ class Anything(RuleBasedStateMachine):
 
     @rule(n=st.integers(0, 2))
     def drop(self, n: int) -> None:
-        """The program lets go of what it has the answer of, after Dask was told to forget it."""
+        """The program lets go of what it has the answer of; Dask may not have forgotten it yet."""
         key = self.keys[n]
         if any(event[:2] == (key, "answer") for event in self.cluster.scheduler.events()):
             self.dropped.add(key)
-            self.given = [each for each in self.given if each[0] != key]
             self.cluster.tell("oautom-drop-1", keys=[key], client=CLIENT)
+
+    @rule(n=st.integers(0, 2))
+    def forget(self, n: int) -> None:
+        """Dask forgets a task that was dropped, perhaps only after it has given it once more."""
+        key = self.keys[n]
+        if key in self.dropped and key in self.cluster.scheduler.tasks:
+            self.given = [each for each in self.given if each[0] != key]
+            self.cluster.ledger.transition(key, "released", "forgotten", stimulus_id="x")
+            del self.cluster.scheduler.tasks[key]
+            assert key not in self.cluster.ledger._entries
 
     @invariant()
     def begins_once(self) -> None:
