@@ -18,6 +18,7 @@ MODULES = {
     "import": "startup",
     "latency": "latency",
     "bash": "bash",
+    "dask": "cluster",
     "maps": "maps",
     "durable": "durable",
     "size": "size",

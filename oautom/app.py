@@ -87,9 +87,9 @@ class OAutom:
             is made if it does not exist, for a durable `SqliteEventLog`; or any `EventLog`.
         executor: Where the work of steps runs: `'threads'`, `'inline'` (the scheduler's own thread:
             deterministic, fastest for steps that do little), `'processes'` (spawned; functions and
-            values must be picklable), any `concurrent.futures.Executor`, or a function without
-            arguments that makes one: it is called at the first need, and again when what it has
-            made is broken; `close` shuts that down.
+            values must be picklable), any `concurrent.futures.Executor`, a function without
+            arguments that makes one (it is called at the first need, and again when what it has
+            made is broken; `close` shuts that down), or a `distributed.Client`.
         max_workers: How many steps run at once. Default: the number of workers of the executor,
             which is processors + 4, at most 32, for threads, and one per processor for processes.
         clock: The source of time; None for the clock of the machine.

@@ -405,10 +405,16 @@ class Post:
 
     Args:
         send: Sends a letter to `Work.hear`; None if nobody receives letters.
+        may_send: Whether the receiver takes a letter now: until then, text waits in the buffer.
     """
 
-    def __init__(self, send: Callable[[bytes], None] | None) -> None:
+    def __init__(
+        self,
+        send: Callable[[bytes], None] | None,
+        may_send: Callable[[], bool] | None = None,
+    ) -> None:
         self._send = send
+        self._may_send = may_send
         self._sent_bytes = 0
         self._buffer: LogBuffer | None = None
         self._lock = threading.Lock()
@@ -424,6 +430,8 @@ class Post:
 
     def _serve(self) -> None:
         while not self._is_over.wait(POST_SECONDS):
+            if self._may_send is not None and not self._may_send():
+                continue
             with self._lock:
                 missing_bytes, content = self._unsent()
                 if content and self._send is not None:
@@ -491,20 +499,29 @@ class _Parcel:
         self._is_by_value = is_by_value
         self._content = content
         self._context: Context | None = None
+        self._is_cancelled = False
 
     def cancel(self) -> bool:
-        """Cancel the step; return False if it ignores its cancellation."""
-        if self._context is None or not self._context.is_listening:
+        """Cancel the step, at any time; return False if it ignores that as yet."""
+        self._is_cancelled = True  # first: `__call__` looks when it has set the context
+        context = self._context
+        if context is None:
             return False
-        self._context.mark_cancelled()
-        return True
+        is_listening = context.is_listening
+        context.mark_cancelled()
+        return is_listening
 
-    def __call__(self, send: Callable[[bytes], None] | None = None) -> bytes:
+    def __call__(
+        self,
+        send: Callable[[bytes], None] | None = None,
+        may_send: Callable[[], bool] | None = None,
+    ) -> bytes:
         """Do the work.
 
         Args:
             send: Sends a letter to `Work.hear` while it works. Default: the whole text comes with
                 the answer.
+            may_send: Whether a letter may be sent now. Default: always.
         """
         if (refusal := self._refusal()) is not None:
             return self._pack(refusal)
@@ -513,7 +530,9 @@ class _Parcel:
         except BaseException as error:  # unpacking runs the user's code
             return self._pack(self._unopened(error))
         self._context = context
-        post = context.keeper = Post(send)
+        if self._is_cancelled:
+            context.mark_cancelled()
+        post = context.keeper = Post(send, may_send)
         outcome = Work(execution, context, method)()
         outcome.log = post.rest()
         return self._pack(outcome)

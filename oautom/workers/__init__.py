@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Executor
 from inspect import signature
-from typing import Literal, cast, get_args
+from typing import Any, Literal, Protocol, cast, get_args
 
 from oautom.errors import SettingError, shown
 from oautom.values.names import check_max_workers, one_of
@@ -16,7 +16,16 @@ from oautom.workers.inline import InlineWorkers
 from oautom.workers.threads import ThreadWorkers
 
 ExecutorName = Literal["threads", "inline", "processes"]
-Where = ExecutorName | Executor | Callable[[], Executor]
+
+
+class DaskClient(Protocol):
+    """A `distributed.Client`, as far as a type checker needs it."""
+
+    def get_executor(self, **kwargs: Any) -> Any:
+        """Return the client as a `concurrent.futures.Executor`."""
+
+
+Where = ExecutorName | Executor | Callable[[], Executor] | DaskClient
 
 
 def make_workers(executor: Where, max_workers: int | None) -> Workers:
@@ -42,12 +51,17 @@ def make_workers(executor: Where, max_workers: int | None) -> Workers:
         from oautom.workers.processes import ProcessWorkers  # noqa: PLC0415
 
         return ProcessWorkers(max_workers or os.cpu_count() or 1)
+    if _is_of_dask(executor):
+        # distributed takes 500 ms to import; the user has imported it
+        from oautom.workers.dask.workers import make_dask_workers  # noqa: PLC0415
+
+        return make_dask_workers(executor, max_workers)
     if issubclass(type(executor), Executor) or _makes(executor):
         made = cast("Executor | Callable[[], Executor]", executor)
         return FutureWorkers(made, max_workers, _default_slots())
     raise SettingError(
-        "executor must be 'threads', 'inline', 'processes' or a concurrent.futures.Executor, "
-        f"not {shown(executor)}"
+        "executor must be 'threads', 'inline', 'processes', a concurrent.futures.Executor or a "
+        f"distributed.Client, not {shown(executor)}"
     )
 
 
@@ -62,6 +76,11 @@ def _makes(executor: object) -> bool:
     except ValueError:  # it does not say
         return True
     return True
+
+
+def _is_of_dask(executor: object) -> bool:
+    modules = {kind.__module__ for kind in type(executor).__mro__}
+    return not modules.isdisjoint(("distributed.client", "distributed.cfexecutor"))
 
 
 def _default_slots() -> int:

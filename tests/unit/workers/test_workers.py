@@ -119,7 +119,8 @@ def test_an_unknown_executor_is_refused_with_those_that_are_known(executor: Any)
         make_workers(executor, None)
 
     assert str(caught.value) == (
-        "executor must be 'threads', 'inline', 'processes' or a concurrent.futures.Executor, "
+        "executor must be 'threads', 'inline', 'processes', a concurrent.futures.Executor or a "
+        "distributed.Client, "
         f"not {executor!r}"
     )
 

@@ -1,0 +1,366 @@
+"""`DaskWorkers`: a Dask cluster as workers.
+
+Each job becomes a task of Dask with a key of its own. What was given is known here until its answer
+is here, whatever becomes of the connection: a link that was cut is opened again, and the ledger of
+the scheduler tells what has become of the tasks meanwhile. What it does not know was lost.
+
+All of it happens on one thread, which ends when there is nothing to wait for. Other threads put
+messages.
+"""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import uuid
+import weakref
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError
+from concurrent.futures import Future as Pending
+from functools import partial
+from itertools import count, groupby
+from typing import Any, Final, cast
+
+from distributed import Client, KilledWorker
+from distributed.cfexecutor import ClientExecutor
+
+from oautom.errors import SettingError
+from oautom.processes import forked
+from oautom.workers.base import Done, Job, Workers, WorkLostError
+from oautom.workers.dask.ledger import CANCEL, DROP, HEARD, key_of, name_of
+from oautom.workers.dask.link import NO_OPTIONS, OPTIONS, Link, NoLinkError
+
+_LOOK_SECONDS: Final = 0.25
+"""How often the connection is looked at while something is under way."""
+
+_CLOSE_SECONDS: Final = 2.0
+
+_Message = tuple[Callable[..., None], tuple[Any, ...]]
+
+
+class _Given:
+    """A job that was given to the cluster, or waits until the cluster answers."""
+
+    __slots__ = ("content", "done", "future", "is_cancelled", "job")
+
+    def __init__(self, job: Job, done: Done, content: bytes) -> None:
+        self.job = job
+        self.done = done
+        self.content = content  # empty when it was sent
+        self.future: Any = None
+        self.is_cancelled = False
+
+
+class DaskWorkers(Workers):
+    """The workers of a cluster, or `max_workers` slots of it.
+
+    Args:
+        client: A client of the cluster, which is never closed.
+        max_workers: How many jobs are given to it at once; None for as many as it has threads.
+        defaults: What is submitted with each job that does not say otherwise.
+
+    Raises:
+        SettingError: The client or the scheduler cannot be used.
+    """
+
+    place = "elsewhere"
+
+    def __init__(
+        self, client: Client, max_workers: int | None, defaults: Mapping[str, Any] = NO_OPTIONS
+    ) -> None:
+        if client.asynchronous:
+            raise SettingError(
+                "executor is a Dask client of an event loop, Client(asynchronous=True), which "
+                "other threads may not use; make one without that"
+            )
+        if client.status in ("closed", "closing"):
+            raise SettingError("executor is a Dask client that is closed")
+        self.slots = max_workers or 1
+        self._max_workers = max_workers
+        self._defaults = {key: value for key, value in defaults.items() if key in OPTIONS}
+        self._owner = uuid.uuid4().hex[:12]
+        self._numbers = count(1)
+        self._threads = 0  # of the cluster
+        self._given: dict[str, _Given] = {}
+        self._unsent: list[str] = []
+        self._unheard: list[str] = []  # keys of letters that were taken
+        self._released: list[str] = []  # keys of tasks whose answers are here
+        self._left: dict[str, Pending[Any]] = {}
+        self._is_closed = False
+        self._inbox: list[_Message] = []
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._process = forked.here
+        self._link = Link(client, self._owner, partial(_hear, weakref.ref(self)))
+        self._connect()
+        if self.problem is not None:
+            self._put(_nothing)  # the thread looks from now on
+
+    # Any thread
+
+    def _put(self, act: Callable[..., None], *arguments: Any) -> None:
+        with self._changed:
+            self._inbox.append((act, arguments))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="oautom-dask", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def hear(self, key: str, kind: str, data: Any) -> None:
+        """Take a message of the ledger. On the thread of the client."""
+        self._put(self._heard, key, kind, data)
+
+    def submit(self, job: Job, done: Done) -> None:
+        """Give a job to the cluster."""
+        self._put(self._take, job, done)
+
+    def left(self, log_id: str) -> Mapping[str, Pending[Any]]:
+        """Return the jobs of a log that earlier programs have left there, and cancel them."""
+        if self.problem is not None:
+            raise WorkLostError(self.problem)
+        told: Pending[Mapping[str, Pending[Any]]] = Pending()
+        self._put(self._find_left, log_id, told)
+        return told.result()
+
+    def close(self) -> None:
+        """Cancel all that was given, and wait until that was said. In a forked child, nothing."""
+        if self._process.is_here and not self._is_closed:
+            self._is_closed = True
+            is_said = threading.Event()
+            self._put(self._cancel_all, is_said)
+            is_said.wait(_CLOSE_SECONDS)
+
+    # The thread
+
+    def _serve(self) -> None:
+        while True:
+            with self._changed:
+                if not self._inbox:
+                    self._changed.wait(_LOOK_SECONDS)
+                inbox, self._inbox = self._inbox, []
+                if not inbox and self._is_idle:
+                    self._thread = None
+                    break
+            for act, arguments in inbox:
+                act(*arguments)
+            self._look()
+            self._send_all()
+        if self._is_closed:
+            self._link.close()
+
+    @property
+    def _is_idle(self) -> bool:
+        is_waiting = self._given or self._left or self._released
+        return not is_waiting and (self.problem is None or self._is_closed)
+
+    def _look(self) -> None:
+        """Open the link if it is not open, and settle what has ended meanwhile."""
+        if self._link.is_open:
+            return
+        if self._is_closed:  # nobody wants to know
+            for key in [*self._given, *self._left]:
+                self._end(key, WorkLostError("the connection to the Dask cluster was lost"))
+            self._released.clear()
+            return
+        try:
+            self._connect()
+        except SettingError as error:  # another scheduler than that of the beginning
+            self._tell(problem=str(error))
+
+    def _connect(self) -> None:
+        sent = [key for key, given in self._given.items() if not given.content]
+        try:
+            threads, states = self._link.open([*sent, *self._left])
+        except NoLinkError as error:
+            self._tell(problem=str(error))
+            return
+        for key, state in states.items():
+            self._heard(key, *state)
+        self._set_threads(threads)
+        self._tell(problem=None)
+
+    def _tell(self, problem: str | None) -> None:
+        if problem != self.problem:
+            self.problem = problem
+            self.on_change()
+
+    def _set_threads(self, threads: int) -> None:
+        self._threads = threads
+        slots = self._max_workers or max(1, threads)  # one job makes an adaptive cluster begin
+        if slots != self.slots:
+            self.slots = slots
+            self.on_change()
+
+    # Giving jobs
+
+    def _take(self, job: Job, done: Done) -> None:
+        try:
+            content = pickle.dumps(job)
+        except BaseException as error:  # pickling runs the user's code
+            done(None, error)
+            return
+        key = key_of(_label(job.name), self._owner, next(self._numbers), job.name)
+        given = self._given[key] = _Given(job, done, content)
+        self._unsent.append(key)
+        if self._is_closed or not job.on_cancel(partial(self._put, self._cancel, key)):
+            given.is_cancelled = True
+            self._end(key, CancelledError())
+
+    def _send_all(self) -> None:
+        if not self._link.is_open:
+            return
+        if self._released:
+            self._link.send(DROP, keys=self._released)
+            self._released = []
+        for key in self._unheard:
+            self._link.send(HEARD, key=key)
+        self._unheard.clear()
+        keys = [key for key in self._unsent if key in self._given]
+        self._unsent.clear()
+        for options, group in groupby(keys, self._options):
+            self._send(list(group), options)
+
+    def _options(self, key: str) -> dict[str, Any]:
+        return {**self._defaults, **getattr(self._given[key].job, "submit", NO_OPTIONS)}
+
+    def _send(self, keys: list[str], options: Mapping[str, Any]) -> None:
+        contents = {key: self._given[key].content for key in keys}
+        try:
+            futures = self._link.submit(contents, options, may_scatter=self._threads > 0)
+        except NoLinkError:
+            self._unsent.extend(keys)
+            return
+        except SettingError as error:
+            for key in keys:
+                self._end(key, error)
+            return
+        for key, future in zip(keys, futures, strict=True):
+            self._given[key].future = future
+            self._given[key].content = b""
+
+    # Taking answers
+
+    def _heard(self, key: str, kind: str, data: Any) -> None:
+        """Take a message of the ledger."""
+        given = self._given.get(key)
+        if kind == "threads":
+            self._set_threads(data)
+        elif kind == "look":
+            self._link.lose()
+        elif key in self._left and kind not in ("letter", "running"):
+            self._end(key, None)
+        elif given is None:
+            return
+        elif kind == "letter":
+            given.job.hear(data)
+            self._unheard.append(key)
+        elif kind == "answer" and data is not None:
+            self._end(key, None, data)
+        elif kind in ("answer", "erred") and given.future is not None:
+            self._link.fetch(given.future, partial(self._put, self._fetched, key, kind))
+        elif kind != "running":
+            self._end(key, _lost(kind, data, given))
+
+    def _fetched(self, key: str, kind: str, answer: object, error: BaseException | None) -> None:
+        if error is None and type(answer) is bytes:
+            self._end(key, None, answer)
+        elif isinstance(error, KilledWorker):
+            self._end(key, WorkLostError("the worker died", is_worker=True))
+        elif kind == "erred" and error is not None:
+            self._end(key, _not_begun(error))
+        else:
+            self._end(key, WorkLostError("the answer was lost with the worker that had it"))
+
+    def _end(self, key: str, error: BaseException | None, answer: object = None) -> None:
+        given = self._given.pop(key, None)
+        if key in self._left:
+            self._left.pop(key).set_result(None)
+        if given is None or given.future is not None:
+            self._released.append(key)
+        if given is not None:
+            given.future = None
+            given.done(answer, error)
+
+    # Ending
+
+    def _cancel(self, key: str) -> None:
+        given = self._given.get(key)
+        if given is None:
+            return
+        given.is_cancelled = True
+        if given.future is None:
+            self._end(key, CancelledError())
+        elif self._link.is_open:
+            self._link.send(CANCEL, keys=[key])
+
+    def _cancel_all(self, is_said: threading.Event) -> None:
+        for key in list(self._given):
+            self._cancel(key)
+        is_said.set()
+
+    def _find_left(self, log_id: str, told: Pending[Mapping[str, Pending[Any]]]) -> None:
+        try:
+            keys = self._link.left(log_id)
+        except NoLinkError as error:
+            self._tell(problem=str(error))
+            told.set_exception(WorkLostError(str(error)))
+            return
+        found: dict[str, Pending[Any]] = {}
+        for key in keys:
+            found[name_of(key)] = self._left[key] = Pending()
+        told.set_result(found)
+
+
+def _hear(workers: Callable[[], DaskWorkers | None], event: tuple[Any, ...]) -> None:
+    """Pass on a message, on the client's thread; the client does not keep the workers alive."""
+    if (alive := workers()) is not None:
+        alive.hear(*event)
+
+
+def _nothing() -> None:
+    """Wake the thread."""
+
+
+def _label(name: str) -> str:
+    """Return what Dask's own pages call a job: its flow and step."""
+    parts = name.split("/")
+    return ".".join((parts[1], parts[3].split("[")[0])) if len(parts) > 4 else "job"
+
+
+def _lost(kind: str, data: Any, given: _Given) -> BaseException:
+    if kind == "lost":
+        address, is_expected = data
+        how = "was closed" if is_expected else "died, or its connection was cut,"
+        what = f"the Dask worker {address} {how} while it had the step"
+        return WorkLostError(what, is_worker=not is_expected)
+    if given.is_cancelled:
+        return CancelledError()
+    return WorkLostError(
+        "the Dask scheduler does not know its task any more: it was started anew, or somebody has "
+        "cancelled the task"
+    )
+
+
+def _not_begun(error: BaseException) -> BaseException:
+    if isinstance(error, ImportError) and "oautom" in str(error):
+        return SettingError(
+            f"a Dask worker cannot load oautom: {error}; install oautom[dask] there, of the same "
+            "version"
+        )
+    if isinstance(error, OSError):
+        return WorkLostError(f"a Dask worker could not ask its scheduler: {error}")
+    return SettingError(
+        f"a Dask worker could not begin the step: {type(error).__name__}: {error}; does it have "
+        "the same versions of Python and oautom?"
+    )
+
+
+def make_dask_workers(executor: object, max_workers: int | None) -> DaskWorkers:
+    """Return the workers for a client, or for what `client.get_executor()` returns.
+
+    Raises:
+        SettingError: See `DaskWorkers`.
+    """
+    if isinstance(executor, ClientExecutor):
+        return DaskWorkers(executor._client, max_workers, executor._kwargs)  # noqa: SLF001 - Dask has no other way
+    return DaskWorkers(cast("Client", executor), max_workers)

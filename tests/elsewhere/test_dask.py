@@ -1,0 +1,430 @@
+"""A Dask cluster as executor: two worker processes of one thread, and what can happen to them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from oautom import Flow, OAutom, OAutomMode, PythonExecution, RetryPolicy, SettingError
+from oautom.testing import check_history
+
+from .conftest import HERE, lines, until
+
+distributed = pytest.importorskip("distributed")
+
+pytestmark = [
+    pytest.mark.timeout(60),
+    pytest.mark.filterwarnings("default"),  # Dask has its own
+    pytest.mark.filterwarnings("error:Sending large graph"),
+]
+
+
+@pytest.fixture(scope="module")
+def cluster(steps: ModuleType) -> Iterator[Any]:
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster: Any) -> Iterator[Any]:
+    with distributed.Client(cluster) as client:
+        client.wait_for_workers(2, timeout=20)
+        yield client
+
+
+@pytest.fixture
+def app(client: Any) -> Iterator[OAutom]:
+    with OAutom(OAutomMode.background, executor=client) as app:
+        yield app
+    assert not [each for each in app.log.read() if each.name == "engine.error"]
+    check_history(app.log.read())
+
+
+def names(app: OAutom, step: str) -> list[str]:
+    return [event.name for event in app.log.read() if event.step == step]
+
+
+def test_steps_run_on_the_workers_and_get_each_others_outputs(
+    app: OAutom, steps: ModuleType
+) -> None:
+    flow = Flow("flow", app)
+    first = PythonExecution("first", flow, steps.process)
+    second = PythonExecution("second", flow, str, [first.output])
+    first >> second
+    vect = app.run(flow)
+    assert vect.state == "success"
+    assert vect.result(first) != os.getpid()
+    assert vect.result(second) == str(vect.result(first))
+
+
+def test_lambdas_and_functions_of_a_program_run_there(app: OAutom) -> None:
+    def local(number: int) -> int:
+        return number + added
+
+    added = 40
+    flow = Flow("flow", app)
+    one = PythonExecution("one", flow, lambda: os.getpid())
+    two = PythonExecution("two", flow, local, [2])
+    vect = app.run(flow)
+    assert vect.state == "success", [step.error for step in vect.steps.values()]
+    assert vect.result(one) != os.getpid()
+    assert vect.result(two) == 42
+
+
+def test_an_executor_of_a_client_is_a_client_with_options(client: Any, steps: ModuleType) -> None:
+    address, *_ = client.scheduler_info(n_workers=-1)["workers"]
+    with OAutom(executor=client.get_executor(workers=[address], retries=3)) as app:
+        flow = Flow("flow", app)
+        made = [PythonExecution(f"s{number}", flow, steps.process) for number in range(4)]
+        vect = app.run(flow)
+        assert len({vect.result(step) for step in made}) == 1
+
+
+def test_submit_says_which_worker_and_an_unknown_option_is_named(
+    client: Any, app: OAutom, steps: ModuleType
+) -> None:
+    addresses = list(client.scheduler_info(n_workers=-1)["workers"])
+    pids = client.run(os.getpid)
+    flow = Flow("flow", app)
+    made = [
+        PythonExecution(f"s{n}", flow, steps.process, submit={"workers": [address]})
+        for n, address in enumerate(addresses)
+    ]
+    odd = PythonExecution("odd", flow, steps.process, submit={"gpus": 1})
+    vect = app.run(flow)
+    assert [vect.result(step) for step in made] == [pids[address] for address in addresses]
+    error = vect.steps[odd.name].error
+    assert "submit={'gpus': ...} is nothing that a Dask cluster takes; it takes " in error
+
+
+def test_what_a_step_writes_comes_while_it_runs(
+    app: OAutom, steps: ModuleType, tmp_path: Path
+) -> None:
+    flow = Flow("flow", app)
+    PythonExecution("writes", flow, steps.write, [str(tmp_path / "go on")])
+    vect = app.start(flow)
+    until(lambda: "printed" in vect.steps["writes"].log_text)
+    assert vect.steps["writes"].log_text == "INFO logged\nprinted\n"
+    (tmp_path / "go on").touch()
+    vect.wait(20)
+    assert vect.steps["writes"].log_text == "INFO logged\nprinted\nprinted last\n"
+
+
+def test_much_text_comes_whole_and_in_order(app: OAutom, steps: ModuleType) -> None:
+    flow = Flow("flow", app)
+    PythonExecution("writes", flow, steps.write_much, [5000])
+    vect = app.run(flow)
+    expected = "".join(f"line {number} {80 * 'x'}\n" for number in range(5000))
+    assert vect.steps["writes"].log_text == expected
+
+
+def test_a_cancel_takes_back_what_waits_and_reaches_what_runs(
+    app: OAutom, steps: ModuleType, tmp_path: Path, client: Any
+) -> None:
+    side = tmp_path / "side"
+    flow = Flow("flow", app)
+    for number in range(2):
+        PythonExecution(f"s{number}", flow, steps.wait, [str(side), 30])
+    vect = app.start(flow)
+    until(lambda: len(lines(side)) == 2)
+    vect.cancel()
+    assert vect.wait(20) == "cancelled"
+    until(lambda: len(lines(side)) == 4)
+    assert sorted(lines(side)[2:]) == ["end s0 1 cancelled", "end s1 1 cancelled"]
+
+
+def test_a_cancel_takes_back_what_dask_has_not_begun(
+    client: Any, steps: ModuleType, tmp_path: Path
+) -> None:
+    side = tmp_path / "side"
+    with OAutom(OAutomMode.background, executor=client, max_workers=8) as app:
+        flow = Flow("flow", app)
+        for number in range(8):
+            PythonExecution(f"s{number}", flow, steps.wait, [str(side), 30])
+        vect = app.start(flow)
+        until(lambda: len(lines(side)) == 2)
+        vect.cancel()
+        assert vect.wait(20) == "cancelled"
+    begun = [line for line in lines(side) if line.startswith("begin")]
+    assert len(begun) == 2
+    assert len(lines(side)) == 4
+
+
+def test_a_step_that_ignores_its_cancel_ends_by_itself_and_is_waited_for(
+    app: OAutom, steps: ModuleType, tmp_path: Path
+) -> None:
+    side, go_on = tmp_path / "side", tmp_path / "go on"
+    flow = Flow("flow", app)
+    PythonExecution("deaf", flow, steps.ignore, [str(side), str(go_on)])
+    vect = app.start(flow)
+    until(lambda: lines(side) == ["begin"])
+    vect.cancel()
+    assert vect.state == "cancelled"
+    go_on.touch()
+    vect.wait(20)
+    until(lambda: "step.late_result" in names(app, "deaf"))
+    assert lines(side) == ["begin", "end"]
+
+
+def test_a_timeout_reaches_the_worker(app: OAutom, steps: ModuleType, tmp_path: Path) -> None:
+    side = tmp_path / "side"
+    flow = Flow("flow", app)
+    PythonExecution("late", flow, steps.wait, [str(side), 30], timeout=0.3)
+    PythonExecution("async", flow, steps.wait_async, [str(side) + "2"], timeout=0.3)
+    vect = app.run(flow)
+    for step in vect.steps.values():
+        assert step.error == "it took longer than its timeout of 0.3 seconds"
+    assert lines(side)[-1] == "end late 1 cancelled"
+    assert lines(tmp_path / "side2") == ["begin", "end"]
+
+
+def test_a_step_whose_worker_dies_is_interrupted_and_runs_again(
+    app: OAutom, steps: ModuleType, tmp_path: Path
+) -> None:
+    side = tmp_path / "side"
+    flow = Flow("flow", app)
+    step = PythonExecution("dies", flow, steps.die, [str(side), 2])
+    vect = app.run(flow)
+    assert vect.state == "success"
+    assert vect.result(step) == 3
+    starts = [event for event in app.log.read() if event.name == "step.started"]
+    assert lines(side) == ["begin 1", "begin 2", "begin 3"]
+    assert len(starts) == 3
+    (first, _) = [event for event in app.log.read() if event.name == "step.interrupted"]
+    assert "died, or its connection was cut, while it had the step" in first.data["reason"]
+
+
+def test_a_module_that_the_workers_do_not_have_is_named(
+    app: OAutom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "only_here.py").write_text("def work():\n    return 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import only_here
+
+    flow = Flow("flow", app)
+    PythonExecution("step", flow, only_here.work)
+    vect = app.run(flow)
+    assert vect.state == "failed"
+    assert "No module named 'only_here'" in vect.steps["step"].error
+
+
+def test_a_skip_an_error_and_one_that_no_pickle_has_come_back(
+    app: OAutom, steps: ModuleType
+) -> None:
+    flow = Flow("flow", app)
+    PythonExecution("skips", flow, steps.skip)
+    PythonExecution("fails", flow, int, ["a"])
+    PythonExecution("odd", flow, steps.fail_oddly, retry=RetryPolicy(max_attempts=2, delay=0))
+    vect = app.run(flow)
+    assert vect.steps["skips"].state == "skipped"
+    assert vect.steps["fails"].error.startswith("ValueError: invalid literal for int()")
+    assert vect.steps["odd"].error == "OddError: odd"
+    assert vect.steps["odd"].attempt == 2
+
+
+def test_large_arguments_and_outputs_pass_without_a_warning(
+    app: OAutom, steps: ModuleType, recwarn: pytest.WarningsRecorder
+) -> None:
+    flow = Flow("flow", app)
+    made = PythonExecution("made", flow, steps.repeat, [20_000_000])
+    sized = PythonExecution("sized", flow, steps.size, [made.output])
+    made >> sized
+    vect = app.run(flow)
+    assert vect.result(sized) == 20_000_000
+    assert [str(each.message) for each in recwarn if "large" in str(each.message)] == []
+
+
+def test_slots_follow_the_threads_of_the_cluster(cluster: Any, client: Any) -> None:
+    with OAutom(OAutomMode.background, executor=client) as app:
+        workers = app._scheduler.runner._workers
+        assert workers.slots == 2
+        worker = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address),
+                *("--no-nanny", "--nthreads=3", "--no-dashboard"),
+            ],
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            until(lambda: workers.slots == 5)
+        finally:
+            worker.terminate()
+            worker.wait()
+        until(lambda: workers.slots == 2)
+
+
+def test_close_leaves_nothing(client: Any, steps: ModuleType, tmp_path: Path) -> None:
+    side = tmp_path / "side"
+    with OAutom(OAutomMode.background, executor=client, max_workers=4) as app:
+        flow = Flow("flow", app)
+        for number in range(4):
+            PythonExecution(f"s{number}", flow, steps.wait, [str(side), 30])
+        app.start(flow)
+        until(lambda: len(lines(side)) == 2)
+    until(lambda: len(lines(side)) == 4)
+    until(lambda: not client.futures)
+    until(lambda: "oautom-dask" not in [thread.name for thread in threading.enumerate()])
+    until(lambda: client.run_on_scheduler(entries) == [])
+    assert client.status == "running"
+
+
+def entries(dask_scheduler: Any) -> list[str]:
+    ledger = dask_scheduler.plugins["oautom-1"]
+    tasks = [key for key in dask_scheduler.tasks if str(key).startswith("oautom.")]
+    return [*ledger._entries, *ledger._clients, *tasks]
+
+
+def test_clients_that_cannot_be_used_are_refused(client: Any) -> None:
+    closed = distributed.Client(client.scheduler.address)
+    closed.close()
+    with pytest.raises(SettingError, match="executor is a Dask client that is closed"):
+        OAutom(executor=closed)
+
+
+def test_a_client_that_was_closed_is_a_problem(cluster: Any, steps: ModuleType) -> None:
+    client = distributed.Client(cluster)
+    with OAutom(OAutomMode.background, executor=client) as app:
+        flow = Flow("flow", app)
+        PythonExecution("step", flow, steps.process)
+        assert app.run(flow).state == "success"
+        client.close()
+        app.start(flow)  # its step shows the workers that they have no client
+        problem = "the Dask client of .* was closed; keep it open until the app is closed"
+        workers = app._scheduler.runner._workers
+        until(lambda: workers.problem and re.match(problem, workers.problem))
+
+
+PROGRAM = """
+import sys
+sys.path.insert(0, {here!r})
+import dask_steps
+from distributed import Client
+from oautom import Flow, OAutom, PythonExecution, SqliteEventLog
+
+with Client({address!r}) as client, OAutom(log=SqliteEventLog({log!r}), executor=client) as app:
+    flow = Flow("flow", app)
+    PythonExecution("waits", flow, dask_steps.wait, [{side!r}, float(sys.argv[1])])
+    app.run(flow) if sys.argv[2] == "run" else [vect.wait() for vect in app.recover()]
+"""
+
+
+def test_the_next_life_of_a_program_ends_what_the_killed_one_has_left(
+    cluster: Any, client: Any, tmp_path: Path
+) -> None:
+    side = tmp_path / "side"
+    program = tmp_path / "program.py"
+    program.write_text(
+        PROGRAM.format(
+            here=str(HERE),
+            address=cluster.scheduler_address,
+            log=str(tmp_path / "log"),
+            side=str(side),
+        )
+    )
+    first = subprocess.Popen([sys.executable, program, "60", "run"])
+    until(lambda: len(lines(side)) == 1)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    second = subprocess.Popen([sys.executable, program, "0", "recover"])
+    assert second.wait(30) == 0
+    told = [line.rsplit(" ", 1)[0] if "begin" in line else line for line in lines(side)]
+    assert told == [
+        "begin waits 1",
+        "end waits 1 cancelled",
+        "begin waits 2",
+        "end waits 2 not cancelled",
+    ]
+
+
+class Own:
+    """A scheduler and a worker as programs, at an address that stays."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.address = f"tcp://127.0.0.1:{self.port}"
+        self._folder = folder
+        self._programs: list[subprocess.Popen[bytes]] = []
+
+    def _start(self, what: str, *arguments: str) -> subprocess.Popen[bytes]:
+        paths = os.pathsep.join([str(HERE), *sys.path])
+        program = subprocess.Popen(
+            [sys.executable, "-m", f"distributed.cli.dask_{what}", *arguments],
+            cwd=self._folder,
+            env=os.environ | {"PYTHONPATH": paths},
+            stderr=subprocess.DEVNULL,
+        )
+        self._programs.append(program)
+        return program
+
+    def scheduler(self) -> subprocess.Popen[bytes]:
+        where = ["--host=127.0.0.1", f"--port={self.port}"]
+        return self._start("scheduler", *where, "--no-dashboard", "--dashboard-address=:0")
+
+    def worker(self) -> subprocess.Popen[bytes]:
+        how = ["--no-nanny", "--nthreads=1", "--no-dashboard"]
+        return self._start("worker", self.address, *how)
+
+    def close(self) -> None:
+        for program in self._programs:
+            program.kill()
+            program.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Own]:
+    own = Own(tmp_path)
+    yield own
+    own.close()
+
+
+@pytest.mark.parametrize("patience", [30, 0.5], ids=["comes back", "has given up"])
+def test_a_scheduler_that_is_killed_and_started_again_interrupts_what_it_had(
+    own: Own, steps: ModuleType, tmp_path: Path, patience: float
+) -> None:
+    side = tmp_path / "side"
+    scheduler = own.scheduler()
+    own.worker()
+    with distributed.Client(own.address, timeout=20) as client:
+        client.wait_for_workers(1, timeout=20)
+        client._timeout = patience
+        with OAutom(OAutomMode.background, executor=client) as app:
+            flow = Flow("flow", app)
+            PythonExecution("first", flow, steps.wait, [str(side), 60], timeout=100)
+            PythonExecution("second", flow, steps.process)
+            vect = app.start(flow)
+            until(lambda: len(lines(side)) == 1)
+            scheduler.kill()
+            scheduler.wait()
+            says = f"the Dask scheduler {own.address} does not answer"
+            until(lambda: says in str(vect.explain("second")))
+            assert vect.steps["first"].state == "running"
+            until(lambda: client.status == ("connecting" if patience > 1 else "closed"))
+            until(lambda: len(lines(side)) == 2)  # the worker ends, and cancels what it does
+            own.scheduler()
+            own.worker()
+            until(lambda: len(lines(side)) == 3)
+            assert names(app, "first")[:3] == ["step.started", "step.interrupted", "step.started"]
+            vect.cancel()
+            assert vect.wait(20) == "cancelled"
+            check_history(app.log.read())
+    starts = [line for line in lines(side) if line.startswith("begin")]
+    assert len(starts) == names(app, "first").count("step.started") == 2
