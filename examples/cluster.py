@@ -33,7 +33,7 @@ def primes(item: int, context: Context) -> int:
 
 if __name__ == "__main__":
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        LocalCluster(n_workers=2, dashboard_address=":0") as cluster,
         Client(cluster) as client,
         OAutom(executor=client) as app,
     ):
