@@ -172,8 +172,9 @@ class Runner:
         Args:
             groups_of: Returns the groups in which a step has a slot, by its flow and its name.
         """
-        self._groups_of_left = groups_of
-        self.look_at_workers()
+        if self._workers.place == "elsewhere":  # else their work has ended with the program
+            self._groups_of_left = groups_of
+            self.look_at_workers()
 
     def look_at_workers(self) -> None:
         """Note whether the workers take work now, and how much. Any thread."""

@@ -15,6 +15,7 @@ from oautom.errors import FlowError, SettingError, UnknownStepError, shown
 from oautom.flows.flow import Flow
 from oautom.machine.commands import Finished
 from oautom.machine.event import Event, is_answer
+from oautom.machine.kinds import kind_of
 from oautom.machine.maps import map_of
 from oautom.machine.tables import COMPENSATION_EVENTS, UNDONE_EVENTS
 from oautom.steps.work import NO_DETAILS, Outcome, Skip, StepError, Work, lost
@@ -126,13 +127,9 @@ class Script:
             name: [_outcome(each) for each in _attempts(given)] for name, given in outcomes.items()
         }
         for name, ends in self._outcomes.items():
-            if (loss := ends[-1].loss) is not None and not loss.is_worker:
-                raise SettingError(
-                    f"outcomes[{shown(name)}] ends with a loss, which would come for ever; give a "
-                    "list with an outcome behind it",
-                    flow=flow.name,
-                    step=name,
-                )
+            if (problem := _wrong_loss(flow, name, ends)) is not None:
+                told = f"outcomes[{shown(name)}] {problem}"
+                raise SettingError(told, flow=flow.name, step=name)
         for name, seconds in self._durations.items():
             if not all(isinstance(each, int | float) and 0 <= each < math.inf for each in seconds):
                 raise SettingError(
@@ -194,6 +191,19 @@ def check_names(flow: Flow) -> None:
                 flow=flow.name,
                 step=undo,
             )
+
+
+def _wrong_loss(flow: Flow, name: str, ends: Sequence[Outcome]) -> str | None:
+    """Return what is wrong with the losses among the outcomes of a step, or None."""
+    losses = [each.loss for each in ends]
+    if not any(losses):
+        return None
+    step = flow.steps.get(name)
+    if step is not None and step.kind != "map" and not kind_of(step.kind).needs_worker:
+        return "has a loss, and the step has no work for a worker that could be lost"
+    if (last := losses[-1]) is not None and not last.is_worker:
+        return "ends with a loss, which would come for ever; give a list with an outcome behind it"
+    return None
 
 
 def _is_known(flow: Flow, name: str) -> bool:

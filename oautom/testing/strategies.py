@@ -24,7 +24,7 @@ from oautom.testing.clock import START, SimulatedClock
 from oautom.testing.crashes import Lives, MortalLog, When
 from oautom.testing.simulation import UNDO, Script, ScriptedWorkers, check_names
 from oautom.values.references import OutputReference
-from oautom.workers.base import Done, Job
+from oautom.workers.base import Done, Job, WorkLostError
 
 try:
     from hypothesis import strategies as st
@@ -44,6 +44,9 @@ INSTANTS: st.SearchStrategy[Any] = st.integers(0, 10).map(
     lambda seconds: (START + timedelta(seconds=seconds)).isoformat()
 )
 ERRORS: st.SearchStrategy[BaseException] = st.builds(RuntimeError, st.just("drawn"))
+LOSSES: st.SearchStrategy[BaseException] = st.builds(
+    WorkLostError, st.just("drawn"), is_worker=st.booleans()
+)
 SKIPS: st.SearchStrategy[BaseException] = st.builds(Skip, st.just("drawn"))
 
 
@@ -70,6 +73,7 @@ def outcomes(
     outputs: st.SearchStrategy[Any] = OUTPUTS,
     errors: st.SearchStrategy[BaseException] = ERRORS,
     max_attempts: int = 1,
+    losses: bool = False,
 ) -> st.SearchStrategy[dict[str, Any]]:
     """Return a strategy for the outcomes of the steps of a flow, for `simulate` and `explore`.
 
@@ -83,6 +87,7 @@ def outcomes(
         errors: A strategy for the exceptions of failures. By default, `Skip` is not among them: if
             one upstream is skipped and one fails, the end depends on which of them is first.
         max_attempts: The largest length of the lists; with 1, each outcome stands by itself.
+        losses: Whether the work of some attempts is lost, which come besides.
     """
 
     def outcomes_of(step: str) -> st.SearchStrategy[Any]:
@@ -102,6 +107,10 @@ def outcomes(
 
     def attempts_of(step: str) -> st.SearchStrategy[Any]:
         attempts = st.lists(outcomes_of(step), min_size=1, max_size=max_attempts)
+        known = flow.steps.get(step)
+        if losses and (known is None or kind_of(known.kind).needs_worker):
+            lost: st.SearchStrategy[list[Any]] = st.just([]) | st.lists(LOSSES, max_size=2)
+            attempts = st.tuples(lost, attempts).map(lambda each: each[0] + each[1])
         return attempts.map(_without_list)
 
     mapped = _mapped(flow)
@@ -210,7 +219,7 @@ def histories(
         )
     drawn = flow if isinstance(flow, Flow) else draw(flow)
     drawn.validate()
-    ends = outcomes(drawn, errors=ERRORS | SKIPS, max_attempts=3)
+    ends = outcomes(drawn, errors=ERRORS | SKIPS, max_attempts=3, losses=True)
     script = Script(drawn, draw(durations(drawn, max_attempts=2)), draw(ends))
     slots = draw(st.none() | st.integers(1, max_workers))
     instant = st.integers(0, 10)

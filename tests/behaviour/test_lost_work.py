@@ -25,6 +25,7 @@ from oautom import (
     Skip,
     StepFailedError,
     Vect,
+    WaitExecution,
 )
 from oautom.events import replay
 from oautom.events.subscribers import log_events
@@ -234,6 +235,13 @@ def test_a_death_at_any_moment_around_a_loss(flow: Flow, moment: Any, number: in
 
     assert vect.state == "failed"
     check(vect, flow)
+
+
+def test_losses_where_nothing_can_be_lost_are_refused(flow: Flow) -> None:
+    WaitExecution("a", flow, seconds=1)
+
+    with pytest.raises(SettingError, match=r"outcomes\['a'\] has a loss, and the step has no work"):
+        simulate(flow, outcomes={"a": [DIED, None]})
 
 
 def test_losses_without_an_end_are_refused(flow: Flow) -> None:

@@ -21,8 +21,10 @@ class Hands(Executor):
         self.jobs: list[tuple[Any, Future[Any]]] = []
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        self.jobs.append((fn, Future()))
-        return self.jobs[-1][1]
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()  # it has begun: no cancel takes it back
+        self.jobs.append((fn, future))
+        return future
 
     def end_first(self) -> None:
         work, future = self.jobs.pop(0)

@@ -113,6 +113,7 @@ class ScriptedExecutor(Executor):
         script = self.scripts[fn.execution.flow.name]
         attempt = (fn.context.step, fn.context.attempt)
         future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
 
         def answer() -> None:
             self._busy -= 1

@@ -131,6 +131,7 @@ class OnTheClock(Executor):
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
         self.clock.call_later(3600, lambda: future.set_result(fn(*args, **kwargs)))
         return future
 

@@ -80,8 +80,10 @@ class Hands(Executor):
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         assert isinstance(fn, Work)
-        self.jobs.append((fn, Future()))
-        return self.jobs[-1][1]
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()  # it has begun: no cancel takes it back
+        self.jobs.append((fn, future))
+        return future
 
 
 def place_of(work: Work) -> tuple[str, str, int]:
