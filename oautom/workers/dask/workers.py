@@ -221,7 +221,7 @@ class DaskWorkers(Workers):
             self._send(list(group), options)
 
     def _options(self, key: str) -> dict[str, Any]:
-        return {**self._defaults, **getattr(self._given[key].job, "submit", NO_OPTIONS)}
+        return {**self._defaults, **self._given[key].job.submit}
 
     def _send(self, keys: list[str], options: Mapping[str, Any]) -> None:
         contents = {key: self._given[key].content for key in keys}
