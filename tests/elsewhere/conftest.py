@@ -15,7 +15,7 @@ import pytest
 HERE = Path(__file__).parent
 
 
-def until(is_so: Callable[[], Any], seconds: float = 20) -> None:
+def until(is_so: Callable[[], Any], seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < deadline, "it did not happen"

@@ -24,7 +24,7 @@ from .conftest import HERE, lines, until
 distributed = pytest.importorskip("distributed")
 
 pytestmark = [
-    pytest.mark.timeout(60),
+    pytest.mark.timeout(180),
     pytest.mark.filterwarnings("default"),  # Dask has its own
     pytest.mark.filterwarnings("error:Sending large graph"),
 ]
@@ -119,7 +119,7 @@ def test_what_a_step_writes_comes_while_it_runs(
     until(lambda: "printed" in vect.steps["writes"].log_text)
     assert vect.steps["writes"].log_text == "INFO logged\nprinted\n"
     (tmp_path / "go on").touch()
-    vect.wait(20)
+    vect.wait(60)
     assert vect.steps["writes"].log_text == "INFO logged\nprinted\nprinted last\n"
 
 
@@ -141,7 +141,7 @@ def test_a_cancel_takes_back_what_waits_and_reaches_what_runs(
     vect = app.start(flow)
     until(lambda: len(lines(side)) == 2)
     vect.cancel()
-    assert vect.wait(20) == "cancelled"
+    assert vect.wait(60) == "cancelled"
     until(lambda: len(lines(side)) == 4)
     assert sorted(lines(side)[2:]) == ["end s0 1 cancelled", "end s1 1 cancelled"]
 
@@ -157,7 +157,7 @@ def test_a_cancel_takes_back_what_dask_has_not_begun(
         vect = app.start(flow)
         until(lambda: len(lines(side)) == 2)
         vect.cancel()
-        assert vect.wait(20) == "cancelled"
+        assert vect.wait(60) == "cancelled"
     begun = [line for line in lines(side) if line.startswith("begin")]
     assert len(begun) == 2
     assert len(lines(side)) == 4
@@ -174,21 +174,29 @@ def test_a_step_that_ignores_its_cancel_ends_by_itself_and_is_waited_for(
     vect.cancel()
     assert vect.state == "cancelled"
     go_on.touch()
-    vect.wait(20)
+    vect.wait(60)
     until(lambda: "step.late_result" in names(app, "deaf"))
     assert lines(side) == ["begin", "end"]
 
 
-def test_a_timeout_reaches_the_worker(app: OAutom, steps: ModuleType, tmp_path: Path) -> None:
+@pytest.mark.parametrize("function", ["wait", "wait_async"])
+def test_a_timeout_reaches_the_worker(
+    app: OAutom, steps: ModuleType, tmp_path: Path, function: str
+) -> None:
     side = tmp_path / "side"
-    flow = Flow("flow", app)
-    PythonExecution("late", flow, steps.wait, [str(side), 30], timeout=0.3)
-    PythonExecution("async", flow, steps.wait_async, [str(side) + "2"], timeout=0.3)
-    vect = app.run(flow)
-    for step in vect.steps.values():
-        assert step.error == "it took longer than its timeout of 0.3 seconds"
-    assert lines(side)[-1] == "end late 1 cancelled"
-    assert lines(tmp_path / "side2") == ["begin", "end"]
+    arguments = [str(side), 60] if function == "wait" else [str(side)]
+    for seconds in (0.5, 3, 20):  # it counts from the start in the log: a slow machine needs longer
+        flow = Flow(f"flow {seconds}", app)
+        step = PythonExecution("late", flow, getattr(steps, function), arguments, timeout=seconds)
+        vect = app.run(flow)
+        assert vect.steps[step.name].error == (
+            f"it took longer than its timeout of {seconds:g} seconds"
+        )
+        if lines(side):
+            break
+    begin, end = lines(side)
+    assert begin.startswith("begin")
+    assert end == ("end late 1 cancelled" if function == "wait" else "end")
 
 
 def test_a_step_whose_worker_dies_is_interrupted_and_runs_again(
@@ -218,7 +226,8 @@ def test_a_module_that_the_workers_do_not_have_is_named(
     PythonExecution("step", flow, only_here.work)
     vect = app.run(flow)
     assert vect.state == "failed"
-    assert "No module named 'only_here'" in vect.steps["step"].error
+    error = vect.steps["step"].error
+    assert error.startswith("the worker of step 'step' has no module 'only_here'")
 
 
 def test_a_skip_an_error_and_one_that_no_pickle_has_come_back(
@@ -307,6 +316,23 @@ def test_a_client_that_was_closed_is_a_problem(cluster: Any, steps: ModuleType) 
         until(lambda: workers.problem and re.match(problem, workers.problem))
 
 
+def test_a_step_goes_on_while_the_connection_is_cut(
+    app: OAutom, client: Any, steps: ModuleType, tmp_path: Path
+) -> None:
+    side, go_on = tmp_path / "side", tmp_path / "go on"
+    flow = Flow("flow", app)
+    PythonExecution("step", flow, steps.ignore, [str(side), str(go_on)])
+    vect = app.start(flow)
+    until(lambda: lines(side) == ["begin"])
+    comm = client.scheduler_comm
+    client.loop.add_callback(comm.abort)
+    until(lambda: client.status == "running" and client.scheduler_comm not in (None, comm))
+    go_on.touch()
+    assert vect.wait(60) == "success"
+    assert names(app, "step") == ["step.started", "step.succeeded"]
+    assert lines(side) == ["begin", "end"]
+
+
 PROGRAM = """
 import sys
 sys.path.insert(0, {here!r})
@@ -339,7 +365,7 @@ def test_the_next_life_of_a_program_ends_what_the_killed_one_has_left(
     first.send_signal(signal.SIGKILL)
     first.wait()
     second = subprocess.Popen([sys.executable, program, "0", "recover"])
-    assert second.wait(30) == 0
+    assert second.wait(90) == 0
     told = [line.rsplit(" ", 1)[0] if "begin" in line else line for line in lines(side)]
     assert told == [
         "begin waits 1",
@@ -396,16 +422,15 @@ def own(tmp_path: Path) -> Iterator[Own]:
     own.close()
 
 
-@pytest.mark.parametrize("patience", [30, 0.5], ids=["comes back", "has given up"])
 def test_a_scheduler_that_is_killed_and_started_again_interrupts_what_it_had(
-    own: Own, steps: ModuleType, tmp_path: Path, patience: float
+    own: Own, steps: ModuleType, tmp_path: Path
 ) -> None:
     side = tmp_path / "side"
     scheduler = own.scheduler()
     own.worker()
     with distributed.Client(own.address, timeout=20) as client:
         client.wait_for_workers(1, timeout=20)
-        client._timeout = patience
+        client._timeout = 0.5  # so that it has given up when a scheduler is there again
         with OAutom(OAutomMode.background, executor=client) as app:
             flow = Flow("flow", app)
             PythonExecution("first", flow, steps.wait, [str(side), 60], timeout=100)
@@ -417,14 +442,14 @@ def test_a_scheduler_that_is_killed_and_started_again_interrupts_what_it_had(
             says = f"the Dask scheduler {own.address} does not answer"
             until(lambda: says in str(vect.explain("second")))
             assert vect.steps["first"].state == "running"
-            until(lambda: client.status == ("connecting" if patience > 1 else "closed"))
+            until(lambda: client.status == "closed")
             until(lambda: len(lines(side)) == 2)  # the worker ends, and cancels what it does
             own.scheduler()
             own.worker()
             until(lambda: len(lines(side)) == 3)
             assert names(app, "first")[:3] == ["step.started", "step.interrupted", "step.started"]
             vect.cancel()
-            assert vect.wait(20) == "cancelled"
+            assert vect.wait(60) == "cancelled"
             check_history(app.log.read())
     starts = [line for line in lines(side) if line.startswith("begin")]
     assert len(starts) == names(app, "first").count("step.started") == 2

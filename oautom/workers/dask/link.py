@@ -163,6 +163,8 @@ class Link:
         Raises:
             NoLinkError: The scheduler does not answer.
         """
+        if not self.is_open:
+            raise NoLinkError(self._silent)
         ask = getattr(self._client.scheduler, f"oautom_left_{VERSION}")
         try:
             keys: list[str] = self._client.sync(

@@ -10,6 +10,7 @@ messages.
 
 from __future__ import annotations
 
+import logging
 import pickle
 import threading
 import uuid
@@ -34,6 +35,8 @@ _LOOK_SECONDS: Final = 0.25
 """How often the connection is looked at while something is under way."""
 
 _CLOSE_SECONDS: Final = 2.0
+
+_logger = logging.getLogger("oautom.workers")
 
 _Message = tuple[Callable[..., None], tuple[Any, ...]]
 
@@ -141,10 +144,11 @@ class DaskWorkers(Workers):
                 if not inbox and self._is_idle:
                     self._thread = None
                     break
-            for act, arguments in inbox:
-                act(*arguments)
-            self._look()
-            self._send_all()
+            for act, arguments in [*inbox, (self._look, ()), (self._send_all, ())]:
+                try:
+                    act(*arguments)
+                except Exception:  # the other jobs go on
+                    _logger.exception("a job of a Dask cluster: this is a bug in oautom")
         if self._is_closed:
             self._link.close()
 
@@ -221,7 +225,7 @@ class DaskWorkers(Workers):
             self._send(list(group), options)
 
     def _options(self, key: str) -> dict[str, Any]:
-        return {**self._defaults, **getattr(self._given[key].job, "submit", NO_OPTIONS)}
+        return {**self._defaults, **self._given[key].job.submit}
 
     def _send(self, keys: list[str], options: Mapping[str, Any]) -> None:
         contents = {key: self._given[key].content for key in keys}
