@@ -34,6 +34,7 @@ from oautom.workers.base import Job, WorkLostError
 from oautom.workers.line import (
     BEGIN,
     CANCEL,
+    DEAF,
     END,
     FLUSH,
     FLUSHED,
@@ -64,9 +65,14 @@ Lost = Callable[[WorkLostError], object]
 
 
 class Channel:
-    """The jobs of one app that an executor has, and the lines to their workers. Any thread."""
+    """The jobs of one app that an executor has, and the lines to their workers. Any thread.
 
-    def __init__(self) -> None:
+    Args:
+        on_deaf: See `Workers`.
+    """
+
+    def __init__(self, on_deaf: Callable[[Job], object]) -> None:
+        self.on_deaf = on_deaf
         self._numbers = count(1)
         self._by_number: dict[int, Sent] = {}
         self._lock = threading.Lock()
@@ -149,6 +155,12 @@ class Sent:
         self.is_unwanted = True
         if (line := self.line) is not None:
             line.send(CANCEL, self._number)
+        else:  # no worker has asked yet, or it cannot
+            self.be_deaf()
+
+    def be_deaf(self) -> None:
+        """Note that the job does not end soon, though it was cancelled."""
+        self._channel.on_deaf(self.job)
 
     def end(self) -> None:
         """Forget the job: it is over."""
@@ -267,6 +279,8 @@ class _Switch:
             line.send(self._begun(line, number, sent), number)
         elif what == LETTER and sent is not None:
             sent.job.hear(letter)
+        elif what == DEAF and sent is not None:
+            sent.be_deaf()
         elif what == FLUSH:
             line.send(FLUSHED, number)
         elif what == END:

@@ -27,7 +27,7 @@ from oautom.workers.base import NotBegunError, WorkLostError
 FRAME: Final = Struct(">cQI")
 """The head of a message: what it is, the number of the job, the size of what follows."""
 
-HELLO, BEGIN, LETTER, FLUSH, END = b"h", b"b", b"l", b"f", b"e"  # of the worker
+HELLO, BEGIN, LETTER, DEAF, FLUSH, END = b"h", b"b", b"l", b"n", b"f", b"e"  # of the worker
 GO, STAY, TWICE, FLUSHED, CANCEL = b"g", b"s", b"t", b"d", b"c"  # of the program
 
 SOCKET: Final = "socket"
@@ -231,7 +231,7 @@ class Line:
                     if job is None:
                         continue
                     if what == CANCEL:
-                        job.parcel.cancel()
+                        self._cancel(job, number)
                     else:
                         job.answers.put(what)
         self.is_broken = True
@@ -242,6 +242,11 @@ class Line:
         for job in self._jobs.copy().values():
             job.answers.put(b"")
             job.parcel.cancel()
+
+
+    def _cancel(self, job: _AtWork, number: int) -> None:
+        if not job.parcel.cancel():
+            self._send(DEAF, number)
 
 
 class _AtWork:
