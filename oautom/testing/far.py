@@ -1,4 +1,4 @@
-"""Internal. What `check_executor` has done by an executor: functions that any other side can import.
+"""Internal. What `check_executor` has an executor do: functions that any other side can import.
 
 They tell by files in a folder that both sides see how far they have come.
 """

@@ -56,7 +56,8 @@ ANSWER_SECONDS: Final = 2.0
 """Seconds that an executor has to tell of the end of a worker itself, which it can do better."""
 
 _PREFIX: Final = "oautom-lines-"
-_PATH_BYTES_MAX: Final = 90  # of the path of a socket: 104 on macOS, 108 on Linux
+_SHORT: Final = "/tmp"  # noqa: S108 - what is made there is private
+_PARENT_BYTES_MAX: Final = 50  # of the path of a socket: 104 on macOS, 108 on Linux
 _JOIN_SECONDS: Final = 3.0
 _READ_BYTES: Final = 2**16
 
@@ -288,12 +289,12 @@ class _Switch:
 
     def _begun(self, line: _Line, number: int, sent: Sent | None) -> bytes:
         """Return whether a job may begin."""
-        if sent is None or sent.line is not None or sent.is_unwanted:
+        if sent is None or sent.line is not None:
             return STAY
-        sent.line = line
+        sent.line = line  # first: whoever cancels it from here on tells the worker
+        if sent.is_unwanted:
+            return STAY
         line.at_work[number] = sent
-        if sent.is_unwanted:  # just now: whoever cancels has not seen the line
-            line.send(CANCEL, number)
         return GO
 
     def _drop(self, line: _Line) -> None:
@@ -326,12 +327,16 @@ class _Line:
             self.end.send(FRAME.pack(what, number, 0), socket.MSG_DONTWAIT)
 
 
+def _parents() -> list[str]:
+    """Return the folders in which channels may be made, the best first."""
+    return list(dict.fromkeys(os.path.realpath(each) for each in (tempfile.gettempdir(), _SHORT)))
+
+
 def _new_folder() -> str:
     """Make a folder for the socket, where its path is short enough."""
-    for parent in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 - the folder is private
-        folder = os.path.join(os.path.realpath(parent), f"{_PREFIX}{os.getuid()}-{'x' * 8}")
-        if len(os.fsencode(os.path.join(folder, SOCKET + ".new"))) <= _PATH_BYTES_MAX:
-            return tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getuid()}-", dir=os.path.realpath(parent))
+    for parent in _parents():
+        if len(os.fsencode(parent)) <= _PARENT_BYTES_MAX:
+            return tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getuid()}-", dir=parent)
     raise OSError("the paths of all folders for temporary files are too long for a socket")
 
 
@@ -345,7 +350,7 @@ def _remove(folder: str) -> None:
 
 def _folders() -> Iterator[str]:
     """Yield the folders of channels of this user."""
-    for parent in {os.path.realpath(tempfile.gettempdir()), "/tmp"}:  # noqa: S108 - as above
+    for parent in _parents():
         with suppress(OSError):
             for entry in os.listdir(parent):
                 if entry.startswith(f"{_PREFIX}{os.getuid()}-"):

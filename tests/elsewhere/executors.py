@@ -79,7 +79,7 @@ TRIED = {
 def main(name: str) -> None:
     tried = TRIED[name]
     report = check_executor(tried.make, lacks=tried.lacks, workers=tried.workers)
-    print(report, file=sys.stderr)
+    sys.stderr.write(f"{report}\n")
     json.dump([row._asdict() for row in report.rows], sys.stdout)
 
 
