@@ -44,6 +44,7 @@ from oautom.workers.line import (
     LETTER,
     SOCKET,
     STAY,
+    TWICE,
     Call,
     Door,
     Frames,
@@ -133,11 +134,19 @@ class Sent:
         is_unwanted: It was cancelled.
     """
 
-    __slots__ = ("_channel", "_number", "is_unwanted", "job", "line", "on_lost")
+    __slots__ = ("_channel", "_number", "_packed", "is_unwanted", "job", "line", "on_lost")
 
-    def __init__(self, channel: Channel, number: int, job: Job, on_lost: Lost) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        number: int,
+        job: Job,
+        packed: Callable[[], object],
+        on_lost: Lost,
+    ) -> None:
         self._channel = channel
         self._number = number
+        self._packed = packed
         self.job = job
         self.on_lost = on_lost
         self.line: _Line | None = None
@@ -149,15 +158,17 @@ class Sent:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Travel as a `Call`."""
-        return Call, (self.job, self._channel.door(), self._number, self.job.name)
+        return Call, (self._packed, self._channel.door(), self._number, self.job.name)
 
-    def cancel(self) -> None:
-        """Tell the worker that the job is cancelled; one that has not begun it never will."""
+    def cancel(self) -> bool:
+        """Tell the worker that the job is cancelled; one that has not begun it never will.
+
+        Returns:
+            False if no worker has asked yet, or can ask.
+        """
         self.is_unwanted = True
-        if (line := self.line) is not None:
-            line.send(CANCEL, self._number)
-        else:  # no worker has asked yet, or it cannot
-            self.be_deaf()
+        line = self.line
+        return line is not None and line.send(CANCEL, self._number)
 
     def be_deaf(self) -> None:
         """Note that the job does not end soon, though it was cancelled."""
@@ -289,8 +300,10 @@ class _Switch:
 
     def _begun(self, line: _Line, number: int, sent: Sent | None) -> bytes:
         """Return whether a job may begin."""
-        if sent is None or sent.line is not None:
+        if sent is None:
             return STAY
+        if sent.line is not None:
+            return TWICE
         sent.line = line  # first: whoever cancels it from here on tells the worker
         if sent.is_unwanted:
             return STAY
@@ -321,10 +334,12 @@ class _Line:
         self.is_known = False
         self.at_work: dict[int, Sent] = {}
 
-    def send(self, what: bytes, number: int) -> None:
-        """Send a message without content, unless the worker takes none. Any thread."""
+    def send(self, what: bytes, number: int) -> bool:
+        """Send a message without content; return False if the worker takes none. Any thread."""
         with suppress(OSError):  # it has died; or it has stopped, and its buffer is full
             self.end.send(FRAME.pack(what, number, 0), socket.MSG_DONTWAIT)
+            return True
+        return False
 
 
 def _parents() -> list[str]:

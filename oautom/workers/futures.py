@@ -76,7 +76,7 @@ class FutureWorkers(Workers):
     def _channel(self) -> Channel:
         from oautom.workers.channel import Channel  # noqa: PLC0415 - sockets, for few programs
 
-        return Channel(lambda job: self.on_deaf(job))
+        return Channel(self.on_deaf)
 
     def _all_slots(self) -> int:
         own = None if self._pool is None else self._pool.slots

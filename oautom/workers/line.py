@@ -243,7 +243,6 @@ class Line:
             job.answers.put(b"")
             job.parcel.cancel()
 
-
     def _cancel(self, job: _AtWork, number: int) -> None:
         if not job.parcel.cancel():
             self._send(DEAF, number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def number(value: int) -> int:
 
 def write_much(lines: int) -> None:
     for line in range(lines):
-        print(f"line {line}")
+        sys.stdout.write(f"line {line}\n")
         if line % 500 == 0:
             time.sleep(0.02)  # so that some of it goes before the answer
 
@@ -31,7 +32,7 @@ def listen(begun: str, context: Context) -> str:
 
 
 def be_deaf(begun: str, go: str) -> None:
-    """Work until a file is there, whatever is cancelled; it tells when it begins and when it ends."""
+    """Work until a file is there, whatever is cancelled; tell when it begins and when it ends."""
     with open(begun, "a") as file:
         file.write("begin\n")
         file.flush()
