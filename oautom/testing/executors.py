@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import Executor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -28,6 +29,7 @@ from oautom.vects.vect import Vect
 
 _POLL_SECONDS: Final = 0.01
 _CLOSE_SECONDS: Final = 10.0
+_SCRIPTED: Final = "oautom_check_executor"  # a function of the script
 _TRACKERS: Final = ("resource_tracker", "forkserver")  # processes that Python keeps to its end
 
 
@@ -40,8 +42,8 @@ class Row(NamedTuple):
 
     Attributes:
         name: What was tried.
-        holds: Whether the executor can do it; None if there is nothing to try, since its work runs
-            in the program itself.
+        holds: Whether the executor can do it; None if there is nothing to try, as when its work
+            runs in the program itself.
         is_declared: Whether `lacks` has it.
         seconds: How long it took.
         told: What was seen, in a sentence.
@@ -121,6 +123,7 @@ def check_executor(
     lacks: Collection[str] = (),
     workers: int = 2,
     size_bytes: int = 100_000_000,
+    rows: Collection[str] | None = None,
     seconds: float = 30.0,
     folder: str | os.PathLike[str] | None = None,
 ) -> Report:
@@ -134,27 +137,34 @@ def check_executor(
         lacks: The names of the rows that the executor cannot do. Such a row fails if it holds.
         workers: How many steps the executor does at once.
         size_bytes: The size of the value that is handed on.
+        rows: The names of the rows to try. Default: all.
         seconds: The deadline of each row.
         folder: A folder that the program and the executor's workers both see. Default: a new one
             for temporary files.
 
     Raises:
-        SettingError: `lacks` has a name that no row has.
+        SettingError: `lacks` or `rows` has a name that no row has.
     """
-    for name in lacks:
-        if name not in _ROWS:
-            raise SettingError(
-                f"lacks has {shown(name)}, which is no row; the rows are {', '.join(_ROWS)}"
-            )
+    for what, names in {"lacks": lacks, "rows": rows or ()}.items():
+        for name in names:
+            if name not in _ROWS:
+                raise SettingError(
+                    f"{what} has {shown(name)}, which is no row; the rows are {', '.join(_ROWS)}"
+                )
+    main = vars(sys.modules["__main__"])  # first: workers that are forked have it, too
+    exec(f"def {_SCRIPTED}():\n    return 42", main)  # noqa: S102 - our own line
     with tempfile.TemporaryDirectory(prefix="oautom-", dir=folder) as files:
         suite = _Suite(make, files, workers, size_bytes)
-        rows = []
+        tried = []
         for name, check in _ROWS.items():
+            if rows is not None and name not in rows:
+                continue
             begun = time.monotonic()
             holds, told = suite.tried(check, seconds)
-            rows.append(Row(name, holds, name in lacks, time.monotonic() - begun, told))
+            tried.append(Row(name, holds, name in lacks, time.monotonic() - begun, told))
         suite.bounded(suite.end, _CLOSE_SECONDS)
-    return Report(tuple(rows))
+    main.pop(_SCRIPTED, None)
+    return Report(tuple(tried))
 
 
 class _Suite:
@@ -167,6 +177,7 @@ class _Suite:
         size_bytes: See `check_executor`.
         pace: The seconds that a step takes which does nothing.
         is_at_home: The work runs in this process.
+        is_made: The next app gets the function that makes its executor, and not an executor.
     """
 
     def __init__(self, make: Callable[[], Any], files: str, workers: int, size_bytes: int) -> None:
@@ -176,6 +187,7 @@ class _Suite:
         self.size_bytes = size_bytes
         self.pace = 0.0
         self.is_at_home = False
+        self.is_made = False
         self._app: OAutom | None = None
         self._stack = ExitStack()
         self._before = _Seen.now()
@@ -186,15 +198,19 @@ class _Suite:
         if self._app is None:
             self._before = _Seen.now()
             self._stack = ExitStack()
-            made = self._make()
-            if hasattr(type(made), "__enter__"):
-                made = self._stack.enter_context(made)
-            # One more than there are workers, so that one waits in the executor.
-            more = None if isinstance(made, str) else self.workers + 1
-            limit = {"inline": None, "threads": self.workers, "processes": self.workers}
-            count = limit.get(made) if isinstance(made, str) else more
+            made = self._entered()
+            count = self.workers + 1  # one waits in the executor
+            if isinstance(made, str):  # with one of oautom's own nothing does
+                count = self.workers
+            elif self.is_made and issubclass(type(made), Executor):
+                first, more = [made], self._entered
+                made = lambda: first.pop() if first else more()  # noqa: E731 - a named one is no shorter
             self._app = OAutom(OAutomMode.background, executor=made, max_workers=count)
         return self._app
+
+    def _entered(self) -> Any:
+        made = self._make()
+        return self._stack.enter_context(made) if hasattr(type(made), "__enter__") else made
 
     def tried(self, check: Callable[[_Suite], str | None], seconds: float) -> tuple[Any, str]:
         """Return whether a row holds, and what was seen."""
@@ -372,13 +388,14 @@ def _lambda(suite: _Suite) -> None:
     _check(suite.result(lambda: 6 * 7) == 42, "it returned something else")
 
 
-def _script(suite: _Suite) -> None:
-    main = vars(sys.modules["__main__"])
-    exec("def oautom_check_executor():\n    return 42", main)  # noqa: S102 - our own line
-    try:
-        _check(suite.result(main["oautom_check_executor"]) == 42, "it returned something else")
-    finally:
-        del main["oautom_check_executor"]
+def _script(suite: _Suite) -> str | None:
+    vect = suite.started(step=(vars(sys.modules["__main__"])[_SCRIPTED],))
+    vect.wait()
+    error = vect.steps["step"].error or ""
+    if "`if __name__ == '__main__':`" in error:
+        return "its workers import the script by themselves"
+    _check(vect.state == "success", f"the step failed: {error}")
+    return None
 
 
 def _module(suite: _Suite) -> str | None:
@@ -409,6 +426,7 @@ def _close(suite: _Suite) -> None:
 
 
 def _loss(suite: _Suite) -> str | None:
+    suite.is_made = True  # a broken executor is made anew
     vect = suite.started(step=(far.die_once, suite.files, os.getpid()))
     vect.wait()
     step = vect.steps["step"]

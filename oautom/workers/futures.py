@@ -378,6 +378,9 @@ def _line(error: BaseException) -> str:
 def _shut_down(executor: Executor) -> None:
     """End an executor that was made here, without waiting for its work."""
     try:
-        executor.shutdown(wait=False, cancel_futures=True)
+        try:
+            executor.shutdown(wait=False, cancel_futures=True)
+        except TypeError:  # that of loky takes no such argument
+            executor.shutdown(wait=False)
     except Exception:  # an executor of the user may raise anything
         _logger.exception("the %s cannot be shut down", type(executor).__name__)

@@ -198,7 +198,7 @@ def test_a_cancel_reaches_the_job_and_whether_it_listens_comes_back(side: Side) 
     assert job.parcel.cancels == 1
 
 
-def test_the_end_of_the_sidecancels_what_is_at_work(side: Side) -> None:
+def test_the_end_of_the_program_cancels_what_is_at_work(side: Side) -> None:
     job = Job(Parcel(0))
     _, call = side.sent(job)
     answer = in_thread(call)
@@ -207,7 +207,7 @@ def test_the_end_of_the_sidecancels_what_is_at_work(side: Side) -> None:
     assert answer.result(10) == "done with a line"
 
 
-def test_nothing_begins_when_the_sidehas_closed(side: Side) -> None:
+def test_nothing_begins_when_the_program_has_closed(side: Side) -> None:
     _, call = side.sent(Job(Parcel(0)))
     side.channel.close()
     with pytest.raises(WorkLostError, match="has ended"):
@@ -215,7 +215,7 @@ def test_nothing_begins_when_the_sidehas_closed(side: Side) -> None:
 
 
 @pytest.mark.parametrize("there", ["another machine", "another folder", "no folder"])
-def test_where_the_sidecannot_be_seen_the_work_goes_on_without(side: Side, there: str) -> None:
+def test_where_the_program_cannot_be_seen_the_work_goes_on_without(side: Side, there: str) -> None:
     job = Job(Parcel(0))
     job.parcel.go.set()
     sent = side.channel.send(job, job, side.lost.append)
@@ -229,7 +229,7 @@ def test_where_the_sidecannot_be_seen_the_work_goes_on_without(side: Side, there
     assert Call(job.parcel, elsewhere[there], number, name)() == "done"
 
 
-def test_a_sidethat_can_open_no_channel_gets_its_work_done(
+def test_a_program_that_can_open_no_channel_gets_its_work_done(
     side: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "mkdtemp", None)
@@ -456,15 +456,14 @@ if __name__ == "__main__":
     pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
     with OAutom(executor=pool, log=SqliteEventLog("log.db"), max_workers=2) as app:
         flow = flow_of(app)
-        if not app.recover():
-            app.start(flow)
+        vect = (app.recover() or [app.start(flow)])[0]
         print("at work", flush=True)
-        app.run()
+        vect.wait()
         print("over", flush=True)
 """
 
 
-def test_what_a_killed_sidehas_left_at_work_is_over_before_the_step_runs_again(
+def test_what_a_killed_program_has_left_at_work_is_over_before_the_step_runs_again(
     program: Callable[[str], Program], tmp_path: Path, folder: Path, marked: Marked
 ) -> None:
     source = PROGRAM.replace("FOLDER", str(folder))
@@ -485,11 +484,11 @@ def test_what_a_killed_sidehas_left_at_work_is_over_before_the_step_runs_again(
     assert list(folder.iterdir()) == []
 
 
-def test_a_folder_that_a_killed_sidehas_left_is_removed_by_the_next(folder: Path) -> None:
+def test_a_folder_that_a_killed_program_has_left_is_removed_by_the_next(folder: Path) -> None:
     source = (
         f"import os, signal, tempfile; tempfile.tempdir = {str(folder)!r}\n"
         "from oautom.workers.channel import Channel\n"
-        "Channel(print).door()\n"
+        "channel = Channel(print)\nchannel.door()\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
