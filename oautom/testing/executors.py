@@ -350,10 +350,10 @@ def _timeout(suite: _Suite) -> None:
 
 def _queued(suite: _Suite) -> None:
     names = [f"busy {number}" for number in range(suite.workers)]
-    busy = {name: (far.until_let_go, suite.files, name) for name in names}
+    busy = {name: (far.be_busy, suite.files, name) for name in names}
     vect = suite.started(**busy, queued=(far.touch, suite.files, "queued begun"))
     _until(lambda: all(suite.has(f"{name} begun") for name in names), "not all workers began")
-    vect.cancel()
+    suite.bounded(vect.cancel, 1.0)  # inline it returns when the step that runs is over
     for name in names:
         suite.let_go(name)
     vect.wait()

@@ -87,6 +87,14 @@ def until_let_go(folder: str, name: str, context: Context) -> None:
             return
 
 
+def be_busy(folder: str, name: str) -> None:
+    """Wait for a file, whatever is cancelled."""
+    touch(folder, f"{name} begun")
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end and not os.path.exists(os.path.join(folder, f"{name} go")):
+        time.sleep(0.02)
+
+
 def die_once(folder: str, home: int) -> str:
     """End this process at the first call, unless it is the program itself."""
     if os.getpid() == home:

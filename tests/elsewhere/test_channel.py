@@ -25,7 +25,9 @@ from oautom.workers.base import NotBegunError, WorkLostError
 from oautom.workers.channel import Channel, left_at_work
 from oautom.workers.line import BEGIN, FRAME, GO, HELLO, LETTER, SOCKET, Call, Door, Frames
 from tests.elsewhere import work
-from tests.processes.conftest import Marked, Program, until
+from tests.processes.conftest import Marked, Program, marked, program, until
+
+__all__ = ["marked", "program"]  # fixtures
 
 
 @pytest.fixture
