@@ -655,7 +655,9 @@ class Runner:
             self.lingering.promise(attempt.key)
         if attempt.is_promised:
             is_on_loop = attempt.execution.is_async and self.has_loop
-            if is_on_loop or not is_promised:  # a coroutine may go on, though it was cancelled
+            # A coroutine may go on, though it was cancelled, and so may work elsewhere.
+            is_sure = is_promised and not is_on_loop and self._place_of(attempt) != "elsewhere"
+            if not is_sure:
                 seconds = COROUTINE_GRACE_PERIOD if is_on_loop else GRACE_PERIOD
                 self._timers.add(self._clock.monotonic() + seconds, GraceOver(attempt.key))
         else:  # it is waited for no longer

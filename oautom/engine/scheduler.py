@@ -118,6 +118,7 @@ from oautom.machine.tables import (
     VECT_ENDS,
 )
 from oautom.machine.transition import NotAppendedError, Wire, machines
+from oautom.steps.work import Work
 from oautom.vects.registry import Registry
 from oautom.vects.run import Run
 from oautom.workers.base import Workers
@@ -188,6 +189,8 @@ class Scheduler(Driver[Message]):
         self.runner.above = self.registry.above
         nudge = WeakMethod(self._nudge)  # the workers must not keep a forgotten engine alive
         workers.on_change = lambda: (method := nudge()) and method()
+        let_be = WeakMethod(self._let_be)
+        workers.on_deaf = lambda job: (method := let_be()) and method(job)
         self._notes = Notes()
         self._ready, self._news = self._notes.ready, self._notes.news
         self._ended = self._notes.ended
@@ -324,6 +327,11 @@ class Scheduler(Driver[Message]):
     def _nudge(self) -> None:
         """Look at the workers again, which have changed."""
         self.put(Nudge())
+
+    def _let_be(self, work: Work) -> None:
+        """Wait no longer for the end of a step that was cancelled: it does not listen."""
+        context = work.context
+        self.put(GraceOver((context.vect_id, context.step, context.number)))
 
     # In a tick: what a call does
 

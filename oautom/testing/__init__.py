@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from oautom.audit.invariants import check_history, violations
 from oautom.testing.clock import SimulatedClock
+from oautom.testing.executors import ExecutorLacksError, check_executor
 from oautom.testing.exploration import End, Exploration, explore
 from oautom.testing.replays import ReplayDiffersError, assert_replays
 from oautom.testing.simulation import simulate
@@ -18,11 +19,13 @@ _STRATEGIES = ("durations", "flows", "histories", "outcomes")
 
 __all__ = [
     "End",
+    "ExecutorLacksError",
     "Exploration",
     "ReplayDiffersError",
     "SimulatedClock",
     "WorkLostError",
     "assert_replays",
+    "check_executor",
     "check_history",
     "durations",
     "explore",

@@ -89,6 +89,8 @@ class Workers(ABC):
         problem: Why no job can be given to them for now, for people; None if they take jobs.
         is_dead: Whether the problem is for good: the engine stops, and its Vects stay open.
         on_change: Called on any thread when one of `problem`, `is_dead` and `slots` has changed.
+        on_deaf: Called on any thread with a job that was cancelled, and does not listen: it is not
+            waited for.
     """
 
     slots: int = sys.maxsize
@@ -97,6 +99,7 @@ class Workers(ABC):
     problem: str | None = None
     is_dead: bool = False
     on_change: Callable[[], object] = bool
+    on_deaf: Callable[[Any], object] = bool
 
     @abstractmethod
     def submit(self, job: Job, done: Done) -> None:

@@ -3,6 +3,8 @@
 An executor whose worker has died may be broken for good: `concurrent.futures.BrokenExecutor`. All
 work that it had is lost then. If the user has given a function that makes an executor, another one
 is made; else the workers are dead, and with them the engine.
+
+To workers in other processes of this machine there is a `Channel` beside the executor.
 """
 
 from __future__ import annotations
@@ -19,11 +21,14 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     ThreadPoolExecutor,
 )
-from functools import partial
-from typing import Any, Final
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Final
 
 from oautom.errors import shown
-from oautom.workers.base import Done, Job, NotBegunError, Workers, WorkLostError
+from oautom.workers.base import NONE_LEFT, Done, Job, NotBegunError, Workers, WorkLostError
+
+if TYPE_CHECKING:
+    from oautom.workers.channel import Channel, Sent
 
 DELAY_MIN: Final = 0.1
 DELAY_MAX: Final = 30.0
@@ -67,6 +72,12 @@ class FutureWorkers(Workers):
             self.place = "elsewhere"
         self.slots = self._all_slots()
 
+    @cached_property
+    def _channel(self) -> Channel:
+        from oautom.workers.channel import Channel  # noqa: PLC0415 - sockets, for few programs
+
+        return Channel(self.on_deaf)
+
     def _all_slots(self) -> int:
         own = None if self._pool is None else self._pool.slots
         return self._given_slots or own or self._usual
@@ -92,7 +103,7 @@ class FutureWorkers(Workers):
         with self._lock:
             pool.tasks.add(task)
         try:
-            future = pool.submit(task.job)
+            future = pool.submit(task.job, self._sent(pool, task))
         except Exception as error:  # an executor of the user may raise anything
             # If it was shut down, nobody but us had a reason to: another one is made.
             is_shut = self._make is not None and isinstance(error, RuntimeError)
@@ -105,6 +116,20 @@ class FutureWorkers(Workers):
         else:
             future.add_done_callback(partial(self._answered, pool, task))
             task.watch(future)
+
+    def _sent(self, pool: _Pool, task: _Task) -> Callable[[], object]:
+        """Return the work of a task in the form in which the executor gets it."""
+        if self.place != "elsewhere":
+            return task.job
+        packed = task.job.for_child if pool.has_children else task.job
+        task.sent = self._channel.send(task.job, packed, partial(self._lost, pool, task))
+        return task.sent
+
+    def _lost(self, pool: _Pool, task: _Task, loss: WorkLostError) -> None:
+        """Answer for a task whose worker has ended, which its executor has not noticed."""
+        with self._lock:
+            pool.tasks.discard(task)
+        task.done(None, loss)
 
     def _answered(self, pool: _Pool, task: _Task, future: Future[object]) -> None:
         answer, failure = None, None
@@ -223,6 +248,14 @@ class FutureWorkers(Workers):
         for task in waiting:
             self._give(pool, task)
 
+    def left(self, log_id: str) -> Mapping[str, Future[Any]]:
+        """Return the jobs of a log that earlier programs have left at work on this machine."""
+        if self.place != "elsewhere":
+            return NONE_LEFT
+        from oautom.workers.channel import left_at_work  # noqa: PLC0415 - as above
+
+        return left_at_work(log_id)
+
     def close(self) -> None:
         """Shut down the executor that was made; take back what one of the user's has not begun."""
         self._closed.set()
@@ -231,6 +264,8 @@ class FutureWorkers(Workers):
             tasks = [] if pool is None else list(pool.tasks)
         for task in tasks:
             task.withdraw()
+        if "_channel" in vars(self):
+            self._channel.close()
         if pool is not None and self._make is not None:
             _shut_down(pool.executor)
 
@@ -242,6 +277,7 @@ class _Pool:
         tasks: Those that have no answer yet.
         slots: How many workers it has, if it tells.
         is_broken: Whether it takes nothing any more.
+        has_children: Whether its workers import the main module of this program.
         was_alone: Whether it had one task only when it broke.
     """
 
@@ -251,17 +287,16 @@ class _Pool:
         self.is_broken = self.was_alone = False
         own = getattr(executor, "_max_workers", None)  # as in those of the standard library
         self.slots: int | None = own if type(own) is int and own > 0 else None
-        self._has_children = isinstance(executor, ProcessPoolExecutor)
+        self.has_children = isinstance(executor, ProcessPoolExecutor)
         self._names = _names_of(executor)
 
-    def submit(self, job: Job) -> Future[Any]:
+    def submit(self, job: Job, sent: Callable[[], object]) -> Future[Any]:
         """Submit a job, with what its step asks for.
 
         Raises:
             NotBegunError: The executor does not know that.
             Exception: What the executor raises.
         """
-        sent: Callable[[], object] = job.for_child if self._has_children else job
         return self.executor.submit(sent, **(self._told(job.submit) if self._names else {}))
 
     def _told(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -290,11 +325,13 @@ class _Task:
 
     Attributes:
         is_unwanted: The job was cancelled.
+        sent: What an executor in other processes has got.
     """
 
     def __init__(self, job: Job, done: Done) -> None:
         self.job = job
         self.is_unwanted = False
+        self.sent: Sent | None = None
         self._has_begun = False
         self._done: Done | None = done
         self._future: Future[object] | None = None
@@ -313,19 +350,23 @@ class _Task:
             future.cancel()
 
     def withdraw(self) -> bool:
-        """Take the job back; False if it has begun. Any thread."""
+        """Take the job back, or tell its worker; False if that cannot be. Any thread."""
         with self._lock:
             self.is_unwanted = True
             has_begun = self._has_begun
         if not has_begun:
             self.done(None, NotBegunError(_NOT_BEGUN))
             return True
-        return self._future is not None and self._future.cancel()
+        if self._future is not None and self._future.cancel():
+            return True
+        return self.sent is not None and self.sent.cancel()
 
     def done(self, answer: object, failure: BaseException | None) -> None:
         """Give the answer, unless there is one already."""
         with self._lock:
             done, self._done = self._done, None
+        if self.sent is not None:
+            self.sent.end()
         if done is not None:
             done(answer, failure)
 
@@ -337,6 +378,9 @@ def _line(error: BaseException) -> str:
 def _shut_down(executor: Executor) -> None:
     """End an executor that was made here, without waiting for its work."""
     try:
-        executor.shutdown(wait=False, cancel_futures=True)
+        try:
+            executor.shutdown(wait=False, cancel_futures=True)
+        except TypeError:  # that of loky takes no such argument
+            executor.shutdown(wait=False)
     except Exception:  # an executor of the user may raise anything
         _logger.exception("the %s cannot be shut down", type(executor).__name__)

@@ -33,6 +33,15 @@ class Marked:
                 continue
         return found
 
+    def kill(self) -> None:
+        """End them all."""
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(MARK) == self._mark and process.pid != os.getpid():
+                    process.kill()
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+
     def wait_for(self, count: int) -> None:
         """Wait until so many are alive: a process cannot tell us by a signal that it has begun."""
         until(lambda: len(self.alive()) >= count)
@@ -50,12 +59,7 @@ def until(is_true: Callable[[], object], seconds: float = 20.0) -> None:
 def marked(request: pytest.FixtureRequest) -> Iterator[Marked]:
     found = Marked(f"{os.getpid()}-{request.node.name}-{time.monotonic_ns()}")
     yield found
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(MARK) == found.env[MARK] and process.pid != os.getpid():
-                process.kill()
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
+    found.kill()
 
 
 class Program:
