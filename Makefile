@@ -36,7 +36,7 @@ stop() { echo "$$1" >&2; exit 1; }; \
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help start tests tests_all lint format check quick coverage heart mutants bench bench-peers page-pictures crash fuzz install_requirements_dev freeze_requirements activate dist clean picture
+.PHONY: help start tests tests_all lint format check quick coverage heart mutants bench bench-peers page-pictures crash cluster fuzz install_requirements_dev freeze_requirements activate dist clean picture
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "make %-24s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -102,6 +102,10 @@ page-pictures: $(TOOLS) ## Write pictures of the page, light and dark, wide and 
 crash: $(TOOLS) ## Kill a program in ROUNDS rounds (200 unless said), beginning with SEED, and look at what it leaves
 	@OAUTOM_CRASH_LONG=1 $(BIN)/pytest $(SIDE_BY_SIDE) tests/crash $(PYTEST_ARGS)
 	@$(BIN)/python -m tests.crash $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED))
+
+# Hosts of their own need root and iproute2; without them, all runs on loopback, and no network is cut.
+cluster: $(TOOLS) ## Run FLOWS flows (200 unless said) on a Dask cluster of which parts die, beginning with SEED, and look at what is left
+	@$(BIN)/python -m tests.cluster $(if $(FLOWS),--flows $(FLOWS)) $(if $(SEED),--seed $(SEED))
 
 fuzz: $(TOOLS) ## Run random flows for MINUTES (60 unless said), beginning with SEED, in programs that are killed, and look at what they leave
 	@$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))

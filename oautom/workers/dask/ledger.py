@@ -166,15 +166,14 @@ class Ledger(SchedulerPlugin):
 
     def remove_client(self, scheduler: Any, client: str) -> None:
         """Keep the answers for a client that has left, for a while: it may come back."""
+        for owner in [owner for owner, its in self._clients.items() if its == client]:
+            del self._clients[owner]
         scheduler.loop.call_later(_KEEP_SECONDS, self._tidy)
 
     def _tidy(self) -> None:
         for key, entry in list(self._entries.items()):
             if entry.is_over and not self._is_there(entry.owner):
                 del self._entries[key]
-        for owner in [owner for owner in self._clients if not self._is_there(owner)]:
-            if all(entry.owner != owner for entry in self._entries.values()):
-                del self._clients[owner]
 
     def _is_there(self, owner: str) -> bool:
         return self._clients.get(owner) in self._scheduler.clients
@@ -241,11 +240,14 @@ class Ledger(SchedulerPlugin):
             if is_ours and name_of(key).startswith(start) and owner_of(key) != owner:
                 self._state(key)
         left = []
-        for key, entry in self._entries.items():
-            is_left = entry.owner != owner and not entry.is_over
-            if is_left and name_of(key).startswith(start):
+        for key, entry in list(self._entries.items()):
+            if entry.owner == owner or not name_of(key).startswith(start):
+                continue
+            if not entry.is_over:
                 entry.owner = owner
                 left.append(key)
+            elif key not in self._scheduler.tasks:  # nobody comes back for its answer
+                del self._entries[key]
         for key in left:
             self._cancel([key])
         return left
@@ -272,8 +274,11 @@ class Ledger(SchedulerPlugin):
                 self._entries.pop(key, None)
 
     def _close(self, owner: str, client: str) -> None:
+        """Forget a program; others may be cut off, and come back for their answers."""
         self._clients.pop(owner, None)
-        self._tidy()
+        for key, entry in list(self._entries.items()):
+            if entry.is_over and entry.owner == owner:
+                del self._entries[key]
 
     # What the ledger tells
 

@@ -236,10 +236,11 @@ class Link:
 
     def close(self) -> None:
         """End the link; close the client if it is ours."""
+        if self.is_open:
+            self.send(CLOSE, owner=self._owner)
         if self._client is not self._theirs:
             with suppress(*_GONE):
                 self._client.close(timeout=_SECONDS)
         elif self.is_open:
-            self.send(CLOSE, owner=self._owner)
             with suppress(*_GONE, ValueError):
                 self._client.unsubscribe_topic(topic_of(self._owner))

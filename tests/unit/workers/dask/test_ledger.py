@@ -248,6 +248,35 @@ def test_the_next_life_of_a_program_finds_and_cancels_what_an_earlier_one_has_le
     assert not cluster.run(queued, "two", cluster.runs)
 
 
+def test_nothing_is_kept_of_a_killed_program_when_its_next_life_has_begun() -> None:
+    cluster = Cluster()
+    cluster.assign(KEY, "one")
+    assert cluster.run(KEY, "one", 1)
+    cluster.end(KEY, "one")
+    cluster.ledger.transition(KEY, "memory", "forgotten", stimulus_id="x")  # its client is there
+    del cluster.scheduler.tasks[KEY], cluster.scheduler.clients[CLIENT]
+    cluster.ledger.remove_client(cluster.scheduler, CLIENT)
+    cluster.scheduler.clients["Client-2"] = None
+    cluster.call("oautom_open_1", owner="0c0d", client="Client-2", keys=[])
+    assert cluster.call("oautom_left_1", owner="0c0d", log_id="log") == []
+    assert (cluster.ledger._entries, list(cluster.ledger._clients)) == ({}, ["0c0d"])
+
+
+def test_an_app_that_is_closed_takes_no_answer_from_a_program_that_is_cut_off() -> None:
+    cluster = Cluster()
+    cluster.assign(KEY, "one")
+    assert cluster.run(KEY, "one", 1)
+    cluster.scheduler.clients.clear()
+    cluster.ledger.remove_client(cluster.scheduler, CLIENT)
+    cluster.end(KEY, "one")
+    cluster.scheduler.clients["Client-2"] = None
+    cluster.call("oautom_open_1", owner="0c0d", client="Client-2", keys=[])
+    cluster.tell("oautom-close-1", owner="0c0d", client="Client-2")
+    cluster.scheduler.clients["Client-3"] = None
+    told = cluster.call("oautom_open_1", owner=OWNER, client="Client-3", keys=[KEY])
+    assert told["states"] == {KEY: ("answer", b"42")}
+
+
 def test_a_worker_that_is_busy_for_us_is_not_taken_when_the_cluster_becomes_smaller() -> None:
     cluster = Cluster()
     cluster.assign(KEY, "one")
