@@ -294,12 +294,12 @@ def test_a_close_ends_the_threads_when_their_work_is_done() -> None:
 # The user's own executor
 
 
-def test_the_user_s_executor_is_given_the_work_itself() -> None:
+def test_the_user_s_executor_is_given_the_work() -> None:
     executor, answers, job = HandExecutor(), Answers(), Job()
     FutureWorkers(executor, 2).submit(job, answers)
 
     ((given, future),) = executor.futures
-    assert given is job
+    assert given.job is job
     future.set_result("answer")
     assert answers.all == [("answer", None)]
 
