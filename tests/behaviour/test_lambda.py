@@ -388,7 +388,8 @@ def test_a_timeout_ends_the_step_and_not_the_function(server: Server, executor: 
     with OAutom(executor=executor) as app:
         flow = Flow("flow", app)
         twice = RetryPolicy(max_attempts=2, delay=0)
-        LambdaExecution("step", flow, "work", client=server.client, timeout=0.2, retry=twice)
+        client = server.client()  # to make one takes its time
+        LambdaExecution("step", flow, "work", client=client, timeout=1.5, retry=twice)
         vect = app.run(flow)
     assert vect.result("step") == 2
     (retried,) = [event for event in vect.events() if event.name == "step.retried"]

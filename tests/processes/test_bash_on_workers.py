@@ -50,11 +50,6 @@ def mortal(request: pytest.FixtureRequest) -> Iterator[OAutom]:
     yield from apps(request.param)
 
 
-@pytest.fixture(scope="module")
-def ours() -> Iterator[OAutom]:
-    yield from apps("processes")
-
-
 def run(app: OAutom, command: str, **options: Any) -> Any:
     flow = Flow(f"flow {len(app.flows())}", app)
     BashExecution("step", flow, command, place="worker", **options)
@@ -142,26 +137,26 @@ def test_bash_env_is_read_once_and_no_descriptor_is_left_open(app: OAutom, tmp_p
     assert vect.result("step").split() == ["begun", "0", "1", "2", "3"]  # 3 is the folder itself
 
 
-def test_a_cancel_ends_the_whole_tree_there(ours: OAutom, marked: Marked) -> None:
-    vect = run(ours, TREE, env=marked.env)
+def test_a_cancel_ends_the_whole_tree_there(app: OAutom, marked: Marked) -> None:
+    vect = run(app, TREE, env=marked.env)
     until(lambda: vect.steps["step"].log_text)
     vect.cancel("enough")
     assert vect.wait(20) == "cancelled"
     assert marked.alive() == []
-    after = run(ours, f"echo {WORKER}")
+    after = run(app, f"echo {WORKER}")
     assert after.wait(20) == "success"  # by the same worker: that one goes on
     assert after.result("step") == vect.steps["step"].log_text.strip()
 
 
-def test_a_timeout_ends_the_whole_tree_there(ours: OAutom, marked: Marked) -> None:
-    vect = run(ours, TREE, env=marked.env, timeout=1)
+def test_a_timeout_ends_the_whole_tree_there(app: OAutom, marked: Marked) -> None:
+    vect = run(app, TREE, env=marked.env, timeout=1)
     assert vect.wait(20) == "failed"
     assert "took longer than its timeout" in vect.steps["step"].error
     assert marked.alive() == []
 
 
-def test_its_text_comes_while_it_runs(ours: OAutom, marked: Marked) -> None:
-    vect = run(ours, "echo begun; sleep 1000", env=marked.env)
+def test_its_text_comes_while_it_runs(app: OAutom, marked: Marked) -> None:
+    vect = run(app, "echo begun; sleep 1000", env=marked.env)
     until(lambda: vect.steps["step"].log_text == "begun\n")
     assert vect.state == "running"
     vect.cancel()
@@ -169,11 +164,11 @@ def test_its_text_comes_while_it_runs(ours: OAutom, marked: Marked) -> None:
 
 
 def test_its_grace_period_may_be_longer_than_that_of_functions(
-    ours: OAutom, marked: Marked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    app: OAutom, marked: Marked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "GRACE_PERIOD", 0.1)
     tidy = f"trap 'sleep 0.5; touch {tmp_path}/tidied; exit' TERM; echo begun; sleep 1000 & wait"
-    vect = run(ours, tidy, env=marked.env, grace_period=20)
+    vect = run(app, tidy, env=marked.env, grace_period=20)
     until(lambda: vect.steps["step"].log_text)
     vect.cancel()
     assert vect.wait(20) == "cancelled"
