@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
@@ -31,6 +32,15 @@ from oautom.testing import SimulatedClock
 from .conftest import SECONDS, flow_step
 
 Modes = pytest.mark.parametrize("mode", list(OAutomMode))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _little_to_collect() -> Iterator[None]:
+    """Have the collector leave out what other tests have left: it is called at each opening."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture
