@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,12 @@ from oautom.events import signals
 settings.register_profile("oautom", phases=[each for each in Phase if each is not Phase.explain])
 if settings.get_current_profile_name() == "default":
     settings.load_profile("oautom")
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C as usual: programs that tests start inherit that a background job ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
@@ -46,7 +53,7 @@ def _no_error_is_swallowed_by_transitions() -> Iterator[None]:
 def _no_receiver_is_left() -> Iterator[None]:
     """Signals belong to the whole process: what a test connects must be heard in no other."""
     yield
-    for signal in vars(signals).values():
-        if isinstance(signal, signals.EventSignal) and signal.receivers:
-            signal._clear_state()
-            signal._is_plain = True
+    for each in vars(signals).values():
+        if isinstance(each, signals.EventSignal) and each.receivers:
+            each._clear_state()
+            each._is_plain = True

@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -350,6 +351,8 @@ GOOD: dict[str, Callable[[World, Any], Any]] = {
     "Vect.by": lambda world, owner: "Ada",
     "Vect.timeout": lambda world, owner: 0.001,
     "WaitExecution.seconds": lambda world, owner: 0,
+    "LambdaExecution.function_name": lambda world, owner: "function",
+    "LambdaExecution.client": lambda world, owner: client_of_nobody(),
     "OAutom.plan.days": lambda world, owner: 1,
     "OAutom.backfill.flow": lambda world, owner: planned(world),
     "OAutom.backfill.first": lambda world, owner: DAY,
@@ -360,6 +363,7 @@ GOOD: dict[str, Callable[[World, Any], Any]] = {
 }
 """A good value of each parameter: by itself, with its class, or with its method too."""
 ALWAYS = {
+    "LambdaExecution.client",
     *("WaitExecution.seconds", "OAutom.plan.days", "OAutom.run.flow", "Vect.timeout"),
     *("Subscription.timeout", "Param.default"),
 }
@@ -371,6 +375,14 @@ NEVER_ENDS = {("OAutom.run", "flow", "None")}
 
 
 DAY = "2020-01-01"
+
+
+@cache
+def client_of_nobody() -> Any:
+    """Return a client of AWS that nobody answers."""
+    boto3 = pytest.importorskip("boto3")
+    keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
+    return boto3.client("lambda", "eu-west-1", endpoint_url="http://127.0.0.1:9", **keys)
 
 
 def good(target: Target, parameter: str, world: World, owner: Any) -> Any:
