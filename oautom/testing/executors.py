@@ -29,6 +29,7 @@ from oautom.vects.vect import Vect
 
 _POLL_SECONDS: Final = 0.01
 _CLOSE_SECONDS: Final = 10.0
+_LAST_SECONDS: Final = 3.0
 _SCRIPTED: Final = "oautom_check_executor"  # a function of the script
 _TRACKERS: Final = ("resource_tracker", "forkserver")  # processes that Python keeps to its end
 
@@ -226,7 +227,9 @@ class _Suite:
                 found.append((False, f"it raised {type(error).__name__}: {error}"))
 
         if not self.bounded(attempt, seconds):
-            self._app = None  # it is left to itself
+            app, self._app = self._app, None
+            if app is not None:  # else its engine would wait for ever; who hangs may hang there too
+                self.bounded(app.close, _LAST_SECONDS)
             return False, f"it did not end within {seconds:g} seconds"
         return found[0]
 
