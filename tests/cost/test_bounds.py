@@ -511,7 +511,7 @@ def test_the_first_vects_go_on_while_others_are_still_taken_over(
 ) -> None:
     monkeypatch.setattr("oautom.engine.entering.STEPS_AT_ONCE", 5 * STEPS)
     monkeypatch.setattr("oautom.engine.recovery._AT_ONCE", 5)
-    number, committed = 30, list[int]()
+    number, committed = 90, list[int]()  # a thread of a step may begin late
     left_open(path := tmp_path / "runs.db", number)
     with next_life(path, mode) as app:
 

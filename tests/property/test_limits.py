@@ -107,11 +107,12 @@ class ScriptedExecutor(Executor):
         self._busy = 0
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        assert isinstance(fn, Work)
+        work = fn.job  # type: ignore[attr-defined] # as any executor elsewhere gets it
+        assert isinstance(work, Work)
         self._busy += 1
         assert self._busy <= self._workers
-        script = self.scripts[fn.execution.flow.name]
-        attempt = (fn.context.step, fn.context.attempt)
+        script = self.scripts[work.execution.flow.name]
+        attempt = (work.context.step, work.context.attempt)
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()
 

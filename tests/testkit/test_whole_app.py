@@ -79,10 +79,11 @@ class Hands(Executor):
         self.jobs: list[tuple[Work, Future[Any]]] = []
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        assert isinstance(fn, Work)
+        work = fn.job  # type: ignore[attr-defined] # as any executor elsewhere gets it
+        assert isinstance(work, Work)
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()  # it has begun: no cancel takes it back
-        self.jobs.append((fn, future))
+        self.jobs.append((work, future))
         return future
 
 
