@@ -98,7 +98,7 @@ def _look_soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def file() -> Iterator[Path]:
-    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    with TemporaryDirectory() as folder:
         yield Path(folder) / "log.db"
 
 
@@ -126,7 +126,7 @@ def wait_until_heard(log: Any) -> None:
 @example([("", "v", "cancel", '{"reason": 7}'), ("", "v", "cancel", "[" * 10_000)])
 @example([("", "v", "approve", '{"step": "a", "by": "' + "x" * 20_000 + '"}')])
 def test_whatever_a_row_holds_it_is_done_or_answered(written: list[tuple[Cell, ...]]) -> None:
-    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    with TemporaryDirectory() as folder:
         path = Path(folder) / "log.db"
         log = SqliteEventLog(path, synchronous="NORMAL")
         with closing(log), OAutom(OAutomMode.background, log=log, executor="inline") as app:

@@ -53,7 +53,7 @@ class Wakeup:
         except OSError as error:
             raise _refused(path, error) from error
         self._socket.setblocking(False)
-        self._waiting = threading.Lock()  # taken by the thread while it uses the socket
+        self._waiting = threading.Lock()  # taken by the thread while it uses socket or file
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
         forked.share(self)
@@ -66,7 +66,7 @@ class Wakeup:
     def _listen(self) -> None:
         while (is_sent := self._wait()) is not None:
             try:
-                if is_sent or self._is_asked():
+                if is_sent or self._asks():
                     self._wake()
             except Exception:  # as when the system gives no more threads
                 _logger.exception("the engine is not woken; it is tried again")
@@ -83,6 +83,11 @@ class Wakeup:
                 while self._socket.recv(1):
                     pass
             return None if self._is_closed else is_sent
+
+    def _asks(self) -> bool:
+        """Look at the file, unless it was closed: `close` waits for that, so nothing reads then."""
+        with self._waiting:
+            return not self._is_closed and self._is_asked()
 
     def rouse(self) -> None:
         """Make the thread call `wake`, as a `send` of another process does. Any thread."""
