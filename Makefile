@@ -86,7 +86,7 @@ heart: $(RUNS) ## Count the lines of code of the heart, file by file
 	@$(BIN)/python -m tools.heart
 
 # One seed for all sets of text, so that what survives once survives again.
-mutants: $(TOOLS) ## Change the core in ways that a test should notice; MUTANTS_ARGS names modules
+mutants: $(TOOLS) ## Change the core in ways that a test should notice; MUTANTS_ARGS names modules, or --each 30 for a sample
 	@PYTHONHASHSEED=0 $(BIN)/python -m tools.mutants $(MUTANTS_ARGS)
 
 bench: $(TOOLS) ## Measure; BENCH_ARGS are the arguments

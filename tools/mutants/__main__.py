@@ -1,4 +1,4 @@
-"""The mutation run: `python -m tools.mutants [PATHS...] [--jobs N]`, or `make mutants`.
+"""The mutation run: `python -m tools.mutants [PATHS...] [--jobs N] [--each N]`, or `make mutants`.
 
 Changes one thing in a module, and runs the tests until one fails: then the mutant is killed. One
 that survives shows what no test asserts, or code that nothing needs, or a change that is none;
@@ -57,6 +57,7 @@ def main() -> int:
     try:
         prepare()
         found = [mutant for path in arguments.paths for mutant in mutants(ROOT / path, ROOT)]
+        found = found[:: arguments.each]
         tests = measure(arguments.paths, arguments.jobs)
         work = sum(test.seconds for test in tests.values())
         print(f"{len(found)} mutants, {len(tests)} tests of {work:.0f} seconds", flush=True)
@@ -64,7 +65,8 @@ def main() -> int:
         survivors = _run(found, tests, arguments.jobs, explained)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    code = _report(found, survivors, explained)
+    stale = _stale(found, survivors, explained) if arguments.each == 1 else []
+    code = _report(found, survivors, explained, stale)
     print(f"took {(time.monotonic() - began) / 60:.0f} minutes")
     return code
 
@@ -73,7 +75,10 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tools.mutants", description=__doc__)
     parser.add_argument("paths", metavar="PATHS", nargs="*", help="modules, instead of all")
     parser.add_argument("--jobs", type=int, default=2, help="how many mutants are tried at once")
+    parser.add_argument("--each", type=int, default=1, help="try each so-manyth mutant only")
     arguments = parser.parse_args()
+    if min(arguments.each, arguments.jobs) < 1:
+        parser.error("--each and --jobs count from 1")
     unknown = [path for path in arguments.paths if path not in PATHS]
     if unknown:
         parser.error(f"no mutants are made of {', '.join(unknown)}; only of: {', '.join(PATHS)}")
@@ -157,10 +162,11 @@ def _stale(found: list[Mutant], survivors: list[Mutant], explained: Explained) -
     ]
 
 
-def _report(found: list[Mutant], survivors: list[Mutant], explained: Explained) -> int:
-    """Print the survivors that nobody has explained, then the table."""
+def _report(
+    found: list[Mutant], survivors: list[Mutant], explained: Explained, stale: list[str]
+) -> int:
+    """Print the survivors that nobody has explained, what is stale, then the table."""
     new = [mutant for mutant in survivors if not _is_explained(mutant, explained)]
-    stale = _stale(found, survivors, explained)
     for mutant in new:
         print(f"survived: {mutant}")
     for each in stale:
