@@ -8,7 +8,6 @@ and answers the request, in one commit.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from oautom.engine.containment import bug
@@ -65,7 +64,7 @@ class Requests:
         self._create = create
         self._put = put
         self._refused: set[int] = set()  # numbers of requests that have raised
-        self._starts: deque[Request] = deque()  # starts whose runs are to be admitted
+        self._starts: dict[int, Request] = {}  # those whose runs are to be admitted, each once
         self._admitted: dict[int, Sequence[Run] | OAutomError] = {}  # the runs, or why not
         self._beginning: dict[int, list[Run]] = {}  # those that a request creates in this tick
 
@@ -120,7 +119,7 @@ class Requests:
             flow, used = request.data["flow"], self._registry.used
             if flow in used:
                 self._log.leave(request.id)
-                self._starts.append(request)
+                self._starts[request.id] = request
                 return
             if not request.may_wait:
                 raise UnknownFlowError(flow, used)
@@ -152,8 +151,8 @@ class Requests:
         """Admit the runs that are to start. On the driving thread, between two ticks."""
         if not self._starts:
             return
-        while self._starts:
-            request = self._starts.popleft()
+        starts, self._starts = self._starts, {}
+        for request in starts.values():
             try:
                 self._admitted[request.id] = self._admit[request.action](request)
             except OAutomError as error:

@@ -61,6 +61,7 @@ class FutureWorkers(Workers):
         self._make: Callable[[], Executor] | None = None
         self._waiting: list[_Task] = []  # until there is an executor
         self._is_making = False
+        self._broken: list[Executor] = []  # to be shut down, not by who notices: see `_break`
         self._failures = 0  # of executors in a row that were broken, or could not be made
         self._closed = threading.Event()
         self._is_cautious = False
@@ -158,6 +159,9 @@ class FutureWorkers(Workers):
 
         Nobody knows which task has ended the worker, if there are several. So the next ones run one
         by one, until one has answered: a task that is alone is to blame.
+
+        The executor calls this by its futures, perhaps with its own lock held, as that of processes
+        does from Python 3.12.1 on: nothing of it may be called here.
         """
         with self._lock:
             is_first, pool.is_broken = not pool.is_broken, True
@@ -177,7 +181,7 @@ class FutureWorkers(Workers):
             self.on_change()
             if self._make is not None:
                 _logger.warning("%s; another one is made", what)
-                _shut_down(pool.executor)
+                self._broken.append(pool.executor)
                 self._begin_making()
         task.done(None, WorkLostError(what, is_worker=has_begun and pool.was_alone))
         if is_dead and not self.is_dead:
@@ -203,6 +207,7 @@ class FutureWorkers(Workers):
                 task.done(None, error)
 
     def _make_one(self) -> None:
+        self._shut_down_broken()
         pool = None
         while pool is None and not self._closed.is_set():
             if self._failures:
@@ -215,6 +220,10 @@ class FutureWorkers(Workers):
                 self._lose_waiting(f"no executor can be made: {_line(error)}")
         if pool is not None:
             self._begin_with(pool)
+
+    def _shut_down_broken(self) -> None:
+        while self._broken:
+            _shut_down(self._broken.pop())
 
     def _made(self) -> _Pool:
         assert self._make is not None
@@ -266,6 +275,7 @@ class FutureWorkers(Workers):
             task.withdraw()
         if "_channel" in vars(self):
             self._channel.close()
+        self._shut_down_broken()
         if pool is not None and self._make is not None:
             _shut_down(pool.executor)
 

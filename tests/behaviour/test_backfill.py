@@ -29,6 +29,7 @@ from oautom import (
     VectAlreadyRunningException,
     WaitExecution,
 )
+from oautom.engine.messages import Asked
 from oautom.events import signals
 from oautom.testing import SimulatedClock, assert_replays, check_history
 from tests.held import until
@@ -371,3 +372,21 @@ def test_a_request_that_is_queued_waits_for_the_plan(tmp_path: Path) -> None:
         assert answer is not None
         assert answer.refusal is None
         assert [client.wait(each, SECONDS) for each in IDS] == ["success"] * 5
+
+
+def test_a_request_that_is_looked_at_twice_before_it_is_carried_out_is_carried_out_once(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "runs.db"
+    background(log)[0].close()
+    asked = Client(log).backfill("etl", *DAYS, queue=True)
+    with OAutom(log=log, executor="inline", clock=SimulatedClock(NOW)) as app:
+        flow = declare(app, "work")
+        for _ in range(3):  # as when several processes ask at one time
+            app._scheduler.put(Asked(again=True))
+        app.run("etl", {"day": "2026-01-01"})
+        assert [app.vect(each).wait(1000) for each in IDS] == ["success"] * 5
+        answer = Client(log).answer(asked.number)
+        assert answer is not None
+        assert answer.refusal is None
+        check(app, flow)

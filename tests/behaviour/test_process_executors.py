@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -266,9 +267,12 @@ def test_another_pool_is_made_for_one_that_breaks(functions: ModuleType) -> None
         vect = app.run(flow)
 
         assert vect.steps["bad"].state == "failed"
-        assert str(vect.steps["bad"].error).startswith(
-            "10 workers in a row were lost with the work of step 'bad', the last one: the "
-            "ProcessPoolExecutor is broken: A process in the process pool was terminated abruptly"
+        # Who notices first: the pool, or the line to the worker.
+        assert re.match(
+            "10 workers in a row were lost with the work of step 'bad', the last one: (the "
+            "ProcessPoolExecutor is broken: A process in the process pool was terminated abruptly|"
+            "its worker process has ended;)",
+            str(vect.steps["bad"].error),
         )
         assert vect.result("beside") == 7
         assert len(made) >= 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from contextlib import closing
 from html import unescape
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -65,7 +66,7 @@ def test_a_get_changes_nothing(orders: Orders, steered: Site) -> None:
     }
 
     def rows() -> list[tuple[object, ...]]:
-        with sqlite3.connect(f"file:{orders.log}?mode=ro", uri=True) as connection:
+        with closing(sqlite3.connect(f"file:{orders.log}?mode=ro", uri=True)) as connection:
             tables = connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
             return [
                 (name, connection.execute(f"SELECT * FROM {name}").fetchall())
