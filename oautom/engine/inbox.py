@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from math import inf
 from queue import SimpleQueue
 from time import monotonic
@@ -152,12 +153,7 @@ class Driver(ABC, Generic[T]):
             self._raise_failure()
             if deadline is not None and self._clock.monotonic() >= deadline:
                 return False
-            if may_drive and self._take_wheel():
-                try:
-                    self._loop(until, deadline)
-                finally:
-                    self._leave_wheel()
-            else:
+            if not may_drive or not self._at_wheel(partial(self._loop, until, deadline)):
                 self._wait_for_others(until, deadline, may_drive)
         return True
 
@@ -200,11 +196,7 @@ class Driver(ABC, Generic[T]):
     def _wait_for_answer(self, call: Call, timeout: float, *, may_drive: bool) -> None:
         deadline = monotonic() + timeout  # real time: the clock of a simulation may stand still
         while not call.is_answered:
-            if may_drive and not self._is_closed and self._take_wheel():
-                try:
-                    self._do_calls()
-                finally:
-                    self._leave_wheel()
+            if may_drive and not self._is_closed and self._at_wheel(self._do_calls):
                 continue
             is_in_time = self._wait_for_news(call, deadline, may_drive)
             if not call.is_answered and (self.failure or self._is_closed or not is_in_time):
@@ -273,11 +265,7 @@ class Driver(ABC, Generic[T]):
 
     def serve_until_idle(self) -> None:
         """Drive until all runs are over, or the engine has stopped; waiting calls get the error."""
-        if self._take_wheel():
-            try:
-                self._loop(self.has_nothing_to_do, None)
-            finally:
-                self._leave_wheel()
+        self._at_wheel(partial(self._loop, self.has_nothing_to_do, None))
 
     def _raise_failure(self) -> None:
         if self.failure is not None:
@@ -292,6 +280,21 @@ class Driver(ABC, Generic[T]):
         error.__cause__ = self.failure
         return error
 
+    def _at_wheel(self, do: Callable[[], None]) -> bool:
+        """Call a function while this thread drives; return False, at once, if another one does.
+
+        The handler of a signal may raise at any place, also between the taking and the work: an
+        app whose wheel nobody has could not even be closed.
+        """
+        try:
+            if not self._take_wheel():
+                return False
+            do()
+        finally:
+            if self.is_here:
+                self._leave_wheel()
+        return True
+
     def _take_wheel(self) -> bool:
         with self._changed:
             if self.wheel.thread is None:
@@ -304,9 +307,9 @@ class Driver(ABC, Generic[T]):
     def _leave_wheel(self) -> None:
         with self._changed:
             self.wheel.thread = None
+            self._changed.notify_all()
             if self.on_wheel is not None:
                 self.on_wheel(False)
-            self._changed.notify_all()
 
     def have_all_look(self, vects: Sequence[str] = ("",)) -> None:
         """Wake the calls that wait, to check whether they are done; for some Vects, or all."""

@@ -346,7 +346,8 @@ class BackgroundEngine(ForegroundEngine):
                 try:
                     thread.start()
                 except RuntimeError as error:  # the next wait or message tries again
-                    _logger.warning("%s", exhausted("the engine cannot go on for now", error))
+                    if threading.main_thread().is_alive():  # else `close` drives, see `_finish`
+                        _logger.warning("%s", exhausted("the engine cannot go on for now", error))
                     return error
                 self._thread = thread
             return None

@@ -94,7 +94,7 @@ def test_viewers_who_are_gone_or_do_not_read_leave_nothing(file: str) -> None:
 def _feeds() -> list[live.Feed]:
     import gc
 
-    return [each for each in gc.get_objects() if isinstance(each, live.Feed)]
+    return [each for each in gc.get_objects() if type(each) is live.Feed]
 
 
 def test_there_are_only_so_many_streams(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,7 @@ def _pages() -> list[object]:
 
     from oautom.web import Page
 
-    return [each for each in gc.get_objects() if isinstance(each, Page)]
+    return [each for each in gc.get_objects() if type(each) is Page]
 
 
 @pytest.mark.parametrize(("program", "folder"), [(MOUNTED, "/flows"), (ALONE, "")])
