@@ -52,6 +52,7 @@ from oautom.plans.planned import PLANNED
 from oautom.plans.plans import Plan
 from oautom.steps import (
     ApprovalExecution,
+    Bash,
     BashExecution,
     BranchExecution,
     Context,
@@ -79,6 +80,7 @@ __all__ = [
     "PLANNED",
     "ApprovalExecution",
     "Attempt",
+    "Bash",
     "BashExecution",
     "BranchExecution",
     "Client",

@@ -92,6 +92,8 @@ class StepPast(msgspec.Struct, eq=False):
     undoing: str = ""  # `running`, `waiting`, `done`, `failed`
     undoings: int = 0  # how often that has begun
     not_undone: int = 0  # how often it has failed, and is tried again
+    # Of a map of flows, the steps of children that may start, with the index of the instance.
+    below: dict[StepPast, int] = {}
     count: int = 0
     active: int = 0  # how many of its instances run
     limit: int | None = None
@@ -153,6 +155,7 @@ class VectPast:
         self.deadline = settings.get("deadline")
         self.is_late = False
         self.parent: tuple[str, str, int] | None = None  # the attempt that has it run
+        self.above: StepPast | None = None  # the instance of a map that runs it
         self.is_of_parent = False  # it runs the Vect, as far as is known
         self.is_reopened = False
         self.has_started = False
@@ -285,6 +288,7 @@ class Past:
                 case [str(vect), str(step), int(attempt)]:
                     self.vect.parent = (vect, step, attempt)
                     self.vect.is_of_parent = self.is_child_of(self.vect.parent, event)
+                    self._open(attempt)
             self.vects[event.vect] = self.vect
         elif event.step is not None:
             self._take_step(self.step, event)
@@ -313,7 +317,7 @@ class Past:
                 self._recover(event)
         if event.name in ("vect.paused", "vect.ending"):
             for step in steps:
-                self.due.pop(step, None)
+                self._note_due(step, is_due=False)
         if event.name in ("vect.started", "vect.resumed", "vect.reopened", "vect.ending"):
             self._look_at(steps)
 
@@ -333,6 +337,7 @@ class Past:
         """Note that the program has ended, and its workers with it."""
         steps = self.vect.steps.values()
         for step in steps:
+            step.below.clear()  # of children that are not recovered yet
             step.undoing = "" if step.undoing == "running" else step.undoing
         self.busy = {each for each in self.busy if _may_be_at_work(*each)}
         self.unheard.clear()
@@ -368,6 +373,27 @@ class Past:
             case [str(vect), str(step), int(attempt)]:
                 self.vect.parent, self.vect.is_reopened = (vect, step, attempt), False
                 self.vect.is_of_parent = self.is_child_of(self.vect.parent, event)
+                self._open(attempt)
+
+    def _open(self, attempt: int) -> None:
+        """Note which instance of a map runs the Vect; its attempt has no worker any more."""
+        vect, name, _ = self.vect.parent or ("", "", 0)
+        step = self.vects.get(vect, _NO_VECT).steps.get(name, NO_STEP)
+        self.vect.above = None
+        if self.vect.is_of_parent and step.parent is not None:
+            self.vect.above = step
+            self.busy.discard((step, attempt))
+
+    def _note_due(self, step: StepPast, *, is_due: bool) -> None:
+        """Note that a step of the Vect may start, or that it may not any more."""
+        above = self.vect.above
+        below = {} if above is None or above.parent is None else above.parent.below
+        if is_due:
+            self.due[step] = self.vect
+            below[step] = 0 if above is None else above.index
+        else:
+            self.due.pop(step, None)
+            below.pop(step, None)
 
     def _count(self, step: StepPast, event: Event) -> None:
         """Count the running and the open steps, and those that may have a worker."""
@@ -382,7 +408,7 @@ class Past:
         if event.name == "step.started":
             self.recovered_at = None
             step.starts += 1
-            if not step.needs_none:
+            if not step.needs_none or (step.kind == "flow" and step.parent is not None):
                 self.busy.add((step, event.attempt))
         elif event.name != "step.cancelled" and "abandoned" not in event.data:
             self.busy.discard((step, event.attempt))
@@ -405,11 +431,11 @@ class Past:
         self._count(step, event)
         self._note_cut(step, event)
         step.state = event.dest
-        self.due.pop(step, None)
+        self._note_due(step, is_due=False)
         step.failures += event.name == "step.retried"
         is_again = event.name in ("step.interrupted", "step.released")
         if is_again and self.vect.state == "running" and self.verdict(step) == "start":
-            self.due[step] = self.vect  # a branch may have chosen otherwise meanwhile
+            self._note_due(step, is_due=True)  # a branch may have chosen otherwise meanwhile
         if event.name == "step.started":
             self._begin(step, event)
         if event.name == "step.reset":
@@ -494,6 +520,8 @@ class Past:
         step.count = event.data.get("count", 0)
         for index in range(len(step.instances), step.count):
             one = StepPast(
+                kind="flow" if step.runs else "",
+                runs=step.runs,
                 limits=step.limits,
                 is_on_loop=step.is_on_loop,
                 max_attempts=step.max_attempts,
@@ -514,7 +542,7 @@ class Past:
                 continue
             match self.verdict(step):
                 case "start" if not step.is_teardown:  # it waits until who has ended has tidied up
-                    self.due[step] = self.vect
+                    self._note_due(step, is_due=True)
                 case "block":
                     self.to_end[step] = _BLOCKED
                 case "skip":

@@ -433,6 +433,20 @@ class _Claims(Past):
             return True
         return self.is_wanted(*parent)
 
+    @_invariant("step.started")
+    def children_come_first(self, event: Event) -> bool:
+        """An instance of a map begins its child only when no step of an earlier one may start.
+
+        Such a step stands before it in the queue, and lacks only a worker.
+        """
+        if self.step.kind != "flow" or self.step.parent is None or self.gaps:
+            return True
+        before = self.step.parent.below.items()
+        return not any(
+            index < self.step.index and not step.has_no_worker and self.must_start(step)
+            for step, index in before
+        )
+
     @_invariant("step.succeeded")
     def children_succeed_first(self, event: Event) -> bool:
         """A step that runs a Vect succeeds only if that Vect has succeeded, if it is in the log."""

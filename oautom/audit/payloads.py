@@ -50,6 +50,10 @@ def _are_texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
+def _is_label(value: object) -> bool:
+    return value is None or isinstance(value, str)
+
+
 def _is_place(value: object) -> bool:
     match value:
         case [str(), str(), *_]:
@@ -88,6 +92,8 @@ _OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "max_parallel": _is_count,
     "count": lambda count: type(count) is int and count >= 0,
     "problem": lambda problem: isinstance(problem, str),
+    "labels": lambda labels: isinstance(labels, list) and all(map(_is_label, labels)),
+    "unlabelled": lambda problem: isinstance(problem, str),
     "runs": lambda flow: isinstance(flow, str),
     "output": lambda _: True,
     "source": lambda vect: isinstance(vect, str),
@@ -203,6 +209,8 @@ def _is_start(event: Event, kind: str) -> bool:
     is_told = needed <= data.keys() <= needed.union(possible) and _are_options(data)
     if kind == "wait":  # for one thing; if it cannot wait for that, it tells why
         is_told = is_told and len(data) == 1 and isinstance(data.get("until", ""), str)
+    labels = data.get("labels")
+    is_told = is_told and (labels is None or len(labels) == data["count"])
     return is_told and ("child" not in data or _is_child(data["child"], event))
 
 

@@ -352,6 +352,16 @@ class StepView:
         return self._step.name
 
     @property
+    def label(self) -> str | None:
+        """The label of an instance of a `MapExecution`, or None."""
+        return self._step.label
+
+    @property
+    def told(self) -> str:
+        """The name of the step, with its label: `load[3] (Paris)`."""
+        return self._step.told
+
+    @property
     def state(self) -> str:
         """The name of its state, as of `Step`."""
         return self._step.state
@@ -447,7 +457,7 @@ class StepView:
 
     @property
     def child(self) -> str | None:
-        """The id of the Vect that the newest attempt runs, of a `FlowExecution`; else None."""
+        """The id of the Vect that the newest attempt runs, of a `FlowExecution` or a map."""
         return self._step.child
 
     @property

@@ -29,7 +29,6 @@ class Attempt:
     """An attempt that is under way. Used on the scheduler's thread, except `outcome`.
 
     Attributes:
-        is_instance: Whether the step is an instance of a map.
         state: `waiting`, no worker has it: it is about to be submitted, or waits for its next poll;
             `working`, a worker has it; `answered`, a worker has finished with it, and the scheduler
             has not taken the answer yet.
@@ -39,7 +38,8 @@ class Attempt:
             failed by its timeout, and its answer does not matter.
         is_promised: It was asked to stop, and is sure to end.
         takes_slot: It takes a slot while a worker has it. An async step takes none, nor does one
-            whose worker was replaced, or that has lent its slot.
+            whose worker was replaced, or that has lent its slot. An instance of a map that runs a
+            flow takes one until its child begins.
         due: The time of its timeout, by the monotonic clock, if it has one.
         alarm: The timer of its timeout.
         next_look: The timer of its next poll.
@@ -51,7 +51,6 @@ class Attempt:
         "due",
         "execution",
         "fate",
-        "is_instance",
         "is_promised",
         "key",
         "method",
@@ -68,12 +67,12 @@ class Attempt:
         self.run = run
         self.execution = execution
         self.context = context
-        self.is_instance = is_instance
         self.state: Literal["waiting", "working", "answered"] = "waiting"
         self.method: Literal["run", "check"] = "run"
         self.fate: Literal["wanted", "cancelled", "late", "given up"] = "wanted"
         self.is_promised = False
-        self.takes_slot = key[2] < 0 or run.state.steps[key[1]].needs_worker
+        is_opening = is_instance and execution.kind == "flow"
+        self.takes_slot = key[2] < 0 or is_opening or run.state.steps[key[1]].needs_worker
         self.due: float | None = None
         self.alarm: int | None = None
         self.next_look: int | None = None
@@ -118,7 +117,8 @@ class Attempt:
         kind = UNKNOWN
         if is_plain and outcome.error is None:
             execution: Any = self.execution
-            kind = execution.instance_type if self.is_instance else execution.output_type
+            is_item = execution.kind == "map"  # the map itself has no attempts
+            kind = execution.instance_type if is_item else execution.output_type
         outcome = kept(outcome, kind, log)
         if outcome.error is None:
             self.run.hand_on(self.key[1], self.key[2], outcome.live)

@@ -19,12 +19,13 @@ from typing import cast
 
 from oautom.engine.scheduler import Scheduler
 from oautom.engine.starting import Starting
-from oautom.errors import EngineError, FlowError, OAutomError
+from oautom.errors import EngineError, FlowError, OAutomError, ParamError
 from oautom.events.log import EventLog
 from oautom.flows.flow import Flow
 from oautom.machine.commands import Key
 from oautom.machine.state import StepState, child_id, moved
-from oautom.machine.tables import VECT_ENDS
+from oautom.machine.tables import INITIAL, VECT_ENDS
+from oautom.steps.each import EachFlow
 from oautom.steps.execution import Execution
 from oautom.steps.flow import FlowExecution
 from oautom.steps.work import Outcome, StepError, Work
@@ -52,7 +53,8 @@ class Children(Workers):
         self._lock = threading.RLock()  # a cancel comes on any thread
         scheduler.on_end = self._ended
         scheduler.may_go_on = self._may_go_on
-        scheduler.runner.elsewhere[FlowExecution.kind] = self
+        self._runner = scheduler.runner
+        self._runner.elsewhere[FlowExecution.kind] = self
 
     def submit(self, job: Job, done: Done) -> None:
         """Run the flow of a step as a child, or join the Vect that is its child already.
@@ -81,6 +83,9 @@ class Children(Workers):
             if is_to_begin and is_wanted:
                 self._begin(child, key)
         if is_wanted:
+            has_begun = not is_to_begin and child.shown != INITIAL
+            if has_begun or self._scheduler.registry.turns.waits(child):
+                self._runner.opened(key)  # else it does so in a moment
             self._check_turn(child, key, reason)
             return
         if is_to_begin:  # its attempt was over in the very tick that began it
@@ -127,7 +132,12 @@ class Children(Workers):
     def _new(self, work: Work, key: Key) -> Run:
         flow = _flow_of(work.execution)
         params = work.execution.run(work.context)
-        return self._starting.new(flow, child_id(*key), params, {"parent": list(key)})
+        try:
+            return self._starting.new(flow, child_id(*key), params, {"parent": list(key)})
+        except ParamError as error:
+            if not isinstance(work.execution, EachFlow):
+                raise
+            raise work.execution.wrong_item(work.context, str(error)) from error
 
     def _may_go_on(self, step: StepState) -> bool:
         """Whether a reset step goes on in its earlier child. On the scheduler's thread.

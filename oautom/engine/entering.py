@@ -191,6 +191,16 @@ class Entering:
             self._obey(Finished(run.id, step.name, step.attempt, error=LOST))
             self._settle()
         self._queue.take_over(run.state)
+        if run.state.options:
+            self._open_again(run)
+
+    def _open_again(self, run: Run) -> None:
+        """Take a slot for each running instance of a map whose child has not begun."""
+        for step in run.state.steps.values():
+            if step.kind == "flow" and step.parent is not None and step.state == "running":
+                child = self._registry.runs.get(step.child or "")
+                if child is None or child.shown == INITIAL:  # no step of it can be next
+                    self._runner.open_again((run.id, step.name, step.attempt))
 
     def hold(self, run: Run) -> bool:
         """Read the state of a run that has waited, or was left; False if it makes no sense."""
@@ -211,6 +221,7 @@ class Entering:
     def go_on_in(self, child: str, parent: Key) -> None:
         """Reopen a child whose turn has come, unless the attempt that runs it is over."""
         self._going_on.pop(child, None)
+        self._runner.opened(parent)
         run = self._registry.runs.get(child)
         if run is None or run.held_up is not None or run.shown not in VECT_ENDS:
             return  # a person has retried it, and it runs

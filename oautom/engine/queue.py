@@ -4,6 +4,10 @@ It is first in, first out, with two exceptions: steps of a higher priority are s
 steps wait aside while their pool or map is full, or as many async steps of their flow run as may.
 They let others pass, and have their place again when there is room. Only a pause or a cancel takes
 a place away: so the order follows from the log, and not from when workers were free.
+Depth first: an instance of a map that runs a flow begins only when a worker is free, and the steps
+of its child stand at its place in the queue, before the next instance. So who has begun goes on,
+and about as many children are open as there are workers.
+
 Used on the scheduler's thread only.
 """
 
@@ -32,8 +36,13 @@ class _Turn(NamedTuple):
 
     needs_slot: bool
     rank: int
+    place: tuple[int, ...]
     ticket: int
     item: Item
+
+
+def _plain_turn(ticket: int, item: Item) -> _Turn:
+    return _Turn(True, 0, (ticket,), ticket, item)
 
 
 class ReadyQueue:
@@ -46,6 +55,7 @@ class ReadyQueue:
         size: How many items wait, without those whose pool is full.
         is_held: No item gets a turn: work of an earlier life is closed first, or all work is ended.
         is_draining: Starts have no place any more; polls have.
+        vect_of: Returns the state of an open Vect; None for any other.
         looking: The item for which `take` checks whether there is room; None if it has found one.
     """
 
@@ -54,10 +64,14 @@ class ReadyQueue:
         self.size = 0
         self.is_held = False
         self.is_draining = False
+        self.vect_of: Callable[[str], VectState | None] = _none_of
         self.looking: Item | None = None
         self._plain: deque[tuple[int, Item]] = deque()  # by ticket: no priority, no pool
         self._turns: list[_Turn] = []  # all others: a heap
         self._tickets = count()
+        # By Vect, for those that have any: the place of each of its maps of flows, once asked for;
+        # and by the empty name the place of the instance that it is the child of.
+        self._places: dict[str, dict[str, tuple[int, ...]]] = {}
         self._known: dict[Item, int] = {}  # the ticket of an item, in flows with options
         self._gone: dict[str, int] = {}  # by Vect: its turns before this ticket are void
         self._parked: dict[
@@ -83,7 +97,7 @@ class ReadyQueue:
         """Add a step that is due to start."""
         if self.is_draining:
             return
-        if step.vect.options:
+        if step.vect.options or step.vect.parent is not None:
             self._add(step, step.options)
         else:
             self.size += 1
@@ -93,13 +107,54 @@ class ReadyQueue:
         if (known := self._known.get(step)) is not None and not self._is_gone(known, step):
             return  # it waits already: another upstream has ended
         self.size += 1
-        needs_slot, ticket = step.needs_worker, next(self._tickets)
+        ticket, within = next(self._tickets), self._place_of_child(step.vect)
         self._known[step] = ticket
-        if needs_slot and options.keys().isdisjoint(_RANKED):
+        if step.kind == "flow" and step.parent is not None:
+            own = self._place_of_instance(step, step.parent)
+            heappush(self._turns, _Turn(True, own[0], own[1:], ticket, step))
+            return
+        if step.needs_worker and not within and options.keys().isdisjoint(_RANKED):
             self._plain.append((ticket, step))
             return
         rank = -options.get("priority", 0) if kind_of(step.kind).needs_worker else 0
-        heappush(self._turns, _Turn(needs_slot, rank, ticket, step))
+        own = (*within, rank, ticket)
+        heappush(self._turns, _Turn(step.needs_worker, own[0], own[1:], ticket, step))
+
+    def _place_of_instance(self, step: StepState, parent: StepState) -> tuple[int, ...]:
+        """Return the rank and place of an instance that runs a flow: behind those before it."""
+        of_vect = self._places.setdefault(step.vect.id, {})
+        if (found := of_vect.get(parent.name)) is None:
+            within = self._place_of_child(step.vect)
+            found = (*within, -parent.options.get("priority", 0), next(self._tickets))
+            of_vect[parent.name] = found
+        return (*found, step.index)
+
+    def _place_of_child(self, vect: VectState) -> tuple[int, ...]:
+        """Return the rank and place of the nearest instance that a Vect runs for; or nothing.
+
+        A child that a person has retried runs for itself.
+        """
+        if vect.parent is None or vect.is_reopened:
+            return ()
+        of_vect = self._places.setdefault(vect.id, {})
+        if (found := of_vect.get("")) is None:
+            above, name, _ = vect.parent
+            state = self.vect_of(above)
+            step = None if state is None else state.steps.get(name)
+            found = ()
+            if state is not None and step is not None:
+                parent = step.parent
+                found = (
+                    self._place_of_child(state)
+                    if parent is None
+                    else self._place_of_instance(step, parent)
+                )
+            of_vect[""] = found
+        return found
+
+    def let_go(self, vect: str) -> None:
+        """Forget the places of a Vect that has ended."""
+        self._places.pop(vect, None)
 
     def take(self, *, has_slot: bool) -> Item | None:
         """Remove and return the next item, or None if none can have a turn now.
@@ -113,14 +168,14 @@ class ReadyQueue:
         while True:
             turns, plain = self._turns, self._plain
             is_ranked = bool(turns) and (has_slot or not turns[0].needs_slot)
-            is_ranked = is_ranked and not (plain and turns[0] > (True, 0, plain[0][0]))
+            is_ranked = is_ranked and not (plain and turns[0] > (True, 0, (plain[0][0],)))
             if is_ranked:
                 turn = heappop(turns)
             elif has_slot and plain:
-                turn = _Turn(True, 0, *plain.popleft())
+                turn = _plain_turn(*plain.popleft())
             else:
                 return None
-            _, _, ticket, item = turn
+            _, _, _, ticket, item = turn
             self.size -= 1
             self.looking = item
             limits = _limits_of(item) if is_ranked else ()
@@ -168,7 +223,7 @@ class ReadyQueue:
 
     def ahead_of(self, step: StepState) -> tuple[int, int]:
         """Return how many are served before a waiting step, and how many of these rank higher."""
-        turns = [*self._turns, *(_Turn(True, 0, *each) for each in self._plain)]
+        turns = [*self._turns, *(_plain_turn(*each) for each in self._plain)]
         turns = [turn for turn in turns if not self._is_gone(turn.ticket, turn.item)]
         own = next((turn for turn in turns if turn.item is step), None)
         if own is None:
@@ -187,7 +242,7 @@ class ReadyQueue:
         that it waits for.
         """
         waiting: list[tuple[_Turn, object]] = [(turn, None) for turn in self._turns]
-        waiting += [(_Turn(True, 0, *each), None) for each in self._plain]
+        waiting += [(_plain_turn(*each), None) for each in self._plain]
         for group, of_size in self._parked.items():
             for slots, turns in of_size.items():
                 waiting += [(turn, (group, slots)) for turn in turns]
@@ -203,6 +258,9 @@ class ReadyQueue:
         number. So the steps are skipped when their turn comes, and swept out when they may be many.
         """
         self._gone[vect.id] = next(self._tickets)
+        if vect.id in self._places:
+            own = self._places[vect.id]
+            self._places[vect.id] = {"": own[""]} if "" in own else {}
         if 2 * len(self._gone) > len(self._known) + len(self._plain):
             self._sweep()
 
@@ -342,6 +400,11 @@ def _group_of(step: StepState) -> Group:
 
 def _not_empty(of_size: dict[int, list[_Turn]]) -> dict[int, list[_Turn]]:
     return {slots: parked for slots, parked in of_size.items() if parked}
+
+
+def _none_of(vect: str) -> VectState | None:
+    """Return no state: where no other Vect is known."""
+    return None
 
 
 def _place_of(step: StepState) -> tuple[str, str]:

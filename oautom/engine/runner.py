@@ -132,6 +132,7 @@ class Runner:
         self._is_plain = not keeps_objects(log)
         self._is_closed = False
         self._attempts: dict[Key, Attempt] = {}
+        self._opening: set[Key] = set()  # of runs that have entered, and are not rearmed yet
         self._wakes: dict[str, _Timers] = {}  # by the Vect, then by the owner of the timer
 
     @cached_property
@@ -252,7 +253,7 @@ class Runner:
     def count_busy(self) -> None:
         """Count the taken slots anew, after starts were taken back."""
         holders = (attempt for attempt in self._attempts.values() if attempt.state != "waiting")
-        self.busy = sum(attempt.takes_slot for attempt in holders)
+        self.busy = sum(attempt.takes_slot for attempt in holders) + len(self._opening)
 
     @property
     def has_work(self) -> bool:
@@ -280,13 +281,14 @@ class Runner:
             if attempt.state != "waiting"
         )
 
-    def perform(self, run: Run, effect: Effect, passed: float = 0.0) -> None:
+    def perform(self, run: Run, effect: Effect, passed: float | None = None) -> None:
         """Perform the effect of a committed event.
 
         Args:
             run: The run to which it belongs.
             effect: What to do.
-            passed: Seconds for which the step has been running already.
+            passed: Seconds for which the step has been running already, since an earlier life of
+                the program; None if it just starts.
         """
         assert self._wheel.thread in (None, get_ident()), WRONG_THREAD
         key = (effect.vect, effect.step, effect.attempt)
@@ -297,7 +299,7 @@ class Runner:
                     run.flow.steps[step.name] if step.parent is None else run.execution(step)
                 )
             except UnknownStepError:  # its Vect does not fit, was cancelled, and cleans up
-                self.busy -= effect.attempt > 0 and step.needs_worker
+                self.busy -= effect.attempt > 0 and step.begins_with_worker
                 self._fail(key, "its flow does not have it any more")
                 return
             if effect.attempt < 0:
@@ -307,11 +309,14 @@ class Runner:
             context.home = self.home
             context.is_strict = run.state.is_strict and "strict" not in step.options
             attempt = Attempt(key, run, execution, context, is_instance=step.parent is not None)
+            if passed is not None:
+                attempt.takes_slot = key in self._opening
+                self._opening.discard(key)
             self._attempts[key] = attempt
             if step.state != "running":  # cancelled in this very tick
                 attempt.context.mark_cancelled()  # so that the workers do not begin with it
             if execution.timeout is not None:
-                self._set_alarm(attempt, execution.timeout - passed)
+                self._set_alarm(attempt, execution.timeout - (passed or 0.0))
             self._submit(attempt, "run")
         elif isinstance(effect, Wake):
             self._set_timer(run.id, effect.step, effect.seconds, Release(*key))
@@ -467,6 +472,22 @@ class Runner:
         loan.is_lent = True
         attempt.takes_slot = False
         self.busy -= 1
+
+    def opened(self, key: Key) -> None:
+        """Free the slot of an instance of a map whose child has begun, or waits for its turn.
+
+        It had the slot so that no other instance began in place of the steps of that child.
+        """
+        attempt = self._attempts.get(key)
+        if attempt is not None and attempt.state != "waiting" and attempt.takes_slot:
+            attempt.takes_slot = False
+            self.busy -= 1
+
+    def open_again(self, key: Key) -> None:
+        """Take a slot for an attempt whose child an earlier life of the program has not begun."""
+        if key not in self._opening:
+            self._opening.add(key)
+            self.busy += 1
 
     def take_back(self, loan: Loan, *, at_once: bool) -> None:
         """Queue a step for its own slot, before all others; or let it go on without one."""
@@ -671,6 +692,7 @@ class Runner:
         for loan in [loan for loan in self.returning if loan.key[0] == vect]:
             self.returning.remove(loan)
             loan.is_back = True
+        self._opening = {key for key in self._opening if key[0] != vect}
         for attempt in [attempt for key, attempt in self._attempts.items() if key[0] == vect]:
             if attempt.execution.kind == "flow" or attempt.state != "working":
                 self.lose(attempt.key)

@@ -196,6 +196,7 @@ class Scheduler(Driver[Message]):
         self._ended = self._notes.ended
         self._orphans: deque[Cancel] = deque()  # children that no step needs any more
         self.queue = ReadyQueue(self.wheel)
+        self.queue.vect_of = self._held
         self.waits = Waits(self.put, self.registry, self.runner)
         self._ends_first = False
         self.containment = Containment(log, self.runner, self.queue, self.registry, self._notes)
@@ -323,6 +324,11 @@ class Scheduler(Driver[Message]):
         with self.lock:  # not while a tick deals with a late answer
             is_open = self.registry.open and (not self.halted or self._is_ending_all)
             return self._inbox.empty() and not is_open and not self.runner.lingering.is_ending_any
+
+    def _held(self, vect: str) -> VectState | None:
+        """Return the state of an open Vect, if the engine has it in memory."""
+        run = self.registry.runs.get(vect)
+        return run.state if run is not None and run.is_held else None
 
     def _nudge(self) -> None:
         """Look at the workers again, which have changed."""
@@ -594,6 +600,7 @@ class Scheduler(Driver[Message]):
             try:
                 if run.is_told:  # else it shall go on again by now
                     self.runner.let_go(run.id)
+                    self.queue.let_go(run.id)
                     self.registry.reader.let_go(run)
             except Exception:  # it has ended in any case
                 _logger.exception("vect '%s' has ended, but could not be let go of", run.id)
@@ -858,11 +865,18 @@ class Scheduler(Driver[Message]):
         if is_new:
             self._create(run)
         if isinstance(command, Begin):
+            if run.state.parent is not None:
+                self._open(run.state.parent)
             return self._turns.enter(run)
         # A cancel on another thread was quicker; or a pause before the start must still hold.
         if is_new or isinstance(command, Pause):
             self._obey(Begin(run.id, run.turn))
         return True
+
+    def _open(self, parent: Sequence[Any]) -> None:
+        """Free the slot of the attempt whose child begins: its steps have the next turn."""
+        vect, step, attempt = parent
+        self.runner.opened((vect, step, attempt))
 
     def time_has_jumped(self) -> None:
         """Check all steps again that wait for a time, or for a person until a time."""
@@ -949,10 +963,20 @@ class Scheduler(Driver[Message]):
         step: Any = trigger.model
         if step.needs_worker:
             self.runner.busy += 1  # the work itself is submitted after the commit
-        elif step.kind == "flow" and step.child_left is not None and self.may_go_on(step):
-            data = MappingProxyType({"child": step.child_left})
-            trigger = Trigger(step, trigger.name, trigger.attempt, data)
+        elif step.kind:
+            trigger = self._with_more(step, trigger)
         self._fire(trigger)
+
+    def _with_more(self, step: StepState, trigger: Trigger) -> Trigger:
+        """Return the start of a step with facts that the fold does not have."""
+        data = trigger.data
+        if step.kind == "map":
+            data = {**data, **self.registry.runs[step.vect.id].labels(step)}
+        elif step.kind == "flow":
+            self.runner.busy += step.parent is not None  # until its child has begun
+            if step.child_left is not None and self.may_go_on(step):
+                data = {"child": step.child_left}
+        return Trigger(step, trigger.name, trigger.attempt, MappingProxyType(data))
 
     def _create(self, run: Run) -> None:
         state = run.state

@@ -15,10 +15,12 @@ from oautom.machine.graph import Graph
 from oautom.machine.kinds import kind_of
 from oautom.machine.maps import map_of
 from oautom.steps.arguments import hold_references
+from oautom.steps.each import EachFlow
 from oautom.steps.execution import Execution, Used
 from oautom.steps.flow import FlowExecution
+from oautom.steps.map import MapExecution
 from oautom.steps.owner import Owner
-from oautom.values.annotations import MISSING, UNKNOWN, fits, part_type, shown_type
+from oautom.values.annotations import MISSING, UNKNOWN, fits, is_object, part_type, shown_type
 from oautom.values.references import OutputReference, Reference
 
 
@@ -108,14 +110,52 @@ def _check_child(flow: Wired, step: FlowExecution) -> None:
     """Refuse parameters that the flow of a step does not take."""
     child = cast("Wired", step.runs)
     try:
-        child.params.check_names(step.params)
+        if isinstance(step, EachFlow):
+            _check_items(flow, child, step)
+        else:
+            child.params.check_names(step.params)
         given = step.params.items()
         child.params.plain_of_given({n: v for n, v in given if not hold_references(v)})
     except OAutomError as error:
         raise _error(flow, step, f"cannot run flow '{child.name}': {error}") from error
 
 
+def _check_items(flow: Wired, child: Wired, step: EachFlow) -> None:
+    """Refuse a map of a flow whose items certainly give that no parameters, or wrong ones.
+
+    Raises:
+        FlowError: They do.
+        ParamError: The flow has no such parameter.
+    """
+    for name in step.params:
+        child.params[name]
+    left = [name for name in child.params if name not in step.params]
+    if not left:
+        raise child.params.error("it has no parameter that the items could give")
+    found = cast("MapExecution", flow.steps[step.name]).item_type
+    is_mapping, only = is_object(found), step.only_param()
+    if is_mapping is False and only is None:
+        raise child.params.error(step.why_no_value())
+    if only is not None and (is_mapping is False or step.takes_whole()):
+        _check_value(child, only, found, f"the items are {shown_type(found)}")
+    elif is_mapping:
+        for name in left:
+            part = part_type(found, name)
+            if part is not MISSING:
+                _check_value(child, name, part, f"that of the items is {shown_type(part)}")
+            elif child.params[name].is_required:
+                raise child.params.error(f"parameter '{name}' is missing in the items", name)
+
+
+def _check_value(child: Wired, name: str, given: Any, what: str) -> None:
+    wanted = child.params[name].annotation
+    if not fits(given, wanted) and not fits(given, str):  # a text can be converted
+        raise child.params.error(f"parameter '{name}' is {shown_type(wanted)}, and {what}", name)
+
+
 _KEEPERS_MAX: Final = 200
+_MANY: Final = 10**9
+"""More instances of a map than there are: of one without max_parallel."""
 
 
 class Need(NamedTuple):
@@ -137,15 +177,16 @@ def _needs_of(flow: Wired, known: Mapping[Any, Mapping[str, Need]]) -> Mapping[s
         FlowError: A pool has fewer slots.
     """
     needs: dict[str, Need] = {}
-    keepers: dict[str, list[tuple[FlowExecution, Need]]] = {}
+    keepers: dict[str, list[tuple[Execution, Need]]] = {}
     for step in [each for each in flow.steps.values() if each.pool is not None or each.kind]:
-        below = known[step.runs] if isinstance(step, FlowExecution) else {}
+        child = _child_of(step)
+        below = {} if child is None else known[child.runs]
         for name, need in below.items():
             _raise_to(needs, name, need)
         if step.pool is None or "pool" in kind_of(step.kind).ignored:
             continue
         name = step.pool.name
-        if isinstance(step, FlowExecution) and name in below:
+        if child is not None and name in below:
             keepers.setdefault(name, []).append((step, below[name]))
         else:
             _raise_to(needs, name, Need(1, (f"{flow.name}.{step.name}",)))
@@ -159,18 +200,24 @@ def _raise_to(needs: dict[str, Need], pool: str, need: Need) -> None:
         needs[pool] = need
 
 
-def _need_of_keepers(flow: Wired, keepers: list[tuple[FlowExecution, Need]]) -> Need:
+def _need_of_keepers(flow: Wired, keepers: list[tuple[Execution, Need]]) -> Need:
     """Return the need of steps that each occupy a slot until their flow has had one, too.
 
     Raises:
         FlowError: They may occupy all slots, so that none of their flows gets one.
     """
     at_once = _at_once(flow, [step.name for step, _ in keepers])
+    for step, _ in keepers:
+        if isinstance(step, MapExecution):
+            at_once += (step.max_parallel or _MANY) - 1
     step, inner = max(keepers, key=lambda each: each[1].slots)
     need = Need(at_once + inner.slots, (f"{flow.name}.{step.name}", *inner.line))
     assert step.pool is not None
     if need.slots > step.pool.slots:
         others = f" beside {at_once - 1} more at once" if at_once > 1 else ""
+        if at_once >= _MANY:
+            others = " beside all other items (give the map max_parallel)"
+            need = Need(need.slots - _MANY, need.line)
         what = (
             f"keeps a slot of pool '{step.pool.name}' while the flow that it runs waits for one: "
             f"{' -> '.join(need.line)}{others} need {need.slots}, and there are "
@@ -210,8 +257,14 @@ def _check_names(flow: Wired) -> None:
             raise _error(flow, flow.steps[base], what)
 
 
+def _child_of(step: Execution) -> FlowExecution | None:
+    """Return what runs another flow in a step: itself, or what it does for each item; or None."""
+    each = step.each
+    return each if isinstance(each, FlowExecution) else None
+
+
 def _runs_of(flow: Wired) -> list[FlowExecution]:
-    return [cast("FlowExecution", step) for step in flow.steps.values() if step.kind == "flow"]
+    return [each for step in flow.steps.values() if (each := _child_of(step)) is not None]
 
 
 def _check(flow: Wired, step: Execution, used: Used) -> None:

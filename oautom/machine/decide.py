@@ -481,7 +481,7 @@ def _due_map(step: StepState, mapped: Mapped[StepState]) -> Trigger | None:
     if not bad and mapped.problem is None:
         return Trigger(step, "succeed", step.attempt)
     error = mapped.problem or (
-        f"{len(bad)} of its {len(mapped.instances)} items failed, first {bad[0].name}: "
+        f"{len(bad)} of its {len(mapped.instances)} items failed, first {bad[0].told}: "
         f"{bad[0].error}"
     )
     told = {"error": bounded(error, ERROR_BYTES_MAX)}

@@ -90,7 +90,8 @@ def explain(step: StepState, now: datetime, facts: Facts = NO_FACTS) -> str:
         begins with the name of the step, in backticks.
     """
     view = _View(step, now, facts)
-    told = f"{quoted(step.name)} {_BY_STATE[step.state](view)}{_lateness(view)}"
+    label = "" if step.label is None else f" ({in_line(step.label)})"
+    told = f"{quoted(step.name)}{label} {_BY_STATE[step.state](view)}{_lateness(view)}"
     if facts.is_undriven and step.state not in STEP_ENDS and not view.stall:
         told += "; nothing drives the engine until somebody calls wait()"
     return told
@@ -279,9 +280,9 @@ def _turn(view: _View) -> str:
         return f"waits for a slot: {view.full_pool} {verb} taken"
     if view.full_flow:
         return f"waits, since {view.full_flow}"
-    if facts.trouble and view.step.needs_worker:
+    if facts.trouble and view.step.begins_with_worker:
         return f"waits for the workers: {in_line(facts.trouble)}"
-    if not facts.workers or not view.step.needs_worker:
+    if not facts.workers or not view.step.begins_with_worker:
         return "is about to start"
     who = "the only worker is" if facts.workers == 1 else f"all {facts.workers} workers are"
     others = ""
@@ -335,9 +336,9 @@ def _about_to_start(view: _View) -> str:
         return f"waits for {view.full_pool}"
     if takes_slots and view.full_flow:
         return "waits for other async steps of its flow"
-    if step.needs_worker and view.facts.trouble:
+    if step.begins_with_worker and view.facts.trouble:
         return "waits for the workers"
-    if step.needs_worker and view.facts.workers:
+    if step.begins_with_worker and view.facts.workers:
         return "waits for a worker"
     return "is about to start"
 
@@ -506,7 +507,8 @@ def _map(view: _View) -> str:
     mapped = view.step.mapped
     ended, of = (0, 0) if mapped is None else (mapped.ended, len(mapped.instances))
     since = view.at(view.step.start_date)
-    return f"has been running since {since}, and {ended} of its {of} items have ended"
+    told = f"has been running since {since}, and {ended} of its {of} items have ended"
+    return told + _behind("" if mapped is None else mapped.unlabelled or "")
 
 
 def _child(view: _View) -> str:

@@ -57,7 +57,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
             needs_worker=False,
             is_tried_again=False,
             starts_with=("count",),
-            may_start_with=("problem",),
+            may_start_with=("problem", "labels", "unlabelled"),
         ),
         "flow": Kind(
             needs_worker=False, ignored=frozenset({"async", "on_crash"}), starts_with=("child",)

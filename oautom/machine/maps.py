@@ -33,18 +33,33 @@ class Mapped(Generic[Instance]):
     Attributes:
         instances: One for each item, in order.
         items: The items, as in the log.
+        labels: The names of the instances for people, or None for one without; empty if there are
+            none at all.
+        unlabelled: Why an instance has none though it should, or None.
         problem: Why there are no items, or None.
         ended: How many instances have ended.
         active: How many instances run, if there is a limit.
         shown: How many instances are committed, and so visible to readers.
     """
 
-    __slots__ = ("active", "ended", "instances", "items", "limit", "problem", "shown")
+    __slots__ = (
+        "active",
+        "ended",
+        "instances",
+        "items",
+        "labels",
+        "limit",
+        "problem",
+        "shown",
+        "unlabelled",
+    )
 
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
         self.instances: list[Instance] = []
         self.items: Sequence[Any] = ()
+        self.labels: Sequence[str | None] = ()
+        self.unlabelled: str | None = None
         self.problem: str | None = None
         self.active = self.ended = self.shown = 0
 
@@ -71,7 +86,8 @@ class Mapped(Generic[Instance]):
     def facts(self) -> tuple[object, ...]:
         """Return all attributes as plain values, for comparing."""
         names = [instance.name for instance in self.instances]
-        return (names, list(self.items), self.problem, self.active, self.ended)
+        told = (names, list(self.items), list(self.labels), self.unlabelled, self.problem)
+        return (*told, self.active, self.ended)
 
 
 def items_of(

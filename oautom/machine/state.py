@@ -190,6 +190,24 @@ class StepState:
         return self.name if self.parent is None else self.parent.name
 
     @property
+    def label(self) -> str | None:
+        """The name of an instance of a map for people, if it has one."""
+        mapped = None if self.parent is None else self.parent.mapped
+        if mapped is None or self.index >= len(mapped.labels):
+            return None
+        return mapped.labels[self.index]
+
+    @property
+    def told(self) -> str:
+        """Its name, and its label: `load[3] (Paris)`."""
+        return self.name if self.label is None else f"{self.name} ({self.label})"
+
+    @property
+    def begins_with_worker(self) -> bool:
+        """Whether it begins only when a worker is free; else its child would only wait for one."""
+        return self.needs_worker or (self.kind == "flow" and self.parent is not None)
+
+    @property
     def child(self) -> str | None:
         """The id of the Vect that its newest attempt runs, if it runs one."""
         if self.kind != "flow" or not self.attempt:
@@ -536,10 +554,15 @@ class VectState:
         mapped.problem = event.data.get("problem")
         # A copy: other code may have the same object, and change it.
         mapped.items = () if mapped.problem else own_copy(step.items()[0])
+        mapped.labels = event.data.get("labels", ())
+        mapped.unlabelled = event.data.get("unlabelled")
         for index in range(len(mapped.instances), event.data["count"]):
             instance = StepState(self, instance_name(step.name, index), 0)
             instance.parent, instance.index, instance.options = step, index, step.options
-            instance.needs_worker = not (self.has_loop and "async" in step.options)
+            if "runs" in step.options:
+                instance.kind = "flow"
+            is_on_loop = self.has_loop and "async" in step.options
+            instance.needs_worker = not is_on_loop and kind_of(instance.kind).needs_worker
             mapped.instances.append(instance)
             self.steps[instance.name] = instance
             self.open_steps += 1

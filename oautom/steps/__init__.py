@@ -4,6 +4,7 @@ from oautom.steps.approval import ApprovalExecution
 from oautom.steps.bash import BashExecution
 from oautom.steps.branch import BranchExecution
 from oautom.steps.context import Context
+from oautom.steps.each import Bash
 from oautom.steps.execution import Execution
 from oautom.steps.file import FileExecution
 from oautom.steps.flow import FlowExecution
@@ -14,6 +15,7 @@ from oautom.steps.work import Skip, StepError
 
 __all__ = [
     "ApprovalExecution",
+    "Bash",
     "BashExecution",
     "BranchExecution",
     "Context",

@@ -42,7 +42,9 @@ _BROKEN_PIPE: Final = (
     ", since SIGPIPE has ended a command in a pipe: the one that reads from it ended first, as in "
     "`yes | head -1`; let that one read to the end, or turn pipefail off (strict=False)"
 )
-_VARIABLE: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+ITEM: Final = "ITEM"
+"""The variable with the item of a map."""
+VARIABLE: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
 
 class BashExecution(Execution):
@@ -178,7 +180,7 @@ class BashExecution(Execution):
 
     def _check_env(self, flow: Owner, name: str) -> None:
         for key, value in self.env.items():
-            if type(key) is not str or not _VARIABLE.fullmatch(key):
+            if type(key) is not str or not VARIABLE.fullmatch(key):
                 raise self.wrong(
                     flow,
                     name,
@@ -354,6 +356,20 @@ def as_text(key: str, value: object) -> str:
     if not _is_passable(text):
         raise StepError(f"env[{shown(key)}] must be text without NUL, not {shown(text)}")
     return text
+
+
+def item_variables(item: Any) -> dict[str, str]:
+    """Return the variables with the item of a map: `ITEM`, and of a dictionary `ITEM_key`.
+
+    Raises:
+        StepError: A value cannot be the value of a variable.
+    """
+    found = {ITEM: as_text(ITEM, item)}
+    for key, value in item.items() if isinstance(item, Mapping) else ():
+        name = f"{ITEM}_{at_heart(key)}" if isinstance(key, str) else ""
+        if VARIABLE.fullmatch(name):
+            found[name] = as_text(name, value)
+    return found
 
 
 def _pastes_a_step(command: object, flow: Owner) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from oautom.errors import shown
 from oautom.machine.kinds import kind_of
-from oautom.steps.bash import BashExecution, as_text
+from oautom.steps.bash import BashExecution, as_text, item_variables
 from oautom.steps.context import Context
 from oautom.steps.execution import Execution
 from oautom.steps.owner import Flows, Owner
@@ -47,13 +47,17 @@ class _BashCompensation(BashExecution):
 
     def __init__(self, step: Execution, owner: Owner, command: str, **options: Any) -> None:
         super().__init__(step.name, owner, command, skip_exit_code=None, **options)
-        if isinstance(step, BashExecution):
-            self.env = step.env  # checked with the step: a compensation has no place in the flow
+        self._has_item = step.kind == "map"
+        if isinstance(step.each, BashExecution):
+            self.env = (
+                step.each.env
+            )  # checked with the step: a compensation has no place in the flow
             self._is_wired = any(isinstance(value, Reference) for value in self.env.values())
 
     def _env(self, context: Context) -> dict[str, str]:
         output = "" if context.output is None else as_text("OUTPUT", context.output)
-        return {**super()._env(context), "OUTPUT": output}
+        item = item_variables(context.item) if self._has_item else {}
+        return {**super()._env(context), **item, "OUTPUT": output}
 
 
 def compensation_of(step: Execution, flow: Owner) -> Execution:
@@ -74,9 +78,9 @@ def _made(step: Execution, flow: Owner) -> Execution:
     owner = _Nowhere(step, flow)
     options: dict[str, Any] = {"log_limit_bytes": step.log_limit_bytes}
     if isinstance(how, str):
-        if isinstance(step, BashExecution):
-            options |= {"cwd": step.cwd, "grace_period": step.grace_period}
-            options["place"] = "here" if step.runs_here else "worker"
+        if isinstance(of := step.each, BashExecution):
+            options |= {"cwd": of.cwd, "grace_period": of.grace_period}
+            options["place"] = "here" if of.runs_here else "worker"
         return _BashCompensation(step, owner, how, **options)
     if not callable(how):
         what = f"compensate must be a function, or a Bash command, not {shown(how)}"

@@ -117,6 +117,7 @@ class Execution:
         compensation: The `Execution` that undoes the work of the step, or None.
         kind: The kind of a step with which the engine does more than run its work; else empty.
         runs_here: Whether the work stays in this process, whatever the executor of the app is.
+        is_part: Whether it is no step of its flow, but a part of one that is.
         is_polled: Whether the step has a `check`.
         strict: For a Bash step, whether the first failure in its command ends it; None for any
             other step.
@@ -150,6 +151,7 @@ class Execution:
     undoes: bool = False  # it is a compensation itself
     strict: bool | None = None
     kind: ClassVar[str] = ""
+    is_part: ClassVar[bool] = False
     references: Sequence[Used] = ()
     is_polled: ClassVar[bool] = False
     is_async: bool = False
@@ -228,6 +230,8 @@ class Execution:
         self.name: str = at_heart(name)
         self.flow = flow
         self.log_limit_bytes = limit_bytes
+        if self.is_part:
+            return
         flow.add(self)
         if self.teardown_of:
             self.depends(*self.teardown_of)
@@ -341,6 +345,11 @@ class Execution:
         }
 
     @property
+    def each(self) -> Execution:
+        """What runs for one item of a map; of any other step itself."""
+        return self
+
+    @property
     def output(self) -> OutputReference:
         """A reference to the output, for other steps; `a.output['key']` refers to a part."""
         return OutputReference(self.flow, self.name)
@@ -361,6 +370,8 @@ class Execution:
             FlowFrozenError: The flow has been started.
         """
         self.references = used
+        if self.is_part:
+            return
         sources = [u.reference for u in used if isinstance(u.reference, OutputReference)]
         self.depends(*(self.flow.steps[name] for name in dict.fromkeys(s.name for s in sources)))
 

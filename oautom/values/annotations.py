@@ -224,6 +224,32 @@ def field_names(kind: type) -> tuple[str, ...] | None:
 # Whether one fits the other
 
 
+def takes_object(annotation: Any) -> bool:
+    """Whether a value of a type may be written as an object in JSON, as far as the type says so."""
+    return any(_is_object(member) for member in _members(annotation))
+
+
+def is_object(annotation: Any) -> bool | None:
+    """Whether each value of a type is a mapping, or none is; None if that is not known."""
+    members = _members(annotation)
+    if any(_is_open(member) for member in members):
+        return None
+    kinds = {_is_mapping(member) for member in members}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _is_mapping(annotation: Any) -> bool:
+    kind, _ = _class_and_args(annotation)
+    is_class = isinstance(kind, type)
+    return is_class and (typing.is_typeddict(kind) or issubclass(kind, abc.Mapping))
+
+
+def _is_object(annotation: Any) -> bool:
+    kind, _ = _class_and_args(annotation)
+    is_record = isinstance(kind, type) and field_names(kind) is not None
+    return _is_mapping(annotation) or (is_record and not issubclass(kind, tuple))
+
+
 def fits(produced: Any, wanted: Any) -> bool:
     """Return False only if no value of the type `produced` can be one of the type `wanted`."""
     return any(

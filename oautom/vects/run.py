@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oautom.errors import (
@@ -195,7 +196,7 @@ class Run:
     def keeps_slots(self) -> bool:
         """Whether a step occupies the slot of a pool while its flow runs, over programs, too."""
         steps = self.flow.steps.values()
-        return any(step.kind == "flow" and step.pool is not None for step in steps)
+        return any(step.each.kind == "flow" and step.pool is not None for step in steps)
 
     def hold(self, state: VectState | None = None) -> None:
         """Load the state for the engine, which moves it. Any thread; a second call changes nothing.
@@ -271,8 +272,9 @@ class Run:
         return self.flow.params.typed(self.state.params)
 
     def execution(self, step: StepState) -> Execution:
-        """Return the `Execution` of a step; for an instance, that of its map."""
-        return self.flow.steps[step.declared]
+        """Return the `Execution` of a step; for an instance, what its map does for one item."""
+        declared = self.flow.steps[step.declared]
+        return declared if step.parent is None else declared.each
 
     def output_type(self, step: StepState) -> Any:
         """Return the type of the output of a step."""
@@ -288,12 +290,23 @@ class Run:
         """
         assert step.parent is not None
         assert step.parent.mapped is not None
-        item = step.parent.mapped.items[step.index]
+        return self.typed_item(step, step.parent.mapped.items[step.index])
+
+    def typed_item(self, step: StepState, item: Any) -> Any:
+        """Return an item of a map, or of the map of an instance, as `item` does."""
         if not self.is_durable and step.options["over"][0] == "step":
             return own_copy(item)
-        execution = self.execution(step)
+        execution = self.flow.steps[step.declared]
         assert isinstance(execution, MapExecution)
         return self._restored(item, execution.item_type, "item", step)
+
+    def labels(self, step: StepState) -> Mapping[str, Any]:
+        """Return the labels of the items of a map that is about to start, for its start."""
+        execution = self.flow.steps.get(step.declared)
+        if not isinstance(execution, MapExecution) or execution.label is None:
+            return NO_DATA
+        items, _ = step.items()
+        return execution.labels(partial(self.typed_item, step, item) for item in items)
 
     def output(self, step: StepState, read: Callable[[StepState], View] = committed) -> Any:
         """Return the output of a step, as committed, as a value of its type. Any thread.
@@ -408,8 +421,10 @@ def status_of(state: VectState, shown: str, turn: str = "") -> dict[str, Any]:
 
 def _status_of_step(step: StepState) -> dict[str, Any]:
     state, attempt, _, error, start_date, end_date = committed(step)
+    label = {} if step.label is None else {"label": step.label}
     return {
         "name": step.name,
+        **label,
         "state": state,
         "attempt": attempt,
         "start_date": start_date and start_date.isoformat(),

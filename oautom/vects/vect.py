@@ -340,6 +340,11 @@ class Step:
         return self._name
 
     @property
+    def label(self) -> str | None:
+        """The label of an instance of a map, or None."""
+        return self._state.label
+
+    @property
     def state(self) -> str:
         """The state of the step.
 
@@ -375,7 +380,7 @@ class Step:
 
     @property
     def child(self) -> str | None:
-        """The id of the Vect that the newest attempt runs, of a `FlowExecution`; else None."""
+        """The id of the Vect that the newest attempt runs, of a `FlowExecution` or a map."""
         attempt = self.attempt
         if self._state.kind != "flow" or not attempt:
             return None

@@ -367,6 +367,23 @@ def twice(events: Events, place: Place) -> Events:
     return numbered([*events[: index + 1], *events[index:]])
 
 
+def families() -> Events:
+    """Each instance of map `m` runs flow `g`, of whose steps `b` comes after `a`."""
+    with OAutom(executor="inline", clock=SimulatedClock()) as app:
+        child, flow = Flow("g", app, params={"n": int}), Flow("f", app, params={"l": list[int]})
+        PythonExecution("a", child, nothing) >> PythonExecution("b", child, nothing)
+        MapExecution("m", flow, child, flow.param("l"), label="item {}")
+        app.run(flow, {"l": [1, 2]}, vect_id="v")
+        return list(app.log.read())
+
+
+def begun_too_early() -> Events:
+    """The second child of a map begins though a step of the first could start."""
+    events = families()
+    place = at(events, "step.started", "b")
+    return move(events, at(events, "step.started", "m[1]"), place)
+
+
 def going_on_by_policy() -> Events:
     """The second attempt of step `r` goes on in the child of the first, though nobody retried."""
     events = [event for event in family() if event.vect == "v"]
@@ -909,6 +926,7 @@ def witnesses() -> list[Witness]:
         Witness("children-are-of-a-step", of_parent(["w", "r", 1], FIRST_CHILD)),
         Witness("children-are-of-a-step", of_another_flow()),
         Witness("children-are-wanted", started_too_late()),
+        Witness("children-come-first", begun_too_early()),
         Witness("children-succeed-first", told_too_early()),
         Witness("blocked-by-an-upstream", tell(fork(), B_BLOCKED, upstream="c")),
         Witness("blocked-by-an-upstream", tell(fork(), B_BLOCKED, upstream="z")),
@@ -1010,7 +1028,7 @@ def caught(witness: Witness) -> list[InvariantError]:
 
 
 MADE = (chain, pair, fork, cancelled, two, skipped, planned, *RECOVERED)
-MADE_LATER = (retried, pooled, waited, reopened, paused, branched, mapped, family)
+MADE_LATER = (retried, pooled, waited, reopened, paused, branched, mapped, family, families)
 MADE_IN_TURN = (queued, queued_by_a_parameter)
 CLEANED_UP = (undone, undone_by_two, torn_down, too_long)
 GOOD = {each.__name__: each for each in (*MADE, *MADE_LATER, *MADE_IN_TURN, *CLEANED_UP)}
