@@ -6,6 +6,7 @@ can always be taken away again.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -37,6 +38,10 @@ _TITLE: Final = 8
 _A_SECOND: Final = 2
 """How often the picture is drawn anew."""
 
+_FOLDED: Final = (
+    *("failed", "upstream_failed", "cancelled", "up_for_retry", "running"),
+    *("pending", "success", "skipped"),
+)
 _ASCII: Final = str.maketrans({"━": "#", "─": "-", "…": "~"})
 
 
@@ -206,8 +211,11 @@ def _steps(progress: Progress, now: datetime, width: int, most: int) -> list[Tex
         return []
     shown_failed = failed[-(most - min(len(running), most // 2)) :]
     shown_running = running[: most - len(shown_failed)]
-    rows = [(name, "failed", one_line(error)) for name, error in shown_failed]
-    rows += [(name, "running", seconds_of(now - began)) for name, began in shown_running]
+    rows = [(progress.told(name), "failed", one_line(error)) for name, error in shown_failed]
+    rows += [
+        (progress.told(name), "running", f"{seconds_of(now - began)}{_of_map(progress, name)}")
+        for name, began in shown_running
+    ]
     widest = max((len(name) for name, _, _ in rows), default=0)
     room = min(widest, max(8, (width - 11) // 2))
     lines = [
@@ -216,6 +224,13 @@ def _steps(progress: Progress, now: datetime, width: int, most: int) -> list[Tex
     ]
     left = len(failed) + len(running) - len(rows)
     return [*lines, Text(f"and {left} more", "bright_black")] if left else lines
+
+
+def _of_map(progress: Progress, name: str) -> str:
+    """Return how many instances of a map are in which state, the failed ones first."""
+    states = progress.maps.get(name, Counter())
+    told = [f"{states[state]} {state}" for state in _FOLDED if states.get(state)]
+    return f"  {', '.join(told)}" if told else ""
 
 
 def shortened(name: str, width: int) -> str:

@@ -22,6 +22,7 @@ from oautom.client.forecast import NO_PAST, Now, Past, forecast, told
 from oautom.errors import OAutomError
 from oautom.events import Event
 from oautom.events.signals import event as every_event
+from oautom.machine.maps import instance_name, map_of
 from oautom.machine.tables import VECT_ENDS
 from oautom.vects.vect import Vect
 
@@ -40,6 +41,7 @@ class Progress:
         states: How many steps are in each state.
         running: The steps at work, with the instant at which each began; oldest first.
         failed: The steps that have failed, with the error of each; oldest first.
+        maps: The maps that have started, with the number of their instances in each state.
         state: The state of the Vect.
         started: When it has started, or None.
         ended: When it has ended, or None.
@@ -53,6 +55,8 @@ class Progress:
         self.states: Counter[str] = Counter()
         self.running: dict[str, datetime] = {}
         self.failed: dict[str, str] = {}
+        self.maps: dict[str, Counter[str]] = {}
+        self._labels: dict[str, Sequence[str | None]] = {}  # by the map
         self.state = "pending"
         self.started: datetime | None = None
         self.ended: datetime | None = None
@@ -74,6 +78,23 @@ class Progress:
         found = forecast(Now(self._upstreams, self._of, self.running, now), past)
         return "" if found is None else told(found)
 
+    def told(self, step: str) -> str:
+        """Return the name of a step, with its label if it is an instance that has one."""
+        name, index = map_of(step), step.rpartition("[")[2].removesuffix("]")
+        labels = self._labels.get(name, ()) if name != step else ()
+        label = labels[int(index)] if index.isdecimal() and int(index) < len(labels) else None
+        return step if label is None else f"{step} ({label})"
+
+    def _open_map(self, event: Event) -> None:
+        """Note the instances of a map that starts; those of an earlier attempt stay."""
+        name, count = str(event.step), event.data["count"]
+        self._labels[name] = event.data.get("labels", ())
+        states = self.maps.setdefault(name, Counter())
+        for index in range(states.total(), count):
+            self._of[instance_name(name, index)] = "pending"
+            states["pending"] += 1
+            self.states["pending"] += 1
+
     def count(self) -> None:
         """Count what was taken meanwhile. By one thread at a time."""
         newest: dict[str, Event] = {}  # a step that has run meanwhile is moved once
@@ -82,6 +103,8 @@ class Progress:
             if event.step is None:
                 self._move_vect(event)
             else:
+                if "count" in event.data:
+                    self._open_map(event)
                 newest[event.step] = event
         for step, event in newest.items():
             if event.dest != (before := self._of.get(step)):
@@ -100,8 +123,11 @@ class Progress:
     def _move(self, step: str, before: str | None, event: Event) -> None:
         after = self._of[step] = event.dest
         self.states[after] += 1
+        of_map = self.maps.get(map_of(step), Counter()) if step not in self.maps else Counter()
+        of_map[after] += 1
         if before is not None:
             self.states[before] -= 1
+            of_map[before] -= 1
             if before == "running":
                 del self.running[step]
             elif before == "failed":
@@ -180,9 +206,14 @@ def last_lines(status: Mapping[str, Any]) -> list[str]:
     if (seconds := seconds_between(status)) is not None:
         first += f" after {seconds_of(seconds)}"
     failed = [step for step in status["executions"] if step["state"] == "failed"]
-    lines = [f"  {step['name']}: {one_line(step['error'])}" for step in failed[:_ERRORS]]
+    lines = [f"  {_told(step)}: {one_line(step['error'])}" for step in failed[:_ERRORS]]
     more = [f"  and {len(failed) - _ERRORS} more"] if len(failed) > _ERRORS else []
     return [first, *lines, *more]
+
+
+def _told(step: Mapping[str, Any]) -> str:
+    label = step.get("label")
+    return str(step["name"]) if label is None else f"{step['name']} ({label})"
 
 
 def print_event(event: Event) -> None:

@@ -177,7 +177,7 @@ def shown(view: VectView) -> list[str]:
     rows = []
     for step in steps:
         attempt = f"attempt {step.attempt}" if abs(step.attempt) > 1 else ""
-        rows.append((f"  {step.name}", step.state, _took(step, until), attempt))
+        rows.append((f"  {step.told}", step.state, _took(step, until), attempt))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     size = min(_BAR, columns() - sum(widths) - 2 * len(widths))
     bars = [_bar(step, view, size) for step in steps]
@@ -188,7 +188,7 @@ def shown(view: VectView) -> list[str]:
 def errors_of(view: VectView) -> list[str]:
     """Return a line for each step that has failed."""
     failed = [step for step in view.steps.values() if step.state == "failed"]
-    return [f"  {step.name}: {one_line(step.error)}" for step in failed]
+    return [f"  {step.told}: {one_line(step.error)}" for step in failed]
 
 
 def _bar(step: StepView, view: VectView, size: int) -> str:

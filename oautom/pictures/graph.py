@@ -105,12 +105,12 @@ class _Drawn:
                 self.more = f"{_steps(count)}: {self.more}" if states else _steps(count)
             self.title = f"{_steps(count)}: {counts(states) or _some(fold.members)}"
         else:
-            self.name, self.more = node.name, _more(node)
+            self.name, self.more = node.told, _more(node)
             told = self.more
             if items:
                 self.more = f"{len(items):,} item{'' if len(items) == 1 else 's'}: {counts(items)}"
                 told = f"{word(node.state or '')}, {self.more}"
-            self.title = f"{bounded(node.name)}: {told}" if told else bounded(node.name)
+            self.title = f"{bounded(node.told)}: {told}" if told else bounded(node.told)
         self.label = label(self.name, _NAME_MAX)
         self.more = label(self.more, _MORE_MAX, keep=1.0)
         text = max(width_of(self.label) * _LETTER, width_of(self.more) * _SMALL)
@@ -186,7 +186,7 @@ def _shared(names: Sequence[str]) -> str:
 
 
 def _some(members: Sequence[Node]) -> str:
-    names = [bounded(node.name, 80) for node in members[:5]]
+    names = [bounded(node.told, 80) for node in members[:5]]
     return ", ".join(names) + (", …" if len(members) > len(names) else "")
 
 

@@ -18,6 +18,7 @@ class Node(NamedTuple):
         attempt: The number of its newest attempt; 0 before the first.
         part_of: The name of its map, of an instance of one.
         runs: The name of the flow that it runs, if it runs one.
+        label: The label of an instance of a map, if it has one.
     """
 
     name: str
@@ -27,6 +28,12 @@ class Node(NamedTuple):
     attempt: int = 0
     part_of: str | None = None
     runs: str | None = None
+    label: str | None = None
+
+    @property
+    def told(self) -> str:
+        """Its name, with its label."""
+        return self.name if self.label is None else f"{self.name} ({self.label})"
 
 
 URGENCY: Final = (
@@ -47,13 +54,14 @@ _RANK: Final = {state: i for i, state in enumerate(URGENCY)}
 def counted(states: Iterable[str]) -> dict[str, int]:
     """Return how many there are of each state, the most urgent first."""
     found = Counter(states)
-    return {state: found[state] for state in sorted(found, key=_urgency)}
+    return {state: found[state] for state in sorted(found, key=urgency)}
 
 
 def most_urgent(states: Iterable[str]) -> str | None:
     """Return the state of several steps together; None if they have none."""
-    return min(states, key=_urgency, default=None)
+    return min(states, key=urgency, default=None)
 
 
-def _urgency(state: str) -> tuple[int, str]:
+def urgency(state: str) -> tuple[int, str]:
+    """Return the place of a state among the others, the most urgent first."""
     return _RANK.get(state, len(_RANK)), state

@@ -167,7 +167,7 @@ class _Row:
         node = fold.node if fold is not None else None
         states = [each.state for each in members if each.state is not None]
         state = node.state if node is not None else most_urgent(states)
-        name = node.name if node is not None else f"{len(members):,} steps"
+        name = node.told if node is not None else f"{len(members):,} steps"
         told = bounded(name)
         if fold is None:
             name = told = "the run"

@@ -24,7 +24,8 @@ def nodes_of(state: VectState, status: Mapping[str, Any]) -> list[Node]:
 
 def _node(step: StepState, state: str, attempt: int) -> Node:
     if step.parent is not None:
-        return Node(step.name, (step.parent.name,), state, "", attempt, step.parent.name)
-    runs = step.options.get("runs") if step.kind == "flow" else None
+        place = (step.name, (step.parent.name,), state, "", attempt, step.parent.name)
+        return Node(*place, label=step.label)
+    runs = step.options.get("runs")
     upstreams = step.vect.graph.upstreams[step.name]
     return Node(step.name, upstreams, state, step.kind, attempt, None, runs and str(runs))

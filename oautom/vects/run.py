@@ -196,7 +196,7 @@ class Run:
     def keeps_slots(self) -> bool:
         """Whether a step occupies the slot of a pool while its flow runs, over programs, too."""
         steps = self.flow.steps.values()
-        return any(step.each.kind == "flow" and step.pool is not None for step in steps)
+        return any(step.pool is not None and step.each.kind == "flow" for step in steps)
 
     def hold(self, state: VectState | None = None) -> None:
         """Load the state for the engine, which moves it. Any thread; a second call changes nothing.

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from oautom.client import Client, EngineInfo, StepView, VectView, Waiting
 from oautom.errors import OAutomError, SettingError, shown
+from oautom.pictures.nodes import urgency
 from oautom.web import texts
 from oautom.web.links import Links
 
@@ -226,6 +227,8 @@ def steps(
         is_wanted = parent == of_map if of_map else parent is None or bool(state)
         if is_wanted and (not state or step.state == state):
             listed.append(step)
+    if of_map:  # what people look for is on the first page
+        listed.sort(key=lambda step: urgency(step.state))
     first, last = (number - 1) * size, number * size
     rows: list[tuple[StepView, Mapping[str, int]]] = [
         (step, instances.get(step.name, {})) for step in listed[first:last]

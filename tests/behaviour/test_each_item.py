@@ -221,9 +221,7 @@ def test_flows_that_map_each_other_in_a_circle_are_refused(inline: OAutom) -> No
 def test_a_flow_that_is_unknown_or_of_another_app_is_refused(inline: OAutom) -> None:
     main = Flow("main", inline)
     MapExecution("each", main, "none", PythonExecution("items", main, ints))
-    with pytest.raises(
-        FlowError, match=r"cannot run its flow: .*'none'"
-    ):
+    with pytest.raises(FlowError, match=r"cannot run its flow: .*'none'"):
         main.validate()
     with OAutom() as other:
         second = Flow("second", inline)

@@ -13,7 +13,7 @@ import threading
 import tracemalloc
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -286,6 +286,20 @@ def a_map(app: OAutom, number: int) -> Work:
     return lambda: app.run(flow)
 
 
+def a_map_of_flows(app: OAutom, number: int) -> Work:
+    inner, flow = Flow("inner", app, params={"n": int}, max_active_vects=None), Flow("outer", app)
+    PythonExecution("a", inner, int) >> PythonExecution("b", inner, int)
+    items = PythonExecution("items", flow, lambda: list(range(number)))
+    MapExecution("each", flow, inner, items, label="item {}")
+    return lambda: app.run(flow)
+
+
+def a_map_of_flows_in_line(app: OAutom, number: int) -> Work:
+    work = a_map_of_flows(app, number)
+    app.flow("inner").max_active_vects = 1
+    return work
+
+
 def plans(app: OAutom, number: int) -> Work:
     flow = two_steps(app)
     return lambda: [app.plan(flow, hours=1, name=f"plan {index}") for index in range(number)]
@@ -334,6 +348,8 @@ OPERATIONS = (
     children_in_line,
     lists_of_those_in_line,
     a_map,
+    a_map_of_flows,
+    a_map_of_flows_in_line,
     plans,
     a_prune,
     a_check_of_flows_that_run_flows,
@@ -643,6 +659,36 @@ def test_a_vect_that_somebody_has_takes_little_memory_when_it_has_ended(tmp_path
     with OAutom(log=log, executor="inline") as app:
         run, kept = has_large_params(app), []
         assert growth(lambda: kept.append(run()), 120) <= BYTES_A_VECT
+    log.close()
+
+
+@pytest.mark.usefixtures("_nobody_else_measures", "_nobody_else_traces")
+def test_a_child_of_a_map_takes_little_memory_when_it_has_ended(tmp_path: Path) -> None:
+    """Beside what its Vect takes, there is the instance, its output and its label in the parent."""
+    log = SqliteEventLog(tmp_path / "runs.db", synchronous="NORMAL")
+    kept, sizes = [], []
+    with OAutom(log=log, executor="inline") as app:
+        inner = Flow("inner", app, params={"n": int}, max_active_vects=None)
+        PythonExecution("a", inner, int) >> PythonExecution("b", inner, int)
+        gate = Flow("gate", app, params={"items": list[int]}, max_active_vects=None)
+        each = MapExecution("each", gate, inner, gate.param("items"), label="item {}")
+        each >> ApprovalExecution("ask", gate, "well?")  # so that the parent stays in memory
+        tracemalloc.start()
+        try:
+            for number in (30, 330):
+                kept.append(app.start(gate, {"items": list(range(number))}))
+                with suppress(TimeoutError):
+                    kept[-1].wait(0.0)
+                while kept[-1].steps["ask"].state != "running":
+                    with suppress(TimeoutError):
+                        kept[-1].wait(0.01)
+                gc.collect()
+                sizes.append(tracemalloc.get_traced_memory()[0])
+        finally:
+            tracemalloc.stop()
+        assert (sizes[1] - sizes[0]) / 330 <= 2 * BYTES_A_VECT
+        for vect in kept:
+            vect.cancel()
     log.close()
 
 

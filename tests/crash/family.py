@@ -1,5 +1,7 @@
 """A program that is killed whose flow runs another one twice, which runs a third.
 
+It also runs the third for each item of a list.
+
 Run as `python family.py settings.json`; run again, it goes on. Its steps append the place of their
 attempt to a side file, and the parameter that they have; one fails at first.
 """
@@ -12,7 +14,7 @@ from typing import Any
 
 from program import begun, call, done, tell
 
-from oautom import Context, Flow, FlowExecution, OAutom, PythonExecution, RetryPolicy
+from oautom import Context, Flow, FlowExecution, MapExecution, OAutom, PythonExecution, RetryPolicy
 
 
 def work(n: int, context: Context) -> int:
@@ -32,11 +34,12 @@ def declare(app: OAutom) -> Flow:
     inner = Flow("inner", app, params={"n": int})
     down = FlowExecution("down", inner, deep, {"n": inner.param("n")})
     PythonExecution("up", inner, work, [down.output["leaf"]])
-    main = Flow("main", app, params={"n": int})
+    main = Flow("main", app, params={"n": int, "each": list[int]})
     once = RetryPolicy(max_attempts=2, delay=0.1, jitter=0)
     first = FlowExecution("first", main, inner, {"n": main.param("n")})
     second = FlowExecution("second", main, inner, {"n": 10})
     flaky = FlowExecution("flaky", main, deep, {"n": first.output["up"]}, retry=once)
+    MapExecution("each", main, deep, main.param("each"), label="number {}")
     PythonExecution("sum", main, sum, [[second.output["up"], flaky.output["leaf"]]])
     return main
 
@@ -48,7 +51,7 @@ def main(settings: dict[str, Any]) -> None:
     tell("opened")
     app.recover()
     tell("recovered")
-    vect = app.start(flow, {"n": 1}, vect_id="v")
+    vect = app.start(flow, {"n": 1, "each": [20, 21, 22]}, vect_id="v")
     tell("started")
     vect.wait()
     Path("result").write_text(str(vect.result("sum")))

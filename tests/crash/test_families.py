@@ -21,6 +21,7 @@ FLOWS = {
     "v": "main",
     **dict.fromkeys(["v/first/1", "v/second/1"], "inner"),
     **dict.fromkeys(["v/first/1/down/1", "v/second/1/down/1", "v/flaky/1", "v/flaky/2"], "deep"),
+    **{f"v/each[{index}]/1": "deep" for index in range(3)},
 }
 NUMBERS = {
     ("v/first/1/down/1", "leaf"): 1,
@@ -29,8 +30,10 @@ NUMBERS = {
     ("v/second/1", "up"): 11,
     ("v/flaky/1", "leaf"): 3,
     ("v/flaky/2", "leaf"): 3,
+    **{(f"v/each[{index}]/1", "leaf"): 20 + index for index in range(3)},
 }
 """What each step is given."""
+EACH = tuple(f"each[{index}]" for index in range(3))
 LIMITS = {"main": 1, "inner": 1, "deep": 2}
 
 
@@ -62,7 +65,12 @@ def look(folder: Path, before: Sequence[Event]) -> list[Event]:
             is_open[event.flow] += event.name == "vect.started"
             is_open[event.flow] -= event.dest in ("success", "failed")
             assert is_open[event.flow] <= LIMITS[event.flow]
-    for flow_step in ("first", "second", "flaky"):  # a step that runs a flow is never interrupted
+    for flow_step in (
+        "first",
+        "second",
+        "flaky",
+        *EACH,
+    ):  # a step that runs a flow is never interrupted
         assert started["v", flow_step] <= 1 + (flow_step == "flaky")
     return events
 
