@@ -12,6 +12,7 @@ from typing import Any, Final, Unpack
 
 from oautom.errors import FlowError, shown
 from oautom.steps.bash import (
+    ARGUMENT_BYTES_MAX,
     ITEM,
     SKIP_EXIT_CODE,
     BashExecution,
@@ -58,7 +59,7 @@ class Bash:
 class EachBash(BashExecution):
     """The command of an instance."""
 
-    is_part = True
+    _is_part = True
 
     def __init__(
         self, name: str, flow: Owner, bash: Bash, kwargs: object, **options: Unpack[StepOptions]
@@ -77,8 +78,8 @@ class EachBash(BashExecution):
         return {**super()._env(context), **item_variables(context.item)}
 
     def _what_is_too_large(self) -> str:
-        told = super()._what_is_too_large()
-        return told if "script.sh" in told and not self.env else _TOO_LARGE
+        is_command = len(os.fsencode(self.command)) >= ARGUMENT_BYTES_MAX
+        return super()._what_is_too_large() if is_command else _TOO_LARGE
 
 
 _TOO_LARGE: Final = (
@@ -90,7 +91,7 @@ _TOO_LARGE: Final = (
 class EachFlow(FlowExecution):
     """The child of an instance: its parameters are in the item, or the item is its only one."""
 
-    is_part = True
+    _is_part = True
 
     def only_param(self) -> str | None:
         """Return the name of the only parameter that `kwargs` does not give, or None."""

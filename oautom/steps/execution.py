@@ -117,7 +117,6 @@ class Execution:
         compensation: The `Execution` that undoes the work of the step, or None.
         kind: The kind of a step with which the engine does more than run its work; else empty.
         runs_here: Whether the work stays in this process, whatever the executor of the app is.
-        is_part: Whether it is no step of its flow, but a part of one that is.
         is_polled: Whether the step has a `check`.
         strict: For a Bash step, whether the first failure in its command ends it; None for any
             other step.
@@ -151,7 +150,7 @@ class Execution:
     undoes: bool = False  # it is a compensation itself
     strict: bool | None = None
     kind: ClassVar[str] = ""
-    is_part: ClassVar[bool] = False
+    _is_part: ClassVar[bool] = False  # it is no step of its flow: what a map does for one item
     references: Sequence[Used] = ()
     is_polled: ClassVar[bool] = False
     is_async: bool = False
@@ -230,7 +229,7 @@ class Execution:
         self.name: str = at_heart(name)
         self.flow = flow
         self.log_limit_bytes = limit_bytes
-        if self.is_part:
+        if self._is_part:
             return
         flow.add(self)
         if self.teardown_of:
@@ -370,7 +369,7 @@ class Execution:
             FlowFrozenError: The flow has been started.
         """
         self.references = used
-        if self.is_part:
+        if self._is_part:
             return
         sources = [u.reference for u in used if isinstance(u.reference, OutputReference)]
         self.depends(*(self.flow.steps[name] for name in dict.fromkeys(s.name for s in sources)))

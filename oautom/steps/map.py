@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Optional, Unpack, cast
 
@@ -11,7 +11,7 @@ from oautom.steps.arguments import hold_references, place_of, resolved
 from oautom.steps.context import Context
 from oautom.steps.each import Bash, EachBash, EachFlow
 from oautom.steps.execution import Execution, Used
-from oautom.steps.labels import Label, label_of, labels_of
+from oautom.steps.labels import Label, label_of
 from oautom.steps.options import StepOptions
 from oautom.steps.owner import Owner
 from oautom.steps.python import PythonExecution
@@ -130,14 +130,6 @@ class MapExecution(PythonExecution):
         for key in (*over.path, 0):
             found = part_type(found, key)
         return UNKNOWN if found is MISSING else found
-
-    def labels(self, items: Iterable[Callable[[], Any]]) -> Mapping[str, Any]:
-        """Return the labels of the items, as the start of the step records them. Never raises."""
-        if self.label is None:
-            return {}
-        labels, problem = labels_of(self.label, items)
-        told: dict[str, Any] = {} if not any(labels) else {"labels": labels}
-        return told if problem is None else told | {"unlabelled": problem}
 
     def wanted(self, place: Sequence[str | int]) -> Any:
         """Return the type of an argument of the function, the flow or the command."""

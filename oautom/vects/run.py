@@ -29,6 +29,7 @@ from oautom.machine.kinds import kind_of
 from oautom.machine.state import Options, StepState, VectState, View, committed
 from oautom.machine.tables import INITIAL, VECT_ENDS
 from oautom.steps.execution import Execution
+from oautom.steps.labels import labels_of
 from oautom.steps.map import MapExecution
 from oautom.steps.work import NO_DETAILS, Outcome
 from oautom.values.annotations import UNKNOWN
@@ -306,7 +307,10 @@ class Run:
         if not isinstance(execution, MapExecution) or execution.label is None:
             return NO_DATA
         items, _ = step.items()
-        return execution.labels(partial(self.typed_item, step, item) for item in items)
+        each = (partial(self.typed_item, step, item) for item in items)
+        labels, problem = labels_of(execution.label, each)
+        told: dict[str, Any] = {"labels": labels} if any(labels) else {}
+        return told if problem is None else told | {"unlabelled": problem}
 
     def output(self, step: StepState, read: Callable[[StepState], View] = committed) -> Any:
         """Return the output of a step, as committed, as a value of its type. Any thread.

@@ -765,7 +765,11 @@ def test_parameters_are_held_against_the_flow_if_there_is_one() -> None:
         assert names == ({"params-are-of-the-flow"} if log.flow else set())
 
 
-ELSEWHERE = {"backfills-keep-their-order", "given-steps-have-their-output"}
+ELSEWHERE = {
+    "backfills-keep-their-order",
+    "children-come-first",
+    "given-steps-have-their-output",
+}
 """Those of logs that are not among the good ones here; unit/audit has a witness of each."""
 
 
