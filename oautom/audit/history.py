@@ -368,7 +368,7 @@ class Past:
         self.vect.has_failed, self.vect.ends_as = False, ""
         for each in self.vect.steps.values():
             each.undoing, each.not_undone, each.lost_undoing = "", 0, 0
-        self.vect.is_reopened = True
+        self.vect.is_reopened, self.vect.above = True, None
         match event.data.get("parent"):
             case [str(vect), str(step), int(attempt)]:
                 self.vect.parent, self.vect.is_reopened = (vect, step, attempt), False

@@ -121,13 +121,19 @@ class ReadyQueue:
         heappush(self._turns, _Turn(step.needs_worker, own[0], own[1:], ticket, step))
 
     def _place_of_instance(self, step: StepState, parent: StepState) -> tuple[int, ...]:
-        """Return the rank and place of an instance that runs a flow: behind those before it."""
+        """Return the rank and place of an instance that runs a flow: behind those before it.
+
+        A map has a place from the time when one of its instances waits: so it follows from the log
+        of its Vect alone.
+        """
         of_vect = self._places.setdefault(step.vect.id, {})
-        if (found := of_vect.get(parent.name)) is None:
-            within = self._place_of_child(step.vect)
-            found = (*within, -parent.options.get("priority", 0), next(self._tickets))
-            of_vect[parent.name] = found
-        return (*found, step.index)
+        if parent.name not in of_vect:
+            of_vect[parent.name] = self._place_of_map(parent)
+        return (*of_vect[parent.name], step.index)
+
+    def _place_of_map(self, step: StepState) -> tuple[int, ...]:
+        within = self._place_of_child(step.vect)
+        return (*within, -step.options.get("priority", 0), next(self._tickets))
 
     def _place_of_child(self, vect: VectState) -> tuple[int, ...]:
         """Return the rank and place of the nearest instance that a Vect runs for; or nothing.
@@ -137,20 +143,19 @@ class ReadyQueue:
         if vect.parent is None or vect.is_reopened:
             return ()
         of_vect = self._places.setdefault(vect.id, {})
-        if (found := of_vect.get("")) is None:
+        if "" not in of_vect:
             above, name, _ = vect.parent
             state = self.vect_of(above)
             step = None if state is None else state.steps.get(name)
-            found = ()
-            if state is not None and step is not None:
-                parent = step.parent
-                found = (
-                    self._place_of_child(state)
-                    if parent is None
-                    else self._place_of_instance(step, parent)
-                )
-            of_vect[""] = found
-        return found
+            of_vect[""] = () if step is None else self._place_below(step)
+        return of_vect[""]
+
+    def _place_below(self, step: StepState) -> tuple[int, ...]:
+        """Return the place of the child that a step runs."""
+        if (parent := step.parent) is None:
+            return self._place_of_child(step.vect)
+        known = self._places.get(step.vect.id, {}).get(parent.name)
+        return (*(known or self._place_of_map(parent)), step.index)
 
     def let_go(self, vect: str) -> None:
         """Forget the places of a Vect that has ended."""

@@ -103,6 +103,7 @@ def flows(
     limits: bool = False,
     maps: bool = False,
     children: bool = False,
+    maps_of_flows: bool = False,
     asyncs: bool = False,
     instants: bool = False,
     turns: bool = False,
@@ -133,6 +134,8 @@ def flows(
             place of steps of `steps`.
         children: Whether some steps run another flow, `inner`, whose one step is `work`, in place
             of steps of `steps`.
+        maps_of_flows: Whether some steps run another flow, `each`, for each item of the output of
+            an upstream, in place of steps of `steps`. Its one parameter is `item`, any value.
         asyncs: Whether some steps are `async`, and the flow has a `max_async` of a few.
         instants: Whether some steps wait until a time that is the output of an upstream, in place
             of steps of `steps`.
@@ -154,13 +157,15 @@ def flows(
         flow.run_timeout = draw(st.none() | st.sampled_from([6.0, 2.0, 15.0]))
     if children:
         _do_nothing("work", Flow("inner", app))
+    _declare_each(app, is_wanted=maps_of_flows)
     declared: dict[int, Execution] = {}
     for (own_label, upstreams, clean_up), name in zip(plan, drawn_names, strict=True):
         waits_for = {_nearest(each, declared) for each in upstreams}
         before = [step for each, step in declared.items() if each in waits_for]
         make = _do_nothing if steps is None else draw(steps)
         others: list[MakeStep] = [*[_wait, _ask] * waits, *[_choose] * branches, *[_run] * children]
-        mapping = [partial(_map, each) for each in before if maps and _may_be_list(each)]
+        ways = [*[_map] * maps, *[_map_of_flows] * maps_of_flows]
+        mapping = [partial(way, each) for each in before for way in ways if _may_be_list(each)]
         waiting = [partial(_wait_until, each) for each in before if instants and _may_be_time(each)]
         if kinds := [st.sampled_from(each) for each in (others, mapping, waiting) if each]:
             make = draw(st.one_of(st.just(make), *kinds))
@@ -175,7 +180,7 @@ def flows(
             made.function, made.is_async = _nothing_later, True  # type: ignore[attr-defined] # it has
         if deadlines:
             made.deadline = draw(st.sampled_from([None, 2.0, 4.0]))
-        if maps and isinstance(made, MapExecution):
+        if (maps or maps_of_flows) and isinstance(made, MapExecution):
             made.max_parallel = draw(st.none() | st.integers(1, 2))
         _set_clean_up(made, before, clean_up)
         declared[own_label] = made
@@ -213,16 +218,20 @@ def _draw_options(
     if limits:
         made.pool = draw(POOLS)
         made.priority = draw(PRIORITIES)
+    for option in ("trigger_rule", "allow_failure", "retry", "timeout", "pool", "priority"):
+        setattr(made.each, option, getattr(made, option))
 
 
 def _set_clean_up(made: Execution, before: list[Execution], how: str) -> None:
     """Make a step clean up after its upstreams, or give it a compensation, or neither."""
     if how in get_args(CompensateOn):
-        made.compensate, made.compensate_on = _nothing, cast("CompensateOn", how)
-        made.compensation = compensation_of(made, made.flow)
+        for each in dict.fromkeys([made, made.each]):
+            each.compensate, each.compensate_on = _nothing, cast("CompensateOn", how)
+            each.compensation = compensation_of(made, made.flow)
     elif how and before:
-        made.teardown, made.trigger_rule = True, TriggerRule.ALL_SUCCESS
-        made.teardown_of = {"of first": before[:1], "of all": before}.get(how, ())
+        for each in dict.fromkeys([made, made.each]):
+            each.teardown, each.trigger_rule = True, TriggerRule.ALL_SUCCESS
+            each.teardown_of = {"of first": before[:1], "of all": before}.get(how, ())
 
 
 def _nearest(number: int, labels: Iterable[int]) -> int | None:
@@ -252,6 +261,16 @@ def _choose(name: str, flow: Flow) -> BranchExecution:
 
 def _map(over: Execution, name: str, flow: Flow) -> MapExecution:
     return MapExecution(name, flow, _nothing, over)
+
+
+def _map_of_flows(over: Execution, name: str, flow: Flow) -> MapExecution:
+    return MapExecution(name, flow, "each", over)
+
+
+def _declare_each(app: OAutom, *, is_wanted: bool) -> None:
+    """Declare the flow that maps of flows run."""
+    if is_wanted:
+        _do_nothing("work", Flow("each", app, params={"item": object}, max_active_vects=None))
 
 
 def _may_be_list(step: Execution) -> bool:

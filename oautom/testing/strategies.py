@@ -210,6 +210,7 @@ def histories(
             branches=True,
             limits=True,
             maps=True,
+            maps_of_flows=True,
             children=True,
             asyncs=True,
             instants=True,

@@ -97,6 +97,10 @@ KEY_LINES = {
         "loaded 3 files",
         "success: attempt 2, in vect monday/import/1",
     ],
+    "each_item.py": [
+        r"failed: 1 of its 4 items failed, first each\[0\] \(Bern\): vect .*: no data",
+        r"success: \['8 half millimetres', .*\], `each\[0\]` \(Bern\) succeeded",
+    ],
     "map.py": [
         r"failed: 1 of its 3 items failed, first count\[1\]: ValueError: b.txt is empty",
         r"success: 6 words, \[3, 1, 2\]",

@@ -612,6 +612,27 @@ def run_going_on() -> list[Event]:
         return list(running.log.read())
 
 
+def each_item() -> Flow:
+    """A flow that runs another one for each item of a list; one of these fails."""
+    both = app()
+    inner = Flow("one item", both, params={"n": int}, max_active_vects=None)
+    PythonExecution("good", inner, str) >> PythonExecution("half", inner, half, [inner.param("n")])
+    flow = Flow("each item", both, params={"numbers": list[int]})
+    each = MapExecution("each", flow, inner, flow.param("numbers"), label="number {}")
+    each >> PythonExecution("tell", flow, str)
+    return flow
+
+
+def run_each_item() -> list[Event]:
+    """By hand: it is retried, and fails once more in the same child."""
+    flow = each_item()
+    with flow.app as running:
+        vect = running.run(flow, {"numbers": [4, 0, 6]}, vect_id="one")
+        vect.retry()
+        vect.wait()
+        return list(running.log.read())
+
+
 def _drive(vect: Vect) -> None:
     with suppress(TimeoutError):
         vect.wait(1)
@@ -651,7 +672,7 @@ FLOWS: dict[str, Callable[[], Flow]] = {
     for each in (
         *(chain, diamond, wide, cancel, late, polled, crash, rules, retries, branches, people),
         *(maps, children, values, planned, given, deployed, odd, turns, deadlines, going_on),
-        *(clean_up, hasty, losses),
+        *(clean_up, hasty, losses, each_item),
     )
 }
 RUNS: dict[str, Callable[[], list[Event]]] = {
@@ -681,6 +702,7 @@ RUNS: dict[str, Callable[[], list[Event]]] = {
         run_clean_up,
         run_hasty,
         run_losses,
+        run_each_item,
     )
 }
 

@@ -52,6 +52,12 @@ ENDS = {
         "simulated-0": "failed: fetch success, loose skipped, opens success, closes success, "
         "sell success, never failed, no time failed"
     },
+    "each_item": {
+        "one": "failed: each failed, tell upstream_failed, each[0] success, each[1] failed, "
+        "each[2] success",
+        "one/each[1]/1": "failed: good success, half failed",
+        **dict.fromkeys(["one/each[0]/1", "one/each[2]/1"], "success: good success, half success"),
+    },
     "going_on": {
         "one": "success: run success, tell success",
         "one/run/1": "success: good success, gate success",

@@ -84,6 +84,7 @@ def flow_plans(draw: st.DrawFn) -> FlowPlan:
             branches=has_all,
             limits=True,
             maps=True,
+            maps_of_flows=True,
         )
     )
     seconds = draw(durations(drawn, max_seconds=4, max_attempts=2))

@@ -63,6 +63,7 @@ RICH = flows(
     waits=True,
     limits=True,
     maps=True,
+    maps_of_flows=True,
     asyncs=True,
     instants=True,
     deadlines=True,
