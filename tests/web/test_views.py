@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from oautom import Client, Flow, OAutom, PythonExecution
+from oautom import Client, Flow, MapExecution, OAutom, PythonExecution
 from oautom.web import page
 
 from .conftest import HOSTILE, Orders, Site, served
@@ -217,6 +217,34 @@ def test_ids_and_names_may_be_anything_and_are_linked_to(file: str) -> None:
             answer = site.ask("GET", each)
             assert answer.status == 200
             _holds_no_markup_of(answer.text)
+
+
+def test_the_instances_of_a_map_have_their_labels_and_the_failed_ones_are_first(file: str) -> None:
+    """Labels may be anything; a map of a flow leads to its children."""
+    with OAutom(log=file) as app:
+        inner = Flow("inner", app, params={"label": str}, max_active_vects=None)
+        work = PythonExecution("work", inner, _not_the_last, [inner.param("label")])
+        flow = Flow("main", app)
+        source = PythonExecution("items", flow, lambda: [*HOSTILE, "last"])
+        MapExecution("each", flow, inner, source, label="{}")
+        app.run(flow, vect_id="v")
+        assert work.name == "work"
+    with served(file) as site:
+        whole = site.get("run", id="v").text
+        assert f"{len(HOSTILE)} success" in seen(whole)
+        text = site.get("run", id="v", map="each").text
+        rows = seen(text)
+        place = rows.index(f"each[{len(HOSTILE)}] (last)")
+        assert place < rows.index("each[0] (")
+        assert "alert(" in rows
+        assert "run?id=v%2Feach%5B0%5D%2F1" in text
+        for answer in (whole, text, site.get("step", id="v", step="each[0]").text):
+            _holds_no_markup_of(answer)
+
+
+def _not_the_last(label: str) -> None:
+    if label == "last":
+        raise ValueError("it is the last one")
 
 
 def _holds_no_markup_of(text: str) -> None:
