@@ -227,7 +227,8 @@ def why(client: Client, vect: str, step: str | None, as_json: bool) -> int:
     wanted = [
         name for name, each in view.steps.items() if each.state not in STEP_ENDS or _is_bad(each)
     ]
-    told = {name: view.explain(name) for name in ([step] if step is not None else wanted)}
+    wanted = wanted if step is None else [step]
+    told = dict(zip(wanted, view.reasons(wanted), strict=True))
     if as_json:
         print_json(told)
         return SUCCESS

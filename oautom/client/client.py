@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
 from datetime import MINYEAR, UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final, Literal, cast
@@ -233,6 +234,17 @@ class Client:
         """
         text = self._source.log.text((vect, step, attempt))
         return "" if text is None else text.shown(is_whole=False)
+
+    def at_once(self) -> AbstractContextManager[None]:
+        """Give a context in which this thread reads what thousands of steps have written faster.
+
+        It keeps the file of the log open, so it should not last longer than needed: a child that
+        is forked meanwhile cannot read the log.
+
+        Raises:
+            LogError: The log cannot be read.
+        """
+        return self._source.log.at_once()
 
     def wait(self, id: str, timeout: float | None = None) -> str:  # noqa: A002 - the public word
         """Wait until a Vect has ended, and return the state in which it has.

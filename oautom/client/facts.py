@@ -6,8 +6,9 @@ is looked at only for a step that is about to start.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cache, partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -26,38 +27,42 @@ from oautom.vects.stored import Reader, open_before
 
 
 def facts_of(
-    step: StepState, log: EventLog, engine: EngineInfo | None, stranded: Mapping[str, str]
-) -> Facts:
-    """Return what the state of a step does not tell.
+    vect: VectState, log: EventLog, engine: EngineInfo | None, stranded: Mapping[str, str]
+) -> Callable[[StepState], Facts]:
+    """Return what the state of a step does not tell, for each step of a Vect that has not ended.
+
+    What all steps have in common is looked up once.
 
     Args:
-        step: The step.
+        vect: The Vect.
         log: The log.
         engine: Who is at work on it, if somebody is.
         stranded: Why Vects do not go on, by their ids.
     """
-    vect = step.vect
-    if vect.state in VECT_ENDS:
-        return Facts()
     held_up = stranded.get(vect.id, "")
     if engine is None:
-        return Facts(has_no_engine=True, held_up=held_up)
+        common = Facts(has_no_engine=True, held_up=held_up)
+        return lambda step: common
     if not held_up and vect.flow not in engine.flows:
         held_up = f"process {engine.pid}, which is at work, has no flow '{vect.flow}'"
-    told = Facts(
+    common = Facts(
         held_up=held_up,
         is_inherited=_is_inherited(vect, log, engine),
         is_undriven=not engine.is_driven,
         turn=turn_of(vect, log, engine.flows.get(vect.flow)),
     )
-    if step.child is not None and step.state == "running":
-        child = log.find(step.child)
-        return told._replace(child="waiting" if child is None else child.state)
-    if step.state == INITIAL and step.verdict == "start":
-        busy, taken = _load(log)
-        workers = engine.workers or 0
-        return told._replace(taken=taken, workers=workers if 0 < workers <= busy else 0)
-    return told
+    workers, load = engine.workers or 0, cache(partial(_load, log))
+
+    def of(step: StepState) -> Facts:
+        if step.child is not None and step.state == "running":
+            child = log.find(step.child)
+            return common._replace(child="waiting" if child is None else child.state)
+        if step.state == INITIAL and step.verdict == "start":
+            busy, taken = load()
+            return common._replace(taken=taken, workers=workers if 0 < workers <= busy else 0)
+        return common
+
+    return of
 
 
 def _is_inherited(vect: VectState, log: EventLog, engine: EngineInfo) -> bool:

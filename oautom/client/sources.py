@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic, sleep
@@ -19,7 +19,7 @@ from oautom.events.log import EventLog, Holder, VectEntry
 from oautom.events.open import log_of
 from oautom.events.sqlite import SqliteEventLog
 from oautom.events.sqlite.file import reached
-from oautom.machine.explain import NO_FACTS, explain
+from oautom.machine.explain import NO_FACTS, Facts, explain
 from oautom.machine.state import StepState, VectState
 from oautom.machine.tables import VECT_ENDS
 from oautom.processes import forked
@@ -102,9 +102,9 @@ class FileSource:
         """
         return entry_of(self.log, vect)
 
-    def explain(self, view: VectView, step: StepState) -> str:
-        """Return why a step is, or is not, running."""
-        return explain_by_log(self, view, step)
+    def reasons(self, view: VectView, steps: Iterable[StepState]) -> Iterator[str]:
+        """Yield why each of these steps is, or is not, running."""
+        return reasons_by_log(self, view, steps)
 
     def extras(self, state: VectState) -> dict[str, Any]:
         """Return what `status` tells besides: a turn, or why a Vect is stranded."""
@@ -208,14 +208,15 @@ class AppSource:
         """Return what the log has of a Vect; errors as of `FileSource.entry`."""
         return entry_of(self.log, vect)
 
-    def explain(self, view: VectView, step: StepState) -> str:
-        """Return why a step is, or is not, running."""
-        if view.is_past:
-            return explain_by_log(self, view, step)
-        try:
-            return str(self._app.vect(view.id).explain(step.name))
-        except UnknownFlowError:  # it is one of an earlier program
-            return explain_by_log(self, view, step)
+    def reasons(self, view: VectView, steps: Iterable[StepState]) -> Iterator[str]:
+        """Yield why each of these steps is, or is not, running."""
+        if not view.is_past:
+            try:
+                vect = self._app.vect(view.id)
+            except UnknownFlowError:  # it is one of an earlier program
+                return reasons_by_log(self, view, steps)
+            return (str(vect.explain(step.name)) for step in steps)
+        return reasons_by_log(self, view, steps)
 
     def extras(self, state: VectState) -> dict[str, Any]:
         """Return what `status` tells besides: a turn, or why a Vect is stranded."""
@@ -301,9 +302,16 @@ def entry_of(log: EventLog, vect: object) -> VectEntry:
     )
 
 
-def explain_by_log(source: FileSource | AppSource, view: VectView, step: StepState) -> str:
-    """Return why a step is, or is not, running, by what its log tells."""
-    if view.is_past:
-        return explain(step, view.events()[-1].time, NO_FACTS)
-    facts = facts_of(step, source.log, source.engine(), source.told().stranded)
-    return explain(step, datetime.now(UTC), facts)
+def reasons_by_log(
+    source: FileSource | AppSource, view: VectView, steps: Iterable[StepState]
+) -> Iterator[str]:
+    """Yield why each of these steps is, or is not, running, by what its log tells."""
+    if view.is_past or view.ended:
+        now = view.events()[-1].time if view.is_past else datetime.now(UTC)
+        yield from (explain(step, now, NO_FACTS) for step in steps)
+        return
+    facts: Callable[[StepState], Facts] | None = None
+    for step in steps:
+        if facts is None:
+            facts = facts_of(step.vect, source.log, source.engine(), source.told().stranded)
+        yield explain(step, datetime.now(UTC), facts(step))

@@ -6,7 +6,7 @@ since only the program that declares a flow knows their types.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
         def log(self) -> EventLog:
             """Where the events are."""
 
-        def explain(self, view: VectView, step: StepState) -> str:
-            """Return why a step is, or is not, running."""
+        def reasons(self, view: VectView, steps: Iterable[StepState]) -> Iterator[str]:
+            """Yield why each of these steps is, or is not, running."""
 
         def extras(self, state: VectState) -> dict[str, Any]:
             """Return what `status` tells besides: a turn, or why a Vect is stranded."""
@@ -275,7 +275,15 @@ class VectView(Drawn):
         Raises:
             UnknownStepError: The flow has no such step.
         """
-        return self._source.explain(self, self._step(step))
+        return next(self.reasons([step]))
+
+    def reasons(self, steps: Iterable[str]) -> Iterator[str]:
+        """Yield what `explain` says of each of these steps; what they have in common is read once.
+
+        Raises:
+            UnknownStepError: The flow has no such step.
+        """
+        return self._source.reasons(self, (self._step(each) for each in steps))
 
     def timeline_svg(
         self,

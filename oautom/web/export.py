@@ -33,9 +33,11 @@ def html_of(client: Client, vects: Sequence[str]) -> str:
     links = FileLinks({view.id: list(view.steps) for view in views})
     now = texts.utc_now()
     styles = "\n".join(STATIC[name][0].decode() for name in _STYLES)
+    with client.at_once():
+        runs = [_run(view, links) for view in views]
     return render(
         "export.html",
-        runs=[_run(view, links) for view in views],
+        runs=runs,
         links=links,
         now=now,
         zone=texts.zone(now),
@@ -50,6 +52,7 @@ def _run(view: VectView, links: Links) -> dict[str, Any]:
     steps = shows.steps(view, size=_ALL)
     maps = [(name, shows.steps(view, name, size=_ALL)) for name in _maps(steps)]
     every = [row for _, each in [("", steps), *maps] for row in each.rows]
+    reasons = view.reasons(step.name for step, _ in every)
     events = view.events()
     own: dict[str | None, list[Any]] = {}
     for event in events:
@@ -63,7 +66,8 @@ def _run(view: VectView, links: Links) -> dict[str, Any]:
         "maps": maps,
         "children": shows.children(view, every),
         "details": [
-            shows.step(view, step, VALUE_CHARACTERS, own.get(step.name, [])) for step, _ in every
+            shows.step(view, step, why, VALUE_CHARACTERS, own.get(step.name, []))
+            for (step, _), why in zip(every, reasons, strict=True)
         ],
         "events": events,
     }

@@ -242,11 +242,11 @@ def reasons(view: VectView, rows: Iterable[tuple[StepView, Mapping[str, int]]]) 
     Each sentence may look at all open runs, so there are only as many as take no time.
     """
     until, told = monotonic() + _WHY_SECONDS, dict[str, str]()
-    for step, _ in rows:
-        if len(told) == _WHY_STEPS or monotonic() > until:
+    names = [step.name for step, _ in rows if step.state not in ENDED][:_WHY_STEPS]
+    for name, why in zip(names, view.reasons(names), strict=True):
+        told[name] = why
+        if monotonic() > until:
             break
-        if step.state not in ENDED:
-            told[step.name] = view.explain(step.name)
     return told
 
 
@@ -324,13 +324,18 @@ class StepShown(NamedTuple):
 
 
 def step(
-    view: VectView, step: StepView, most: int | None = None, own: list[Any] | None = None
+    view: VectView,
+    step: StepView,
+    why: str,
+    most: int | None = None,
+    own: list[Any] | None = None,
 ) -> StepShown:
     """Return all that is shown of one step.
 
     Args:
         view: Its run.
         step: The step.
+        why: Why it is, or is not, running.
         most: How many characters of each value; None for as many as a page has.
         own: The events of the step, where all steps are shown: then the inputs of an item stand
             at its map only, since each has as many parts as there are items. None: they are
@@ -346,7 +351,7 @@ def step(
     traces = _traces(own)
     return StepShown(
         step,
-        view.explain(step.name),
+        why,
         [_attempt(each, traces, most or LOG_CHARACTERS) for each in step.attempts],
         values(inputs, "input", most),
         output,

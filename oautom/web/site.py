@@ -246,7 +246,7 @@ class Page:
             run=then,
             newest=now,
             moment=moment,
-            step=shows.step(then, step),
+            step=shows.step(then, step, then.explain(step.name)),
             key="",
         )
 

@@ -360,3 +360,23 @@ def test_a_refusal_whose_error_is_not_known_is_told_all_the_same(
         *("why", "why"),
         "OAutomError",
     )
+
+
+def test_looks_at_once_see_what_is_written_meanwhile_and_hold_up_no_checkpoint(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "runs.db"
+    make(path, runs("v"))
+    client = Client(path)
+    with client.at_once(), client.at_once():
+        assert client.text("v", "s0", 1) == ""
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("INSERT INTO log_texts VALUES ('v', 's0', 1, 0, x'6869')")
+            connection.commit()
+            busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        assert not busy
+        assert client.text("v", "s0", 1) == "hi"
+        assert "was being read" in in_fork(lambda: client.text("v", "s0", 1))
+        path.rename(tmp_path / "moved.db")
+        with pytest.raises(LogError, match="there is no log"):
+            client.text("v", "s0", 1)

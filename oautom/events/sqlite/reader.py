@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime
@@ -32,6 +33,12 @@ _ASK: Final = "INSERT INTO requests (time, vect, action, data) VALUES (?, ?, ?, 
 _ASK_UNTIL: Final = "INSERT INTO requests (time, vect, action, data, until) VALUES (?, ?, ?, ?, ?)"
 
 
+class _Kept(threading.local):
+    """The connection that a thread uses for several look-ups; None for one for each."""
+
+    connection: sqlite3.Connection | None = None
+
+
 class LogFile(EventLog):
     """A file with a log; a subclass writes it.
 
@@ -40,6 +47,7 @@ class LogFile(EventLog):
 
     def __init__(self, path: object) -> None:
         self._path = real_path(path)
+        self._kept = _Kept()
 
     def _open(self, *, read_only: bool) -> Head:
         """Open the file, after making or migrating it, and return the end of the log."""
@@ -191,7 +199,35 @@ class LogFile(EventLog):
 
     def _looking(self) -> AbstractContextManager[sqlite3.Connection]:
         """Give a connection for a look-up by one statement."""
-        return self._database.reading()
+        kept = self._kept.connection
+        return self._database.reading() if kept is None else self._kept_looking(kept)
+
+    @contextmanager
+    def _kept_looking(self, connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+        self._database.check_process()
+        self._database.check_is_there()
+        with self._database.told("read"):
+            yield connection
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Use one connection for all look-ups of this thread meanwhile: opening one takes longest.
+
+        Each look-up is a transaction of its own, so that the file may be written and checkpointed.
+
+        Raises:
+            LogError: The file cannot be read.
+        """
+        if self._kept.connection is not None:
+            yield
+            return
+        with self._database.reading() as connection:
+            connection.execute("COMMIT")
+            self._kept.connection = connection
+            try:
+                yield
+            finally:
+                self._kept.connection = None
 
     def find(self, vect: str) -> VectEntry | None:
         """Return the entry of one Vect; None if the log does not have it.
