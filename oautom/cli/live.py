@@ -22,7 +22,6 @@ from oautom.cli.output import COLOURS, one_line, seconds_of
 from oautom.cli.progress import Progress, Watch
 from oautom.client.forecast import NO_PAST, Past
 from oautom.errors import OAutomError
-from oautom.events import Event
 from oautom.events.log import EventLog
 from oautom.events.sqlite import SqliteEventLog
 from oautom.vects.vect import Vect
@@ -88,7 +87,7 @@ class _Picture(Live):
 
 
 @contextmanager
-def live_view(title: str, past: Past = NO_PAST) -> Iterator[Callable[[Event], None]]:
+def live_view(title: str, past: Past = NO_PAST) -> Iterator[Progress]:
     """Draw a run while it goes on; what is yielded takes its events, on any thread.
 
     Args:
@@ -97,7 +96,7 @@ def live_view(title: str, past: Past = NO_PAST) -> Iterator[Callable[[Event], No
     """
     progress = Progress()
     with _Picture(title, progress, past, _nothing):
-        yield progress.take
+        yield progress
 
 
 def _nothing() -> None:
@@ -140,7 +139,7 @@ def live_run(title: str, log: EventLog, past: Past) -> Iterator[_Reader | Watch]
         past: How long the steps took in past runs.
     """
     if isinstance(log, SqliteEventLog):
-        with live_view(title, past) as take, Watch(take) as watch:
+        with live_view(title, past) as progress, Watch(progress.take) as watch:
             yield watch
         return
     progress = Progress()
@@ -173,6 +172,8 @@ def draw(
         f"  {took}",
     )
     rest = [Text(f"{left} left", "bright_black")] if left and progress.ended is None else []
+    if progress.absence:
+        rest = [Text(progress.absence, "yellow")]
     above = [head, _bar(progress, width), *rest, *_counts(progress, width)]
     lines = [*above, *_steps(progress, now, width, min(_ROWS, height - 1 - len(above)))]
     for line in lines:

@@ -191,6 +191,15 @@ def clock_time(instant: datetime) -> str:
     return instant.astimezone().strftime("%H:%M:%S")
 
 
+def date_and_time(instant: datetime | None) -> str:
+    """Return an instant as the clock on the wall has it here; without the date if it is today."""
+    if instant is None:
+        return ""
+    local = instant.astimezone()
+    form = "%H:%M:%S" if local.date() == datetime.now(local.tzinfo).date() else "%Y-%m-%d %H:%M"
+    return local.strftime(form)
+
+
 def one_line(text: str | None, width: int = 200) -> str:
     """Return the first line of a text, cut short."""
     line = (text or "").strip().partition("\n")[0]

@@ -45,6 +45,7 @@ class Progress:
         state: The state of the Vect.
         started: When it has started, or None.
         ended: When it has ended, or None.
+        absence: That no engine is at work, for people; or nothing.
     """
 
     def __init__(self) -> None:
@@ -60,6 +61,11 @@ class Progress:
         self.state = "pending"
         self.started: datetime | None = None
         self.ended: datetime | None = None
+        self.absence = ""
+
+    def tell_absence(self, sentence: str) -> None:
+        """Take what is said of the absence of an engine; nothing where there is one again."""
+        self.absence = sentence
 
     @property
     def total(self) -> int:

@@ -16,6 +16,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from oautom.cli.absence import Absence, note_absence
 from oautom.cli.exits import NOT_FOUND, OF_STATES, SUCCESS, USAGE, Refusal, near_miss
 from oautom.cli.file import found, of_file, path_of_log
 from oautom.cli.output import (
@@ -23,6 +24,7 @@ from oautom.cli.output import (
     clock_time,
     coloured,
     columns,
+    date_and_time,
     is_terminal,
     json_list,
     json_option,
@@ -37,7 +39,7 @@ from oautom.cli.output import (
     table_lines,
     verb,
 )
-from oautom.cli.progress import known_past, last_lines, print_event
+from oautom.cli.progress import Progress, known_past, last_lines, print_event
 from oautom.client import Client, StepView, VectView, Working
 from oautom.client.forecast import Past, told
 from oautom.events import Event
@@ -65,15 +67,6 @@ def since(text: str | None) -> timedelta | None:
     with suppress(OverflowError):
         return timedelta(**{_UNITS[match[2]]: int(match[1])})
     return None
-
-
-def _date(instant: datetime | None) -> str:
-    """Return an instant as the clock on the wall has it here; without the date if it is today."""
-    if instant is None:
-        return ""
-    local = instant.astimezone()
-    form = "%H:%M:%S" if local.date() == datetime.now(local.tzinfo).date() else "%Y-%m-%d %H:%M"
-    return local.strftime(form)
 
 
 def _until(view: VectView) -> datetime:
@@ -134,7 +127,7 @@ def _check_flow(client: Client, flow: str) -> None:
 def _row(view: VectView) -> tuple[str, ...]:
     params = " ".join(f"{name}={one_line(str(each), 40)}" for name, each in view.params.items())
     took = _took(view, _until(view))
-    return view.id, view.flow, view.state, _date(view.created), took, params
+    return view.id, view.flow, view.state, date_and_time(view.created), took, params
 
 
 def _summary(view: VectView) -> dict[str, Any]:
@@ -260,6 +253,7 @@ def events(client: Client, vect: str | None, follow: bool, after: int, as_json: 
     if follow:
         put = _print_json_event if as_json else _print_event
         with client.follow(after, name) as coming:
+            coming.while_idle(Absence(client, note_absence).look)
             for event in coming:
                 put(event)
         return SUCCESS
@@ -306,11 +300,15 @@ def watch(client: Client, vect: str, as_json: bool) -> int:
         note(f"{told(left)} left")  # a live view counts it anew each second
     with (
         client.follow(vect=view.id) as coming,
-        _shown(title, is_silent=as_json, past=lambda: client.past(view.flow)) as take,
+        _shown(title, is_silent=as_json, past=lambda: client.past(view.flow)) as progress,
     ):
+        tell = note_absence if progress is None else progress.tell_absence
+        coming.while_idle(Absence(client, tell).look)
         for event in coming:
-            if take is not None:
-                take(event)
+            if progress is not None:
+                progress.take(event)
+            elif not as_json:
+                print_event(event)
     view = client.vect(view.id)
     if as_json:
         print_json(view.status())
@@ -323,18 +321,16 @@ def watch(client: Client, vect: str, as_json: bool) -> int:
 
 def _shown(
     title: str, *, is_silent: bool, past: Callable[[], Past]
-) -> AbstractContextManager[Callable[[Event], None] | None]:
-    """Return what shows a run by its events: a live view on a terminal, plain lines elsewhere.
+) -> AbstractContextManager[Progress | None]:
+    """Return what shows a run live by its events, on a terminal; None elsewhere.
 
     Args:
         title: What runs.
         is_silent: Nothing is shown.
         past: Reads how long the steps took in past runs, for a live view.
     """
-    if is_silent:
+    if is_silent or not is_terminal():
         return nullcontext()
-    if not is_terminal():
-        return nullcontext(print_event)
     from oautom.cli.live import live_view  # noqa: PLC0415 - rich: half of the time of a verb
 
     return live_view(title, known_past(past))
@@ -389,7 +385,13 @@ def inbox(client: Client, as_json: bool) -> int:
         return SUCCESS
     print_table(
         [
-            (each.vect, each.step, each.flow, f"since {_date(each.since)}", one_line(each.prompt))
+            (
+                each.vect,
+                each.step,
+                each.flow,
+                f"since {date_and_time(each.since)}",
+                one_line(each.prompt),
+            )
             for each in waiting
         ]
     )
@@ -413,9 +415,9 @@ def plans(client: Client, as_json: bool) -> int:
     for plan in there:
         skipped = ""
         if plan.skipped_time is not None:
-            skipped = f", skipped {_date(plan.skipped_time)}: {plan.skipped_why}"
-        after = _date(plan.next_time) or "not known"
-        last = _date(plan.last_time) or "none"
+            skipped = f", skipped {date_and_time(plan.skipped_time)}: {plan.skipped_why}"
+        after = date_and_time(plan.next_time) or "not known"
+        last = date_and_time(plan.last_time) or "none"
         click.echo(f"{plan.name}  {plan.flow}  {plan.schedule}  next {after}, last {last}{skipped}")
     if not there:
         note("no engine has told of a plan")

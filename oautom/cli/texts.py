@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 import click
 
+from oautom.cli.absence import Absence, note_absence
 from oautom.cli.exits import SUCCESS, USAGE, Refusal
 from oautom.cli.file import found, of_file, path_of_log
 from oautom.cli.output import json_option, note, print_json, print_json_line, verb
@@ -100,9 +101,10 @@ def _follow(
 ) -> None:
     """Print what is written until the run has ended."""
     with closing(SqliteEventLog(path_of_log(), read_only=True)) as log:
-        news = News(log)
+        news, absence = News(log), Absence(client, note_absence)
         while not view.ended:
             if not news.are_there():
+                absence.look()
                 time.sleep(_LOOK_SECONDS)
                 continue
             view = client.vect(view.id)

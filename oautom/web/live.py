@@ -17,8 +17,8 @@ from time import monotonic
 from typing import Any, Final, NamedTuple
 
 from oautom.client import Client
+from oautom.client.lookout import Engine, Lookout
 from oautom.errors import OAutomError
-from oautom.web.shows import Engine, Lookout
 
 KEPT: Final = 2_000
 """How many of the newest events are kept for all streams; who is further behind reads the log."""

@@ -537,58 +537,6 @@ def work(client: Client) -> Work:
     )
 
 
-# The engine
-
-
-class Engine(NamedTuple):
-    """Whether an engine is at work.
-
-    Attributes:
-        state: `alive`, `undriven` (nobody drives it, so it does not answer), or `none`.
-        pid: The number of its process.
-        since: When it began; where there is none, the last sign of one, or None.
-    """
-
-    state: str
-    pid: int | None = None
-    since: datetime | None = None
-
-
-class Lookout:
-    """Tells whether an engine is at work, and since when there is none.
-
-    Args:
-        client: Where to look.
-    """
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._seen: datetime | None = None
-        self._newest: tuple[int, datetime | None] = (-1, None)
-
-    def engine(self) -> Engine:
-        """Return whether an engine is at work.
-
-        Raises:
-            LogError: The log cannot be read.
-        """
-        engine = self._client.engine
-        if engine is None:
-            signs = [each for each in (self._seen, self._newest_time()) if each is not None]
-            return Engine("none", None, max(signs, default=None))
-        self._seen = texts.utc_now()
-        return Engine("alive" if engine.is_driven else "undriven", engine.pid, engine.since)
-
-    def _newest_time(self) -> datetime | None:
-        """Return the time of the newest event; where it was pruned, of the newest run."""
-        seq = self._client.seq
-        if self._newest[0] != seq:
-            times = [each.time for each in self._client.events(max(seq - 1, 0), limit=1)]
-            times = times or [each.changed for each in self._client.vects(limit=1)]
-            self._newest = seq, times[0] if times else None
-        return self._newest[1]
-
-
 def at_moment(client: Client, vect: str, at: int | None, place: int) -> tuple[VectView, VectView]:
     """Return a run as it stands now, and as it is to be shown.
 

@@ -19,6 +19,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from oautom.client import Client, VectView
+from oautom.client.lookout import Engine, Lookout
 from oautom.errors import (
     LogError,
     NoEngineError,
@@ -67,7 +68,7 @@ class Page:
         compile_all()
         self._client = client
         self._token = None if token is None else Token(token)
-        self._lookout = shows.Lookout(client)
+        self._lookout = Lookout(client)
         self._desk = shows.Desk(client)
         self._feeds: dict[asyncio.AbstractEventLoop, Feed] = {}
         self._links = Links()
@@ -137,7 +138,7 @@ class Page:
         try:
             engine, waiting, problem = self._lookout.engine(), self._desk.count(), ""
         except OAutomError as error:
-            engine, waiting, problem = shows.Engine("none"), 0, str(error)
+            engine, waiting, problem = Engine("none"), 0, str(error)
         may_steer = self._token is not None and self._token.is_shown(request.scope, {})
         content = render(
             template,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ import pytest
 from oautom import ApprovalExecution, BashExecution, Client, Flow, OAutom, PythonExecution
 from oautom.testing import SimulatedClock
 
-from .conftest import Inside
+from .conftest import SECONDS, Inside, environment
 
 
 def say() -> None:
@@ -144,6 +147,46 @@ def test_events_are_printed_and_followed_to_the_end_of_a_run(inside: Inside, run
 
 def test_watch_exits_as_the_run_has_ended(inside: Inside, runs: str) -> None:
     assert [inside("watch", vect, "--log", runs).code for vect in ("good", "bad")] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "verb", ["watch release", "logs -f release ship", "logs -f release --json", "events -f release"]
+)
+def test_who_waits_for_a_run_is_told_since_when_there_is_no_engine_and_goes_on(
+    runs: str, tmp_path: Path, verb: str
+) -> None:
+    program = subprocess.Popen(
+        [sys.executable, "-m", "oautom", *verb.split(), "--log", runs],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert program.stderr is not None
+        told = program.stderr.readline()
+        assert re.fullmatch(
+            r"no engine is at work since \S+; this goes on when one is, Ctrl-C ends it\n", told
+        )
+        with OAutom(log=tmp_path / runs) as app:
+            release = Flow("release", app)
+            gate = ApprovalExecution("gate", release, "is it good?")
+            gate >> BashExecution("ship", release, "echo shipped")
+            app.recover()
+            assert program.stderr.readline() == "an engine is at work again\n"
+            app.vect("release").approve("gate", by="Ada")
+            app.vect("release").wait()
+        out, err = program.communicate(timeout=SECONDS)
+    finally:
+        program.kill()
+    assert (program.returncode, err) == (0, "")
+    assert ("shipped" in out) == (verb[0] != "w")
+
+
+def test_a_run_that_has_ended_is_shown_without_a_word_of_engines(inside: Inside, runs: str) -> None:
+    for verb in ("watch", "logs -f", "events -f"):
+        assert "engine" not in inside(*verb.split(), "good", "--log", runs).stderr
 
 
 def test_with_no_engine_nothing_is_done_unless_it_is_queued(inside: Inside, runs: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from oautom import Client, Flow, OAutom, OAutomMode, PythonExecution
+from oautom import ApprovalExecution, Client, Flow, OAutom, OAutomMode, PythonExecution
 
 from .conftest import PIPELINE, ROOT, SECONDS, environment
 from .terminal import Terminal
@@ -155,6 +155,20 @@ def test_watch_shows_a_run_of_another_process(tmp_path: Path, terminals: list[Te
         assert terminal.end() == 0
     assert terminal.shown[0].startswith("etl one: success after ")
     assert len(terminal.shown) == 1
+
+
+def test_watch_says_in_the_picture_that_there_is_no_engine(
+    tmp_path: Path, terminals: list[Terminal]
+) -> None:
+    with OAutom(log=tmp_path / "runs.db") as app:
+        flow = Flow("etl", app)
+        ApprovalExecution("gate", flow, "good?")
+        app.start(flow, vect_id="one")
+    terminal = Terminal(tmp_path, "watch", "--log", "runs.db")
+    terminals.append(terminal)
+    terminal.read_until("no engine is at work since")
+    terminal.read_until("0/1 steps")
+    assert terminal.settled()[2].startswith("no engine is at work since")
 
 
 def test_the_example_of_make_start_is_shown_live(tmp_path: Path, terminals: list[Terminal]) -> None:
