@@ -8,11 +8,13 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from oautom import Client, Flow, OAutom, PythonExecution
+from oautom import Client, Flow, MapExecution, OAutom, PythonExecution
 from oautom.web import live
 
 from .conftest import Orders, Site, messages, numbers, served, wait_for
@@ -27,7 +29,7 @@ from starlette.routing import Mount
 from oautom.web import page
 
 app = Starlette(routes=[Mount("/flows", page(sys.argv[1]))])
-uvicorn.run(app, port=int(sys.argv[2]), log_level="error")
+uvicorn.run(app, port=int(sys.argv[2]), log_level="critical", timeout_graceful_shutdown=LIMIT)
 """
 ALONE = """
 import sys
@@ -121,24 +123,58 @@ def _pages() -> list[object]:
     return [each for each in gc.get_objects() if type(each) is Page]
 
 
-@pytest.mark.parametrize(("program", "folder"), [(MOUNTED, "/flows"), (ALONE, "")])
-def test_a_server_with_open_streams_ends_at_once(orders: Orders, program: str, folder: str) -> None:
+@contextmanager
+def started(program: str, log: str, folder: str) -> Iterator[tuple[subprocess.Popen[bytes], Site]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-c", program, orders.log, str(port)]
+    command = [sys.executable, "-c", program.replace("LIMIT", "None"), log, str(port)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, env=environment) as server:
-        site = Site(port, folder)
-        wait_for(lambda: _answers(site))
-        with site.stream() as one, site.stream(vect="order 3") as two:
-            assert b"retry" in one.readline()
-            assert b"retry" in two.readline()
-            begin = time.monotonic()
-            server.send_signal(signal.SIGTERM)
-            server.wait(60)
-            assert time.monotonic() - begin < live.BOUND_SECONDS - 1
-            assert b"hello" in one.read()
+        try:
+            site = Site(port, folder)
+            wait_for(lambda: _answers(site))
+            yield server, site
+        finally:
+            server.kill()
+
+
+@pytest.mark.parametrize(("program", "folder"), [(MOUNTED, "/flows"), (ALONE, "")])
+def test_a_server_with_open_streams_ends_at_once(orders: Orders, program: str, folder: str) -> None:
+    with (
+        started(program, orders.log, folder) as (server, site),
+        site.stream() as one,
+        site.stream(vect="order 3") as two,
+    ):
+        assert b"retry" in one.readline()
+        assert b"retry" in two.readline()
+        begin = time.monotonic()
+        server.send_signal(signal.SIGTERM)
+        server.wait(60)
+        assert time.monotonic() - begin < live.BOUND_SECONDS - 1
+        assert b"hello" in one.read()
+
+
+@pytest.mark.parametrize(("program", "folder"), [(MOUNTED, "/flows"), (ALONE, "")])
+def test_a_viewer_who_reads_nothing_holds_a_server_no_longer_than_it_is_given(
+    file: str, program: str, folder: str
+) -> None:
+    """No app can have its server drop what was sent and not read: only the server's limit does."""
+    with OAutom(log=file, executor="inline") as app:
+        flow = Flow("f" * 100, app)
+        each = PythonExecution("each", flow, lambda: list(range(4_000)))
+        MapExecution("m" * 150, flow, int, each.output)
+        app.run(flow, vect_id="v" * 200)  # a stream of more bytes than the system takes
+    limited = program.replace("LIMIT", "2")
+    with started(limited, file, folder) as (server, site), socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        deaf.connect(("127.0.0.1", site.port))
+        deaf.sendall(f"GET {folder}/stream?after=0 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        time.sleep(1)
+        begin = time.monotonic()
+        server.send_signal(signal.SIGTERM)
+        server.wait(60)
+        assert 1.9 < time.monotonic() - begin < live.BOUND_SECONDS - 1  # so it was held
 
 
 def _answers(site: Site) -> bool:
