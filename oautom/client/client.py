@@ -221,6 +221,15 @@ class Client:
         name = None if vect is None else self._source.entry(vect).id
         return Follow(lambda: self._source.log, number, name)
 
+    @property
+    def log_id(self) -> str | None:
+        """The identity of the log, which another one at its path does not have; None in memory.
+
+        Raises:
+            LogError: The log cannot be read.
+        """
+        return self._source.log.id
+
     def text(self, vect: str, step: str, attempt: int) -> str:
         """Return what an attempt of a step has written so far: nothing of the Vect is read for it.
 

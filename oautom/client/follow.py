@@ -14,6 +14,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Final, Self
 
+from oautom.errors import LogError
 from oautom.events.log import EventLog
 from oautom.machine.event import Event
 from oautom.machine.tables import VECT_ENDS
@@ -82,7 +83,9 @@ class Follow:
         self._log_of = log_of
         self._after = self._position = after
         self._vect = vect
-        self._news = News(log_of())
+        log = log_of()
+        self._log = log.id
+        self._news = News(log)
         self._events: deque[Event] = deque()
         self._is_told = False
         self._is_over = False
@@ -117,7 +120,7 @@ class Follow:
         """Return the next event; waits for it.
 
         Raises:
-            LogError: The log cannot be read.
+            LogError: The log cannot be read, or another one has taken its place.
         """
         while not self._events:
             if self._is_told or self._is_over:
@@ -151,6 +154,11 @@ class Follow:
     def _read(self) -> bool:
         """Take the next events, as many as are good to have at once; False if nothing is new."""
         log = self._log_of()
+        if log.id != self._log:
+            raise LogError(
+                f"another log has taken the place of '{getattr(log, 'path', log)}' while it was "
+                "followed, and its events have numbers of their own; follow that from its beginning"
+            )
         before = log.find(self._vect) if self._vect is not None else None
         found = list(islice(log.read(after=self._after, vect=self._vect), _PAGE))
         self._events.extend(found)

@@ -33,7 +33,7 @@ class Lookout:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._seen: datetime | None = None
-        self._newest: tuple[int, datetime | None] = (-1, None)
+        self._newest: tuple[object, datetime | None] = ((None, -1), None)
 
     def engine(self) -> Engine:
         """Return whether an engine is at work.
@@ -50,9 +50,9 @@ class Lookout:
 
     def _newest_time(self) -> datetime | None:
         """Return the time of the newest event; where it was pruned, of the newest run."""
-        seq = self._client.seq
-        if self._newest[0] != seq:
+        log, seq = self._client.log_id, self._client.seq
+        if self._newest[0] != (log, seq):
             times = [each.time for each in self._client.events(max(seq - 1, 0), limit=1)]
             times = times or [each.changed for each in self._client.vects(limit=1)]
-            self._newest = seq, times[0] if times else None
+            self._newest = (log, seq), times[0] if times else None
         return self._newest[1]

@@ -66,6 +66,7 @@ class Feed:
         self._floor = 0
         self._wakes: set[asyncio.Event] = set()
         self._task: asyncio.Task[None] | None = None
+        self.log: str | None = None
         self.engine: Engine | None = None
         self.generation = 0
         self.position = 0
@@ -100,6 +101,7 @@ class Feed:
 
     def _begun(self) -> tuple[Engine | None, int]:
         try:
+            self.log = self._client.log_id
             return self._lookout.engine(), self._client.seq
         except OAutomError:
             return None, 0
@@ -131,10 +133,12 @@ class Feed:
         is_another = False
         with suppress(OAutomError):
             engine = self._lookout.engine()
-            is_another = self._client.seq < self.position
-        if is_another:
-            self._events.clear()
-            self.position = self._floor = 0
+            log, seq = self._client.log_id, self._client.seq
+            is_another = log != self.log or seq < self.position
+            if is_another:
+                self.log = log
+                self._events.clear()
+                self.position = self._floor = seq
         if is_another or self._state_of(engine) != self._state_of(self.engine):
             self.engine = engine
             self.generation += 1
@@ -165,7 +169,8 @@ class Feed:
 
     def _read(self) -> list[Told]:
         with suppress(OAutomError):  # there is no log now, or it cannot be read
-            if self._client.seq > self.position:
+            # Of another log in its place, nothing is taken before `_look` has noticed.
+            if self._client.log_id == self.log and self._client.seq > self.position:
                 return [told(each) for each in self._client.events(self.position, limit=KEPT)]
         return []
 
@@ -261,13 +266,14 @@ class Stream:
     ) -> AsyncIterator[bytes]:
         feed, begun = self._feed, monotonic()
         position = feed.position if self._after is None else min(self._after, feed.position)
-        generation, written = feed.generation, -1
+        generation, log, written = feed.generation, feed.log, -1
         yield b"retry: 1000\nevent: hello\ndata: {}\n\n"
         while not feed.is_over and not gone.done() and monotonic() - begun < self._bound:
             wake.clear()
             if generation != feed.generation:
                 generation = feed.generation
-                position = min(position, feed.position)
+                is_another, log = log != feed.log, feed.log
+                position = feed.position if is_another else min(position, feed.position)
                 yield b"event: engine\ndata: {}\n\n"
             new, position = await feed.after(position, self._vect)
             if new:

@@ -475,6 +475,7 @@ class Desk:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._lock = Lock()
+        self._log: str | None = None
         self._seq = -1
         self._waiting: set[tuple[str, str]] = set()
 
@@ -485,7 +486,9 @@ class Desk:
             LogError: The log cannot be read.
         """
         with self._lock:
-            seq = self._client.seq
+            log, seq = self._client.log_id, self._client.seq
+            if log != self._log:
+                self._log, self._seq = log, -1
             new = [] if self._seq in (-1, seq) else self._client.events(self._seq, limit=FAR + 1)
             if self._seq == -1 or seq < self._seq or len(new) > FAR:
                 self._seq = seq

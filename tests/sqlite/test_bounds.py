@@ -152,6 +152,11 @@ def late(log: EventLog) -> None:
     write(log, [event(log.last_seq + 1, "v7", "step.late_result", "success", "success", "s0")])
 
 
+def one_text(log: EventLog) -> None:
+    with log.at_once():
+        log.text(("v7", "s0", 1))
+
+
 ONE: dict[str, Callable[[Any], object]] = {
     "last_seq": lambda log: log.last_seq,
     "committed_seq": lambda log: log.committed_seq,
@@ -199,6 +204,7 @@ ONE: dict[str, Callable[[Any], object]] = {
     "keep_given_up": lambda log: log.keep_given_up("mail", GivenUp(7, "away", 1, NOON)),
     "forget_given_up": lambda log: log.forget_given_up("mail", 7),
     "text": lambda log: log.text(("v7", "s0", 1)),
+    "at_once": lambda log: one_text(log),
     "keep_text": lambda log: log.keep_text(("v7", "s0", 1), LogBuffer(1000)),
     "save_text": lambda log: log.save_text(("v7", "s0", 1), bool),
     "close": lambda log: log.close(),
@@ -403,11 +409,18 @@ CLIENT: dict[str, Callable[[Client], object]] = {
     "missing": lambda client: refused(lambda: client.missing("f", "2026-11-01", "2026-11-02")),
     "events": lambda client: client.events(0, "v7", 5),
     "text": lambda client: client.text("v7", "s0", 1),
+    "at_once": lambda client: looked_at_once(client),
+    "log_id": lambda client: client.log_id,
     "seq": lambda client: client.seq,
     "past": lambda client: client.past("f"),
     "time_left": lambda client: client.time_left("open"),
     "working": lambda client: client.working(),
 }
+
+
+def looked_at_once(client: Client) -> None:
+    with client.at_once():
+        client.text("v7", "s0", 1)
 
 
 def refused(ask: Callable[[], object]) -> None:

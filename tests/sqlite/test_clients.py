@@ -293,6 +293,33 @@ def test_a_file_that_is_replaced_is_looked_at_anew(tmp_path: Path) -> None:
     assert [view.id for view in client.vects()] == ["w"]
 
 
+def moved(new: Path, path: Path) -> None:
+    new.rename(path)
+
+
+def copied_over(new: Path, path: Path) -> None:
+    """As `cp` does: the file stays the same one, and its content does not."""
+    path.write_bytes(new.read_bytes())
+
+
+@pytest.mark.parametrize("put", [moved, copied_over])
+def test_a_longer_log_in_the_place_of_one_is_not_taken_for_its_end(
+    tmp_path: Path, put: Callable[[Path, Path], object]
+) -> None:
+    path = tmp_path / "runs.db"
+    make(path, runs("a"))
+    client, follow = Client(path), Client(path).follow()
+    before, log_id = client.seq, client.log_id
+    assert [next(follow).vect for _ in range(before)] == ["a"] * before
+    make(tmp_path / "new.db", runs("b", "c", "d"))
+    put(tmp_path / "new.db", path)
+    with pytest.raises(LogError, match=r"another log has taken the place of .* from its beginning"):
+        next(follow)
+    assert [view.id for view in client.vects()] == ["d", "c", "b"]
+    assert client.log_id not in (None, log_id)
+    assert client.events(0)[0].vect == "b"
+
+
 def test_to_know_who_holds_a_log_opens_no_more_files_each_time(app: OAutom, tmp_path: Path) -> None:
     def opened() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))

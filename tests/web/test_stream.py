@@ -10,11 +10,20 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from oautom import Client, Flow, MapExecution, OAutom, PythonExecution
+from oautom import (
+    ApprovalExecution,
+    Client,
+    Flow,
+    MapExecution,
+    OAutom,
+    OAutomMode,
+    PythonExecution,
+)
 from oautom.web import live
 
 from .conftest import Orders, Site, messages, numbers, served, wait_for
@@ -91,6 +100,68 @@ def test_viewers_who_are_gone_or_do_not_read_leave_nothing(file: str) -> None:
         made = live.Feed.count.fget  # type: ignore[attr-defined]
         feeds = [each for each in _feeds() if made(each)]
         wait_for(lambda: not any(made(each) for each in feeds))
+
+
+@pytest.mark.parametrize("is_copied", [False, True])
+def test_an_open_page_notices_a_longer_log_in_the_place_of_its_own(
+    tmp_path: Path, file: str, is_copied: bool
+) -> None:
+    def make(path: str, *vects: str) -> None:
+        with OAutom(OAutomMode.background, log=path) as app:
+            flow = Flow("gated", app, max_active_vects=None)
+            ApprovalExecution("gate", flow, "good?")
+            for vect in vects:
+                app.start(flow, vect_id=vect)
+            app.run()
+            for vect in vects:
+                wait_for(lambda vect=vect: app.vect(vect).steps["gate"].state == "running")
+
+    make(file, "a")
+    make(new := str(tmp_path / "new.db"), "b", "c", "d")
+    with served(file) as site, site.stream() as stream:
+        assert ">1<span" in site.get("").text  # waits for a person
+        told = messages(stream)
+        assert next(told)["event"] == "hello"
+        if is_copied:
+            Path(file).write_bytes(Path(new).read_bytes())
+        else:
+            Path(new).rename(file)
+        assert next(told)["event"] == "engine"  # by which the browser reads the page anew
+        text = site.get("").text
+        assert ">3<span" in text
+        assert "run?id=d" in text
+        assert "run?id=a" not in text
+        last = Client(file).seq
+        with OAutom(log=file) as app:
+            app.run(_one(app), vect_id="e")
+        assert numbers(stream, Client(file).seq)[0] == last + 1
+
+
+def test_a_run_that_is_pruned_while_it_is_shown_is_said_to_be_gone(file: str) -> None:
+    with OAutom(log=file) as app, served(file) as site:
+        flow = _one(app)
+        app.run(flow, vect_id="gone")
+        address = {"id": "gone"}
+        assert site.get("run", **address).status == 200
+        with site.stream(vect="gone") as of_run, site.stream() as of_all:
+            seq = Client(file).seq
+            app.prune(older_than=timedelta())
+            for view in ("run", "events", "step"):
+                answer = site.get(view, **address, **({"step": "do"} if view == "step" else {}))
+                assert answer.status == 404
+                assert "ended as &#39;success&#39; and was pruned" in answer.text
+            assert "gone" not in site.get("").text
+            app.run(flow, vect_id="next")
+            last = Client(file).seq
+            assert numbers(of_all, last) == list(range(seq + 1, last + 1))
+            assert next(messages(of_run)) == {"retry": "1000", "event": "hello", "data": "{}"}
+        assert site.get("stream", vect="gone", after=0).status == 404  # a browser gives up then
+
+
+def _one(app: OAutom) -> Flow:
+    flow = Flow("one", app)
+    PythonExecution("do", flow, int)
+    return flow
 
 
 def _feeds() -> list[live.Feed]:

@@ -221,6 +221,8 @@ class Database:
         self.path = path
         self._name = os.fspath(path)
         self.process = forked.here
+        self._is_another = False
+        self._stamp: tuple[int, int] | None = None
         with self.told("opened"):
             if not read_only and _is_half_made(path):
                 _connect(path, "rw").close()  # SQLite rolls back what is not safe
@@ -234,9 +236,10 @@ class Database:
                 _migrate(path, 0)
             self._version = version or len(MIGRATIONS)
             self.stat = path.stat()
-            with self.reading() as connection:
+            with self._connected("read") as connection:
                 self._check_schema(connection)
                 self._check_name(connection)
+                self._log = id_of(connection, path)
 
     @property
     def is_old(self) -> bool:
@@ -291,7 +294,25 @@ class Database:
             found = os.stat(self._name)
         except OSError:
             return False
+        if self._is_another:
+            return False
         return found.st_ino == self.stat.st_ino and found.st_dev == self.stat.st_dev
+
+    def has_its_log(self) -> bool:
+        """Whether the file still has the log that was opened, as far as it can be read.
+
+        Another one may have been copied over it, or made in its place with the same inode. It is
+        looked into only where the file itself has changed, which an engine does but now and then:
+        it writes to the write-ahead log.
+        """
+        try:
+            found = os.stat(self._name)
+            if (found.st_size, found.st_mtime_ns) != self._stamp:
+                with self.reading():
+                    self._stamp = found.st_size, found.st_mtime_ns
+        except (OSError, LogError):
+            return False
+        return self.is_there()
 
     @property
     def version(self) -> tuple[int, int]:
@@ -330,7 +351,20 @@ class Database:
 
     @contextmanager
     def reading(self, doing: str = "read") -> Iterator[sqlite3.Connection]:
-        """Give a connection for reading, in one transaction: all that is read is of one moment."""
+        """Give a connection for reading, in one transaction: all that is read is of one moment.
+
+        Raises:
+            LogError: The file cannot be read, or has another log than the one that was opened, as
+                after a copy over it.
+        """
+        with self._connected(doing) as connection:
+            if id_of(connection, self.path) != self._log:
+                self._is_another = True
+                self.check_is_there()
+            yield connection
+
+    @contextmanager
+    def _connected(self, doing: str) -> Iterator[sqlite3.Connection]:
         self.check_process()
         self.check_is_there()
         with self.told(doing), closing(_connect_to_read(self.path, self._version)) as connection:

@@ -90,7 +90,7 @@ class LogFile(EventLog):
     @property
     def is_current(self) -> bool:
         """Whether the file is still the one that was opened, and has the newest version."""
-        return self._database.process.is_here and not self.is_old and self._database.is_there()
+        return self._database.process.is_here and not self.is_old and self._database.has_its_log()
 
     def read(
         self, after: int = 0, upto: int | None = None, vect: str | None = None
