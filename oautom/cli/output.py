@@ -31,6 +31,14 @@ COLOURS: Final = {
 VARIABLE: Final = "OAUTOM_FILE"
 """The environment variable that names the file of a log."""
 
+_SIGNS: dict[int, int | str] = {
+    **{code: 0x2400 + code for code in range(0x20)},
+    0x09: " ",
+    0x7F: 0x2421,
+}
+_SIGNS |= dict.fromkeys(
+    [*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], 0xFFFD
+)
 _MANY: Final = 10_000
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60))
 
@@ -201,8 +209,8 @@ def date_and_time(instant: datetime | None) -> str:
 
 
 def one_line(text: str | None, width: int = 200) -> str:
-    """Return the first line of a text, cut short."""
-    line = (text or "").strip().partition("\n")[0]
+    """Return the first line of a text, cut short, and without what could move a cursor."""
+    line = (text or "").strip().partition("\n")[0].translate(_SIGNS)
     return line if len(line) <= width else line[: width - 1] + "…"
 
 

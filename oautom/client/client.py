@@ -20,7 +20,7 @@ from oautom.client.follow import Follow
 from oautom.client.forecast import Forecast, Past
 from oautom.client.sources import App, AppSource, FileSource
 from oautom.client.steering import Answer, Backfill
-from oautom.client.views import VectView, Waiting
+from oautom.client.views import VectView, Waiting, views_of
 from oautom.errors import SettingError, shown
 from oautom.machine.event import Event
 from oautom.machine.kinds import kind_of
@@ -117,7 +117,7 @@ class Client:
             stranded = self._source.told().stranded
             kept = {each.id for each in log.open_vects()} & stranded.keys()
             found = [each for each in found if each.state in (states or ()) or each.id in kept]
-        return [VectView(self._source, entry) for entry in found[:limit]]
+        return views_of(self._source, found[:limit])
 
     def vect(self, id: str) -> VectView:  # noqa: A002 - the public word
         """Return a Vect as it stands now.

@@ -6,10 +6,10 @@ since only the program that declares a flow knows their types.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oautom.client.compare import Difference, differences
 from oautom.client.forecast import Forecast, Now, Past, forecast
@@ -50,6 +50,10 @@ if TYPE_CHECKING:
             """Return what `status` tells besides: a turn, or why a Vect is stranded."""
 
 
+_TOGETHER: Final = 50
+"""Of how many Vects of a list the parameters are read at once."""
+
+
 class Waiting(NamedTuple):
     """What waits for a person.
 
@@ -70,6 +74,29 @@ class Waiting(NamedTuple):
     until: datetime | None
 
 
+class Firsts:
+    """The first events of some Vects of a list, which have the parameters: read as one."""
+
+    def __init__(self, source: Source, vects: Sequence[str]) -> None:
+        self._source = source
+        self._vects = vects
+
+    @cached_property
+    def events(self) -> dict[str, Event]:
+        """The first event of each Vect, by its id; none of one that was pruned."""
+        return {each.vect: each for each in self._source.log.read_each(self._vects, 1)}
+
+
+def views_of(source: Source, entries: Sequence[VectEntry]) -> list[VectView]:
+    """Return the views of a list of Vects, which read their parameters together."""
+    views = []
+    for first in range(0, len(entries), _TOGETHER):
+        part = entries[first : first + _TOGETHER]
+        firsts = Firsts(source, [each.id for each in part])
+        views += [VectView(source, each, None, firsts) for each in part]
+    return views
+
+
 class VectView(Drawn):
     """One Vect, as the log has it: at the moment at which it was asked for, or after an event.
 
@@ -77,10 +104,17 @@ class VectView(Drawn):
     flow, the state and the date of its creation.
     """
 
-    def __init__(self, source: Source, entry: VectEntry, upto: int | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        entry: VectEntry,
+        upto: int | None = None,
+        firsts: Firsts | None = None,
+    ) -> None:
         self._source = source
         self._entry = entry
         self._upto = upto
+        self._firsts = firsts
 
     @classmethod
     def read(cls, source: Source, entry: VectEntry) -> VectView:
@@ -161,6 +195,10 @@ class VectView(Drawn):
     @property
     def params(self) -> dict[str, Any]:
         """The parameters, as JSON has them."""
+        if "_state" not in self.__dict__ and self._firsts is not None:
+            first = self._firsts.events.get(self.id)
+            if first is not None and "params" in first.data:
+                return dict(first.data["params"])
         return dict(self._state.params)
 
     @property

@@ -77,6 +77,7 @@ def _made() -> Environment:
         "slug": lambda name: sha256(name.encode()).hexdigest()[:8],
         "badge": badge,
         "line": texts.plain_line,
+        "in_one_line": texts.in_one_line,
         "word": texts.word,
         "in_short": texts.in_short,
         "in_json": texts.in_json,

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from oautom.errors import SettingError, shown
 
@@ -18,6 +18,7 @@ VALUE_CHARACTERS: Final = 4_000
 
 NAME_CHARACTERS: Final = 200
 LINE_CHARACTERS: Final = 80
+PARAMS_CHARACTERS: Final = 120
 
 GLYPHS: Final[Mapping[str, str]] = {
     "pending": "○",
@@ -97,6 +98,19 @@ def in_short(value: object) -> str:
         return cut(json.dumps(value, ensure_ascii=False, default=_plain), VALUE_CHARACTERS)
     except (TypeError, ValueError, RecursionError):
         return shown(value)
+
+
+def in_one_line(params: Mapping[str, Any], most: int = PARAMS_CHARACTERS) -> str:
+    """Return parameters as `name=value`, as many as fit a line."""
+    told, left = list[str](), most
+    for name, each in params.items():
+        if left <= 0:
+            break
+        # All of a large one need not be written to see its beginning.
+        value = each[:LINE_CHARACTERS] if isinstance(each, str) else cut(in_short(each), 40)
+        told.append(f"{name}={plain_line(value, 40)}")
+        left -= len(told[-1]) + 1
+    return cut(" ".join(told), most)
 
 
 def word(state: str) -> str:

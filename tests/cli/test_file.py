@@ -7,11 +7,20 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from oautom import ApprovalExecution, BashExecution, Client, Flow, OAutom, PythonExecution
+from oautom import (
+    ApprovalExecution,
+    BashExecution,
+    Client,
+    Flow,
+    OAutom,
+    PythonExecution,
+)
+from oautom.client import VectView
 from oautom.testing import SimulatedClock
 
 from .conftest import SECONDS, Inside, environment
@@ -184,6 +193,28 @@ def test_who_waits_for_a_run_is_told_since_when_there_is_no_engine_and_goes_on(
     assert ("shipped" in out) == (verb[0] != "w")
 
 
+@pytest.mark.parametrize("verb", ["watch good", "logs good -f", "events good -f", "show good"])
+def test_a_run_that_is_pruned_while_it_is_shown_is_said_to_be_gone(
+    inside: Inside, runs: str, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """As by a cron job, between two looks of the verb."""
+    find = Client.vect
+
+    def found(self: Client, vect: str) -> VectView:
+        view = find(self, vect)
+        with OAutom(log=runs) as app:
+            app.prune(older_than=timedelta())
+        return view
+
+    monkeypatch.setattr(Client, "vect", found)
+    done = inside(*verb.split(), "--log", runs)
+    if verb in ("logs good -f", "show good"):  # all was read at the first look
+        assert (done.code, done.stderr) == (0, "nothing was written\n" * verb.startswith("logs"))
+    else:
+        assert (done.code, done.stdout) == (3, "")
+        assert "vect 'good' of flow 'etl' ended as 'success' and was pruned" in done.stderr
+
+
 def test_a_run_that_has_ended_is_shown_without_a_word_of_engines(inside: Inside, runs: str) -> None:
     for verb in ("watch", "logs -f", "events -f"):
         assert "engine" not in inside(*verb.split(), "good", "--log", runs).stderr
@@ -209,3 +240,14 @@ def test_the_file_is_checked_pruned_and_exported(inside: Inside, runs: str, tmp_
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) > 10
     assert inside("prune", "--older-than", "0s", "--log", runs).stdout == "2 runs removed\n"
     assert len(inside("ls", "--log", runs).stdout.splitlines()) == 1
+
+
+def test_parameters_of_a_list_cannot_write_to_the_terminal(inside: Inside, tmp_path: Path) -> None:
+    hostile = "\x1b]0;mine\x07\x1b[2J\x9b31m\u202e\r\x7f"
+    with OAutom(log=tmp_path / "runs.db") as app:
+        flow = Flow("etl", app, params={"day": str, "more": list[str]})
+        PythonExecution("say", flow, int)
+        app.run(flow, {"day": hostile, "more": [hostile]}, vect_id="one")
+    said = inside("ls", "--log", "runs.db").stdout
+    assert "day=␛]0;mine␇␛[2J" in said
+    assert said.rstrip("\n").isprintable()

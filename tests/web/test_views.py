@@ -14,7 +14,7 @@ import pytest
 from oautom import Client, Flow, MapExecution, OAutom, PythonExecution
 from oautom.web import page
 
-from .conftest import HOSTILE, Orders, Site, served
+from .conftest import HOSTILE, NASTY, Orders, Site, served
 
 EVERY = (
     "",
@@ -278,3 +278,26 @@ def test_the_timeline_of_a_large_run_is_drawn_when_it_is_asked_for(
     link = re.search(r'href="([^"]*)">Draw the timeline', text)
     assert link is not None
     assert site.ask("GET", unescape(link[1])).text.count("<svg") == 2
+
+
+def test_the_list_of_runs_shows_parameters_in_a_line_and_reads_them_together(
+    file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with OAutom(log=file) as app:
+        flow = Flow("told", app, params={"day": str, "more": list[str]}, max_active_vects=None)
+        PythonExecution("do", flow, int)
+        for number in range(8):
+            app.run(flow, {"day": f"2026-11-{number:02}", "more": []})
+        for hostile in [*HOSTILE, NASTY, "x" * 50_000]:
+            app.run(flow, {"day": hostile, "more": [hostile] * 30})
+    opened, connect = [], sqlite3.connect
+    with served(file) as site:
+        site.get("")
+        monkeypatch.setattr(
+            sqlite3, "connect", lambda *args, **how: opened.append(args) or connect(*args, **how)
+        )
+        text = site.get("").text
+    assert len(opened) < 20  # not one for each run
+    assert "day=2026-11-07 more=[]" in seen(text)
+    assert "x" * 200 not in text
+    _holds_no_markup_of(text)
