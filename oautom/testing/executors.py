@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack, suppress
+from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -32,6 +34,7 @@ _CLOSE_SECONDS: Final = 10.0
 _LAST_SECONDS: Final = 3.0
 _SCRIPTED: Final = "oautom_check_executor"  # a function of the script
 _TRACKERS: Final = ("resource_tracker", "forkserver")  # processes that Python keeps to its end
+_OFFLOAD: Final = "Dask-Offload_0"  # a thread that Dask keeps to the end, once a message was large
 
 
 class _WrongError(Exception):
@@ -163,7 +166,7 @@ def check_executor(
             begun = time.monotonic()
             holds, told = suite.tried(check, seconds)
             tried.append(Row(name, holds, name in lacks, time.monotonic() - begun, told))
-        suite.bounded(suite.end, _CLOSE_SECONDS)
+        suite.bounded(suite.end_in_context, _CLOSE_SECONDS)
     main.pop(_SCRIPTED, None)
     return Report(tuple(tried))
 
@@ -191,6 +194,7 @@ class _Suite:
         self.is_made = False
         self._app: OAutom | None = None
         self._stack = ExitStack()
+        self._context = copy_context()  # an executor may be left only in that in which it is entered
         self._before = _Seen.now()
 
     @property
@@ -226,8 +230,9 @@ class _Suite:
             except Exception as error:  # whatever an executor raises is a finding
                 found.append((False, f"it raised {type(error).__name__}: {error}"))
 
-        if not self.bounded(attempt, seconds):
+        if not self.bounded(partial(self._context.run, attempt), seconds):
             app, self._app = self._app, None
+            self._context = copy_context()  # the row is still in the other one
             if app is not None:  # else its engine would wait for ever; who hangs may hang there too
                 self.bounded(app.close, _LAST_SECONDS)
             return False, f"it did not end within {seconds:g} seconds"
@@ -248,6 +253,10 @@ class _Suite:
             app.close()
             self._stack.close()
         return self._before
+
+    def end_in_context(self) -> None:
+        """Close app and executor, outside of a row."""
+        self._context.run(self.end)
 
     def flow(self, **functions: tuple[Any, ...]) -> Flow:
         """Return a new flow with these steps: a function and its arguments each."""
@@ -470,7 +479,9 @@ class _Seen(NamedTuple):
     def now(cls) -> _Seen:
         """Look."""
         threads = Counter(
-            thread.name for thread in threading.enumerate() if thread.name != "check-executor"
+            thread.name
+            for thread in threading.enumerate()
+            if thread.name not in ("check-executor", _OFFLOAD)
         )
         files = frozenset(
             name for name in os.listdir(tempfile.gettempdir()) if name.startswith("oautom-lines-")

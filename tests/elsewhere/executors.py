@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import multiprocessing
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,6 +75,17 @@ def lithops() -> Any:
     return Lithops(config={"lithops": settings, "localhost": localhost})
 
 
+@contextmanager
+def dask() -> Iterator[Any]:
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
 AT_HOME = ("module", "loss")
 CHEAP = (
     "runs",
@@ -106,6 +118,7 @@ TRIED = {
         needs=["lithops"],
         short=["runs", "cancel", "log"],  # each call is a new Python with all of Lithops
     ),
+    "dask": Tried("Dask `Client` of a `LocalCluster`", dask, needs=["distributed"]),
 }
 
 ROWS = {

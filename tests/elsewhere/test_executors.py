@@ -174,3 +174,19 @@ def test_a_function_with_a_context_is_entered_and_left() -> None:
     while seen != ["in", "out"] and time.monotonic() < end:
         time.sleep(0.01)
     assert seen == ["in", "out"]
+
+
+def test_an_executor_is_left_in_the_context_in_which_it_was_entered() -> None:
+    from contextlib import contextmanager
+    from contextvars import ContextVar
+
+    current: ContextVar[str] = ContextVar("current", default="none")  # as Dask has its client
+
+    @contextmanager
+    def make() -> Iterator[Executor]:
+        token = current.set("mine")
+        with ThreadPoolExecutor(2) as pool:
+            yield pool
+        current.reset(token)
+
+    check_executor(make, rows=["runs", "close"]).raise_for_failures()
