@@ -37,7 +37,31 @@ def measure(settings: Settings) -> Iterator[Table]:
             samples = in_turn(sides, settings.rounds)
             row = {**medians(samples, "s", 1), **ratios(samples, [("oautom", "dask")])}
             rows.append({"steps": case, **row})
-    yield Table(f"a Dask cluster, {PROCESSES} workers of {THREADS} threads", rows)
+        yield Table(f"a Dask cluster, {PROCESSES} workers of {THREADS} threads", rows)
+        yield _handed_on(client, settings)
+
+
+def _handed_on(client: Client, settings: Settings) -> Table:
+    """Return the seconds that an output of 100 MB takes from one step to the next."""
+    sides = {
+        "through the program": partial(_handing_seconds, client, keep_remote=False),
+        "keep_remote": partial(_handing_seconds, client, keep_remote=True),
+    }
+    samples = in_turn(sides, settings.rounds)
+    row = {**medians(samples, "s", 1), **ratios(samples, [("keep_remote", "through the program")])}
+    return Table("100 MB from one step to the next, on that cluster", [row])
+
+
+def _handing_seconds(client: Client, *, keep_remote: bool) -> float:
+    with OAutom(executor=client) as app:
+        flow = Flow("handing", app)
+        made = PythonExecution("made", flow, bytes, [100_000_000], keep_remote=keep_remote)
+        size = PythonExecution("size", flow, len, [made])
+        begin = time.perf_counter()
+        vect = app.run(flow)
+        taken = time.perf_counter() - begin
+        assert vect.result(size) == 100_000_000
+    return taken
 
 
 def _work(seconds: float) -> None:

@@ -323,6 +323,24 @@ class StepFailedError(OAutomError):
         self.error = error
 
 
+class LostOutputError(OAutomError, RuntimeError):
+    """An output that was kept in a cluster, by `keep_remote=True`, is not there any more.
+
+    Attributes:
+        vect: The id of the Vect.
+    """
+
+    def __init__(self, flow: str, vect: str, step: str) -> None:
+        super().__init__(
+            f"the output of step '{step}' of flow '{flow}' in vect '{vect}' was kept in the "
+            "cluster by keep_remote=True, and is lost: its worker, the connection or the program "
+            "has ended; start the flow again, or without keep_remote",
+            flow=flow,
+            step=step,
+        )
+        self.vect = vect
+
+
 class NotFinishedError(OAutomError, RuntimeError):
     """The result of a step was asked for before the step had ended."""
 

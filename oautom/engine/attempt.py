@@ -17,6 +17,7 @@ from oautom.steps.work import Outcome, StepError, Work, unpack
 from oautom.values.annotations import UNKNOWN
 from oautom.values.text import without_frames
 from oautom.vects.run import Failure, Run, kept
+from oautom.workers.remote import Handle, KeptAnswer, Remote
 
 _JOIN_SECONDS = 1.0
 
@@ -114,6 +115,8 @@ class Attempt:
             outcome = Outcome(self.context.output)
         elif outcome.output is None and outcome.error is None and not is_plain:
             return outcome
+        elif type(outcome.output) is Handle and type(outcome.live) is KeptAnswer:
+            return self._kept_remote(outcome, outcome.output, outcome.live)
         kind = UNKNOWN
         if is_plain and outcome.error is None:
             execution: Any = self.execution
@@ -122,6 +125,14 @@ class Attempt:
         outcome = kept(outcome, kind, log)
         if outcome.error is None:
             self.run.hand_on(self.key[1], self.key[2], outcome.live)
+        return outcome
+
+    def _kept_remote(self, outcome: Outcome, handle: Handle, answer: KeptAnswer) -> Outcome:
+        """Return the outcome with a handle as its output, which has stayed in the cluster."""
+        run, step = self.run, self.key[1]
+        remote = Remote((run.flow.name, run.id, step), handle.key, answer.value, answer.take)
+        run.keep_remote(step, self.key[2], remote)
+        outcome.output = outcome.live = handle.told
         return outcome
 
     def failed(self, outcome: Outcome, clock: Clock) -> Finished:

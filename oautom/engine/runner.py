@@ -802,7 +802,7 @@ def _inputs(run: Run, step: StepState, read: Callable[[StepState], View]) -> dic
     steps = step.vect.steps
     names = step.vect.graph.upstreams[step.declared]
     good = (steps[name] for name in names if read(steps[name])[0] == "success")
-    return {each.name: run.output(each, read) for each in good}
+    return {each.name: run.output(each, read, is_opened=False) for each in good}
 
 
 def _none_above(run: Run) -> Sequence[Place]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from contextvars import ContextVar
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from oautom.machine.commands import Key
 from oautom.processes import forked
 from oautom.processes.leftovers import LOG_MARK, outer_marks
 from oautom.values.text import shortened, traceback_of
+from oautom.workers.remote import REMOTE
 
 _NO_MARKS: Mapping[str, str] = MappingProxyType({})
 _logger = logging.getLogger("oautom.steps")
@@ -98,6 +99,36 @@ class _Inputs(dict[str, Any]):
 
     def __missing__(self, name: str) -> Any:
         raise UnknownInputError(*self._place, name, self)
+
+
+class _RemoteInputs(_Inputs):
+    """Inputs some of which are elsewhere: such a one is fetched when it is first asked for."""
+
+    def __getitem__(self, name: str) -> Any:
+        value = super().__getitem__(name)
+        if type(value) in REMOTE:
+            value = self[name] = value.opened()
+        return value
+
+    def __iter__(self) -> Iterator[str]:  # that there is one makes `dict(inputs)` ask for each
+        return super().__iter__()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self else default  # noqa: SIM401 - the plain one opens nothing
+
+    def values(self) -> Any:
+        return self.copy().values()
+
+    def items(self) -> Any:
+        return self.copy().items()
+
+    def copy(self) -> dict[str, Any]:
+        return {name: self[name] for name in self}
+
+    def __eq__(self, other: object) -> bool:
+        return self.copy() == other
+
+    __hash__ = None  # type: ignore[assignment] # as of each dict
 
 
 class Context:
@@ -193,7 +224,9 @@ class Context:
     @property
     def inputs(self) -> dict[str, Any]:
         """The outputs of the direct upstreams that have succeeded, by the name of the step."""
-        return _Inputs(self.flow, self.step, self._inputs())
+        outputs = self._inputs()
+        is_near = REMOTE.isdisjoint(map(type, outputs.values()))
+        return (_Inputs if is_near else _RemoteInputs)(self.flow, self.step, outputs)
 
     @property
     def item(self) -> Any:
@@ -335,7 +368,7 @@ class Context:
         """Travel to another process: by value, and without cancellation."""
         place = (self.flow, self.vect_id, self.step, self.number, dict(self.params))
         parts = (self._log_limit_bytes, dict(self.marks), self.output, self.item, self.is_strict)
-        return _revive, (place, dict(self.inputs), *parts)
+        return _revive, (place, dict(self._inputs()), *parts)
 
 
 BY_VALUE: ContextVar[bool] = ContextVar("oautom_by_value", default=False)

@@ -58,6 +58,9 @@ class Used(NamedTuple):
 _AT_HOME = frozenset({"compensate", "compensation", "flow", "output_type", "references", "submit"})
 """The attributes of a step that are not sent to a worker process."""
 
+_KEEPERS = frozenset({"", "map"})
+"""The kinds of steps whose output the engine itself does not read."""
+
 
 class Execution:
     """A step of a flow. Subclass it to make a kind of step of your own.
@@ -108,12 +111,15 @@ class Execution:
         submit: What the executor of the app is told with the work of the step: a mapping of the
             names that it knows (for Dask, `resources` or `workers`) to values. An executor that
             knows no such names leaves it out. It is no part of the log. Default: nothing.
+        keep_remote: On a Dask cluster, the output stays there, and steps that take it get it from
+            there; the log has a handle. It is there as long as the Vect is open, or the program
+            refers to a `Vect` of it. Any other executor ignores it. Default: False.
 
     Attributes:
         poll_interval: Seconds between two calls of `check`.
         on_crash, trigger_rule, allow_failure, retry, timeout, deadline, pool, priority: See above.
         capture: See above.
-        teardown, teardown_of, compensate, compensate_on, submit: See above.
+        teardown, teardown_of, compensate, compensate_on, submit, keep_remote: See above.
         compensation: The `Execution` that undoes the work of the step, or None.
         kind: The kind of a step with which the engine does more than run its work; else empty.
         runs_here: Whether the work stays in this process, whatever the executor of the app is.
@@ -146,6 +152,7 @@ class Execution:
     compensate: Callable[..., Any] | str | None = None
     compensate_on: CompensateOn = "begun"
     submit: Mapping[str, Any] = NO_SUBMIT
+    keep_remote: bool = False
     compensation: Execution | None = None
     undoes: bool = False  # it is a compensation itself
     strict: bool | None = None
@@ -191,6 +198,7 @@ class Execution:
         compensate: Callable[..., Any] | str | None = None,
         compensate_on: CompensateOn | None = None,
         submit: Mapping[str, Any] | None = None,
+        keep_remote: bool | None = None,
     ) -> None:
         if not hasattr(flow, "add_edges"):
             raise FlowError(f"step {shown(name)}: flow must be a Flow, not {shown(flow)}")
@@ -209,7 +217,7 @@ class Execution:
         # Without options, a declaration takes 3 us of 10 less.
         rules: tuple[object, ...] = on_crash, trigger_rule, allow_failure, retry, timeout, deadline
         clean_up: tuple[object, ...] = teardown, teardown_of, compensate, compensate_on
-        given = (*rules, pool, priority, *clean_up, submit)
+        given = (*rules, pool, priority, *clean_up, submit, keep_remote)
         is_given = any(each is not None for each in given)
         if is_given or not self._is_plain(flow):
             try:
@@ -224,6 +232,7 @@ class Execution:
                 self.pool = pool_of(_first(pool, self.pool))
                 self.priority = priority_of(_first(priority, self.priority))
                 self.submit = submit_of(_first(submit, self.submit))
+                self.keep_remote = self._keeps(_first(keep_remote, self.keep_remote))
             except SettingError as error:
                 raise self.wrong(flow, name, str(error)) from None
         self.name: str = at_heart(name)
@@ -248,6 +257,20 @@ class Execution:
         except SettingError as error:
             raise self.wrong(flow, name, str(error)) from None
 
+    def _keeps(self, keep_remote: object) -> bool:
+        keeps = flag_of("keep_remote", keep_remote)
+        if keeps and self.is_polled:
+            raise SettingError(
+                "keep_remote is not for a step with check(), which needs the output of run(); let "
+                "another step make the large value"
+            )
+        if keeps and self.kind not in _KEEPERS:
+            raise SettingError(
+                f"keep_remote is for steps whose output only other steps need, not for a "
+                f"{type(self).__name__}; leave it out"
+            )
+        return keeps
+
     def _is_plain(self, flow: Owner) -> bool:
         """Whether neither its class nor its flow has an option other than the defaults."""
         return (
@@ -262,6 +285,7 @@ class Execution:
             and self.on_crash is Execution.on_crash
             and self.priority is Execution.priority
             and self.submit is NO_SUBMIT
+            and self.keep_remote is False
         )
 
     def _set_rules(

@@ -73,6 +73,14 @@ class MapExecution(PythonExecution):
         if not isinstance(self.over, Reference):
             wanted = "over must be a step, a part of its output, or a parameter of the flow"
             raise self.wrong(flow, name, f"{wanted}, not {shown(over)}")
+        if isinstance(self.over, OutputReference):
+            source = flow.steps.get(self.over.name)
+            if source is not None and source.keep_remote:
+                what = (
+                    f"its list is an output of step '{source.name}', which stays in the cluster "
+                    "by keep_remote; leave that out there, or let a step return the keys"
+                )
+                raise self.wrong(flow, name, what)
         limit = None if max_parallel is None else plain_count(max_parallel)
         if limit is None and max_parallel is not None:
             wanted = "max_parallel must be a positive int or None"

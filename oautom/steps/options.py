@@ -211,6 +211,7 @@ class StepOptions(TypedDict, total=False):
     compensate: Callable[..., Any] | str | None
     compensate_on: CompensateOn
     submit: Mapping[str, Any] | None
+    keep_remote: bool | None
 
 
 # What is wrong with an option

@@ -17,6 +17,7 @@ from struct import Struct
 from types import CoroutineType, MappingProxyType, ModuleType
 from typing import Any, Final, Literal, cast
 
+from oautom.errors import LostOutputError
 from oautom.events.texts import NO_TEXT, LogBuffer, Text
 from oautom.machine.commands import Key
 from oautom.processes import forked
@@ -27,6 +28,7 @@ from oautom.values.json import plain_seconds
 from oautom.values.text import details_of, error_of, message_of, name_of, traceback_of
 from oautom.workers.base import NotBegunError, WorkLostError
 from oautom.workers.kept_loop import run_to_its_end
+from oautom.workers.remote import SHELF, Handle, KeptAnswer, Shelf
 
 LOST: Final[Mapping[str, Any]] = MappingProxyType({"lost": True})
 NO_DETAILS: Mapping[str, Any] = MappingProxyType({})
@@ -253,6 +255,8 @@ class Work:
 
     def _is_retriable(self, error: BaseException) -> bool | None:
         try:
+            if issubclass(type(error), LostOutputError):  # it does not come back
+                return False
             return None if (policy := self.execution.retry) is None else policy.covers(error)
         except BaseException:  # attributes of the user may raise anything
             return False
@@ -285,6 +289,11 @@ class Work:
     def submit(self) -> Mapping[str, Any]:
         """What the executor is told with the work."""
         return self.execution.submit
+
+    @property
+    def keeps_output(self) -> bool:
+        """Whether the output stays where the work is done, if the executor can keep it."""
+        return self.execution.keep_remote and self.context.number > 0
 
     def on_cancel(self, stopper: Callable[[], object]) -> bool:
         """Call `stopper` when this call is cancelled; return False if it is cancelled already."""
@@ -515,6 +524,7 @@ class _Parcel:
         self,
         send: Callable[[bytes], None] | None = None,
         may_send: Callable[[], bool] | None = None,
+        shelf: Shelf | None = None,
     ) -> bytes:
         """Do the work.
 
@@ -522,20 +532,40 @@ class _Parcel:
             send: Sends a letter to `Work.hear` while it works. Default: the whole text comes with
                 the answer.
             may_send: Whether a letter may be sent now. Default: always.
+            shelf: Has the inputs that stay elsewhere, and takes an output that does. Default: each
+                output comes with the answer.
         """
         if (refusal := self._refusal()) is not None:
             return self._pack(refusal)
+        token = SHELF.set(shelf)
         try:
             execution, context, method = pickle.loads(self._content)  # noqa: S301 - packed by ourselves
         except BaseException as error:  # unpacking runs the user's code
             return self._pack(self._unopened(error))
+        finally:
+            SHELF.reset(token)
         self._context = context
         if self._is_cancelled:
             context.mark_cancelled()
         post = context.keeper = Post(send, may_send)
-        outcome = Work(execution, context, method)()
+        work = Work(execution, context, method)
+        outcome = work()
+        if shelf is not None and outcome.error is None and work.keeps_output:
+            outcome = self._shelved(outcome, shelf)
         outcome.log = post.rest()
         return self._pack(outcome)
+
+    def _shelved(self, outcome: Outcome, shelf: Shelf) -> Outcome:
+        """Leave the output on a shelf, with a handle in its place in the outcome."""
+        try:
+            content = self._dumps(outcome.output)
+            kind = name_of(type(outcome.output))
+        except BaseException as error:  # pickling runs the user's code
+            failed = Outcome.failure(error)
+            failed.error = f"its output cannot be kept: {failed.error}"
+            return failed
+        shelf.kept = content
+        return Outcome(Handle(shelf.key, len(content), kind))
 
     @property
     def _step(self) -> str:
@@ -564,8 +594,11 @@ class _Parcel:
 
     def _pack(self, outcome: Outcome) -> bytes:
         """Return the answer as bytes: what it is made of comes back as the work has come."""
+        return _pack(outcome, self._dumps)
+
+    def _dumps(self, value: object) -> bytes:
         by_value = _cloudpickle() if self._is_by_value else None
-        return _pack(outcome, (by_value or pickle).dumps)
+        return cast("bytes", (by_value or pickle).dumps(value))
 
 
 def _lacking(error: ModuleNotFoundError, step: str) -> str:
@@ -627,6 +660,11 @@ def unpack(answer: object, failure: BaseException | None = None) -> Outcome:
     if type(answer) is Outcome:  # isinstance() would be one more call per step
         return answer
     try:
+        if type(answer) is KeptAnswer:
+            outcome = unpack(answer.answer)
+            if type(outcome.output) is Handle:
+                outcome.live = answer
+            return outcome
         *parts, log = pickle.loads(cast("bytes", answer))  # noqa: S301 - packed by our own worker
         outcome = Outcome(*parts)
         outcome.log = Text(*log)

@@ -194,7 +194,7 @@ class _Suite:
         self.is_made = False
         self._app: OAutom | None = None
         self._stack = ExitStack()
-        self._context = copy_context()  # an executor may be left only in that in which it is entered
+        self._context = copy_context()  # a Dask client is left in that in which it was entered
         self._before = _Seen.now()
 
     @property

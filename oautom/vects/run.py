@@ -36,6 +36,7 @@ from oautom.values.annotations import UNKNOWN
 from oautom.values.convert import NotConvertibleError, keep, restore
 from oautom.values.json import copy_of_plain, is_changeable, own_copy
 from oautom.values.text import ERROR_BYTES_MAX, bounded, details_of, error_of
+from oautom.workers.remote import Remote, RemoteList, is_handle
 
 _BAD_ENDS = frozenset({"failed", "upstream_failed"})
 
@@ -70,14 +71,17 @@ class Local:
         failures: The exceptions of failed steps, by the name of the step.
         live: The very objects that steps have returned, by the name of the step and the attempt;
             only with a log in memory, and only objects of which the engine has a copy of its own.
+        remote: The outputs that have stayed in a cluster, by the name of the step and the attempt:
+            they are there as long as this refers to them. None if there are none.
     """
 
-    __slots__ = ("__weakref__", "buffers", "failures", "live")
+    __slots__ = ("__weakref__", "buffers", "failures", "live", "remote")
 
     def __init__(self) -> None:
         self.buffers: dict[tuple[str, int], LogBuffer] = {}
         self.failures: dict[str, Failure] = {}
         self.live: dict[tuple[str, int], Any] = {}
+        self.remote: dict[tuple[str, int], Remote] | None = None
 
 
 class Run:
@@ -312,7 +316,13 @@ class Run:
         told: dict[str, Any] = {"labels": labels} if any(labels) else {}
         return told if problem is None else told | {"unlabelled": problem}
 
-    def output(self, step: StepState, read: Callable[[StepState], View] = committed) -> Any:
+    def output(
+        self,
+        step: StepState,
+        read: Callable[[StepState], View] = committed,
+        *,
+        is_opened: bool = True,
+    ) -> Any:
         """Return the output of a step, as committed, as a value of its type. Any thread.
 
         From a durable log it is made anew for each reader, so no reader changes it for others. With
@@ -321,18 +331,43 @@ class Run:
         Args:
             step: The step.
             read: Reads its state: `moved` includes uncommitted events, on the thread that drives.
+            is_opened: Whether what has stayed in a cluster is fetched. If not, it is a `Remote`, or
+                for a map a `RemoteList`.
 
         Raises:
             FlowError: The output was written when the flow had another type there.
+            LostOutputError: The output has stayed in a cluster, and is lost.
         """
         state, attempt, output, *_ = read(step)
         if state != "success":
             return output
+        if type(output) is dict and is_handle(output):
+            remote = self._remote(step, attempt)
+            return remote.opened() if is_opened else remote
+        if step.mapped is not None and any(map(is_handle, output)):
+            instances = step.mapped.instances[: len(step.mapped.items)]
+            outputs = RemoteList(self.output(each, read, is_opened=False) for each in instances)
+            return outputs.opened() if is_opened else outputs
         if not self.is_durable:
             return self._live(step, attempt, output, read)
         if step.declared not in self.flow.steps:  # the flow has changed
             return copy_of_plain(output)
         return self._restored(output, self.output_type(step), "output", step)
+
+    def keep_remote(self, step: str, attempt: int, remote: Remote) -> None:
+        """Refer to an output that stays in a cluster. On the thread of its workers."""
+        local = self.local
+        if local.remote is None:
+            local.remote = {}
+        local.remote[step, attempt] = remote
+
+    def _remote(self, step: StepState, attempt: int) -> Remote:
+        """Return an output that has stayed in a cluster, of this program or an earlier one."""
+        remotes = self.local.remote
+        if remotes is not None and (step.name, attempt) in remotes:
+            return remotes[step.name, attempt]
+        place = self.flow.name, self.id, step.name
+        return Remote(place, "")  # it is lost
 
     def hand_on(self, step: str, attempt: int, live: Any) -> None:
         """Store the object that an attempt of a step has returned, with a log in memory."""

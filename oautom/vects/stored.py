@@ -102,7 +102,8 @@ class Reader:
     def let_go(self, run: Run) -> None:
         """Drop the state of a run that has just ended, and cache it for a while."""
         if run.is_held:
-            self._locals.append(run.local)
+            if not run.local.remote:  # else a cluster would keep its outputs
+                self._locals.append(run.local)
             with self._lock:
                 self._reading.pop(run.id, None)
                 self._keep(run.state)

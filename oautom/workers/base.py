@@ -67,6 +67,10 @@ class Job(Protocol):
         Pickled as it is, it is for any process: functions of the main module travel by value.
         """
 
+    @property
+    def keeps_output(self) -> bool:
+        """Whether the output stays where the job is done, if the executor can keep it."""
+
     def hear(self, letter: bytes) -> None:
         """Take a message that the job sends from another process."""
 

@@ -649,6 +649,7 @@ STEP_OPTIONS = [
     "pool",
     "priority",
     "submit",
+    "keep_remote",
 ]
 
 

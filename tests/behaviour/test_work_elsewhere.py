@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -13,7 +14,9 @@ import pytest
 
 from oautom import (
     BashExecution,
+    BranchExecution,
     Context,
+    Execution,
     Flow,
     FlowError,
     MapExecution,
@@ -21,6 +24,7 @@ from oautom import (
     OAutomMode,
     Pool,
     PythonExecution,
+    WaitExecution,
 )
 from oautom.steps.work import told_by_name
 from oautom.testing import check_history
@@ -275,3 +279,70 @@ def test_nothing_starts_before_it_is_known_what_was_left(
     left.set_result(None)
     assert vect.wait(SECONDS)
     assert vect.result("slow") == "again"
+
+
+# Outputs that stay in a cluster
+
+
+@pytest.mark.parametrize("executor", ["threads", "inline", "processes"])
+def test_executors_that_cannot_keep_an_output_hand_it_on(new_app: NewApp, executor: Any) -> None:
+    flow = Flow("flow", new_app(executor=executor), params={"items": list[int]})
+    made = PythonExecution("made", flow, str, ("ab",), keep_remote=True)
+    each = MapExecution("each", flow, str, over=flow.param("items"), keep_remote=True)
+    sized = PythonExecution("sized", flow, len, (made,))
+    vect = flow.app.run(flow, {"items": [1, 2]})
+
+    assert (vect.result(made), vect.result(each), vect.result(sized)) == ("ab", ["1", "2"], 2)
+    assert "keep_remote" not in str([event.data for event in vect.events()])
+
+
+@pytest.mark.parametrize("value", [{"kept_remote": 1}, {"kept_remote": {"key": "a"}}])
+def test_an_output_that_only_resembles_a_handle_is_a_value(new_app: NewApp, value: Any) -> None:
+    flow = Flow("flow", new_app(executor="inline"))
+    made = PythonExecution("made", flow, lambda: value)
+    taken = PythonExecution("taken", flow, dict, (made,))
+    vect = flow.app.run(flow)
+
+    assert vect.result(made) == vect.result(taken) == value
+
+
+class Polled(Execution):
+    def run(self, context: Context) -> int:
+        return 1
+
+    def check(self, context: Context) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("declare", "error"),
+    [
+        (
+            lambda flow: PythonExecution("a", flow, print, keep_remote="yes"),
+            "keep_remote must be True or False, not 'yes'",
+        ),
+        (
+            lambda flow: Polled("a", flow, keep_remote=True),
+            "keep_remote is not for a step with check(), which needs the output of run(); ",
+        ),
+        (
+            lambda flow: WaitExecution("a", flow, seconds=1, keep_remote=True),
+            "keep_remote is for steps whose output only other steps need, not for a WaitExecution",
+        ),
+        (
+            lambda flow: BranchExecution("a", flow, lambda: "b", keep_remote=True),
+            "keep_remote is for steps whose output only other steps need, not for a BranchExecu",
+        ),
+        (
+            lambda flow: MapExecution(
+                "a", flow, str, PythonExecution("list", flow, list, keep_remote=True)
+            ),
+            "its list is an output of step 'list', which stays in the cluster by keep_remote; ",
+        ),
+    ],
+)
+def test_an_output_that_cannot_stay_elsewhere_is_refused(declare: Any, error: str) -> None:
+    with pytest.raises(FlowError, match=re.escape(error)) as caught:
+        declare(Flow("flow", OAutom()))
+
+    assert (caught.value.flow, caught.value.step) == ("flow", "a")

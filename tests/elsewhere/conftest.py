@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from oautom import OAutom, OAutomMode
+from oautom.testing import check_history
+
 HERE = Path(__file__).parent
 
 
@@ -32,3 +35,30 @@ def steps() -> Iterator[ModuleType]:
     sys.path.insert(0, str(HERE))
     yield importlib.import_module("dask_steps")
     sys.path.remove(str(HERE))
+
+
+@pytest.fixture(scope="module")
+def cluster(steps: ModuleType) -> Iterator[Any]:
+    """Two worker processes of one thread."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster: Any) -> Iterator[Any]:
+    from distributed import Client
+
+    with Client(cluster) as client:
+        client.wait_for_workers(2, timeout=20)
+        yield client
+
+
+@pytest.fixture
+def app(client: Any) -> Iterator[OAutom]:
+    with OAutom(OAutomMode.background, executor=client) as app:
+        yield app
+    assert not [each for each in app.log.read() if each.name == "engine.error"]
+    check_history(app.log.read())

@@ -30,29 +30,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def cluster(steps: ModuleType) -> Iterator[Any]:
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
-    ) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def client(cluster: Any) -> Iterator[Any]:
-    with distributed.Client(cluster) as client:
-        client.wait_for_workers(2, timeout=20)
-        yield client
-
-
-@pytest.fixture
-def app(client: Any) -> Iterator[OAutom]:
-    with OAutom(OAutomMode.background, executor=client) as app:
-        yield app
-    assert not [each for each in app.log.read() if each.name == "engine.error"]
-    check_history(app.log.read())
-
-
 def names(app: OAutom, step: str) -> list[str]:
     return [event.name for event in app.log.read() if event.step == step]
 

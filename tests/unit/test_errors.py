@@ -23,6 +23,7 @@ from oautom.errors import (
     LogError,
     LogLockedError,
     LogVersionError,
+    LostOutputError,
     NotFinishedError,
     NotJsonError,
     OAutomError,
@@ -152,6 +153,15 @@ CASES = [
         {"flow": "etl", "step": "load", "state": "cancelled", "error": None},
     ),
     (
+        LostOutputError("etl", "v1", "load"),
+        (
+            "the output of step 'load' of flow 'etl' in vect 'v1' was kept in the cluster by "
+            "keep_remote=True, and is lost: its worker, the connection or the program has ended; "
+            "start the flow again, or without keep_remote"
+        ),
+        {"flow": "etl", "step": "load", "vect": "v1"},
+    ),
+    (
         NotFinishedError("etl", "load", "running"),
         (
             "step 'load' of flow 'etl' is 'running' and has no result yet; "
@@ -261,6 +271,7 @@ def test_every_error_is_caught_as_one_of_oautom(error, message, facts) -> None:
         (EngineError, RuntimeError),
         (VectAlreadyRunningException, RuntimeError),
         (NotFinishedError, RuntimeError),
+        (LostOutputError, RuntimeError),
         (LogError, RuntimeError),
         (LogLockedError, LogError),
         (LogCorruptError, LogError),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from distributed import get_worker
 from distributed.utils import sync
 
 from oautom.workers.dask.ledger import ANSWER, CANCEL, GRANT, HEARD, LETTER, UNBEGUN, VERSION
+from oautom.workers.remote import Shelf
 
 STREAMED_BYTES: Final = 2**16
 """Larger answers do not go by the scheduler: they are results of Dask, which the program gets."""
@@ -23,17 +25,24 @@ _REMEMBERED: Final = 10_000
 _NAME: Final = f"oautom-{VERSION}"
 
 
-def perform(content: bytes) -> bytes | None:
+def perform(
+    content: bytes, keys: Sequence[str] = (), kept: Sequence[bytes | None] = ()
+) -> bytes | None:
     """Do a job in a worker: what Dask calls.
 
     Args:
         content: The job, pickled.
+        keys: The keys of the tasks whose outputs it takes, as far as these stay in the cluster.
+        kept: Those outputs, which Dask has brought here; None for one that was lost: Dask has run
+            its task again, and that has done nothing.
 
     Returns:
-        The answer if it is large; others go by the ledger.
+        The output, pickled, if it stays in the cluster; the answer if it is large. Other answers go
+        by the ledger.
     """
     worker = get_worker()
-    return _desk_of(worker).perform(str(worker.get_current_task()), content)
+    shelf = Shelf(str(worker.get_current_task()), dict(zip(keys, kept, strict=True)))
+    return _desk_of(worker).perform(shelf, content)
 
 
 def _desk_of(worker: Any) -> Desk:
@@ -61,8 +70,9 @@ class Desk:
         self._cancelled: dict[str, None] = {}  # keys of jobs that may not begin
         self._unheard: set[str] = set()  # keys of jobs whose last letter is on its way
 
-    def perform(self, key: str, content: bytes) -> bytes | None:
+    def perform(self, shelf: Shelf, content: bytes) -> bytes | None:
         """Do a job, if it is ours to do, and send the answer."""
+        key = shelf.key
         run = self._worker.state.tasks[key].run_id
         if self._grants.pop(key, None) != run and not self._claim(key, run):
             return None
@@ -72,14 +82,15 @@ class Desk:
                 return None
             self._jobs[key] = parcel
         try:
-            answer: bytes = parcel(partial(self._send_letter, key), partial(self._may_send, key))
+            send, may_send = partial(self._send_letter, key), partial(self._may_send, key)
+            answer: bytes = parcel(send, may_send, shelf)
         finally:
             with self._lock:
                 del self._jobs[key]
             self._unheard.discard(key)
-        is_small = len(answer) <= STREAMED_BYTES
-        self._send({"op": ANSWER, "key": key, "answer": answer if is_small else None})
-        return None if is_small else answer
+        is_streamed = len(answer) <= STREAMED_BYTES or shelf.kept is not None
+        self._send({"op": ANSWER, "key": key, "answer": answer if is_streamed else None})
+        return shelf.kept if is_streamed else answer
 
     def _claim(self, key: str, run: int) -> bool:
         worker = self._worker

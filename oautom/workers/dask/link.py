@@ -6,9 +6,11 @@ client of its own: the cluster is waited for as long as the app is open.
 
 from __future__ import annotations
 
+import logging
 import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, Final
@@ -32,6 +34,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _INTERVAL: Final = 0.002  # a client collects messages for 10 ms; each link of a chain would wait
 
 _GONE: Final = (OSError, RuntimeError)  # also TimeoutError, CommClosedError, and a closed loop
+
+
+_logger = logging.getLogger("oautom.workers")
 
 
 class NoLinkError(Exception):
@@ -191,11 +196,7 @@ class Link:
             NoLinkError: The scheduler cannot be reached.
             SettingError: An option does not exist, or Dask refuses it.
         """
-        if unknown := options.keys() - OPTIONS:
-            raise SettingError(
-                f"submit={{'{min(unknown)}': ...}} is nothing that a Dask cluster takes; it takes "
-                f"{', '.join(sorted(OPTIONS))}"
-            )
+        _check_options(options)
         sent = [
             self._scattered(content, options) if may_scatter else content
             for content in contents.values()
@@ -219,6 +220,37 @@ class Link:
         except (OSError, RuntimeError, KeyError, ValueError):  # no worker, or not that one
             return content
         return futures[0]
+
+    def submit_after(
+        self, content: bytes, options: Mapping[str, Any], key: str, kept: Mapping[str, Any]
+    ) -> Any:
+        """Submit a job as a task that takes results which stay in the cluster.
+
+        Args:
+            content: The pickled job.
+            options: For `Client.submit`.
+            key: The key of the task.
+            kept: The futures of these results, by their keys.
+
+        Returns:
+            Its future.
+
+        Raises:
+            NoLinkError: The scheduler cannot be reached, or a result was lost just now.
+            SettingError: As of `submit`.
+        """
+        _check_options(options)
+        there = {of: future for of, future in kept.items() if _is_of(future, self._client)}
+        try:
+            return self._client.submit(
+                perform,
+                *(content, list(there), list(there.values())),
+                **{"key": key, "pure": False, "retries": 0, **options},
+            )
+        except (*_GONE, CancelledError) as error:
+            raise NoLinkError(self._silent) from error
+        except Exception as error:  # as above
+            raise SettingError(f"Dask refuses submit={dict(options)!r}: {error}") from error
 
     def fetch(self, future: Any, then: Callable[[object, BaseException | None], object]) -> None:
         """Call `then` on the thread of the client with the result of a task, or with its error."""
@@ -244,3 +276,29 @@ class Link:
         elif self.is_open:
             with suppress(*_GONE, ValueError):
                 self._client.unsubscribe_topic(topic_of(self._owner))
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    if unknown := options.keys() - OPTIONS:
+        raise SettingError(
+            f"submit={{'{min(unknown)}': ...}} is nothing that a Dask cluster takes; it takes "
+            f"{', '.join(sorted(OPTIONS))}"
+        )
+
+
+def _is_of(future: Any, client: Any) -> bool:
+    """Whether a client may have the result of a future; an answer comes before Dask knows it."""
+    is_ours = future is not None and future.client is client
+    return is_ours and future.status in ("pending", "finished")
+
+
+def take_kept(future: Any) -> bytes | None:
+    """Return a result that stays in a cluster; None if it is lost. Any thread but the client's."""
+    if future is None:
+        return None
+    try:
+        content = future.result()
+    except Exception:  # Dask raises anything
+        _logger.info("a result of the Dask cluster is lost", exc_info=True)
+        return None
+    return content if type(content) is bytes else None

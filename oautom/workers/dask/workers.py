@@ -15,7 +15,7 @@ import pickle
 import threading
 import uuid
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from concurrent.futures import Future as Pending
 from functools import partial
@@ -29,7 +29,8 @@ from oautom.errors import SettingError
 from oautom.processes import forked
 from oautom.workers.base import Done, Job, Workers, WorkLostError
 from oautom.workers.dask.ledger import CANCEL, DROP, HEARD, key_of, name_of
-from oautom.workers.dask.link import NO_OPTIONS, OPTIONS, Link, NoLinkError
+from oautom.workers.dask.link import NO_OPTIONS, OPTIONS, Link, NoLinkError, take_kept
+from oautom.workers.remote import TRAVELLERS, KeptAnswer, Remote
 
 _LOOK_SECONDS: Final = 0.25
 """How often the connection is looked at while something is under way."""
@@ -44,14 +45,15 @@ _Message = tuple[Callable[..., None], tuple[Any, ...]]
 class _Given:
     """A job that was given to the cluster, or waits until the cluster answers."""
 
-    __slots__ = ("content", "done", "future", "is_cancelled", "job")
+    __slots__ = ("content", "done", "future", "is_cancelled", "job", "takes")
 
-    def __init__(self, job: Job, done: Done, content: bytes) -> None:
+    def __init__(self, job: Job, done: Done, content: bytes, takes: Sequence[Remote]) -> None:
         self.job = job
         self.done = done
         self.content = content  # empty when it was sent
         self.future: Any = None
         self.is_cancelled = False
+        self.takes = {each.key: each.value for each in takes}  # futures of what stays there
 
 
 class DaskWorkers(Workers):
@@ -159,6 +161,10 @@ class DaskWorkers(Workers):
 
     def _look(self) -> None:
         """Open the link if it is not open, and settle what has ended meanwhile."""
+        for given in list(self._given.values()):
+            if given.takes and given.future is not None and given.future.status == "cancelled":
+                given.takes = {}
+                self._link.lose()  # what it takes is lost, so the scheduler may not even know it
         if self._link.is_open:
             return
         if self._is_closed:  # nobody wants to know
@@ -198,13 +204,17 @@ class DaskWorkers(Workers):
     # Giving jobs
 
     def _take(self, job: Job, done: Done) -> None:
+        takes: list[Remote] = []
+        token = TRAVELLERS.set(takes)
         try:
             content = pickle.dumps(job)
         except BaseException as error:  # pickling runs the user's code
             done(None, error)
             return
+        finally:
+            TRAVELLERS.reset(token)
         key = key_of(_label(job.name), self._owner, next(self._numbers), job.name)
-        given = self._given[key] = _Given(job, done, content)
+        given = self._given[key] = _Given(job, done, content, takes)
         self._unsent.append(key)
         if self._is_closed or not job.on_cancel(partial(self._put, self._cancel, key)):
             given.is_cancelled = True
@@ -221,16 +231,22 @@ class DaskWorkers(Workers):
         self._unheard.clear()
         keys = [key for key in self._unsent if key in self._given]
         self._unsent.clear()
-        for options, group in groupby(keys, self._options):
+        for (_, options), group in groupby(keys, self._way):
             self._send(list(group), options)
 
-    def _options(self, key: str) -> dict[str, Any]:
-        return {**self._defaults, **self._given[key].job.submit}
+    def _way(self, key: str) -> tuple[str, dict[str, Any]]:
+        """Return what the jobs of one graph share; one that takes kept results has its own."""
+        given = self._given[key]
+        return key if given.takes else "", {**self._defaults, **given.job.submit}
 
     def _send(self, keys: list[str], options: Mapping[str, Any]) -> None:
         contents = {key: self._given[key].content for key in keys}
+        takes = self._given[keys[0]].takes
         try:
-            futures = self._link.submit(contents, options, may_scatter=self._threads > 0)
+            if takes:
+                futures = [self._link.submit_after(contents[keys[0]], options, keys[0], takes)]
+            else:
+                futures = self._link.submit(contents, options, may_scatter=self._threads > 0)
         except NoLinkError:
             self._unsent.extend(keys)
             return
@@ -259,7 +275,8 @@ class DaskWorkers(Workers):
             given.job.hear(data)
             self._unheard.append(key)
         elif kind == "answer" and data is not None:
-            self._end(key, None, data)
+            is_kept = given.job.keeps_output
+            self._end(key, None, KeptAnswer(data, given.future, take_kept) if is_kept else data)
         elif kind in ("answer", "erred") and given.future is not None:
             self._link.fetch(given.future, partial(self._put, self._fetched, key, kind))
         elif kind != "running":
