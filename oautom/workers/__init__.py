@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, cast, get_args
 from oautom.errors import SettingError, shown
 from oautom.values.names import check_max_workers, one_of
 from oautom.workers.base import Workers
-from oautom.workers.futures import FutureWorkers
+from oautom.workers.futures import FutureWorkers, is_of_dask
 from oautom.workers.inline import InlineWorkers
 from oautom.workers.threads import ThreadWorkers
 
@@ -25,7 +25,7 @@ class DaskClient(Protocol):
         """Return the client as a `concurrent.futures.Executor`."""
 
 
-Where = ExecutorName | Executor | Callable[[], Executor] | DaskClient
+Where = ExecutorName | Executor | Callable[[], Executor | DaskClient] | DaskClient
 
 
 def make_workers(executor: Where, max_workers: int | None) -> Workers:
@@ -51,7 +51,7 @@ def make_workers(executor: Where, max_workers: int | None) -> Workers:
         from oautom.workers.processes import ProcessWorkers  # noqa: PLC0415
 
         return ProcessWorkers(max_workers or os.cpu_count() or 1)
-    if _is_of_dask(executor):
+    if is_of_dask(executor):
         # distributed takes 500 ms to import; the user has imported it
         from oautom.workers.dask.workers import make_dask_workers  # noqa: PLC0415
 
@@ -76,11 +76,6 @@ def _makes(executor: object) -> bool:
     except ValueError:  # it does not say
         return True
     return True
-
-
-def _is_of_dask(executor: object) -> bool:
-    modules = {kind.__module__ for kind in type(executor).__mro__}
-    return not modules.isdisjoint(("distributed.client", "distributed.cfexecutor"))
 
 
 def _default_slots() -> int:

@@ -2,7 +2,8 @@
 
 An executor whose worker has died may be broken for good: `concurrent.futures.BrokenExecutor`. All
 work that it had is lost then. If the user has given a function that makes an executor, another one
-is made; else the workers are dead, and with them the engine.
+is made; else the workers are dead, and with them the engine. If what the function makes is a client
+of a Dask cluster, `DaskWorkers` do the work from then on.
 
 To workers in other processes of this machine there is a `Channel` beside the executor.
 """
@@ -34,6 +35,7 @@ DELAY_MIN: Final = 0.1
 DELAY_MAX: Final = 30.0
 """Seconds before an executor is made again; each failure doubles them."""
 
+_LEFT: Final = "what an earlier program has left at work in the cluster has not ended yet"
 _NOT_BEGUN: Final = "the step was cancelled before it began"
 
 _logger = logging.getLogger("oautom.runner")
@@ -58,6 +60,8 @@ class FutureWorkers(Workers):
         self._usual = usual
         self._lock = threading.RLock()
         self._pool: _Pool | None = None
+        self._cluster: Workers | None = None  # of Dask, if the function makes a client
+        self._log_id: str | None = None
         self._make: Callable[[], Executor] | None = None
         self._waiting: list[_Task] = []  # until there is an executor
         self._is_making = False
@@ -90,10 +94,12 @@ class FutureWorkers(Workers):
             task.withdraw()
             return
         with self._lock:
-            pool = self._pool
-            if pool is None:
+            pool, cluster = self._pool, self._cluster
+            if pool is None and cluster is None:
                 self._waiting.append(task)
-        if pool is None:
+        if cluster is not None:
+            _hand_over(task, cluster)
+        elif pool is None:
             self._begin_making()
         else:
             self._give(pool, task)
@@ -218,16 +224,23 @@ class FutureWorkers(Workers):
             except BaseException as error:  # code of the user, on a thread that nobody waits for
                 self._failures += 1
                 self._lose_waiting(f"no executor can be made: {_line(error)}")
-        if pool is not None:
+        if isinstance(pool, Workers):
+            self._begin_with_cluster(pool)
+        elif pool is not None:
             self._begin_with(pool)
 
     def _shut_down_broken(self) -> None:
         while self._broken:
             _shut_down(self._broken.pop())
 
-    def _made(self) -> _Pool:
+    def _made(self) -> _Pool | Workers:
         assert self._make is not None
         executor: object = self._make()
+        if is_of_dask(executor):
+            # distributed takes 500 ms to import; the user has imported it
+            from oautom.workers.dask.workers import make_dask_workers  # noqa: PLC0415
+
+            return make_dask_workers(executor, self._given_slots, self._make)
         if not issubclass(type(executor), Executor):
             raise TypeError(f"the function has returned {shown(executor)}")
         return _Pool(executor)  # type: ignore[arg-type] # just checked
@@ -257,10 +270,52 @@ class FutureWorkers(Workers):
         for task in waiting:
             self._give(pool, task)
 
+    def _begin_with_cluster(self, cluster: Workers) -> None:
+        """Give everything to a cluster, when nothing of an earlier program is at work there."""
+        while not self._closed.is_set() and not self._is_free(cluster):
+            self._closed.wait(DELAY_MIN)
+        with self._lock:
+            self._is_making = False
+            waiting, self._waiting = self._waiting, []
+            if not self._closed.is_set():
+                self._cluster = cluster
+        if self._cluster is None:
+            cluster.close()
+            return
+        cluster.on_change = self._follow
+        self._follow()
+        for task in waiting:
+            _hand_over(task, cluster)
+
+    def _is_free(self, cluster: Workers) -> bool:
+        """Whether the cluster has ended what earlier programs have left there; tells what is so."""
+        try:
+            left = {} if self._log_id is None else cluster.left(self._log_id)
+            self._tell(_LEFT if left else cluster.problem)
+            while not self._closed.is_set() and not all(end.done() for end in left.values()):
+                self._closed.wait(DELAY_MIN)
+        except WorkLostError as error:
+            self._tell(str(error))
+            return False
+        return True
+
+    def _tell(self, problem: str | None) -> None:
+        if problem != self.problem:
+            self.problem = problem
+            self.on_change()
+
+    def _follow(self) -> None:
+        """Tell of a cluster what it tells."""
+        cluster = self._cluster
+        assert cluster is not None
+        self.slots, self.problem = cluster.slots, cluster.problem
+        self.on_change()
+
     def left(self, log_id: str) -> Mapping[str, Future[Any]]:
         """Return the jobs of a log that earlier programs have left at work on this machine."""
         if self.place != "elsewhere":
             return NONE_LEFT
+        self._log_id = log_id  # a cluster that is made later is asked before it gets work
         from oautom.workers.channel import left_at_work  # noqa: PLC0415 - as above
 
         return left_at_work(log_id)
@@ -271,6 +326,9 @@ class FutureWorkers(Workers):
         with self._lock:
             pool, self._waiting = self._pool, []
             tasks = [] if pool is None else list(pool.tasks)
+            cluster = self._cluster
+        if cluster is not None:
+            cluster.close()
         for task in tasks:
             task.withdraw()
         if "_channel" in vars(self):
@@ -379,6 +437,17 @@ class _Task:
             self.sent.end()
         if done is not None:
             done(answer, failure)
+
+
+def _hand_over(task: _Task, cluster: Workers) -> None:
+    if task.begin():
+        cluster.submit(task.job, task.done)
+
+
+def is_of_dask(executor: object) -> bool:
+    """Whether an executor is a client of Dask, or one that such a client has made."""
+    modules = {kind.__module__ for kind in type(executor).__mro__}
+    return not modules.isdisjoint(("distributed.client", "distributed.cfexecutor"))
 
 
 def _line(error: BaseException) -> str:

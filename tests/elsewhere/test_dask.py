@@ -431,3 +431,84 @@ def test_a_scheduler_that_is_killed_and_started_again_interrupts_what_it_had(
             check_history(app.log.read())
     starts = [line for line in lines(side) if line.startswith("begin")]
     assert len(starts) == names(app, "first").count("step.started") == 2
+
+
+# A function that makes a client
+
+
+def test_a_function_may_make_the_client_and_makes_another_when_that_is_closed(
+    cluster: Any, steps: ModuleType
+) -> None:
+    made: list[Any] = []
+
+    def make() -> Any:
+        if len(made) == 1:
+            made.append(None)
+            raise OSError("the cluster is being started")
+        made.append(distributed.Client(cluster))
+        return made[-1]
+
+    with OAutom(OAutomMode.background, executor=make) as app:
+        flow = Flow("flow", app)
+        step = PythonExecution("step", flow, steps.process)
+        assert made == []
+        vect = app.run(flow)
+        assert vect.result(step) != os.getpid()
+        assert app._scheduler.runner._workers.slots == 2
+        made[0].close()
+        vect = app.start(flow)
+        assert vect.wait(60) == "success"
+        assert len(made) == 3
+        assert app.run(flow).state == "success"
+    until(lambda: made[-1].status == "closed")  # oautom closes what was made for it
+    assert len(made) == 3
+
+
+def test_a_cancel_reaches_what_waits_for_its_client(cluster: Any, steps: ModuleType) -> None:
+    go_on = threading.Event()
+
+    def make() -> Any:
+        go_on.wait(60)
+        return distributed.Client(cluster).get_executor(pure=False)
+
+    with OAutom(OAutomMode.background, executor=make) as app:
+        flow = Flow("flow", app)
+        PythonExecution("step", flow, steps.process)
+        first = app.start(flow)
+        first.cancel()
+        assert first.wait(20) == "cancelled"
+        second = app.start(flow)
+        go_on.set()
+        assert second.wait(60) == "success"
+
+
+def test_a_client_that_is_made_ends_what_a_killed_program_has_left(
+    cluster: Any, client: Any, tmp_path: Path
+) -> None:
+    side = tmp_path / "side"
+    text = PROGRAM.format(
+        here=str(HERE),
+        address=cluster.scheduler_address,
+        log=str(tmp_path / "log"),
+        side=str(side),
+    )
+    old = f"with Client({cluster.scheduler_address!r}) as client, "
+    assert old in text
+    text = text.replace(old, "with ").replace(
+        "executor=client", f"executor=lambda: Client({cluster.scheduler_address!r})"
+    )
+    program = tmp_path / "program.py"
+    program.write_text(text)
+    first = subprocess.Popen([sys.executable, program, "60", "run"])
+    until(lambda: len(lines(side)) == 1)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    second = subprocess.Popen([sys.executable, program, "0", "recover"])
+    assert second.wait(90) == 0
+    told = [line.rsplit(" ", 1)[0] if "begin" in line else line for line in lines(side)]
+    assert told == [
+        "begin waits 1",
+        "end waits 1 cancelled",
+        "begin waits 2",
+        "end waits 2 not cancelled",
+    ]

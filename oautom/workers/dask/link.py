@@ -50,12 +50,22 @@ class Link:
         client: The client of the user's, which stays open.
         owner: What our keys have in them.
         hear: Called with each message of the ledger, on the thread of the client.
+        make: Makes another client when one was closed or has given up; None if the first one is of
+            the user's, who closes it.
     """
 
-    def __init__(self, client: Any, owner: str, hear: Callable[[tuple[Any, ...]], object]) -> None:
+    def __init__(
+        self,
+        client: Any,
+        owner: str,
+        hear: Callable[[tuple[Any, ...]], object],
+        make: Callable[[], Any] | None = None,
+    ) -> None:
+        self._make = make
         self.address: str = client.scheduler.address
         self._client: Any = client  # Dask's methods have no types
-        self._theirs: Any = client
+        self._theirs: Any = client if make is None else None
+        self._security = client.security
         self._owner = owner
         self._hear = hear
         self._comm: Any = None
@@ -134,16 +144,28 @@ class Link:
             )
         if time.monotonic() < self._next_try:
             raise NoLinkError(self._silent)
-        security = self._theirs.security
         try:
-            make: Any = Client
-            self._client = make(
-                self.address, timeout=_SECONDS, set_as_default=False, security=security
-            )
-        except _GONE as error:
+            self._client = self._made()
+        except NoLinkError:
             self._next_try = time.monotonic() + self._pause
             self._pause = min(_LONGEST_PAUSE, 2 * self._pause)
-            raise NoLinkError(self._silent) from error
+            raise
+
+    def _made(self) -> Any:
+        if self._make is None:
+            make: Any = Client
+            more = {"timeout": _SECONDS, "set_as_default": False, "security": self._security}
+            try:
+                return make(self.address, **more)
+            except _GONE as error:
+                raise NoLinkError(self._silent) from error
+        try:
+            client = self._make()
+        except Exception as error:  # code of the user
+            why = " ".join(f"{type(error).__name__}: {error}".split())
+            raise NoLinkError(f"no Dask client can be made: {why}") from error
+        self.address = client.scheduler.address
+        return client
 
     def lose(self) -> None:
         """Open the link anew when it is used next: the tasks of the cluster have changed."""

@@ -25,7 +25,7 @@ from typing import Any, Final, cast
 from distributed import Client, KilledWorker
 from distributed.cfexecutor import ClientExecutor
 
-from oautom.errors import SettingError
+from oautom.errors import SettingError, shown
 from oautom.processes import forked
 from oautom.workers.base import Done, Job, Workers, WorkLostError
 from oautom.workers.dask.ledger import CANCEL, DROP, HEARD, key_of, name_of
@@ -63,6 +63,7 @@ class DaskWorkers(Workers):
         client: A client of the cluster, which is never closed.
         max_workers: How many jobs are given to it at once; None for as many as it has threads.
         defaults: What is submitted with each job that does not say otherwise.
+        make: Makes another client; see `Link`. Then the clients are closed with the workers.
 
     Raises:
         SettingError: The client or the scheduler cannot be used.
@@ -71,15 +72,13 @@ class DaskWorkers(Workers):
     place = "elsewhere"
 
     def __init__(
-        self, client: Client, max_workers: int | None, defaults: Mapping[str, Any] = NO_OPTIONS
+        self,
+        client: Client,
+        max_workers: int | None,
+        defaults: Mapping[str, Any] = NO_OPTIONS,
+        make: Callable[[], Client] | None = None,
     ) -> None:
-        if client.asynchronous:
-            raise SettingError(
-                "executor is a Dask client of an event loop, Client(asynchronous=True), which "
-                "other threads may not use; make one without that"
-            )
-        if client.status in ("closed", "closing"):
-            raise SettingError("executor is a Dask client that is closed")
+        _check(client)
         self.slots = max_workers or 1
         self._max_workers = max_workers
         self._defaults = {key: value for key, value in defaults.items() if key in OPTIONS}
@@ -96,7 +95,7 @@ class DaskWorkers(Workers):
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._process = forked.here
-        self._link = Link(client, self._owner, partial(_hear, weakref.ref(self)))
+        self._link = Link(client, self._owner, partial(_hear, weakref.ref(self)), make)
         self._connect()
         if self.problem is not None:
             self._put(_nothing)  # the thread looks from now on
@@ -380,12 +379,43 @@ def _not_begun(error: BaseException) -> BaseException:
     )
 
 
-def make_dask_workers(executor: object, max_workers: int | None) -> DaskWorkers:
+def _check(client: Client) -> None:
+    if client.asynchronous:
+        raise SettingError(
+            "executor is a Dask client of an event loop, Client(asynchronous=True), which other "
+            "threads may not use; make one without that"
+        )
+    if client.status in ("closed", "closing"):
+        raise SettingError("executor is a Dask client that is closed")
+
+
+def make_dask_workers(
+    executor: object, max_workers: int | None, make: Callable[[], object] | None = None
+) -> DaskWorkers:
     """Return the workers for a client, or for what `client.get_executor()` returns.
+
+    Args:
+        executor: One of these.
+        max_workers: See `DaskWorkers`.
+        make: The function that has made it, and makes another one; None if there is none.
 
     Raises:
         SettingError: See `DaskWorkers`.
     """
+    client, defaults = _parts_of(executor)
+    return DaskWorkers(client, max_workers, defaults, None if make is None else partial(_new, make))
+
+
+def _parts_of(executor: object) -> tuple[Client, Mapping[str, Any]]:
     if isinstance(executor, ClientExecutor):
-        return DaskWorkers(executor._client, max_workers, executor._kwargs)  # noqa: SLF001 - Dask has no other way
-    return DaskWorkers(cast("Client", executor), max_workers)
+        return executor._client, executor._kwargs  # noqa: SLF001 - Dask has no other way
+    return cast("Client", executor), NO_OPTIONS
+
+
+def _new(make: Callable[[], object]) -> Client:
+    made = make()
+    if not isinstance(made, Client | ClientExecutor):
+        raise TypeError(f"the function has returned {shown(made)}")
+    client, _ = _parts_of(made)
+    _check(client)
+    return client
