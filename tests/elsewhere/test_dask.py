@@ -360,10 +360,11 @@ class Own:
         self.port = free_port()
         self.address = f"tcp://127.0.0.1:{self.port}"
         self._folder = folder
+        self.paths = [str(HERE), *sys.path]
         self._programs: list[subprocess.Popen[bytes]] = []
 
     def _start(self, what: str, *arguments: str) -> subprocess.Popen[bytes]:
-        paths = os.pathsep.join([str(HERE), *sys.path])
+        paths = os.pathsep.join(self.paths)
         program = subprocess.Popen(
             [sys.executable, "-m", f"distributed.cli.dask_{what}", *arguments],
             cwd=self._folder,
@@ -511,4 +512,96 @@ def test_a_client_that_is_made_ends_what_a_killed_program_has_left(
         "end waits 1 cancelled",
         "begin waits 2",
         "end waits 2 not cancelled",
+    ]
+
+
+# Clusters of other kinds
+
+
+def test_arguments_of_100_mb_come_there_and_the_output_comes_back(
+    app: OAutom, steps: ModuleType, recwarn: pytest.WarningsRecorder
+) -> None:
+    text = 100_000_000 * "x"
+    flow = Flow("flow", app, params={"text": str})
+    given = PythonExecution("given", flow, steps.size, [text])
+    param = PythonExecution("param", flow, steps.size, [flow.param("text")])
+    back = PythonExecution("back", flow, steps.same, [text])
+    vect = app.run(flow, {"text": text})
+    assert [vect.result(step) for step in (given, param)] == [100_000_000] * 2
+    assert vect.result(back) == text
+    assert [str(each.message) for each in recwarn if "large" in str(each.message)] == []
+
+
+NO_OAUTOM = """
+import sys
+
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "oautom":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Without())
+"""
+
+
+def test_a_scheduler_without_oautom_is_named(own: Own, tmp_path: Path) -> None:
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "sitecustomize.py").write_text(NO_OAUTOM)
+    own.paths.insert(0, str(tmp_path / "bare"))
+    own.scheduler()
+    with (
+        distributed.Client(own.address, timeout=20) as client,
+        pytest.raises(SettingError) as caught,
+    ):
+        OAutom(executor=client)
+    assert str(caught.value).startswith(f"the Dask scheduler {own.address} cannot load oautom: ")
+    assert "install oautom[dask] there" in str(caught.value)
+
+
+def test_a_worker_without_oautom_is_named(own: Own, steps: ModuleType, tmp_path: Path) -> None:
+    own.scheduler()
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "sitecustomize.py").write_text(NO_OAUTOM)
+    own.paths.insert(0, str(tmp_path / "bare"))
+    own.worker()
+    with distributed.Client(own.address, timeout=20) as client, OAutom(executor=client) as app:
+        flow = Flow("flow", app)
+        PythonExecution("step", flow, steps.process)
+        vect = app.run(flow)
+        assert vect.state == "failed"
+        error = vect.steps["step"].error
+        assert "a Dask worker cannot load oautom: No module named 'oautom'; install" in error
+
+
+def test_an_adaptive_cluster_begins_with_no_worker(steps: ModuleType) -> None:
+    with (
+        distributed.LocalCluster(
+            n_workers=0, threads_per_worker=1, dashboard_address=None, silence_logs=50
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        cluster.adapt(minimum=0, maximum=2, interval="100ms")
+        with OAutom(OAutomMode.background, executor=client) as app:
+            flow = Flow("flow", app)
+            made = [PythonExecution(f"s{n}", flow, steps.process) for n in range(4)]
+            kept = PythonExecution("kept", flow, steps.repeat, [2_000_000], keep_remote=True)
+            sized = PythonExecution("sized", flow, steps.size, [kept])
+            made[0] >> kept
+            vect = app.run(flow)
+            assert vect.state == "success", [step.error for step in vect.steps.values()]
+            assert vect.result(sized) == 2_000_000
+            until(lambda: len(client.scheduler_info(n_workers=-1)["workers"]) <= 1)
+            assert app.run(flow).state == "success"
+
+
+def test_a_fork_that_outlives_its_worker_does_not_hide_its_death(
+    app: OAutom, steps: ModuleType, tmp_path: Path
+) -> None:
+    flow = Flow("flow", app)
+    PythonExecution("step", flow, steps.fork_and_die, [str(tmp_path / "begun")])
+    vect = app.start(flow)
+    assert vect.wait(60) == "success"
+    assert names(app, "step") == [
+        *("step.started", "step.interrupted"),
+        *("step.started", "step.succeeded"),
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -40,18 +39,6 @@ def be_deaf(begun: str, go: str) -> None:
         while not os.path.exists(go) and time.monotonic() < end:
             time.sleep(0.01)
         file.write("end\n")
-
-
-def fork_and_die(begun: str) -> None:
-    """Leave a fork behind that has all files of this process, and die: the first time only."""
-    try:
-        Path(begun).touch(exist_ok=False)
-    except FileExistsError:
-        return
-    if os.fork():
-        os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(SECONDS)
-    os._exit(0)
 
 
 def return_in_a_fork() -> int:

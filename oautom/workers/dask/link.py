@@ -18,7 +18,6 @@ from typing import Any, Final
 from distributed import Client
 
 from oautom.errors import SettingError
-from oautom.workers.dask.desk import perform
 from oautom.workers.dask.ledger import CLOSE, VERSION, Ledger, State, topic_of
 
 OPTIONS: Final = frozenset(
@@ -225,7 +224,7 @@ class Link:
         ]
         try:
             futures: list[Any] = self._client.map(
-                perform, sent, key=list(contents), pure=False, retries=0, **options
+                _perform_elsewhere, sent, key=list(contents), pure=False, retries=0, **options
             )
         except _GONE as error:
             raise NoLinkError(self._silent) from error
@@ -265,7 +264,7 @@ class Link:
         there = {of: future for of, future in kept.items() if _is_of(future, self._client)}
         try:
             return self._client.submit(
-                perform,
+                _perform_elsewhere,
                 *(content, list(there), list(there.values())),
                 **{"key": key, "pure": False, "retries": 0, **options},
             )
@@ -298,6 +297,19 @@ class Link:
         elif self.is_open:
             with suppress(*_GONE, ValueError):
                 self._client.unsubscribe_topic(topic_of(self._owner))
+
+
+def _perform_elsewhere(
+    content: bytes, keys: Sequence[str] = (), kept: Sequence[bytes | None] = ()
+) -> bytes | None:
+    from oautom.workers.dask.desk import perform  # noqa: PLC0415 - over there
+
+    return perform(content, keys, kept)
+
+
+# It travels by value, as a function of the main module: in a worker without oautom the task fails,
+# while a reference to a module that is not there ends the worker.
+_perform_elsewhere.__module__ = "__main__"
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
