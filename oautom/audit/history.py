@@ -21,7 +21,7 @@ from oautom.machine.graph import Graph
 from oautom.machine.kinds import kind_of
 from oautom.machine.maps import instance_name
 from oautom.machine.rules import ALL_SUCCESS, verdict
-from oautom.machine.state import LOST, NO_OPTIONS, Group, Options, child_id
+from oautom.machine.state import LOST, NO_OPTIONS, Group, Limit, Options, child_id
 from oautom.machine.tables import (
     COMPENSATION_EVENTS,
     INITIAL,
@@ -65,7 +65,7 @@ class StepPast(msgspec.Struct, eq=False):
     child: str = ""  # the Vect that its newest attempt runs
     left: str = ""  # the Vect in which its next attempt may go on
     is_on_loop: bool = False  # it runs on an event loop
-    limits: list[tuple[str | tuple[str, str], int]] = []  # its pool, and max_async of its flow
+    limits: list[Limit] = []  # its pool, and max_async of its flow
     shunned_by: StepPast | None = None
     state: str = INITIAL
     starts: int = 0
@@ -174,10 +174,12 @@ class VectPast:
             set_ups = given.get("teardown_of", graph[name])
             self.steps[name].set_ups = [self.steps[each] for each in set_ups if each in self.steps]
             self.steps[name].deadline = given.get("deadline")
-            if "pool" in given:
-                self.steps[name].limits.append(tuple(given["pool"]))
+            if given.get("pool", (0, None))[1] is not None:
+                pool, slots = given["pool"]
+                limit = Limit(pool, slots, given.get("pool_slots", 1))
+                self.steps[name].limits.append(limit)
             if "async" in given:
-                self.steps[name].limits.append((("async", flow), given["async"]))
+                self.steps[name].limits.append(Limit(("async", flow), given["async"]))
                 self.steps[name].is_on_loop = has_loop
         for name, step in self.steps.items():
             step.upstreams = {upstream: self.steps[upstream] for upstream in graph[name]}
@@ -226,6 +228,7 @@ class Past:
         self.unheard: dict[tuple[StepPast, int | None], VectPast] = {}
         # How many steps run that have a limit, by the Vect that they are of.
         self.in_limits: defaultdict[Group, Counter[VectPast]] = defaultdict(Counter)
+        self.has_several = False  # some step takes several slots
         # The Vects of each flow that have started and not ended.
         self.under_way: defaultdict[str, dict[VectPast, None]] = defaultdict(dict)
         self.called: dict[Lane, int] = {}  # the newest that had its turn, by its first event
@@ -279,6 +282,7 @@ class Past:
                 has_loop=has_loop,
                 settings=event.data.get("settings", NO_DATA),
             )
+            self.has_several |= any("pool_slots" in given for given in options.values())
             self.vect.created, self.vect.params = event.seq, event.data.get("params", NO_DATA)
             self.vect.after = event.data.get("after")
             match event.data.get("parent"):
@@ -376,8 +380,8 @@ class Past:
             _add(self.running, self.vect, begins_or_ends)
         if step.parent is not None:
             step.parent.active += begins_or_ends
-        for limit, _ in step.limits if step.kind != "map" else ():
-            _add(self.in_limits[limit], self.vect, begins_or_ends)
+        for limit in step.limits if step.kind != "map" else ():
+            _add(self.in_limits[limit.group], self.vect, begins_or_ends * limit.takes)
         self.vect.open_steps += (event.dest in OPEN) - (step.state in OPEN)
         if event.name == "step.started":
             self.recovered_at = None
@@ -586,8 +590,29 @@ class Past:
     def has_room(self, step: StepPast) -> bool:
         """Whether one more step of its pool, its map, and the async steps of its flow may run."""
         limits = step.limits if step.kind != "map" else ()
-        has_room = all(self.in_limits[limit].total() < count for limit, count in limits)
+        has_room = all(self._fits(limit) for limit in limits)
         return has_room and self.map_has_room(step)
+
+    def _fits(self, limit: Limit, at_work: int = 0) -> bool:
+        """Whether a group has free slots for one more of its steps."""
+        return self.in_limits[limit.group].total() + at_work + limit.takes <= limit.slots
+
+    def _is_behind(self, step: StepPast) -> bool:
+        """Whether a step may have to let one go first that takes several slots, and lacks some."""
+        if not self.has_several:
+            return False
+        groups = {limit.group for limit in step.limits}
+        wants = [
+            limit
+            for each in self.due
+            if each is not step
+            for limit in each.limits
+            if limit.takes > 1 and limit.group in groups
+        ]
+        # Its turn may be over, and only a worker missing.
+        return any(not self._fits(limit) for limit in wants) or (
+            bool(wants) and len(self.busy) >= (self.max_workers or 1)
+        )
 
     @staticmethod
     def map_has_room(step: StepPast) -> bool:
@@ -597,15 +622,15 @@ class Past:
 
     def must_start(self, step: StepPast) -> bool:
         """Whether a step that may start lacks nothing, except possibly a worker."""
-        if not self.has_room(step):
+        if not self.has_room(step) or self._is_behind(step):
             return False
         if not self.unheard:
             return True
         at_work = self._at_work()
         limits = step.limits if step.kind != "map" else ()
         return step not in at_work and all(
-            self.in_limits[limit].total() + sum(limit in dict(each.limits) for each in at_work) < n
-            for limit, n in limits
+            self._fits(limit, sum(_takes(each, limit.group) for each in at_work))
+            for limit in limits
         )
 
     def _at_work(self) -> set[StepPast]:
@@ -650,6 +675,11 @@ class Past:
     def is_by_rule(event: Event) -> bool:
         """Whether an event ends a step before its start, as a trigger rule does."""
         return event.name in (_BLOCKED, _SKIPPED) and event.source == "pending"
+
+
+def _takes(step: StepPast, group: Group) -> int:
+    """Return how many slots of a group a step takes."""
+    return sum(limit.takes for limit in step.limits if limit.group == group)
 
 
 def _add(counter: Counter[VectPast], vect: VectPast, count: int) -> None:

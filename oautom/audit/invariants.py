@@ -644,18 +644,20 @@ class _Claims(Past):
 
     @_invariant("step.started")
     def pools_hold(self, event: Event) -> bool | Unless:
-        """No more steps run than pools have slots, and than max_parallel and max_async allow."""
+        """Steps take no more slots than pools have, and max_parallel and max_async are kept."""
         limits = self.step.limits if self.step.kind != "map" else ()
-        answers = [self._with_one_more(self.in_limits[limit], slots) for limit, slots in limits]
+        answers = [self._with_one_more(self.in_limits[g], slots, n) for g, slots, n in limits]
         if False in answers or not self.map_has_room(self.step):
             return False
         return next((each for each in answers if each is not True), True)
 
-    def _with_one_more(self, had: Mapping[VectPast, int], most: int) -> bool | Unless:
-        """Return whether this step may have one more of what Vects have."""
-        if sum(had.values()) < most:
+    def _with_one_more(
+        self, had: Mapping[VectPast, int], most: int, more: int = 1
+    ) -> bool | Unless:
+        """Return whether this step may have one more, or so many more, of what Vects have."""
+        if sum(had.values()) + more <= most:
             return True
-        own = had.get(self.vect, 0) + 1
+        own = had.get(self.vect, 0) + more
         others = {vect: count for vect, count in had.items() if vect is not self.vect}
         return own <= most and Unless(others, most - own)
 

@@ -42,7 +42,14 @@ def are_settings(value: object) -> bool:
 def _is_pool(value: object) -> bool:
     match value:
         case [str(), slots]:
-            return _is_count(slots)
+            return slots is None or _is_count(slots)
+    return False
+
+
+def _is_rate(value: object) -> bool:
+    match value:
+        case [count, seconds]:
+            return _is_count(count) and _is_seconds(seconds)
     return False
 
 
@@ -77,6 +84,8 @@ _OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "timeout": _is_seconds,
     "deadline": _is_seconds,
     "pool": _is_pool,
+    "pool_slots": _is_count,
+    "rate": _is_rate,
     "priority": lambda priority: type(priority) is int,
     "async": _is_count,
     "kind": lambda kind: kind in KINDS,

@@ -6,7 +6,7 @@ is looked at only for a step that is about to start.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
@@ -111,8 +111,8 @@ def _load(log: EventLog) -> tuple[int, dict[Group, int]]:
             if step.state != "running":
                 continue
             busy += step.needs_worker
-            for group, _ in limits_of(vect.flow, {} if step.mapped else step.options):
-                taken[group] = taken.get(group, 0) + 1
+            for limit in limits_of(vect.flow, {} if step.mapped else step.options):
+                taken[limit.group] = taken.get(limit.group, 0) + limit.takes
     return busy, taken
 
 
@@ -128,6 +128,7 @@ class Working(NamedTuple):
         has_worker: Whether it has a worker. Else it has a slot of a pool only: it runs a flow, or
             on the event loop of the async steps.
         pool: The name of its pool, or None.
+        pool_slots: How many slots of the pool it takes.
     """
 
     vect: str
@@ -137,6 +138,7 @@ class Working(NamedTuple):
     since: datetime | None
     has_worker: bool
     pool: str | None
+    pool_slots: int = 1
 
 
 def working_in(log: EventLog) -> list[Working]:
@@ -154,8 +156,18 @@ def working_in(log: EventLog) -> list[Working]:
             pool = None if given is None else str(given[0])
             if step.needs_worker or pool is not None:
                 key = (vect.id, vect.flow, step.name, step.attempt)
-                found.append(Working(*key, step.start_date, step.needs_worker, pool))
+                takes = step.options.get("pool_slots", 1)
+                found.append(Working(*key, step.start_date, step.needs_worker, pool, takes))
     return found
+
+
+def slots_taken(working: Iterable[Working]) -> dict[str, int]:
+    """Return how many slots of each pool some steps have."""
+    taken: dict[str, int] = {}
+    for each in working:
+        if each.pool is not None:
+            taken[each.pool] = taken.get(each.pool, 0) + each.pool_slots
+    return taken
 
 
 def past_of_flow(log: EventLog, flow: str) -> Past:

@@ -23,6 +23,7 @@ from oautom.machine.commands import Cancel, Command, Retry
 from oautom.machine.explain import NO_FACTS, Facts, explain
 from oautom.machine.state import StepState, replay
 from oautom.machine.tables import INITIAL, VECT_ENDS
+from oautom.machine.wording import quoted
 from oautom.processes.forked import Home
 from oautom.steps.options import wrong_interval
 from oautom.values.names import one_of
@@ -411,6 +412,7 @@ def _facts_of(scheduler: Scheduler, run: Run, step: str) -> Facts:
         workers=runner.workers_if_taken,
         trouble=runner.problem,
         taken=scheduler.queue.taken(),
+        claim=_claim(scheduler.queue.claim_before(state), state) if scheduler.queue.claims else "",
         ahead=ahead,
         higher=higher,
         poll_interval=_poll_interval(run, step),
@@ -421,6 +423,14 @@ def _facts_of(scheduler: Scheduler, run: Run, step: str) -> Facts:
         is_returning=runner.is_returning(key),
         at_work=frozenset(near.name for near in _near(state) if runner.lingers(near)),
     )
+
+
+def _claim(before: StepState | None, step: StepState) -> str:
+    """Return the step before a step, as people read it; empty if there is none."""
+    if before is None:
+        return ""
+    vect = "" if before.vect is step.vect else f" of vect {quoted(before.vect.id)}"
+    return f"{quoted(before.name)}{vect}"
 
 
 def _child_of(scheduler: Scheduler, step: StepState) -> Run | None:

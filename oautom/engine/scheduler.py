@@ -70,6 +70,7 @@ from oautom.engine.messages import (
     Nudge,
     Over,
     Poll,
+    Recheck,
     TakeBack,
     TakeOver,
     Tidy,
@@ -197,6 +198,8 @@ class Scheduler(Driver[Message]):
         self._orphans: deque[Cancel] = deque()  # children that no step needs any more
         self.queue = ReadyQueue(self.wheel)
         self.waits = Waits(self.put, self.registry, self.runner)
+        self.waits.on_wait = self._recheck_claims
+        self.queue.is_awaited = self.waits.is_awaited
         self._ends_first = False
         self.containment = Containment(log, self.runner, self.queue, self.registry, self._notes)
         self.entering = Entering(
@@ -327,6 +330,11 @@ class Scheduler(Driver[Message]):
     def _nudge(self) -> None:
         """Look at the workers again, which have changed."""
         self.put(Nudge())
+
+    def _recheck_claims(self) -> None:
+        """Check again which steps go before those that take several slots. Any thread."""
+        if self.queue.claims:
+            self.put(Recheck())
 
     def _let_be(self, work: Work) -> None:
         """Wait no longer for the end of a step that was cancelled: it does not listen."""
@@ -706,6 +714,8 @@ class Scheduler(Driver[Message]):
             case Nudge():
                 self._is_look_due = True
                 self._look_at_workers()
+            case Recheck():
+                self.queue.look_behind_claims()
             case Over():
                 self._hear_of_left(message)
             case Note():
@@ -808,8 +818,8 @@ class Scheduler(Driver[Message]):
         run = self.registry.runs.get(over.vect)
         steps = {} if run is None or not run.is_held else run.state.steps
         if over.step not in steps or steps[over.step].state != "running":
-            for group in self.queue.groups_of((over.vect, over.step)):
-                self.queue.free_slot(group, (over.vect, over.step))
+            for hold in self.queue.holds_of((over.vect, over.step)):
+                self.queue.free_slot(hold.group, (over.vect, over.step))
         self._look_again(over.vect, over.step)
 
     def _look_again(self, vect: str, step: str) -> None:
@@ -995,7 +1005,11 @@ class Scheduler(Driver[Message]):
         if sender is not vect:
             if vect.options:
                 self._release_more(sender, event)  # type: ignore[arg-type] # it is a step
-        elif event.name in ("vect.paused", "vect.ending", "vect.cancelled", "vect.failed"):
+            self._ready.extend(affects(vect, event))
+            return
+        if self.queue.claims:  # another Vect may be waited for
+            self.queue.look_behind_claims()
+        if event.name in ("vect.paused", "vect.ending", "vect.cancelled", "vect.failed"):
             self.queue.forget(vect)
         elif event.name in ("vect.resumed", "vect.reopened"):
             self._ends_first = True
@@ -1026,7 +1040,7 @@ class Scheduler(Driver[Message]):
         self._is_closed = True
         self._inbox.put(Nudge())  # a step may drive by now, and wait for its slot
         self.have_all_look()
-        self.runner.close(self.queue.groups_of)
+        self.runner.close(self.queue.holds_of)
         self.answer(())  # those who still call look, and find it closed
 
 

@@ -39,6 +39,7 @@ class Facts(NamedTuple):
         trouble: Why the workers take no work for now; empty if they do.
         taken: How many slots of each pool are taken, by its name, and how many async steps of a
             flow run.
+        claim: The step that takes several slots of the pool, and goes before this one; or empty.
         ahead: How many others wait for a worker, and are served before the step.
         higher: How many of these are of a higher priority.
         poll_interval: Seconds between two calls of its `check`, if the step is polled; else 0.
@@ -63,6 +64,7 @@ class Facts(NamedTuple):
     workers: int = 0
     trouble: str = ""
     taken: Mapping[Group, int] = _NOTHING_TAKEN
+    claim: str = ""
     ahead: int = 0
     higher: int = 0
     poll_interval: float = 0.0
@@ -144,12 +146,19 @@ class _View(NamedTuple):
 
     @property
     def full_pool(self) -> str:
-        """The name of the pool of the step and how many slots it has, if all are taken."""
-        pool = self.step.options.get("pool")
-        if pool is None or self.facts.taken.get(pool[0], 0) < pool[1]:
+        """A clause for a step whose pool has too few free slots; empty if it has enough."""
+        name, there = self.step.options.get("pool", ("", None))
+        takes, taken = self.step.options.get("pool_slots", 1), self.facts.taken.get(name, 0)
+        if there is None or taken + takes <= there:
             return ""
-        slots = "only slot" if pool[1] == 1 else f"{pool[1]} slots"
-        return f"the {slots} of pool {quoted(pool[0])}"
+        if takes > 1:
+            are = "is" if taken == 1 else "are"
+            return (
+                f"it takes {takes} of the {there} of pool {quoted(name)}, and {taken} {are} taken"
+            )
+        if there == 1:
+            return f"the only slot of pool {quoted(name)} is taken"
+        return f"the {there} slots of pool {quoted(name)} are taken"
 
     @property
     def full_flow(self) -> str:
@@ -162,7 +171,9 @@ class _View(NamedTuple):
 
     def of(self, name: str) -> _View:
         """Return another step of the same Vect, without the facts about this step only."""
-        facts = self.facts._replace(ahead=0, higher=0, poll_interval=0.0, child="", child_turn="")
+        facts = self.facts._replace(
+            claim="", ahead=0, higher=0, poll_interval=0.0, child="", child_turn=""
+        )
         facts = facts._replace(awaited=(), is_returning=False)
         return _View(self.step.vect.steps[name], self.now, facts)
 
@@ -275,8 +286,10 @@ def _turn(view: _View) -> str:
         verb = "runs" if active == 1 else "run"
         return f"waits, since {active} of its map {verb} already, which is its limit"
     if view.full_pool:
-        verb = "is" if view.full_pool.startswith("the only") else "are"
-        return f"waits for a slot: {view.full_pool} {verb} taken"
+        what = "slots" if view.step.options.get("pool_slots", 1) > 1 else "a slot"
+        return f"waits for {what}: {view.full_pool}"
+    if facts.claim:
+        return f"waits for a slot behind {facts.claim}, which takes several"
     if view.full_flow:
         return f"waits, since {view.full_flow}"
     if facts.trouble and view.step.needs_worker:
@@ -332,7 +345,10 @@ def _about_to_start(view: _View) -> str:
     step = view.step
     takes_slots = kind_of(step.kind).is_tried_again
     if takes_slots and view.full_pool:
-        return f"waits for {view.full_pool}"
+        name, there = step.options["pool"]
+        takes = step.options.get("pool_slots", 1)
+        slots = "the only slot" if there == 1 else f"the {there} slots"
+        return f"waits for {slots if takes == 1 else f'{takes} slots'} of pool {quoted(name)}"
     if takes_slots and view.full_flow:
         return "waits for other async steps of its flow"
     if step.needs_worker and view.facts.trouble:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, Final, Literal, final
+from typing import Any, Final, Literal, NamedTuple, final
 
 import msgspec
 
@@ -45,7 +45,41 @@ Group = str | tuple[str, ...]
 """A group of steps with a limit on how many run at once: a pool, by its name; the async steps of a
 flow, `('async', flow)`; or the instances of a map, `('map', vect, step)`."""
 
-Limit = tuple[Group, int]
+
+class Limit(NamedTuple):
+    """The part that a step has in a limit on how many steps run at once.
+
+    Attributes:
+        group: The group of steps that have the limit.
+        slots: How many slots the group has.
+        takes: How many of them the step takes.
+    """
+
+    group: Group
+    slots: int
+    takes: int = 1
+
+
+class Hold(NamedTuple):
+    """The slots that a step has of a group: how many."""
+
+    group: Group
+    takes: int = 1
+
+
+class Rate(NamedTuple):
+    """The limit of a pool on how many of its steps start within some time.
+
+    Attributes:
+        pool: The name of the pool.
+        starts: How many there may be.
+        seconds: Within how many seconds.
+    """
+
+    pool: str
+    starts: int
+    seconds: float
+
 
 _LIMITS = frozenset({"pool", "async", "max_parallel"})
 
@@ -663,11 +697,20 @@ def _created(event: Event, vects: dict[str, VectState]) -> VectState:
 def limits_of(flow: str, options: Mapping[str, Any]) -> list[Limit]:
     """Return the limits on how many steps with these options run at once in a flow."""
     limits: list[Limit] = []
-    if "pool" in options:
-        limits.append((options["pool"][0], options["pool"][1]))
+    if "pool" in options and options["pool"][1] is not None:
+        name, slots = options["pool"]
+        limits.append(Limit(name, slots, options.get("pool_slots", 1)))
     if "async" in options:
-        limits.append((("async", flow), options["async"]))
+        limits.append(Limit(("async", flow), options["async"]))
     return limits
+
+
+def rate_of(options: Mapping[str, Any]) -> Rate | None:
+    """Return the rate of the pool of a step with these options; None if it has none."""
+    if "rate" not in options:
+        return None
+    starts, seconds = options["rate"]
+    return Rate(options["pool"][0], starts, seconds)
 
 
 def child_id(vect: str, step: str, attempt: int) -> str:

@@ -38,6 +38,9 @@ RETRIES: st.SearchStrategy[RetryPolicy] = st.builds(
 )
 
 POOLS: st.SearchStrategy[Pool | None] = st.sampled_from([None, Pool("one", 1), Pool("two", 2)])
+_SEVERAL = 2
+"""How many slots of the larger pool some steps take."""
+
 CLEAN_UPS: st.SearchStrategy[str] = st.sampled_from(
     ["", "teardown", "of first", "of all", "begun", "success"]
 )
@@ -74,6 +77,8 @@ def _shown(option: str, value: Any) -> str:
             return value
         case (("over" | "until"), [_, source, *path]):
             return f"{option} {source}{''.join(f'[{key!r}]' for key in path)}"
+        case "pool_slots", _:
+            return f"{value} slots of it"
         case "pool", [pool, slots]:
             return f"pool {pool}: {slots}"
         case (("priority" | "max_parallel"), _):
@@ -212,6 +217,8 @@ def _draw_options(
         made.timeout = made.timeout or draw(st.none() | st.just(5.0))
     if limits:
         made.pool = draw(POOLS)
+        if made.pool is not None and made.pool.slots == _SEVERAL:
+            made.pool_slots = draw(st.sampled_from([1, 1, _SEVERAL]))
         made.priority = draw(PRIORITIES)
 
 

@@ -42,6 +42,7 @@ from oautom.machine.state import (
     NO_OPTIONS,
     Compensation,
     Group,
+    Limit,
     Options,
     StepState,
     limits_of,
@@ -63,6 +64,7 @@ Slot = tuple[str, str | None, Group]
 """A slot that a step of another Vect has: the Vect, the step, and the pool or flow of the slot."""
 
 _USUAL = object()
+_NO_LIMIT: Final = Limit("", 0)
 
 _CLOSES: Final = ("step.interrupted", "step.failed", "step.blocked", "step.skipped")
 """The events of a recovery for the steps that ran, and for those that depend on them."""
@@ -167,7 +169,7 @@ class _Replay(MemoryEventLog, Workers):
         vect: str,
         history: list[Event],
         surely_free: frozenset[int],
-        others: list[tuple[Event, Group, bool]],
+        others: list[tuple[Event, Limit, bool]],
     ) -> None:
         super().__init__()
         self._flow = flow
@@ -179,6 +181,7 @@ class _Replay(MemoryEventLog, Workers):
         self._others = deque(others)  # what the steps of other Vects do that have a pool
         # Slots that they have, each by the step and what it is of; and whether it outlives them.
         self._slots: dict[Slot, bool] = {}
+        self._takes: dict[Slot, int] = {}
         # Of these, attempts that are over, and may be at work still:
         self._lingering: dict[Slot, int | None] = {}
         self.has_loop: bool = history[0].data.get("loop", False)
@@ -234,7 +237,7 @@ class _Replay(MemoryEventLog, Workers):
         self._run.shown = self._run.state.state
         self._scheduler = Scheduler(self, self, self, tell=tell_nobody)
         for slot in self._slots:
-            self._scheduler.queue.take_slot(slot[2], slot)
+            self._scheduler.queue.take_slot(slot[2], slot, self._takes[slot])
         if self._is_paused_at_once(event):  # it was asked for before its turn had come
             pause = partial(self._scheduler.steering.obey, self._run, Pause(self._vect))
             self._scheduler.put(Call(self._vect, pause))
@@ -370,8 +373,8 @@ class _Replay(MemoryEventLog, Workers):
                 runner.lingering.end_promise(key)  # it may be at work still
                 runner.lingering.look(key)
 
-    def _hear_other(self, event: Event, group: Group, runs_a_flow: bool) -> None:
-        slot = (event.vect, event.step, group)
+    def _hear_other(self, event: Event, limit: Limit, runs_a_flow: bool) -> None:
+        slot = (event.vect, event.step, limit.group)
         if event.name == "vect.recovered":
             # With the program most steps have gone; or none, where this Vect was taken over later
             # than others. What ran of itself is told to be over by what follows.
@@ -385,7 +388,8 @@ class _Replay(MemoryEventLog, Workers):
         elif event.dest == "running":
             self._lingering.pop(slot, None)
             self._slots[slot] = runs_a_flow
-            self._scheduler.queue.take_slot(group, slot)
+            self._takes[slot] = limit.takes
+            self._scheduler.queue.take_slot(limit.group, slot, limit.takes)
         elif slot in self._slots and (_is_cut(event) or runs_a_flow):
             self._lingering[slot] = event.attempt
             self._slots[slot] = False
@@ -409,11 +413,12 @@ class _Replay(MemoryEventLog, Workers):
         if then is None or then.name != "step.started" or step is None or step.kind == "map":
             return False
         limits = limits_of(self._flow.name, step.options)
-        made = [self._make_room_in(group, slots) for group, slots in limits]  # in each of them
+        made = [self._make_room_in(limit) for limit in limits]  # in each of them
         return any(made)
 
-    def _make_room_in(self, group: Group, slots: int) -> bool:
-        turns = self._scheduler.queue
+    def _make_room_in(self, limit: Limit) -> bool:
+        turns, (group, slots, takes) = self._scheduler.queue, limit
+        slots -= takes - 1
         if turns.taken().get(group, 0) < slots:
             return False
         for slot in [each for each in self._lingering if each[2] == group]:
@@ -421,7 +426,7 @@ class _Replay(MemoryEventLog, Workers):
             if turns.taken().get(group, 0) < slots:
                 return True
         for own in self._run.state.steps.values():
-            if group in dict(limits_of(self._flow.name, own.options)):
+            if any(group == each.group for each in limits_of(self._flow.name, own.options)):
                 turns.set_free(own)
                 if turns.taken().get(group, 0) < slots:
                     return True
@@ -617,24 +622,24 @@ def _is_untold(option: str, step: str, then: Mapping[str, Any], history: list[Ev
     return option == "on_crash" and option not in then and was_lost
 
 
-def _in_pools(events: list[Event]) -> list[tuple[Event, Group, bool]]:
+def _in_pools(events: list[Event]) -> list[tuple[Event, Limit, bool]]:
     """Return the events that take or free a slot of a pool, or of the async steps of a flow.
 
     Each comes with the pool or flow of the slot, and with whether the step runs a flow: such a step
     has the slot also when its program dies, and as long as its child is at work.
     """
     options: dict[str, Options] = {}
-    found: list[tuple[Event, Group, bool]] = []
+    found: list[tuple[Event, Limit, bool]] = []
     for event in events:
         if event.name == VECT_CREATED:
             options[event.vect] = event.data.get("options", NO_OPTIONS)
         of_step = options.get(event.vect, NO_OPTIONS).get(map_of(event.step or ""), NO_DATA)
         is_map = of_step.get("kind") == "map" and event.step == map_of(event.step or "")
         if event.name == "vect.recovered":
-            found.append((event, "", False))
+            found.append((event, _NO_LIMIT, False))
         elif (event.source != event.dest or event.name == "step.late_result") and not is_map:
             runs_a_flow = of_step.get("kind") == "flow"
-            found += [(event, group, runs_a_flow) for group, _ in limits_of(event.flow, of_step)]
+            found += [(event, limit, runs_a_flow) for limit in limits_of(event.flow, of_step)]
     return found
 
 

@@ -173,6 +173,7 @@ class WholeApp(RuleBasedStateMachine):
                 "timeout": like.timeout,
                 "pool": like.pool,
                 "priority": like.priority,
+                **({} if like.pool_slots == 1 else {"pool_slots": like.pool_slots}),
                 "deadline": shifted(like.deadline),
                 **self.clean_up_like(like),
             }
