@@ -12,21 +12,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from heapq import heapify, heappop, heappush
 from itertools import count
 from threading import get_ident
-from typing import Any
+from typing import Any, Final
 
 from oautom.engine.claims import Claims, Item, Turn
 from oautom.engine.inbox import WRONG_THREAD, Wheel
 from oautom.engine.messages import Poll
+from oautom.engine.rates import Rates
 from oautom.machine.event import Event
 from oautom.machine.kinds import kind_of
-from oautom.machine.state import Group, Hold, Limit, StepState, VectState, limits_of
+from oautom.machine.state import Group, Hold, Limit, Rate, StepState, VectState, limits_of, rate_of
 
 _RANKED = frozenset({"pool", "priority", "async", "max_parallel"})
 Place = tuple[str, str, int]
 Holder = tuple[Any, ...]
+_LONG_AGO: Final = datetime(1, 1, 1, tzinfo=UTC)
 
 
 class ReadyQueue:
@@ -41,6 +44,9 @@ class ReadyQueue:
         is_draining: Starts have no place any more; polls have.
         looking: The item for which `take` checks whether there is room; None if it has found one.
         claims: The turns of steps that take several slots, and lack some.
+        rates: The starts of the pools with a rate; none where a test has none.
+        now: The time of the tick, by which rates are kept.
+        wakes: When the next step of a pool may start, by the pool, where some wait for that.
         is_awaited: Whether steps that have slots wait for the end of a Vect, by its id, directly or
             through others.
     """
@@ -62,13 +68,23 @@ class ReadyQueue:
         self._taken: dict[Group, dict[Holder, int]] = {}  # by the pool, who has how many slots
         self._counts: dict[Group, int] = {}  # by the pool, how many slots these are
         self.claims = Claims()
+        self.rates: Rates | None = None
+        self.wakes: dict[str, datetime] = {}
+        self.now = _LONG_AGO
         self.is_awaited: Callable[[str, Iterable[Holder]], bool] = _never
 
     def drain(self) -> None:
         """Remove all waiting starts, for good; polls keep their turns."""
         assert self._wheel.thread in (None, get_ident()), WRONG_THREAD
         self.is_draining = True
-        for waiting in (self._turns, self._parked, self._known, self._gone, self.claims):
+        for waiting in (
+            self._turns,
+            self._parked,
+            self._known,
+            self._gone,
+            self.claims,
+            self.wakes,
+        ):
             waiting.clear()
         self._plain = deque(each for each in self._plain if isinstance(each[1], Poll))
         self.size = len(self._plain)
@@ -123,16 +139,19 @@ class ReadyQueue:
             self.size -= 1
             self.looking = item
             limits = _limits_of(item) if is_ranked else ()
+            rate = _rate_of(item) if is_ranked else None
             if self._gone and self._is_gone(ticket, item):
                 self._drop_claim(turn)
                 self._unpark_all(limits)  # it may be the one that was to check for all
-            elif not limits or not self._park(turn, limits):
+                if rate is not None:
+                    self._unpark(_starts_of(rate.pool))
+            elif not (limits or rate) or not self._park(turn, limits, rate):
                 self.looking = None
                 if self._known:
                     self._known.pop(item, None)
                 return item
 
-    def _park(self, turn: Turn, limits: Sequence[Limit]) -> bool:
+    def _park(self, turn: Turn, limits: Sequence[Limit], rate: Rate | None = None) -> bool:
         """Set a turn aside if a group has no room for it; return False if all have room."""
         place: Group | None = None
         claimed = self.claims.drop(turn) if self.claims else None
@@ -146,6 +165,11 @@ class ReadyQueue:
                     of_size = self._parked.setdefault(place, {})
                     heappush(of_size.setdefault(limit.slots, []), turn)
                 break
+        if rate is not None:
+            passed.append(_starts_of(rate.pool))
+            if place is None and self._is_used_up(rate):
+                place = passed[-1]
+                heappush(self._parked.setdefault(place, {}).setdefault(0, []), turn)
         if claimed is not None and claimed != place:
             passed.append(claimed)
         for group in passed:  # the next one may use the room that this one leaves
@@ -163,6 +187,24 @@ class ReadyQueue:
         if self.claims and self.claims.bars(limit.group, turn) and not self._is_needed(turn.item):
             return _behind(limit.group)
         return None if self._has_room(limit) else limit.group
+
+    def _is_used_up(self, rate: Rate) -> bool:
+        """Whether no step of a pool may start now; note when the next one may."""
+        if self.rates is None or (usage := self.rates.usage(rate, self.now)).next is None:
+            return False
+        self.wakes[rate.pool] = usage.next
+        return True
+
+    def look_at_rates(self, *, at_all: bool = False) -> None:
+        """Let the next step of each pool start for which it is time.
+
+        Args:
+            at_all: Check the other pools, too: the clock may have been set.
+        """
+        due = [pool for pool, time in self.wakes.items() if at_all or time <= self.now]
+        for pool in due:
+            del self.wakes[pool]
+            self._unpark(_starts_of(pool))
 
     def _is_needed(self, item: Item) -> bool:
         """Whether a step that has slots waits for the end of the Vect of an item."""
@@ -307,6 +349,8 @@ class ReadyQueue:
             return
         if event.dest == "running":
             self._take_slots(step)
+            if self.rates is not None and (rate := _rate_of(step)) is not None:
+                self.rates.note(rate, event.time)
         elif event.source == "running":
             if not is_at_work:
                 self._free_slots(step)
@@ -388,6 +432,13 @@ def _pools_of(step: StepState) -> Sequence[Limit]:
     return () if step.kind == "map" else limits_of(step.vect.flow, step.options)
 
 
+def _rate_of(item: Item) -> Rate | None:
+    """Return the rate of the pool of a step; a map itself takes no part in it."""
+    if not isinstance(item, StepState) or item.kind == "map":
+        return None
+    return rate_of(item.options)
+
+
 def _map_of(item: Item) -> StepState | None:
     """Return the map of an instance, if the map has a limit."""
     if not isinstance(item, StepState) or "max_parallel" not in item.options:
@@ -398,6 +449,11 @@ def _map_of(item: Item) -> StepState | None:
 def _group_of(step: StepState) -> Group:
     """Return the group of the instances of a map, which has a limit."""
     return ("map", *_place_of(step))
+
+
+def _starts_of(pool: str) -> Group:
+    """Return the group of the turns that wait until a pool allows another start."""
+    return ("starts", pool)
 
 
 def _behind(pool: Group) -> Group:

@@ -53,7 +53,7 @@ class MortalLog(MemoryEventLog):
         self._commits += 1
         if ("before", self._commits) in self._crash_at:
             self.last_seq -= len(self._appended)
-            self._appended = []
+            self._appended, self._noted = [], []
             raise Crash
         events = super().commit()
         if ("in", self._commits) in self._crash_at:

