@@ -7,9 +7,10 @@ against those of Airflow.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from graphlib import TopologicalSorter
 from typing import Any, Final, Protocol, get_type_hints
 
@@ -21,7 +22,16 @@ from oautom.machine.graph import Graph
 from oautom.machine.kinds import kind_of
 from oautom.machine.maps import instance_name
 from oautom.machine.rules import ALL_SUCCESS, verdict
-from oautom.machine.state import LOST, NO_OPTIONS, Group, Limit, Options, child_id
+from oautom.machine.state import (
+    LOST,
+    NO_OPTIONS,
+    Group,
+    Limit,
+    Options,
+    Rate,
+    child_id,
+    rate_of,
+)
 from oautom.machine.tables import (
     COMPENSATION_EVENTS,
     INITIAL,
@@ -66,6 +76,7 @@ class StepPast(msgspec.Struct, eq=False):
     left: str = ""  # the Vect in which its next attempt may go on
     is_on_loop: bool = False  # it runs on an event loop
     limits: list[Limit] = []  # its pool, and max_async of its flow
+    rate: Rate | None = None  # of its pool
     shunned_by: StepPast | None = None
     state: str = INITIAL
     starts: int = 0
@@ -178,6 +189,7 @@ class VectPast:
                 pool, slots = given["pool"]
                 limit = Limit(pool, slots, given.get("pool_slots", 1))
                 self.steps[name].limits.append(limit)
+            self.steps[name].rate = rate_of(given)
             if "async" in given:
                 self.steps[name].limits.append(Limit(("async", flow), given["async"]))
                 self.steps[name].is_on_loop = has_loop
@@ -228,6 +240,9 @@ class Past:
         self.unheard: dict[tuple[StepPast, int | None], VectPast] = {}
         # How many steps run that have a limit, by the Vect that they are of.
         self.in_limits: defaultdict[Group, Counter[VectPast]] = defaultdict(Counter)
+        self.starts: defaultdict[str, list[datetime]] = defaultdict(list)  # by the pool
+        self.windows: dict[str, float] = {}  # the longest of its rates, by the pool
+        self.was_set_back = False  # the clock, at some time
         self.has_several = False  # some step takes several slots
         # The Vects of each flow that have started and not ended.
         self.under_way: defaultdict[str, dict[VectPast, None]] = defaultdict(dict)
@@ -258,6 +273,7 @@ class Past:
         self.last_seq = self.last_seq + 1 if self.wrong else event.seq
         if not is_understood:
             return
+        self.was_set_back |= event.time < self.last.time
         if self.step not in self.to_close and not self.is_by_rule(event):
             self.to_close.clear()  # it is too late for them, which is told once
         self.to_close.discard(self.step)
@@ -386,6 +402,8 @@ class Past:
         if event.name == "step.started":
             self.recovered_at = None
             step.starts += 1
+            if step.rate is not None and step.kind != "map":
+                self._note_start(step.rate, event.time)
             if not step.needs_none:
                 self.busy.add((step, event.attempt))
         elif event.name != "step.cancelled" and "abandoned" not in event.data:
@@ -397,6 +415,24 @@ class Past:
         elif event.name in ("step.late_result", "step.started"):
             self.unheard.pop((step, event.attempt), None)
             self.unheard.pop((step, step.starts - 1), None)
+
+    def _note_start(self, rate: Rate, time: datetime) -> None:
+        """Note a start, and forget those that no window has any more.
+
+        After the clock was set back, nobody can tell from the log how old later starts are.
+        """
+        self.windows[rate.pool] = max(rate.seconds, self.windows.get(rate.pool, 0.0))
+        past = time - timedelta(seconds=self.windows[rate.pool])
+        starts = self.starts[rate.pool]
+        del starts[bisect_right(starts, time) :]
+        del starts[: bisect_right(starts, past)]
+        starts.append(time)
+
+    def starts_within(self, rate: Rate, time: datetime) -> int:
+        """Return how many steps of a pool have started in the window that ends at a time."""
+        starts = self.starts[rate.pool]
+        first = bisect_right(starts, time - timedelta(seconds=rate.seconds))
+        return bisect_right(starts, time) - first
 
     def _take_step(self, step: StepPast, event: Event) -> None:
         self._note_loss(step, event)
@@ -499,6 +535,7 @@ class Past:
         for index in range(len(step.instances), step.count):
             one = StepPast(
                 limits=step.limits,
+                rate=step.rate,
                 is_on_loop=step.is_on_loop,
                 max_attempts=step.max_attempts,
                 allow_failure=step.allow_failure,
@@ -620,9 +657,19 @@ class Past:
         limit = None if step.parent is None else step.parent.limit
         return limit is None or step.parent is None or step.parent.active < limit
 
+    def _is_too_early(self, step: StepPast) -> bool:
+        """Whether the rate of its pool may not have allowed a start yet, at the last event.
+
+        Where the clock was set back, nobody can tell.
+        """
+        rate = step.rate
+        if rate is None:
+            return False
+        return self.was_set_back or self.starts_within(rate, self.last.time) >= rate.starts
+
     def must_start(self, step: StepPast) -> bool:
         """Whether a step that may start lacks nothing, except possibly a worker."""
-        if not self.has_room(step) or self._is_behind(step):
+        if not self.has_room(step) or self._is_behind(step) or self._is_too_early(step):
             return False
         if not self.unheard:
             return True

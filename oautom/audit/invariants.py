@@ -651,6 +651,12 @@ class _Claims(Past):
             return False
         return next((each for each in answers if each is not True), True)
 
+    @_invariant("step.started")
+    def rates_hold(self, event: Event) -> bool:
+        """In no window of its rate do more steps of a pool start than the rate allows."""
+        rate = self.step.rate if self.step.kind != "map" else None
+        return rate is None or self.starts_within(rate, event.time) < rate.starts
+
     def _with_one_more(
         self, had: Mapping[VectPast, int], most: int, more: int = 1
     ) -> bool | Unless:

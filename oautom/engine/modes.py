@@ -405,6 +405,7 @@ def _facts_of(scheduler: Scheduler, run: Run, step: str) -> Facts:
     ahead, higher = scheduler.queue.ahead_of(state)
     held_up = scheduler.registry.stranded(run) or run.held_up
     turns = scheduler.registry.turns
+    usage = scheduler.queue.usage(state, scheduler.now())
     child = _child_of(scheduler, state)
     return Facts(
         held_up="" if held_up is None else str(held_up),
@@ -413,6 +414,8 @@ def _facts_of(scheduler: Scheduler, run: Run, step: str) -> Facts:
         trouble=runner.problem,
         taken=scheduler.queue.taken(),
         claim=_claim(scheduler.queue.claim_before(state), state) if scheduler.queue.claims else "",
+        starts=0 if usage is None else usage.starts,
+        next_start=None if usage is None else usage.next,
         ahead=ahead,
         higher=higher,
         poll_interval=_poll_interval(run, step),

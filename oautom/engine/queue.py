@@ -24,7 +24,9 @@ from oautom.engine.messages import Poll
 from oautom.engine.rates import Rates
 from oautom.machine.event import Event
 from oautom.machine.kinds import kind_of
+from oautom.machine.rates import Usage
 from oautom.machine.state import Group, Hold, Limit, Rate, StepState, VectState, limits_of, rate_of
+from oautom.machine.tables import INITIAL
 
 _RANKED = frozenset({"pool", "priority", "async", "max_parallel"})
 Place = tuple[str, str, int]
@@ -256,6 +258,11 @@ class ReadyQueue:
     def taken(self) -> Mapping[Group, int]:
         """Return how many slots of each pool are taken, and how many async steps of a flow run."""
         return dict(self._counts)
+
+    def usage(self, step: StepState, now: datetime) -> Usage | None:
+        """Return how far the rate of the pool of a waiting step is used up, if it has one."""
+        rate = None if step.state != INITIAL or self.rates is None else _rate_of(step)
+        return None if rate is None or self.rates is None else self.rates.usage(rate, now)
 
     def claim_before(self, step: StepState) -> StepState | None:
         """Return the step whose claim a waiting step comes after, if it comes after one."""

@@ -40,6 +40,8 @@ class Facts(NamedTuple):
         taken: How many slots of each pool are taken, by its name, and how many async steps of a
             flow run.
         claim: The step that takes several slots of the pool, and goes before this one; or empty.
+        starts: How many starts count for the rate of the pool of the step.
+        next_start: When the next one is allowed; None if one is allowed at once.
         ahead: How many others wait for a worker, and are served before the step.
         higher: How many of these are of a higher priority.
         poll_interval: Seconds between two calls of its `check`, if the step is polled; else 0.
@@ -65,6 +67,8 @@ class Facts(NamedTuple):
     trouble: str = ""
     taken: Mapping[Group, int] = _NOTHING_TAKEN
     claim: str = ""
+    starts: int = 0
+    next_start: datetime | None = None
     ahead: int = 0
     higher: int = 0
     poll_interval: float = 0.0
@@ -161,6 +165,13 @@ class _View(NamedTuple):
         return f"the {there} slots of pool {quoted(name)} are taken"
 
     @property
+    def used_up(self) -> str:
+        """The rate of the pool of the step, in words."""
+        most, seconds = self.step.options["rate"]
+        pool = quoted(self.step.options["pool"][0])
+        return f"pool {pool}: {self.facts.starts} of {most} starts in {seconds:g} s"
+
+    @property
     def full_flow(self) -> str:
         """A clause for an async step whose flow runs as many async steps as it may; or empty."""
         most = self.step.options.get("async")
@@ -172,7 +183,7 @@ class _View(NamedTuple):
     def of(self, name: str) -> _View:
         """Return another step of the same Vect, without the facts about this step only."""
         facts = self.facts._replace(
-            claim="", ahead=0, higher=0, poll_interval=0.0, child="", child_turn=""
+            claim="", next_start=None, ahead=0, higher=0, poll_interval=0.0, child="", child_turn=""
         )
         facts = facts._replace(awaited=(), is_returning=False)
         return _View(self.step.vect.steps[name], self.now, facts)
@@ -285,11 +296,8 @@ def _turn(view: _View) -> str:
         active = parent.mapped.active
         verb = "runs" if active == 1 else "run"
         return f"waits, since {active} of its map {verb} already, which is its limit"
-    if view.full_pool:
-        what = "slots" if view.step.options.get("pool_slots", 1) > 1 else "a slot"
-        return f"waits for {what}: {view.full_pool}"
-    if facts.claim:
-        return f"waits for a slot behind {facts.claim}, which takes several"
+    if waits := _by_pool(view):
+        return waits
     if view.full_flow:
         return f"waits, since {view.full_flow}"
     if facts.trouble and view.step.needs_worker:
@@ -304,6 +312,18 @@ def _turn(view: _View) -> str:
     if facts.higher:
         others += f", {facts.higher} of a higher priority"
     return f"waits for a worker: {who} taken{others}"
+
+
+def _by_pool(view: _View) -> str:
+    """Return what a step waits for because of its pool; empty if it may start for all of that."""
+    if view.full_pool:
+        what = "slots" if view.step.options.get("pool_slots", 1) > 1 else "a slot"
+        return f"waits for {what}: {view.full_pool}"
+    if view.facts.next_start is not None:
+        return f"waits for {view.used_up}; next at {view.at(view.facts.next_start)}"
+    if view.facts.claim:
+        return f"waits for a slot behind {view.facts.claim}, which takes several"
+    return ""
 
 
 def _lingering(view: _View) -> str:
