@@ -273,7 +273,7 @@ class Past:
         self.last_seq = self.last_seq + 1 if self.wrong else event.seq
         if not is_understood:
             return
-        self.was_set_back |= event.time < self.last.time
+        self.was_set_back |= _aware(event.time) < _aware(self.last.time)
         if self.step not in self.to_close and not self.is_by_rule(event):
             self.to_close.clear()  # it is too late for them, which is told once
         self.to_close.discard(self.step)
@@ -403,7 +403,7 @@ class Past:
             self.recovered_at = None
             step.starts += 1
             if step.rate is not None and step.kind != "map":
-                self._note_start(step.rate, event.time)
+                self._note_start(step.rate, _aware(event.time))
             if not step.needs_none:
                 self.busy.add((step, event.attempt))
         elif event.name != "step.cancelled" and "abandoned" not in event.data:
@@ -431,8 +431,8 @@ class Past:
     def starts_within(self, rate: Rate, time: datetime) -> int:
         """Return how many steps of a pool have started in the window that ends at a time."""
         starts = self.starts[rate.pool]
-        first = bisect_right(starts, time - timedelta(seconds=rate.seconds))
-        return bisect_right(starts, time) - first
+        first = bisect_right(starts, _aware(time) - timedelta(seconds=rate.seconds))
+        return bisect_right(starts, _aware(time)) - first
 
     def _take_step(self, step: StepPast, event: Event) -> None:
         self._note_loss(step, event)
@@ -727,6 +727,11 @@ class Past:
 def _takes(step: StepPast, group: Group) -> int:
     """Return how many slots of a group a step takes."""
     return sum(limit.takes for limit in step.limits if limit.group == group)
+
+
+def _aware(time: datetime) -> datetime:
+    """Return a time that can be compared, also in a log in which `time-is-utc` does not hold."""
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
 def _add(counter: Counter[VectPast], vect: VectPast, count: int) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from functools import partial
 from itertools import dropwhile, takewhile
 from queue import SimpleQueue
@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from msgspec import structs
 
 from oautom.engine.messages import Call, Nudge
+from oautom.engine.rates import Rates
 from oautom.engine.scheduler import Scheduler
 from oautom.errors import OAutomError, SettingError, shown
 from oautom.events.log import EventLog
@@ -37,6 +38,7 @@ from oautom.machine.deadlines import RUN_TIMEOUT
 from oautom.machine.event import NO_DATA, Event, is_answer, is_loss, is_of_plan
 from oautom.machine.kinds import kind_of
 from oautom.machine.maps import map_of
+from oautom.machine.rates import Usage
 from oautom.machine.state import (
     LOST,
     NO_OPTIONS,
@@ -44,8 +46,10 @@ from oautom.machine.state import (
     Group,
     Limit,
     Options,
+    Rate,
     StepState,
     limits_of,
+    rate_of,
     replay,
 )
 from oautom.machine.tables import COMPENSATION_EVENTS, UNDONE_EVENTS, VECT_CREATED, VECT_ENDS
@@ -64,6 +68,7 @@ Slot = tuple[str, str | None, Group]
 """A slot that a step of another Vect has: the Vect, the step, and the pool or flow of the slot."""
 
 _USUAL = object()
+_LONG_AGO: Final = datetime(1, 1, 1, tzinfo=UTC)
 _NO_LIMIT: Final = Limit("", 0)
 
 _CLOSES: Final = ("step.interrupted", "step.failed", "step.blocked", "step.skipped")
@@ -114,7 +119,8 @@ def assert_replays(
     at another time, or than there are workers. After the last start of a
     program's life none is required: it may have been draining. Which step starts, and everything
     else, must agree.
-    Other Vects occupy slots of a pool as in the log, so pass the whole log if there are pools. An
+    Other Vects occupy slots of a pool as in the log, so pass the whole log if there are pools; a
+    step whose pool has a rate starts when it does so in the log. An
     attempt that was cancelled or abandoned, or has run a flow, occupies its slot until the log has
     its answer, or needs the slot for another start: some of these ends are not in the log.
 
@@ -147,6 +153,8 @@ def assert_replays(
     for vect, history in by_vect.items():
         others = [each for each in in_pools if each[0].vect != vect]
         free = _surely_free(history, loads, max_workers or 0)
+        if _have_several(others):  # one of them may have gone first, which no event tells
+            free = frozenset()
         _Replay(flow, vect, history, free, others).run()
     for vect, history in by_vect.items():
         _check_options(flow, vect, history)
@@ -189,7 +197,7 @@ class _Replay(MemoryEventLog, Workers):
         self._at = 0  # the next event to hold against
         self._differs: ReplayDiffersError | None = None
         self._run = Run(flow, vect)
-        self._scheduler = Scheduler(self, self, self, tell=tell_nobody)
+        self._scheduler = self._new_scheduler()
         self._params = history[0].data.get("params", NO_PARAMS)
         self._run = Run(flow, vect, self._params, part=Part.told(history[0].data))
         self._scheduler.registry.take(self._run)
@@ -226,6 +234,20 @@ class _Replay(MemoryEventLog, Workers):
             if self._at == before and not self._make_room():
                 raise self._difference("nothing")
 
+    def _new_scheduler(self) -> Scheduler:
+        scheduler = Scheduler(self, self, self, tell=tell_nobody)
+        scheduler.queue.rates = _RatesAsLogged(self, self._next_pool)
+        return scheduler
+
+    def _next_pool(self) -> str | None:
+        """Return the pool with a rate of the step that starts next, if one does."""
+        then = self._then
+        step = self._run.state.steps.get((then and then.step) or "")
+        if then is None or then.name != "step.started" or step is None:
+            return None
+        rate = rate_of(step.options)
+        return None if rate is None else rate.pool
+
     def _runs_a_flow(self, step: str) -> bool:
         """Whether the work of a step is that of its child, which is another Vect of the log."""
         return step in self._run.state.steps and self._run.state.steps[step].kind == "flow"
@@ -235,7 +257,7 @@ class _Replay(MemoryEventLog, Workers):
         self._run = Run(self._flow, self._vect)
         self._run.state = replay(self.read())[self._vect]
         self._run.shown = self._run.state.state
-        self._scheduler = Scheduler(self, self, self, tell=tell_nobody)
+        self._scheduler = self._new_scheduler()
         for slot in self._slots:
             self._scheduler.queue.take_slot(slot[2], slot, self._takes[slot])
         if self._is_paused_at_once(event):  # it was asked for before its turn had come
@@ -475,6 +497,21 @@ class _Replay(MemoryEventLog, Workers):
         return inbox.get_nowait()
 
 
+class _RatesAsLogged(Rates):
+    """Rates that allow the starts that the log has, when it has them.
+
+    When a start was allowed depends on starts of other Vects, and on who of these came first.
+    """
+
+    def __init__(self, log: EventLog, next_pool: Callable[[], str | None]) -> None:
+        super().__init__(log)
+        self._next_pool = next_pool
+
+    def usage(self, rate: Rate, now: datetime) -> Usage:
+        """Allow a start if the next event of the log is one of this pool."""
+        return Usage(0, None if self._next_pool() == rate.pool else _LONG_AGO)
+
+
 class _Load(NamedTuple):
     """The number of steps that may have had a worker before an event, and that surely had one."""
 
@@ -641,6 +678,11 @@ def _in_pools(events: list[Event]) -> list[tuple[Event, Limit, bool]]:
             runs_a_flow = of_step.get("kind") == "flow"
             found += [(event, limit, runs_a_flow) for limit in limits_of(event.flow, of_step)]
     return found
+
+
+def _have_several(others: list[tuple[Event, Limit, bool]]) -> bool:
+    """Whether steps of other Vects take several slots of a pool."""
+    return any(limit.takes > 1 for _, limit, _ in others)
 
 
 def _is_cut(event: Event) -> bool:

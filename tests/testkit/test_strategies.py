@@ -379,7 +379,7 @@ def test_something_is_said_of_instances_too() -> None:
 def test_histories_tell_of_pools_priorities_and_maps() -> None:
     told: set[str] = set()
 
-    @settings(deadline=None, max_examples=150, derandomize=True, database=None)
+    @settings(deadline=None, max_examples=300, derandomize=True, database=None)
     @given(histories())
     def look(history: Any) -> None:
         for event in history:
@@ -422,7 +422,7 @@ def test_the_histories_of_a_flow_are_those_of_this_flow() -> None:
 def test_the_histories_together_tell_of_every_kind_of_event_of_vects_and_steps() -> None:
     seen: set[str] = set()
 
-    @settings(deadline=None, max_examples=150, derandomize=True, database=None)
+    @settings(deadline=None, max_examples=300, derandomize=True, database=None)
     @given(histories())
     def look(history: Any) -> None:
         seen.update(event.name for event in history)
