@@ -526,7 +526,7 @@ class Past:
         step.started_at = event.seq
         if step.kind == "map":
             self._expand(step, event)
-        elif step.kind == "wait":
+        elif step.kind in ("wait", "approval"):
             step.problem = str(event.data.get("problem", ""))
 
     def _expand(self, step: StepPast, event: Event) -> None:

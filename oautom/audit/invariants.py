@@ -558,7 +558,8 @@ class _Claims(Past):
     def waits_fail_at_once(self, event: Event) -> bool:
         """A wait fails if its start has a `problem`, with that error, else it succeeds."""
         step = self.step
-        if kind_of(step.kind).ended_by != "time" or event.source != "running":
+        is_wait = kind_of(step.kind).ended_by == "time" or step.problem
+        if not is_wait or event.source != "running" or step.kind == "map":
             return True
         told = event.data.get("error", "") if event.name == "step.failed" else ""
         return bool(told == step.problem)

@@ -64,6 +64,14 @@ def _is_place(value: object) -> bool:
     return False
 
 
+def _are_places(value: object) -> bool:
+    """Whether a value has the form of the values of a prompt: places, or texts, by name."""
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and (isinstance(each, str) or _is_place(each))
+        for name, each in value.items()
+    )
+
+
 def _is_attempt(value: object) -> bool:
     match value:
         case [str(), str(), attempt]:
@@ -93,6 +101,7 @@ _OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "until": lambda until: isinstance(until, str) or _is_place(until),
     "path": lambda path: isinstance(path, str),
     "prompt": lambda prompt: isinstance(prompt, str),
+    "values": _are_places,
     "over": _is_place,
     "max_parallel": _is_count,
     "count": lambda count: type(count) is int and count >= 0,

@@ -414,7 +414,7 @@ def _wait(view: _View) -> str:
 
 
 def _approval(view: _View) -> str:
-    prompt = str(view.step.options.get("prompt", ""))
+    prompt = view.step.prompt
     told = "waits for an approval" + (f" ('{in_line(prompt)}')" if prompt else "")
     if view.step.until is not None:
         told += f" until {view.at(view.step.until)}{_if_over(view)}"

@@ -22,7 +22,7 @@ from oautom.machine.graph import Graph
 from oautom.machine.kinds import kind_of
 from oautom.machine.maps import Mapped, instance_name, items_of
 from oautom.machine.rules import ALL_SUCCESS, Verdict, verdict
-from oautom.machine.sources import until_of
+from oautom.machine.sources import prompt_of, until_of
 from oautom.machine.tables import (
     COMPENSATION_EVENTS,
     INITIAL,
@@ -83,6 +83,9 @@ class Rate(NamedTuple):
 
 _LIMITS = frozenset({"pool", "async", "max_parallel"})
 
+PROMPT_BYTES_MAX: Final = 16 * 2**10
+"""The largest size of a question to a person."""
+NO_PROMPTS: Final[Mapping[str, str]] = MappingProxyType({})
 NO_OPTIONS: Options = MappingProxyType({})
 
 LOST: Final = "the program ended while the step ran, and on_crash is 'fail'"
@@ -270,6 +273,22 @@ class StepState:
             return {"problem": bounded(str(problem), ERROR_BYTES_MAX)}
         return {"until": until.isoformat()}
 
+    def approval_facts(self) -> Mapping[str, Any]:
+        """Return the data of the start of an approval: what is asked, or why nothing can be."""
+        prompt, problem = self.options.get("prompt", ""), None
+        if (values := self.options.get("values")) is not None:
+            prompt, problem = prompt_of(prompt, values, self.vect.params, self.vect.steps)
+        told: dict[str, Any] = {"prompt": bounded(prompt, PROMPT_BYTES_MAX)}
+        if problem is not None:
+            return told | {"problem": bounded(problem, ERROR_BYTES_MAX)}
+        return told | {key: self.options[key] for key in ("timeout",) if key in self.options}
+
+    @property
+    def prompt(self) -> str | None:
+        """What a person is asked, of an approval: as it was asked, else as it is declared."""
+        prompt = self.vect.prompts.get(self.name, self.options.get("prompt"))
+        return None if prompt is None else str(prompt)
+
     @property
     def verdict(self) -> Verdict | None:
         """The verdict of its trigger rule, a branch, or its map while it is pending."""
@@ -312,6 +331,7 @@ class VectState:
         "options",
         "params",
         "parent",
+        "prompts",
         "reason",
         "settings",
         "start_date",
@@ -347,6 +367,7 @@ class VectState:
         self.parent: Sequence[Any] | None = None  # vect, step and attempt that run it as a child
         # By the step and the attempt, the children in which these go on, or the next one may.
         self.children: dict[tuple[str, int], str] = {}
+        self.prompts: Mapping[str, str] = NO_PROMPTS  # what people were asked, by the step
         self.state: str = INITIAL
         self.created_date: datetime | None = None
         self.start_date: datetime | None = None
@@ -489,6 +510,8 @@ class VectState:
             self._expand(step, step.mapped, event)
         elif step.kind == "flow":
             self._note_child(step, event)
+        elif "values" in step.options:
+            self.prompts = {**self.prompts, step.name: str(event.data.get("prompt", ""))}
 
     def _note_cut(self, step: StepState, event: Event) -> None:
         """Note the facts about the compensation of a step that has one."""
@@ -628,6 +651,7 @@ class VectState:
                 for step in self.steps.values()
             ],
             "children": dict(self.children),
+            "prompts": dict(self.prompts),
             "deadlines": self.deadlines and (dict(self.deadlines.until), dict(self.deadlines.told)),
             "maps": [step.mapped.facts() for step in self.steps.values() if step.mapped],
         }
@@ -744,5 +768,16 @@ def waits_until(event: Event) -> datetime | None:
 
 
 _NOT_FACTS = frozenset(
-    {"vect", "graph", "steps", "mapped", "parent", "before", "is_live", "deadlines", "children"}
+    {
+        "vect",
+        "graph",
+        "steps",
+        "mapped",
+        "parent",
+        "before",
+        "is_live",
+        "deadlines",
+        "children",
+        "prompts",
+    }
 )

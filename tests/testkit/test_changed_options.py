@@ -100,6 +100,7 @@ VALUES: dict[str, list[Any]] = {
     "compensate": [USUAL, nothing],
     "compensate_on": [USUAL, "success"],
     "prompt": ["go on?", "really?"],
+    "values": [USUAL, {"a": 1}, {"a": "first"}, {"a": "second"}],
     "path": ["a", "b"],
 }
 """What an option may be: each of these is told from those beside it."""
@@ -197,6 +198,9 @@ def declared(kind: type[Execution], **given: Any) -> Flow:
     options = {"name": "step", **NEEDED[kind]} | said(given)
     if "until" in given:
         del options["seconds"]
+    if options.get("values"):
+        options["prompt"] += " {a}"
+        options["values"] = {"a": lists.get(options["values"]["a"], 1)}
     if "pool_slots" in given:
         options.setdefault("pool", Pool("wide", 4))
     if "compensate_on" in given:
