@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -149,14 +150,15 @@ def test_a_child_goes_before_a_heavy_step_that_waits_for_its_parent(inline: OAut
 
 
 def test_work_that_a_step_with_slots_waits_for_goes_before_a_heavy_one(background: OAutom) -> None:
-    pool, is_waiting = Pool("p", 2), threading.Event()
+    pool, begun, is_there = Pool("p", 2), threading.Event(), threading.Event()
     inner, outer = Flow("inner", background), Flow("outer", background)
     PythonExecution("a", inner, nothing, pool=pool)
     heavy_flow = Flow("other", background)
     PythonExecution("heavy", heavy_flow, nothing, pool=pool, pool_slots=2)
 
     def wait_for_it() -> str:
-        is_waiting.set()
+        begun.set()
+        assert is_there.wait(10)
         while not heavy.explain("heavy").startswith("`heavy` waits for slots"):
             time.sleep(0.01)
         child = background.start("inner")
@@ -164,8 +166,9 @@ def test_work_that_a_step_with_slots_waits_for_goes_before_a_heavy_one(backgroun
 
     PythonExecution("waits", outer, wait_for_it, pool=pool)
     vect = background.start("outer")
-    assert is_waiting.wait(10)
+    assert begun.wait(10)
     heavy = background.start("other")
+    is_there.set()
 
     assert vect.wait(20) == "success"
     assert heavy.wait(20) == "success"
@@ -223,7 +226,7 @@ def wait_until(is_done: Callable[[], bool]) -> None:
 def test_no_window_has_more_starts_than_the_rate_allows_for_hours() -> None:
     """Retries count, and a start just as long after the first as the window counts no more."""
     flow, pool = Flow("f", OAutom()), Pool("api", 5, (50, 60))
-    items = PythonExecution("items", flow, nothing)
+    items = PythonExecution("items", flow, list)
     retry = RetryPolicy(max_attempts=2, delay=1, jitter=0)
     MapExecution("each", flow, nothing, items, pool=pool, retry=retry)
     many = list(range(6000))
@@ -288,8 +291,8 @@ def test_starts_outlive_their_program_and_their_vects(tmp_path: Path) -> None:
             times += [e.time for e in vect.events() if e.name == "step.started"]
             app.prune(older_than=clock.now() + timedelta(days=1))
     assert [(each - times[0]).total_seconds() for each in times] == [0, 0, 60, 60, 120]
-    with SqliteEventLog(path) as log:
-        assert len(log.starts("api")) <= 3  # cleared behind the window
+    log = SqliteEventLog(path, read_only=True)
+    assert len(log.starts("api")) <= 3  # cleared behind the window
 
 
 class SetClock(SimulatedClock):
@@ -320,7 +323,7 @@ def test_a_clock_that_is_set_makes_neither_a_burst_nor_a_long_wait(ahead: timede
     vect = app.run("f")
 
     assert vect.state == "success"
-    gaps = [after - before for before, after in zip(real, real[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(real)]
     assert len(gaps) == 2
     if ahead < timedelta():
         assert all(60 <= gap <= 60 + 30 + 61 for gap in gaps), gaps
