@@ -26,7 +26,7 @@ later >> PythonExecution("ask all", flow, ask, [0], pool=api, pool_slots=5, prio
 
 vect = simulate(flow, outcomes={"customers": [list(range(1000))]}, durations={"ask": 2})
 starts = [event for event in vect.events() if event.step and event.dest == "running"]
-calls = [event.time for event in starts if event.step.startswith(("ask[", "ask all"))]
+calls = [event.time for event in starts if (event.step or "").startswith(("ask[", "ask all"))]
 minutes = (calls[-1] - calls[0]).total_seconds() / 60
 print(f"{vect.state}: {len(calls)} calls in {minutes:g} minutes")
 

@@ -16,9 +16,9 @@ from oautom.client.engine import EngineInfo, FlowInfo
 from oautom.client.forecast import EVENTS_MAX, NO_PAST, RUNS, Past, past_of
 from oautom.errors import InvalidHistoryError
 from oautom.events.log import EventLog, VectEntry, told_by_id
+from oautom.events.rates import Starts
 from oautom.machine.event import Event
 from oautom.machine.explain import Facts
-from oautom.machine.rates import Starts
 from oautom.machine.state import Group, StepState, VectState, limits_of, rate_of
 from oautom.machine.tables import INITIAL, VECT_ENDS
 from oautom.machine.wording import NAME_MAX, in_line, place_behind, place_in_line, quoted

@@ -22,9 +22,9 @@ from oautom.engine.claims import Claims, Item, Turn
 from oautom.engine.inbox import WRONG_THREAD, Wheel
 from oautom.engine.messages import Poll
 from oautom.engine.rates import Rates
+from oautom.events.rates import Usage
 from oautom.machine.event import Event
 from oautom.machine.kinds import kind_of
-from oautom.machine.rates import Usage
 from oautom.machine.state import Group, Hold, Limit, Rate, StepState, VectState, limits_of, rate_of
 from oautom.machine.tables import INITIAL
 

@@ -1,20 +1,16 @@
-"""The rates of pools: which starts count, and when the next one is allowed.
-
-The log keeps the starts, and writes them with the events that tell of them. Used on the scheduler's
-thread only.
-"""
+"""The rates of the pools of an engine; the log keeps the starts that count. See `events.rates`."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 from oautom.events.log import EventLog
-from oautom.machine.rates import Starts, Usage
+from oautom.events.rates import Starts, Usage
 from oautom.machine.state import Rate
 
 
 class Rates:
-    """The starts of the steps of all pools with a rate.
+    """The starts of the steps of all pools with a rate. Used on the scheduler's thread only.
 
     Args:
         log: The log that keeps them.

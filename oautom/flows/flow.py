@@ -30,6 +30,7 @@ from oautom.steps.options import (
     RetryPolicy,
     StepOptions,
     flag_of,
+    limits_of_pool,
     retry_of,
     seconds_of,
     word_of,
@@ -395,7 +396,8 @@ class Flow(Drawn):
         other, first = known.setdefault(step.pool.name, (step.pool, who))
         if other != step.pool:
             raise FlowError(
-                f"{who}: pool '{other.name}' has {step.pool.told} here, and {other.told} for "
+                f"{who}: pool '{other.name}' has {limits_of_pool(step.pool)} here, and "
+                f"{limits_of_pool(other)} for "
                 f"{first}; pools of one name are one pool, make it once",
                 flow=self.name,
                 step=step.name,

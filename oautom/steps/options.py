@@ -213,13 +213,6 @@ class Pool(msgspec.Struct, frozen=True):
         if self.rate is not None:
             _set(self, "rate", self._checked_rate())
 
-    @property
-    def told(self) -> str:
-        """Its limits, as people read them."""
-        told = [] if self.slots is None else [f"{self.slots} slots"]
-        told += [] if self.rate is None else [f"{self.rate[0]} starts in {self.rate[1]:g} s"]
-        return " and ".join(told)
-
     def _checked_rate(self) -> tuple[int, float]:
         given: object = self.rate
         wanted = f"Pool '{self.name}': rate must be (starts, seconds), as (50, 60)"
@@ -236,6 +229,13 @@ class Pool(msgspec.Struct, frozen=True):
                 f"{wanted}: the seconds are at most those of a day, not {shown(given)}"
             )
         return count, seconds
+
+
+def limits_of_pool(pool: Pool) -> str:
+    """Return the limits of a pool, as people read them."""
+    told = [] if pool.slots is None else [f"{pool.slots} slots"]
+    told += [] if pool.rate is None else [f"{pool.rate[0]} starts in {pool.rate[1]:g} s"]
+    return " and ".join(told)
 
 
 class StepOptions(TypedDict, total=False):

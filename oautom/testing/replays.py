@@ -19,6 +19,7 @@ from oautom.engine.scheduler import Scheduler
 from oautom.errors import OAutomError, SettingError, shown
 from oautom.events.log import EventLog
 from oautom.events.memory import MemoryEventLog
+from oautom.events.rates import Usage
 from oautom.flows.flow import Flow
 from oautom.flows.params import NO_PARAMS
 from oautom.flows.part import Part
@@ -38,7 +39,6 @@ from oautom.machine.deadlines import RUN_TIMEOUT
 from oautom.machine.event import NO_DATA, Event, is_answer, is_loss, is_of_plan
 from oautom.machine.kinds import kind_of
 from oautom.machine.maps import map_of
-from oautom.machine.rates import Usage
 from oautom.machine.state import (
     LOST,
     NO_OPTIONS,

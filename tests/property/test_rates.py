@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oautom.events import Event
-from oautom.machine.rates import Starts
+from oautom.events.rates import Starts
 from oautom.machine.state import Rate
 from oautom.testing import assert_replays, check_history, simulate
 from oautom.testing.strategies import durations, flows, outcomes
