@@ -169,7 +169,7 @@ class ReadyQueue:
                 break
         if rate is not None:
             passed.append(_starts_of(rate.pool))
-            if place is None and self._is_used_up(rate):
+            if place is None and self._is_used_up(turn.item, rate):
                 place = passed[-1]
                 heappush(self._parked.setdefault(place, {}).setdefault(0, []), turn)
         if claimed is not None and claimed != place:
@@ -190,11 +190,13 @@ class ReadyQueue:
             return _behind(limit.group)
         return None if self._has_room(limit) else limit.group
 
-    def _is_used_up(self, rate: Rate) -> bool:
+    def _is_used_up(self, item: Item, rate: Rate) -> bool:
         """Whether no step of a pool may start now; note when the next one may."""
-        if self.rates is None or (usage := self.rates.usage(rate, self.now)).next is None:
+        if self.rates is None or not isinstance(item, StepState):
             return False
-        self.wakes[rate.pool] = usage.next
+        if (start := self.rates.next_start(item, rate, self.now)) is None:
+            return False
+        self.wakes[rate.pool] = start
         return True
 
     def look_at_rates(self, *, at_all: bool = False) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from oautom.events.log import EventLog
 from oautom.events.rates import Starts, Usage
-from oautom.machine.state import Rate
+from oautom.machine.state import Rate, StepState
 
 
 class Rates:
@@ -23,6 +23,10 @@ class Rates:
     def usage(self, rate: Rate, now: datetime) -> Usage:
         """Return how far the rate of a pool is used up."""
         return self._starts(rate.pool).usage(rate, now)
+
+    def next_start(self, step: StepState, rate: Rate, now: datetime) -> datetime | None:
+        """Return when a step may start by the rate of its pool; None if at once."""
+        return self.usage(rate, now).next
 
     def note(self, rate: Rate, now: datetime) -> None:
         """Note the start of a step; the next commit of the log writes it."""

@@ -19,7 +19,6 @@ from oautom.engine.scheduler import Scheduler
 from oautom.errors import OAutomError, SettingError, shown
 from oautom.events.log import EventLog
 from oautom.events.memory import MemoryEventLog
-from oautom.events.rates import Usage
 from oautom.flows.flow import Flow
 from oautom.flows.params import NO_PARAMS
 from oautom.flows.part import Part
@@ -49,7 +48,6 @@ from oautom.machine.state import (
     Rate,
     StepState,
     limits_of,
-    rate_of,
     replay,
 )
 from oautom.machine.tables import COMPENSATION_EVENTS, UNDONE_EVENTS, VECT_CREATED, VECT_ENDS
@@ -236,17 +234,13 @@ class _Replay(MemoryEventLog, Workers):
 
     def _new_scheduler(self) -> Scheduler:
         scheduler = Scheduler(self, self, self, tell=tell_nobody)
-        scheduler.queue.rates = _RatesAsLogged(self, self._next_pool)
+        scheduler.queue.rates = _RatesAsLogged(self, self._next_step)
         return scheduler
 
-    def _next_pool(self) -> str | None:
-        """Return the pool with a rate of the step that starts next, if one does."""
+    def _next_step(self) -> str | None:
+        """Return the step that starts next, if the next event is a start."""
         then = self._then
-        step = self._run.state.steps.get((then and then.step) or "")
-        if then is None or then.name != "step.started" or step is None:
-            return None
-        rate = rate_of(step.options)
-        return None if rate is None else rate.pool
+        return None if then is None or then.name != "step.started" else then.step
 
     def _runs_a_flow(self, step: str) -> bool:
         """Whether the work of a step is that of its child, which is another Vect of the log."""
@@ -503,13 +497,13 @@ class _RatesAsLogged(Rates):
     When a start was allowed depends on starts of other Vects, and on who of these came first.
     """
 
-    def __init__(self, log: EventLog, next_pool: Callable[[], str | None]) -> None:
+    def __init__(self, log: EventLog, next_step: Callable[[], str | None]) -> None:
         super().__init__(log)
-        self._next_pool = next_pool
+        self._next_step = next_step
 
-    def usage(self, rate: Rate, now: datetime) -> Usage:
-        """Allow a start if the next event of the log is one of this pool."""
-        return Usage(0, None if self._next_pool() == rate.pool else _LONG_AGO)
+    def next_start(self, step: StepState, rate: Rate, now: datetime) -> datetime | None:
+        """Allow the start of a step if that is the next event of the log."""
+        return None if self._next_step() == step.name else _LONG_AGO
 
 
 class _Load(NamedTuple):
