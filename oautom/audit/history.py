@@ -7,9 +7,10 @@ against those of Airflow.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from graphlib import TopologicalSorter
 from typing import Any, Final, Protocol, get_type_hints
 
@@ -21,7 +22,16 @@ from oautom.machine.graph import Graph
 from oautom.machine.kinds import kind_of
 from oautom.machine.maps import instance_name
 from oautom.machine.rules import ALL_SUCCESS, verdict
-from oautom.machine.state import LOST, NO_OPTIONS, Group, Options, child_id
+from oautom.machine.state import (
+    LOST,
+    NO_OPTIONS,
+    Group,
+    Limit,
+    Options,
+    Rate,
+    child_id,
+    rate_of,
+)
 from oautom.machine.tables import (
     COMPENSATION_EVENTS,
     INITIAL,
@@ -65,7 +75,8 @@ class StepPast(msgspec.Struct, eq=False):
     child: str = ""  # the Vect that its newest attempt runs
     left: str = ""  # the Vect in which its next attempt may go on
     is_on_loop: bool = False  # it runs on an event loop
-    limits: list[tuple[str | tuple[str, str], int]] = []  # its pool, and max_async of its flow
+    limits: list[Limit] = []  # its pool, and max_async of its flow
+    rate: Rate | None = None  # of its pool
     shunned_by: StepPast | None = None
     state: str = INITIAL
     starts: int = 0
@@ -177,10 +188,13 @@ class VectPast:
             set_ups = given.get("teardown_of", graph[name])
             self.steps[name].set_ups = [self.steps[each] for each in set_ups if each in self.steps]
             self.steps[name].deadline = given.get("deadline")
-            if "pool" in given:
-                self.steps[name].limits.append(tuple(given["pool"]))
+            if given.get("pool", (0, None))[1] is not None:
+                pool, slots = given["pool"]
+                limit = Limit(pool, slots, given.get("pool_slots", 1))
+                self.steps[name].limits.append(limit)
+            self.steps[name].rate = rate_of(given)
             if "async" in given:
-                self.steps[name].limits.append((("async", flow), given["async"]))
+                self.steps[name].limits.append(Limit(("async", flow), given["async"]))
                 self.steps[name].is_on_loop = has_loop
         for name, step in self.steps.items():
             step.upstreams = {upstream: self.steps[upstream] for upstream in graph[name]}
@@ -229,6 +243,10 @@ class Past:
         self.unheard: dict[tuple[StepPast, int | None], VectPast] = {}
         # How many steps run that have a limit, by the Vect that they are of.
         self.in_limits: defaultdict[Group, Counter[VectPast]] = defaultdict(Counter)
+        self.starts: defaultdict[str, list[datetime]] = defaultdict(list)  # by the pool
+        self.windows: dict[str, float] = {}  # the longest of its rates, by the pool
+        self.was_set_back = False  # the clock, at some time
+        self.has_several = False  # some step takes several slots
         # The Vects of each flow that have started and not ended.
         self.under_way: defaultdict[str, dict[VectPast, None]] = defaultdict(dict)
         self.called: dict[Lane, int] = {}  # the newest that had its turn, by its first event
@@ -258,6 +276,7 @@ class Past:
         self.last_seq = self.last_seq + 1 if self.wrong else event.seq
         if not is_understood:
             return
+        self.was_set_back |= _aware(event.time) < _aware(self.last.time)
         if self.step not in self.to_close and not self.is_by_rule(event):
             self.to_close.clear()  # it is too late for them, which is told once
         self.to_close.discard(self.step)
@@ -282,6 +301,7 @@ class Past:
                 has_loop=has_loop,
                 settings=event.data.get("settings", NO_DATA),
             )
+            self.has_several |= any("pool_slots" in given for given in options.values())
             self.vect.created, self.vect.params = event.seq, event.data.get("params", NO_DATA)
             self.vect.after = event.data.get("after")
             match event.data.get("parent"):
@@ -402,12 +422,14 @@ class Past:
             _add(self.running, self.vect, begins_or_ends)
         if step.parent is not None:
             step.parent.active += begins_or_ends
-        for limit, _ in step.limits if step.kind != "map" else ():
-            _add(self.in_limits[limit], self.vect, begins_or_ends)
+        for limit in step.limits if step.kind != "map" else ():
+            _add(self.in_limits[limit.group], self.vect, begins_or_ends * limit.takes)
         self.vect.open_steps += (event.dest in OPEN) - (step.state in OPEN)
         if event.name == "step.started":
             self.recovered_at = None
             step.starts += 1
+            if step.rate is not None and step.kind != "map":
+                self._note_start(step.rate, _aware(event.time))
             if not step.needs_none or (step.kind == "flow" and step.parent is not None):
                 self.busy.add((step, event.attempt))
         elif event.name != "step.cancelled" and "abandoned" not in event.data:
@@ -419,6 +441,24 @@ class Past:
         elif event.name in ("step.late_result", "step.started"):
             self.unheard.pop((step, event.attempt), None)
             self.unheard.pop((step, step.starts - 1), None)
+
+    def _note_start(self, rate: Rate, time: datetime) -> None:
+        """Note a start, and forget those that no window has any more.
+
+        After the clock was set back, nobody can tell from the log how old later starts are.
+        """
+        self.windows[rate.pool] = max(rate.seconds, self.windows.get(rate.pool, 0.0))
+        past = time - timedelta(seconds=self.windows[rate.pool])
+        starts = self.starts[rate.pool]
+        del starts[bisect_right(starts, time) :]
+        del starts[: bisect_right(starts, past)]
+        starts.append(time)
+
+    def starts_within(self, rate: Rate, time: datetime) -> int:
+        """Return how many steps of a pool have started in the window that ends at a time."""
+        starts = self.starts[rate.pool]
+        first = bisect_right(starts, _aware(time) - timedelta(seconds=rate.seconds))
+        return bisect_right(starts, _aware(time)) - first
 
     def _take_step(self, step: StepPast, event: Event) -> None:
         self._note_loss(step, event)
@@ -512,7 +552,7 @@ class Past:
         step.started_at = event.seq
         if step.kind == "map":
             self._expand(step, event)
-        elif step.kind == "wait":
+        elif step.kind in ("wait", "approval"):
             step.problem = str(event.data.get("problem", ""))
 
     def _expand(self, step: StepPast, event: Event) -> None:
@@ -523,6 +563,7 @@ class Past:
                 kind="flow" if step.runs else "",
                 runs=step.runs,
                 limits=step.limits,
+                rate=step.rate,
                 is_on_loop=step.is_on_loop,
                 max_attempts=step.max_attempts,
                 allow_failure=step.allow_failure,
@@ -614,8 +655,29 @@ class Past:
     def has_room(self, step: StepPast) -> bool:
         """Whether one more step of its pool, its map, and the async steps of its flow may run."""
         limits = step.limits if step.kind != "map" else ()
-        has_room = all(self.in_limits[limit].total() < count for limit, count in limits)
+        has_room = all(self._fits(limit) for limit in limits)
         return has_room and self.map_has_room(step)
+
+    def _fits(self, limit: Limit, at_work: int = 0) -> bool:
+        """Whether a group has free slots for one more of its steps."""
+        return self.in_limits[limit.group].total() + at_work + limit.takes <= limit.slots
+
+    def _is_behind(self, step: StepPast) -> bool:
+        """Whether a step may have to let one go first that takes several slots, and lacks some."""
+        if not self.has_several:
+            return False
+        groups = {limit.group for limit in step.limits}
+        wants = [
+            limit
+            for each in self.due
+            if each is not step
+            for limit in each.limits
+            if limit.takes > 1 and limit.group in groups
+        ]
+        # Its turn may be over, and only a worker missing.
+        return any(not self._fits(limit) for limit in wants) or (
+            bool(wants) and len(self.busy) >= (self.max_workers or 1)
+        )
 
     @staticmethod
     def map_has_room(step: StepPast) -> bool:
@@ -623,17 +685,27 @@ class Past:
         limit = None if step.parent is None else step.parent.limit
         return limit is None or step.parent is None or step.parent.active < limit
 
+    def _is_too_early(self, step: StepPast) -> bool:
+        """Whether the rate of its pool may not have allowed a start yet, at the last event.
+
+        Where the clock was set back, nobody can tell.
+        """
+        rate = step.rate
+        if rate is None:
+            return False
+        return self.was_set_back or self.starts_within(rate, self.last.time) >= rate.starts
+
     def must_start(self, step: StepPast) -> bool:
         """Whether a step that may start lacks nothing, except possibly a worker."""
-        if not self.has_room(step):
+        if not self.has_room(step) or self._is_behind(step) or self._is_too_early(step):
             return False
         if not self.unheard:
             return True
         at_work = self._at_work()
         limits = step.limits if step.kind != "map" else ()
         return step not in at_work and all(
-            self.in_limits[limit].total() + sum(limit in dict(each.limits) for each in at_work) < n
-            for limit, n in limits
+            self._fits(limit, sum(_takes(each, limit.group) for each in at_work))
+            for limit in limits
         )
 
     def _at_work(self) -> set[StepPast]:
@@ -678,6 +750,16 @@ class Past:
     def is_by_rule(event: Event) -> bool:
         """Whether an event ends a step before its start, as a trigger rule does."""
         return event.name in (_BLOCKED, _SKIPPED) and event.source == "pending"
+
+
+def _takes(step: StepPast, group: Group) -> int:
+    """Return how many slots of a group a step takes."""
+    return sum(limit.takes for limit in step.limits if limit.group == group)
+
+
+def _aware(time: datetime) -> datetime:
+    """Return a time that can be compared, also in a log in which `time-is-utc` does not hold."""
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
 def _add(counter: Counter[VectPast], vect: VectPast, count: int) -> None:

@@ -572,7 +572,8 @@ class _Claims(Past):
     def waits_fail_at_once(self, event: Event) -> bool:
         """A wait fails if its start has a `problem`, with that error, else it succeeds."""
         step = self.step
-        if kind_of(step.kind).ended_by != "time" or event.source != "running":
+        is_wait = kind_of(step.kind).ended_by == "time" or step.problem
+        if not is_wait or event.source != "running" or step.kind == "map":
             return True
         told = event.data.get("error", "") if event.name == "step.failed" else ""
         return bool(told == step.problem)
@@ -658,18 +659,26 @@ class _Claims(Past):
 
     @_invariant("step.started")
     def pools_hold(self, event: Event) -> bool | Unless:
-        """No more steps run than pools have slots, and than max_parallel and max_async allow."""
+        """Steps take no more slots than pools have, and max_parallel and max_async are kept."""
         limits = self.step.limits if self.step.kind != "map" else ()
-        answers = [self._with_one_more(self.in_limits[limit], slots) for limit, slots in limits]
+        answers = [self._with_one_more(self.in_limits[g], slots, n) for g, slots, n in limits]
         if False in answers or not self.map_has_room(self.step):
             return False
         return next((each for each in answers if each is not True), True)
 
-    def _with_one_more(self, had: Mapping[VectPast, int], most: int) -> bool | Unless:
-        """Return whether this step may have one more of what Vects have."""
-        if sum(had.values()) < most:
+    @_invariant("step.started")
+    def rates_hold(self, event: Event) -> bool:
+        """In no window of its rate do more steps of a pool start than the rate allows."""
+        rate = self.step.rate if self.step.kind != "map" else None
+        return rate is None or self.starts_within(rate, event.time) < rate.starts
+
+    def _with_one_more(
+        self, had: Mapping[VectPast, int], most: int, more: int = 1
+    ) -> bool | Unless:
+        """Return whether this step may have one more, or so many more, of what Vects have."""
+        if sum(had.values()) + more <= most:
             return True
-        own = had.get(self.vect, 0) + 1
+        own = had.get(self.vect, 0) + more
         others = {vect: count for vect, count in had.items() if vect is not self.vect}
         return own <= most and Unless(others, most - own)
 

@@ -42,7 +42,14 @@ def are_settings(value: object) -> bool:
 def _is_pool(value: object) -> bool:
     match value:
         case [str(), slots]:
-            return _is_count(slots)
+            return slots is None or _is_count(slots)
+    return False
+
+
+def _is_rate(value: object) -> bool:
+    match value:
+        case [count, seconds]:
+            return _is_count(count) and _is_seconds(seconds)
     return False
 
 
@@ -59,6 +66,14 @@ def _is_place(value: object) -> bool:
         case [str(), str(), *_]:
             return True
     return False
+
+
+def _are_places(value: object) -> bool:
+    """Whether a value has the form of the values of a prompt: places, or texts, by name."""
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and (isinstance(each, str) or _is_place(each))
+        for name, each in value.items()
+    )
 
 
 def _is_attempt(value: object) -> bool:
@@ -81,6 +96,8 @@ _OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "timeout": _is_seconds,
     "deadline": _is_seconds,
     "pool": _is_pool,
+    "pool_slots": _is_count,
+    "rate": _is_rate,
     "priority": lambda priority: type(priority) is int,
     "async": _is_count,
     "kind": lambda kind: kind in KINDS,
@@ -88,6 +105,7 @@ _OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "until": lambda until: isinstance(until, str) or _is_place(until),
     "path": lambda path: isinstance(path, str),
     "prompt": lambda prompt: isinstance(prompt, str),
+    "values": _are_places,
     "over": _is_place,
     "max_parallel": _is_count,
     "count": lambda count: type(count) is int and count >= 0,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
@@ -41,6 +40,7 @@ from oautom.cli.output import (
 )
 from oautom.cli.progress import Progress, known_past, last_lines, print_event
 from oautom.client import Client, StepView, VectView, Working
+from oautom.client.facts import slots_taken
 from oautom.client.forecast import Past, told
 from oautom.events import Event
 from oautom.events.jsonl import to_line
@@ -342,7 +342,7 @@ def _shown(
 def top(client: Client, as_json: bool) -> int:
     """Show which steps have the workers of the engine at work, and the slots of its pools."""
     engine, steps = client.engine, client.working()
-    taken = Counter(each.pool for each in steps if each.pool is not None)
+    taken = slots_taken(steps)
     busy = sum(each.has_worker for each in steps)
     if as_json:
         pools = {} if engine is None else engine.pools
@@ -350,7 +350,9 @@ def top(client: Client, as_json: bool) -> int:
             {
                 "engine": None if engine is None else engine.pid,
                 "workers": {"taken": busy, "there": engine and engine.workers},
-                "pools": {name: {"taken": taken[name], "there": n} for name, n in pools.items()},
+                "pools": {
+                    name: {"taken": taken.get(name, 0), "there": n} for name, n in pools.items()
+                },
                 "steps": [each._asdict() for each in steps],
             }
         )
@@ -361,7 +363,7 @@ def top(client: Client, as_json: bool) -> int:
     there = "" if engine.workers is None else f" of {engine.workers}"
     click.echo(f"process {engine.pid}: {busy}{there} workers")
     for name, slots in engine.pools.items():
-        click.echo(f"pool {name}: {taken[name]} of {slots} slots")
+        click.echo(f"pool {name}: {taken.get(name, 0)} of {slots} slots")
     print_table([_of_working(each) for each in steps])
     return SUCCESS
 
@@ -370,6 +372,7 @@ def _of_working(each: Working) -> tuple[str, ...]:
     attempt = f"attempt {each.attempt}" if abs(each.attempt) > 1 else ""
     what = "" if each.has_worker else "no worker"
     pool = f"pool {each.pool}" if each.pool is not None else ""
+    pool += f" ({each.pool_slots} slots)" if each.pool_slots > 1 else ""
     for_ = "" if each.since is None else seconds_of(datetime.now(UTC) - each.since)
     return each.vect, each.step, for_, attempt, what, pool
 

@@ -556,7 +556,7 @@ def _waiting(vect: VectState) -> list[Waiting]:
             vect.id,
             step.name,
             vect.flow,
-            str(step.options.get("prompt", "")),
+            step.prompt or "",
             step.start_date,
             step.until,
         )

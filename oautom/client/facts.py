@@ -6,8 +6,8 @@ is looked at only for a step that is about to start.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache, partial
 from itertools import groupby
 from operator import attrgetter
@@ -17,11 +17,12 @@ from oautom.client.engine import EngineInfo, FlowInfo
 from oautom.client.forecast import EVENTS_MAX, NO_PAST, RUNS, Past, past_of
 from oautom.errors import InvalidHistoryError
 from oautom.events.log import EventLog, VectEntry, told_by_id
+from oautom.events.rates import Starts
 from oautom.machine.event import Event
 from oautom.machine.explain import Facts
-from oautom.machine.state import Group, StepState, VectState, limits_of
+from oautom.machine.state import Group, StepState, VectState, limits_of, rate_of
 from oautom.machine.tables import INITIAL, VECT_ENDS
-from oautom.machine.wording import NAME_MAX, in_line, place_behind, place_in_line
+from oautom.machine.wording import NAME_MAX, in_line, place_behind, place_in_line, quoted
 from oautom.values.json import json_key
 from oautom.vects.stored import Reader, open_before
 
@@ -58,8 +59,9 @@ def facts_of(
             child = log.find(step.child)
             return common._replace(child="waiting" if child is None else child.state)
         if step.state == INITIAL and step.verdict == "start":
-            busy, taken = load()
-            return common._replace(taken=taken, workers=workers if 0 < workers <= busy else 0)
+            busy, taken, claims = load()
+            told = common._replace(taken=taken, workers=workers if 0 < workers <= busy else 0)
+            return _with_pool(step, log, told, claims)
         return common
 
     return of
@@ -108,17 +110,52 @@ def _lane(params: Mapping[str, Any], flow: FlowInfo) -> str | None:
     return None if flow.limit_by is None else json_key(params.get(flow.limit_by))
 
 
-def _load(log: EventLog) -> tuple[int, dict[Group, int]]:
-    """Return how many workers are taken, and how many slots of each pool."""
-    busy, taken = 0, dict[Group, int]()
+def _with_pool(step: StepState, log: EventLog, told: Facts, several: list[StepState]) -> Facts:
+    """Add what the pool of a step that may start is waited for with."""
+    if (rate := rate_of(step.options)) is not None:
+        usage = Starts(log.starts(rate.pool)).usage(rate, datetime.now(UTC))
+        told = told._replace(starts=usage.starts, next_start=usage.next)
+    for limit in limits_of(step.vect.flow, step.options):
+        for other in several:
+            if other.vect.id == step.vect.id and other.name == step.name:
+                continue
+            lack = [each for each in limits_of(other.vect.flow, other.options) if each.takes > 1]
+            if any(
+                each.group == limit.group
+                and told.taken.get(each.group, 0) + each.takes > each.slots
+                and _rank(other) <= _rank(step)
+                for each in lack
+            ):
+                return told._replace(claim=_claim(other, step))
+    return told
+
+
+def _rank(step: StepState) -> int:
+    return -int(step.options.get("priority", 0))
+
+
+def _claim(other: StepState, step: StepState) -> str:
+    vect = "" if other.vect.id == step.vect.id else f" of vect {quoted(other.vect.id)}"
+    return f"{quoted(other.name)}{vect}"
+
+
+def _load(log: EventLog) -> tuple[int, dict[Group, int], list[StepState]]:
+    """Return how many workers are taken, and how many slots of each pool.
+
+    Also the steps that may start and take several slots of their pool: these are waited for.
+    """
+    busy, taken, several = 0, dict[Group, int](), list[StepState]()
     for vect in states_of(log):
         for step in vect.steps.values():
+            is_due = step.state == INITIAL and "pool_slots" in step.options
+            if is_due and vect.state == "running" and step.verdict == "start" and not step.mapped:
+                several.append(step)
             if step.state != "running":
                 continue
             busy += step.needs_worker
-            for group, _ in limits_of(vect.flow, {} if step.mapped else step.options):
-                taken[group] = taken.get(group, 0) + 1
-    return busy, taken
+            for limit in limits_of(vect.flow, {} if step.mapped else step.options):
+                taken[limit.group] = taken.get(limit.group, 0) + limit.takes
+    return busy, taken, several
 
 
 class Working(NamedTuple):
@@ -133,6 +170,7 @@ class Working(NamedTuple):
         has_worker: Whether it has a worker. Else it has a slot of a pool only: it runs a flow, or
             on the event loop of the async steps.
         pool: The name of its pool, or None.
+        pool_slots: How many slots of the pool it takes.
     """
 
     vect: str
@@ -142,6 +180,7 @@ class Working(NamedTuple):
     since: datetime | None
     has_worker: bool
     pool: str | None
+    pool_slots: int = 1
 
 
 def working_in(log: EventLog) -> list[Working]:
@@ -159,8 +198,18 @@ def working_in(log: EventLog) -> list[Working]:
             pool = None if given is None else str(given[0])
             if step.needs_worker or pool is not None:
                 key = (vect.id, vect.flow, step.name, step.attempt)
-                found.append(Working(*key, step.start_date, step.needs_worker, pool))
+                takes = step.options.get("pool_slots", 1)
+                found.append(Working(*key, step.start_date, step.needs_worker, pool, takes))
     return found
+
+
+def slots_taken(working: Iterable[Working]) -> dict[str, int]:
+    """Return how many slots of each pool some steps have."""
+    taken: dict[str, int] = {}
+    for each in working:
+        if each.pool is not None:
+            taken[each.pool] = taken.get(each.pool, 0) + each.pool_slots
+    return taken
 
 
 def past_of_flow(log: EventLog, flow: str) -> Past:

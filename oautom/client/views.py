@@ -469,8 +469,7 @@ class StepView:
     @property
     def prompt(self) -> str | None:
         """What a person is asked, of an `ApprovalExecution`; else None."""
-        given = self._step.options.get("prompt")
-        return None if given is None else str(given)
+        return self._step.prompt
 
     @property
     def inputs(self) -> dict[str, Any]:

@@ -143,8 +143,8 @@ class Entering:
 
     def _enter(self) -> None:
         """Close the steps of some Vects that ran in the earlier life, before others start."""
-        for group, place in self._runner.lingering.adopt():
-            self._queue.take_slot(group, place)
+        for hold, place in self._runner.lingering.adopt():
+            self._queue.take_slot(hold.group, place, hold.takes)
         self._queue.is_held = True
         portion, steps = self.entered, 0
         while self.left and (steps < STEPS_AT_ONCE or self.left[0].keeps_slots):

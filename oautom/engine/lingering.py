@@ -19,7 +19,7 @@ from typing import Any
 from oautom.engine.messages import Over
 from oautom.events.log import EventLog
 from oautom.machine.commands import Key, Place
-from oautom.machine.state import Group
+from oautom.machine.state import Hold
 from oautom.processes import forked
 
 _logger = logging.getLogger("oautom.runner")
@@ -30,7 +30,7 @@ class _Left:
 
     def __init__(self) -> None:
         self.keys: set[Key] = set()
-        self.groups: set[Group] = set()  # where the step has a slot
+        self.holds: set[Hold] = set()  # the slots of the step
         self.wakes: list[Callable[[], None]] = []
 
 
@@ -173,7 +173,7 @@ class Lingering:
         """Whether earlier apps have left anything at work. Any thread."""
         return any(log_id == self._log_id for log_id, _ in _left.copy())
 
-    def adopt(self) -> list[tuple[Group, Place]]:
+    def adopt(self) -> list[tuple[Hold, Place]]:
         """Return the slots taken by work that earlier apps have left.
 
         An `Over` reports the end of each returned step, once.
@@ -186,24 +186,24 @@ class Lingering:
                 if log_id == self._log_id and place not in self._adopted:
                     self._adopted.add(place)
                     left.wakes.append(partial(self._put, Over(*place)))
-                    found += [(group, place) for group in left.groups]
+                    found += [(hold, place) for hold in left.holds]
         return found
 
-    def take_in(self, key: Key, groups: Iterable[Group], end: Future[Any]) -> None:
+    def take_in(self, key: Key, holds: Iterable[Hold], end: Future[Any]) -> None:
         """Note an attempt that an earlier program has left at work elsewhere.
 
         Args:
             key: The attempt.
-            groups: The groups in which it has a slot.
+            holds: The slots that it has.
             end: It is done when the attempt is over.
         """
-        self.leave([(key, ())], lambda _: groups)
+        self.leave([(key, ())], lambda _: holds)
         end.add_done_callback(lambda _: self.tell_left(key))
 
     def leave(
         self,
         attempts: Iterable[tuple[Key, Iterable[Place]]],
-        groups_of: Callable[[Place], Iterable[Group]],
+        holds_of: Callable[[Place], Iterable[Hold]],
     ) -> None:
         """Note the attempts that go on though the app is closed.
 
@@ -211,7 +211,7 @@ class Lingering:
 
         Args:
             attempts: Each attempt with the steps above it.
-            groups_of: Returns the groups in which a step has a slot.
+            holds_of: Returns the slots that a step has.
         """
         with _left_lock:
             for key, above in attempts:
@@ -220,7 +220,7 @@ class Lingering:
                 for place in (key[:2], *above):
                     left = _left.setdefault((self._log_id, place), _Left())
                     left.keys.add(key)
-                    left.groups.update(groups_of(place))
+                    left.holds.update(holds_of(place))
 
     def tell_left(self, key: Key) -> None:
         """Report the end of an attempt that has outlived this app to the later apps."""

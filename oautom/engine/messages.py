@@ -132,6 +132,10 @@ class Nudge:
     """Message: check again whether the wait is over, the plans, and the workers."""
 
 
+class Recheck:
+    """Message: check the steps again that wait for slots, or for a start: there may be room now."""
+
+
 class Asked(NamedTuple):
     """Message: another process has put a request in the log.
 
@@ -228,6 +232,7 @@ Message = (
     | TakeBack
     | Call
     | Nudge
+    | Recheck
     | Asked
     | TakeOver
     | Misfit

@@ -23,6 +23,7 @@ from oautom.machine.commands import Cancel, Command, Retry
 from oautom.machine.explain import NO_FACTS, Facts, explain
 from oautom.machine.state import StepState, replay
 from oautom.machine.tables import INITIAL, VECT_ENDS
+from oautom.machine.wording import quoted
 from oautom.processes.forked import Home
 from oautom.steps.options import wrong_interval
 from oautom.values.names import one_of
@@ -404,6 +405,7 @@ def _facts_of(scheduler: Scheduler, run: Run, step: str) -> Facts:
     ahead, higher = scheduler.queue.ahead_of(state)
     held_up = scheduler.registry.stranded(run) or run.held_up
     turns = scheduler.registry.turns
+    usage = scheduler.queue.usage(state, scheduler.now())
     child = _child_of(scheduler, state)
     return Facts(
         held_up="" if held_up is None else str(held_up),
@@ -411,6 +413,9 @@ def _facts_of(scheduler: Scheduler, run: Run, step: str) -> Facts:
         workers=runner.workers_if_taken,
         trouble=runner.problem,
         taken=scheduler.queue.taken(),
+        claim=_claim(scheduler.queue.claim_before(state), state) if scheduler.queue.claims else "",
+        starts=0 if usage is None else usage.starts,
+        next_start=None if usage is None else usage.next,
         ahead=ahead,
         higher=higher,
         poll_interval=_poll_interval(run, step),
@@ -421,6 +426,14 @@ def _facts_of(scheduler: Scheduler, run: Run, step: str) -> Facts:
         is_returning=runner.is_returning(key),
         at_work=frozenset(near.name for near in _near(state) if runner.lingers(near)),
     )
+
+
+def _claim(before: StepState | None, step: StepState) -> str:
+    """Return the step before a step, as people read it; empty if there is none."""
+    if before is None:
+        return ""
+    vect = "" if before.vect is step.vect else f" of vect {quoted(before.vect.id)}"
+    return f"{quoted(before.name)}{vect}"
 
 
 def _child_of(scheduler: Scheduler, step: StepState) -> Run | None:

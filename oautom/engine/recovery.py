@@ -18,7 +18,7 @@ from oautom.events.log import EventLog, VectEntry, told_by_id
 from oautom.flows.flow import Flow
 from oautom.machine.event import NO_DATA, Event, is_answer
 from oautom.machine.maps import map_of
-from oautom.machine.state import Group, limits_of
+from oautom.machine.state import Hold, limits_of
 from oautom.machine.tables import INITIAL, UNDONE_EVENTS, VECT_ENDS
 from oautom.processes.leftovers import end_leftovers
 from oautom.vects.run import Run
@@ -107,7 +107,7 @@ class Recovery:
         """
         if not self._is_done:
             self._end_leftovers()
-            self._scheduler.runner.find_left(self._groups_of)
+            self._scheduler.runner.find_left(self._holds_of)
         runs = self._left_open()
         self._find_lanes(runs)
         self._registry.turns.is_still = True
@@ -224,13 +224,13 @@ class Recovery:
         for pid in ended:
             _logger.warning("process %d, left by a dead program, was ended", pid)
 
-    def _groups_of(self, flow: str, step: str) -> list[Group]:
-        """Return the groups in which a step of an earlier program has had a slot."""
+    def _holds_of(self, flow: str, step: str) -> list[Hold]:
+        """Return the slots that a step of an earlier program has had."""
         steps = self._registry.flows[flow].steps if flow in self._registry.flows else {}
         declared = steps.get(step) or steps.get(map_of(step))
         if declared is None:
             return []
-        return [group for group, _ in limits_of(flow, declared.options())]
+        return [Hold(each.group, each.takes) for each in limits_of(flow, declared.options())]
 
     def _is_open(self, vect: str, step: str | None, attempt: str | None) -> bool:
         """Whether an attempt has not ended by itself: it runs, or was cancelled or abandoned.

@@ -38,7 +38,7 @@ from oautom.machine.commands import (
 )
 from oautom.machine.deadlines import Deadline
 from oautom.machine.kinds import kind_of
-from oautom.machine.state import Group, StepState, VectState, View, committed
+from oautom.machine.state import Hold, StepState, VectState, View, committed
 from oautom.processes.leftovers import Marks
 from oautom.steps.capture import CAPTURE
 from oautom.steps.context import Context
@@ -62,8 +62,8 @@ _NO_TIMERS: _Timers = {}
 _logger = logging.getLogger("oautom.runner")
 
 
-def _in_none(place: Place) -> Iterable[Group]:
-    """Return no group: the step has no slot."""
+def _in_none(place: Place) -> Iterable[Hold]:
+    """Return nothing: the step has no slot."""
     return ()
 
 
@@ -116,7 +116,7 @@ class Runner:
         self.slots = workers.slots
         self.is_shut = False
         self._doubtful: list[Place] = []  # steps of which work may have been left elsewhere
-        self._groups_of_left: Callable[[str, str], Iterable[Group]] | None = None
+        self._holds_of_left: Callable[[str, str], Iterable[Hold]] | None = None
         self._loop: Workers | None = None
         self.lingering = Lingering(log, put)
         self.above: Callable[[Run], Sequence[Place]] = _none_above
@@ -156,7 +156,7 @@ class Runner:
     @property
     def problem(self) -> str:
         """Why the workers take no work for now, for people; empty if they do."""
-        is_unknown = self._groups_of_left is not None
+        is_unknown = self._holds_of_left is not None
         return self._workers.problem or (_UNKNOWN if is_unknown else "")
 
     @property
@@ -164,40 +164,40 @@ class Runner:
         """Whether the workers are dead for good."""
         return self._workers.is_dead
 
-    def find_left(self, groups_of: Callable[[str, str], Iterable[Group]]) -> None:
+    def find_left(self, holds_of: Callable[[str, str], Iterable[Hold]]) -> None:
         """Find out what earlier programs of the log have left at work elsewhere. Any thread.
 
         Nothing starts before that is known. A step with such an attempt waits for its end, as for
         that of any other attempt that was asked to stop.
 
         Args:
-            groups_of: Returns the groups in which a step has a slot, by its flow and its name.
+            holds_of: Returns the slots that a step has, by its flow and its name.
         """
         if self._workers.place == "elsewhere":  # else their work has ended with the program
-            self._groups_of_left = groups_of
+            self._holds_of_left = holds_of
             self.look_at_workers()
 
     def look_at_workers(self) -> None:
         """Note whether the workers take work now, and how much. Any thread."""
-        if self._groups_of_left is not None and self._workers.problem is None:
-            self._find_left(self._groups_of_left)
-        self.is_shut = self._groups_of_left is not None or self._workers.problem is not None
+        if self._holds_of_left is not None and self._workers.problem is None:
+            self._find_left(self._holds_of_left)
+        self.is_shut = self._holds_of_left is not None or self._workers.problem is not None
         self.slots = self._workers.slots
 
-    def _find_left(self, groups_of: Callable[[str, str], Iterable[Group]]) -> None:
+    def _find_left(self, holds_of: Callable[[str, str], Iterable[Hold]]) -> None:
         try:
             left = self._workers.left(self._log_id) if self._log_id is not None else NONE_LEFT
         except WorkLostError as error:
             _logger.warning("what earlier programs have left at work is not known yet: %s", error)
             return  # it is asked again when the workers have changed
-        self._groups_of_left = None
+        self._holds_of_left = None
         for name, end in left.items():
             if (told := told_by_name(name)) is not None:
                 flow, key = told
                 _logger.warning(
                     "vect '%s', step '%s', attempt %d: a dead program has left it", *key
                 )
-                self.lingering.take_in(key, groups_of(flow, key[1]), end)
+                self.lingering.take_in(key, holds_of(flow, key[1]), end)
         doubtful, self._doubtful = self._doubtful, []
         for place in doubtful:
             self._put(Over(*place))
@@ -213,7 +213,7 @@ class Runner:
         place = (step.vect.id, step.name)
         if step.attempt and self.holds((*place, step.attempt)):
             return True
-        if self._groups_of_left is not None:  # an `Over` follows when that is known
+        if self._holds_of_left is not None:  # an `Over` follows when that is known
             self._doubtful.append(place)
             return True
         return self.lingering.is_waited_for(place)
@@ -739,11 +739,11 @@ class Runner:
             else:
                 self._kill(attempt)
 
-    def close(self, groups_of: Callable[[Place], Iterable[Group]] = _in_none) -> None:
+    def close(self, holds_of: Callable[[Place], Iterable[Hold]] = _in_none) -> None:
         """End the workers that are ours; functions that ignore cancellation may go on for a while.
 
         Args:
-            groups_of: Returns the groups in which a step has a slot; it keeps them meanwhile.
+            holds_of: Returns the slots that a step has; it keeps them meanwhile.
         """
         self._is_closed = True  # first: who answers from now on is looked for among those left
         at_work = (
@@ -751,7 +751,7 @@ class Runner:
             for attempt in self._attempts.values()
             if attempt.state == "working" and attempt.context.has_begun
         )
-        self.lingering.leave(at_work, groups_of)
+        self.lingering.leave(at_work, holds_of)
         _close_all([self._workers, *self._ours, *self.elsewhere.values()])
         self._marks.end()
 

@@ -70,12 +70,14 @@ from oautom.engine.messages import (
     Nudge,
     Over,
     Poll,
+    Recheck,
     TakeBack,
     TakeOver,
     Tidy,
     TimeUp,
 )
 from oautom.engine.queue import ReadyQueue
+from oautom.engine.rates import Rates
 from oautom.engine.requests import Requests
 from oautom.engine.runner import Runner
 from oautom.engine.steering import Steering, of_today
@@ -198,6 +200,10 @@ class Scheduler(Driver[Message]):
         self.queue = ReadyQueue(self.wheel)
         self.queue.vect_of = self._held
         self.waits = Waits(self.put, self.registry, self.runner)
+        self.waits.on_wait = self._recheck_claims
+        self.queue.is_awaited = self.waits.is_awaited
+        self.queue.rates = Rates(log)
+        self._alarm: datetime | None = None  # when the next step of a pool with a rate may start
         self._ends_first = False
         self.containment = Containment(log, self.runner, self.queue, self.registry, self._notes)
         self.entering = Entering(
@@ -333,6 +339,11 @@ class Scheduler(Driver[Message]):
     def _nudge(self) -> None:
         """Look at the workers again, which have changed."""
         self.put(Nudge())
+
+    def _recheck_claims(self) -> None:
+        """Check again which steps go before those that take several slots. Any thread."""
+        if self.queue.claims:
+            self.put(Recheck())
 
     def _let_be(self, work: Work) -> None:
         """Wait no longer for the end of a step that was cancelled: it does not listen."""
@@ -475,6 +486,17 @@ class Scheduler(Driver[Message]):
         self._is_telling = False
         return True
 
+    def _set_alarm(self) -> None:
+        """Check the steps again that wait for the rate of their pool, when the next one may start.
+
+        The wall clock may be set meanwhile; see `time_has_jumped`.
+        """
+        soonest = min(self.queue.wakes.values())
+        if self._alarm is None or soonest < self._alarm:
+            self._alarm = soonest
+            seconds = max(_A_MOMENT, (soonest - self._now).total_seconds())
+            self.put_at(self._clock.monotonic() + seconds, Recheck())
+
     def _look_around(self) -> None:
         """Check which plans are due, and admit starts of other processes: without a lock."""
         self._requests.admit_all()
@@ -522,6 +544,8 @@ class Scheduler(Driver[Message]):
             except Exception as failure:
                 raise _LogFailedError from failure
             self._orphans.clear()
+            if self.queue.rates is not None:
+                self.queue.rates.take_back()
             self.entering.take_back()
             self._give_calls_back()
             if isinstance(self._notes.in_hand, Poll):
@@ -662,6 +686,8 @@ class Scheduler(Driver[Message]):
             except Exception:
                 _logger.exception("an effect of event %d has raised", event.seq)
                 self.containment.strand(run)
+        if self.queue.wakes:
+            self._set_alarm()
         if self.containment.has_stranded:
             self.containment.has_stranded = False
             self.runner.count_busy()  # some had their slots already, and are not at work
@@ -713,6 +739,11 @@ class Scheduler(Driver[Message]):
             case Nudge():
                 self._is_look_due = True
                 self._look_at_workers()
+            case Recheck():
+                self._alarm = None
+                self.queue.look_behind_claims()
+                self.queue.now = self._now
+                self.queue.look_at_rates(at_all=True)
             case Over():
                 self._hear_of_left(message)
             case Note():
@@ -815,8 +846,8 @@ class Scheduler(Driver[Message]):
         run = self.registry.runs.get(over.vect)
         steps = {} if run is None or not run.is_held else run.state.steps
         if over.step not in steps or steps[over.step].state != "running":
-            for group in self.queue.groups_of((over.vect, over.step)):
-                self.queue.free_slot(group, (over.vect, over.step))
+            for hold in self.queue.holds_of((over.vect, over.step)):
+                self.queue.free_slot(hold.group, (over.vect, over.step))
         self._look_again(over.vect, over.step)
 
     def _look_again(self, vect: str, step: str) -> None:
@@ -883,6 +914,8 @@ class Scheduler(Driver[Message]):
         if self.halted:
             return
         now = self._clock.now()
+        if self.queue.wakes:
+            self.put(Recheck())
         for run in self.registry.open_runs():
             if run.held_up is None and run.is_held and not run.is_inherited:
                 self.runner.wake_again(run, now)
@@ -890,6 +923,9 @@ class Scheduler(Driver[Message]):
     def _settle(self) -> None:
         """Fire all triggers that are due; starts wait for their turn, and for a free slot."""
         queue = self.queue
+        queue.now = self._now
+        if queue.wakes:
+            queue.look_at_rates()
         while self.runner.returning and self.runner.has_room:  # they go before all others
             self._news.append("")  # before: the tick may be taken back, and the slots are given
             self._notes.in_hand = self.runner.returning[0]
@@ -1019,7 +1055,11 @@ class Scheduler(Driver[Message]):
         if sender is not vect:
             if vect.options:
                 self._release_more(sender, event)  # type: ignore[arg-type] # it is a step
-        elif event.name in ("vect.paused", "vect.ending", "vect.cancelled", "vect.failed"):
+            self._ready.extend(affects(vect, event))
+            return
+        if self.queue.claims:  # another Vect may be waited for
+            self.queue.look_behind_claims()
+        if event.name in ("vect.paused", "vect.ending", "vect.cancelled", "vect.failed"):
             self.queue.forget(vect)
         elif event.name in ("vect.resumed", "vect.reopened"):
             self._ends_first = True
@@ -1050,10 +1090,11 @@ class Scheduler(Driver[Message]):
         self._is_closed = True
         self._inbox.put(Nudge())  # a step may drive by now, and wait for its slot
         self.have_all_look()
-        self.runner.close(self.queue.groups_of)
+        self.runner.close(self.queue.holds_of)
         self.answer(())  # those who still call look, and find it closed
 
 
+_A_MOMENT: Final = 1e-6  # seconds: as exact as the time of an event
 _NO_WORKERS: Final = (
     "give OAutom(executor=...) a function that makes such an executor: it is called for another one"
 )

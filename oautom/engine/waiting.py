@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from time import monotonic
@@ -23,7 +23,7 @@ from typing import NamedTuple
 from oautom.engine.messages import Lend, Loan, Message, TakeBack
 from oautom.engine.runner import Runner
 from oautom.errors import EngineError
-from oautom.machine.commands import Key
+from oautom.machine.commands import Key, Place
 from oautom.machine.tables import VECT_ENDS
 from oautom.processes import forked
 from oautom.steps.context import CALLED, Context
@@ -74,12 +74,14 @@ class Waits:
         drive: Waits until a condition holds, with a timeout in seconds or None, as the engine does.
         look_again: As that of `Awaiting`.
         is_over: Whether the engine has stopped, and no slot is given back any more.
+        on_wait: Called when an attempt begins to wait; any thread.
     """
 
     def __init__(self, put: Callable[[Message], None], registry: Registry, runner: Runner) -> None:
         self.drive: Callable[[IsDone, float | None], object]
         self.look_again: Callable[[IsDone], Awaitable[None]]
         self.is_over: IsDone = bool
+        self.on_wait: Callable[[], object] = bool
         self.put = put
         self.runner = runner
         self._registry = registry
@@ -178,10 +180,39 @@ class Waits:
         is_to_go_on = self._registry.turns.waits(run)  # a child that goes on
         return run.shown in VECT_ENDS and not is_to_go_on
 
+    def is_awaited(self, vect: str, places: Iterable[Place]) -> bool:
+        """Whether one of some steps waits for the end of a Vect, directly or through others."""
+        with _lock:
+            own = {key[:2]: vects for key, vects in self._vects.items()}
+            left: list[Node] = []
+            for place in places:
+                left += [(self, each) for each in own.get(place, ())]
+                left += [(self, child) for child in self._child_of(place)]
+            seen: set[Node] = set()
+            while left:
+                node = left.pop()
+                if node == (self, vect):
+                    return True
+                if node not in seen:
+                    seen.add(node)
+                    needs = node[0].needs(node[1])
+                    left += [*needs.ends, *needs.places]
+        return False
+
+    def _child_of(self, place: Place) -> list[str]:
+        """Return the child that a running step waits for, if it waits for one."""
+        run = self._registry.runs.get(place[0])
+        if run is None or not run.is_held:
+            return []
+        step = run.state.steps.get(place[1])
+        child = None if step is None or step.kind != "flow" else step.child
+        return [] if child is None or self.has_ended(child) else [child]
+
     def note(self, key: Key, vect: str) -> None:
         """Note that an attempt waits. With its first wait it lends its slot, if it has one."""
         vects = self._vects.setdefault(key, [])
         vects.append(vect)
+        self.on_wait()
         if len(vects) == 1 and self.runner.may_lend and self.runner.has_slot(key):
             loan = self._loans[key] = Loan(key)
             self.put(Lend(loan))

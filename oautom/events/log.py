@@ -20,8 +20,9 @@ from oautom.events.jsonl import write_jsonl
 from oautom.events.requests import Request
 from oautom.events.texts import LogBuffer, Text
 from oautom.machine.commands import Key
-from oautom.machine.event import Event, instant_of, is_of_plan, planned_time
-from oautom.machine.tables import PLAN_SKIPPED, VECT_ENDS
+from oautom.machine.event import NO_DATA, Event, instant_of, is_of_plan, planned_time
+from oautom.machine.maps import map_of
+from oautom.machine.tables import PLAN_SKIPPED, VECT_CREATED, VECT_ENDS
 from oautom.values.json import to_json
 
 VALUE_LIMIT_BYTES: Final = 64 * 2**20
@@ -208,6 +209,26 @@ class EventLog:
         """Return the newest time that a plan has dealt with; None for an unknown plan."""
         return planned_of(list(self.read()), plan, self.pruned())
 
+    def starts(self, pool: str) -> list[datetime]:
+        """Return the committed starts of the steps of a pool with a rate. Any thread.
+
+        As many as `note_start` has left; if a log does not define that, those in its events.
+        """
+        return starts_in(self.read(), pool)
+
+    def note_start(
+        self, pool: str, time: datetime, past: datetime, future: datetime | None
+    ) -> None:
+        """Store, with the next commit, the start of a step of a pool with a rate.
+
+        Args:
+            pool: The name of the pool.
+            time: The time of the start.
+            past: Starts up to this time are to be removed: no window has them any more.
+            future: Starts after this time are to be removed, too; None for none.
+        """
+        return
+
     def listen(self, wake: Callable[[], None]) -> None:
         """Call `wake()`, on any thread, when another process has sent a request."""
         return
@@ -383,6 +404,23 @@ class EventLog:
     def close(self) -> None:
         """Take no more events. May be called twice."""
         return
+
+
+def starts_in(events: Iterable[Event], pool: str) -> list[datetime]:
+    """Return the times at which steps of a pool with a rate start, by the events of a log."""
+    found: list[datetime] = []
+    limited: dict[str, frozenset[str]] = {}  # by the Vect, its steps in the pool
+    for event in events:
+        if event.name == VECT_CREATED:
+            options = event.data.get("options", NO_DATA).items()
+            limited[event.vect] = frozenset(
+                step for step, given in options if "rate" in given and given["pool"][0] == pool
+            )
+        elif event.name == "step.started" and "count" not in event.data:  # a map takes no part
+            step = map_of(event.step or "")
+            if not limited.get(event.vect, frozenset()).isdisjoint((step, event.step)):
+                found.append(event.time)
+    return found
 
 
 ESSENTIAL: Final = ("last_seq", "committed_seq", "append", "commit", "read")

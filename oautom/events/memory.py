@@ -67,6 +67,8 @@ class MemoryEventLog(EventLog):
         self._gaps: list[tuple[int, int]] = []
         self._texts: dict[str, dict[Key, LogBuffer]] = {}  # by the Vect
         self._index = _Index()
+        self._starts: dict[str, list[datetime]] = {}  # by the pool
+        self._noted: list[tuple[str, datetime, datetime, datetime | None]] = []
 
     def _check_process(self) -> None:
         self._process.check("this log in memory", "make a new OAutom in the forked process")
@@ -94,7 +96,16 @@ class MemoryEventLog(EventLog):
             committed, self._appended = self._appended, []
             self._events += committed
             self.committed_seq = self.last_seq
+            if self._noted:
+                self._take_starts()
             return committed
+
+    def _take_starts(self) -> None:
+        noted, self._noted = self._noted, []
+        for pool, time, past, future in noted:
+            kept = (each for each in self._starts.get(pool, ()) if each > past)
+            self._starts[pool] = [each for each in kept if future is None or each <= future]
+            self._starts[pool].append(time)
 
     def discard(self) -> None:
         """Drop the events appended since the last commit. Scheduler's thread only.
@@ -106,8 +117,22 @@ class MemoryEventLog(EventLog):
         with self._lock:
             if self._is_closed:
                 raise LogError("the log is closed")
-            self._appended = []
+            self._appended, self._noted = [], []
             self.last_seq = self.committed_seq
+
+    def starts(self, pool: str) -> list[datetime]:
+        """Return the committed starts of the steps of a pool with a rate. Any thread."""
+        self._check_process()
+        with self._lock:
+            if pool in self._starts:
+                return list(self._starts[pool])
+        return super().starts(pool)  # as in a log that was read from a file
+
+    def note_start(
+        self, pool: str, time: datetime, past: datetime, future: datetime | None
+    ) -> None:
+        """Store, with the next commit, the start of a step of a pool; as in `EventLog`."""
+        self._noted.append((pool, time, past, future))
 
     def check_value(self, value: object) -> None:
         """Accept every value, since memory stores any object; with `as_json`, check the value.

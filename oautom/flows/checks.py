@@ -183,13 +183,13 @@ def _needs_of(flow: Wired, known: Mapping[Any, Mapping[str, Need]]) -> Mapping[s
         below = {} if child is None else known[child.runs]
         for name, need in below.items():
             _raise_to(needs, name, need)
-        if step.pool is None or "pool" in kind_of(step.kind).ignored:
+        if step.pool is None or step.pool.slots is None or "pool" in kind_of(step.kind).ignored:
             continue
         name = step.pool.name
         if child is not None and name in below:
             keepers.setdefault(name, []).append((step, below[name]))
         else:
-            _raise_to(needs, name, Need(1, (f"{flow.name}.{step.name}",)))
+            _raise_to(needs, name, Need(step.pool_slots, (f"{flow.name}.{step.name}",)))
     for name, steps in keepers.items():
         _raise_to(needs, name, _need_of_keepers(flow, steps))
     return needs
@@ -206,18 +206,22 @@ def _need_of_keepers(flow: Wired, keepers: list[tuple[Execution, Need]]) -> Need
     Raises:
         FlowError: They may occupy all slots, so that none of their flows gets one.
     """
-    at_once = _at_once(flow, [step.name for step, _ in keepers])
+    takes = {step.name: step.pool_slots for step, _ in keepers}
+    at_once = _at_once(flow, takes)
     for step, _ in keepers:
         if isinstance(step, MapExecution):
-            at_once += (step.max_parallel or _MANY) - 1
+            at_once += ((step.max_parallel or _MANY) - 1) * step.pool_slots
     step, inner = max(keepers, key=lambda each: each[1].slots)
     need = Need(at_once + inner.slots, (f"{flow.name}.{step.name}", *inner.line))
     assert step.pool is not None
+    assert step.pool.slots is not None
     if need.slots > step.pool.slots:
-        others = f" beside {at_once - 1} more at once" if at_once > 1 else ""
+        others = ""
         if at_once >= _MANY:
             others = " beside all other items (give the map max_parallel)"
-            need = Need(need.slots - _MANY, need.line)
+            need = Need(need.slots % _MANY, need.line)
+        elif at_once > step.pool_slots:
+            others = f" beside {at_once - step.pool_slots} more at once"
         what = (
             f"keeps a slot of pool '{step.pool.name}' while the flow that it runs waits for one: "
             f"{' -> '.join(need.line)}{others} need {need.slots}, and there are "
@@ -227,17 +231,23 @@ def _need_of_keepers(flow: Wired, keepers: list[tuple[Execution, Need]]) -> Need
     return need
 
 
-def _at_once(flow: Wired, names: list[str]) -> int:
-    """Return how many steps can be under way at once: the largest set without a dependency.
+def _at_once(flow: Wired, takes: Mapping[str, int]) -> int:
+    """Return how many slots steps can have at once: those of the largest set without a dependency.
+
+    Args:
+        flow: Their flow.
+        takes: How many slots each of them takes, by its name. It counts as so many steps.
 
     Source: Dilworth, "A Decomposition Theorem for Partially Ordered Sets", 1950; by a matching.
     """
-    if len(names) > _KEEPERS_MAX:
-        return 1  # as many as there surely are
-    after = {name: flow.graph.reach([name]).intersection(names) - {name} for name in names}
-    before: dict[str, str] = {}
+    if sum(takes.values()) > _KEEPERS_MAX:
+        return max(takes.values())  # as many as there surely are
+    names = [(name, number) for name, many in takes.items() for number in range(many)]
+    reach = {name: flow.graph.reach([name]) - {name} for name in takes}
+    after = {one: {other for other in names if other[0] in reach[one[0]]} for one in names}
+    before: dict[tuple[str, int], tuple[str, int]] = {}
 
-    def is_matched(name: str, tried: set[str]) -> bool:
+    def is_matched(name: tuple[str, int], tried: set[tuple[str, int]]) -> bool:
         for later in after[name] - tried:
             tried.add(later)
             if later not in before or is_matched(before[later], tried):

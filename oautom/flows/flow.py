@@ -30,6 +30,7 @@ from oautom.steps.options import (
     RetryPolicy,
     StepOptions,
     flag_of,
+    limits_of_pool,
     retry_of,
     seconds_of,
     word_of,
@@ -387,16 +388,17 @@ class Flow(Drawn):
         self._graph = None
 
     def _check_pool(self, step: Execution) -> None:
-        """Refuse a pool that the app knows with another number of slots."""
+        """Refuse a pool that the app knows with other slots, or another rate."""
         known: dict[str, tuple[Pool, str]] | None = getattr(self.app, "pools", None)
         if step.pool is None or known is None:
             return
         who = f"step '{step.name}' of flow '{self.name}'"
         other, first = known.setdefault(step.pool.name, (step.pool, who))
-        if other.slots != step.pool.slots:
+        if other != step.pool:
             raise FlowError(
-                f"{who}: pool '{other.name}' has {step.pool.slots} slots here, and "
-                f"{other.slots} for {first}; pools of one name are one pool, make it once",
+                f"{who}: pool '{other.name}' has {limits_of_pool(step.pool)} here, and "
+                f"{limits_of_pool(other)} for "
+                f"{first}; pools of one name are one pool, make it once",
                 flow=self.name,
                 step=step.name,
             )

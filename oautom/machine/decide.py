@@ -468,7 +468,7 @@ def _due_end(step: StepState) -> Trigger | None:
     if step.kind == GIVEN:
         output = {"output": step.options["output"]}
         return Trigger(step, "succeed", step.attempt, MappingProxyType(output))
-    if step.kind == "wait" and step.error is not None:
+    if step.kind in ("wait", "approval") and step.error is not None:
         return Trigger(step, "fail", step.attempt, MappingProxyType({"error": step.error}))
     return _due_map(step, step.mapped) if step.mapped is not None else None
 
@@ -498,6 +498,8 @@ def _first_facts(step: StepState) -> Mapping[str, Any]:
         return MappingProxyType({"child": child_id(step.vect.id, step.name, step.attempt + 1)})
     if step.kind == "wait":
         return MappingProxyType(step.wait_facts())
+    if step.kind == "approval":
+        return MappingProxyType(step.approval_facts())
     kind = kind_of(step.kind)
     told = (*kind.starts_with, *kind.may_start_with)
     return MappingProxyType({key: step.options[key] for key in told if key in step.options})

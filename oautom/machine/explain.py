@@ -39,6 +39,9 @@ class Facts(NamedTuple):
         trouble: Why the workers take no work for now; empty if they do.
         taken: How many slots of each pool are taken, by its name, and how many async steps of a
             flow run.
+        claim: The step that takes several slots of the pool, and goes before this one; or empty.
+        starts: How many starts count for the rate of the pool of the step.
+        next_start: When the next one is allowed; None if one is allowed at once.
         ahead: How many others wait for a worker, and are served before the step.
         higher: How many of these are of a higher priority.
         poll_interval: Seconds between two calls of its `check`, if the step is polled; else 0.
@@ -63,6 +66,9 @@ class Facts(NamedTuple):
     workers: int = 0
     trouble: str = ""
     taken: Mapping[Group, int] = _NOTHING_TAKEN
+    claim: str = ""
+    starts: int = 0
+    next_start: datetime | None = None
     ahead: int = 0
     higher: int = 0
     poll_interval: float = 0.0
@@ -145,12 +151,26 @@ class _View(NamedTuple):
 
     @property
     def full_pool(self) -> str:
-        """The name of the pool of the step and how many slots it has, if all are taken."""
-        pool = self.step.options.get("pool")
-        if pool is None or self.facts.taken.get(pool[0], 0) < pool[1]:
+        """A clause for a step whose pool has too few free slots; empty if it has enough."""
+        name, there = self.step.options.get("pool", ("", None))
+        takes, taken = self.step.options.get("pool_slots", 1), self.facts.taken.get(name, 0)
+        if there is None or taken + takes <= there:
             return ""
-        slots = "only slot" if pool[1] == 1 else f"{pool[1]} slots"
-        return f"the {slots} of pool {quoted(pool[0])}"
+        if takes > 1:
+            are = "is" if taken == 1 else "are"
+            return (
+                f"it takes {takes} of the {there} of pool {quoted(name)}, and {taken} {are} taken"
+            )
+        if there == 1:
+            return f"the only slot of pool {quoted(name)} is taken"
+        return f"the {there} slots of pool {quoted(name)} are taken"
+
+    @property
+    def used_up(self) -> str:
+        """The rate of the pool of the step, in words."""
+        most, seconds = self.step.options["rate"]
+        pool = quoted(self.step.options["pool"][0])
+        return f"pool {pool}: {self.facts.starts} of {most} starts in {seconds:g} s"
 
     @property
     def full_flow(self) -> str:
@@ -163,7 +183,9 @@ class _View(NamedTuple):
 
     def of(self, name: str) -> _View:
         """Return another step of the same Vect, without the facts about this step only."""
-        facts = self.facts._replace(ahead=0, higher=0, poll_interval=0.0, child="", child_turn="")
+        facts = self.facts._replace(
+            claim="", next_start=None, ahead=0, higher=0, poll_interval=0.0, child="", child_turn=""
+        )
         facts = facts._replace(awaited=(), is_returning=False)
         return _View(self.step.vect.steps[name], self.now, facts)
 
@@ -275,9 +297,8 @@ def _turn(view: _View) -> str:
         active = parent.mapped.active
         verb = "runs" if active == 1 else "run"
         return f"waits, since {active} of its map {verb} already, which is its limit"
-    if view.full_pool:
-        verb = "is" if view.full_pool.startswith("the only") else "are"
-        return f"waits for a slot: {view.full_pool} {verb} taken"
+    if waits := _by_pool(view):
+        return waits
     if view.full_flow:
         return f"waits, since {view.full_flow}"
     if facts.trouble and view.step.begins_with_worker:
@@ -292,6 +313,18 @@ def _turn(view: _View) -> str:
     if facts.higher:
         others += f", {facts.higher} of a higher priority"
     return f"waits for a worker: {who} taken{others}"
+
+
+def _by_pool(view: _View) -> str:
+    """Return what a step waits for because of its pool; empty if it may start for all of that."""
+    if view.full_pool:
+        what = "slots" if view.step.options.get("pool_slots", 1) > 1 else "a slot"
+        return f"waits for {what}: {view.full_pool}"
+    if view.facts.next_start is not None:
+        return f"waits for {view.used_up}; next at {view.at(view.facts.next_start)}"
+    if view.facts.claim:
+        return f"waits for a slot behind {view.facts.claim}, which takes several"
+    return ""
 
 
 def _lingering(view: _View) -> str:
@@ -333,7 +366,10 @@ def _about_to_start(view: _View) -> str:
     step = view.step
     takes_slots = kind_of(step.kind).is_tried_again
     if takes_slots and view.full_pool:
-        return f"waits for {view.full_pool}"
+        name, there = step.options["pool"]
+        takes = step.options.get("pool_slots", 1)
+        slots = "the only slot" if there == 1 else f"the {there} slots"
+        return f"waits for {slots if takes == 1 else f'{takes} slots'} of pool {quoted(name)}"
     if takes_slots and view.full_flow:
         return "waits for other async steps of its flow"
     if step.begins_with_worker and view.facts.trouble:
@@ -379,7 +415,7 @@ def _wait(view: _View) -> str:
 
 
 def _approval(view: _View) -> str:
-    prompt = str(view.step.options.get("prompt", ""))
+    prompt = view.step.prompt
     told = "waits for an approval" + (f" ('{in_line(prompt)}')" if prompt else "")
     if view.step.until is not None:
         told += f" until {view.at(view.step.until)}{_if_over(view)}"

@@ -78,7 +78,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
             stands_by=True,
             ignored=_UNTRIED,
             starts_with=("prompt",),
-            may_start_with=("timeout",),
+            may_start_with=("timeout", "problem"),
         ),
         "file": Kind(
             needs_worker=False,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from typing import Any, Final, Protocol, cast
 
 import msgspec
@@ -18,6 +18,7 @@ import msgspec
 from oautom.errors import shown
 from oautom.values.annotations import field_names
 from oautom.values.json import SCALARS, at_heart
+from oautom.values.names import is_unicode
 from oautom.values.text import name_of
 
 
@@ -119,6 +120,61 @@ def until_of(
     except ValueError as error:
         what = f"{where} is a {name_of(type(value))}{_plain_told(value)}"
         return None, f"{_WANTED}, but {what}{error}"
+
+
+# Prompts
+
+
+def prompt_of(
+    prompt: str,
+    values: Mapping[str, Any],
+    params: Mapping[str, Any],
+    steps: Mapping[str, Step],
+) -> tuple[str, str | None]:
+    """Return a prompt with its values, and why that cannot be.
+
+    The function calls no code of the user's, whatever a log in memory contains.
+
+    Args:
+        prompt: The text, with the names of the values in braces.
+        values: By its name, the place of each value as in `vect.created`, or its text.
+        params: The parameters of the Vect.
+        steps: Its steps, by name.
+    """
+    told: dict[str, str] = {}
+    for name, place in values.items():
+        if isinstance(place, str):
+            told[name] = place
+            continue
+        try:
+            value, where = value_at(place, params, steps, _plain_part, _plain_told)
+        except NoValueError as error:
+            return prompt, f"its prompt cannot be made: {error}"
+        try:
+            told[name] = text_of(value)
+        except ValueError:
+            what = f"{where} is a {name_of(type(value))}{_plain_told(value)}"
+            return prompt, f"its prompt must be made of text, numbers and dates, but {what}"
+    return prompt.format_map(told), None
+
+
+def text_of(value: object) -> str:
+    """Return a value in a prompt as text, without calling a class of the user's.
+
+    Raises:
+        ValueError: It is none of text, a number, a truth value, a date and a time.
+    """
+    heart = at_heart(value)
+    kind = type(heart)
+    if kind is str and is_unicode(heart):
+        return str(heart)
+    if kind in (int, float, bool) or (kind in (date, datetime) and _has_plain_zone(heart)):
+        return str(heart)
+    raise ValueError
+
+
+def _has_plain_zone(time: Any) -> bool:
+    return type(time) is date or time.tzinfo is None or type(time.tzinfo) is timezone
 
 
 def _plain_part(value: Any, key: Any) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, Final, Literal, final
+from typing import Any, Final, Literal, NamedTuple, final
 
 import msgspec
 
@@ -22,7 +22,7 @@ from oautom.machine.graph import Graph
 from oautom.machine.kinds import kind_of
 from oautom.machine.maps import Mapped, instance_name, items_of
 from oautom.machine.rules import ALL_SUCCESS, Verdict, verdict
-from oautom.machine.sources import until_of
+from oautom.machine.sources import prompt_of, until_of
 from oautom.machine.tables import (
     COMPENSATION_EVENTS,
     INITIAL,
@@ -45,10 +45,47 @@ Group = str | tuple[str, ...]
 """A group of steps with a limit on how many run at once: a pool, by its name; the async steps of a
 flow, `('async', flow)`; or the instances of a map, `('map', vect, step)`."""
 
-Limit = tuple[Group, int]
+
+class Limit(NamedTuple):
+    """The part that a step has in a limit on how many steps run at once.
+
+    Attributes:
+        group: The group of steps that have the limit.
+        slots: How many slots the group has.
+        takes: How many of them the step takes.
+    """
+
+    group: Group
+    slots: int
+    takes: int = 1
+
+
+class Hold(NamedTuple):
+    """The slots that a step has of a group: how many."""
+
+    group: Group
+    takes: int = 1
+
+
+class Rate(NamedTuple):
+    """The limit of a pool on how many of its steps start within some time.
+
+    Attributes:
+        pool: The name of the pool.
+        starts: How many there may be.
+        seconds: Within how many seconds.
+    """
+
+    pool: str
+    starts: int
+    seconds: float
+
 
 _LIMITS = frozenset({"pool", "async", "max_parallel"})
 
+PROMPT_BYTES_MAX: Final = 16 * 2**10
+"""The largest size of a question to a person."""
+NO_PROMPTS: Final[Mapping[str, str]] = MappingProxyType({})
 NO_OPTIONS: Options = MappingProxyType({})
 
 LOST: Final = "the program ended while the step ran, and on_crash is 'fail'"
@@ -254,6 +291,22 @@ class StepState:
             return {"problem": bounded(str(problem), ERROR_BYTES_MAX)}
         return {"until": until.isoformat()}
 
+    def approval_facts(self) -> Mapping[str, Any]:
+        """Return the data of the start of an approval: what is asked, or why nothing can be."""
+        prompt, problem = self.options.get("prompt", ""), None
+        if (values := self.options.get("values")) is not None:
+            prompt, problem = prompt_of(prompt, values, self.vect.params, self.vect.steps)
+        told: dict[str, Any] = {"prompt": bounded(prompt, PROMPT_BYTES_MAX)}
+        if problem is not None:
+            return told | {"problem": bounded(problem, ERROR_BYTES_MAX)}
+        return told | {key: self.options[key] for key in ("timeout",) if key in self.options}
+
+    @property
+    def prompt(self) -> str | None:
+        """What a person is asked, of an approval: as it was asked, else as it is declared."""
+        prompt = self.vect.prompts.get(self.name, self.options.get("prompt"))
+        return None if prompt is None else str(prompt)
+
     @property
     def verdict(self) -> Verdict | None:
         """The verdict of its trigger rule, a branch, or its map while it is pending."""
@@ -296,6 +349,7 @@ class VectState:
         "options",
         "params",
         "parent",
+        "prompts",
         "reason",
         "settings",
         "start_date",
@@ -331,6 +385,7 @@ class VectState:
         self.parent: Sequence[Any] | None = None  # vect, step and attempt that run it as a child
         # By the step and the attempt, the children in which these go on, or the next one may.
         self.children: dict[tuple[str, int], str] = {}
+        self.prompts: Mapping[str, str] = NO_PROMPTS  # what people were asked, by the step
         self.state: str = INITIAL
         self.created_date: datetime | None = None
         self.start_date: datetime | None = None
@@ -473,6 +528,8 @@ class VectState:
             self._expand(step, step.mapped, event)
         elif step.kind == "flow":
             self._note_child(step, event)
+        elif "values" in step.options:
+            self.prompts = {**self.prompts, step.name: str(event.data.get("prompt", ""))}
 
     def _note_cut(self, step: StepState, event: Event) -> None:
         """Note the facts about the compensation of a step that has one."""
@@ -617,6 +674,7 @@ class VectState:
                 for step in self.steps.values()
             ],
             "children": dict(self.children),
+            "prompts": dict(self.prompts),
             "deadlines": self.deadlines and (dict(self.deadlines.until), dict(self.deadlines.told)),
             "maps": [step.mapped.facts() for step in self.steps.values() if step.mapped],
         }
@@ -686,11 +744,20 @@ def _created(event: Event, vects: dict[str, VectState]) -> VectState:
 def limits_of(flow: str, options: Mapping[str, Any]) -> list[Limit]:
     """Return the limits on how many steps with these options run at once in a flow."""
     limits: list[Limit] = []
-    if "pool" in options:
-        limits.append((options["pool"][0], options["pool"][1]))
+    if "pool" in options and options["pool"][1] is not None:
+        name, slots = options["pool"]
+        limits.append(Limit(name, slots, options.get("pool_slots", 1)))
     if "async" in options:
-        limits.append((("async", flow), options["async"]))
+        limits.append(Limit(("async", flow), options["async"]))
     return limits
+
+
+def rate_of(options: Mapping[str, Any]) -> Rate | None:
+    """Return the rate of the pool of a step with these options; None if it has none."""
+    if "rate" not in options:
+        return None
+    starts, seconds = options["rate"]
+    return Rate(options["pool"][0], starts, seconds)
 
 
 def child_id(vect: str, step: str, attempt: int) -> str:
@@ -724,5 +791,16 @@ def waits_until(event: Event) -> datetime | None:
 
 
 _NOT_FACTS = frozenset(
-    {"vect", "graph", "steps", "mapped", "parent", "before", "is_live", "deadlines", "children"}
+    {
+        "vect",
+        "graph",
+        "steps",
+        "mapped",
+        "parent",
+        "before",
+        "is_live",
+        "deadlines",
+        "children",
+        "prompts",
+    }
 )

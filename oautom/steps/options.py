@@ -160,21 +160,35 @@ def _wrong(name: str, wanted: str, given: object) -> SettingError:
     return SettingError(f"RetryPolicy: {name} must be {wanted}, not {shown(given)}")
 
 
-class Pool(msgspec.Struct, frozen=True):
-    """A limit on how many of the steps that name it run at once in an app, over all its flows.
+RATE_SECONDS_MIN: Final = 0.001
+"""The shortest window of a rate, in seconds."""
+RATE_SECONDS_MAX: Final = 86_400.0
+"""The longest window of a rate, in seconds: a day."""
 
-    A step that waits for a slot lets others by. Steps that wait for a time or a person take none.
+
+class Pool(msgspec.Struct, frozen=True):
+    """A limit on the steps that name it, in an app, over all its flows.
+
+    It limits how many of them run at once, or how many start within some time, or both. A step that
+    waits for a slot or for its start lets steps of other pools by. Steps that wait for a time or a
+    person take none.
 
     Args:
         name: The name of the pool; pools of one name are one pool.
-        slots: How many of its steps run at once, from 1.
+        slots: How many slots it has, from 1. A step takes one, or its `pool_slots`. None for any
+            number: then the pool has a `rate`.
+        rate: At most how many of its steps start within how many seconds, at most a day:
+            `(50, 60)`. Each start of an attempt counts once. A window ends with its instant and
+            begins just after that of its beginning: 60 seconds later a start counts no more.
+            Default: None, for no such limit.
 
     Raises:
         SettingError: An argument cannot be used.
     """
 
     name: str
-    slots: int
+    slots: int | None = None
+    rate: tuple[int, float] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be used."""
@@ -186,11 +200,42 @@ class Pool(msgspec.Struct, frozen=True):
                 f"Pool: name must not contain control characters, not {shown(self.name)}"
             )
         _set(self, "name", plain_text(name, "Pool: name"))
-        if (slots := plain_count(self.slots)) is None:
+        if self.slots is None and self.rate is None:
             raise SettingError(
-                f"Pool '{self.name}': slots must be an int from 1, not {shown(self.slots)}"
+                f"Pool '{self.name}' limits nothing; give it slots=2, or rate=(50, 60), or both"
             )
-        _set(self, "slots", slots)
+        if self.slots is not None:
+            if (slots := plain_count(self.slots)) is None:
+                raise SettingError(
+                    f"Pool '{self.name}': slots must be an int from 1, not {shown(self.slots)}"
+                )
+            _set(self, "slots", slots)
+        if self.rate is not None:
+            _set(self, "rate", self._checked_rate())
+
+    def _checked_rate(self) -> tuple[int, float]:
+        given: object = self.rate
+        wanted = f"Pool '{self.name}': rate must be (starts, seconds), as (50, 60)"
+        if not issubclass(type(given), tuple | list) or len(cast("Any", given)) != 2:
+            raise SettingError(f"{wanted}, not {shown(given)}")
+        starts, time = cast("Any", given)
+        count, seconds = plain_count(starts), plain_number(time)
+        if count is None:
+            raise SettingError(f"{wanted}: the starts are an int from 1, not {shown(given)}")
+        if seconds is None or seconds < RATE_SECONDS_MIN:
+            raise SettingError(f"{wanted}: the seconds are from 0.001, not {shown(given)}")
+        if seconds > RATE_SECONDS_MAX:
+            raise SettingError(
+                f"{wanted}: the seconds are at most those of a day, not {shown(given)}"
+            )
+        return count, seconds
+
+
+def limits_of_pool(pool: Pool) -> str:
+    """Return the limits of a pool, as people read them."""
+    told = [] if pool.slots is None else [f"{pool.slots} slots"]
+    told += [] if pool.rate is None else [f"{pool.rate[0]} starts in {pool.rate[1]:g} s"]
+    return " and ".join(told)
 
 
 class StepOptions(TypedDict, total=False):
@@ -205,6 +250,7 @@ class StepOptions(TypedDict, total=False):
     timeout: float | None
     deadline: float | None
     pool: Pool | None
+    pool_slots: int | None
     priority: int
     teardown: bool
     teardown_of: Sequence[Any]
@@ -296,6 +342,34 @@ def pool_of(pool: object) -> Pool | None:
     if pool is None or issubclass(type(pool), Pool):
         return cast("Pool | None", pool)
     raise SettingError(f"pool must be a Pool or None, not {shown(pool)}; Pool('name', slots=2)")
+
+
+def pool_slots_of(given: object, default: int, pool: Pool | None) -> int:
+    """Return a checked `pool_slots`; None stands for the default.
+
+    Raises:
+        SettingError: The argument is no such number, or the pool has fewer slots, or there is none.
+    """
+    if given is None and default == 1:
+        return 1
+    pool_slots = default if given is None else given
+    if (slots := plain_count(pool_slots)) is None:
+        raise SettingError(f"pool_slots must be an int from 1, not {shown(pool_slots)}")
+    if pool is None:
+        raise SettingError("pool_slots needs a pool; give pool=Pool('name', slots=8), too")
+    if slots == 1:
+        return 1
+    if pool.slots is None:
+        raise SettingError(
+            f"pool_slots is {slots}, but pool '{pool.name}' has no slots, only a rate; leave "
+            "pool_slots out, or give the pool slots"
+        )
+    if slots > pool.slots:
+        raise SettingError(
+            f"pool_slots is {slots}, but pool '{pool.name}' has {pool.slots}; take fewer, or give "
+            "the pool more"
+        )
+    return slots
 
 
 def submit_of(submit: object) -> Mapping[str, Any]:

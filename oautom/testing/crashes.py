@@ -53,7 +53,7 @@ class MortalLog(MemoryEventLog):
         self._commits += 1
         if ("before", self._commits) in self._crash_at:
             self.last_seq -= len(self._appended)
-            self._appended = []
+            self._appended, self._noted = [], []
             raise Crash
         events = super().commit()
         if ("in", self._commits) in self._crash_at:
@@ -119,7 +119,11 @@ class Lives:
         return Scheduler(self._log, self._clock, self._hire(), tell=self._tell)
 
     def _tell(self, flow: object, happened: Event) -> None:
-        if happened.name == "step.started" and "prompt" in happened.data:
+        if (
+            happened.name == "step.started"
+            and "prompt" in happened.data
+            and "problem" not in happened.data
+        ):
             self._ask(happened.vect, happened.step or "", happened.attempt or 0)
         self._log.tell(flow, happened)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import partial
 from itertools import count, islice, product
-from typing import Any, cast, get_args
+from typing import Any, Final, cast, get_args
 
 from hypothesis import strategies as st
 
@@ -37,7 +37,19 @@ RETRIES: st.SearchStrategy[RetryPolicy] = st.builds(
     retry_on=st.sampled_from([(Exception,), (TimeoutError,)]),
 )
 
-POOLS: st.SearchStrategy[Pool | None] = st.sampled_from([None, Pool("one", 1), Pool("two", 2)])
+POOLS: st.SearchStrategy[tuple[Pool | None, int]] = st.sampled_from(
+    [(None, 1), (Pool("one", 1), 1), (Pool("two", 2), 1), (Pool("two", 2), 2)]
+)
+"""The pool of a step, and how many slots the step takes."""
+_BOTH: Final = Pool("both", 2, (3, 5))
+_OF_EACH = (
+    *("trigger_rule", "allow_failure", "retry", "timeout"),
+    *("pool", "pool_slots", "priority"),
+)
+RATES: st.SearchStrategy[tuple[Pool | None, int]] = st.sampled_from(
+    [(None, 1), (Pool("slow", rate=(1, 3)), 1), (_BOTH, 1), (_BOTH, 2)]
+)
+"""The same, of pools with a rate."""
 CLEAN_UPS: st.SearchStrategy[str] = st.sampled_from(
     ["", "teardown", "of first", "of all", "begun", "success"]
 )
@@ -74,6 +86,10 @@ def _shown(option: str, value: Any) -> str:
             return value
         case (("over" | "until"), [_, source, *path]):
             return f"{option} {source}{''.join(f'[{key!r}]' for key in path)}"
+        case "pool_slots", _:
+            return f"{value} slots of it"
+        case "rate", [starts, seconds]:
+            return f"{starts} starts in {seconds:g} s"
         case "pool", [pool, slots]:
             return f"pool {pool}: {slots}"
         case (("priority" | "max_parallel"), _):
@@ -109,6 +125,7 @@ def flows(
     turns: bool = False,
     deadlines: bool = False,
     clean_ups: bool = False,
+    rates: bool = False,
 ) -> Flow:
     """Draw a flow, in an app of its own: in memory, `executor='inline'`, with a simulated clock.
 
@@ -128,8 +145,8 @@ def flows(
             `steps`.
         forwarding: Whether some steps take the outputs of their upstreams. A step of `steps` does
             not, unless it does so by itself.
-        limits: Whether some steps have a `pool`, `one` of one slot or `two` of two, and some a
-            `priority`.
+        limits: Whether some steps have a `pool`, `one` of one slot or `two` of two, of which some
+            take both, and some a `priority`.
         maps: Whether some steps have an instance for each item of the output of an upstream, in
             place of steps of `steps`.
         children: Whether some steps run another flow, `inner`, whose one step is `work`, in place
@@ -145,6 +162,7 @@ def flows(
         clean_ups: Whether some steps clean up after their upstreams (`teardown`), and the work of
             some is undone (`compensate`); and the flow may have a `run_timeout`, and cancel all
             steps when one fails (`on_failure`).
+        rates: Whether some steps have a `pool` with a rate, `slow` or `both`.
     """
     plan = draw(_plans(min_steps, max_steps, CLEAN_UPS if clean_ups else st.just("")))
     drawn_names = _names(draw, len(plan), names)
@@ -174,7 +192,8 @@ def flows(
         else:
             made = make(name, flow)
             made.depends(*before)
-        _draw_options(draw, made, trigger_rules=trigger_rules, retries=retries, limits=limits)
+        rules = {"trigger_rules": trigger_rules, "retries": retries}
+        _draw_options(draw, made, limits=limits, rates=rates, **rules)
         is_plain = isinstance(made, PythonExecution) and made.function is _nothing
         if asyncs and is_plain and draw(st.booleans()):
             made.function, made.is_async = _nothing_later, True  # type: ignore[attr-defined] # it has
@@ -206,7 +225,13 @@ def _plans(
 
 
 def _draw_options(
-    draw: st.DrawFn, made: Execution, *, trigger_rules: bool, retries: bool, limits: bool
+    draw: st.DrawFn,
+    made: Execution,
+    *,
+    trigger_rules: bool,
+    retries: bool,
+    limits: bool,
+    rates: bool,
 ) -> None:
     """Draw the options of a step of any kind; the arguments are those of `flows`."""
     if trigger_rules:
@@ -216,9 +241,11 @@ def _draw_options(
         made.retry = draw(st.none() | RETRIES)
         made.timeout = made.timeout or draw(st.none() | st.just(5.0))
     if limits:
-        made.pool = draw(POOLS)
+        made.pool, made.pool_slots = draw(POOLS)
         made.priority = draw(PRIORITIES)
-    for option in ("trigger_rule", "allow_failure", "retry", "timeout", "pool", "priority"):
+    if rates:
+        made.pool, made.pool_slots = draw(RATES)
+    for option in _OF_EACH:
         setattr(made.each, option, getattr(made, option))
 
 

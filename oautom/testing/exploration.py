@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
-from oautom.engine.messages import Poll
+from oautom.engine.messages import Poll, Recheck
 from oautom.engine.scheduler import Scheduler
 from oautom.errors import SettingError, shown
 from oautom.events.memory import MemoryEventLog
@@ -82,7 +83,8 @@ def explore(
     Orders that lead to the same state (of the steps, and of the lines in which they wait) are
     continued from there only once. If there are more than `max_schedules` orders, so many are drawn
     by chance instead. No time passes, so no order is excluded by durations, and no timeout passes:
-    to try one, use an attempt that fails with a `TimeoutError`.
+    to try one, use an attempt that fails with a `TimeoutError`. A step whose pool has a rate starts
+    as if its time had come.
 
     Args:
         flow: A small flow: the number of states grows with two to the power of its width.
@@ -160,6 +162,10 @@ class _StoppedClock(SimulatedClock):
         """Return less each time, so that no timer is due, not even one of no seconds."""
         return float(next(self._ticks))
 
+    def advance_to(self, time: datetime) -> None:
+        """Let the time of the wall clock pass, for steps whose pool has a rate."""
+        self.advance(max(0.0, (time - self.now()).total_seconds()))
+
 
 class _Walk(Workers):
     """One Vect whose steps end when `finish` is called."""
@@ -170,7 +176,8 @@ class _Walk(Workers):
         self.running: dict[str, Callable[[], None]] = {}
         self.schedule: tuple[str, ...] = ()
         self._script = script
-        self._scheduler = Scheduler(MemoryEventLog(), _StoppedClock(), self, tell=tell_nobody)
+        self._clock = _StoppedClock()
+        self._scheduler = Scheduler(MemoryEventLog(), self._clock, self, tell=tell_nobody)
         self._turns = self._scheduler.queue
         self._run = Run(flow, "explored")
         self._scheduler.begin(self._run)
@@ -202,6 +209,10 @@ class _Walk(Workers):
     def _go_on(self) -> None:
         """Drive until nothing more happens, and note which steps wait for a time or a person."""
         self._scheduler.catch_up()
+        while self._turns.wakes and not self._run.is_told:  # to the next start that is allowed
+            self._clock.advance_to(min(self._turns.wakes.values()))
+            self._scheduler.put(Recheck())
+            self._scheduler.catch_up()
         for step in self._run.state.steps.values():
             ended_by = kind_of(step.kind).ended_by
             is_held = step.state == "running" and ended_by in ("time", "person")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from functools import partial
 from itertools import dropwhile, takewhile
 from queue import SimpleQueue
@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from msgspec import structs
 
 from oautom.engine.messages import Call, Nudge
+from oautom.engine.rates import Rates
 from oautom.engine.scheduler import Scheduler
 from oautom.errors import OAutomError, SettingError, shown
 from oautom.events.log import EventLog
@@ -42,7 +43,9 @@ from oautom.machine.state import (
     NO_OPTIONS,
     Compensation,
     Group,
+    Limit,
     Options,
+    Rate,
     StepState,
     limits_of,
     replay,
@@ -63,6 +66,8 @@ Slot = tuple[str, str | None, Group]
 """A slot that a step of another Vect has: the Vect, the step, and the pool or flow of the slot."""
 
 _USUAL = object()
+_LONG_AGO: Final = datetime(1, 1, 1, tzinfo=UTC)
+_NO_LIMIT: Final = Limit("", 0)
 
 _CLOSES: Final = ("step.interrupted", "step.failed", "step.blocked", "step.skipped")
 """The events of a recovery for the steps that ran, and for those that depend on them."""
@@ -112,7 +117,8 @@ def assert_replays(
     at another time, or than there are workers. After the last start of a
     program's life none is required: it may have been draining. Which step starts, and everything
     else, must agree.
-    Other Vects occupy slots of a pool as in the log, so pass the whole log if there are pools. An
+    Other Vects occupy slots of a pool as in the log, so pass the whole log if there are pools; a
+    step whose pool has a rate starts when it does so in the log. An
     attempt that was cancelled or abandoned, or has run a flow, occupies its slot until the log has
     its answer, or needs the slot for another start: some of these ends are not in the log.
 
@@ -145,6 +151,8 @@ def assert_replays(
     for vect, history in by_vect.items():
         others = [each for each in in_pools if each[0].vect != vect]
         free = _surely_free(history, loads, max_workers or 0)
+        if _have_several(others):  # one of them may have gone first, which no event tells
+            free = frozenset()
         _Replay(flow, vect, history, free, others).run()
     for vect, history in by_vect.items():
         _check_options(flow, vect, history)
@@ -167,7 +175,7 @@ class _Replay(MemoryEventLog, Workers):
         vect: str,
         history: list[Event],
         surely_free: frozenset[int],
-        others: list[tuple[Event, Group, bool]],
+        others: list[tuple[Event, Limit, bool]],
     ) -> None:
         super().__init__()
         self._flow = flow
@@ -179,6 +187,7 @@ class _Replay(MemoryEventLog, Workers):
         self._others = deque(others)  # what the steps of other Vects do that have a pool
         # Slots that they have, each by the step and what it is of; and whether it outlives them.
         self._slots: dict[Slot, bool] = {}
+        self._takes: dict[Slot, int] = {}
         # Of these, attempts that are over, and may be at work still:
         self._lingering: dict[Slot, int | None] = {}
         self.has_loop: bool = history[0].data.get("loop", False)
@@ -186,7 +195,7 @@ class _Replay(MemoryEventLog, Workers):
         self._at = 0  # the next event to hold against
         self._differs: ReplayDiffersError | None = None
         self._run = Run(flow, vect)
-        self._scheduler = Scheduler(self, self, self, tell=tell_nobody)
+        self._scheduler = self._new_scheduler()
         self._params = history[0].data.get("params", NO_PARAMS)
         self._run = Run(flow, vect, self._params, part=Part.told(history[0].data))
         self._scheduler.registry.take(self._run)
@@ -223,6 +232,16 @@ class _Replay(MemoryEventLog, Workers):
             if self._at == before and not self._make_room():
                 raise self._difference("nothing")
 
+    def _new_scheduler(self) -> Scheduler:
+        scheduler = Scheduler(self, self, self, tell=tell_nobody)
+        scheduler.queue.rates = _RatesAsLogged(self, self._next_step)
+        return scheduler
+
+    def _next_step(self) -> str | None:
+        """Return the step that starts next, if the next event is a start."""
+        then = self._then
+        return None if then is None or then.name != "step.started" else then.step
+
     def _runs_a_flow(self, step: str) -> bool:
         """Whether the work of a step is that of its child, which is another Vect of the log."""
         return step in self._run.state.steps and self._run.state.steps[step].kind == "flow"
@@ -232,9 +251,9 @@ class _Replay(MemoryEventLog, Workers):
         self._run = Run(self._flow, self._vect)
         self._run.state = replay(self.read())[self._vect]
         self._run.shown = self._run.state.state
-        self._scheduler = Scheduler(self, self, self, tell=tell_nobody)
+        self._scheduler = self._new_scheduler()
         for slot in self._slots:
-            self._scheduler.queue.take_slot(slot[2], slot)
+            self._scheduler.queue.take_slot(slot[2], slot, self._takes[slot])
         if self._is_paused_at_once(event):  # it was asked for before its turn had come
             pause = partial(self._scheduler.steering.obey, self._run, Pause(self._vect))
             self._scheduler.put(Call(self._vect, pause))
@@ -370,8 +389,8 @@ class _Replay(MemoryEventLog, Workers):
                 runner.lingering.end_promise(key)  # it may be at work still
                 runner.lingering.look(key)
 
-    def _hear_other(self, event: Event, group: Group, runs_a_flow: bool) -> None:
-        slot = (event.vect, event.step, group)
+    def _hear_other(self, event: Event, limit: Limit, runs_a_flow: bool) -> None:
+        slot = (event.vect, event.step, limit.group)
         if event.name == "vect.recovered":
             # With the program most steps have gone; or none, where this Vect was taken over later
             # than others. What ran of itself is told to be over by what follows.
@@ -385,7 +404,8 @@ class _Replay(MemoryEventLog, Workers):
         elif event.dest == "running":
             self._lingering.pop(slot, None)
             self._slots[slot] = runs_a_flow
-            self._scheduler.queue.take_slot(group, slot)
+            self._takes[slot] = limit.takes
+            self._scheduler.queue.take_slot(limit.group, slot, limit.takes)
         elif slot in self._slots and (_is_cut(event) or runs_a_flow):
             self._lingering[slot] = event.attempt
             self._slots[slot] = False
@@ -409,11 +429,12 @@ class _Replay(MemoryEventLog, Workers):
         if then is None or then.name != "step.started" or step is None or step.kind == "map":
             return False
         limits = limits_of(self._flow.name, step.options)
-        made = [self._make_room_in(group, slots) for group, slots in limits]  # in each of them
+        made = [self._make_room_in(limit) for limit in limits]  # in each of them
         return any(made)
 
-    def _make_room_in(self, group: Group, slots: int) -> bool:
-        turns = self._scheduler.queue
+    def _make_room_in(self, limit: Limit) -> bool:
+        turns, (group, slots, takes) = self._scheduler.queue, limit
+        slots -= takes - 1
         if turns.taken().get(group, 0) < slots:
             return False
         for slot in [each for each in self._lingering if each[2] == group]:
@@ -421,7 +442,7 @@ class _Replay(MemoryEventLog, Workers):
             if turns.taken().get(group, 0) < slots:
                 return True
         for own in self._run.state.steps.values():
-            if group in dict(limits_of(self._flow.name, own.options)):
+            if any(group == each.group for each in limits_of(self._flow.name, own.options)):
                 turns.set_free(own)
                 if turns.taken().get(group, 0) < slots:
                     return True
@@ -468,6 +489,21 @@ class _Replay(MemoryEventLog, Workers):
     def take(self, inbox: SimpleQueue[Any], until: float | None) -> Any:
         """Return the next message; there always is one."""
         return inbox.get_nowait()
+
+
+class _RatesAsLogged(Rates):
+    """Rates that allow the starts that the log has, when it has them.
+
+    When a start was allowed depends on starts of other Vects, and on who of these came first.
+    """
+
+    def __init__(self, log: EventLog, next_step: Callable[[], str | None]) -> None:
+        super().__init__(log)
+        self._next_step = next_step
+
+    def next_start(self, step: StepState, rate: Rate, now: datetime) -> datetime | None:
+        """Allow the start of a step if that is the next event of the log."""
+        return None if self._next_step() == step.name else _LONG_AGO
 
 
 class _Load(NamedTuple):
@@ -617,25 +653,30 @@ def _is_untold(option: str, step: str, then: Mapping[str, Any], history: list[Ev
     return option == "on_crash" and option not in then and was_lost
 
 
-def _in_pools(events: list[Event]) -> list[tuple[Event, Group, bool]]:
+def _in_pools(events: list[Event]) -> list[tuple[Event, Limit, bool]]:
     """Return the events that take or free a slot of a pool, or of the async steps of a flow.
 
     Each comes with the pool or flow of the slot, and with whether the step runs a flow: such a step
     has the slot also when its program dies, and as long as its child is at work.
     """
     options: dict[str, Options] = {}
-    found: list[tuple[Event, Group, bool]] = []
+    found: list[tuple[Event, Limit, bool]] = []
     for event in events:
         if event.name == VECT_CREATED:
             options[event.vect] = event.data.get("options", NO_OPTIONS)
         of_step = options.get(event.vect, NO_OPTIONS).get(map_of(event.step or ""), NO_DATA)
         is_map = of_step.get("kind") == "map" and event.step == map_of(event.step or "")
         if event.name == "vect.recovered":
-            found.append((event, "", False))
+            found.append((event, _NO_LIMIT, False))
         elif (event.source != event.dest or event.name == "step.late_result") and not is_map:
             runs_a_flow = of_step.get("kind") == "flow"
-            found += [(event, group, runs_a_flow) for group, _ in limits_of(event.flow, of_step)]
+            found += [(event, limit, runs_a_flow) for limit in limits_of(event.flow, of_step)]
     return found
+
+
+def _have_several(others: list[tuple[Event, Limit, bool]]) -> bool:
+    """Whether steps of other Vects take several slots of a pool."""
+    return any(limit.takes > 1 for _, limit, _ in others)
 
 
 def _is_cut(event: Event) -> bool:

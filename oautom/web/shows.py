@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from markupsafe import Markup
 
 from oautom.client import Client, EngineInfo, StepView, VectView, Waiting
+from oautom.client.facts import slots_taken
 from oautom.errors import OAutomError, SettingError, shown
 from oautom.pictures.nodes import urgency
 from oautom.web import texts
@@ -529,14 +530,14 @@ class Work(NamedTuple):
 def work(client: Client) -> Work:
     """Return who holds which worker and which slot of a pool."""
     engine, found = client.engine, client.working()
-    taken = Counter(each.pool for each in found)
+    taken = slots_taken(found)
     pools = {} if engine is None else engine.pools
     return Work(
         engine,
         found[:STEPS],
         len(found),
         sum(each.has_worker for each in found),
-        {name: (taken[name], slots) for name, slots in pools.items()},
+        {name: (taken.get(name, 0), slots) for name, slots in pools.items()},
     )
 
 

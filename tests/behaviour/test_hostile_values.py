@@ -364,7 +364,7 @@ GOOD: dict[str, Callable[[World, Any], Any]] = {
 """A good value of each parameter: by itself, with its class, or with its method too."""
 ALWAYS = {
     "LambdaExecution.client",
-    *("WaitExecution.seconds", "OAutom.plan.days", "OAutom.run.flow", "Vect.timeout"),
+    *("Pool.slots", "WaitExecution.seconds", "OAutom.plan.days", "OAutom.run.flow", "Vect.timeout"),
     *("Subscription.timeout", "Param.default"),
 }
 """What is given though it need not be."""

@@ -153,6 +153,10 @@ KEY_LINES = {
         "in this order: load orders, load customers, mail, load prices, load items, load log",
         "at the database at once: 2",
     ],
+    "rates.py": [
+        "success: 1001 calls in 20 minutes",
+        "from a call to the fiftieth after it: 60 s or more",
+    ],
     "retries.py": [
         "fetch, attempt 1: ConnectionError: no route to host",
         "fetch, attempt 2: ConnectionError: no route to host",

@@ -667,12 +667,36 @@ def run_losses() -> list[Event]:
     return simulate(losses(), outcomes=ends, durations={"fetch": 5}).events()
 
 
+def pools() -> Flow:
+    """Steps that take several slots, whose pool has a rate; and a person who is asked of values."""
+    flow, api = Flow("pools", app(), params={"city": str}), Pool("api", 3, (4, 10))
+    items = PythonExecution("items", flow, lambda: [1, 2, 3])
+    MapExecution("each", flow, half, items, pool=api)
+    heavy = PythonExecution("heavy", flow, str, pool=api, pool_slots=3)
+    PythonExecution("light", flow, str, pool=api).depends(items)
+    call = PythonExecution("call", flow, str, pool=Pool("slow", rate=(1, 60)))
+    PythonExecution("call again", flow, str, pool=Pool("slow", rate=(1, 60))).depends(call)
+    values = {"n": items.output[0], "city": flow.param("city")}
+    ApprovalExecution("gate", flow, "{n} to {city}?", values=values).depends(heavy)
+    values = {"n": items.output[7]}
+    ApprovalExecution("no gate", flow, "{n}?", values=values, allow_failure=True)
+    return flow
+
+
+def run_pools() -> list[Event]:
+    died = ("after", 5)
+    seconds = {"each": 2, "heavy": 3, "light": 1, "gate": 4}
+    ends = {"items": [[1, 2, 3]], "light": [ValueError("no"), None]}
+    told = {"durations": seconds, "outcomes": ends, "crash_at": died}
+    return simulate(pools(), {"city": "Rome"}, **told).events()
+
+
 FLOWS: dict[str, Callable[[], Flow]] = {
     each.__name__: each
     for each in (
         *(chain, diamond, wide, cancel, late, polled, crash, rules, retries, branches, people),
         *(maps, children, values, planned, given, deployed, odd, turns, deadlines, going_on),
-        *(clean_up, hasty, losses, each_item),
+        *(clean_up, hasty, losses, each_item, pools),
     )
 }
 RUNS: dict[str, Callable[[], list[Event]]] = {
@@ -703,6 +727,7 @@ RUNS: dict[str, Callable[[], list[Event]]] = {
         run_hasty,
         run_losses,
         run_each_item,
+        run_pools,
     )
 }
 

@@ -68,6 +68,11 @@ ENDS = {
     },
     "late": dict.fromkeys(["one", "two"], "cancelled: first cancelled, second cancelled"),
     "losses": {"simulated-0": "failed: fetch success, load success, once failed, heavy failed"},
+    "pools": {
+        "simulated-0": "failed: items success, each success, heavy success, light failed, "
+        "call success, call again success, gate success, no gate failed, each[0] success, "
+        "each[1] success, each[2] success"
+    },
     "maps": {
         "simulated-0": "failed: rows success, load success, greet success, none failed, "
         "report success, greet[0] success, greet[1] success, load[0] success, load[1] success, "

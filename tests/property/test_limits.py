@@ -135,6 +135,8 @@ def declare(app: OAutom, name: str, plan: FlowPlan) -> Flow:
                 *("trigger_rule", "allow_failure", "retry", "timeout", "pool", "priority"),
             )
         }
+        if like.pool_slots > 1:
+            options["pool_slots"] = like.pool_slots
         made: Execution
         if isinstance(like, MapExecution):
             over = flow.steps[like.over.name]
@@ -196,11 +198,13 @@ class Books:
             return True
         running, step, over = self.running(), self.execution(place), self.map_of(place)
         at_work = {*running, *(attempt[:2] for attempt in self.busy)}  # some are being ended
-        pools = [self.execution(each).pool for each in at_work]
         if place in at_work:
             return False
-        if step.pool is not None and pools.count(step.pool) >= step.pool.slots:
-            return False
+        if step.pool is not None:
+            others = [self.execution(each) for each in at_work]
+            taken = sum(each.pool_slots for each in others if each.pool == step.pool)
+            if taken + step.pool_slots > (step.pool.slots or 0):
+                return False
         limit = step.max_parallel if isinstance(step, MapExecution) else None
         return limit is None or [self.map_of(each) for each in running].count(over) < limit
 
@@ -226,7 +230,14 @@ class Books:
 
     def waiting(self) -> Iterator[Place]:
         """Yield who could start if there were a worker for it."""
-        return (place for place in self.states if self.is_due(place) and self.has_room(place))
+        due = [place for place in self.states if self.is_due(place)]
+        return (each for each in due if self.has_room(each) and not self.is_behind(each, due))
+
+    def is_behind(self, place: Place, due: list[Place]) -> bool:
+        """Whether another step of its pool that takes several slots may have to go first."""
+        pool = self.execution(place).pool
+        others = [self.execution(each) for each in due if each != place]
+        return any(each.pool == pool and each.pool_slots > 1 for each in others)
 
     def open_vects(self, flow: Flow) -> int:
         states = [self.vects[vect] for vect, its in self.flow_of.items() if its is flow]
@@ -375,6 +386,11 @@ def pop_lowest(waiting: list[Any]) -> Any:
     return lowest
 
 
+def forget_holder(self: turns.ReadyQueue, pool: turns.Group, holder: tuple[Any, ...]) -> None:
+    """Free a slot, and let nobody check whether there is room."""
+    self._counts[pool] -= self._taken[pool].pop(holder, 0)
+
+
 BUGS: dict[str, tuple[Any, str, Any, str]] = {
     "pools are ignored": (
         turns.ReadyQueue,
@@ -384,7 +400,7 @@ BUGS: dict[str, tuple[Any, str, Any, str]] = {
     ),
     "who waits for a pool is forgotten": (
         *(turns.ReadyQueue, "free_slot"),
-        lambda self, pool, holder: self._taken[pool].discard(holder),
+        forget_holder,
         "a Vect does not end",
     ),
     "the lowest are served first": (

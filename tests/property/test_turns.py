@@ -24,12 +24,15 @@ KINDS: dict[str, dict[str, Any]] = {
     "f": {"pool": ["two", 2]},
     "g": {"kind": "wait"},
     "h": {"kind": "flow", "pool": ["one", 1]},
+    "i": {"pool": ["two", 2], "pool_slots": 2},
+    "j": {"kind": "flow", "pool": ["two", 2], "pool_slots": 2},
+    "k": {"pool": ["two", 2], "priority": 1},
 }
 """What is unusual with the steps of a Vect; those of the last Vect have no options at all."""
 
 Item = StepState | Poll
 vects = st.integers(0, 2)
-steps = st.sampled_from("abcdefgh")
+steps = st.sampled_from("".join(KINDS))
 pools = st.sampled_from(["one", "two"])
 
 
@@ -43,11 +46,31 @@ class Waiting(RuleBasedStateMachine):
         self.queue, self.numbers = ReadyQueue(), count()
         self.waiting: list[Item] = []
         self.taken = {"one": 0, "two": 0}
+        self.claims: list[Item] = []  # those that take several slots, and have lacked some
 
     def in_order(self, *, has_slot: bool) -> list[Item]:
         """Return all that could have a turn now, the next one first."""
         ranked = sorted(self.waiting, key=self.rank)
-        return [each for each in ranked if self.has_room(each) and (has_slot or self.is_held(each))]
+        ranked = [each for each in ranked if has_slot or self.is_held(each)]
+        for each in ranked:
+            if self.is_barred(each):
+                continue
+            if self.has_room(each):
+                return [each]
+            if self.options(each).get("pool_slots", 1) > 1 and each not in self.claims:
+                self.claims.append(each)
+        return []
+
+    def is_barred(self, item: Item) -> bool:
+        """Whether it comes after one that takes several slots of its pool, and lacks some."""
+        pool, place = self.options(item).get("pool"), self.place(item)
+        return any(
+            self.options(each).get("pool") == pool and self.place(each) < place
+            for each in self.claims
+        )
+
+    def place(self, item: Item) -> tuple[int, int]:
+        return self.rank(item)[1], self.waiting.index(item)
 
     def options(self, item: Item) -> dict[str, Any]:
         return {} if isinstance(item, Poll) else dict(item.options)
@@ -61,7 +84,8 @@ class Waiting(RuleBasedStateMachine):
 
     def has_room(self, item: Item) -> bool:
         pool = self.options(item).get("pool")
-        return pool is None or self.taken[pool[0]] < pool[1]
+        takes = self.options(item).get("pool_slots", 1)
+        return pool is None or self.taken[pool[0]] + takes <= pool[1]
 
     @rule(vect=vects, step=steps)
     def add(self, vect: int, step: str) -> None:
@@ -83,18 +107,19 @@ class Waiting(RuleBasedStateMachine):
         assert taken is (could[0] if could else None)
         if taken is not None:
             self.waiting.remove(taken)
+            self.claims = [each for each in self.claims if each is not taken]
         elif has_slot:
             assert self.queue.size == 0
 
     @rule(pool=pools)
     def take_slot(self, pool: str) -> None:
-        self.queue.take_slot(pool, self.taken[pool])
+        self.queue.take_slot(pool, (self.taken[pool],))
         self.taken[pool] += 1
 
     @rule(pool=pools)
     def free_slot(self, pool: str) -> None:
         self.taken[pool] = max(0, self.taken[pool] - 1)
-        self.queue.free_slot(pool, self.taken[pool])
+        self.queue.free_slot(pool, (self.taken[pool],))
         assert self.queue.taken().get(pool, 0) == self.taken[pool]
 
     @rule(vect=vects)
@@ -102,6 +127,7 @@ class Waiting(RuleBasedStateMachine):
         gone = self.vects[vect]
         self.queue.forget(gone)
         self.waiting = [x for x in self.waiting if isinstance(x, Poll) or x.vect is not gone]
+        self.claims = [x for x in self.claims if isinstance(x, Poll) or x.vect is not gone]
 
     def teardown(self) -> None:
         for pool in self.taken:

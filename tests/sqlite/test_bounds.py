@@ -182,6 +182,8 @@ ONE: dict[str, Callable[[Any], object]] = {
     "is_asked_for": lambda log: log.is_asked_for(7),
     "claim": lambda log: log.claim(7),
     "done": lambda log: log.done(7, 7),
+    "starts": lambda log: (log.starts("api"), log.starts("nobody")),
+    "note_start": lambda log: log.note_start("api", at(9), at(8), None),
     "show": lambda log: log.show({"engine": {"pid": 7}}),
     "told": lambda log: log.told(),
     "holder": lambda log: log.holder(),

@@ -302,10 +302,11 @@ def all_of(log: SqliteEventLog) -> list[object]:
         *(log.gaps(), log.given_up("billing"), log.last_seq, log.id),
         list(log.read_each(ids)),
         list(log.read_each([*ids, "nobody"], 1)),
+        log.starts("nobody"),
     ]
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 def test_an_older_version_is_read_as_it_is(path: Path, version: int) -> None:
     before = old_file(path, version)
     found = all_of(reader(path))

@@ -76,6 +76,7 @@ class Known:
         self.orphans: list[str] = []  # children that their steps need no more
         self.looks: list[tuple[str, str]] = []  # steps of which something may be due
         self.due: list[tuple[str, str]] = []  # first come, first served
+        self.claims: list[tuple[str, str]] = []  # they take several slots, and lack some
         self.is_draining = False  # nothing is begun any more
         self.busy = 0
         self.at_work: set[tuple[str, str, int]] = set()  # attempts that have not answered
@@ -271,14 +272,41 @@ class Known:
         return states.count("running") < limit
 
     def next_turn(self) -> tuple[str, str] | None:
-        """Return the first of the highest priority for whom there is room, or who needs none."""
-        with_slot = [p for p in self.due if self.has_slot(p[1]) and self.has_room(*p)]
-        first = [place for place in with_slot if self.kind(place[1]) in NO_WORKER]
-        if first:
-            return first[0]
-        if self.busy == self.workers:
-            return None
-        return max(with_slot, key=lambda p: self.priority(p[1]), default=None)
+        """Return the first of the highest priority for whom there is room, or who needs none.
+
+        Who takes several slots and lacks some goes before all that come after it in its pool.
+        """
+        self.claims = [place for place in self.claims if place in self.due]
+        need_none = [place for place in self.due if self.kind(place[1]) in NO_WORKER]
+        others = [place for place in self.due if place not in need_none]
+        others.sort(key=lambda place: -self.priority(place[1]))
+        for place in [*need_none, *(others if self.busy < self.workers else ())]:
+            if self.is_barred(place):
+                continue
+            if not self.has_slot(place[1]):
+                if self.made[declared(place[1])].pool_slots > 1 and place not in self.claims:
+                    self.claims.append(place)
+            elif self.has_room(*place):
+                return place
+            elif place in self.claims:
+                self.claims.remove(place)
+        return None
+
+    def is_behind(self, vect: str, step: str) -> bool:
+        """Whether a step that waits comes after one that takes several slots of its pool."""
+        return (vect, step) in self.due and self.is_barred((vect, step))
+
+    def is_barred(self, place: tuple[str, str]) -> bool:
+        """Whether a step comes after one of its pool that takes several slots, and lacks some."""
+        pool = self.made[declared(place[1])].pool
+        if pool is None or self.kind(place[1]) in AT_ONCE or place[1].endswith(UNDO):
+            return False
+        before = [p for p in self.claims if self.made[declared(p[1])].pool == pool]
+        return any(self.place_in_line(each) < self.place_in_line(place) for each in before)
+
+    def place_in_line(self, place: tuple[str, str]) -> tuple[int, int]:
+        rank = 0 if self.kind(place[1]) in NO_WORKER else -self.priority(place[1])
+        return rank, self.due.index(place)
 
     def priority(self, step: str) -> int:
         return 0 if step.endswith(UNDO) else self.made[declared(step)].priority
@@ -296,8 +324,9 @@ class Known:
         }
         below = {place for attempt in self.at_work for place in self.kept.get(attempt, ())}
         holders = running | below | {attempt[:2] for attempt in self.at_work if attempt[2] > 0}
-        taken = [name for _, name in holders if self.made[declared(name)].pool == pool]
-        return len(taken) < pool.slots
+        steps = [self.made[declared(name)] for _, name in holders]
+        taken = sum(each.pool_slots for each in steps if each.pool == pool)
+        return taken + self.made[declared(step)].pool_slots <= (pool.slots or 0)
 
     def keeps_slots(self, vect: str) -> bool:
         """Whether steps of a Vect may have a slot of a pool while they run another flow."""
@@ -353,6 +382,7 @@ class Known:
             for vect, step in places
             if self.verdict(vect, step) is not None
             if self.has_room(vect, step) and self.has_slot(step) and not self.lingers(vect, step)
+            if not self.is_behind(vect, step)
             if step != declared(step) or not self.is_being_ended(vect, step)
             if self.kind(step) in NO_WORKER or self.busy < self.workers
         ]

@@ -64,7 +64,8 @@ def _why_pending(model: Known, vect: str, step: str) -> set[str]:
         case "start" if not model.has_room(vect, step):
             return told | {"which is its limit"}
         case "start":
-            return told | {"waits for a worker" if model.has_slot(step) else "waits for a slot"}
+            has_slot = model.has_slot(step) and not model.is_behind(vect, step)
+            return told | {"waits for a worker" if has_slot else "waits for a slot"}
     return told | {"is about to "}
 
 

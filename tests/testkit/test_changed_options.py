@@ -78,7 +78,15 @@ VALUES: dict[str, list[Any]] = {
     ],
     "timeout": [USUAL, 50, 5.5],
     "deadline": [USUAL, 60, 7.5],
-    "pool": [USUAL, Pool("one", 1), Pool("two", 1), Pool("one", 2)],
+    "pool": [
+        USUAL,
+        Pool("one", 1),
+        Pool("two", 1),
+        Pool("one", 2),
+        Pool("one", None, (3, 60)),
+        Pool("one", 4, (3, 60)),
+    ],
+    "pool_slots": [USUAL, 2, 3],
     "priority": [USUAL, 1, -1],
     "skip_exit_code": [USUAL, None, 7],
     "strict": [USUAL, False],
@@ -92,6 +100,7 @@ VALUES: dict[str, list[Any]] = {
     "compensate": [USUAL, nothing],
     "compensate_on": [USUAL, "success"],
     "prompt": ["go on?", "really?"],
+    "values": [USUAL, {"a": 1}, {"a": "first"}, {"a": "second"}],
     "path": ["a", "b"],
 }
 """What an option may be: each of these is told from those beside it."""
@@ -123,9 +132,12 @@ UNSEEN: dict[str, str] = {
     "params": "they are the parameters of the other flow, whose Vect tells of them",
 }
 UNSEEN_OF: dict[tuple[type[Execution], str], str] = {
-    **{(WaitExecution, each): NO_WORK for each in ("retry", "timeout", "pool", "on_crash")},
-    **{(ApprovalExecution, each): NO_WORK for each in ("retry", "pool", "on_crash")},
-    **{(FileExecution, each): NO_WORK for each in ("retry", "pool", "on_crash")},
+    **{
+        (WaitExecution, each): NO_WORK
+        for each in ("retry", "timeout", "pool", "pool_slots", "on_crash")
+    },
+    **{(ApprovalExecution, each): NO_WORK for each in ("retry", "pool", "pool_slots", "on_crash")},
+    **{(FileExecution, each): NO_WORK for each in ("retry", "pool", "pool_slots", "on_crash")},
     (FlowExecution, "on_crash"): "the child goes on, whatever becomes of the program",
 }
 UNSEEN_OF_FLOWS = {
@@ -186,6 +198,11 @@ def declared(kind: type[Execution], **given: Any) -> Flow:
     options = {"name": "step", **NEEDED[kind]} | said(given)
     if "until" in given:
         del options["seconds"]
+    if options.get("values"):
+        options["prompt"] += " {a}"
+        options["values"] = {"a": lists.get(options["values"]["a"], 1)}
+    if "pool_slots" in given:
+        options.setdefault("pool", Pool("wide", 4))
     if "compensate_on" in given:
         options["compensate"] = nothing
     if "teardown_of" in options:

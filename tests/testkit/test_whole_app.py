@@ -173,6 +173,7 @@ class WholeApp(RuleBasedStateMachine):
                 "timeout": like.timeout,
                 "pool": like.pool,
                 "priority": like.priority,
+                **({} if like.pool_slots == 1 else {"pool_slots": like.pool_slots}),
                 "deadline": shifted(like.deadline),
                 **self.clean_up_like(like),
             }
@@ -522,6 +523,7 @@ class WholeApp(RuleBasedStateMachine):
                 if self.model.cleans_up(vect.id, step):
                     continue  # of this other tests tell
                 said = vect.explain(step).removesuffix(UNDRIVEN)
+                said = said.replace("waits for slots", "waits for a slot")
                 wanted = reasons_of(self.model, vect.id, step)
                 assert [each for each in SAID if each in said] == wanted, said
 

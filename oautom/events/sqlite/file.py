@@ -147,6 +147,11 @@ _CLIENTS: Final = (
     "CREATE TABLE engine (name TEXT PRIMARY KEY, told TEXT NOT NULL) WITHOUT ROWID",
 )
 
+_STARTS: Final = (
+    "CREATE TABLE starts (pool TEXT NOT NULL, time INTEGER NOT NULL)",  # microseconds since 1970
+    "CREATE INDEX starts_of_pool ON starts (pool, time)",
+)
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (
         "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -176,6 +181,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX pruned_by_id ON pruned (vect)",
     ),
     (*_CLIENTS, LOG_TEXTS),
+    _STARTS,
 )
 """Each leads from one version to the next; the first from 0, a file without tables."""
 
@@ -193,6 +199,7 @@ _SHOWN_AS: Final[tuple[tuple[tuple[str, str], ...], ...]] = (
     (("answers", _NO_ANSWERS),),
     (("vects", _TOLD_OF_VECTS), ("plans", _TOLD_OF_PLANS)),
     (*_BEFORE_CLIENTS, ("log_texts", NO_LOG_TEXTS)),
+    (("starts", "SELECT '' AS pool, 0 AS time LIMIT 0"),),
 )
 """For each migration, views that stand for the tables which a file lacks before it.
 

@@ -20,6 +20,7 @@ from oautom.events.sqlite.checksums import Audit, Tally
 from oautom.events.sqlite.file import Database, id_of, real_path
 from oautom.events.sqlite.lock import holder
 from oautom.events.sqlite.rows import PAGE, Head, Rows
+from oautom.events.sqlite.starts import read as read_starts
 from oautom.events.sqlite.summary import Known, Size, Summary
 from oautom.events.sqlite.texts import read as read_text
 from oautom.events.sqlite.wakeup import send
@@ -238,6 +239,15 @@ class LogFile(EventLog):
         with self._looking() as connection:
             known = self._summary.find(connection, vect)
         return None if known is None else known.entry
+
+    def starts(self, pool: str) -> list[datetime]:
+        """Return the committed starts of the steps of a pool with a rate. Any thread.
+
+        Raises:
+            LogError: The file cannot be read.
+        """
+        with self._looking() as connection:
+            return read_starts(connection, pool)
 
     def newest(self, flow: str) -> VectEntry | None:
         """Return the entry of the newest Vect of a flow; None if there is none.

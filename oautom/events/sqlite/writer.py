@@ -53,6 +53,8 @@ from oautom.events.sqlite.lock import FileLock, lets_go
 from oautom.events.sqlite.prune import take_out
 from oautom.events.sqlite.reader import LogFile
 from oautom.events.sqlite.rows import INSERT, Row, to_row
+from oautom.events.sqlite.starts import Noted
+from oautom.events.sqlite.starts import write as write_starts
 from oautom.events.sqlite.summary import sum_up
 from oautom.events.sqlite.texts import TRANSACTION_BYTES_MAX, Saver, Texts, Written, pieces_of
 from oautom.events.sqlite.texts import write as write_texts
@@ -133,6 +135,7 @@ class SqliteEventLog(LogFile):
         self._side_writer: sqlite3.Connection | None = None
         self._write_ahead = WriteAhead(self._path)
         self._wakeup: Wakeup | None = None
+        self._starts: list[Noted] = []  # the next commit writes them
         self._texts = Texts()
         save = weakref.WeakMethod(self._save_texts)  # its thread must not keep the log alive
         self._saver = Saver(lambda: bool((method := save()) and method()))
@@ -266,6 +269,12 @@ class SqliteEventLog(LogFile):
         self._crc = row[-1]
         self._last_seq = event.seq
 
+    def note_start(
+        self, pool: str, time: datetime, past: datetime, future: datetime | None
+    ) -> None:
+        """Store, with the next commit, the start of a step of a pool. Scheduler's thread only."""
+        self._starts.append(Noted(pool, time, past, future))
+
     def _check_not_gone(self, event: Event) -> None:
         if event.source is not None:
             raise EventRefusedError(
@@ -318,6 +327,8 @@ class SqliteEventLog(LogFile):
                 self._stop(str(error) or "a commit was broken off; open it again")
                 raise
             committed, self._appended, self._rows = self._appended, [], []
+            if self._starts:
+                self._starts = []
             self._committed_seq, self._committed_crc = self._last_seq, self._crc
             self._taken = {}
             self._again.clear()
@@ -349,6 +360,7 @@ class SqliteEventLog(LogFile):
         with self._lock:
             self._check_writes()
             self._rows, self._appended, self._taken = [], [], {}
+            self._starts = []
             self._heard = 0
             self._texts.ending = []
             self._last_seq, self._crc = self._committed_seq, self._committed_crc
@@ -362,6 +374,8 @@ class SqliteEventLog(LogFile):
         writer.execute("BEGIN IMMEDIATE")
         writer.executemany(INSERT, self._rows)
         sum_up(writer, self._rows, self._appended)
+        if self._starts:
+            write_starts(writer, self._starts)
         if self._texts.ending:
             self._texts.of_ending(writer)
         if self._taken:
@@ -387,7 +401,7 @@ class SqliteEventLog(LogFile):
         """Take no event any more: none may be written behind one that is missing."""
         self._refusal = why
         self._last_seq -= len(self._rows)
-        self._rows, self._appended = [], []
+        self._rows, self._appended, self._starts = [], [], []
         if self._writer is not None:
             with suppress(sqlite3.Error):  # the first error says more
                 self._writer.execute("ROLLBACK")

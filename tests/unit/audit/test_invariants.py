@@ -503,6 +503,17 @@ def pooled() -> Events:
     return simulate(flow, durations={"a": 1, "b": 1}).events()
 
 
+def told_of_pool(**options: Any) -> Events:
+    """Step `a` and a second later `b`, in a pool; the log tells other options of both."""
+    flow, pool = Flow("f", Registry()), Pool("p", 2, (1, 1))
+    for name in "ab":
+        PythonExecution(name, flow, nothing, pool=pool)
+    events = simulate(flow, durations={"a": 3, "b": 3}).events()
+    data = dict(events[0].data)
+    data["options"] = {name: {**given, **options} for name, given in data["options"].items()}
+    return [replace(events[0], data=data), *events[1:]]
+
+
 def waited() -> Events:
     """Step `a` waits for a second, then `b` for a person."""
     flow = Flow("f", Registry())
@@ -1009,6 +1020,8 @@ def witnesses() -> list[Witness]:
         Witness("steps-fit-the-workers", swap(pair(1), A_SUCCEEDED, B_STARTED), None, 1),
         Witness("pools-hold", tell_all_of_a_map_to_be_one_by_one()),
         Witness("pools-hold", swap(pooled(), A_SUCCEEDED, B_STARTED)),
+        Witness("pools-hold", told_of_pool(pool_slots=2)),
+        Witness("rates-hold", told_of_pool(rate=[1, 2])),
         Witness("due-steps-start", swap(pair(2), B_STARTED, A_SUCCEEDED), None, 2),
         Witness("due-steps-start", pair(1), PAIR, 2),
     ]

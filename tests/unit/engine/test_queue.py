@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from oautom.engine.queue import ReadyQueue
 from oautom.machine.event import Event
 from oautom.machine.graph import Graph
-from oautom.machine.state import StepState, VectState
+from oautom.machine.state import Limit, StepState, VectState
 from tests.kit import event
 
 
@@ -95,10 +97,10 @@ def test_many_that_wait_for_one_pool_are_not_all_asked_each_time(
     vect = VectState("f", "v", Graph(dict.fromkeys(names, ())), {}, options)
     turns, has_room = ReadyQueue(), ReadyQueue._has_room
 
-    def ask(self: ReadyQueue, pool: str, slots: int) -> bool:
+    def ask(self: ReadyQueue, limit: Limit) -> bool:
         nonlocal asked
         asked += 1
-        return has_room(self, pool, slots)
+        return has_room(self, limit)
 
     monkeypatch.setattr(ReadyQueue, "_has_room", ask)
     for step in vect.steps.values():
@@ -110,6 +112,103 @@ def test_many_that_wait_for_one_pool_are_not_all_asked_each_time(
         turns.free_slot("p", (step,))
 
     assert asked <= 3 * size
+
+
+def heavy_and_light(light: int) -> VectState:
+    """Return a Vect with a step that takes all four slots of a pool, and others that take one."""
+    options = {str(number): {"pool": ["p", 4]} for number in range(light)}
+    options["heavy"] = {"pool": ["p", 4], "pool_slots": 4}
+    return VectState("f", "v", Graph(dict.fromkeys(options, ())), {}, options)
+
+
+def test_a_step_that_takes_several_slots_is_passed_by_no_later_one_of_its_pool() -> None:
+    """After its first try only those start before it that came before it, or rank higher."""
+    vect, turns = heavy_and_light(10), ReadyQueue()
+    steps = vect.steps
+    for name in "01":
+        turns.add(steps[name])
+        assert turns.take(has_slot=True) is steps[name]
+        turns.take_slot("p", ("v", name))
+    turns.add(steps["heavy"])
+    for number in range(2, 10):  # the stream
+        turns.add(steps[str(number)])
+        assert turns.take(has_slot=True) is None
+
+    assert turns.claim_before(steps["5"]) is steps["heavy"]
+    turns.free_slot("p", ("v", "0"))
+    assert turns.take(has_slot=True) is None
+    turns.free_slot("p", ("v", "1"))
+    assert turns.take(has_slot=True) is steps["heavy"]
+    turns.take_slot("p", ("v", "heavy"), 4)
+    assert turns.take(has_slot=True) is None
+    turns.free_slot("p", ("v", "heavy"))
+    taken = []
+    for number in range(2, 6):
+        taken.append(turns.take(has_slot=True))
+        turns.take_slot("p", ("v", str(number)))
+    assert taken == [steps[str(number)] for number in range(2, 6)]
+    assert turns.take(has_slot=True) is None
+    assert not turns.claims
+
+
+def test_a_claim_that_is_forgotten_lets_those_behind_it_go() -> None:
+    vect, turns, other = heavy_and_light(2), ReadyQueue(), vect_of("w", a={"pool": ["p", 4]})
+    turns.take_slot("p", ("v", "x"))
+    turns.add(vect.steps["heavy"])
+    turns.add(other.steps["a"])
+    assert turns.take(has_slot=True) is None
+
+    turns.forget(vect)
+
+    assert turns.take(has_slot=True) is other.steps["a"]
+    assert not turns.claims
+
+
+def test_what_somebody_with_slots_waits_for_goes_before_a_claim() -> None:
+    """Else the claim would wait for itself: its slots come free when that work is done."""
+    vect, turns, child = heavy_and_light(1), ReadyQueue(), vect_of("v/0/1", a={"pool": ["p", 4]})
+    awaited: set[str] = set()
+    turns.is_awaited = lambda vect, holders: vect in awaited and ("v", "0") in holders
+    turns.take_slot("p", ("v", "0"))
+    for step in (vect.steps["heavy"], child.steps["a"]):
+        turns.add(step)
+    assert turns.take(has_slot=True) is None
+
+    awaited.add("v/0/1")
+    turns.look_behind_claims()
+
+    assert turns.take(has_slot=True) is child.steps["a"]
+    assert turns.take(has_slot=True) is None
+    turns.free_slot("p", ("v", "0"))
+    assert turns.take(has_slot=True) is vect.steps["heavy"]
+
+
+def test_many_behind_one_claim_are_not_all_asked_each_time(monkeypatch: Any) -> None:
+    size, asked = 1000, 0
+    vect, turns, obstacle = heavy_and_light(size), ReadyQueue(), ReadyQueue._obstacle
+
+    def ask(self: ReadyQueue, turn: Any, limit: Limit) -> Any:
+        nonlocal asked
+        asked += 1
+        return obstacle(self, turn, limit)
+
+    monkeypatch.setattr(ReadyQueue, "_obstacle", ask)
+    for holder in range(3):
+        turns.take_slot("p", ("other", holder))
+    turns.add(vect.steps["heavy"])
+    for number in range(size):
+        turns.add(vect.steps[str(number)])
+        assert turns.take(has_slot=True) is None
+    for holder in range(3):
+        turns.free_slot("p", ("other", holder))
+    assert turns.take(has_slot=True) is vect.steps["heavy"]
+    turns.take_slot("p", ("v", "heavy"), 4)
+    assert turns.take(has_slot=True) is None
+    turns.free_slot("p", ("v", "heavy"))
+    for number in range(size):
+        assert turns.take(has_slot=True) is vect.steps[str(number)]
+
+    assert asked <= 5 * size
 
 
 def started(step: StepState, source: str = "pending", dest: str = "running") -> Event:
