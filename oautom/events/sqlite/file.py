@@ -458,6 +458,10 @@ class UnopenedDatabase(Database):
         """Whether a file exists at the path, of any kind."""
         return self.path.exists()
 
+    def has_its_log(self) -> bool:
+        """Whether there is a file: each look opens the log that it has then."""
+        return self.is_there()
+
     @contextmanager
     def reading(self, doing: str = "read") -> Iterator[sqlite3.Connection]:
         """Give a connection to the file; to a log without events if there is none."""
