@@ -34,6 +34,12 @@ class Poll(NamedTuple):
     key: Key
 
 
+class Fetched(NamedTuple):
+    """Message: the secrets of an attempt are there, and its step can be called."""
+
+    key: Key
+
+
 class TimeUp(NamedTuple):
     """Message: the timeout of an attempt is over."""
 
@@ -221,6 +227,7 @@ Message = (
     | Command
     | Answer
     | Poll
+    | Fetched
     | TimeUp
     | GraceOver
     | Over
