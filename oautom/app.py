@@ -48,9 +48,11 @@ from oautom.plans.backfill import Moment
 from oautom.plans.plans import Plan, Plans, schedule_of
 from oautom.processes import forked
 from oautom.processes.forked import Home
+from oautom.steps.callee import is_async
 from oautom.steps.context import CALLED
 from oautom.steps.execution import Execution
-from oautom.steps.options import Pool, word_of
+from oautom.steps.options import Pool, flag_of, word_of
+from oautom.steps.secrets import SecretSource
 from oautom.values.json import SECONDS_MAX, at_heart
 from oautom.values.names import check_max_workers, check_name, has_members, one_of
 from oautom.vects.run import Run
@@ -96,6 +98,12 @@ class OAutom:
         drain: Seconds that running steps have to end in, after a SIGTERM that comes while `run` or
             `wait` drives on the main thread; nothing begins meanwhile. Then, or at the next signal,
             the remaining work is ended. Default: 0, which ends all work at once.
+        secrets: A function that returns the value of a secret by its name; it is called on a
+            worker's thread of this process, before the step, for each attempt. Default: a secret is
+            the variable of its name in the environment where the step runs.
+        ship_secrets: Whether the values of secrets, from `secrets` or from the environment here,
+            travel to steps in other processes. Default: False, they come from the environment
+            there.
 
     Raises:
         SettingError: An argument cannot be used.
@@ -110,7 +118,10 @@ class OAutom:
         max_workers: int | None = None,
         clock: Clock | None = None,
         drain: float = 0.0,
+        secrets: Callable[[str], str] | None = None,
+        ship_secrets: bool = False,
     ) -> None:
+        self._secrets = _source_of(secrets, ship_secrets)
         self._drain = _seconds_of("drain", drain)
         self.mode = OAutomMode.of(mode)
         self._is_made_by_step = CALLED.get() is not None
@@ -172,6 +183,7 @@ class OAutom:
         log = self._given.log
         self._subscriptions = Subscriptions(log, self._flows.get)
         scheduler = Scheduler(log, self._clock, workers, self._subscriptions.tell)
+        scheduler.runner.secrets = self._secrets
         self._scheduler = scheduler
         self._registry = scheduler.registry
         self._registry.flows = self._flows
@@ -566,6 +578,18 @@ class OAutom:
         self._home.check()
         return flow_of(self, self._flows, flow)
 
+    def missing_secrets(self, flow: str | Flow) -> list[str]:
+        """Return the names of the secrets of a flow that the environment here does not have.
+
+        None are missing if the app has a function for them (`secrets`): only a step asks that.
+
+        Raises:
+            UnknownFlowError: The app has no such flow.
+            FlowError: The argument is a flow of another app, or neither a flow nor a name.
+        """
+        names = self.flow(flow).secrets
+        return [] if self._secrets.find is not None else [n for n in names if n not in os.environ]
+
     def recover(self) -> list[Vect]:
         """Go on with the Vects that a dead program has left open in the log, and return them.
 
@@ -800,6 +824,20 @@ def _seconds_of(name: str, given: object) -> float:
     if type(number) not in (int, float) or not number >= 0:  # nor is a NaN
         raise SettingError(f"{name} must be seconds, from 0, not {shown(given)}")
     return float(min(number, SECONDS_MAX))
+
+
+def _source_of(secrets: object, ship_secrets: object) -> SecretSource:
+    """Return where the values of secrets come from.
+
+    Raises:
+        SettingError: An argument cannot be used.
+    """
+    if secrets is not None and (not callable(secrets) or is_async(secrets)):
+        raise SettingError(
+            f"secrets must be a plain function that returns the value of a secret by its name, not "
+            f"{shown(secrets)}"
+        )
+    return SecretSource(secrets, flag_of("ship_secrets", ship_secrets))
 
 
 class _Parts:

@@ -5,15 +5,19 @@ All derive from `OAutomError`; the facts of a message are attributes too. Import
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from itertools import islice
-from typing import Self
+from typing import Final, Self
 
 _NEAR_MISS_NAMES_MAX = 2000
 _CYCLE_STEPS_SHOWN = 10
 _REPR_SHOWN = 80
 _NAME_SHOWN = 200
 _FACTS = frozenset({str, int, float, bool, type(None)})
+
+MASK: Final[ContextVar[Callable[[str], str] | None]] = ContextVar("oautom_mask", default=None)
+"""What takes secrets out of the texts of errors, before they are cut; None for no secrets."""
 
 
 class OAutomError(Exception):
@@ -540,10 +544,11 @@ class InvariantError(InvalidHistoryError):
 
 def shown(value: object, characters_max: int = _REPR_SHOWN) -> str:
     """Return the `repr()` of a value, cut short; a `repr()` that raises is handled."""
-    if type(value) is str or type(value) is bytes:
+    mask = MASK.get()
+    if mask is None and (type(value) is str or type(value) is bytes):
         value = value[: characters_max + 1]  # it may be as large as the memory
     try:
-        text = repr(value)
+        text = repr(value) if mask is None else mask(repr(value))  # a part of one is not found
     except BaseException as error:  # see above
         return f"(its repr() raises {type(error).__name__})"
     return text if len(text) <= characters_max else f"{text[:characters_max]}..."
@@ -552,6 +557,8 @@ def shown(value: object, characters_max: int = _REPR_SHOWN) -> str:
 def _named(given: object) -> str:
     """Return an argument for a name, which may be anything, in one line, cut short."""
     name = str.__str__(given) if issubclass(type(given), str) else shown(given)
+    if (mask := MASK.get()) is not None:
+        name = mask(name)
     if len(name) > _NAME_SHOWN:
         name = f"{name[:_NAME_SHOWN]}..."
     return name if name.isprintable() else repr(name)[1:-1]

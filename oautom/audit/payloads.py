@@ -112,6 +112,7 @@ _OPTIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "problem": lambda problem: isinstance(problem, str),
     "labels": lambda labels: isinstance(labels, list) and all(map(_is_label, labels)),
     "unlabelled": lambda problem: isinstance(problem, str),
+    "secrets": lambda names: _are_texts(names) and bool(names),
     "runs": lambda flow: isinstance(flow, str),
     "output": lambda _: True,
     "source": lambda vect: isinstance(vect, str),

@@ -67,11 +67,30 @@ def check(app: str, names: tuple[str, ...], as_json: bool) -> int:
     engine = load_app(app)
     found = [(flow, _error_of(flow)) for flow in map(engine.flow, names or engine.flows())]
     if as_json:
-        print_json([{"flow": flow.name, "error": error} for flow, error in found])
+        print_json(
+            [
+                {
+                    "flow": flow.name,
+                    "error": error,
+                    "secrets": list(flow.secrets),
+                    "missing_secrets": engine.missing_secrets(flow),
+                }
+                for flow, error in found
+            ]
+        )
     else:
         for flow, error in found:
-            click.echo(f"{flow.name}: {error or f'ok, {_count(flow)}'}")
+            secrets = _secrets(flow, engine.missing_secrets(flow))
+            click.echo(f"{flow.name}: {error or f'ok, {_count(flow)}'}{secrets}")
     return USAGE if any(error for _, error in found) else SUCCESS
+
+
+def _secrets(flow: Flow, missing: list[str]) -> str:
+    """Return the secrets of a flow, and those that are missing here, as people read them."""
+    if not flow.secrets:
+        return ""
+    told = f"; secrets: {', '.join(flow.secrets)}"
+    return f"{told}; not in this environment: {', '.join(missing)}" if missing else told
 
 
 def _error_of(flow: Flow) -> str | None:

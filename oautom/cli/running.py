@@ -109,6 +109,11 @@ def run(
     inputs = None if source is None else found(Client(engine), source, flow)
     if dry_run:
         return _dry_run(known, given, until or None, only, inputs, as_json=as_json)
+    if missing := engine.missing_secrets(known):
+        note(
+            f"the environment has no {', '.join(missing)}: secrets that steps of '{flow}' ask for "
+            "where they run"
+        )
     vect_id = vect_id or os.urandom(8).hex()
     with only_json() if as_json else nullcontext(print_json) as print_it, engine:
         past = partial(Client(engine).past, flow)

@@ -13,7 +13,8 @@ from oautom.events.texts import NO_TEXT
 from oautom.machine.commands import Finished, Key
 from oautom.steps.context import Context
 from oautom.steps.execution import Execution
-from oautom.steps.work import Outcome, StepError, Work, unpack
+from oautom.steps.secrets import Secrets
+from oautom.steps.work import Outcome, StepError, Work, unpack, without_secrets
 from oautom.values.annotations import UNKNOWN
 from oautom.values.text import without_frames
 from oautom.vects.run import Failure, Run, kept
@@ -122,7 +123,9 @@ class Attempt:
             execution: Any = self.execution
             is_item = execution.kind == "map"  # the map itself has no attempts
             kind = execution.instance_type if is_item else execution.output_type
+        secrets = self.context.secrets
         outcome = kept(outcome, kind, log)
+        outcome = outcome if secrets is None else self._without_secrets(outcome, secrets)
         if outcome.error is None:
             self.run.hand_on(self.key[1], self.key[2], outcome.live)
         return outcome
@@ -134,6 +137,13 @@ class Attempt:
         run.keep_remote(step, self.key[2], remote)
         outcome.output = outcome.live = handle.told
         return outcome
+
+    def _without_secrets(self, outcome: Outcome, secrets: Secrets) -> Outcome:
+        """Return an outcome without its exception, having asked the retry policy about that."""
+        policy = self.execution.retry
+        if policy is not None and outcome.cause is not None and outcome.is_retriable is None:
+            outcome.is_retriable = policy.covers(outcome.cause)
+        return without_secrets(outcome, secrets)
 
     def failed(self, outcome: Outcome, clock: Clock) -> Finished:
         """Return a failure as a command, after deciding whether the step is tried again."""

@@ -34,6 +34,12 @@ class Poll(NamedTuple):
     key: Key
 
 
+class Fetched(NamedTuple):
+    """Message: the secrets of an attempt are there, and its step can be called."""
+
+    key: Key
+
+
 class TimeUp(NamedTuple):
     """Message: the timeout of an attempt is over."""
 
@@ -225,6 +231,7 @@ Message = (
     | Command
     | Answer
     | Poll
+    | Fetched
     | TimeUp
     | GraceOver
     | Over

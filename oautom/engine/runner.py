@@ -22,7 +22,7 @@ from oautom.engine.attempt import Attempt, finished
 from oautom.engine.clock import Clock, Timers
 from oautom.engine.inbox import WRONG_THREAD, Wheel
 from oautom.engine.lingering import Lingering
-from oautom.engine.messages import Answer, GraceOver, Loan, Over, Poll, TakeOver, TimeUp
+from oautom.engine.messages import Answer, Fetched, GraceOver, Loan, Over, Poll, TakeOver, TimeUp
 from oautom.errors import EngineError, OAutomError, UnknownStepError
 from oautom.events.log import EventLog, keeps_objects
 from oautom.machine.commands import (
@@ -44,7 +44,8 @@ from oautom.steps.capture import CAPTURE
 from oautom.steps.context import Context
 from oautom.steps.execution import Execution
 from oautom.steps.options import wrong_interval
-from oautom.steps.work import Outcome, Work, told_by_name
+from oautom.steps.secrets import ENVIRONMENT, Known, Secrets, no_secrets_in_errors
+from oautom.steps.work import Fetching, Outcome, not_begun, told_by_name, work_of
 from oautom.vects.run import Run
 from oautom.workers.base import GRACE_PERIOD as COROUTINE_GRACE_PERIOD
 from oautom.workers.base import NONE_LEFT, Workers, WorkLostError
@@ -93,6 +94,7 @@ class Runner:
         lingering: The attempts that were asked to stop and have not answered yet.
         above: Returns the steps that run a Vect as their child, the nearest first; for most, none.
         is_draining: Nothing begins any more, but work that runs may end.
+        secrets: Where the values of secrets come from.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class Runner:
         self._wheel = wheel
         self.busy = 0
         self.is_draining = False
+        self.secrets = ENVIRONMENT
         self.elsewhere: dict[str, Workers] = {}
         self.home: object = None
         self.returning: deque[Loan] = deque()
@@ -133,6 +136,7 @@ class Runner:
         self._is_closed = False
         self._attempts: dict[Key, Attempt] = {}
         self._opening: set[Key] = set()  # of runs that have entered, and are not rearmed yet
+        self._fetching: set[Key] = set()  # the attempts whose secrets are fetched before the call
         self._wakes: dict[str, _Timers] = {}  # by the Vect, then by the owner of the timer
 
     @cached_property
@@ -442,10 +446,15 @@ class Runner:
         return attempt.failed(outcome, self._clock)
 
     def _replace(self, attempt: Attempt) -> bool:
-        return self._workers_for(attempt.execution).replace()
+        return self._workers_of(attempt).replace()
 
     def _place_of(self, attempt: Attempt) -> str:
-        return self._workers_for(attempt.execution).place
+        return self._workers_of(attempt).place
+
+    def _workers_of(self, attempt: Attempt) -> Workers:
+        """Return the workers that have an attempt now."""
+        is_fetching = attempt.key in self._fetching
+        return self._here() if is_fetching else self._workers_for(attempt.execution)
 
     def has_slot(self, key: Key) -> bool:
         """Whether an attempt has a worker, or needs one for its next poll."""
@@ -533,7 +542,46 @@ class Runner:
     def _submit(self, attempt: Attempt, method: Literal["run", "check"]) -> None:
         attempt.state = "working"
         attempt.method = method
-        work: Any = Work(attempt.execution, attempt.context, method)
+        if attempt.context.secrets is not None and self._must_fetch(attempt):
+            self._fetching.add(attempt.key)
+            work: Any = Fetching(attempt.execution, attempt.context, method)
+            self._here().submit(work, partial(self._fetched, attempt))
+            return
+        self._send(attempt)
+
+    def _must_fetch(self, attempt: Attempt) -> bool:
+        """Whether the secrets of a step are fetched before its call: by user code, or to travel.
+
+        User code must not block the event loop, or the thread that packs work for elsewhere.
+        """
+        secrets = attempt.context.secrets
+        if secrets is None or not attempt.execution.secrets:
+            return False
+        workers = self._workers_for(attempt.execution)
+        if workers.place == "elsewhere":
+            return secrets.must_travel
+        return secrets.is_asked_for and workers is self._loop
+
+    def _fetched(self, attempt: Attempt, answer: object, failure: BaseException | None) -> None:
+        """Note that the secrets of a step were fetched. On the thread that has done so."""
+        is_good = type(answer) is Outcome and answer.error is None
+        if is_good and not attempt.context.is_unwanted:
+            self._put(Fetched(attempt.key))
+        else:
+            self._answered(attempt, not_begun() if is_good else answer, failure)
+
+    def call_fetched(self, key: Key) -> None:
+        """Call a step whose secrets were fetched, unless it was killed."""
+        attempt = self._attempts.get(key)
+        if key in self._fetching:  # else a tick that has called it was taken back
+            self._fetching.discard(key)
+            if attempt is not None and not attempt.context.is_unwanted:
+                self._send(attempt)
+            elif attempt is not None:
+                self._answered(attempt, not_begun(), None)
+
+    def _send(self, attempt: Attempt) -> None:
+        work: Any = work_of(attempt.execution, attempt.context, attempt.method)
         workers = self._workers_for(attempt.execution)
         if attempt.due is not None and workers.place == "inline":
             work = attempt.watched(work, self._clock)
@@ -546,6 +594,10 @@ class Runner:
             return self._loop_workers()
         if not execution.runs_here or self._workers.place != "elsewhere":
             return self._workers
+        return self._here()
+
+    def _here(self) -> Workers:
+        """Return the threads for work that stays here, though the workers are elsewhere."""
         if self._workers_here is None:
             self._workers_here = ThreadWorkers(self._workers.slots)
             self._ours.append(self._workers_here)
@@ -564,7 +616,12 @@ class Runner:
         """Put the outcome of the work in the inbox, as the log keeps it. On the worker's thread."""
         outcome: Outcome | Exception | None
         try:
-            outcome = attempt.outcome(answer, failure, self._log, is_plain=self._is_plain)
+            if attempt.context.secrets is None:
+                outcome = attempt.outcome(answer, failure, self._log, is_plain=self._is_plain)
+            else:
+                with no_secrets_in_errors(attempt.context.secrets):
+                    outcome = attempt.outcome(answer, failure, self._log, is_plain=self._is_plain)
+                attempt.context.end_text()
         except Exception as error:  # the tick that takes it raises it
             outcome = error
         if attempt.state == "working":  # workers that are not ours may answer twice
@@ -658,6 +715,7 @@ class Runner:
         attempt.is_promised = False
         if attempt.context.written is not None:
             attempt.context.written.is_over = True
+        self._fetching.discard(attempt.key)
         del self._attempts[attempt.key]  # last: what raises before is done once more
 
     def _kill(self, attempt: Attempt, fate: Literal["cancelled", "late"] = "cancelled") -> None:
@@ -778,6 +836,10 @@ class Runner:
             None if step.parent is None else partial(run.item, step),
         )
         context.keeper = self._log
+        if run.flow.secrets:
+            if (known := run.local.secrets) is None:
+                known = run.local.secrets = Known()
+            context.secrets = Secrets(state.flow, known, self.secrets)
         return context
 
 

@@ -61,6 +61,7 @@ from oautom.engine.messages import (
     Asked,
     Call,
     Drain,
+    Fetched,
     GraceOver,
     Halt,
     Lend,
@@ -746,6 +747,8 @@ class Scheduler(Driver[Message]):
                 self.queue.look_at_rates(at_all=True)
             case Over():
                 self._hear_of_left(message)
+            case Fetched():
+                self.runner.call_fetched(message.key)
             case Note():
                 self._append(None, message.event(self._log.last_seq + 1, self._now))
             case Misfit():
@@ -1106,7 +1109,7 @@ def _never(step: StepState) -> bool:
 
 def _vect_of(message: Message) -> str | None:
     """Return the id of the Vect that a message concerns."""
-    if isinstance(message, Answer | TimeUp | GraceOver | Poll):
+    if isinstance(message, Answer | TimeUp | GraceOver | Poll | Fetched):
         return message.key[0]
     if isinstance(message, Lend | TakeBack):
         return message.loan.key[0]

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from threading import get_ident
 
+from msgspec import structs
+
 from oautom.engine.entering import UNWANTED, Entering
 from oautom.engine.inbox import WRONG_THREAD, Wheel
-from oautom.errors import FlowError, LogError, VectStateError
+from oautom.errors import FlowError, LogError, SettingError, VectStateError
 from oautom.events.log import EventLog
 from oautom.machine.commands import Cancel, Command, Decide, Pause, Retry
 from oautom.machine.decide import too_late, uncancellable
@@ -55,8 +57,10 @@ class Steering:
             VectStateError: The state of the Vect, or of its step, does not allow it.
             UnknownStepError: The flow has no such step.
             OAutomError: The Vect does not go on; the error says why.
+            SettingError: The data of an approval contain a secret.
         """
         assert self._wheel.thread in (None, get_ident()), WRONG_THREAD
+        command = without_secrets(run, command)
         if isinstance(command, Cancel):
             self.cancel(run, command)
             return
@@ -133,6 +137,31 @@ class Steering:
             return
         if not self._entering.is_wanted(run):
             self.cancel(run, Cancel(run.id, UNWANTED))
+
+
+def without_secrets(run: Run, command: Command) -> Command:
+    """Return a command whose texts have `***` in place of the secrets that the run has got.
+
+    Raises:
+        SettingError: The data of an approval contain one.
+    """
+    known = run.local.secrets
+    if known is None:
+        return command
+    masker = known.masker
+    if isinstance(command, Cancel):
+        return structs.replace(command, reason=masker.text(command.reason))
+    if not isinstance(command, Decide):
+        return command
+    if (name := masker.found_in(command.data)) is not None:
+        raise SettingError(
+            f"the data of the approval of step '{command.step}' of flow '{run.flow.name}' contain "
+            f"secret({name!r}), which is stored nowhere; leave it out",
+            flow=run.flow.name,
+            step=command.step,
+        )
+    why = None if command.objection is None else masker.text(command.objection)
+    return structs.replace(command, by=masker.text(command.by), objection=why)
 
 
 def of_today(run: Run, command: Command) -> Command:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import codecs
 import threading
 from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from oautom.processes import forked
+from oautom.values.masking import Stream
 
 UNSAVED_BYTES_MAX: Final = 64 * 2**10
 """How much of a text is written with the event that ends its attempt; the rest before that."""
@@ -166,12 +168,50 @@ class LogBuffer:
         missing_bytes, content = self.kept()
         return decoded(content, is_cut=missing_bytes > 0, is_whole=True)
 
+    def finish(self) -> None:
+        """Take in what is held back, at the end of a call of the step: here it is nothing."""
+
     def _joined(self) -> bytes:
         if len(self._chunks) > 1:
             self._is_busy = True
             self._chunks = deque([b"".join(self._chunks)])
             self._is_busy = False
         return self._chunks[0] if self._chunks else b""
+
+
+class MaskedBuffer(LogBuffer):
+    """A buffer with `***` in place of each secret: it masks what is written before it keeps it.
+
+    Held back, and not in the buffer yet, is what may be the beginning of a secret.
+
+    Args:
+        limit_bytes: As of every buffer.
+        patterns: Returns what is masked; more may come while the attempt runs.
+    """
+
+    __slots__ = ("_patterns", "_stream")
+
+    def __init__(self, limit_bytes: int, patterns: Callable[[], Sequence[bytes]]) -> None:
+        super().__init__(limit_bytes)
+        self._patterns = patterns
+        self._stream = Stream()
+
+    def _take(self, chunk: bytes, missing_bytes: int) -> None:
+        if missing_bytes:  # what is held back comes before a gap
+            self._encode()
+            super()._add(self._stream.rest())
+        super()._take(chunk, missing_bytes)
+
+    def _add(self, chunk: bytes) -> None:
+        if masked := self._stream.feed(chunk, self._patterns()):
+            super()._add(masked)
+
+    def finish(self) -> None:
+        """Take in what is held back."""
+        self.write(b"")
+        with self._lock:
+            if rest := self._stream.rest():
+                super()._add(rest)
 
 
 def decoded(content: bytes, *, is_cut: bool, is_whole: bool) -> str:

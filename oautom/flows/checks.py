@@ -21,7 +21,7 @@ from oautom.steps.flow import FlowExecution
 from oautom.steps.map import MapExecution
 from oautom.steps.owner import Owner
 from oautom.values.annotations import MISSING, UNKNOWN, fits, is_object, part_type, shown_type
-from oautom.values.references import OutputReference, Reference
+from oautom.values.references import OutputReference, Reference, SecretReference
 
 
 class Wired(Owner, Protocol):
@@ -319,4 +319,6 @@ def source_type(
     """Return the type of the whole value that a reference leads into."""
     if isinstance(reference, OutputReference):
         return steps[reference.name].output_type
+    if isinstance(reference, SecretReference):
+        return str
     return params[reference.name].annotation if reference.name in params else UNKNOWN

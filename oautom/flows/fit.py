@@ -22,7 +22,7 @@ from oautom.machine.graph import Graph
 from oautom.machine.state import NO_OPTIONS, Options
 
 OF_WORK: Final = frozenset(
-    {"max_attempts", "on_crash", "path", "retry", "skip_exit_code", "timeout"}
+    {"max_attempts", "on_crash", "path", "retry", "secrets", "skip_exit_code", "timeout"}
 )
 
 _KINDS: Final[Mapping[str, str]] = {

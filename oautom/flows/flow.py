@@ -37,7 +37,7 @@ from oautom.steps.options import (
 )
 from oautom.values.json import at_heart, json_key, plain_count
 from oautom.values.names import check_name, plain_text
-from oautom.values.references import OutputReference, ParamReference
+from oautom.values.references import OutputReference, ParamReference, SecretReference
 
 if TYPE_CHECKING:
     from oautom.pictures.nodes import Node
@@ -100,6 +100,7 @@ class Flow(Drawn):
         max_active_vects, when_full, limit_by: See above.
         retry, timeout, deadline, max_async, run_timeout, on_failure, strict, capture, version: See
             above.
+        secrets: The names of the secrets that it refers to, in the order of first mention.
         has_strict_steps: Whether one of its steps runs a strict Bash command.
 
     Raises:
@@ -163,6 +164,7 @@ class Flow(Drawn):
         except SettingError as error:
             raise FlowError(f"flow '{name}': {error}", flow=name) from None
         self.params = Params(name, params)
+        self.secrets: dict[str, None] = {}
         self.limit_by = self._counted(limit_by)
         self._steps = _Steps(name)
         self.steps: Mapping[str, Execution] = MappingProxyType(self._steps)
@@ -312,6 +314,29 @@ class Flow(Drawn):
         """
         self.params[name]
         return ParamReference(self, at_heart(name))
+
+    def secret(self, name: str) -> SecretReference:
+        """Return a reference to a secret, as an argument for steps: `flow.secret('API_KEY')`.
+
+        Its value, a text, is fetched when the step runs, where it runs: from the environment there,
+        or from the `secrets` of the app. It is stored nowhere, and `***` stands in its place in
+        what the step writes and in the texts of its errors.
+
+        Args:
+            name: Name of the secret, and of the variable of the environment.
+
+        Raises:
+            FlowError: The name cannot be that of a variable.
+        """
+        name = check_name(f"flow '{self.name}': secret", name, flow=self.name)
+        if "=" in name:
+            raise FlowError(
+                f"flow '{self.name}': secret name must not contain '=', which no variable of an "
+                f"environment has in its name, not {shown(name)}",
+                flow=self.name,
+            )
+        self.secrets[name] = None
+        return SecretReference(self, name)
 
     @overload
     def step(self, function: Callable[..., Any], /) -> StepFunction: ...

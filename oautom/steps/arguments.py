@@ -8,13 +8,18 @@ from typing import Any
 
 from oautom.errors import CrossFlowDependencyError, SettingError, shown
 from oautom.steps.context import Context
-from oautom.steps.execution import Execution, Used, name_of_flow
+from oautom.steps.execution import Execution, Used, name_of_flow, no_secret
 from oautom.steps.owner import Owner
-from oautom.steps.work import StepError
+from oautom.steps.work import StepError, fetch
 from oautom.values.annotations import key_in_json, part_type
 from oautom.values.json import DEPTH_MAX
 from oautom.values.names import plain_text
-from oautom.values.references import OutputReference, Reference, UnresolvedError
+from oautom.values.references import (
+    OutputReference,
+    Reference,
+    SecretReference,
+    UnresolvedError,
+)
 
 _GIVEN = (Reference, Execution)
 _CONTAINERS = (list, tuple, dict, set, frozenset)
@@ -35,24 +40,33 @@ def hold_references(*values: object) -> bool:
     return False
 
 
-def wired(flow: Owner, name: str, value: Any) -> Any:
+def wired(flow: Owner, name: str, value: Any, *, may_be_secret: bool = False) -> Any:
     """Return an argument of a step, with a reference in place of each step in it.
+
+    Args:
+        flow: The flow of the step.
+        name: The name of the step.
+        value: The argument.
+        may_be_secret: Whether it may contain secrets: its value is stored nowhere.
 
     Raises:
         FlowError: A list contains itself, or has too many levels; or a reference is a key, or in a
-            set.
+            set; or it is a secret, where none may be.
         CrossFlowDependencyError: A reference is to a step of another flow.
     """
 
     def checked(found: Reference | Execution) -> Reference:
         reference = found.output if isinstance(found, Execution) else found
+        if not may_be_secret and isinstance(reference, SecretReference):
+            raise Execution.wrong(flow, name, no_secret(reference))
         if reference.flow is flow:
             return reference
         own, other = (name_of_flow(each) for each in (flow, reference.flow))
         if isinstance(reference, OutputReference):
             raise CrossFlowDependencyError(own, name, other, reference.name)
+        of = "secret" if isinstance(reference, SecretReference) else "parameter"
         raise Execution.wrong(
-            flow, name, f"{reference!r} is a parameter of flow '{other}'; declare it in this one"
+            flow, name, f"{reference!r} is a {of} of flow '{other}'; declare it in this one"
         )
 
     def refuse(what: str) -> None:
@@ -70,6 +84,8 @@ def resolved(value: Any, context: Context) -> Any:
     inputs, params = context.inputs, context.params
 
     def value_of(reference: Any) -> Any:
+        if type(reference) is SecretReference:
+            return fetch(context, reference.name)
         try:
             return reference.resolve(inputs, params)
         except UnresolvedError as error:

@@ -79,7 +79,8 @@ class LambdaExecution(Execution):
         flow: The flow that it belongs to.
         function_name: The name of the function, or its ARN.
         payload: The event that the function gets: a value that JSON can represent, with outputs of
-            other steps and parameters of the flow anywhere in it. Default: `{}`.
+            other steps, parameters of the flow and secrets anywhere in it; no secrets with a
+            `bucket`. Default: `{}`.
         qualifier: A version, or an alias, of the function. Default: the newest.
         region: The region of AWS. Default: that of the environment.
         bucket: A bucket of S3. The payload is written there, in an object of its own under
@@ -94,6 +95,7 @@ class LambdaExecution(Execution):
         FlowError: An argument cannot be used, or boto3 is needed and not installed.
     """
 
+    takes_secrets = True
     runs_here = True  # it only waits, with the credentials of this program
 
     def __init__(  # the signature that users know
@@ -121,7 +123,10 @@ class LambdaExecution(Execution):
         self._client = _Source("lambda", client, self.region, ("invoke",))
         self._s3 = _Source("s3", s3, self.region, ("put_object", "delete_object"))
         self._is_wired = hold_references(payload)
-        self.payload = wired(flow, name, {} if payload is None else payload)
+        # An object in a bucket is stored, if only for a while.
+        self.payload = wired(
+            flow, name, {} if payload is None else payload, may_be_secret=self.bucket is None
+        )
         if not self._is_wired:
             self._check_payload(flow, name)
         super().__init__(name, flow, **options)

@@ -26,7 +26,7 @@ from oautom.values.annotations import UNKNOWN
 from oautom.values.convert import plain_of
 from oautom.values.json import at_heart, from_json, plain_count, plain_seconds, to_json
 from oautom.values.names import one_of
-from oautom.values.references import Reference
+from oautom.values.references import Reference, SecretReference
 
 Output = Literal["last_line", "text", "json"]
 Where = Literal["here", "worker"]
@@ -66,9 +66,10 @@ class BashExecution(Execution):
         flow: The flow that it belongs to.
         command: The text that Bash runs. Give it values by `env`, never by pasting them into the
             text.
-        env: Variables added to the environment of this program: texts, and outputs of other steps
-            and parameters of the flow: `a.output`, `flow.param('day')`, or a step `a`, which stands
-            for its output. A text is passed on as it is; every other value as JSON.
+        env: Variables added to the environment of this program: texts, outputs of other steps,
+            parameters of the flow and secrets: `a.output`, `flow.param('day')`,
+            `flow.secret('API_KEY')`, or a step `a`, which stands for its output. A text is passed
+            on as it is; every other value as JSON.
         cwd: Working directory: text, a `Path`, or a reference to one, as `a.output` and
             `flow.param('folder')`. Default: that of this program.
         output: The part of standard output that becomes the output of the step: its last line that
@@ -87,6 +88,7 @@ class BashExecution(Execution):
         FlowError: An argument cannot be used.
     """
 
+    takes_secrets = True
     runs_here = True  # it is a process already; on a worker it would take that as well
 
     def __init__(  # the signature that users know
@@ -117,7 +119,7 @@ class BashExecution(Execution):
             raise self.wrong(flow, name, f"env must be a mapping, not {shown(env)}")
         self.command: str = at_heart(command)
         given = {at_heart(key): at_heart(value) for key, value in (env or {}).items()}
-        self.env: dict[str, Any] = wired(flow, name, given)
+        self.env: dict[str, Any] = wired(flow, name, given, may_be_secret=True)
         self._is_wired = any(isinstance(value, Reference) for value in self.env.values())
         self._check_env(flow, name)
         self.cwd: str | os.PathLike[str] | Reference | None = at_heart(cwd)
@@ -150,11 +152,14 @@ class BashExecution(Execution):
 
     def _check_command(self, flow: Owner, name: str, command: str) -> None:
         if isinstance(command, Reference | Execution) or _pastes_a_step(command, flow):
+            is_secret = isinstance(command, SecretReference)
+            what = "a secret" if is_secret else "the output of a step"
+            given = repr(command) if is_secret else "step.output"
             raise self.wrong(
                 flow,
                 name,
-                "the output of a step is never part of a command, where Bash would run it; "
-                "use env={'NAME': step.output} and \"$NAME\"",
+                f"{what} is never part of a command, where Bash would run it; "
+                f"use env={{'NAME': {given}}} and \"$NAME\"",
             )
         if not _is_passable(command) or not command.strip():
             raise self.wrong(
@@ -229,17 +234,23 @@ class BashExecution(Execution):
                 cannot be used.
         """
         cwd = self._folder(context)
-        said = LogBuffer(_SAID_BYTES_MAX)
+        said = context.new_buffer(_SAID_BYTES_MAX)
         # One byte more: for the newline before a last line that just fits.
         stdout = LogBuffer(self.log_limit_bytes + 1)
 
-        def on_output(chunk: bytes) -> None:
-            on_error(chunk)
-            stdout.write(chunk)
-
-        def on_error(chunk: bytes) -> None:
+        def tell(chunk: bytes) -> None:
             context.buffer.write(chunk)
             said.write(chunk)
+
+        def on_output(chunk: bytes) -> None:
+            on_error(chunk, "stdout")
+            stdout.write(chunk)  # it may contain a secret: then the step fails, as an output does
+
+        def on_error(chunk: bytes, source: str = "stderr") -> None:
+            if context.secrets is None:
+                tell(chunk)
+            else:
+                context.secrets.pass_on(source, chunk, tell)
 
         group = ProcessGroup(
             [*self._bash(context), self.command],
@@ -258,6 +269,8 @@ class BashExecution(Execution):
             raise StepError(str(error)) from error
         except (OSError, RuntimeError) as error:
             raise StepError(self._why_not_begun(error, cwd)) from error
+        context.end_text()
+        said.finish()
         if returncode and returncode == self.skip_exit_code:
             last_line = _lines(said.text())[-1:]
             raise Skip(last_line[0] if last_line else f"the command exited with code {returncode}")

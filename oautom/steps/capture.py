@@ -17,6 +17,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final
 
 from oautom.events.texts import LOOSE_MAX
@@ -45,8 +46,12 @@ class _Tee:
 
     def write(self, text: str) -> Any:
         """Pass text on, and copy it; text that the stream refuses is not copied."""
-        length = self._pass_on(text)
         context = CALLED.get()
+        if context is not None and context.secrets is not None and context.is_captured:
+            content = str.encode(text, errors="surrogatepass")
+            context.secrets.pass_on(self, content, partial(self._write_masked, context))
+            return len(text)
+        length = self._pass_on(text)
         if context is not None and context.is_captured and self.takes:
             buffer = context.written or context.buffer
             buffer.loose.append(text)
@@ -57,6 +62,11 @@ class _Tee:
             if buffer.loose_length > LOOSE_MAX:
                 buffer.write(b"")
         return length
+
+    def _write_masked(self, context: Context, content: bytes) -> None:
+        self._pass_on(content.decode(errors="surrogatepass"))
+        if self.takes:
+            context.buffer.write(content)
 
     def writelines(self, lines: Iterable[str]) -> None:
         """Write lines one by one, so that they are copied."""
@@ -158,6 +168,8 @@ def _hear_all_loggers() -> None:
             call_handlers(logger, record)
             return
         if context.is_captured:
+            if context.secrets is not None:
+                record = context.secrets.record(record)
             BufferHandler(lambda: context.buffer, _FORM).emit(record)
         token = CALLED.set(None)
         try:

@@ -49,10 +49,10 @@ class _BashCompensation(BashExecution):
         super().__init__(step.name, owner, command, skip_exit_code=None, **options)
         self._has_item = step.kind == "map"
         if isinstance(step.each, BashExecution):
-            self.env = (
-                step.each.env
-            )  # checked with the step: a compensation has no place in the flow
+            # Checked with the step: a compensation has no place in the flow.
+            self.env = step.each.env
             self._is_wired = any(isinstance(value, Reference) for value in self.env.values())
+            self.secrets = step.each.secrets
 
     def _env(self, context: Context) -> dict[str, str]:
         output = "" if context.output is None else as_text("OUTPUT", context.output)

@@ -15,6 +15,7 @@ from oautom.events.texts import LogBuffer
 from oautom.machine.commands import Key
 from oautom.processes import forked
 from oautom.processes.leftovers import LOG_MARK, outer_marks
+from oautom.steps.secrets import Secrets, no_secrets_in_errors
 from oautom.values.text import shortened, traceback_of
 from oautom.workers.remote import REMOTE
 
@@ -71,6 +72,7 @@ class _StepLogger(logging.Logger):
 
     def __init__(self, context: Context) -> None:
         super().__init__(f"oautom.flow.{context.flow}")
+        self._secrets = context.secrets
         self._extra = {"vect": context.vect_id, "step": context.step, "attempt": context.attempt}
         self.addHandler(BufferHandler(lambda: context.buffer, "%(levelname)s %(message)s"))
 
@@ -78,6 +80,8 @@ class _StepLogger(logging.Logger):
         return level >= self.level
 
     def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802 - as above
+        if self._secrets is not None:
+            record = self._secrets.record(record)
         record.__dict__.update(self._extra)
         for handler in self.handlers:
             if record.levelno >= handler.level:
@@ -157,9 +161,11 @@ class Context:
         is_captured: Whether the text includes what the step prints, and its records of `logging`.
         has_begun: Whether the code of the step was called, in this process.
         is_elsewhere: Whether the step runs in another process than its engine.
+        secrets: The secrets of the attempt; None in a flow that names none.
     """
 
     is_elsewhere: bool = False
+    secrets: Secrets | None = None
 
     def __init__(  # made in one place only
         self,
@@ -246,7 +252,7 @@ class Context:
         with _lock:
             if self.written is not None:
                 return self.written
-            buffer = self.written = LogBuffer(self._log_limit_bytes)
+            buffer = self.written = self.new_buffer(self._log_limit_bytes)
         if not self._process.is_here:  # in a fork no log has it
             return buffer
         key = self.vect_id, self.step, self.number
@@ -254,6 +260,19 @@ class Context:
         if not is_kept and self._buffers is not None:
             self._buffers[self.step, self.number] = buffer
         return buffer
+
+    def new_buffer(self, limit_bytes: int) -> LogBuffer:
+        """Return a buffer for what the step writes, which keeps no secret of the attempt."""
+        if self.secrets is None:
+            return LogBuffer(limit_bytes)
+        return self.secrets.buffer(limit_bytes)
+
+    def end_text(self) -> None:
+        """Take in the text that is held back, when the code of the step has ended."""
+        if self.secrets is not None:
+            self.secrets.end_streams()
+        if self.written is not None:
+            self.written.finish()
 
     @property
     def log(self) -> logging.Logger:
@@ -360,7 +379,8 @@ class Context:
         return bool(stoppers)
 
     def _tell_of(self, stopper: object, error: BaseException) -> None:
-        parts = shortened(stopper), traceback_of(error)
+        with no_secrets_in_errors(self.secrets):
+            parts = shortened(stopper), traceback_of(error)
         with suppress(BaseException):  # handlers of `logging` are user code, too
             _logger.error("on_cancel() of step '%s': %s raised\n%s", self.step, *parts)
 
@@ -368,7 +388,7 @@ class Context:
         """Travel to another process: by value, and without cancellation."""
         place = (self.flow, self.vect_id, self.step, self.number, dict(self.params))
         parts = (self._log_limit_bytes, dict(self.marks), self.output, self.item, self.is_strict)
-        return _revive, (place, dict(self._inputs()), *parts)
+        return _revive, (place, dict(self._inputs()), *parts, self.secrets)
 
 
 BY_VALUE: ContextVar[bool] = ContextVar("oautom_by_value", default=False)
@@ -387,9 +407,11 @@ def _revive(
     output: Any,
     item: Any,
     is_strict: bool | None,
+    secrets: Secrets | None,
 ) -> Context:
     context = Context(*place, lambda: inputs, None, log_limit_bytes, marks, lambda: item)
     context.output = output
     context.is_strict = is_strict
     context.is_elsewhere = True
+    context.secrets = secrets
     return context

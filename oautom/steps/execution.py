@@ -33,7 +33,7 @@ from oautom.steps.options import (
 from oautom.steps.owner import Owner
 from oautom.values.annotations import UNKNOWN, return_type
 from oautom.values.json import at_heart, plain_count
-from oautom.values.references import OutputReference, Reference
+from oautom.values.references import OutputReference, Reference, SecretReference
 
 T = TypeVar("T")
 Steps = TypeVar("Steps", bound="Execution | Iterable[Execution]")
@@ -56,7 +56,9 @@ class Used(NamedTuple):
         return f"{self.place[0]}{''.join(f'[{shown(key)}]' for key in self.place[1:])}"
 
 
-_AT_HOME = frozenset({"compensate", "compensation", "flow", "output_type", "references", "submit"})
+_AT_HOME = frozenset(
+    {"compensate", "compensation", "flow", "output_type", "references", "secrets", "submit"}
+)
 """The attributes of a step that are not sent to a worker process."""
 
 _KEEPERS = frozenset({"", "map"})
@@ -134,7 +136,8 @@ class Execution:
             other step.
         is_async: Whether all its work is `async`: it runs on an event loop, and needs no worker
             there.
-        references: The references to outputs and parameters among its arguments.
+        references: The references to outputs, parameters and secrets among its arguments.
+        secrets: The names of the secrets among its arguments.
 
     Raises:
         FlowError: The name or the flow cannot be used.
@@ -166,6 +169,8 @@ class Execution:
     kind: ClassVar[str] = ""
     _is_part: ClassVar[bool] = False  # it is no step of its flow: what a map does for one item
     references: Sequence[Used] = ()
+    secrets: Sequence[str] = ()
+    takes_secrets: ClassVar[bool] = False  # it stores none of its arguments
     is_polled: ClassVar[bool] = False
     is_async: bool = False
     _yields: ClassVar[bool] = False
@@ -356,6 +361,8 @@ class Execution:
             told["priority"] = self.priority
         if self.is_async:
             told["async"] = self.flow.max_async
+        if self.secrets:
+            told["secrets"] = list(self.secrets)
         return told | self._clean_up() if self.teardown or self.compensate is not None else told
 
     def _clean_up(self) -> dict[str, Any]:
@@ -404,7 +411,12 @@ class Execution:
 
         Raises:
             FlowFrozenError: The flow has been started.
+            FlowError: One is a secret, and the step is of a kind that takes none.
         """
+        if secrets := [each.reference for each in used if type(each.reference) is SecretReference]:
+            if not self.takes_secrets:
+                raise self.wrong(self.flow, self.name, no_secret(secrets[0]))
+            self.secrets = list(dict.fromkeys(each.name for each in secrets))
         self.references = used
         if self._is_part:
             return
@@ -477,6 +489,14 @@ class Execution:
     def __repr__(self) -> str:
         """Return the kind and the name of the step."""
         return f"<{type(self).__name__} '{self.name}'>"
+
+
+def no_secret(secret: Reference) -> str:
+    """Return the clause of an error for a secret where the value would be stored."""
+    return (
+        f"{secret!r} cannot stand there, since the log would keep its value; give secrets to the "
+        "arguments of a function, or to env= of a command"
+    )
 
 
 def name_of_flow(flow: object) -> str:

@@ -10,14 +10,14 @@ from oautom.errors import SettingError, shown
 from oautom.steps.arguments import hold_references, place_of, resolved
 from oautom.steps.context import Context
 from oautom.steps.each import Bash, EachBash, EachFlow
-from oautom.steps.execution import Execution, Used
+from oautom.steps.execution import Execution, Used, no_secret
 from oautom.steps.labels import Label, label_of
 from oautom.steps.options import StepOptions
 from oautom.steps.owner import Owner
 from oautom.steps.python import PythonExecution
 from oautom.values.annotations import MISSING, UNKNOWN, part_type, return_type
 from oautom.values.json import at_heart, plain_count
-from oautom.values.references import OutputReference, Reference
+from oautom.values.references import OutputReference, Reference, SecretReference
 
 
 class MapExecution(PythonExecution):
@@ -70,6 +70,8 @@ class MapExecution(PythonExecution):
         **options: Unpack[StepOptions],
     ) -> None:
         self.over = over.output if isinstance(over, Execution) else over
+        if isinstance(self.over, SecretReference):
+            raise self.wrong(flow, name, no_secret(self.over))
         if not isinstance(self.over, Reference):
             wanted = "over must be a step, a part of its output, or a parameter of the flow"
             raise self.wrong(flow, name, f"{wanted}, not {shown(over)}")

@@ -24,6 +24,7 @@ from oautom.values.json import (
     too_long,
 )
 from oautom.values.names import has_controls, one_of, plain_text
+from oautom.values.references import secret_in
 from oautom.values.text import name_of
 
 OnCrash = Literal["rerun", "fail"]
@@ -389,6 +390,9 @@ def submit_of(submit: object) -> Mapping[str, Any]:
     for key in given:
         if type(key) is not str or not key.strip():
             raise SettingError(f"submit must have names as its keys, not {shown(key)}; {example}")
+    if (secret := secret_in(given)) is not None:
+        what = "the executor keeps and shows it; give secrets to the step itself"
+        raise SettingError(f"submit cannot contain {secret!r}, since {what}")
     return MappingProxyType(given)
 
 

@@ -29,10 +29,10 @@ class PythonExecution(Execution):
     """A step that calls `function(*args, **kwargs)`; the return value is the output of the step.
 
     A parameter of the function named `context` without an argument gets the `Context`. An `async`
-    function is awaited on an event loop. Outputs of other steps and parameters of the flow may
-    stand anywhere in the arguments, also in lists, tuples and dictionaries there: `a.output`,
-    `a.output['key']`, `flow.param('day')`, or a step `a`, which stands for its output. The step
-    waits for the steps whose outputs it takes.
+    function is awaited on an event loop. Outputs of other steps, parameters of the flow and secrets
+    may stand anywhere in the arguments, also in lists, tuples and dictionaries there: `a.output`,
+    `a.output['key']`, `flow.param('day')`, `flow.secret('API_KEY')`, or a step `a`, which stands
+    for its output. The step waits for the steps whose outputs it takes.
 
     Args:
         name: Name of the step, unique in its flow.
@@ -45,6 +45,8 @@ class PythonExecution(Execution):
     Raises:
         FlowError: The function cannot be called, or not with these arguments.
     """
+
+    takes_secrets = True
 
     def __init__(  # the signature that users know
         self,
@@ -72,8 +74,8 @@ class PythonExecution(Execution):
         self.kwargs = dict(kwargs or {})
         self._is_wired = hold_references(*self.args, *self.kwargs.values())
         if self._is_wired:
-            self.args = wired(flow, name, self.args)
-            self.kwargs = wired(flow, name, self.kwargs)
+            self.args = wired(flow, name, self.args, may_be_secret=True)
+            self.kwargs = wired(flow, name, self.kwargs, may_be_secret=True)
         self._context_place = self._bind(flow, name, callee)
         super().__init__(name, flow, **options)
         if self._is_wired:

@@ -17,13 +17,19 @@ from struct import Struct
 from types import CoroutineType, MappingProxyType, ModuleType
 from typing import Any, Final, Literal, cast
 
-from oautom.errors import LostOutputError
+from oautom.errors import EngineError, LostOutputError
 from oautom.events.texts import NO_TEXT, LogBuffer, Text
 from oautom.machine.commands import Key
 from oautom.processes import forked
 from oautom.steps.capture import CAPTURE
 from oautom.steps.context import BY_VALUE, CALLED, Context
 from oautom.steps.execution import Execution
+from oautom.steps.secrets import (
+    NotFoundError,
+    Secrets,
+    no_secrets_in_errors,
+    why_not_found,
+)
 from oautom.values.json import plain_seconds
 from oautom.values.text import details_of, error_of, message_of, name_of, traceback_of
 from oautom.workers.base import NotBegunError, WorkLostError
@@ -34,8 +40,6 @@ LOST: Final[Mapping[str, Any]] = MappingProxyType({"lost": True})
 NO_DETAILS: Mapping[str, Any] = MappingProxyType({})
 POST_SECONDS: Final = 0.1
 """Seconds between two letters with the text of a step, from its worker process."""
-
-_NOT_BEGUN: Final = "the step was cancelled before it began"
 
 
 class StepError(Exception):
@@ -57,6 +61,19 @@ class StepError(Exception):
 
 class FactError(StepError):
     """A failure that the engine itself reports: its `details` are keys of the event itself."""
+
+
+class SecretError(StepError):
+    """A failure to get a secret.
+
+    Attributes:
+        origin: What the callable of the app has raised; None if there is no value, or none that can
+            be kept secret, where a retry would not help.
+    """
+
+    def __init__(self, message: str, origin: BaseException | None = None) -> None:
+        super().__init__(message)
+        self.origin = origin
 
 
 class Skip(Exception):  # noqa: N818 - it is no error
@@ -159,6 +176,11 @@ def _given_details(error: BaseException) -> object:
         return {"details": f"(to ask for them raises {name_of(type(refusal))})"}
 
 
+def not_begun() -> Outcome:
+    """Return the outcome of a call that was cancelled before it began."""
+    return Outcome(error="the step was cancelled before it began")
+
+
 class Work:
     """One call of `run` or `check` of a step. Never raises: an error is part of the outcome."""
 
@@ -179,7 +201,7 @@ class Work:
             CAPTURE.begin(context)
         try:
             if context.is_unwanted:
-                return Outcome(error=_NOT_BEGUN)
+                return not_begun()
             context.has_begun = True
             call = execution.run if self.method == "run" else getattr(execution, self.method)
             output = call(context)
@@ -207,7 +229,7 @@ class Work:
             CAPTURE.begin(self.context)
         try:
             if self.context.is_unwanted:
-                return Outcome(error=_NOT_BEGUN)
+                return not_begun()
             self.context.has_begun = True
             output = getattr(self.execution, self.method)(self.context)
             if isinstance(output, CoroutineType):
@@ -342,6 +364,108 @@ class Work:
                 f"functions of a module, and values that pickle can send{more}"
             ) from error
         return _Parcel, (versions(), self.context.environment, by_value is not None, content)
+
+
+class GuardedWork(Work):
+    """One call of a step in a flow with secrets: none of them is in its outcome or its text."""
+
+    __slots__ = ()
+
+    @property
+    def _secrets(self) -> Secrets:
+        return cast("Secrets", self.context.secrets)
+
+    def __call__(self) -> Outcome:
+        """Make the call, unless it is cancelled."""
+        with no_secrets_in_errors(self._secrets):
+            outcome = super().__call__()
+            self.context.end_text()
+            return without_secrets(outcome, self._secrets)
+
+    async def awaited(self) -> Outcome:
+        """Make the call as a task of an event loop, in a context of its own."""
+        with no_secrets_in_errors(self._secrets):
+            outcome = await super().awaited()
+            self.context.end_text()
+            return without_secrets(outcome, self._secrets)
+
+    def _is_retriable(self, error: BaseException) -> bool | None:
+        if isinstance(error, SecretError):
+            return error.origin is not None and super()._is_retriable(error.origin)
+        return super()._is_retriable(error)
+
+
+class Fetching(GuardedWork):
+    """The first part of a call: it fetches the secrets of the step, in this process."""
+
+    __slots__ = ()
+
+    def __call__(self) -> Outcome:
+        """Fetch them; the outcome has no error if the step can be called."""
+        with no_secrets_in_errors(self._secrets):
+            try:
+                for name in self.execution.secrets:
+                    fetch(self.context, name)
+            except BaseException as error:  # the callable is the user's, it may do anything
+                return without_secrets(self._failure(error), self._secrets)
+        return Outcome()
+
+
+def work_of(
+    execution: Execution, context: Context, method: Literal["run", "check"] = "run"
+) -> Work:
+    """Return one call of a step."""
+    kind = Work if context.secrets is None else GuardedWork
+    return kind(execution, context, method)
+
+
+def fetch(context: Context, name: str) -> str:
+    """Return the value of a secret.
+
+    Raises:
+        SecretError: There is none, or none that can be kept secret; it names flow, step and secret.
+    """
+    try:
+        return cast("Secrets", context.secrets).value(name)
+    except BaseException as error:  # the callable of the app is the user's, it may do anything
+        why = why_not_found(name, error)
+        message = (
+            f"step '{context.step}' of flow '{context.flow}' takes secret({name!r}), but {why}"
+        )
+        raise SecretError(message, None if isinstance(error, NotFoundError) else error) from error
+
+
+_ENGINES_OWN: Final = (WorkLostError, NotBegunError, EngineError)
+
+
+def without_secrets(outcome: Outcome, secrets: Secrets) -> Outcome:
+    """Return an outcome in which no secret is; one with a secret as data fails the step.
+
+    Of an exception only its masked text is kept: its attributes, and what led to it, may be
+    anything. The outcome is changed.
+    """
+    if outcome.error is None:
+        if (name := secrets.masker.found_in(outcome.output)) is None:
+            return outcome
+        what = f"its output contains secret({name!r}), and is not kept; leave the secret out of it"
+        failed = Outcome(error=what, is_retriable=False)
+        failed.log = outcome.log
+        return failed
+    cause = outcome.cause
+    outcome.error = secrets.mask(outcome.error)
+    given: list[object] = [outcome.facts, outcome.details]
+    if issubclass(type(cause), StepError):
+        given.append(_given_details(cast("StepError", cause)))
+    if (name := secrets.masker.found_in(given)) is not None:
+        told = f"its details contain secret({name!r}), and are not kept"
+        outcome.error = f"{outcome.error}; {told}"
+        found_in = secrets.masker.found_in
+        outcome.facts = {key: it for key, it in outcome.facts.items() if not found_in([key, it])}
+        outcome.details = NO_DETAILS
+    if issubclass(type(cause), _ENGINES_OWN) and secrets.masker.found_in(cause) is None:
+        return outcome
+    outcome.cause = None
+    return outcome
 
 
 class _ForChild:
@@ -548,12 +672,14 @@ class _Parcel:
         if self._is_cancelled:
             context.mark_cancelled()
         post = context.keeper = Post(send, may_send)
-        work = Work(execution, context, method)
+        work = work_of(execution, context, method)
         outcome = work()
         if shelf is not None and outcome.error is None and work.keeps_output:
-            outcome = self._shelved(outcome, shelf)
+            with no_secrets_in_errors(context.secrets):
+                outcome = self._shelved(outcome, shelf)
         outcome.log = post.rest()
-        return self._pack(outcome)
+        with no_secrets_in_errors(context.secrets):
+            return self._pack(outcome)
 
     def _shelved(self, outcome: Outcome, shelf: Shelf) -> Outcome:
         """Leave the output on a shelf, with a handle in its place in the outcome."""

@@ -54,6 +54,7 @@ CLEAN_UPS: st.SearchStrategy[str] = st.sampled_from(
     ["", "teardown", "of first", "of all", "begun", "success"]
 )
 """The clean-up of a step: as a `teardown`, or `teardown_of` upstreams; or its `compensate_on`."""
+BOOLEANS: st.SearchStrategy[bool] = st.booleans()
 PRIORITIES: st.SearchStrategy[int] = st.sampled_from([0, 1, 2, -1])
 
 
@@ -76,7 +77,8 @@ class DrawnFlow(Flow):
     def _options_of(self, name: str) -> str:
         step = self.steps[name]
         told = [_shown(key, value) for key, value in step.options().items()]
-        told += ["is given them"] if step.references and step.kind not in ("map", "wait") else []
+        takes = any(each.reference.source_kind == "step" for each in step.references)
+        told += ["is given them"] if takes and step.kind not in ("map", "wait") else []
         return f" ({', '.join(told)})" if told else ""
 
 
@@ -126,6 +128,7 @@ def flows(
     deadlines: bool = False,
     clean_ups: bool = False,
     rates: bool = False,
+    secrets: bool = False,
 ) -> Flow:
     """Draw a flow, in an app of its own: in memory, `executor='inline'`, with a simulated clock.
 
@@ -163,6 +166,7 @@ def flows(
             some is undone (`compensate`); and the flow may have a `run_timeout`, and cancel all
             steps when one fails (`on_failure`).
         rates: Whether some steps have a `pool` with a rate, `slow` or `both`.
+        secrets: Whether some steps take the secret `KEY`. A step of `steps` does not.
     """
     plan = draw(_plans(min_steps, max_steps, CLEAN_UPS if clean_ups else st.just("")))
     drawn_names = _names(draw, len(plan), names)
@@ -187,11 +191,12 @@ def flows(
         waiting = [partial(_wait_until, each) for each in before if instants and _may_be_time(each)]
         if kinds := [st.sampled_from(each) for each in (others, mapping, waiting) if each]:
             make = draw(st.one_of(st.just(make), *kinds))
-        if forwarding and make is _do_nothing and before and draw(st.booleans()):
-            made: Execution = PythonExecution(name, flow, _nothing, before)
-        else:
-            made = make(name, flow)
-            made.depends(*before)
+        is_plain = make is _do_nothing
+        takes: list[Any] = before if forwarding and is_plain and before and draw(BOOLEANS) else []
+        if secrets and is_plain and draw(BOOLEANS):
+            takes = [*takes, flow.secret("KEY")]
+        made = PythonExecution(name, flow, _nothing, takes) if takes else make(name, flow)
+        made.depends(*before)
         rules = {"trigger_rules": trigger_rules, "retries": retries}
         _draw_options(draw, made, limits=limits, rates=rates, **rules)
         is_plain = isinstance(made, PythonExecution) and made.function is _nothing

@@ -217,6 +217,7 @@ def histories(
             turns=True,
             clean_ups=True,
             deadlines=True,
+            secrets=True,
         )
     drawn = flow if isinstance(flow, Flow) else draw(flow)
     drawn.validate()

@@ -170,6 +170,44 @@ class ParamReference(Reference):
         return f"param({self.name!r}){self._keys()}"
 
 
+class SecretReference(Reference):
+    """A secret: a text that the step gets, and that is stored nowhere."""
+
+    __slots__ = ()
+
+    source_kind = "secret"
+
+    def __getitem__(self, key: Key) -> Self:
+        """Refuse: it is one text.
+
+        Raises:
+            FlowError: Always.
+        """
+        raise FlowError(
+            f"{self!r} has no part [{shown(key)}], it is one text; take it apart in a step",
+            flow=getattr(self.flow, "name", None),
+        )
+
+    def source(self, inputs: Mapping[str, Any], params: Mapping[str, Any]) -> Any:
+        """Refuse: only the context of a step has it."""
+        raise UnresolvedError("a secret is for the arguments of functions and the env of commands")
+
+    def __repr__(self) -> str:
+        """Return it as it is written: its name, and never its value."""
+        return f"secret({self.name!r})"
+
+
+def secret_in(value: object, levels: int = 20) -> SecretReference | None:
+    """Return a secret that lists and dictionaries contain, down to some levels, or None."""
+    if type(value) is SecretReference:
+        return value
+    if not levels or not isinstance(value, list | tuple | dict):
+        return None
+    parts = [*value, *value.values()] if isinstance(value, dict) else list(value)
+    found = (secret_in(part, levels - 1) for part in parts)
+    return next((each for each in found if each is not None), None)
+
+
 def part_of(value: Any, key: Key) -> Any:
     """Return the part at `key` in a value: an item, or a field by its name.
 

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, cast
 
+from oautom.errors import MASK
 from oautom.values.json import at_heart, plain_json
 
 ERROR_BYTES_MAX: Final = 16 * 1024
@@ -56,6 +57,8 @@ def bounded(text: str, limit_bytes: int, fit: Callable[[str], str] = in_one_line
         limit_bytes: How long the result may be in UTF-8.
         fit: Escapes a part of the text.
     """
+    if (mask := MASK.get()) is not None:
+        text = mask(text)
     if len(text) <= limit_bytes:
         whole = fit(text)
         if len(whole.encode()) <= limit_bytes:
@@ -75,7 +78,8 @@ def shortened(value: object, limit_bytes: int = DETAIL_BYTES_MAX) -> str:
     teller = reprlib.Repr()
     teller.maxstring = teller.maxother = teller.maxlong = limit_bytes
     try:
-        return bounded(teller.repr(value), limit_bytes)
+        whole = teller.repr if MASK.get() is None else repr  # a cut secret would not be found
+        return bounded(whole(value), limit_bytes)
     except BaseException as error:  # it is the user's, it may do anything
         return f"(its repr() raises {name_of(type(error))})"
 

@@ -31,6 +31,7 @@ from oautom.machine.tables import INITIAL, VECT_ENDS
 from oautom.steps.execution import Execution
 from oautom.steps.labels import labels_of
 from oautom.steps.map import MapExecution
+from oautom.steps.secrets import Known
 from oautom.steps.work import NO_DETAILS, Outcome
 from oautom.values.annotations import UNKNOWN
 from oautom.values.convert import NotConvertibleError, keep, restore
@@ -73,15 +74,17 @@ class Local:
             only with a log in memory, and only objects of which the engine has a copy of its own.
         remote: The outputs that have stayed in a cluster, by the name of the step and the attempt:
             they are there as long as this refers to them. None if there are none.
+        secrets: The secrets that its attempts have got; None in a flow that names none.
     """
 
-    __slots__ = ("__weakref__", "buffers", "failures", "live", "remote")
+    __slots__ = ("__weakref__", "buffers", "failures", "live", "remote", "secrets")
 
     def __init__(self) -> None:
         self.buffers: dict[tuple[str, int], LogBuffer] = {}
         self.failures: dict[str, Failure] = {}
         self.live: dict[tuple[str, int], Any] = {}
         self.remote: dict[tuple[str, int], Remote] | None = None
+        self.secrets: Known | None = None
 
 
 class Run:

@@ -28,7 +28,7 @@ from oautom.cli.main import _exit_code
 from oautom.client import Past
 from tests.held import until
 
-from .conftest import PIPELINE
+from .conftest import PIPELINE, Inside
 
 
 class Done(NamedTuple):
@@ -317,3 +317,35 @@ def test_a_live_view_shows_the_time_left() -> None:
     assert progress.left(past, now) == ""
     console.print(*draw("flow", progress, now, 80, 24, "~5 min"), sep="\n")
     assert "left" not in console.export_text()
+
+
+# Secrets
+
+
+SECRETS = """
+from oautom import Flow, OAutom, PythonExecution
+
+app = OAutom()
+flow = Flow("report", app)
+PythonExecution("login", flow, len, [flow.secret("API_KEY")])
+"""
+
+
+def test_check_and_run_name_the_secrets_that_the_environment_does_not_have(
+    inside: Inside, tmp_path: Path
+) -> None:
+    (tmp_path / "pipeline.py").write_text(SECRETS)
+    said = inside("check", "pipeline.py")
+    missing = "report: ok, 1 step; secrets: API_KEY; not in this environment: API_KEY\n"
+    assert said == (0, missing, "")
+    said = inside("check", "pipeline.py", "--json", API_KEY="correct horse")
+    (told,) = json.loads(said.stdout)
+    assert (told["secrets"], told["missing_secrets"]) == (["API_KEY"], [])
+    said = inside("run", "pipeline.py", "report")
+    assert said.code == 1
+    warning = (
+        "the environment has no API_KEY: secrets that steps of 'report' ask for where they run"
+    )
+    assert warning in said.stderr
+    said = inside("run", "pipeline.py", "report", API_KEY="correct horse")
+    assert (said.code, said.stderr) == (0, "")

@@ -199,6 +199,13 @@ KEY_LINES = {
         r"2026-11-24: \{\"Tuesday\":42\.0,\"most\":40\.0\} - it's good; \$\(rm -rf /\)",
         r"24 November 2026: 40\.0",
     ],
+    "secret.py": [
+        r"asking with \*\*\*",
+        r"fetch: success, 28",
+        r"fail: failed, ConnectionError: refused: \*\*\*",
+        r"upload: failed, its output contains secret\('API_KEY'\), and is not kept; .*",
+        r"header: failed, its output contains secret\('API_KEY'\), and is not kept; .*",
+    ],
     "versions.py": [
         r"order 17 waits: `ask` waits for an approval \('ship it\?'\)",
         r"oautom\.recovery: vect 'order 17' of flow 'order' cannot go on, since .*",

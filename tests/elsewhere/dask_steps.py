@@ -32,6 +32,17 @@ def read_env(name: str) -> str | None:
     return os.environ.get(name)
 
 
+def leak(path: str, key: str, context: Any) -> str:
+    """Write a secret in two pieces, the second one when there is a file."""
+    context.log.info("with %s", key)
+    print("it is", key)
+    print("and", key[:6], end="", flush=True)
+    while not Path(path).exists():
+        time.sleep(0.02)
+    print(key[6:])
+    raise ValueError(f"no {key}") from KeyError(key)
+
+
 def wait(path: str, seconds: float, context: Any) -> str:
     """Wait until it is cancelled."""
     note(path, f"begin {context.step} {context.attempt} {os.getpid()}")

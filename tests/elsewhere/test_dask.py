@@ -100,6 +100,36 @@ def test_what_a_step_writes_comes_while_it_runs(
     assert vect.steps["writes"].log_text == "INFO logged\nprinted\nprinted last\n"
 
 
+@pytest.mark.parametrize("ship", [False, True])
+def test_a_secret_is_masked_where_the_step_runs(
+    client: Any, steps: ModuleType, tmp_path: Path, ship: bool
+) -> None:
+    value = "s3cret of the cluster"
+    with OAutom(
+        OAutomMode.background, executor=client, secrets=lambda name: value, ship_secrets=ship
+    ) as app:
+        flow = Flow("flow", app)
+        key = flow.secret("KEY_OF_DASK")
+        PythonExecution("leaks", flow, steps.leak, [str(tmp_path / "go on"), key])
+        PythonExecution("returns", flow, steps.noted, [str(tmp_path / "note"), key])
+        vect = app.start(flow)
+        if not ship:
+            vect.wait(60)
+            for step in vect.steps.values():
+                assert "takes secret('KEY_OF_DASK'), but the environment of its worker has no" in (
+                    step.error or ""
+                )
+            return
+        until(lambda: "it is" in vect.steps["leaks"].log_text)
+        assert vect.steps["leaks"].log_text == "INFO with ***\nit is ***\nand "
+        (tmp_path / "go on").touch()
+        vect.wait(60)
+        assert vect.steps["leaks"].log_text == "INFO with ***\nit is ***\nand ***\n"
+        assert vect.steps["leaks"].error == "ValueError: no ***"
+        assert "its output contains secret('KEY_OF_DASK')" in (vect.steps["returns"].error or "")
+        assert "s3cret" not in repr(vect.events())
+
+
 def test_much_text_comes_whole_and_in_order(app: OAutom, steps: ModuleType) -> None:
     flow = Flow("flow", app)
     PythonExecution("writes", flow, steps.write_much, [5000])

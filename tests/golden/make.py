@@ -114,6 +114,16 @@ def polled() -> Flow:
     return flow
 
 
+def secrets() -> Flow:
+    """A flow whose log names its secrets, and has none of them."""
+    flow = Flow("secrets", app())
+    key = flow.secret("API_KEY")
+    login = PythonExecution("login", flow, str, [key])
+    fetch = BashExecution("fetch", flow, "true", env={"KEY": key, "TOKEN": login.output})
+    MapExecution("load", flow, dict, fetch, {"key": key, "other": flow.secret("DB_PASSWORD")})
+    return flow
+
+
 def crash() -> Flow:
     """A flow that has died twice; of its steps, one is not to run again then."""
     flow = Flow("crash", app())
@@ -691,12 +701,18 @@ def run_pools() -> list[Event]:
     return simulate(pools(), {"city": "Rome"}, **told).events()
 
 
+def run_secrets() -> list[Event]:
+    why = "step 'login' of flow 'secrets' takes secret('API_KEY'), but the environment has none"
+    ends = {"login": "a session", "fetch": [[1, 2]], "load[0]": StepError(why), "load[1]": None}
+    return simulate(secrets(), outcomes=ends).events()
+
+
 FLOWS: dict[str, Callable[[], Flow]] = {
     each.__name__: each
     for each in (
         *(chain, diamond, wide, cancel, late, polled, crash, rules, retries, branches, people),
         *(maps, children, values, planned, given, deployed, odd, turns, deadlines, going_on),
-        *(clean_up, hasty, losses, each_item, pools),
+        *(clean_up, hasty, losses, each_item, pools, secrets),
     )
 }
 RUNS: dict[str, Callable[[], list[Event]]] = {
@@ -728,6 +744,7 @@ RUNS: dict[str, Callable[[], list[Event]]] = {
         run_losses,
         run_each_item,
         run_pools,
+        run_secrets,
     )
 }
 

@@ -102,6 +102,10 @@ ENDS = {
         "success: fetch success, load success",
     )
     | {"acme3": "cancelled: fetch cancelled, load cancelled"},
+    "secrets": {
+        "simulated-0": "failed: login success, fetch success, load failed, load[0] failed, "
+        "load[1] success"
+    },
     "values": {
         "tuesday": "failed: extract success, count success, pick failed, pick_2 success",
         "wednesday": "failed: extract success, count success, pick failed, pick_2 failed",

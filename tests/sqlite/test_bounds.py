@@ -363,7 +363,18 @@ APP_ALL: dict[str, Callable[[OAutom], object]] = {
     "logs": lambda app: app.logs(),
     "prune": lambda app: app.prune(older_than=at(10**9)),
 }
-NOT_OF_LOG = {"aclose", "add", "configure", "astart", "run", "stop", "flow", "flows", "is_driven"}
+NOT_OF_LOG = {
+    "aclose",
+    "add",
+    "configure",
+    "astart",
+    "run",
+    "stop",
+    "flow",
+    "flows",
+    "is_driven",
+    "missing_secrets",
+}
 
 
 def test_every_operation_of_an_app_that_reads_its_log_has_its_bound() -> None:

@@ -67,6 +67,7 @@ RICH = flows(
     asyncs=True,
     instants=True,
     deadlines=True,
+    secrets=True,
 )
 
 

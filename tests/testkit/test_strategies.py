@@ -206,6 +206,7 @@ def test_every_kind_of_step_that_is_drawn_may_stand_before_a_map(data: st.DataOb
             asyncs=True,
             instants=True,
             clean_ups=True,
+            secrets=True,
         )
     )
 

@@ -69,6 +69,7 @@ CHILDREN = 2
 """How many children may be open at once."""
 UNDRIVEN = "; nothing drives the engine until somebody calls wait()"
 DAY = date(2026, 11, 24)
+SECRET = "a secret that nobody sees"
 PLANNED = {"number": 7, "days": [DAY]}
 
 
@@ -133,7 +134,8 @@ class WholeApp(RuleBasedStateMachine):
             children=True,
             clean_ups=True,
             deadlines=True,
-        ),
+        )
+        | flows(min_steps=2, max_steps=5, retries=True, waits=True, clean_ups=True, secrets=True),
         workers=st.integers(1, 3),
         at_once=st.integers(1, 3),
     )
@@ -150,7 +152,11 @@ class WholeApp(RuleBasedStateMachine):
         """Be a program that declares its flow and runs it."""
         self.hands = Hands()
         self.app = OAutom(
-            log=log, executor=self.hands, max_workers=self.model.workers, clock=self.clock
+            log=log,
+            executor=self.hands,
+            max_workers=self.model.workers,
+            clock=self.clock,
+            secrets=lambda name: f"{SECRET} {name}",
         )
         params = {"number": int, "days": Param(list[date], [DAY])}
         self.flow = Flow(
@@ -223,13 +229,18 @@ class WholeApp(RuleBasedStateMachine):
                 return FlowExecution(name, flow, "inner", **options)
         args: list[Any] = [flow.param("number"), flow.param("days")[0]]
         args += [flow.steps[up].output["of"] for up in self.model.taken_by(name)]
-        return PythonExecution(name, flow, self.work, args, **options)
+        key = {"key": flow.secret("KEY")} if like.secrets else {}
+        return PythonExecution(name, flow, self.work, args, key, **options)
 
-    def work(self, number: int, day: date, *given: str, context: Context) -> dict[str, Any]:
+    def work(
+        self, number: int, day: date, *given: str, context: Context, key: str = ""
+    ) -> dict[str, Any]:
+        assert bool(key) == bool(self.drawn.steps[context.step].secrets)
+        context.log.info("the key is %s", key)
         params = self.model.params[context.vect_id]
         assert (number, day) == (params["number"], params["days"][0])
         assert given == self.model.taken_by(context.step)
-        self.end_as_told()
+        self.end_as_told(key)
         is_known = self.told is not None
         at = self.clock.now() + timedelta(seconds=LATER)
         return {
@@ -244,11 +255,11 @@ class WholeApp(RuleBasedStateMachine):
         self.end_as_told()
         return plain(item)
 
-    def end_as_told(self) -> None:
+    def end_as_told(self, key: str = "") -> None:
         if self.ending == "failed":
-            raise RuntimeError("it fails")
+            raise RuntimeError(f"it fails {key}")
         if self.ending == "skipped":
-            raise Skip("it need not be")
+            raise Skip(f"it need not be {key}")
 
     def choose(self) -> list[str]:
         self.end_as_told()
@@ -526,6 +537,13 @@ class WholeApp(RuleBasedStateMachine):
                 said = said.replace("waits for slots", "waits for a slot")
                 wanted = reasons_of(self.model, vect.id, step)
                 assert [each for each in SAID if each in said] == wanted, said
+
+    @invariant()
+    def no_secret_is_seen(self) -> None:
+        assert SECRET not in repr(list(self.app.log.read()))
+        for vect in self.vects:
+            for step in vect.steps.values():
+                assert all(SECRET not in attempt.log_text for attempt in step.attempts)
 
     @invariant()
     def who_is_late_is_told_so_once(self) -> None:
