@@ -732,6 +732,8 @@ class Scheduler(Driver[Message]):
                 return
             case Poll() | Lend() | TakeBack():
                 self._take_slot(message)
+            case Fetched():
+                self.runner.call_fetched(message.key)
             case _:
                 self._take_rarely(message)
 
@@ -747,8 +749,6 @@ class Scheduler(Driver[Message]):
                 self.queue.look_at_rates(at_all=True)
             case Over():
                 self._hear_of_left(message)
-            case Fetched():
-                self.runner.call_fetched(message.key)
             case Note():
                 self._append(None, message.event(self._log.last_seq + 1, self._now))
             case Misfit():
