@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+HOME = ROOT / "examples"
+EXAMPLES = sorted([*HOME.glob("*.py"), *HOME.glob("from_elsewhere/*.py")])
 NEEDS = {
     "cluster.py": "distributed",
     "orders_api.py": "fastapi",
@@ -90,6 +91,38 @@ KEY_LINES = {
         r"   `gate` waits for an approval \('publish 7 rows\?'\); .*",
         "-- the end",
         r"   `gate` failed at [-\d: ]+: rejected by Ada: there should be 8",
+    ],
+    "from_elsewhere/airflow_task_group.py": [
+        "success - pulled 84 and 50",
+        r"\[61, 65, 84, 50, 49, 150\]",
+    ],
+    "from_elsewhere/dagu_pipeline.py": [
+        "2026-11-22 success",
+        "2026-11-23 success",
+        "2026-11-24 failed load",
+        "2026-11-22: WARNING",
+        "2026-11-22 completed",
+        "2026-11-22 cleaned up",
+        "2026-11-24 failed",
+        "2026-11-24 cleaned up",
+    ],
+    "from_elsewhere/github_release.py": [
+        r"failed - 1 of its 5 items failed, first build\[2\] \(s390x-.*\): .* 502 from the server",
+        r"success - gh release create 15\.1\.0 --draft \(with \*\*\*\)",
+        r"x86_64-unknown-linux-musl +success +gh release upload .* \(with \*\*\*\)",
+        r"x86_64-pc-windows-msvc +skipped +gh release upload .* \(with \*\*\*\)",
+        "6 calls of GitHub",
+    ],
+    "from_elsewhere/makefile_books.py": [
+        r"make dats: success abyss\.dat isles\.dat last\.dat",
+        r"dats\[0\] skipped abyss\.dat is up to date",
+        r"dats\[2\] success ",
+        r"isles 3 1 3\.00",
+    ],
+    "from_elsewhere/snakemake_variants.py": [
+        r"success - chr1 of 6 files \+ chr2 of 6 files \+ chr3 of 6 files \+ chrX of 6 files",
+        "at most 8 cores at once",
+        r"6 units, each with its own run: .*/mapping\[0\]/1",
     ],
     "going_on.py": [
         "downloaded 3 files",
@@ -240,6 +273,10 @@ KEY_LINES = {
 }
 
 
+def name_of(example: Path) -> str:
+    return str(example.relative_to(HOME))
+
+
 class Place:
     """Where an example runs: an empty working directory, and one for temporary files."""
 
@@ -282,25 +319,25 @@ def assert_lines(patterns: list[str], output: str) -> None:
         assert any(re.fullmatch(pattern, line) for line in lines), f"{pattern!r} in\n{output}"
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+@pytest.mark.parametrize("example", EXAMPLES, ids=name_of)
 def test_an_example_runs_says_what_it_should_and_leaves_nothing_behind(example, place):
-    if example.name in NEEDS:
-        pytest.importorskip(NEEDS[example.name], reason="pip install -e .[dev]")
+    if name_of(example) in NEEDS:
+        pytest.importorskip(NEEDS[name_of(example)], reason="pip install -e .[dev]")
     done = place.run(example)
     assert (done.returncode, done.stderr) == (0, "")
     if example == REPORT:  # branches run side by side, so the order of their lines varies
-        for pattern in KEY_LINES[example.name]:
+        for pattern in KEY_LINES[name_of(example)]:
             assert_lines([pattern], done.stdout)
     else:
-        assert_lines(KEY_LINES[example.name], done.stdout)
+        assert_lines(KEY_LINES[name_of(example)], done.stdout)
     place.assert_empty()
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+@pytest.mark.parametrize("example", EXAMPLES, ids=name_of)
 def test_an_example_says_at_its_top_how_to_run_it(example):
     source = example.read_text(encoding="utf-8")
     assert source.startswith('"""')
-    assert f"Run it:  python examples/{example.name}" in source.split('"""')[1]
+    assert f"Run it:  python examples/{name_of(example)}" in source.split('"""')[1]
 
 
 def test_the_report_is_kept_where_it_is_told(place):
