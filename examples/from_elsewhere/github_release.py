@@ -20,6 +20,7 @@ Written anew, with five of its targets; the tools (`gh`, `cargo`, `strip`) are s
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from oautom import BashExecution, Flow, MapExecution, OAutom, TriggerRule
 
@@ -33,7 +34,7 @@ TARGETS = [
 
 # Stands for the tools. The upload of one target fails once.
 STUBS = """
-gh() { echo "gh $* (with $GITHUB_TOKEN)"; echo "$*" >>"$HOME_OF_ALL/github"; }
+gh() { echo "gh $* (with $GITHUB_TOKEN)" >&2; echo "$*" >>"$HOME_OF_ALL/github"; }
 cargo() { mkdir -p "$TARGET"; echo "rg for $TARGET" >"$TARGET/rg"; }
 strip_it() { echo "$1 $TARGET/rg"; }
 flaky() {
@@ -45,9 +46,11 @@ flaky() {
 
 def build_flow(app: OAutom, home: Path) -> Flow:
     """Declare what is done for one target."""
-    of_one = {"version": str, "target": str, "strip": str, "qemu": str}
+    of_one: dict[str, type] = {"version": str, "target": str, "strip": str, "qemu": str}
     flow = Flow("build-release", app, params=of_one, max_active_vects=None)
-    env = {key.upper(): flow.param(key) for key in of_one} | {"HOME_OF_ALL": str(home)}
+    env: dict[str, Any] = {key.upper(): flow.param(key) for key in of_one} | {
+        "HOME_OF_ALL": str(home)
+    }
 
     build = BashExecution(
         "build", flow, STUBS + "cargo build --profile release-lto", env, str(home)
@@ -82,7 +85,7 @@ def build_flow(app: OAutom, home: Path) -> Flow:
 def release_flow(app: OAutom, home: Path) -> Flow:
     """Declare the release."""
     flow = Flow("release", app, params={"tag": str, "targets": list[dict[str, str]]})
-    env = {"TAG": flow.param("tag"), "HOME_OF_ALL": str(home)}
+    env: dict[str, Any] = {"TAG": flow.param("tag"), "HOME_OF_ALL": str(home)}
     version = BashExecution(
         "version", flow, 'grep -qx "version = $TAG" manifest; echo "$TAG"', env, str(home)
     )
@@ -115,7 +118,6 @@ with tempfile.TemporaryDirectory() as name, OAutom(max_workers=2) as app:
     vect.retry()
     print(vect.wait(), "-", vect.steps["create release"].log_text.strip())
     for child in app.vects("build-release"):
-        print(
-            f"{child.params['target']:<26} {child.steps['strip'].state:<8} {child.result('upload')}"
-        )
+        strip, upload = child.steps["strip"], child.steps["upload"]
+        print(f"{child.params['target']:<26} {strip.state:<8} {upload.log_text.strip()}")
     print(len((home / "github").read_text().splitlines()), "calls of GitHub")

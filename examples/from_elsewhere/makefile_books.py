@@ -68,9 +68,8 @@ with tempfile.TemporaryDirectory() as name, OAutom() as app:
     )
     dats >> results
 
-    print(
-        "make dats:", app.run(flow, until="dats").state, *sorted(home.glob("*.dat"))[0].parts[-1:]
-    )
+    part = app.run(flow, until="dats")
+    print("make dats:", part.state, *sorted(each.name for each in home.glob("*.dat")))
     (home / "books/last.txt").write_text("the very end of the very last of all books of the sea")
     vect = app.run(flow)
     for number in range(len(BOOKS)):

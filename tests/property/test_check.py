@@ -769,6 +769,7 @@ ELSEWHERE = {
     "backfills-keep-their-order",
     "children-come-first",
     "given-steps-have-their-output",
+    "rates-hold",
 }
 """Those of logs that are not among the good ones here; unit/audit has a witness of each."""
 
