@@ -280,8 +280,8 @@ class Execution:
             )
         if keeps and self.kind not in _KEEPERS:
             raise SettingError(
-                f"keep_remote is for steps whose output only other steps need, not for a "
-                f"{type(self).__name__}; leave it out"
+                "keep_remote is for steps whose output only other steps need, not for one of the "
+                f"kind '{self.kind}'; leave it out"
             )
         return keeps
 

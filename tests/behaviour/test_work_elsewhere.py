@@ -327,11 +327,11 @@ class Polled(Execution):
         ),
         (
             lambda flow: WaitExecution("a", flow, seconds=1, keep_remote=True),
-            "keep_remote is for steps whose output only other steps need, not for a WaitExecution",
+            "keep_remote is for steps whose output only other steps need, not for one of the kind 'wait'",
         ),
         (
             lambda flow: BranchExecution("a", flow, lambda: "b", keep_remote=True),
-            "keep_remote is for steps whose output only other steps need, not for a BranchExecu",
+            "keep_remote is for steps whose output only other steps need, not for one of the kind 'branch'",
         ),
         (
             lambda flow: MapExecution(
