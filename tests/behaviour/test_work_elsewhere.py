@@ -327,11 +327,11 @@ class Polled(Execution):
         ),
         (
             lambda flow: WaitExecution("a", flow, seconds=1, keep_remote=True),
-            "keep_remote is for steps whose output only other steps need, not for one of the kind 'wait'",
+            "keep_remote is for steps whose output only other steps need, not for one of the ",
         ),
         (
             lambda flow: BranchExecution("a", flow, lambda: "b", keep_remote=True),
-            "keep_remote is for steps whose output only other steps need, not for one of the kind 'branch'",
+            "keep_remote is for steps whose output only other steps need, not for one of the ",
         ),
         (
             lambda flow: MapExecution(

@@ -129,6 +129,8 @@ UNSEEN: dict[str, str] = {
     "log_limit_bytes": WRITES,
     "capture": WRITES,
     "submit": "where a step runs is the affair of its executor: the log says what came of it",
+    "keep_remote": "where an output is kept is the affair of the executor, as where a step runs",
+    "label": "it is for people: the log keeps what it was for each item",
     "params": "they are the parameters of the other flow, whose Vect tells of them",
 }
 UNSEEN_OF: dict[tuple[type[Execution], str], str] = {
