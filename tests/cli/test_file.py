@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,11 +20,12 @@ from oautom import (
     Flow,
     OAutom,
     PythonExecution,
+    SqliteEventLog,
 )
 from oautom.client import VectView
 from oautom.testing import SimulatedClock
 
-from .conftest import SECONDS, Inside, environment
+from .conftest import SECONDS, Cli, Inside, environment
 
 
 def say() -> None:
@@ -228,6 +230,46 @@ def test_with_no_engine_nothing_is_done_unless_it_is_queued(inside: Inside, runs
     assert json.loads(queued.stdout)["request"] == 1
     assert inside("approve", "release", "gate", "--data", "{", "--log", runs).code == 2
     assert inside("start", "etl", "day", "--log", runs).code == 2
+
+
+AGAIN = """
+from pathlib import Path
+from oautom import Flow, OAutom, PythonExecution
+
+app = OAutom("MODE")
+flow = Flow("flow", app)
+
+
+def work() -> None:
+    assert Path("mended").exists()
+
+
+PythonExecution("work", flow, work)
+"""
+
+
+@pytest.mark.parametrize("mode", ["foreground", "background"])
+def test_a_retry_that_a_run_does_in_place_of_a_request_is_its_answer(
+    cli: Cli, tmp_path: Path, mode: str
+) -> None:
+    (tmp_path / "again.py").write_text(AGAIN.replace("MODE", mode))
+    again = ("run", "again.py", "flow", "--id", "one", "--log", "runs.db", "-q")
+    assert cli(*again).returncode == 1
+    times = 2 if mode == "foreground" else 1
+    asked = [cli("retry", "one", "--queue", "--json", "--log", "runs.db") for _ in range(times)]
+    numbers = [json.loads(each.stdout)["request"] for each in asked]
+    client = Client(tmp_path / "runs.db")
+    assert [client.answer(number) for number in numbers] == [None] * times
+    (tmp_path / "mended").touch()
+
+    done = cli(*again)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    answers = [client.answer(number) for number in numbers]
+    events = {event.seq: event.name for event in client.vect("one").events()}
+    assert [events[answer.seq] for answer in answers] == ["vect.reopened"] * times
+    with closing(SqliteEventLog(tmp_path / "runs.db")) as log:
+        assert log.asked() == []
 
 
 def test_the_file_is_checked_pruned_and_exported(inside: Inside, runs: str, tmp_path: Path) -> None:
