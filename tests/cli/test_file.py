@@ -23,6 +23,7 @@ from oautom import (
     SqliteEventLog,
 )
 from oautom.client import VectView
+from oautom.events.jsonl import to_line
 from oautom.testing import SimulatedClock
 
 from .conftest import SECONDS, Cli, Inside, environment
@@ -293,3 +294,22 @@ def test_parameters_of_a_list_cannot_write_to_the_terminal(inside: Inside, tmp_p
     said = inside("ls", "--log", "runs.db").stdout
     assert "day=␛]0;mine␇␛[2J" in said
     assert said.rstrip("\n").isprintable()
+
+
+def test_events_are_printed_as_the_lines_of_a_file_of_them(inside: Inside, runs: str) -> None:
+    lines = [to_line(event) for event in SqliteEventLog(runs, read_only=True).read()]
+    told = inside("events", "--json", "--log", runs).stdout
+    assert told == "[\n" + ",\n".join(lines) + "\n]\n"
+    assert inside("events", "good", "-f", "--json", "--log", runs).stdout.splitlines() == [
+        line for line in lines if json.loads(line)["vect"] == "good"
+    ]
+
+
+def test_events_are_json_on_a_terminal_of_another_encoding_too(cli: Cli, tmp_path: Path) -> None:
+    with OAutom(log=tmp_path / "runs.db") as app:
+        flow = Flow("flow", app, params={"name": str})
+        PythonExecution("work", flow, lambda context: context.params["name"])
+        app.run(flow, {"name": 'Zoë 日本 \\"x\\"'})
+    done = cli("events", "--json", "--log", "runs.db", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stdout.isascii()) == (0, True)
+    assert json.loads(done.stdout)[0]["data"]["params"]["name"] == 'Zoë 日本 \\"x\\"'
