@@ -836,7 +836,7 @@ if __name__ == "__main__":
 """
     running = program(body)
     running.wait_for_line("forked")
-    running.signal(signal.SIGKILL)
+    running.kill()
     try:
         until(lambda: not any("spawn_main" in each for each in marked.alive()))
         assert len([each for each in marked.alive() if "program.py" in each]) == 1
