@@ -33,6 +33,7 @@ from oautom.machine.tables import (
     STEP_MOVES,
     TEARDOWN,
     VECT_CREATED,
+    VECT_ENDS,
     VECT_MOVES,
 )
 from oautom.values.names import check_max_workers
@@ -131,6 +132,7 @@ class _Doubts:
     def __init__(self) -> None:
         self._doubts: defaultdict[VectPast, list[_Doubt]] = defaultdict(list)
         self._if_begun: list[_Doubt] = []  # doubts if something begins in this life of a program
+        self._open: set[str] = set()  # Vects
 
     def add(self, unless: Unless, error: InvariantError) -> None:
         doubt = _Doubt(unless, error)
@@ -154,9 +156,20 @@ class _Doubts:
             self._add(doubt)
         return [doubt.error for doubt in doubts if doubt.left < 0]
 
+    def _hear_of_vect(self, event: Event) -> None:
+        """Drop the doubts of this life where it may be over: with nothing open, none recovers."""
+        if event.dest in VECT_ENDS:
+            self._open.discard(event.vect)
+            if not self._open:
+                self._if_begun = []
+        elif not is_of_plan(event):
+            self._open.add(event.vect)
+
     def hear(self, vect: VectPast, event: Event) -> list[InvariantError]:
         """Return the violations that this event of a Vect proves."""
         found = self._hear_of_life(event) if self._if_begun else []
+        if event.step is None:
+            self._hear_of_vect(event)
         if vect not in self._doubts:
             return found
         doubts = self._doubts.pop(vect)

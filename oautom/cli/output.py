@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import click
+import msgspec
 
 COLOURS: Final = {
     "pending": "bright_black",
@@ -95,7 +96,13 @@ def json_list() -> Iterator[Callable[[object], None]]:
 
 
 def _text_of(document: object, indent: int | None = None) -> str:
+    """Return a document as JSON; one that is JSON already (`Raw`) as it is."""
     is_utf8 = sys.stdout.encoding.lower() in ("utf-8", "utf8")  # elsewhere it is written as \\u
+    if isinstance(document, msgspec.Raw):
+        text = bytes(document).decode()
+        if is_utf8 or text.isascii():
+            return text
+        document = json.loads(text)
     return json.dumps(document, ensure_ascii=not is_utf8, indent=indent, default=_plain)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import click
 
@@ -31,6 +32,7 @@ from oautom.cli.page import served
 from oautom.cli.params import params_of
 from oautom.cli.progress import Watch, known_past, last_lines, print_event
 from oautom.client import Client, VectView
+from oautom.client.client import ANSWER_SECONDS
 from oautom.client.forecast import Past
 from oautom.engine.asked import asked_of
 from oautom.engine.modes import OAutomMode
@@ -38,9 +40,11 @@ from oautom.errors import EngineError
 from oautom.events.sqlite import SqliteEventLog
 from oautom.flows.flow import Flow
 from oautom.machine.graph import Graph
+from oautom.machine.tables import VECT_EVENTS
 from oautom.vects.vect import Vect
 
 EXECUTORS = ("threads", "inline", "processes")
+_LOOK_SECONDS: Final = 0.01
 
 
 def texts_of(flow: Flow) -> set[str]:
@@ -191,10 +195,17 @@ def _retry_as_asked(app: OAutom, vect: Vect) -> None:
     if not isinstance(log, SqliteEventLog):
         return
     numbers = [each.id for each in log.asked() if (each.vect, each.action) == (vect.id, "retry")]
-    if numbers:
-        vect.retry()
+    if app.mode is OAutomMode.background:  # its own thread does it
+        until = time.monotonic() + ANSWER_SECONDS
+        while any(map(log.is_asked_for, numbers)) and time.monotonic() < until:
+            time.sleep(_LOOK_SECONDS)
+        return
+    if not numbers:
+        return
+    vect.retry()
+    reopened = [event.seq for event in vect.events() if event.name == VECT_EVENTS["reopen"]]
     for number in numbers:
-        log.take_back(number)
+        log.settle(number, reopened[-1])
 
 
 def _note_stopped(app: OAutom, vect_id: str) -> None:

@@ -43,7 +43,7 @@ from oautom.client import Client, StepView, VectView, Working
 from oautom.client.facts import slots_taken
 from oautom.client.forecast import Past, told
 from oautom.events import Event
-from oautom.events.jsonl import to_line
+from oautom.events.jsonl import line_of, to_line
 from oautom.events.sqlite import SqliteEventLog
 from oautom.machine.tables import STEP_ENDS, VECT_ENDS
 
@@ -266,8 +266,8 @@ def events(client: Client, vect: str | None, follow: bool, after: int, as_json: 
     return SUCCESS
 
 
-def _document(event: Event) -> Any:
-    return msgspec.json.decode(to_line(event))
+def _document(event: Event) -> msgspec.Raw:
+    return msgspec.Raw(to_line(event).encode())
 
 
 def _print_json_event(event: Event) -> None:
@@ -282,8 +282,7 @@ def _line(event: Event) -> str:
     where = [event.vect] if event.step is None else [event.vect, event.step]
     if event.attempt:
         where.append(f"attempt {event.attempt}")
-    told = _document(event).get("data")
-    data = one_line(msgspec.json.encode(told).decode(), 100) if told else ""
+    data = "" if not event.data else one_line(bytes(line_of(event).data).decode(), 100)
     parts = (str(event.seq), clock_time(event.time), event.name, " ".join(where), data)
     return "  ".join(parts).rstrip()
 

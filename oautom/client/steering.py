@@ -122,11 +122,9 @@ class Steering:
         looked = monotonic()
         try:
             while (now := monotonic()) < deadline:
-                is_time = now - looked > _ALIVE_SECONDS  # also for a change that no stamp has shown
-                is_look = news.are_there() or is_time
-                if is_look and (answer := self._find(number)) is not None:
+                if news.are_there() and (answer := self._find(number)) is not None:
                     return self._heard(answer)
-                if is_time:
+                if now - looked > _ALIVE_SECONDS:
                     looked = now
                     if not is_queued and self._log.holder() is None:
                         break

@@ -162,8 +162,8 @@ ASK = {
         autoload -Uz compinit; compinit -D -u
         {line}
         words=({words}); CURRENT=${{#words}}
-        compadd() {{ while [ $# -gt 0 ] && [ "$1" != -a ]; do shift; done; print -l ${{(P)2}}; }}
-        _describe() {{ print -l ${{(P)3}}; }}
+        compadd() {{ while [ $# -gt 0 ] && [ "$1" != -a ]; do shift; done; print -l -- ${{(P)2}}; }}
+        _describe() {{ print -l -- ${{(P)3}}; }}
         _oautom_completion
     """,
     "fish": "{line}; complete -C '{words}'",
@@ -178,7 +178,7 @@ def test_the_shell_completes_verbs_and_options(tmp_path: Path, shell: str) -> No
         program = line.partition("(")[2].partition(")")[0] or line.partition(" |")[0]
         done = typed(tmp_path, "bash", program)
         assert "complet" in done
-        return
+        pytest.skip(f"{shell} is not installed: what it would read is there, and is not tried")
     verbs = typed(tmp_path, shell, ASK[shell].format(line=line, words="oautom re"))
     assert {"retry", "reject", "resume"} <= set(re.findall(r"\w+", verbs))
     options = typed(tmp_path, shell, ASK[shell].format(line=line, words="oautom ls --st"))

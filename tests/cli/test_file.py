@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,11 +20,13 @@ from oautom import (
     Flow,
     OAutom,
     PythonExecution,
+    SqliteEventLog,
 )
 from oautom.client import VectView
+from oautom.events.jsonl import to_line
 from oautom.testing import SimulatedClock
 
-from .conftest import SECONDS, Inside, environment
+from .conftest import SECONDS, Cli, Inside, environment
 
 
 def say() -> None:
@@ -230,6 +233,46 @@ def test_with_no_engine_nothing_is_done_unless_it_is_queued(inside: Inside, runs
     assert inside("start", "etl", "day", "--log", runs).code == 2
 
 
+AGAIN = """
+from pathlib import Path
+from oautom import Flow, OAutom, PythonExecution
+
+app = OAutom("MODE")
+flow = Flow("flow", app)
+
+
+def work() -> None:
+    assert Path("mended").exists()
+
+
+PythonExecution("work", flow, work)
+"""
+
+
+@pytest.mark.parametrize("mode", ["foreground", "background"])
+def test_a_retry_that_a_run_does_in_place_of_a_request_is_its_answer(
+    cli: Cli, tmp_path: Path, mode: str
+) -> None:
+    (tmp_path / "again.py").write_text(AGAIN.replace("MODE", mode))
+    again = ("run", "again.py", "flow", "--id", "one", "--log", "runs.db", "-q")
+    assert cli(*again).returncode == 1
+    times = 2 if mode == "foreground" else 1
+    asked = [cli("retry", "one", "--queue", "--json", "--log", "runs.db") for _ in range(times)]
+    numbers = [json.loads(each.stdout)["request"] for each in asked]
+    client = Client(tmp_path / "runs.db")
+    assert [client.answer(number) for number in numbers] == [None] * times
+    (tmp_path / "mended").touch()
+
+    done = cli(*again)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    answers = [client.answer(number) for number in numbers]
+    events = {event.seq: event.name for event in client.vect("one").events()}
+    assert [events[answer.seq] for answer in answers] == ["vect.reopened"] * times
+    with closing(SqliteEventLog(tmp_path / "runs.db")) as log:
+        assert log.asked() == []
+
+
 def test_the_file_is_checked_pruned_and_exported(inside: Inside, runs: str, tmp_path: Path) -> None:
     assert "all as they were written" in inside("verify", "--log", runs).stdout
     assert (
@@ -251,3 +294,22 @@ def test_parameters_of_a_list_cannot_write_to_the_terminal(inside: Inside, tmp_p
     said = inside("ls", "--log", "runs.db").stdout
     assert "day=␛]0;mine␇␛[2J" in said
     assert said.rstrip("\n").isprintable()
+
+
+def test_events_are_printed_as_the_lines_of_a_file_of_them(inside: Inside, runs: str) -> None:
+    lines = [to_line(event) for event in SqliteEventLog(runs, read_only=True).read()]
+    told = inside("events", "--json", "--log", runs).stdout
+    assert told == "[\n" + ",\n".join(lines) + "\n]\n"
+    assert inside("events", "good", "-f", "--json", "--log", runs).stdout.splitlines() == [
+        line for line in lines if json.loads(line)["vect"] == "good"
+    ]
+
+
+def test_events_are_json_on_a_terminal_of_another_encoding_too(cli: Cli, tmp_path: Path) -> None:
+    with OAutom(log=tmp_path / "runs.db") as app:
+        flow = Flow("flow", app, params={"name": str})
+        PythonExecution("work", flow, lambda context: context.params["name"])
+        app.run(flow, {"name": 'Zoë 日本 \\"x\\"'})
+    done = cli("events", "--json", "--log", "runs.db", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stdout.isascii()) == (0, True)
+    assert json.loads(done.stdout)[0]["data"]["params"]["name"] == 'Zoë 日本 \\"x\\"'

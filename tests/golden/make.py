@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from oautom import (
+    PLANNED,
     ApprovalExecution,
     BashExecution,
     BranchExecution,
@@ -344,6 +345,20 @@ def given() -> Flow:
     return flow
 
 
+def filled(log: MemoryEventLog | None = None) -> Flow:
+    """A flow with a plan whose past times are filled; a part of it, and one step, run alone."""
+    flow = Flow("filled", app(log), params={"day": date}, max_active_vects=2)
+    fetch = PythonExecution("fetch", flow, fetched, [flow.param("day")])
+    rest = WaitExecution("rest", flow, seconds=60)
+    fetch >> rest >> PythonExecution("load", flow, str, [fetch.output["rows"][0]])
+    flow.app.plan(flow, cron="0 3 * * *", params={"day": PLANNED}, name="nightly")
+    return flow
+
+
+def fetched(day: date) -> dict[str, list[int]]:
+    return {"rows": [day.day] if day.day != 22 else []}
+
+
 def run_chain() -> list[Event]:
     times = {"extract": 3 * 86400.0, "clean": 0.25, "load": 7}
     ends = {"extract": [[{"id": 1}, {"id": 2}]], "clean": 2}
@@ -548,6 +563,42 @@ def run_given() -> list[Event]:
     return simulate(given(), params, durations=times, outcomes=ends, crash_at=moments).events()
 
 
+def run_filled() -> list[Event]:
+    """By hand: plans are not simulated. The program dies once, while two of five are open."""
+    log = MortalLog([("in", 9)])
+    with suppress(Crash):
+        fill(log)
+    left = MemoryEventLog()
+    for event in log.read():
+        left.append(None, event)
+    left.commit()
+    flow = fill(left)
+    of = "nightly@1999-12-21T03:00:00Z"
+    with flow.app as running:
+        failed = running.vect("nightly@1999-12-22T03:00:00Z")
+        failed.retry()
+        failed.wait()
+        running.backfill(flow, "1999-12-19", "1999-12-20").pop().wait()
+        running.run(flow, {"day": date(1999, 12, 1)}, vect_id="part", until="rest")
+        running.run(flow, {"day": date(1999, 12, 1)}, vect_id="alone", only="load", given=of)
+        given = {"fetch": {"rows": [7]}, "rest": None}
+        running.run(flow, {"day": date(1999, 12, 1)}, vect_id="by hand", only="load", given=given)
+        return list(left.read())
+
+
+def fill(log: MemoryEventLog) -> Flow:
+    """Have five times filled, of which one is cancelled in line, and another one fails."""
+    flow = filled(log)
+    vects = flow.app.backfill(flow, "1999-12-20", "1999-12-24", parallel=1)
+    vects += flow.app.backfill(flow, "1999-12-10", "1999-12-10")
+    if not vects:  # in the life after
+        vects = flow.app.vects()
+    vects[3].cancel("not needed")
+    for vect in vects:
+        vect.wait()
+    return flow
+
+
 def run_clean_up() -> list[Event]:
     """By hand: it fails, and is retried, cancelled twice, retried, and ends well."""
     flow = clean_up()
@@ -712,7 +763,7 @@ FLOWS: dict[str, Callable[[], Flow]] = {
     for each in (
         *(chain, diamond, wide, cancel, late, polled, crash, rules, retries, branches, people),
         *(maps, children, values, planned, given, deployed, odd, turns, deadlines, going_on),
-        *(clean_up, hasty, losses, each_item, pools, secrets),
+        *(clean_up, hasty, losses, each_item, pools, secrets, filled),
     )
 }
 RUNS: dict[str, Callable[[], list[Event]]] = {
@@ -745,6 +796,7 @@ RUNS: dict[str, Callable[[], list[Event]]] = {
         run_each_item,
         run_pools,
         run_secrets,
+        run_filled,
     )
 }
 

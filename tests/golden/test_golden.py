@@ -48,6 +48,17 @@ ENDS = {
         "simulated-0": "failed: a success, b success, c failed, d upstream_failed, "
         "e upstream_failed, f success"
     },
+    "filled": {
+        **{
+            f"nightly@1999-12-{day}T03:00:00Z": "success: fetch success, rest success, load success"
+            for day in (20, 21, 24, 10, 19)
+        },
+        "nightly@1999-12-22T03:00:00Z": "failed: fetch success, rest success, load failed",
+        "nightly@1999-12-23T03:00:00Z": "cancelled: fetch cancelled, rest cancelled, "
+        "load cancelled",
+        "part": "success: fetch success, rest success",
+        **dict.fromkeys(["alone", "by hand"], "success: fetch success, rest success, load success"),
+    },
     "given": {
         "simulated-0": "failed: fetch success, loose skipped, opens success, closes success, "
         "sell success, never failed, no time failed"

@@ -88,6 +88,11 @@ class Program:
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
 
+    def kill(self) -> None:
+        """Kill it, and wait until all that it had open is closed: that is after it is dead."""
+        self._process.kill()
+        self._process.wait(20)
+
     def end(self, timeout: float = 20) -> subprocess.CompletedProcess[str]:
         stdout, stderr = self._process.communicate(timeout=timeout)
         return subprocess.CompletedProcess([], self._process.returncode, stdout, stderr)

@@ -195,6 +195,7 @@ ONE: dict[str, Callable[[Any], object]] = {
     "newest_vects (of a flow)": lambda log: log.newest_vects(5, "f", ["success"], at(0)),
     "newest_skip": lambda log: (log.newest_skip("daily"), log.newest_skip("nobody")),
     "requests": lambda log: log.requests(),
+    "settle": lambda log: log.settle(7, 7),
     "refuse": lambda log: log.refuse(7, "why"),
     "leave": lambda log: (log.refuse(7, "why"), log.leave(7)),
     "is_read_only": lambda log: log.is_read_only,

@@ -26,7 +26,9 @@ from oautom import (
     SettingError,
     SqliteEventLog,
     UnknownPlanError,
+    WithdrawnError,
 )
+from oautom.client import follow, steering
 from oautom.events.sqlite import file as database
 from oautom.events.sqlite.lock import FileLock
 
@@ -407,3 +409,30 @@ def test_looks_at_once_see_what_is_written_meanwhile_and_hold_up_no_checkpoint(
         path.rename(tmp_path / "moved.db")
         with pytest.raises(LogError, match="there is no log"):
             client.text("v", "s0", 1)
+
+
+def test_who_waits_for_an_answer_reads_the_log_only_where_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, now, reads = tmp_path / "runs.db", [0.0], []
+    real = SqliteEventLog.answer
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    def answer(log: SqliteEventLog, number: int) -> Any:
+        reads.append(now[0])
+        return real(log, number)
+
+    for module in (steering, follow):
+        monkeypatch.setattr(module, "monotonic", lambda: now[0])
+        monkeypatch.setattr(module, "sleep", sleep)
+    monkeypatch.setattr(SqliteEventLog, "answer", answer)
+    with OAutom(log=path) as app:  # in the foreground, and nobody drives
+        ApprovalExecution("a", Flow("flow", app), "?")
+        app.start("flow", vect_id="v")
+        with pytest.raises(WithdrawnError):
+            Client(path).pause("v", timeout=60)
+    assert now[0] >= 60
+    assert len(reads) < 10
+    assert max(reads) < 1

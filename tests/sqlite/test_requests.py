@@ -415,3 +415,27 @@ def test_answers_do_not_add_up(log: SqliteEventLog, path: Path) -> None:
 def test_what_is_no_number_of_a_request_is_refused(log: SqliteEventLog, number: Any) -> None:
     with pytest.raises(SettingError, match=r"number must be what ask\(\) has returned"):
         log.answer(number)
+
+
+def test_what_was_carried_out_without_a_request_is_its_answer(
+    log: SqliteEventLog, path: Path
+) -> None:
+    numbers = [reader(path).ask("v", "retry") for _ in range(2)]
+    log.settle(numbers[0], 3)
+    assert reader(path).answer(numbers[0])[:2] == (3, None)
+    assert [request.id for request in log.requests()] == [numbers[1]]
+    assert reader(path).take_back(numbers[0]) is False
+
+
+def test_a_request_that_the_engine_has_taken_or_that_is_gone_is_not_settled_besides(
+    log: SqliteEventLog, path: Path
+) -> None:
+    number, gone = (reader(path).ask("v", "retry") for _ in range(2))
+    reader(path).take_back(gone)
+    log.requests()
+    log.refuse(number, "no")
+    for each in (number, gone):
+        log.settle(each, 1)
+    log.commit()
+    assert reader(path).answer(number).refusal == "no"
+    assert reader(path).answer(gone) is None

@@ -95,6 +95,9 @@ class Known:
         self.times: dict[tuple[str, str], float] = {}  # the time that a step has returned
         self.counts: dict[tuple[str, str], int] = {}  # how many items a map has
         self.lines: dict[bool, list[str]] = {True: [], False: []}  # those for which is no room yet
+        self.after: dict[str, str] = {}  # after which one of its backfill a Vect comes
+        self.held: dict[str, str] = {}  # those that stand in no line yet, and after whom
+        self.started: set[str] = set()  # as `begun`, but by a retry
         self.open: set[str] = set()  # those that have a place, and of which no end is known
         self.going_on: dict[str, Attempt] = {}  # children that go on when it is their turn
         self.children_of: dict[Attempt, str] = {}  # those that are not named after their attempt
@@ -168,7 +171,14 @@ class Known:
         return bool(self.lines[children]) or len(is_open) >= self.most[children]
 
     def is_in_line(self, vect: str) -> bool:
-        return vect in self.lines[is_child(vect)]
+        return vect in self.lines[is_child(vect)] or vect in self.held
+
+    def open_before(self, vect: str) -> str | None:
+        """Return the one that has to end before a Vect of a backfill stands in line."""
+        before = self.after.get(vect)
+        while before is not None and self.state(before) in ENDS:
+            before = None if before in self.started else self.after.get(before)
+        return before
 
     def source_of(self, step: str) -> str | None:
         """Return the step whose list a map is over; None if it is over a parameter.

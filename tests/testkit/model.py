@@ -40,8 +40,12 @@ class Model(Known):
         """Do at once what a person asks for, and nothing else that has come in."""
         self._tick([call])
 
-    def start(self, vect: str, *, waits: bool = False, **params: Any) -> None:
+    def start(
+        self, vect: str, *, waits: bool = False, after: str | None = None, **params: Any
+    ) -> None:
         self._admit(vect, params)
+        if after is not None:
+            self.after[vect] = after
         if not waits:
             self.open.add(vect)
         if self._enter(vect):
@@ -55,9 +59,17 @@ class Model(Known):
     def _enter(self, vect: str) -> bool:
         """Have a Vect that was just created stand in line; whether it has a place."""
         if vect not in self.open and not self.is_in_line(vect):
-            self.lines[is_child(vect)].append(vect)
+            self._stand(vect)
             self._move_line(is_child(vect))
         return vect in self.open
+
+    def _stand(self, vect: str) -> None:
+        """Have a Vect stand in line, or be held while the one before it is open."""
+        before = self.open_before(vect)
+        if before is None:
+            self.lines[is_child(vect)].append(vect)
+        else:
+            self.held[vect] = before
 
     def _move_line(self, children: bool) -> list[str]:
         """Give places to the first in line, as long as there is room."""
@@ -72,7 +84,15 @@ class Model(Known):
         line = self.lines[is_child(vect)]
         if vect in line:
             line.remove(vect)
-        for each in self._move_line(is_child(vect)):
+        self.held.pop(vect, None)
+        self._call(is_child(vect))
+        for behind in [each for each, before in self.held.items() if before == vect]:
+            del self.held[behind]
+            self._stand(behind)
+            self._call(is_child(behind))
+
+    def _call(self, children: bool) -> None:
+        for each in self._move_line(children):
             has_turn = self._go_on_in if each in self.going_on else self._begin
             self.inbox.append(partial(has_turn, each))
 
@@ -85,6 +105,7 @@ class Model(Known):
         if not self._enter(vect):
             return
         self.begun.add(vect)
+        self.started.add(vect)
         self._limit_run(vect)
         graph = self.graph_of(vect)
         roots = [step for step, before in graph.items() if not before]
@@ -396,8 +417,9 @@ class Model(Known):
         ended = ("success", "failed", "cancelled")
         self.open = {v for v in self.steps if self.state(v) not in ("pending", *ended)}
         pending = [vect for vect in self.created if self.state(vect) == "pending"]
-        of_flows = [[v for v in pending if is_child(v) is kind] for kind in (True, False)]
-        self.lines = dict(zip((True, False), of_flows, strict=True))
+        self.lines, self.held = {True: [], False: []}, {}
+        for vect in pending:
+            self._stand(vect)
         vects = sorted(self.steps, key=lambda vect: not self.keeps_slots(vect))  # these go first
         places = [(vect, step) for vect in vects for step in self.steps[vect]]
         kept = [alarm for alarm in self.alarms if self._is_kept(alarm)]
@@ -747,13 +769,26 @@ class Timetable:
         self.next = model.now + every
         self.is_waiting = False
 
+    def id_at(self, seconds: float) -> str:
+        """Return the id of the Vect of a time."""
+        time = (self.start + timedelta(seconds=seconds)).isoformat()
+        return f"flow@{time.replace('+00:00', 'Z')}"
+
+    def missing(self, first: int, last: int) -> list[str]:
+        """Return the ids of the past times that have no Vect, counted back from the next one."""
+        times = [self.next - self.every * back for back in range(first, last - 1, -1)]
+        own = [
+            each for each in times if each > self.model.now or (self.waits and each >= self.next)
+        ]
+        ids = [self.id_at(each) for each in times if each not in own]
+        return [each for each in ids if each not in self.model.steps]
+
     def look(self) -> None:
         """Start a Vect for each time that has come, if there is room for it."""
         self.is_waiting = False
         while self.next <= self.model.now:
             if not self.model.is_full(children=False):
-                time = (self.start + timedelta(seconds=self.next)).isoformat()
-                self.model.start(f"flow@{time.replace('+00:00', 'Z')}", **self.params)
+                self.model.start(self.id_at(self.next), **self.params)
             elif self.waits:
                 self.is_waiting = True
                 return

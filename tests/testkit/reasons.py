@@ -17,7 +17,7 @@ SAID = (
     *(", which is paused", "which is number ", "waits for a slot"),
     *("waits for a worker", "which is its limit", "is about to ", "is due to start"),
     *("which is at work still", "waits for the start of its vect", "its vect is paused"),
-    "waits for the turn of its vect",
+    *("waits for the turn of its vect", "which is next in its backfill after "),
 )
 """What may be said of a step, and is true of some only."""
 TOLD_MAX = 3
@@ -47,7 +47,8 @@ def _why_pending(model: Known, vect: str, step: str) -> set[str]:
     told = {"failed attempt "} if (vect, step) in model.released else set[str]()
     is_paused = vect in model.paused
     if model.is_in_line(vect):
-        return {"waits for the turn of its vect", "which is number "}
+        place = "which is next in its backfill after " if vect in model.held else "which is number "
+        return {"waits for the turn of its vect", place}
     if model.state(vect) == "pending":
         return {"waits for the start of its vect"}
     match model.verdict(vect, step, of_paused=True):

@@ -433,6 +433,32 @@ class WholeApp(RuleBasedStateMachine):
         self.model.timetable = timetable
         self.go()
 
+    @precondition(lambda self: self.model.timetable is not None)
+    @rule(
+        first=st.integers(0, 6),
+        more=st.integers(0, 3),
+        parallel=st.sampled_from([1, 1, 2, None]),
+        drives=most,
+    )
+    def backfill(self, first: int, more: int, parallel: int | None, *, drives: bool) -> None:
+        timetable = self.model.timetable
+        assert timetable is not None
+        last = max(0, first - more)
+        ids = timetable.missing(first, last)
+        ends = (
+            timetable.start + timedelta(seconds=timetable.next - timetable.every * back)
+            for back in (first, last)
+        )
+        vects = self.app.backfill(self.flow, *ends, parallel=parallel)
+        assert [vect.id for vect in vects] == ids
+        for place, each in enumerate(ids):
+            after = ids[place - parallel] if parallel is not None and place >= parallel else None
+            self.model.start(each, waits=True, after=after, **PLANNED)
+            self.model.created.setdefault(each)
+        self.the_states_are_those_of_the_model()
+        if drives:
+            self.go()
+
     @rule(seconds=st.integers(1, 20) | st.integers(1, 20_000))
     def let_time_pass(self, seconds: int) -> None:
         before = self.clock.now()

@@ -470,6 +470,24 @@ class SqliteEventLog(LogFile):
         del self._taken[number]
         self._left.add(number)
 
+    def settle(self, number: int, seq: int) -> None:
+        """Answer a request that was carried out without it, if it is still there. Any thread.
+
+        Args:
+            number: The number of the request.
+            seq: The number of the event by which it was.
+
+        Raises:
+            LogError: The file cannot be written.
+        """
+        self._check_writes()
+        with self._lock, self._database.told("written"):
+            aside = self._aside()
+            with aside:  # commits, or rolls back
+                aside.execute("BEGIN IMMEDIATE")
+                if number not in self._taken and number in numbers_of(aside):
+                    settle(aside, {number: Settled(seq)}, seq, datetime.now(UTC))
+
     def asked(self, after: int = 0) -> list[Request]:
         """Return the requests that are still in the log, without a change. Any thread.
 

@@ -1170,6 +1170,28 @@ def test_a_step_that_was_due_is_missed_at_the_next_answer(end: Event) -> None:
     assert missed not in found(*recovered)
 
 
+@pytest.mark.parametrize("other_is_open", [True, False])
+def test_a_step_that_was_due_in_a_life_that_left_nothing_open_is_not_missed(
+    *, other_is_open: bool
+) -> None:
+    """No recovery tells of the end of such a life: it may have drained."""
+    history = [
+        *begun({"a": (), "b": (), "c": ()}, "a", "b"),
+        step_succeeded(5, "a"),
+        step_succeeded(6, "b"),
+        step_cancelled(7, "c", "pending"),
+        event(8, "vect.cancelled", "running", "cancelled", reason=""),
+    ]
+    next_life = of("next", created(9, {"a": ()}), started(10), step_started(11, "a"))
+    if other_is_open:
+        history = [*of("other", created(1, {"a": ()})), *history]
+        history = [replace(each, seq=seq) for seq, each in enumerate(history, 1)]
+        next_life = [replace(each, seq=each.seq + 1) for each in next_life]
+
+    found = found_in([*history, *next_life], workers=2)
+    assert found == ({("due-steps-start", 7)} if other_is_open else set())
+
+
 def found_in(
     events: Events, flow: Flow | None = None, workers: int | None = None
 ) -> set[tuple[str, int]]:
