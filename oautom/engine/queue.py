@@ -80,6 +80,7 @@ class ReadyQueue:
         self._parked: dict[
             Group, dict[int, list[Turn]]
         ] = {}  # heaps, by the full group and its size
+        self._lifted: dict[int, Group] = {}  # by ticket: of turns that check for their group
         self._taken: dict[Group, dict[Holder, int]] = {}  # by the pool, who has how many slots
         self._counts: dict[Group, int] = {}  # by the pool, how many slots these are
         self.claims = Claims()
@@ -92,6 +93,7 @@ class ReadyQueue:
         """Remove all waiting starts, for good; polls keep their turns."""
         assert self._wheel.thread in (None, get_ident()), WRONG_THREAD
         self.is_draining = True
+        self._lifted.clear()
         for waiting in (
             self._turns,
             self._parked,
@@ -202,6 +204,7 @@ class ReadyQueue:
             limits = _limits_of(item) if is_ranked else ()
             rate = _rate_of(item) if is_ranked else None
             if self._gone and self._is_gone(ticket, item):
+                self._lifted.pop(ticket, None)
                 self._drop_claim(turn)
                 self._unpark_all(limits)  # it may be the one that was to check for all
                 if rate is not None:
@@ -221,7 +224,6 @@ class ReadyQueue:
             if (place := self._obstacle(turn, limit)) is not None:
                 if place == limit.group and limit.takes > 1:
                     self.claims.stake(place, turn)
-                    passed.remove(place)
                 else:
                     of_size = self._parked.setdefault(place, {})
                     heappush(of_size.setdefault(limit.slots, []), turn)
@@ -230,13 +232,19 @@ class ReadyQueue:
             passed.append(_starts_of(rate.pool))
             if place is None and self._is_used_up(turn.item, rate):
                 place = passed[-1]
-                heappush(self._parked.setdefault(place, {}).setdefault(0, []), turn)
+                heappush(self._parked.setdefault(place, {}).setdefault(rate.starts, []), turn)
+        # It was to check for all that wait with it: now the next of these does so, unless it would
+        # find what this one has found. To check those of other groups, too, would never end: what
+        # one of each waits for, the other does not.
+        origin = self._lifted.pop(turn.ticket, None)
+        if place is None:
+            for group in passed:  # the next one may use the room that this one leaves
+                self._unpark(group)
+                self._unpark(_behind(group))
+        elif origin is not None and origin != place:
+            self._unpark(origin)
         if claimed is not None and claimed != place:
-            passed.append(claimed)
-        for group in passed:  # the next one may use the room that this one leaves
-            for each in (group, _behind(group)):
-                if each != place:
-                    self._unpark(each)
+            self._unpark(_behind(claimed))
         return place is not None
 
     def _obstacle(self, turn: Turn, limit: Limit) -> Group | None:
@@ -255,7 +263,7 @@ class ReadyQueue:
             return False
         if (start := self.rates.next_start(item, rate, self.now)) is None:
             return False
-        self.wakes[rate.pool] = start
+        self.wakes[rate.pool] = min(start, self.wakes.get(rate.pool, start))
         return True
 
     def look_at_rates(self, *, at_all: bool = False) -> None:
@@ -301,7 +309,9 @@ class ReadyQueue:
             return
         of_size = self._parked.pop(pool)
         for parked in of_size.values():
-            heappush(self._turns, heappop(parked))
+            turn = heappop(parked)
+            heappush(self._turns, turn)
+            self._lifted[turn.ticket] = pool
             self.size += 1
         if left := _not_empty(of_size):
             self._parked[pool] = left
@@ -402,6 +412,8 @@ class ReadyQueue:
             i: ticket for i, ticket in self._known.items() if not self._is_gone(ticket, i)
         }
         self._gone.clear()
+        there = {turn.ticket for turn in self._turns}
+        self._lifted = {ticket: group for ticket, group in self._lifted.items() if ticket in there}
         self.looking = None
         self.size = len(self._turns) + len(self._plain)
         self._parked = {pool: left for pool, of in self._parked.items() if (left := _not_empty(of))}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from oautom.engine.queue import ReadyQueue
+from oautom.engine.rates import Rates
+from oautom.events import MemoryEventLog
+from oautom.events.rates import Usage
 from oautom.machine.event import Event
 from oautom.machine.graph import Graph
-from oautom.machine.state import Limit, StepState, VectState
+from oautom.machine.state import Limit, Rate, StepState, VectState
 from tests.kit import event
 
 
@@ -181,6 +185,32 @@ def test_what_somebody_with_slots_waits_for_goes_before_a_claim() -> None:
     assert turns.take(has_slot=True) is None
     turns.free_slot("p", ("v", "0"))
     assert turns.take(has_slot=True) is vect.steps["heavy"]
+
+
+class UsedUp(Rates):
+    """Rates that allow nothing."""
+
+    def usage(self, rate: Rate, now: datetime) -> Usage:
+        return Usage(rate.starts, now + timedelta(seconds=1))
+
+
+def test_turns_that_wait_for_different_things_do_not_check_for_each_other_for_ever() -> None:
+    """One comes before a claim and waits for the rate; another comes after that claim."""
+    options: dict[str, Any] = {"pool": ["p", 3], "rate": [4, 1]}
+    vect = vect_of(a=options, b=options | {"pool_slots": 2}, c=options, d=options)
+    turns = ReadyQueue()
+    turns.rates, turns.now = UsedUp(MemoryEventLog()), datetime(2026, 1, 1, tzinfo=UTC)
+    turns.take_slot("p", ("v", "x"), 2)
+    for step in vect.steps.values():
+        turns.add(step)
+
+    assert turns.take(has_slot=True) is None  # and it ends
+    turns.free_slot("p", ("v", "x"))
+    assert turns.take(has_slot=True) is None
+    turns.rates = None
+    turns.look_at_rates(at_all=True)
+    taken = [turns.take(has_slot=True) for _ in range(5)]
+    assert taken[:4] == list(vect.steps.values())
 
 
 def test_many_behind_one_claim_are_not_all_asked_each_time(monkeypatch: Any) -> None:
