@@ -91,7 +91,7 @@ def test_flows_check_and_graph_as_json_and_for_tools(cli: Cli) -> None:
     assert [flow["name"] for flow in flows] == ["etl", "slow"]
     assert flows[0]["params"]["day"] == {"type": "str", "required": True}
     assert json.loads(cli("check", "pipeline.py", "etl", "--json").stdout) == [
-        {"flow": "etl", "error": None}
+        {"flow": "etl", "error": None, "secrets": [], "missing_secrets": []}
     ]
     assert cli("graph", "pipeline.py", "etl", "--format", "dot").stdout.startswith("digraph")
     assert cli("graph", "pipeline.py", "etl", "--format", "mermaid").stdout.startswith("flowchart")
