@@ -123,10 +123,12 @@ class MemoryEventLog(EventLog):
     def starts(self, pool: str) -> list[datetime]:
         """Return the committed starts of the steps of a pool with a rate. Any thread."""
         self._check_process()
+        if pool not in self._starts:  # once: the events may come from a file
+            found = super().starts(pool)
+            with self._lock:
+                self._starts.setdefault(pool, found)
         with self._lock:
-            if pool in self._starts:
-                return list(self._starts[pool])
-        return super().starts(pool)  # as in a log that was read from a file
+            return list(self._starts[pool])
 
     def note_start(
         self, pool: str, time: datetime, past: datetime, future: datetime | None
