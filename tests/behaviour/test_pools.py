@@ -28,7 +28,7 @@ from oautom import (
     WaitExecution,
 )
 from oautom.errors import SettingError
-from oautom.events import Event, SqliteEventLog
+from oautom.events import Event, MemoryEventLog, SqliteEventLog
 from oautom.testing import SimulatedClock, assert_replays, check_history, explore, simulate
 
 
@@ -353,3 +353,20 @@ def test_no_thread_turns_while_steps_wait_for_a_rate(tmp_path: Path) -> None:
         assert vect.wait(10) == "success"
         begun = [e.time for e in vect.events() if e.name == "step.started"]
         assert timedelta(seconds=0.4) <= begun[1] - begun[0] < timedelta(seconds=2)
+
+
+def test_a_log_that_was_read_from_lines_tells_of_the_starts_by_its_events(tmp_path: Path) -> None:
+    app = OAutom(executor="inline", clock=SimulatedClock())
+    PythonExecution("a", Flow("f", app), nothing, pool=Pool("api", rate=(2, 60)))
+    vect = app.run("f")
+    log = MemoryEventLog()
+    for event in vect.events():
+        log.append(None, event)
+    log.commit()
+    log.to_jsonl(tmp_path / "log.jsonl")
+
+    copy = MemoryEventLog.from_jsonl(tmp_path / "log.jsonl")
+
+    (started,) = [e.time for e in vect.events() if e.name == "step.started"]
+    assert copy.starts("api") == [started]
+    assert copy.starts("other") == []
