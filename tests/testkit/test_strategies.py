@@ -38,7 +38,7 @@ def smallest(strategy: st.SearchStrategy[T], is_wanted: Callable[[T], bool]) -> 
     """Return what is left of the first value that is wanted when it has been made smaller."""
     phases = (Phase.generate, Phase.shrink)
     few = settings(database=None, max_examples=1000, deadline=None, phases=phases)
-    return find(strategy, is_wanted, settings=few, random=Random(1))
+    return find(strategy, is_wanted, settings=few, random=Random(3))
 
 
 def edges_of(flow: Flow) -> list[tuple[str, str]]:
