@@ -134,6 +134,7 @@ class MemoryEventLog(EventLog):
         self, pool: str, time: datetime, past: datetime, future: datetime | None
     ) -> None:
         """Store, with the next commit, the start of a step of a pool; as in `EventLog`."""
+        self._check_process()
         self._noted.append((pool, time, past, future))
 
     def check_value(self, value: object) -> None:

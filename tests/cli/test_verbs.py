@@ -251,9 +251,9 @@ def test_top_shows_who_has_workers_and_pools(tmp_path: Path, call: Call) -> None
         client = Client(tmp_path / "runs.db")
         until(lambda: len(client.working()) == 3)
         assert [each[:4] + each[5:] for each in client.working()] == [
-            ("v", "flow", "works", 1, True, "few"),
-            ("v", "flow", "too", 1, True, None),
-            ("v", "flow", "child", 1, False, "few"),
+            ("v", "flow", "works", 1, True, "few", 1),
+            ("v", "flow", "too", 1, True, None, 1),
+            ("v", "flow", "child", 1, False, "few", 1),
         ]
         done = call("top", "--log", "runs.db")
         first, pool, *rows = done.out.splitlines()

@@ -136,6 +136,10 @@ GIVEN: dict[str, Any] = {
     "older_than": datetime.now(UTC),
     "path": os.devnull,
     "plan": "plan",
+    "pool": "api",
+    "time": datetime.now(UTC),
+    "past": datetime.now(UTC),
+    "future": None,
     "sender": None,
     "seq": 1,
     "step": "slow",
@@ -286,6 +290,7 @@ def test_each_member_of_each_object_is_refused_in_a_forked_child_and_the_parent_
         assert subscription.wait(SECONDS)
         assert app.run(ended).state == "success"
     finally:
+        (tmp_path / "go").touch()
         app.close()
 
 

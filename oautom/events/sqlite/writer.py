@@ -273,6 +273,7 @@ class SqliteEventLog(LogFile):
         self, pool: str, time: datetime, past: datetime, future: datetime | None
     ) -> None:
         """Store, with the next commit, the start of a step of a pool. Scheduler's thread only."""
+        self._database.check_process()
         self._starts.append(Noted(pool, time, past, future))
 
     def _check_not_gone(self, event: Event) -> None:
