@@ -423,7 +423,7 @@ class Flow(Drawn):
             raise FlowError(
                 f"{who}: pool '{other.name}' has {limits_of_pool(step.pool)} here, and "
                 f"{limits_of_pool(other)} for "
-                f"{first}; pools of one name are one pool, make it once",
+                f"{first}; pools of one name are one pool; make it once",
                 flow=self.name,
                 step=step.name,
             )

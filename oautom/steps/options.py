@@ -203,7 +203,8 @@ class Pool(msgspec.Struct, frozen=True):
         _set(self, "name", plain_text(name, "Pool: name"))
         if self.slots is None and self.rate is None:
             raise SettingError(
-                f"Pool '{self.name}' limits nothing; give it slots=2, or rate=(50, 60), or both"
+                f"Pool '{self.name}' limits nothing: slots must be an int from 1, or rate a pair "
+                "like (50, 60), or both"
             )
         if self.slots is not None:
             if (slots := plain_count(self.slots)) is None:
@@ -234,7 +235,7 @@ class Pool(msgspec.Struct, frozen=True):
 
 def limits_of_pool(pool: Pool) -> str:
     """Return the limits of a pool, as people read them."""
-    told = [] if pool.slots is None else [f"{pool.slots} slots"]
+    told = [] if pool.slots is None else [f"{pool.slots} slot{'s' * (pool.slots > 1)}"]
     told += [] if pool.rate is None else [f"{pool.rate[0]} starts in {pool.rate[1]:g} s"]
     return " and ".join(told)
 

@@ -198,12 +198,17 @@ def _wrong_loss(flow: Flow, name: str, ends: Sequence[Outcome]) -> str | None:
     losses = [each.loss for each in ends]
     if not any(losses):
         return None
-    step = flow.steps.get(name)
-    if step is not None and step.kind != "map" and not kind_of(step.kind).needs_worker:
+    if not may_be_lost(flow, name):
         return "has a loss, and the step has no work for a worker that could be lost"
     if (last := losses[-1]) is not None and not last.is_worker:
         return "ends with a loss, which would come for ever; give a list with an outcome behind it"
     return None
+
+
+def may_be_lost(flow: Flow, name: str) -> bool:
+    """Whether a step, an instance of a map, or a compensation has work for a worker."""
+    step = flow.steps.get(map_of(name))  # compensations have such work
+    return step is None or step.each.kind == "map" or kind_of(step.each.kind).needs_worker
 
 
 def _is_known(flow: Flow, name: str) -> bool:

@@ -22,7 +22,7 @@ from oautom.steps.wait import WaitExecution
 from oautom.steps.work import Skip
 from oautom.testing.clock import START, SimulatedClock
 from oautom.testing.crashes import Lives, MortalLog, When
-from oautom.testing.simulation import UNDO, Script, ScriptedWorkers, check_names
+from oautom.testing.simulation import UNDO, Script, ScriptedWorkers, check_names, may_be_lost
 from oautom.values.references import OutputReference
 from oautom.workers.base import Done, Job, WorkLostError
 
@@ -107,8 +107,8 @@ def outcomes(
 
     def attempts_of(step: str) -> st.SearchStrategy[Any]:
         attempts = st.lists(outcomes_of(step), min_size=1, max_size=max_attempts)
-        known = flow.steps.get(step)
-        if losses and (known is None or kind_of(known.kind).needs_worker):
+        is_map = step in flow.steps and flow.steps[step].kind == "map"
+        if losses and not is_map and may_be_lost(flow, step):
             lost: st.SearchStrategy[list[Any]] = st.just([]) | st.lists(LOSSES, max_size=2)
             attempts = st.tuples(lost, attempts).map(lambda each: each[0] + each[1])
         return attempts.map(_without_list)

@@ -340,8 +340,8 @@ def test_two_pools_of_one_name_are_refused_with_other_sizes(app: OAutom) -> None
     PythonExecution("a", one, int, pool=Pool("db", 1))
     PythonExecution("b", other, int, pool=Pool("db", 1))
     told = (
-        "step 'c' of flow 'other': pool 'db' has 2 slots here, and 1 for step 'a' of flow 'one'; "
-        "pools of one name are one pool"
+        "step 'c' of flow 'other': pool 'db' has 2 slots here, and 1 slot for step 'a' of flow "
+        "'one'; pools of one name are one pool"
     )
     with pytest.raises(FlowError, match=told):
         PythonExecution("c", other, int, pool=Pool("db", 2))

@@ -72,7 +72,7 @@ def test_slots_that_a_pool_cannot_give_are_refused(inline: OAutom, options: Any,
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({}, "Pool 'p' limits nothing; give it slots=2, or rate=(50, 60), or both"),
+        ({}, "Pool 'p' limits nothing: slots must be an int from 1, or rate a pair like"),
         ({"rate": (0, 60)}, "the starts are an int from 1, not (0, 60)"),
         ({"rate": (True, 60)}, "the starts are an int from 1, not (True, 60)"),
         ({"rate": (5, 0)}, "the seconds are from 0.001, not (5, 0)"),
