@@ -86,6 +86,7 @@ def test_an_app_can_be_closed_wherever_a_handler_has_raised(tmp_path: Path, log:
         raiser = Raiser(number)
         before = sys.gettrace()
         try:
+            sys._getframe().f_trace_opcodes = True  # Python 3.12.1 tells none if no frame had it
             sys.settrace(raiser.trace)
             vect.wait()
         except Ended:
