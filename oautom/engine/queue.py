@@ -93,16 +93,10 @@ class ReadyQueue:
         """Remove all waiting starts, for good; polls keep their turns."""
         assert self._wheel.thread in (None, get_ident()), WRONG_THREAD
         self.is_draining = True
-        self._lifted.clear()
-        for waiting in (
-            self._turns,
-            self._parked,
-            self._known,
-            self._gone,
-            self.claims,
-            self.wakes,
-        ):
-            waiting.clear()
+        for starts in (self._turns, self._parked, self._known, self._gone):
+            starts.clear()
+        for noted in (self._lifted, self.claims, self.wakes):
+            noted.clear()
         self._plain = deque(each for each in self._plain if isinstance(each[1], Poll))
         self.size = len(self._plain)
 
@@ -490,9 +484,8 @@ class ReadyQueue:
 
     def free_slot(self, pool: Group, holder: Holder) -> None:
         """Note that a holder has left its slots of a pool, and let the next item check its room."""
-        if (
-            takes := self._taken.get(pool, {}).pop(holder, 0)
-        ) > 0:  # else an earlier program ran it
+        takes = self._taken.get(pool, {}).pop(holder, 0)
+        if takes:  # else an earlier program ran it
             self._counts[pool] -= takes
         self._unpark(pool)
         for turn in self.claims.lift(pool) if self.claims else ():

@@ -542,22 +542,22 @@ class Runner:
     def _submit(self, attempt: Attempt, method: Literal["run", "check"]) -> None:
         attempt.state = "working"
         attempt.method = method
-        if attempt.context.secrets is not None and self._must_fetch(attempt):
+        secrets = attempt.context.secrets
+        if secrets is not None and self._must_fetch(attempt.execution, secrets):
             self._fetching.add(attempt.key)
             work: Any = Fetching(attempt.execution, attempt.context, method)
             self._here().submit(work, partial(self._fetched, attempt))
             return
         self._send(attempt)
 
-    def _must_fetch(self, attempt: Attempt) -> bool:
+    def _must_fetch(self, execution: Execution, secrets: Secrets) -> bool:
         """Whether the secrets of a step are fetched before its call: by user code, or to travel.
 
         User code must not block the event loop, or the thread that packs work for elsewhere.
         """
-        secrets = attempt.context.secrets
-        if secrets is None or not attempt.execution.secrets:
+        if not execution.secrets:
             return False
-        workers = self._workers_for(attempt.execution)
+        workers = self._workers_for(execution)
         if workers.place == "elsewhere":
             return secrets.must_travel
         return secrets.is_asked_for and workers is self._loop

@@ -123,12 +123,10 @@ class MemoryEventLog(EventLog):
     def starts(self, pool: str) -> list[datetime]:
         """Return the committed starts of the steps of a pool with a rate. Any thread."""
         self._check_process()
-        if pool not in self._starts:  # once: the events may come from a file
-            found = super().starts(pool)
-            with self._lock:
-                self._starts.setdefault(pool, found)
+        # Once, since the events may come from a file.
+        found = [] if pool in self._starts else super().starts(pool)
         with self._lock:
-            return list(self._starts[pool])
+            return list(self._starts.setdefault(pool, found))
 
     def note_start(
         self, pool: str, time: datetime, past: datetime, future: datetime | None

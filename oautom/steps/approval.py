@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from functools import cached_property
 from string import Formatter
-from typing import Any, Final, Unpack, cast
+from typing import Any, Final, Unpack
 
 from oautom.errors import SettingError, shown
 from oautom.machine.sources import text_of
 from oautom.steps.arguments import place_of, uses_in, wired
 from oautom.steps.context import Context
 from oautom.steps.execution import Execution
-from oautom.steps.options import StepOptions
+from oautom.steps.options import StepOptions, entries_of
 from oautom.steps.owner import Owner
-from oautom.values.json import at_heart
 from oautom.values.names import plain_text
 from oautom.values.references import Reference
 
@@ -102,11 +101,7 @@ _WHOLE: Final = "{prompt}"
 
 def _named(values: object) -> dict[str, Any]:
     """Return the checked names of values, with the values."""
-    try:
-        given = {at_heart(key): value for key, value in cast("Any", values).items()}
-    except Exception as error:  # a mapping of the user may raise anything
-        what = f"values must be a mapping, not {shown(values)}; values={{'city': a.output}}"
-        raise SettingError(what) from error
+    given = entries_of("values", values, "values={'city': a.output}")
     for key in given:
         if type(key) is not str or not key.isidentifier():
             raise SettingError(f"values must have names as its keys, not {shown(key)}")

@@ -374,6 +374,18 @@ def pool_slots_of(given: object, default: int, pool: Pool | None) -> int:
     return slots
 
 
+def entries_of(name: str, given: object, example: str) -> dict[Any, Any]:
+    """Return a copy of a mapping of the user's, which may be of a class of theirs.
+
+    Raises:
+        SettingError: The argument is no mapping.
+    """
+    try:
+        return {at_heart(key): value for key, value in cast("Any", given).items()}
+    except Exception as error:  # a mapping of the user may raise anything
+        raise SettingError(f"{name} must be a mapping, not {shown(given)}; {example}") from error
+
+
 def submit_of(submit: object) -> Mapping[str, Any]:
     """Return a checked `submit`, which is read-only, and which the caller's mapping cannot change.
 
@@ -383,11 +395,7 @@ def submit_of(submit: object) -> Mapping[str, Any]:
     if submit is None:
         return NO_SUBMIT
     example = "submit={'resources': {'GPU': 1}}"
-    try:
-        given = {at_heart(key): value for key, value in cast("Any", submit).items()}
-    except Exception as error:  # a mapping of the user may raise anything
-        what = f"submit must be a mapping, not {shown(submit)}; {example}"
-        raise SettingError(what) from error
+    given = entries_of("submit", submit, example)
     for key in given:
         if type(key) is not str or not key.strip():
             raise SettingError(f"submit must have names as its keys, not {shown(key)}; {example}")

@@ -14,6 +14,7 @@ import pytest
 
 from oautom import Event, Flow, OAutom, OAutomMode, PythonExecution, Vect
 from oautom.events import signals
+from oautom.testing import assert_replays, check_history
 
 SECONDS = 10
 """Where a test waits for something to happen, it waits at the longest so long."""
@@ -22,6 +23,15 @@ MODES = list(OAutomMode)
 EXECUTORS = ["threads", "inline", "user"]
 
 NewApp = Callable[..., OAutom]
+
+
+def check(app: OAutom) -> None:
+    """Hold the log against the invariants, and against what would be decided today."""
+    events = list(app.log.read())
+    check_history(events)
+    for name in app.flows():
+        if any(event.flow == name for event in events):
+            assert_replays(events, app.flow(name))
 
 
 @pytest.fixture

@@ -41,16 +41,7 @@ from oautom.testing import SimulatedClock, assert_replays, check_history, explor
 from oautom.testing.crashes import Crash, MortalLog
 from oautom.vects.registry import Registry
 
-from .conftest import SECONDS, Gate, nothing, told
-
-
-def check(app: OAutom) -> None:
-    """Hold the log against the invariants, and against what would be decided today."""
-    events = list(app.log.read())
-    check_history(events)
-    for name in app.flows():
-        if any(event.flow == name for event in events):
-            assert_replays(events, app.flow(name))
+from .conftest import SECONDS, Gate, check, nothing, told
 
 
 def child_of(app: OAutom, vect: Vect, step: str) -> Vect:

@@ -28,19 +28,10 @@ from oautom import (
     RetryPolicy,
     WaitExecution,
 )
-from oautom.testing import SimulatedClock, assert_replays, check_history, explore, simulate
+from oautom.testing import SimulatedClock, check_history, explore, simulate
 from oautom.testing.crashes import Crash, MortalLog
 
-from .conftest import SECONDS, Gate, nothing
-
-
-def check(app: OAutom) -> None:
-    """Hold the log against the invariants, and against what would be decided today."""
-    events = list(app.log.read())
-    check_history(events)
-    for name in app.flows():
-        if any(event.flow == name for event in events):
-            assert_replays(events, app.flow(name))
+from .conftest import SECONDS, Gate, check, nothing
 
 
 def declare(

@@ -27,10 +27,10 @@ from oautom import (
     WaitExecution,
 )
 from oautom.events import signals
-from oautom.testing import SimulatedClock, assert_replays, check_history, violations
+from oautom.testing import SimulatedClock, check_history, violations
 from oautom.testing.crashes import Crash, MortalLog
 
-from .conftest import SECONDS
+from .conftest import SECONDS, check
 
 CHILD = "v/run/1"
 
@@ -56,14 +56,6 @@ class Work:
         run = FlowExecution("run", main, inner, **options)
         PythonExecution("before", main, self) >> run >> PythonExecution("after", main, self)
         return main, inner
-
-
-def check(app: OAutom) -> None:
-    events = list(app.log.read())
-    check_history(events)
-    for name in app.flows():
-        if any(event.flow == name for event in events):
-            assert_replays(events, app.flow(name))
 
 
 def told(app: OAutom, vect: str, *names: str) -> list[tuple[str, str | None, Any]]:

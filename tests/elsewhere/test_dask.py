@@ -364,19 +364,8 @@ with Client({address!r}) as client, OAutom(log=SqliteEventLog({log!r}), executor
 """
 
 
-def test_the_next_life_of_a_program_ends_what_the_killed_one_has_left(
-    cluster: Any, client: Any, tmp_path: Path
-) -> None:
-    side = tmp_path / "side"
-    program = tmp_path / "program.py"
-    program.write_text(
-        PROGRAM.format(
-            here=str(HERE),
-            address=cluster.scheduler_address,
-            log=str(tmp_path / "log"),
-            side=str(side),
-        )
-    )
+def check_next_life(program: Path, side: Path) -> None:
+    """Kill the program while its step waits, and run it again."""
     first = subprocess.Popen([sys.executable, program, "60", "run"])
     until(lambda: len(lines(side)) == 1)
     first.send_signal(signal.SIGKILL)
@@ -390,6 +379,22 @@ def test_the_next_life_of_a_program_ends_what_the_killed_one_has_left(
         "begin waits 2",
         "end waits 2 not cancelled",
     ]
+
+
+def test_the_next_life_of_a_program_ends_what_the_killed_one_has_left(
+    cluster: Any, client: Any, tmp_path: Path
+) -> None:
+    side = tmp_path / "side"
+    program = tmp_path / "program.py"
+    program.write_text(
+        PROGRAM.format(
+            here=str(HERE),
+            address=cluster.scheduler_address,
+            log=str(tmp_path / "log"),
+            side=str(side),
+        )
+    )
+    check_next_life(program, side)
 
 
 class Own:
@@ -539,19 +544,7 @@ def test_a_client_that_is_made_ends_what_a_killed_program_has_left(
     )
     program = tmp_path / "program.py"
     program.write_text(text)
-    first = subprocess.Popen([sys.executable, program, "60", "run"])
-    until(lambda: len(lines(side)) == 1)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    second = subprocess.Popen([sys.executable, program, "0", "recover"])
-    assert second.wait(90) == 0
-    told = [line.rsplit(" ", 1)[0] if "begin" in line else line for line in lines(side)]
-    assert told == [
-        "begin waits 1",
-        "end waits 1 cancelled",
-        "begin waits 2",
-        "end waits 2 not cancelled",
-    ]
+    check_next_life(program, side)
 
 
 # Clusters of other kinds
